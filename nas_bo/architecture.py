@@ -1,0 +1,183 @@
+"""Architecture: one point of a search space. Frozen, hashable, JSON both ways, with an id that never changes.
+
+An architecture has two views of the same thing:
+
+* the *tree* is what a model builder reads: ``arch.layers[3].mixer.heads``;
+* the *flat* view is what hosts, CSV files and MLflow see: ``{"layers.3.mixer.attention.heads": 4, ...}``.
+
+Only `Space` builds architectures, so the two views always agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from nas_bo.errors import SpaceError
+
+Primitive = str | int | float | bool | None
+
+SCHEMA = 1  # version of the JSON form of an architecture
+
+
+class Node(Mapping[str, Any]):
+    """A read-only record: fields by attribute and by key. A chosen option also has ``kind``, the option's name."""
+
+    __slots__ = ("_fields",)
+    _fields: dict[str, Any]
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        object.__setattr__(self, "_fields", fields)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self._fields[name]
+        except KeyError:
+            raise AttributeError(f"no field {name!r} here; there are: {', '.join(self._fields) or 'none'}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("architectures are frozen; build another one with Space.architecture(...)")
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._fields.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Node) and self._fields == other._fields
+
+    def __repr__(self) -> str:
+        return f"Node({', '.join(f'{k}={v!r}' for k, v in self._fields.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Node, (self._fields,)
+
+
+class Architecture:
+    """A sampled point of a `Space`.
+
+    Attributes:
+        tree: the nested view, a `Node`; its fields are also attributes of the architecture itself.
+        flat: the flat view, a read-only mapping from dotted names to plain values, in the order of the space.
+        id: 16 hexadecimal digits; equal for two architectures exactly when they are the same network. Inactive
+            choices do not exist in it, and neither do the names of layer counts (the layers themselves are there).
+            It depends on the values only: not on the process, the hash seed or the version of Python.
+    """
+
+    __slots__ = ("_id", "counts", "flat", "tree")
+    tree: Node
+    flat: Mapping[str, Primitive]
+    counts: tuple[str, ...]
+    _id: str | None
+
+    def __init__(self, tree: Node, flat: dict[str, Primitive], counts: tuple[str, ...] = ()) -> None:
+        object.__setattr__(self, "tree", tree)
+        object.__setattr__(self, "flat", MappingProxyType(flat))
+        object.__setattr__(self, "counts", counts)
+        object.__setattr__(self, "_id", None)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.tree, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError("architectures are frozen; build another one with Space.architecture(...)")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The top-level field of that name, or `default`."""
+        return self.tree.get(name, default)
+
+    @property
+    def id(self) -> str:
+        if self._id is None:
+            text = json.dumps(_plain(self.tree, frozenset(self.counts), ""), sort_keys=True, separators=(",", ":"))
+            object.__setattr__(self, "_id", hashlib.sha256(text.encode()).hexdigest()[:16])
+        assert self._id is not None
+        return self._id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Architecture) and self.id == other.id
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.id}: {', '.join(f'{k}={v!r}' for k, v in self.flat.items())})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Architecture, (self.tree, dict(self.flat), self.counts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The architecture as plain data; `from_dict` is its inverse."""
+        return {
+            "schema": SCHEMA,
+            "id": self.id,
+            "tree": _plain(self.tree, frozenset(), ""),
+            "flat": dict(self.flat),
+            "counts": list(self.counts),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=1)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Architecture:
+        """Rebuild an architecture without its space (an exported model must load where the space is unknown).
+
+        Raises:
+            SpaceError: the document is not an architecture, is of a newer schema, or was edited so that its id
+                no longer fits.
+        """
+        if not isinstance(data, Mapping) or not {"schema", "id", "tree", "flat"} <= set(data):
+            raise SpaceError("this is not the JSON of an architecture: it needs the keys schema, id, tree and flat")
+        if data["schema"] != SCHEMA:
+            raise SpaceError(
+                f"the architecture has schema version {data['schema']!r}, this version of nas_bo reads {SCHEMA}: "
+                "upgrade nas_bo, or write the file again with this version"
+            )
+        arch = Architecture(_node(data["tree"]), dict(data["flat"]), tuple(data.get("counts", ())))
+        if arch.id != data["id"]:
+            raise SpaceError(
+                f"the architecture says id {data['id']!r} but its content has id {arch.id!r}: the file was edited; "
+                "build a changed architecture with Space.architecture(...)"
+            )
+        return arch
+
+    @staticmethod
+    def from_json(text: str) -> Architecture:
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise SpaceError(
+                f"this is not JSON ({error}); expected the text written by Architecture.to_json"
+            ) from error
+        return Architecture.from_dict(data)
+
+
+def _plain(value: Any, drop: frozenset[str], path: str) -> Any:
+    """Nodes to dicts and tuples to lists, leaving out the fields whose dotted path is in `drop`."""
+    if isinstance(value, Node):
+        inner = f"{path}{value._fields['kind']}." if "kind" in value._fields else path
+        return {k: _plain(v, drop, f"{inner}{k}.") for k, v in value._fields.items() if f"{inner}{k}" not in drop}
+    if isinstance(value, tuple):
+        return [_plain(v, drop, f"{path}{i}.") for i, v in enumerate(value)]
+    return value
+
+
+def _node(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Node({k: _node(v) for k, v in value.items()})
+    if isinstance(value, list):
+        return tuple(_node(v) for v in value)
+    return value

@@ -1,0 +1,202 @@
+"""Words of the command line to spaces, objectives, strategies and stored results."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError
+from nas_bo.problem import Objective, as_objective
+from nas_bo.result import Result
+from nas_bo.space import Space
+from nas_bo.space.space import is_space
+
+
+@dataclass(frozen=True)
+class Job:
+    space: type[Space]
+    objectives: list[Any]
+    limits: list[Any]
+    strategy: Any
+
+
+def job(
+    *,
+    space: str,
+    data: str | None,
+    tokenizer: str | None,
+    objectives: Sequence[str] | None,
+    strategy: str,
+    trials: int,
+    budget: float,
+    seed: int,
+    max_parameters: float | None,
+    max_latency_ms: float | None,
+    device: str | None,
+) -> Job:
+    """What the options of `nas-bo search` mean.
+
+    Raises:
+        NasBoError: an option means nothing.
+    """
+    from nas_bo.objectives import Flops, KVCacheBytes, Latency, Parameters, ValidationLoss
+
+    chosen = named_space(space)
+    loss = ValidationLoss(tokens=budget, data=data, tokenizer=tokenizer, seed=seed, device=device)
+    vocab = (
+        256 if tokenizer is None and (data is None or not data.endswith((".bin", ".npy"))) else loss.corpus().vocab_size
+    )
+    words: dict[str, Callable[[], Objective]] = {
+        "val_loss": lambda: loss,
+        "latency_ms": lambda: Latency(vocab_size=vocab, at_most=max_latency_ms, device=device),
+        "decode_ms": lambda: Latency("decode", vocab_size=vocab, device=device),
+        "parameters": lambda: Parameters(vocab_size=vocab, at_most=max_parameters),
+        "mflops": lambda: Flops(vocab_size=vocab),
+        "kv_cache_bytes": KVCacheBytes,
+    }
+    made = [as_objective(_objective(text, words)) for text in objectives or ("val_loss", "latency_ms")]
+    named = {o.name for o in made} | {p.name for o in made for p in getattr(o, "parts", ())}
+    limits = []
+    for option, value, word in (
+        ("max-parameters", max_parameters, "parameters"),
+        ("max-latency-ms", max_latency_ms, "latency_ms"),
+    ):
+        if value is not None:
+            if not value > 0:
+                raise ObjectiveError(f"--{option} {value:g}: the limit must be above 0")
+            if word not in named:
+                limits.append(words[word]())
+    return Job(chosen, made, limits, _strategy(strategy, seed))
+
+
+def named_space(word: str) -> type[Space]:
+    """A named space, ``module:Class`` or ``file.py:Class`` (raises SpaceError)."""
+    from nas_bo.search_spaces import NAMED
+
+    named: dict[str, type[Space]] = NAMED
+    if word in named:
+        return named[word]
+    if ":" in word:
+        found = _import(word, SpaceError)
+        if not is_space(found):
+            raise SpaceError(f"--space {word}: that is {found!r}, not a class that derives from nas_bo.Space")
+        own: type[Space] = found
+        return own
+    raise SpaceError(
+        f"there is no space {word!r}{_near(word, NAMED)}; there are {', '.join(NAMED)}, or give your own as module:Class or file.py:Class"
+    )
+
+
+def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
+    if text in words:
+        return words[text]()
+    if ":" in text:
+        found = _import(text, ObjectiveError)
+        return found() if isinstance(found, type) else found
+    if "+" in text or "*" in text:
+        from nas_bo.objectives import Weighted
+
+        return Weighted([_term(part, text, words) for part in text.split("+")])
+    raise ObjectiveError(
+        f"there is no objective {text!r}{_near(text, words)}; there are {', '.join(words)}, sums such as 'val_loss+0.1*latency_ms', "
+        "or your own as module:name"
+    )
+
+
+def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tuple[float, Objective]:
+    match = re.fullmatch(r"\s*(?:([0-9.eE+-]+)\s*\*)?\s*(\w+)\s*", part)
+    if match is None or match[2] not in words:
+        raise ObjectiveError(
+            f"--objective {text!r}: cannot read {part.strip()!r}; a sum is made of 'name' and 'weight*name', with the names {', '.join(words)}"
+        )
+    try:
+        weight = float(match[1] or 1.0)
+    except ValueError:
+        raise ObjectiveError(f"--objective {text!r}: the weight {match[1]!r} is not a number") from None
+    return weight, words[match[2]]()
+
+
+def _strategy(word: str, seed: int) -> Any:
+    from nas_bo import strategies
+    from nas_bo.loop import default_strategy
+
+    own = {name.lower(): name for name in strategies.__all__ if name != "Strategy"}
+    if word.lower() == "nsga2":
+        return default_strategy(seed)
+    if word.lower() in own:
+        return getattr(strategies, own[word.lower()])(seed=seed)
+    if ":" in word:
+        found = _import(word, SearchError)
+        return found() if isinstance(found, type) else found
+    raise SearchError(
+        f"there is no strategy {word!r}{_near(word, own)}; there are {', '.join(own)}, or your own as module:name"
+    )
+
+
+def _import(word: str, error: type[NasBoError]) -> Any:
+    module, _, attribute = word.rpartition(":")
+    if module.endswith(".py"):
+        path = Path(module)
+        if not path.exists():
+            raise error(f"{word}: there is no file {module!r}")
+        sys.path.insert(0, str(path.resolve().parent))  # worker processes inherit the path and import it again
+        module = path.stem
+    elif "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        raise error(f"{word}: the module {module!r} has no {attribute!r}") from None
+    except NasBoError:
+        raise
+    except Exception as cause:
+        raise error(f"{word}: the module {module!r} cannot be imported ({type(cause).__name__}: {cause})") from cause
+
+
+def writable(folder: Path) -> None:
+    """Make `folder`, and see that files can be written there, before anything is spent (raises SearchError)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".nas-bo-write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as cause:
+        raise SearchError(
+            f"the folder {str(folder)!r} for the report cannot be written ({cause.strerror}); choose another with --out"
+        ) from cause
+
+
+class _Rules(dict[str, Callable[[Architecture], Any]]):
+    """Rules are code and so not in a storage; what was stored has passed them."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Callable[[Architecture], Any]:
+        return lambda arch: True
+
+
+def stored(storage: str, study: str | None) -> Result:
+    """The result of a study in a storage (raises HostError)."""
+    from nas_bo.loop import load_result
+    from nas_bo.optuna import studies
+
+    found = studies.load(storage, study)
+    about = studies.kept(found, "study")
+    if about is None:
+        raise SearchError(
+            f"the study {found.study_name!r} was not made by nas_bo search; use optuna's own visualisation for it"
+        )
+    return load_result(found, Space.from_dict(about["space"], _Rules()))
+
+
+def _near(word: str, known: Any) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,48 @@
+"""Every error that nas_bo raises on purpose. A message says what, the value, the bound, and what to do."""
+
+from __future__ import annotations
+
+
+class NasBoError(Exception):
+    """Base of all errors raised by nas_bo for a reason that the user can act on."""
+
+
+class SpaceError(NasBoError, ValueError):
+    """A search space is written wrongly, or an architecture does not belong to it."""
+
+
+class ModelError(NasBoError, ValueError):
+    """An architecture names a block, an option or a size that the decoder cannot build."""
+
+
+class DataError(NasBoError, ValueError):
+    """A corpus is missing, empty, too short, not text, or not the one that a study began with."""
+
+
+class ObjectiveError(NasBoError, ValueError):
+    """An objective is configured wrongly or returned something that is not a finite number."""
+
+
+class HostError(NasBoError, ValueError):
+    """Optuna, Ax or MLflow cannot express or reach what was asked; the message gives the way round."""
+
+
+class SearchError(NasBoError, RuntimeError):
+    """The search as a whole cannot start or go on (for example, every trial failed)."""
+
+
+class EverythingFailed(SearchError):
+    """The search was stopped because every trial failed; the message has the reason of the last one."""
+
+
+class TrainingDiverged(NasBoError, RuntimeError):
+    """A training run produced NaN or exploded; the trial fails, the search goes on."""
+
+
+class MissingExtra(NasBoError, ImportError):
+    """An optional package is not installed; the message is the pip line that installs it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"this needs the package {package!r}, which is not installed; install it with: pip install 'nas_bo[{extra}]'"
+        )

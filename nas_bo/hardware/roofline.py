@@ -1,0 +1,51 @@
+"""The roofline model: Williams, Waterman and Patterson, "Roofline", CACM 2009, plus a fixed cost per kernel start.
+
+An operation takes the longer of its arithmetic and its memory traffic, and every kernel that it starts costs the
+overhead of a dispatch (which is what orders the decoding of small models). Uncalibrated it ranks well and errs in scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Literal
+
+from nas_bo.architecture import Architecture
+from nas_bo.model.counts import operations
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A device as three numbers. The defaults are one core of a common server CPU running eager fp32.
+
+    Attributes:
+        gflops: attainable arithmetic, 1e9 FLOP/s.
+        gbytes: attainable memory bandwidth, 1e9 bytes/s.
+        overhead_us: microseconds per kernel start.
+        bytes_per_value: of weights and activations.
+    """
+
+    gflops: float = 60.0
+    gbytes: float = 10.0
+    overhead_us: float = 8.0
+    bytes_per_value: float = 4.0
+
+    def milliseconds(
+        self,
+        arch: Architecture,
+        vocab_size: int,
+        phase: Literal["prefill", "decode"],
+        context: int,
+        batch: int = 1,
+        ignore: Collection[str] = (),
+    ) -> float:
+        """Modelled time of one prefill of (batch, context) tokens, or of one more token per sequence.
+
+        Raises:
+            ModelError: the architecture cannot be built, or the phase or sizes are none.
+        """
+        total_us = 0.0
+        for op in operations(arch, vocab_size, phase, context, batch, ignore):
+            moved = (op.weight_elements + op.activation_elements) * self.bytes_per_value
+            total_us += max(op.flops / self.gflops, moved / self.gbytes) * 1e-3 + self.overhead_us * op.kernels
+        return total_us * 1e-3

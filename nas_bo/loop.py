@@ -1,0 +1,478 @@
+"""search(): the loop that closes the circle of data: space -> strategy -> objectives -> trials -> strategy.
+
+Runs on an Optuna study, so that everything made for Optuna works on it while it runs and afterwards. The only file,
+beside the command line, that sees every room and every door.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from nas_bo import optuna as door
+from nas_bo.architecture import Architecture
+from nas_bo.errors import EverythingFailed, ModelError, SearchError, SpaceError
+from nas_bo.optuna import studies
+from nas_bo.problem import Objective, Problem
+from nas_bo.report import agreement
+from nas_bo.result import Result, Retrained
+from nas_bo.space import Space
+from nas_bo.trial import State, Trial, front
+from nas_bo.workers import Here, Processes, Workers
+
+_log = logging.getLogger(__name__)
+
+MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly, its ends kept
+GIVE_UP_AFTER = 5  # trials that all failed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the search tells while it runs, after every trial.
+
+    Attributes:
+        phase: "search" or "retrain".
+        done, total: trials (or re-trainings) ended, and wanted.
+        seconds_left: estimate from what the others took; None before the first.
+        trial: the one that just ended; None at the start of a phase.
+        label: its short name.
+        front: the front so far.
+    """
+
+    phase: str
+    done: int
+    total: int
+    seconds_left: float | None
+    trial: Trial | None = None
+    label: str = ""
+    front: Sequence[Trial] = field(default_factory=list)
+
+
+def search(
+    space: type[Space],
+    objectives: Sequence[Objective | Callable[[Architecture], float]] | None = None,
+    *,
+    limits: Sequence[Objective | Callable[[Architecture], float]] = (),
+    strategy: Any = None,
+    trials: int = 40,
+    workers: int = 1,
+    storage: Any = None,
+    study_name: str | None = None,
+    track: Any = None,
+    seed: int = 0,
+    retrain: float = 2.0,
+    enqueue: Sequence[Architecture | Mapping[str, Any]] = (),
+    on_progress: Callable[[Progress], Any] | None = None,
+) -> Result:
+    """Search `space` for architectures that are good in all `objectives` at once.
+
+    The same call with the same storage continues a search that was stopped or killed: finished trials are kept, those
+    that were running are evaluated again under their own numbers, and the search goes on to `trials` in all.
+    The same seed gives the same architectures and the same trained values, whatever the number of interruptions;
+    measured values differ as measurements do, but nothing is steered by their noise.
+
+    Args:
+        space: a subclass of `Space`.
+        objectives: objectives or functions of the architecture; by default `ValidationLoss` and `Latency`.
+        limits: objectives that are not optimised, only kept within their ``at_most`` / ``at_least``.
+        strategy: any object with ``suggest(problem, trials, n)``; by default `NSGA2`.
+        trials: how many trials the study should have when done, failed and infeasible ones included.
+        workers: local processes; 1 evaluates in this process. Objectives and space must then be importable.
+        storage: an Optuna storage, its URL, or the path of a `.db` or `.log` file; None keeps the study in memory.
+        study_name: by default the space's name, with the seed where it is not 0.
+        seed: of the default strategy and of the sampler that the study is left with; an objective's own seed is its own.
+        track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`; None tracks nothing.
+        retrain: train the front again at this multiple of the budget, with another seed; 0 does not.
+        enqueue: known architectures to try first.
+        on_progress: called with a `Progress` after every trial.
+
+    Returns:
+        The `Result`. After Ctrl-C it holds what had ended, and `interrupted` is true.
+
+    Raises:
+        NasBoError: before anything is trained, for whatever is wrong with the arguments, the corpus, the storage or
+            the tracker; later only when every trial fails.
+    """
+    for name, value, least in (("trials", trials, 1), ("workers", workers, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SearchError(f"search({name}={value!r}): it must be a whole number of at least {least}")
+    if (
+        isinstance(retrain, bool)
+        or not isinstance(retrain, (int, float))
+        or not (retrain == 0 or 0.1 <= retrain <= 1000)
+    ):
+        raise SearchError(f"search(retrain={retrain!r}): it is a multiple of the budget such as 2, or 0 for none")
+    problem = Problem(space, default_objectives() if objectives is None else objectives, limits)
+    if strategy is None:
+        strategy = default_strategy(seed)
+    if not hasattr(strategy, "suggest"):
+        raise SearchError(f"search(strategy={strategy!r}): a strategy is an object with suggest(problem, trials, n)")
+    _check_reachable(problem)
+    queue = [space.architecture(a) for a in enqueue]
+    about = _about(problem, strategy, seed)
+    tracker = _tracker(track)
+    if tracker is not None:
+        tracker.check()
+        if hasattr(tracker, "warm"):
+            tracker.warm()  # a new database takes seconds; what comes before it is ready waits
+    name = study_name or space.title + (f"-seed{seed}" if seed else "")
+    sampler = door.Sampler(space, strategy, seed=seed, objectives=problem.objectives)
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SearchError(
+            "search() was called while a worker process was importing the script that called it; put the call below "
+            "`if __name__ == '__main__':`, as every program that starts processes must"
+        )
+    study = studies.open_study(storage, name, problem.columns, about, sampler)
+    team: Workers = Here() if workers == 1 else Processes(workers, problem)
+    run = _Run(problem, strategy, study, team, workers, trials, tracker, on_progress, about)
+    interrupted = False
+    try:
+        if tracker is not None and studies.finished(study):
+            tracker.log_study(study)  # what ended before a kill and was not told to the tracker
+        run.search(queue)
+        if retrain:
+            run.retrain(float(retrain))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        team.close()
+        run.release()
+    return run.result(interrupted)
+
+
+def default_objectives() -> list[Objective]:
+    from nas_bo.objectives import Latency, ValidationLoss
+
+    return [ValidationLoss(), Latency()]
+
+
+def default_strategy(seed: int) -> Any:
+    """`NSGA2` with a population that leaves most of a small number of trials to selection."""
+    from nas_bo.strategies import NSGA2
+
+    return NSGA2(seed=seed, population=10)
+
+
+class _Run:
+    """The state of one call of `search`; everything that must outlive it is in the study."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        strategy: Any,
+        study: Any,
+        team: Workers,
+        workers: int,
+        total: int,
+        tracker: Any,
+        on_progress: Callable[[Progress], Any] | None,
+        about: Mapping[str, Any],
+    ) -> None:
+        self.problem, self.strategy, self.study, self.team = problem, strategy, study, team
+        self.total, self.tracker, self.about = total, tracker, about
+        self.notify = on_progress or (lambda _: None)
+        # A trial is proposed from the outcomes of all trials but the last `window`, in whatever order those end: so
+        # the search does not depend on which worker is faster. Twice the workers, so that none waits for another.
+        self.window = 1 if workers == 1 else 2 * workers
+        self.workers = workers
+        self.running: dict[int, Any] = {}
+        self.labels: dict[str, str] = {}
+        self.exhausted = False
+        self.own_seconds: list[float] = []
+        self.remembered: dict[int, Trial] = {}
+
+    # ---- searching ---------------------------------------------------------------------------------------------
+
+    def search(self, queue: list[Architecture]) -> None:
+        seen = {t.architecture.id for t in self.history()}
+        for arch in queue:
+            if arch.id not in seen:
+                self.study.enqueue_trial(dict(arch.flat), skip_if_exists=True)
+        self.tell_progress("search", studies.finished(self.study), self.total)
+        for trial, arch in studies.adopt(self.study, self.problem):
+            self.start(trial, arch)
+        others = studies.elsewhere(self.study)
+        if others:
+            _log.warning(
+                "%d trials are being evaluated by processes on %s; if those are dead, the trials stay running",
+                len(others),
+                ", ".join(sorted(set(others))),
+            )
+        while True:
+            while self.wants_more():
+                self.ask()
+            if not self.running:
+                break
+            self.take()
+        if self.exhausted:
+            _log.warning(
+                "the space is exhausted after %d trials: there is no other architecture left",
+                studies.finished(self.study),
+            )
+
+    def wants_more(self) -> bool:
+        if self.exhausted or len(self.running) >= self.window:
+            return False
+        number = len(self.study.get_trials(deepcopy=False))
+        if studies.waiting(self.study):
+            return studies.finished(self.study) + len(self.running) < self.total
+        return number < self.total and min(self.running, default=number) > number - self.window
+
+    def ask(self) -> None:
+        arch = None
+        if not studies.waiting(self.study):
+            number = len(self.study.get_trials(deepcopy=False))
+            known = [self.masked(t, number) for t in self.history()]
+            proposed = self.strategy.suggest(self.problem, known, 1)
+            if not proposed:
+                self.exhausted = True
+                return
+            arch = proposed[0]
+            try:
+                self.problem.space.architecture(arch)
+            except SpaceError as error:
+                raise SearchError(
+                    f"the strategy {type(self.strategy).__name__} proposed an architecture outside the space: {error}"
+                ) from error
+        pair = studies.ask(self.study, self.problem, arch)
+        if pair is not None:
+            self.start(*pair)
+        else:  # it breaks a rule, or the rule raises: its trial has ended
+            self.stop_if_hopeless()
+
+    def masked(self, trial: Trial, number: int) -> Trial:
+        """`trial` as the proposal of trial `number` may see it: the last ones count as running even if they ended."""
+        if trial.number is not None and trial.number > number - self.window and self.window > 1:
+            return Trial(trial.architecture, state=State.RUNNING, number=trial.number)
+        return trial
+
+    def start(self, trial: Any, arch: Architecture) -> None:
+        self.running[trial.number] = trial
+        self.team.submit(trial.number, self.problem, arch)
+
+    def take(self) -> None:
+        number, outcome = self.team.take()
+        trial = self.running.pop(number)  # type: ignore[call-overload]
+        name = self.label(outcome.architecture)
+        frozen = studies.tell_outcome(self.study, trial, outcome, name)
+        self.own_seconds.append(outcome.seconds)
+        if outcome.state is State.FAILED:
+            _log.warning("trial %s failed: %s", number, outcome.reason)
+        if self.tracker is not None:
+            self.tracker.log(self.study, frozen)
+        self.tell_progress("search", studies.finished(self.study), self.total, outcome, name)
+        self.stop_if_hopeless()
+
+    def stop_if_hopeless(self) -> None:
+        ended = [t for t in self.history() if t.state is not State.RUNNING]
+        if len(ended) >= GIVE_UP_AFTER and all(t.state is State.FAILED for t in ended):
+            raise EverythingFailed(
+                f"all of the first {len(ended)} trials failed, so the search was stopped; the last one because of: "
+                f"{ended[-1].reason}. Everything is kept in the study; mend the cause and use another study name"
+            )
+
+    def history(self) -> list[Trial]:
+        return door.history(self.study, self.problem.space, self.problem.columns, remembered=self.remembered)
+
+    def release(self) -> None:
+        """What was stopped in the middle may be continued by anyone, this process included."""
+        for trial in self.running.values():
+            studies.release(trial)
+
+    # ---- re-training the front ---------------------------------------------------------------------------------
+
+    def retrain(self, factor: float) -> None:
+        bigger = [o.larger(factor) for o in self.problem.objectives if hasattr(o, "larger")]
+        bigger = [o for o in bigger if o is not None]
+        chosen = thin(front(self.history(), self.problem.columns), MAX_RETRAINED)
+        if not bigger or not chosen:
+            return
+        again = Problem(self.problem.space, bigger)
+        todo = [
+            t.architecture
+            for t in chosen
+            if studies.kept(self.study, f"retrained:{factor:g}:{t.architecture.id}") is None
+        ]
+        self.own_seconds = [s * factor for s in self.own_seconds]
+        studies.keep(self.study, "retrained", factor)
+        done = len(chosen) - len(todo)
+        self.tell_progress("retrain", done, len(chosen))
+        for arch in todo:
+            self.team.submit(arch.id, again, arch)
+        for ended in range(done + 1, len(chosen) + 1):
+            _, outcome = self.team.take()
+            kept = {"values": dict(outcome.values), "reason": outcome.reason, "info": outcome.info, "factor": factor}
+            studies.keep(self.study, f"retrained:{factor:g}:{outcome.architecture.id}", kept)
+            self.tell_progress("retrain", ended, len(chosen), outcome, self.label(outcome.architecture))
+
+    # ---- telling -----------------------------------------------------------------------------------------------
+
+    def label(self, arch: Architecture) -> str:
+        if arch.id not in self.labels:
+            self.labels[arch.id] = short_name(arch)
+        return self.labels[arch.id]
+
+    def tell_progress(self, phase: str, done: int, total: int, trial: Trial | None = None, label: str = "") -> None:
+        left = None
+        if self.own_seconds:
+            mean = sum(self.own_seconds) / len(self.own_seconds)
+            left = mean * max(0, total - done) / self.workers
+        best = front(self.history(), self.problem.columns)
+        self.notify(Progress(phase, done, total, left, trial, label, best))
+
+    def result(self, interrupted: bool) -> Result:
+        made = load_result(self.study, self.problem.space, interrupted=interrupted, exhausted=self.exhausted)
+        if self.tracker is None:
+            return made
+        self.tracker.finish(self.study, {"result.json": json.dumps(made.to_dict(), indent=1)}, summary=made.summary())
+        return Result(**{**vars(made), "url": self.tracker.url(self.study)})
+
+
+def load_result(study: Any, space: type[Space], *, interrupted: bool = False, exhausted: bool = False) -> Result:
+    """The `Result` of a study that `search` made, from the study alone."""
+    from nas_bo.trial import Column
+
+    about = studies.kept(study, "study") or {}
+    columns = [Column(**c) for c in about["columns"]] if about else list(door.columns(study))
+    ended = [t for t in door.history(study, space, columns) if t.state is not State.RUNNING]
+    retrained, factor = [], studies.kept(study, "retrained")
+    for t in ended:
+        kept = studies.kept(study, f"retrained:{factor:g}:{t.architecture.id}") if factor else None
+        if kept is not None:
+            retrained.append(Retrained(t.architecture.id, kept["values"], kept["reason"]))
+    facts = {
+        k: v for k, v in about.items() if k not in ("space", "columns", "conditions", "fingerprint", "constraints")
+    }
+    for objective, conditions in about.get("conditions", {}).items():
+        facts |= {f"{objective}: {what}": value for what, value in conditions.items()}
+    if factor:
+        facts["front re-trained at"] = f"{factor:g} times the budget, another seed"
+    return Result(
+        title=study.study_name,
+        columns=columns,
+        trials=ended,
+        labels={t.architecture.id: short_name(t.architecture) for t in ended},
+        retrained=retrained,
+        agreement=_agreement(ended, columns, retrained),
+        notes=_notes(ended, columns, interrupted, exhausted),
+        facts=facts,
+        study=study,
+        interrupted=interrupted,
+    )
+
+
+def _agreement(trials: Sequence[Trial], columns: Sequence[Any], retrained: Sequence[Retrained]) -> Any:
+    by_id = {t.architecture.id: t for t in trials}
+    pairs = [(by_id[r.id], r) for r in retrained if r.values]
+    names = [c for c in columns if pairs and c.name in pairs[0][1].values]
+    if not names:
+        return None
+    first = names[0]
+    sizes = [_parameters(t) for t, _ in pairs]
+    return agreement(
+        [first.sign * t.values[first.name] for t, _ in pairs],
+        [first.sign * r.values[first.name] for _, r in pairs],
+        None if any(s is None for s in sizes) else [float(s) for s in sizes if s is not None],
+    )
+
+
+def _parameters(trial: Trial) -> float | None:
+    if "parameters" in trial.values:
+        return trial.values["parameters"]
+    return next((float(i["parameters"]) for i in trial.info.values() if "parameters" in i), None)
+
+
+def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, exhausted: bool) -> list[str]:
+    notes = []
+    if interrupted:
+        notes.append("The search was interrupted; the same call continues it.")
+    if exhausted:
+        notes.append("The space is exhausted: every architecture that it admits was tried.")
+    if trials and not front(trials, columns):
+        broken = [t.reason for t in trials if t.reason]
+        notes.append("No trial is feasible" + (f"; for example, {broken[-1]}" if broken else "") + ".")
+    failed = [t for t in trials if t.state is State.FAILED]
+    if failed:
+        notes.append(f"{len(failed)} of {len(trials)} trials failed; the last one: {failed[-1].reason}.")
+    unsettled = sum(not i.get("settled", True) for t in trials for i in t.info.values())
+    if unsettled:
+        notes.append(
+            f"{unsettled} measurements did not settle within their time; their intervals are wider than asked."
+        )
+    return notes
+
+
+def thin(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """At most `most` of `trials`, evenly spaced, first and last among them."""
+    if len(trials) <= most:
+        return list(trials)
+    return [trials[round(i * (len(trials) - 1) / (most - 1))] for i in range(most)]
+
+
+def short_name(arch: Architecture) -> str:
+    """What the decoder calls the architecture, else the start of its id."""
+    from nas_bo.model import label
+
+    try:
+        return label(arch)
+    except ModelError:
+        return arch.id[:8]
+
+
+def _tracker(track: Any) -> Any:
+    if track is None or hasattr(track, "log"):
+        return track
+    from nas_bo.mlflow import Tracker
+
+    return Tracker(uri=str(track))
+
+
+def _check_reachable(problem: Problem, draws: int = 300) -> None:
+    """Raise SearchError when limits on analytic objectives leave (almost) nothing of the space."""
+    import random
+
+    rng = random.Random(0)
+    closest: dict[str, float] = {}
+    for _ in range(draws):
+        arch = problem.space.sample(rng)
+        if problem.admissible(arch):
+            return
+        for limit, amount in problem.violations(arch, problem.analytic(arch)).items():
+            if amount > 0:
+                closest[limit] = min(closest.get(limit, amount), amount)
+    far = "; ".join(f"the nearest misses {limit} by {amount:g}" for limit, amount in closest.items())
+    raise SearchError(
+        f"none of {draws} random architectures of {problem.space.title} is within the limits: {far}. Loosen the limit, or choose "
+        "a space with such architectures"
+    )
+
+
+def _about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for package in ("nas_bo", "torch", "optuna", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "space": problem.space.to_dict(),
+        "fingerprint": problem.space.fingerprint(),
+        "columns": [asdict(c) for c in problem.columns],
+        "constraints": list(problem.constraint_names),
+        "conditions": problem.conditions(),
+        "strategy": repr(strategy),
+        "seed": seed,
+        "versions": versions,
+        "machine": platform.machine(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+__all__ = ["Progress", "Result", "default_objectives", "default_strategy", "load_result", "search"]

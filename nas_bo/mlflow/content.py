@@ -1,0 +1,199 @@
+"""What one trial is in MLflow: names, units, limits. Pure functions; nothing here talks to a server.
+
+MLflow cuts long values with no more than a warning and stores infinities as 1.8e308. So lengths are kept here, what
+does not fit goes whole into the artifact ``trial.json``, and what is not finite is left out (the state tag says it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas_bo.mlflow import records
+from nas_bo.report import figure
+from nas_bo.trial import PREFIX, Column, State, Trial
+
+KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
+MOST_PARAMS = 100  # what one request takes
+MOST_LAYER_PARAMS = 40  # per-layer choices above this stand in arch.json only: the UI draws an axis for each
+MOST_POINTS = 200  # of a curve
+STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+
+
+@dataclass
+class Content:
+    """A run to be: metrics are (name, value, step)."""
+
+    name: str
+    status: str
+    metrics: list[tuple[str, float, int]] = field(default_factory=list)
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    spilled: dict[str, Any] = field(default_factory=dict)
+
+    def metric(self, name: str, value: Any, step: int = 0) -> None:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            self.metrics.append((clean(name), float(value), step))
+
+    def param(self, name: str, value: Any) -> None:
+        text = str(value)
+        if len(text) > PARAM_LENGTH or len(self.params) >= MOST_PARAMS:
+            self.spilled.setdefault("params", {})[name] = value
+        else:
+            self.params[clean(name)] = text
+
+    def tag(self, name: str, value: Any) -> None:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        if len(text) > TAG_LENGTH:
+            self.spilled.setdefault("tags", {})[name] = value
+        else:
+            self.tags[clean(name)] = text
+
+
+def clean(name: str) -> str:
+    """A name that MLflow accepts; one that had to be changed ends in digits of the original, so that two never meet.
+
+    ``latency_ms<=25`` becomes ``latency_ms at most 25`` without digits, since nothing is lost.
+    """
+    text = name.replace("<=", " at most ").replace(">=", " at least ")
+    text = re.sub(r"[^/\w.\- :]", "_", text, flags=re.ASCII)
+    text = "/".join(part for part in text.split("/") if part.strip(". ")) or "_"
+    legal = text == name.replace("<=", " at most ").replace(">=", " at least ")
+    if not legal or len(text) > KEY_LENGTH:
+        text = f"{text[: KEY_LENGTH - 7]}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+    return text
+
+
+def thin(curve: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
+    """At most `most` points of a curve, the first and the last among them, denser at the start."""
+    n = len(curve)
+    if n <= most:
+        return list(curve)
+    kept, at = {0, n - 1}, 0
+    for i in range(1, most - 1):
+        at = max(at + 1, round(n ** (i / (most - 1))) - 1)
+        if at < n:
+            kept.add(at)
+    return [curve[i] for i in sorted(kept)]
+
+
+def of_trial(
+    frozen: Any, trial: Trial, cols: Sequence[Column], label: str, in_space: Iterable[str], ours: bool
+) -> Content:
+    """Everything of a finished trial.
+
+    Args:
+        frozen: Optuna's record of it.
+        in_space: flat names that belong to the architecture; other parameters keep their own name.
+        ours: the study was made by nas_bo; otherwise nothing is left out for being the architecture's.
+    """
+    number = f"{frozen.number:03d}"
+    made = Content(" ".join([number, label or records.short(frozen.params)]).strip()[:120], STATUS[frozen.state.name])
+    for c in cols:  # objectives first: the UI shows the first metrics
+        made.metric(f"obj/{c.name}", trial.values.get(c.name))
+    made.metric("cost/seconds", round(trial.seconds, 3))
+    _numbers(made, trial)
+    _constraints(made, trial, ours)
+    for step, value in thin(sorted(frozen.intermediate_values.items())):
+        made.metric("train/reported", value, int(step))
+    _params(made, frozen.params, frozenset(in_space), label)
+    _tags(made, frozen, trial, label)
+    if ours:
+        made.files["arch.json"] = json.dumps(trial.architecture.to_dict(), indent=1)
+    if made.spilled:
+        made.spilled |= {"info": dict(trial.info), "violations": dict(trial.violations), "reason": trial.reason}
+        made.files["trial.json"] = json.dumps(made.spilled, indent=1, default=str)
+    return made
+
+
+def state(frozen: Any, trial: Trial) -> str:
+    """complete, infeasible, pruned, oom or fail: what the two red crosses of the UI do not tell apart."""
+    if frozen.state.name == "FAIL" or trial.state is State.FAILED:
+        return "oom" if re.search(r"out of memory|\bOOM\b", trial.reason, re.IGNORECASE) else "fail"
+    if any(v > 0 for v in trial.violations.values()):
+        return "infeasible"
+    return "pruned" if frozen.state.name == "PRUNED" else "complete"
+
+
+def how(info: Mapping[str, Any]) -> str:
+    """How a number was obtained, on one line: ``measured; device cpu; repeats 9; spread 0.03``."""
+    skip = ("how", "curve", "curve_name", "seconds", "parameters")
+    rest = [f"{k} {figure(v) if isinstance(v, float) else v}" for k, v in info.items() if k not in skip and _scalar(v)]
+    return "; ".join(([str(info["how"])] if "how" in info else []) + rest)
+
+
+def _numbers(made: Content, trial: Trial) -> None:
+    """Curves, times, spreads and sizes that the objectives noted of their values."""
+    taken: set[str] = set()
+    for objective, info in trial.info.items():
+        made.metric(f"cost/{objective}.seconds", info.get("seconds"))
+        made.metric(f"hw/{objective}.spread", info.get("spread"))
+        if "parameters" in info:
+            taken.add("parameters")
+            if "arch_stat/parameters" not in {name for name, _, _ in made.metrics}:
+                made.metric("arch_stat/parameters", info["parameters"])
+        curve = info.get("curve")
+        if isinstance(curve, list) and curve:
+            name = f"train/{info.get('curve_name') or 'loss'}"
+            name = f"train/{objective}" if name in taken else name
+            taken.add(name)
+            points = [p for p in curve if isinstance(p, (list, tuple)) and len(p) == 2]
+            for step, value in thin(points):
+                made.metric(name, value, int(step))
+            if len(points) > MOST_POINTS:
+                made.spilled.setdefault("curves", {})[objective] = curve
+        if any(isinstance(v, (list, dict)) for k, v in info.items() if k != "curve"):
+            made.spilled.setdefault("samples", []).append(objective)  # the whole info goes into trial.json
+
+
+def _constraints(made: Content, trial: Trial, ours: bool) -> None:
+    if trial.violations:
+        made.metric("constraint/violated", sum(v > 0 for v in trial.violations.values()))
+    for name, amount in trial.violations.items():
+        if amount > 0 or not ours:  # of ours most are zero, and every name is a chart
+            made.metric(f"constraint/{name}", amount)
+
+
+def _params(made: Content, params: Mapping[str, Any], in_space: frozenset[str], label: str) -> None:
+    layered = [name for name in params if re.search(r"\.\d+(\.|$)", name)]
+    hidden = set(layered) if len(layered) > MOST_LAYER_PARAMS else set()
+    if label and in_space:
+        made.param("arch/code", label)
+    for name, value in params.items():
+        if name not in hidden:
+            made.param(f"arch/{name}" if name in in_space else name, value)
+        if name in in_space and "." not in name and isinstance(value, (int, float)) and not isinstance(value, bool):
+            made.metric(f"arch_stat/{name}", value)  # params cannot be filtered by <, metrics can
+    if hidden:
+        made.spilled.setdefault("params", {}).update({name: params[name] for name in layered})
+
+
+def _tags(made: Content, frozen: Any, trial: Trial, label: str) -> None:
+    made.tag("nas.kind", "trial")
+    made.tag("nas.trial", f"{frozen.number:03d}")
+    made.tag("nas.state", state(frozen, trial))
+    made.tag("nas.arch", trial.architecture.id)
+    if label:
+        made.tag("nas.label", label)
+    if trial.reason:
+        made.tag("nas.error", trial.reason.splitlines()[0][:500])
+        if len(trial.reason) > 500 or "\n" in trial.reason:
+            made.spilled["reason"] = trial.reason
+    for objective, info in trial.info.items():
+        made.tag(f"nas.how.{objective}", how(info) or "not noted")
+    lost = [c for c, v in trial.values.items() if not math.isfinite(v)]
+    if lost:
+        made.tag("nas.not_finite", ", ".join(f"{c} = {trial.values[c]}" for c in lost))
+    for name, value in frozen.user_attrs.items():
+        if not name.startswith(PREFIX):
+            made.tag(name if not name.startswith("mlflow.") else f"optuna.{name}", value)
+
+
+def _scalar(value: Any) -> bool:
+    return isinstance(value, (str, int, float, bool)) and len(str(value)) <= 200

@@ -1,0 +1,125 @@
+"""What an Optuna study says, as data: columns, trials, and who it is. Imports neither optuna nor mlflow.
+
+Studies of nas_bo carry ``nas_bo:study`` and every trial ``nas_bo:trial``; any other study is read as it is, by its
+metric names, parameters, values and constraints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import NasBoError
+from nas_bo.report import Summary
+from nas_bo.space import Space
+from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, read_attributes
+
+FINISHED = ("COMPLETE", "PRUNED", "FAIL")
+_STATES = {"COMPLETE": State.COMPLETE, "PRUNED": State.INFEASIBLE, "FAIL": State.FAILED}
+
+
+def about(study: Any) -> dict[str, Any]:
+    """What search() kept with the study (space, columns, conditions, strategy, ...); {} for any other study."""
+    data = read_attributes(study.user_attrs, f"{PREFIX}study")
+    return data if isinstance(data, dict) else {}
+
+
+def columns(study: Any, known: Mapping[str, Any]) -> list[Column]:
+    """The objectives of a study, in the order of its values."""
+    directions = [d.name.lower() for d in study.directions]
+    kept = known.get("columns") or []
+    if len(kept) == len(directions):
+        fields = Column.__dataclass_fields__
+        return [Column(**{k: v for k, v in c.items() if k in fields}) for c in kept]
+    names = study.metric_names or (
+        ["value"] if len(directions) == 1 else [f"value_{i}" for i in range(len(directions))]
+    )
+    return [
+        Column(n, direction="maximize" if d == "maximize" else "minimize")
+        for n, d in zip(names, directions, strict=True)
+    ]
+
+
+def key(study: Any, known: Mapping[str, Any]) -> str | None:
+    """12 digits that tell this study from another of the same name; equal in every process that has it open.
+
+    They come from the name and the moment it was started: as nas_bo noted it, or when its first trial began. None for
+    a foreign study in which none has begun.
+    """
+    started = known.get("started")
+    if not started:
+        starts = [t.datetime_start for t in study.get_trials(deepcopy=False) if t.datetime_start is not None]
+        if not starts:
+            return None
+        started = min(starts).replace(microsecond=0).isoformat()  # some storages keep whole seconds only
+    return hashlib.sha256(f"{study.study_name}\n{started}".encode()).hexdigest()[:12]
+
+
+def space(known: Mapping[str, Any]) -> type[Space] | None:
+    """The space of a study, its rules replaced by ones that allow everything: enough to name and to rebuild."""
+    return _space(json.dumps(known["space"])) if known.get("space") else None
+
+
+@lru_cache(maxsize=32)
+def _space(text: str) -> type[Space] | None:
+    data = json.loads(text)
+    try:
+        return Space.from_dict(data, {name: lambda _arch: True for name in data.get("rules", {})})
+    except (NasBoError, TypeError, AttributeError, KeyError):
+        return None
+
+
+def trial(frozen: Any, cols: list[Column], own: type[Space] | None) -> Trial:
+    """The trial as nas_bo sees it; of a foreign study the flat parameters stand for an architecture.
+
+    A PRUNED trial is infeasible, also where it was stopped early for another reason: it is on no front.
+    """
+    kept = from_attributes(frozen.user_attrs)
+    values: Mapping[str, Any] = kept.get("values") or {}
+    if frozen.state.name == "COMPLETE" and frozen.values is not None:
+        values = {c.name: float(v) for c, v in zip(cols, frozen.values, strict=True)}
+    state = _STATES.get(frozen.state.name, State.RUNNING)
+    if state is State.COMPLETE and not all(math.isfinite(v) for v in values.values()):
+        state = State.FAILED  # Optuna keeps infinities; no front can
+    seconds = kept.get("seconds") or (frozen.duration.total_seconds() if frozen.duration else 0.0)
+    reason = kept.get("reason") or str(frozen.user_attrs.get(f"{PREFIX}reason", ""))
+    info = kept.get("info") or {}
+    arch = architecture(frozen.params, own)
+    return Trial(arch, values, dict(frozen.constraints), state, reason, info, frozen.number, seconds)
+
+
+def architecture(params: Mapping[str, Any], own: type[Space] | None) -> Architecture:
+    if own is not None:
+        try:
+            return own.architecture(params, strict=False)
+        except NasBoError:
+            pass
+    plain = {k: v if isinstance(v, (str, int, float, bool)) or v is None else str(v) for k, v in params.items()}
+    return Architecture(Node(plain), plain)
+
+
+def label(frozen: Any) -> str:
+    return str(frozen.user_attrs.get(f"{PREFIX}label", ""))
+
+
+def short(params: Mapping[str, Any]) -> str:
+    """A name from the first few parameters: ``lr=0.003 depth=4``."""
+    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in list(params.items())[:3])
+
+
+def finished(study: Any) -> list[Any]:
+    return [t for t in study.get_trials(deepcopy=False) if t.state.name in FINISHED]
+
+
+def summary(study: Any, known: Mapping[str, Any], cols: list[Column], title: str) -> Summary:
+    """What the study itself says, for a report."""
+    own, frozen = space(known), finished(study)
+    trials = [trial(t, cols, own) for t in frozen]
+    labels = {t.architecture.id: label(f) or short(f.params) for t, f in zip(trials, frozen, strict=True)}
+    facts = {k: v for k, v in known.items() if k not in ("space", "columns")}
+    return Summary(title, cols, trials, labels, facts=facts)

@@ -1,0 +1,259 @@
+"""The place where runs are kept: an address that does not depend on the current folder, checked before it is used.
+
+MLflow tries a bad SQLite path for 100 seconds and a dead server for four minutes. Here a path is tried with the
+file system first, and requests to a server run with few retries and a short time-out.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sqlite3
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from nas_bo.errors import HostError
+
+_SHORT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run, into what a program may pipe on
+}
+
+
+def resolve(uri: str | Path | None) -> str:
+    """An absolute tracking URI.
+
+    None is ``MLFLOW_TRACKING_URI`` if that is set, else ``mlflow.db`` in the current folder; a path of a file is an
+    SQLite database.
+
+    Raises:
+        HostError: a scheme that MLflow has not, or a folder of files, which MLflow no longer writes.
+    """
+    text = str(uri or os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db")
+    scheme = text.split(":", 1)[0] if "://" in text or text.startswith("sqlite:") else ""
+    if scheme in ("http", "https"):
+        if not urlsplit(text).hostname:
+            raise HostError(f"the tracking URI {text!r} names no host; write it like http://127.0.0.1:5000")
+        return text.rstrip("/")
+    if scheme == "sqlite":
+        path = text.removeprefix("sqlite:///")
+        if not text.startswith("sqlite:///") or not path or path == ":memory:":
+            raise HostError(
+                f"the tracking URI {text!r} names no file; write sqlite:///mlflow.db, or sqlite:////absolute/path/mlflow.db"
+            )
+        return f"sqlite:///{Path(path).expanduser().absolute()}"
+    if (
+        scheme in ("postgresql", "mysql", "mssql")
+        or "+" in scheme
+        or text.split("://")[0] in ("databricks", "databricks-uc")
+    ):
+        return text
+    path_text = text.removeprefix("file://")
+    if scheme in ("", "file") and (path_text.endswith((".db", ".sqlite", ".sqlite3")) or Path(path_text).is_file()):
+        return f"sqlite:///{Path(path_text).expanduser().absolute()}"
+    if scheme in ("", "file"):
+        raise HostError(
+            f"the tracking URI {text!r} is a folder of files, which MLflow 3 no longer writes; name a database file "
+            "such as sqlite:///mlflow.db, or the address of a server such as http://127.0.0.1:5000"
+        )
+    raise HostError(
+        f"the tracking URI {text!r} has the unknown scheme {scheme!r}; use sqlite:///mlflow.db, http://host:5000 or a "
+        "database such as postgresql://..."
+    )
+
+
+def redact(text: str) -> str:
+    """The text without the user names and passwords of addresses in it."""
+    return re.sub(r"://[^/@\s'\"]*@", "://***@", text)
+
+
+def database(uri: str) -> Path | None:
+    """The file behind an SQLite URI."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_root(uri: str, experiment: str) -> str | None:
+    """Where artifacts of a new experiment go: beside the database file; None lets the server decide."""
+    file = database(uri)
+    if file is None:
+        return None
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in experiment)[:60]
+    return (file.parent / f"{file.stem}_artifacts" / safe).as_uri()
+
+
+def check(uri: str, timeout: float) -> None:
+    """Whether the store can be reached and written, without importing mlflow.
+
+    Raises:
+        HostError: it cannot; the message says what to do.
+    """
+    file = database(uri)
+    if file is not None:
+        _check_file(file)
+    elif uri.startswith(("http://", "https://")):
+        _check_server(uri, timeout)
+
+
+def _check_file(file: Path) -> None:
+    where = next((p for p in file.parents if p.exists()), file.parent)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        probe = file.parent / f".nas_bo_{os.getpid()}_{threading.get_ident()}"
+        probe.touch()
+        probe.unlink()
+        if file.exists():
+            with file.open("r+b") as opened:
+                if file.stat().st_size and opened.read(16) != b"SQLite format 3\x00":
+                    raise HostError(f"{file} is no SQLite database; give the tracker another file name")
+    except OSError as error:
+        raise HostError(
+            f"the MLflow database {file} cannot be written ({error.strerror or error}, at {where}); choose "
+            "a folder that you may write to, for example with uri='sqlite:///path/to/mlflow.db', or the address of a "
+            "running server"
+        ) from error
+    if file.exists() and file.stat().st_size:
+        try:
+            with sqlite3.connect(file, timeout=5) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        except sqlite3.Error as error:
+            raise HostError(
+                f"the MLflow database {file} cannot be written ({error}); end the program that holds it, or choose "
+                "another file"
+            ) from error
+        finally:
+            with suppress(NameError, sqlite3.Error):
+                connection.close()
+
+
+def _check_server(uri: str, timeout: float) -> None:
+    from base64 import b64encode
+
+    shown = redact(uri)
+
+    parts = urlsplit(uri)
+    address = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}/api/2.0/mlflow/experiments/search"
+    request = urllib.request.Request(address, b'{"max_results": 1}', {"Content-Type": "application/json"})
+    user = os.environ.get("MLFLOW_TRACKING_USERNAME") or unquote(parts.username or "")
+    password = os.environ.get("MLFLOW_TRACKING_PASSWORD") or unquote(parts.password or "")
+    if user and password:
+        request.add_header("Authorization", "Basic " + b64encode(f"{user}:{password}".encode()).decode())
+    elif os.environ.get("MLFLOW_TRACKING_TOKEN"):
+        request.add_header("Authorization", f"Bearer {os.environ['MLFLOW_TRACKING_TOKEN']}")
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            if "json" not in answer.headers.get("Content-Type", ""):
+                raise HostError(f"what answers at {shown} is not an MLflow server; check the address and the port")
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            raise HostError(
+                f"the MLflow server at {shown} refuses access ({error.code}); set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN (a 403 without any login is the server's check of "
+                "host names: start it with --allowed-hosts)"
+            ) from error
+        raise HostError(
+            f"what answers at {shown} is not an MLflow server (it said {error.code}); check the address and the port"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise HostError(
+            f"no MLflow server answers at {shown} ({getattr(error, 'reason', error)}); start one with 'nas-bo ui' or "
+            "'mlflow server', or track into a file with uri='sqlite:///mlflow.db'"
+        ) from error
+
+
+def connect(uri: str) -> Any:
+    """An `MlflowClient` for exactly this store; the global tracking URI stays as it is.
+
+    A new SQLite database is made under another name (MLflow runs 68 migrations, some three seconds of CPU) and appears
+    under its own only when it is whole: a killed process leaves no half-made database, and of two processes that
+    start at once one makes it and both use it.
+    """
+    from mlflow import MlflowClient
+
+    file = database(uri)
+    if file is not None and not (file.exists() and file.stat().st_size):
+        _check_file(file)
+        _create(file)
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _create(file: Path) -> None:
+    from mlflow import MlflowClient
+
+    made = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
+    talk = logging.getLogger("mlflow.store.db.utils")
+    quiet = _Quiet()
+    talk.addFilter(quiet)  # two lines about tables, on stderr
+    try:
+        client = MlflowClient(tracking_uri=f"sqlite:///{made}", registry_uri=f"sqlite:///{made}")
+        client.search_experiments(max_results=1)
+        with suppress(AttributeError):  # release the file; without this it stays open, which harms nobody
+            client._tracking_client.store.engine.dispose()
+        if file.exists() and not file.stat().st_size:
+            file.unlink()
+        try:
+            os.link(made, file)
+        except FileExistsError:
+            pass  # another process was first
+        except OSError:  # a file system without links
+            made.replace(file)
+    finally:
+        talk.removeFilter(quiet)
+        for rest in file.parent.glob(f"{made.name}*"):
+            rest.unlink(missing_ok=True)
+
+
+class _Quiet(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+
+class _Patience:
+    """How many are inside `patience`; the environment is the only place where MLflow reads its retries from."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.ours = threading.Lock(), 0, list[str]()
+
+    def enter(self, timeout: float) -> None:
+        with self.lock:
+            if self.inside == 0:
+                wanted = {**_SHORT, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout)))}
+                self.ours = [name for name in wanted if name not in os.environ]
+                os.environ.update({name: wanted[name] for name in self.ours})
+            self.inside += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.inside -= 1
+            if self.inside == 0:
+                for name in self.ours:
+                    os.environ.pop(name, None)
+
+
+_patience = _Patience()
+
+
+@contextmanager
+def patience(uri: str, timeout: float) -> Iterator[None]:
+    """Requests to a server inside of this give up after one retry and `timeout` seconds each.
+
+    It sets ``MLFLOW_HTTP_REQUEST_*`` (and stops MLflow from printing addresses) in the environment of this process for
+    as long as it lasts, as far as they are not set already: other MLflow calls of the process are as impatient then.
+    """
+    if not uri.startswith(("http://", "https://")):
+        yield
+        return
+    _patience.enter(timeout)
+    try:
+        yield
+    finally:
+        _patience.leave()

@@ -1,0 +1,61 @@
+"""Room 2, the elastic decoder: the vocabulary of blocks, what they cost, how they are built and trained.
+
+Names are resolved when first used, so that writing a search space or counting parameters loads no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_bo.model.counts import Operation as Operation
+    from nas_bo.model.counts import active_parameters as active_parameters
+    from nas_bo.model.counts import flops as flops
+    from nas_bo.model.counts import kv_cache_bytes as kv_cache_bytes
+    from nas_bo.model.counts import operations as operations
+    from nas_bo.model.counts import parameters as parameters
+    from nas_bo.model.data import Corpus as Corpus
+    from nas_bo.model.data import load_corpus as load_corpus
+    from nas_bo.model.inference import evaluate as evaluate
+    from nas_bo.model.inference import generate as generate
+    from nas_bo.model.spec import DecoderSpec as DecoderSpec
+    from nas_bo.model.spec import check as check
+    from nas_bo.model.training import TrainingResult as TrainingResult
+    from nas_bo.model.training import train as train
+    from nas_bo.model.transformer import Cache as Cache
+    from nas_bo.model.transformer import Decoder as Decoder
+    from nas_bo.model.transformer import build as build
+    from nas_bo.model.vocabulary import attention as attention
+    from nas_bo.model.vocabulary import conv as conv
+    from nas_bo.model.vocabulary import dense as dense
+    from nas_bo.model.vocabulary import label as label
+    from nas_bo.model.vocabulary import linear_attention as linear_attention
+    from nas_bo.model.vocabulary import moe as moe
+    from nas_bo.model.vocabulary import skip as skip
+
+_HOME = {
+    **dict.fromkeys(("attention", "conv", "dense", "label", "linear_attention", "moe", "skip"), "vocabulary"),
+    **dict.fromkeys(
+        ("Operation", "active_parameters", "flops", "kv_cache_bytes", "operations", "parameters"), "counts"
+    ),
+    **dict.fromkeys(("DecoderSpec", "check"), "spec"),
+    **dict.fromkeys(("Cache", "Decoder", "build"), "transformer"),
+    **dict.fromkeys(("Corpus", "load_corpus"), "data"),
+    **dict.fromkeys(("evaluate", "generate"), "inference"),
+    **dict.fromkeys(("TrainingResult", "train"), "training"),
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(import_module(f"nas_bo.model.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,110 @@
+"""Using a trained decoder: bits per byte on held-out text, and generation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nas_bo.errors import DataError, ModelError
+from nas_bo.model.data import Corpus
+from nas_bo.model.transformer import Decoder
+
+EVALUATION_TOKENS = 65_536
+
+
+@torch.inference_mode()
+def evaluate(
+    model: Decoder,
+    corpus: Corpus,
+    tokens: int = EVALUATION_TOKENS,
+    sequence: int = 64,
+    *,
+    bf16: bool = False,
+    threads: int | None = 1,
+) -> float:
+    """Bits per byte of held-out text: on about `tokens` tokens in windows of `sequence` tokens, evenly spaced and the
+    same for every model. Each window starts without a past. Bits per token are divided by the corpus's mean bytes per
+    token.
+
+    Raises:
+        DataError: the validation text is shorter than one window, or its vocabulary larger than the model's.
+    """
+    check_vocabulary(model, corpus)
+    windows = corpus.held_out(tokens, sequence)
+    device = model.embedding.weight.device
+    rows = max(1, 4096 // sequence)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch_threads(threads), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            for start in range(0, len(windows), rows):
+                batch = as_tensor(windows[start : start + rows], device)
+                _, nll = model.loss(batch[:, :-1], batch[:, 1:])
+                total += nll.double() * len(batch)
+    finally:
+        model.train(was_training)
+    return float(total) / len(windows) / math.log(2) / corpus.bytes_per_token
+
+
+@torch.inference_mode()
+def generate(
+    model: Decoder,
+    prompt: Tensor,
+    n: int,
+    *,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Continue `prompt` (B, T >= 1) by `n` tokens: (B, T + n), one cached call per token.
+
+    `temperature` 0 takes the most probable token. `generator` (on the model's device) draws; None is torch's own.
+
+    Raises:
+        ModelError: the prompt is empty, or n is negative.
+    """
+    if prompt.dim() != 2 or prompt.shape[1] < 1 or n < 0:
+        raise ModelError(
+            f"generate got a prompt of shape {tuple(prompt.shape)} and n={n}; it needs (batch, at least 1) and n >= 0"
+        )
+    cache = model.new_cache(prompt.shape[0], prompt.shape[1] + n)
+    tokens, pieces = prompt, [prompt]
+    for _ in range(n):
+        logits = model(tokens, cache=cache)[:, -1].float()
+        if temperature == 0:
+            tokens = logits.argmax(-1, keepdim=True)
+        else:
+            tokens = torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+        pieces.append(tokens)
+    return torch.cat(pieces, 1)
+
+
+def as_tensor(tokens: Any, device: torch.device) -> Tensor:
+    # One copy of narrow integers, widened where they are used.
+    narrow = tokens if tokens.dtype.name in ("uint8", "int32", "int64") else tokens.astype("int32")
+    return torch.from_numpy(narrow).to(device, non_blocking=True).long()
+
+
+def check_vocabulary(model: Decoder, corpus: Corpus) -> None:
+    if model.vocab_size < corpus.vocab_size:
+        raise DataError(
+            f"the corpus {corpus.name!r} has {corpus.vocab_size} token ids and the model only {model.vocab_size}; "
+            "build the model with the vocab_size of the corpus"
+        )
+
+
+@contextmanager
+def torch_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    try:
+        if count is not None:
+            torch.set_num_threads(count)
+        yield
+    finally:
+        if count is not None:
+            torch.set_num_threads(before)

@@ -1,0 +1,318 @@
+"""The decoder: `build` makes a plain torch module of an architecture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks import Attention, Conv, Dense, Linear, LinearAttention, Mixture
+from nas_bo.model.spec import (
+    AttentionSpec,
+    ConvSpec,
+    DecoderSpec,
+    LayerSpec,
+    LinearAttentionSpec,
+    MlpSpec,
+    check,
+)
+
+ROTARY_BASE = 10000.0
+ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
+BALANCE = 0.01  # weight of the balance loss, Fedus et al. 2021, arXiv 2101.03961, section 2.2
+BASE_WIDTH = 128  # the width at which `lr` is meant
+VECTOR_RATE = 2.0  # embeddings, gains, taps and biases learn at so many times `lr`
+BRANCH_GAIN = 0.5  # residual branches begin small, so that depth does not change the scale of the stream
+
+
+def build(
+    arch: Architecture | Node | DecoderSpec,
+    vocab_size: int,
+    ignore: Collection[str] = (),
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    generator: torch.Generator | None = None,
+) -> Decoder:
+    """The decoder of an architecture, initialised at random (see `Decoder.initialise`).
+
+    Args:
+        arch: what to build; `nas_bo.model.vocabulary` says what may be in it.
+        vocab_size: number of token ids.
+        ignore: top-level fields of the architecture that are the caller's own.
+        device, dtype: as in torch. On "meta" nothing is allocated and nothing initialised.
+        generator: source of the initial weights, a CPU generator; None is torch's global one, as with any module.
+
+    Raises:
+        ModelError: the architecture cannot be built, or vocab_size is below 1.
+    """
+    spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    if vocab_size < 1:
+        raise ModelError(f"vocab_size={vocab_size!r} must be at least 1; take the vocab_size of the corpus")
+    with torch.device(device or "cpu"):
+        model = Decoder(spec, vocab_size)
+    if dtype is not None:
+        model = model.to(dtype)
+    if model.embedding.weight.device.type != "meta":
+        model.initialise(generator)
+    return model
+
+
+@dataclass
+class Cache:
+    """What decoding remembers: one state per layer, and how many tokens they hold. Made by `Decoder.new_cache`;
+    a forward pass with it changes it."""
+
+    batch: int
+    length: int
+    position: int = 0
+    states: list[Any] = field(default_factory=list)
+
+
+class Layer(nn.Module):
+    """One pre-norm layer: x + mixer(norm x), then x + mlp(norm x); or both from one norm (`parallel`, Wang and
+    Komatsuzaki 2021, GPT-J)."""
+
+    def __init__(self, spec: LayerSpec, decoder: DecoderSpec) -> None:
+        super().__init__()
+        mixer, mlp = spec
+        self.mixer: nn.Module | None = None
+        self.mlp: nn.Module | None = None
+        width, bias = decoder.width, decoder.bias
+        if isinstance(mixer, AttentionSpec):
+            self.mixer = Attention(mixer, width, bias)
+        elif isinstance(mixer, LinearAttentionSpec):
+            self.mixer = LinearAttention(mixer, width, bias)
+        elif isinstance(mixer, ConvSpec):
+            self.mixer = Conv(mixer, width, bias)
+        if isinstance(mlp, MlpSpec):
+            self.mlp = Mixture(mlp, width, bias) if mlp.experts else Dense(mlp, width, bias)
+        self.parallel = decoder.parallel and self.mixer is not None and self.mlp is not None
+        self.mixer_norm = _norm(decoder) if self.mixer is not None else None
+        self.mlp_norm = _norm(decoder) if self.mlp is not None and not self.parallel else None
+
+    def forward(self, x: Tensor, context: _Context, state: Any) -> tuple[Tensor, Any, Tensor | None]:
+        """x (B, T, C) -> (B, T, C), the new state, the balance loss of a mixture."""
+        balance = None
+        normed = x
+        if self.mixer is not None and self.mixer_norm is not None:
+            normed = self.mixer_norm(x)
+            y, state = self.mixer(normed, context, state)
+            x = x + y
+        if self.mlp is not None:
+            y, balance = self.mlp(normed if self.mlp_norm is None else self.mlp_norm(x))
+            x = x + y
+        return x, state, balance
+
+
+def _norm(spec: DecoderSpec) -> nn.Module:
+    if spec.norm == "layer":
+        return nn.LayerNorm(spec.width, eps=1e-5, bias=spec.bias)
+    return nn.RMSNorm(spec.width, eps=1e-6)
+
+
+class Decoder(nn.Module):
+    """A decoder-only language model. A plain module: its state_dict is all it is, and it keeps nothing between calls.
+
+    Attributes:
+        spec: the checked architecture.
+        vocab_size: number of token ids.
+    """
+
+    def __init__(self, spec: DecoderSpec, vocab_size: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.vocab_size = vocab_size
+        self.embedding = nn.Embedding(vocab_size, spec.width, _weight=torch.empty(vocab_size, spec.width))
+        self.layers = nn.ModuleList(Layer(layer, spec) for layer in spec.layers)
+        self.norm = _norm(spec)
+        self.head = None if spec.tied else Linear(spec.width, vocab_size, bias=False)
+        self._rotary_dims = _rotary_dims(spec)
+        for dim in self._rotary_dims:
+            cos, sin = _rotary(0, ROTARY_TABLE, dim, self.embedding.weight)
+            self.register_buffer(f"rotary_cos_{dim}", cos, persistent=False)
+            self.register_buffer(f"rotary_sin_{dim}", sin, persistent=False)
+
+    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
+        """tokens (B, T) of dtype long -> logits (B, T, V) of the token after each.
+
+        With a `cache` the tokens continue those the cache has seen, and the cache is brought up to date; the logits
+        equal those of one call over all tokens. Use it under `torch.no_grad()` or `torch.inference_mode()`.
+
+        Raises:
+            ModelError: the cache is full, or made for another batch.
+        """
+        return self._logits(self._run(tokens, cache)[0])
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """tokens, targets (B, T) -> (loss to train on, mean negative log-likelihood in nats per token), both scalars.
+        They are the same tensor unless there are mixtures, whose balance losses are added with weight 0.01."""
+        hidden, balances = self._run(tokens, None)
+        logits = self._logits(hidden).flatten(0, 1)
+        nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets.flatten())
+        return (nll + BALANCE * torch.stack(balances).sum(), nll) if balances else (nll, nll)
+
+    def new_cache(self, batch: int, length: int) -> Cache:
+        """An empty cache for `batch` sequences of at most `length` tokens. Its size in bytes is that which
+        `nas_bo.model.counts.kv_cache_bytes` gives."""
+        weight = self.embedding.weight
+        mixers: list[Any] = [layer.mixer for layer in self.layers]
+        states = [None if mixer is None else mixer.new_state(batch, length, weight) for mixer in mixers]
+        return Cache(batch, length, 0, states)
+
+    def _run(self, tokens: Tensor, cache: Cache | None) -> tuple[Tensor, list[Tensor]]:
+        start = 0 if cache is None else cache.position
+        if cache is not None:
+            if tokens.shape[0] != cache.batch:
+                raise ModelError(f"the cache is for a batch of {cache.batch}, the tokens have {tokens.shape[0]} rows")
+            if start + tokens.shape[1] > cache.length:
+                raise ModelError(
+                    f"the cache holds {start} of at most {cache.length} tokens and {tokens.shape[1]} more do not fit; "
+                    "make a longer one with new_cache(batch, length)"
+                )
+        context = _Context(self, start, tokens.shape[1], tokens.device)
+        x = self.embedding(tokens)
+        balances = []
+        for index, layer in enumerate(self.layers):
+            x, state, balance = layer(x, context, None if cache is None else cache.states[index])
+            if cache is not None:
+                cache.states[index] = state
+            if balance is not None:
+                balances.append(balance)
+        if cache is not None:
+            cache.position += tokens.shape[1]
+        return x, balances
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        weight = self.embedding.weight if self.head is None else self.head.weight
+        return F.linear(self.norm(hidden), weight)
+
+    # ---- initialisation and learning rates ------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draw all weights again, so that one learning rate serves every width and depth (after Yang et al. 2022,
+        arXiv 2203.03466, table 8; residual branches after Radford et al. 2019).
+
+        ==================================  ======================================  =====================  ============
+        weight                              initial value (L layers)                learning rate          weight decay
+        ==================================  ======================================  =====================  ============
+        embedding (also as tied head)       N(0, 2.25 / width)                      2 lr                   0
+        untied head                         N(0, 1 / fan_in)                        lr * 128 / fan_in      yes
+        matrix into a block                 N(0, 1 / fan_in)                        lr * 128 / fan_in      yes
+        matrix out of a block               N(0, 1 / fan_in) / (2 sqrt(2 L))        lr * 128 / fan_in      yes
+        router of a mixture                 N(0, 1 / fan_in)                        lr * 128 / fan_in      yes
+        taps of a convolution               N(0, 1 / kernel)                        2 lr                   0
+        gain of the last norm               min(1, 4 / sqrt(width))                 2 lr                   0
+        gains of other norms, biases        1, 0                                    2 lr                   0
+        step and decay of linear attention  memory of 3 to 500 tokens over heads    2 lr                   0
+        ==================================  ======================================  =====================  ============
+        """
+        shrink = BRANCH_GAIN / math.sqrt(2 * max(1, len(self.layers)))
+        for name, weight in self.named_parameters():
+            last = name.rsplit(".", 1)[-1]
+            kind = self._kind(name, weight)
+            if kind == "embedding":
+                _normal(weight, 1.5 / math.sqrt(weight.shape[-1]), generator)
+            elif name == "head.weight":
+                _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
+            elif kind == "matrix":
+                out = last == "out" or ".out." in name
+                _normal(weight, (shrink if out else 1.0) / math.sqrt(weight.shape[-1]), generator)
+            elif last == "taps":
+                _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
+            elif last == "log_decay":
+                weight.zero_()
+            elif last == "step_bias":
+                step = torch.logspace(math.log10(0.002), math.log10(0.3), len(weight), dtype=torch.float64)
+                weight.copy_(step.expm1().log())  # the inverse of softplus
+            elif last.endswith("bias"):
+                weight.zero_()
+            elif name == "norm.weight":  # so that the logits at first do not grow with the width
+                weight.fill_(min(1.0, 4 / math.sqrt(len(weight))))
+            else:
+                weight.fill_(1.0)
+
+    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Groups for a torch optimiser, as in the table of `initialise`: matrices at lr * 128 / fan_in (their count
+        is small: one group per distinct fan_in), all else at 2 lr and without decay."""
+        groups: dict[float, list[nn.Parameter]] = {}
+        for name, weight in self.named_parameters():
+            fan_in = weight.shape[-1] if self._kind(name, weight) == "matrix" else 0
+            groups.setdefault(fan_in, []).append(weight)
+        return [
+            {
+                "params": weights,
+                "lr": lr * BASE_WIDTH / fan_in if fan_in else lr * VECTOR_RATE,
+                "weight_decay": weight_decay if fan_in else 0.0,
+            }
+            for fan_in, weights in groups.items()
+        ]
+
+    @staticmethod
+    def _kind(name: str, weight: Tensor) -> str:
+        if name == "embedding.weight":
+            return "embedding"
+        if weight.dim() < 2 or name.endswith(("taps", "_bias")):
+            return "vector"
+        return "matrix"
+
+
+def _normal(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
+    # Drawn on the CPU in float32, so that the same seed gives the same weights on every device and in every dtype.
+    weight.copy_(torch.randn(weight.shape, generator=generator, dtype=torch.float32, device="cpu") * std)
+
+
+def _rotary_dims(spec: DecoderSpec) -> list[int]:
+    dims = sorted({layer.mixer.head_dim for layer in spec.layers if isinstance(layer.mixer, AttentionSpec)})
+    return dims if spec.position == "rotary" else []
+
+
+def _rotary(start: int, length: int, dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin (T, 1, D) of positions start, start + 1, ...; the first half of sin is negated: `blocks.rotate`."""
+    device = like.device
+    frequency = ROTARY_BASE ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+    position = torch.arange(start, start + length, device=device, dtype=torch.float32)
+    angle = position.view(-1, 1, 1) * frequency
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), 2).to(like.dtype), torch.cat((-sin, sin), 2).to(like.dtype)
+
+
+class _Context:
+    """Rotary tables and masks of one call, made when a layer first asks (see `blocks.Context`)."""
+
+    def __init__(self, model: Decoder, start: int, length: int, device: torch.device) -> None:
+        self.start, self.length, self.device, self._model = start, length, device, model
+        self._tables: dict[int, tuple[Tensor, Tensor]] = {}
+        self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+
+    def rotary(self, head_dim: int) -> tuple[Tensor, Tensor] | None:
+        model = self._model
+        if head_dim not in model._rotary_dims:
+            return None
+        if head_dim not in self._tables:
+            end = self.start + self.length
+            if end <= ROTARY_TABLE:
+                cos, sin = getattr(model, f"rotary_cos_{head_dim}"), getattr(model, f"rotary_sin_{head_dim}")
+                self._tables[head_dim] = cos[self.start : end], sin[self.start : end]
+            else:
+                self._tables[head_dim] = _rotary(self.start, self.length, head_dim, model.embedding.weight)
+        return self._tables[head_dim]
+
+    def mask(self, keys: int, window: int | None) -> Tensor | None:
+        """(T, keys) truth values of what each query sees; None where plain causal attention says the same."""
+        if self.length == 1 or (keys == self.length and (window is None or window >= keys)):
+            return None
+        if (keys, window) not in self._masks:
+            age = torch.arange(keys - self.length, keys, device=self.device).unsqueeze(1) - torch.arange(
+                keys, device=self.device
+            )
+            seen = age >= 0
+            self._masks[keys, window] = seen if window is None else seen & (age < window)
+        return self._masks[keys, window]

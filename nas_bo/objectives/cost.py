@@ -1,0 +1,93 @@
+"""Costs that follow from the architecture alone, exactly and in microseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import ObjectiveError
+from nas_bo.model import counts
+from nas_bo.trial import Direction
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Number of parameters, tied ones once.
+
+    Args:
+        vocab_size: of the tokenizer that the model is for; 256 is bytes.
+        ignore: top-level fields of the space that are the user's own and no part of the network.
+        at_most, at_least: hard limits: an architecture beyond them is never measured or trained.
+    """
+
+    vocab_size: int = 256
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = "parameters"
+    unit: str = ""
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def conditions(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size}
+
+    def __call__(self, arch: Architecture, /) -> float:
+        return float(counts.parameters(arch, self.vocab_size, self.ignore))
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one forward pass over `tokens` tokens, in millions (a multiply-add is two)."""
+
+    vocab_size: int = 256
+    tokens: int = 128
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = "mflops"
+    unit: str = "MFLOP"
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens")
+
+    def conditions(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size, "tokens": self.tokens}
+
+    def __call__(self, arch: Architecture, /) -> float:
+        return counts.flops(arch, self.vocab_size, self.tokens, ignore=self.ignore) / 1e6
+
+
+@dataclass(frozen=True)
+class KVCacheBytes:
+    """Bytes that decoding remembers after `context` tokens (keys, values, states), batch 1."""
+
+    context: int = 2048
+    bytes_per_value: float = 2
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = "kv_cache_bytes"
+    unit: str = "B"
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def __post_init__(self) -> None:
+        positive(self, "context", "bytes_per_value")
+
+    def conditions(self) -> dict[str, Any]:
+        return {"context": self.context, "bytes_per_value": self.bytes_per_value}
+
+    def __call__(self, arch: Architecture, /) -> float:
+        return float(counts.kv_cache_bytes(arch, self.context, self.bytes_per_value, ignore=self.ignore))
+
+
+def positive(owner: object, *names: str) -> None:
+    """Raise ObjectiveError unless the named settings of `owner` are numbers above 0."""
+    for name in names:
+        value = getattr(owner, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == float("inf"):
+            raise ObjectiveError(f"{type(owner).__name__}({name}={value!r}): {name} must be a number above 0")

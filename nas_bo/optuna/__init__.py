@@ -1,0 +1,33 @@
+"""DOOR to Optuna (>= 5.0): spaces as define-by-run suggestions, strategies as samplers, outcomes as constraints.
+
+The only room that imports optuna. Choices become categoricals, integers and reals their own distributions; every
+parameter is named by its flat name (``layers.3.mixer``) and holds the plain value.
+"""
+
+from nas_bo.optuna.bridge import (
+    EvaluationFailed,
+    architecture,
+    columns,
+    conclude,
+    distributions,
+    from_frozen,
+    history,
+    objective,
+    record,
+    suggest,
+)
+from nas_bo.optuna.sampler import Sampler
+
+__all__ = [
+    "EvaluationFailed",
+    "Sampler",
+    "architecture",
+    "columns",
+    "conclude",
+    "distributions",
+    "from_frozen",
+    "history",
+    "objective",
+    "record",
+    "suggest",
+]

@@ -1,0 +1,320 @@
+"""Problem: what is searched (a space) and what is wanted (objectives and limits). The contract `Objective` is here."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import NasBoError, ObjectiveError
+from nas_bo.trial import Column, Direction, State, Trial
+
+if TYPE_CHECKING:
+    from nas_bo.space import Space
+
+ORDER = ("analytic", "measured", "trained")  # cheap before dear
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """A number of an architecture. No base class is needed.
+
+    `__call__` returns the value in `unit`; a `Value` may carry how it was obtained. Optional attributes:
+
+    * ``at_most``, ``at_least``: hard limits, in the same unit;
+    * ``predict(arch) -> float``: a deterministic estimate in the same unit that costs microseconds; strategies steer by
+      it instead of by the noisy measurement, so that the same seed gives the same search;
+    * ``conditions() -> dict``: what must not change while a study goes on (corpus fingerprint, budget, ...);
+      called before the search starts, so this is also where bad configuration raises;
+    * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
+    * ``parts``: the objectives that it is made of; their limits count as well;
+    * ``steer(arch, info) -> float``: the value without the noise of its measured parts, from what `info` kept of them.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def cost(self) -> Literal["analytic", "measured", "trained"]: ...
+
+    def __call__(self, arch: Architecture, /) -> float: ...
+
+
+class Value(float):
+    """A float that knows how it was obtained: ``Value(2.43, how="trained", seed=0)``; `info` is JSON-safe."""
+
+    info: dict[str, Any]
+
+    def __new__(cls, value: float, **info: Any) -> Value:
+        made = super().__new__(cls, value)
+        made.info = info
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _value, (float(self), self.info)
+
+
+class LimitViolated(Exception):
+    """Raised inside an objective made of parts when one part is beyond its limit; `values` are the parts so far."""
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        super().__init__("a part is beyond its limit")
+        self.values = dict(values)
+
+
+def _value(value: float, info: dict[str, Any]) -> Value:
+    return Value(value, **info)
+
+
+@dataclass(frozen=True)
+class Function:
+    """A user's own callable as an objective: minimised, evaluated last, unless its attributes say otherwise."""
+
+    function: Callable[[Architecture], float]
+    name: str
+    unit: str = ""
+    direction: Direction = "minimize"
+    cost: Literal["analytic", "measured", "trained"] = "trained"
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __call__(self, arch: Architecture, /) -> float:
+        return self.function(arch)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("predict", "conditions", "larger", "steer"):  # what the wrapped object may offer
+            return getattr(self.__dict__.get("function"), name)
+        raise AttributeError(name)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """An objective whose values a host reports (an Optuna study, an Ax experiment): known by name, never called."""
+
+    name: str
+    unit: str = ""
+    direction: Direction = "minimize"
+    cost: Literal["analytic", "measured", "trained"] = "trained"
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __call__(self, arch: Architecture, /) -> float:
+        raise ObjectiveError(f"the objective {self.name!r} is reported by the host and cannot be evaluated here")
+
+
+def as_objective(objective: Objective | Callable[[Architecture], float]) -> Objective:
+    """An objective from an objective or from any callable with a name.
+
+    Attributes ``unit``, ``direction``, ``cost``, ``at_most``, ``at_least`` of a callable are used where it has them.
+
+    Raises:
+        ObjectiveError: not callable, no usable name, or an attribute with an impossible value.
+    """
+    if not callable(objective):
+        raise ObjectiveError(
+            f"the objective {objective!r} is not callable; pass an objective or a function of the architecture"
+        )
+    if isinstance(objective, type):
+        raise ObjectiveError(
+            f"the objective {objective.__name__} is a class; pass an instance, {objective.__name__}(...)"
+        )
+    name = getattr(objective, "name", None) or getattr(objective, "__name__", None)
+    if not isinstance(name, str) or not name or name == "<lambda>":
+        raise ObjectiveError(
+            "an objective needs a name to appear under in tables and trackers: use a named function, or give the object a `name`"
+        )
+    made: Any = objective
+    if not all(hasattr(objective, a) for a in ("name", "unit", "direction", "cost")):
+        settings = ("unit", "direction", "cost", "at_most", "at_least")
+        made = Function(objective, name, **{a: getattr(objective, a) for a in settings if hasattr(objective, a)})
+    if made.direction not in ("minimize", "maximize"):
+        raise ObjectiveError(f"objective {name!r}: direction is {made.direction!r}; it is 'minimize' or 'maximize'")
+    if made.cost not in ORDER:
+        raise ObjectiveError(f"objective {name!r}: cost is {made.cost!r}; it is one of {', '.join(ORDER)}")
+    for side in ("at_most", "at_least"):
+        bound = getattr(made, side, None)
+        if bound is not None and (
+            isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound)
+        ):
+            raise ObjectiveError(f"objective {name!r}: {side}={bound!r} is not a finite number")
+    checked: Objective = made
+    return checked
+
+
+def _with_parts(objectives: Iterable[Objective]) -> Iterator[Objective]:
+    for objective in objectives:
+        yield objective
+        yield from _with_parts(getattr(objective, "parts", ()))
+
+
+def column(objective: Objective) -> Column:
+    bounds = {side: getattr(objective, side, None) for side in ("at_most", "at_least")}
+    return Column(objective.name, objective.unit, objective.direction, objective.cost, **bounds)
+
+
+class Problem:
+    """A space and at least one objective.
+
+    Args:
+        limits: objectives that are not optimised, only kept within their ``at_most`` / ``at_least``.
+
+    Attributes:
+        objectives: in the order given; values, columns and fronts follow it.
+        columns: their descriptions, plain data.
+        constraint_names: rules, then limits, each sorted: the fixed order in which hosts are told.
+
+    Raises:
+        ObjectiveError: no objective, two of the same name, or one that is not an objective.
+        SpaceError: `space` is not a space.
+    """
+
+    def __init__(
+        self,
+        space: type[Space],
+        objectives: Sequence[Objective | Callable[[Architecture], float]],
+        limits: Sequence[Objective | Callable[[Architecture], float]] = (),
+    ) -> None:
+        from nas_bo.errors import SpaceError
+
+        if not (hasattr(space, "decide") and hasattr(space, "violations")):
+            raise SpaceError(f"{space!r} is not a search space; pass a class that derives from nas_bo.Space")
+        if callable(objectives) or not isinstance(objectives, Sequence) or isinstance(objectives, str):
+            raise ObjectiveError("objectives must be a list, even when there is only one")
+        if not objectives:
+            raise ObjectiveError(
+                "a problem needs at least one objective; for example objectives=[ValidationLoss(), Latency()]"
+            )
+        self.space = space
+        self.objectives = tuple(as_objective(o) for o in objectives)
+        self.limits = tuple(as_objective(o) for o in limits)
+        self.columns = tuple(column(o) for o in self.objectives)
+        for limit in self.limits:
+            if not column(limit).limits():
+                raise ObjectiveError(f"the limit {limit.name!r} has neither at_most nor at_least; give it one")
+        names = [o.name for o in (*self.objectives, *self.limits)]
+        twice = [n for n in names if names.count(n) > 1]
+        if twice:
+            raise ObjectiveError(
+                f"two objectives are named {twice[0]!r}; names must differ (most objectives take name=...)"
+            )
+        self._every = tuple(_with_parts((*self.objectives, *self.limits)))
+        self._limited = [column(o) for o in self._every]
+        bounds = sorted({limit for c in self._limited for limit in c.limits()})
+        self.constraint_names = (*sorted(f"rule:{r.name}" for r in space.rules()), *bounds)
+
+    def known(self, arch: Architecture) -> dict[str, float]:
+        """What is known without measuring or training: analytic objectives exactly, others by their `predict`."""
+        found = {}
+        for objective in self.objectives:
+            if objective.cost == "analytic":
+                with suppress(LimitViolated):
+                    found[objective.name] = float(objective(arch))
+            elif getattr(objective, "predict", None) is not None:
+                found[objective.name] = float(objective.predict(arch))  # type: ignore[attr-defined]
+        return found
+
+    def guide(self, trial: Trial) -> np.ndarray | None:
+        """The values that strategies steer by, to be minimised: (objectives,); None for a trial without them.
+
+        Known values take the place of measured ones, so the search does not follow the noise of a measurement.
+        """
+        if trial.state is not State.COMPLETE:
+            return None
+        values = {**trial.values, **self.known(trial.architecture)}
+        for objective in self.objectives:
+            if hasattr(objective, "steer"):
+                values[objective.name] = objective.steer(trial.architecture, trial.info.get(objective.name, {}))
+        return np.array([c.sign * values[c.name] for c in self.columns])
+
+    def violations(self, arch: Architecture, values: Mapping[str, float]) -> dict[str, float]:
+        """Every constraint by name: how far it is violated; 0 when satisfied or when its value is not there yet."""
+        broken = set(self.space.violations(arch))
+        found = {f"rule:{r.name}": float(r.name in broken) for r in self.space.rules()}
+        for c in self._limited:
+            for name, (sign, bound) in c.limits().items():
+                found[name] = max(0.0, sign * (values[c.name] - bound)) if c.name in values else 0.0
+        return {name: found[name] for name in self.constraint_names}
+
+    def admissible(self, arch: Architecture) -> bool:
+        """Whether no rule, and no limit on a known objective, is violated: checked before anything is spent."""
+        if not self.constraint_names:
+            return True
+        exact = {o.name: o for o in self._every if column(o).limits()}
+        return not any(v > 0 for v in self.violations(arch, self.analytic(arch, exact)).values())
+
+    def analytic(self, arch: Architecture, names: Collection[str] | None = None) -> dict[str, float]:
+        """The values of analytic objectives, limits and parts (those in `names`); one beyond a part's limit is left out."""
+        found = {}
+        for objective in self._every:
+            if objective.cost == "analytic" and (names is None or objective.name in names):
+                with suppress(LimitViolated):
+                    found[objective.name] = float(objective(arch))
+        return found
+
+    def conditions(self) -> dict[str, dict[str, Any]]:
+        """What must not change while a study goes on, by objective."""
+        evaluated = (*self.objectives, *self.limits)
+        return {o.name: dict(o.conditions()) for o in evaluated if hasattr(o, "conditions")}
+
+    def evaluate(self, arch: Architecture) -> Trial:
+        """Evaluate cheap objectives first; a violated rule or limit ends it before anything dearer starts.
+
+        Never raises for what an objective does: an exception or a value that is not finite makes a FAILED trial with
+        its reason. KeyboardInterrupt and other exits pass through.
+        """
+        start = time.perf_counter()
+        values: dict[str, float] = {}
+        info: dict[str, dict[str, Any]] = {}
+
+        def ended(state: State, reason: str, violations: Mapping[str, float]) -> Trial:
+            ordered = {c.name: values[c.name] for c in self.columns if c.name in values}
+            return Trial(arch, ordered, violations, state, reason, info, None, time.perf_counter() - start)
+
+        try:
+            violations = self.violations(arch, values)
+        except NasBoError as error:  # a rule that raises
+            return ended(State.FAILED, str(error), {})
+        todo = sorted((*self.objectives, *self.limits), key=lambda o: ORDER.index(o.cost))
+        for objective in [None, *todo]:
+            if objective is not None:
+                began = time.perf_counter()
+                try:
+                    value = objective(arch)
+                    number = float(value)
+                except LimitViolated as stop:
+                    values |= stop.values
+                    violations = self.violations(arch, values)
+                    broken = [name for name, amount in violations.items() if amount > 0]
+                    return ended(State.INFEASIBLE, _line("violates " + ", ".join(broken)), violations)
+                except Exception as error:
+                    text = str(error) if isinstance(error, NasBoError) else f"{type(error).__name__}: {error}"
+                    return ended(State.FAILED, _line(f"{objective.name}: {text}"), violations)
+                if not math.isfinite(number):
+                    return ended(State.FAILED, f"{objective.name} is {number}, not a finite number", violations)
+                values[objective.name] = number
+                kept = {} if objective in self.objectives else {"value": number}
+                info[objective.name] = {
+                    **kept,
+                    "seconds": round(time.perf_counter() - began, 4),
+                    **getattr(value, "info", {}),
+                }
+                parts = getattr(value, "info", {}).get("parts", {}) if hasattr(objective, "parts") else {}
+                violations = self.violations(arch, {**values, **parts})
+            broken = [name for name, amount in violations.items() if amount > 0]
+            if broken and len(values) < len(todo):
+                return ended(State.INFEASIBLE, _line("violates " + ", ".join(broken)), violations)
+        return ended(State.COMPLETE, "", violations)
+
+
+def _line(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 500 else text[:499] + "…"

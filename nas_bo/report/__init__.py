@@ -1,0 +1,23 @@
+"""ROOM 7, what a search found: tables, pictures, a page to send on, and how far the ranking is to be trusted.
+
+Pure functions of `Trial`s and `Column`s: nothing here knows Optuna, Ax or MLflow. matplotlib and pandas are imported
+by the functions that need them.
+"""
+
+from nas_bo.report.agreement import Agreement, agreement
+from nas_bo.report.page import page
+from nas_bo.report.picture import picture
+from nas_bo.report.summary import Summary, figure
+from nas_bo.report.table import frame, front_markdown, front_text
+
+__all__ = [
+    "Agreement",
+    "Summary",
+    "agreement",
+    "figure",
+    "frame",
+    "front_markdown",
+    "front_text",
+    "page",
+    "picture",
+]

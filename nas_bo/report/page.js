@@ -1,0 +1,163 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const plot = document.getElementById("plot"), NS = "http://www.w3.org/2000/svg";
+  const W = 980, H = 470, L = 66, R = 18, T = 18, B = 50;
+  const make = (tag, attributes = {}, parent = null, text = null) => {
+    const node = document.createElementNS(NS, tag);
+    for (const [k, v] of Object.entries(attributes)) node.setAttribute(k, v);
+    if (text !== null) node.textContent = text;
+    if (parent) parent.append(node);
+    return node;
+  };
+  const show = v => {
+    if (v === null) return "–";
+    const a = Math.abs(v);
+    for (const [b, s, d] of [[1e12, "T", 1e12], [1e9, "G", 1e9], [1e6, "M", 1e6], [1e5, "k", 1e3]])
+      if (a >= b) return +(v / d).toPrecision(4) + s;
+    return a >= 1000 ? Math.round(v).toLocaleString("en") : String(+v.toPrecision(4));
+  };
+  const trialAxis = { title: "trial", sign: 0, log: false, limits: [] };
+  const axisOf = i => i < 0 ? trialAxis : data.columns[i];
+  const value = (t, i, row) => i < 0 ? (t.n ?? row) : t.values[i];
+  const many = data.columns.length;
+  let X = many > 1 ? 1 : -1, Y = 0, chosen = -1;
+
+  // ---- scales -----------------------------------------------------------------------------------------------
+  const scale = (i, from, to) => {
+    const axis = axisOf(i), all = [];
+    data.trials.forEach((t, row) => { if (value(t, X, row) !== null && value(t, Y, row) !== null) all.push(value(t, i, row)); });
+    if (i >= 0) for (const other of [...data.retrained, ...data.baselines]) if (other.values[i] !== null) all.push(other.values[i]);
+    const log = axis.log && all.every(v => v > 0), f = log ? Math.log10 : v => v;
+    let low = Math.min(...all.map(f)), high = Math.max(...all.map(f));
+    if (!all.length) [low, high] = [0, 1];
+    const wide = high - low || Math.abs(high) || 1;
+    for (const b of axis.limits) if (!log || b > 0) { const v = f(b); if (v > low - 0.3 * wide && v < high + 0.3 * wide) { low = Math.min(low, v); high = Math.max(high, v); } }
+    const pad = (high - low || Math.abs(high) * 0.1 || 1) * 0.06;
+    low -= pad; high += pad;
+    const at = v => from + (f(v) - low) / (high - low) * (to - from), ticks = [];
+    if (log && high - low > 0.7) {
+      for (let e = Math.floor(low); e <= high; e++) for (const m of high - low > 2.2 ? [1] : [1, 2, 5]) { const v = m * 10 ** e; if (f(v) >= low && f(v) <= high) ticks.push(v); }
+    } else {
+      const a = log ? 10 ** low : low, b = log ? 10 ** high : high, rough = (b - a) / 6, p = 10 ** Math.floor(Math.log10(rough));
+      const step = p * [1, 2, 5, 10].find(m => m * p >= rough);
+      for (let v = Math.ceil(a / step) * step; v <= b; v += step) ticks.push(+v.toPrecision(12));
+    }
+    return { at, ticks };
+  };
+
+  // ---- the plot ---------------------------------------------------------------------------------------------
+  const tip = document.createElement("div");
+  tip.className = "tip";
+  const hover = (node, head, values) => {
+    node.addEventListener("mouseenter", () => {
+      tip.replaceChildren();
+      const b = document.createElement("b"); b.textContent = head; tip.append(b);
+      values.forEach((v, i) => { const line = document.createElement("div"); line.textContent = data.columns[i].title + ": " + show(v); tip.append(line); });
+      const r = node.getBoundingClientRect(), p = plot.getBoundingClientRect(), left = r.left - p.left;
+      tip.style.visibility = "visible";
+      tip.style.left = (left > p.width / 2 ? left - tip.offsetWidth - 12 : left + 20) + "px";
+      tip.style.top = (r.top - p.top - 8) + "px";
+    });
+    node.addEventListener("mouseleave", () => { tip.style.visibility = "hidden"; });
+  };
+  const star = (x, y, r) => Array.from({ length: 10 }, (_, k) => { const q = k % 2 ? r * 0.45 : r, a = Math.PI * (k / 5 - 0.5); return (x + q * Math.cos(a)).toFixed(1) + "," + (y + q * Math.sin(a)).toFixed(1); }).join(" ");
+  const shape = (kind, x, y, parent) => {
+    if (kind === "knee") return make("polygon", { points: star(x, y, 11) }, parent);
+    if (kind === "out") return make("path", { d: `M${x - 4} ${y - 4}l8 8m0 -8l-8 8` }, parent);
+    if (kind === "re") return make("path", { d: `M${x} ${y - 6}l6 6l-6 6l-6 -6z` }, parent);
+    if (kind === "base") return make("rect", { x: x - 5, y: y - 5, width: 10, height: 10 }, parent);
+    return make("circle", { cx: x, cy: y, r: kind === "front" ? 5.5 : 4 }, parent);
+  };
+  const draw = () => {
+    const x = scale(X, L, W - R), y = scale(Y, H - B, T), svg = make("svg", { viewBox: `0 0 ${W} ${H}`, role: "img" });
+    for (const v of x.ticks) { make("line", { class: "grid", x1: x.at(v), x2: x.at(v), y1: T, y2: H - B }, svg); make("text", { class: "tick", x: x.at(v), y: H - B + 17, "text-anchor": "middle" }, svg, show(v)); }
+    for (const v of y.ticks) { make("line", { class: "grid", x1: L, x2: W - R, y1: y.at(v), y2: y.at(v) }, svg); make("text", { class: "tick", x: L - 8, y: y.at(v) + 4, "text-anchor": "end" }, svg, show(v)); }
+    make("path", { class: "axis", fill: "none", d: `M${L} ${T}V${H - B}H${W - R}` }, svg);
+    const better = a => a.sign === 0 ? "" : a.sign > 0 ? "   ← better" : "   better →";
+    make("text", { x: (L + W - R) / 2, y: H - 10, "text-anchor": "middle" }, svg, axisOf(X).title + better(axisOf(X)));
+    make("text", { transform: `translate(16 ${(T + H - B) / 2}) rotate(-90)`, "text-anchor": "middle" }, svg, axisOf(Y).title + better(axisOf(Y)));
+    for (const v of axisOf(X).limits) if (x.at(v) >= L && x.at(v) <= W - R) { make("line", { class: "limit", x1: x.at(v), x2: x.at(v), y1: T, y2: H - B }, svg); make("text", { class: "limit-text", x: x.at(v) + 4, y: T + 8 }, svg, "limit " + show(v)); }
+    for (const v of axisOf(Y).limits) if (y.at(v) >= T && y.at(v) <= H - B) { make("line", { class: "limit", x1: L, x2: W - R, y1: y.at(v), y2: y.at(v) }, svg); make("text", { class: "limit-text", x: W - R - 4, y: y.at(v) - 4, "text-anchor": "end" }, svg, "limit " + show(v)); }
+    const placed = [];
+    data.trials.forEach((t, row) => { const a = value(t, X, row), b = value(t, Y, row); if (a !== null && b !== null) placed.push({ t, row, a, px: x.at(a), py: y.at(b) }); });
+    if (many === 2 && X >= 0) {
+      const best = placed.filter(p => p.t.kind === "front" || p.t.kind === "knee").sort((p, q) => p.a - q.a);
+      let d = "";
+      best.forEach((p, k) => { d += k === 0 ? `M${p.px} ${p.py}` : axisOf(X).sign > 0 ? `H${p.px}V${p.py}` : `V${p.py}H${p.px}`; });
+      if (d) make("path", { class: "stair", d }, svg);
+    }
+    const order = { out: 0, trial: 1, front: 2, knee: 3 };
+    placed.sort((p, q) => order[p.t.kind] - order[q.t.kind]);
+    for (const again of data.retrained) {
+      const old = data.trials[again.row];
+      if (!old || X < 0 || (again.values[X] === null && again.values[Y] === null)) continue;
+      const values = again.values.map((v, i) => v ?? old.values[i]);
+      if (values[X] === null || values[Y] === null || old.values[X] === null || old.values[Y] === null) continue;
+      const px = x.at(values[X]), py = y.at(values[Y]);
+      make("line", { class: "move", x1: x.at(old.values[X]), y1: y.at(old.values[Y]), x2: px, y2: py }, svg);
+      const node = shape("re", px, py, svg); node.setAttribute("class", "dot re"); hover(node, "re-trained: " + old.label, values);
+    }
+    for (const p of placed) {
+      const node = shape(p.t.kind, p.px, p.py, svg);
+      node.setAttribute("class", "dot " + p.t.kind + (p.row === chosen ? " on" : ""));
+      node.dataset.dot = p.row;
+      hover(node, (p.t.n === null ? "" : "trial " + p.t.n + ": ") + p.t.label, p.t.values);
+      node.addEventListener("click", () => choose(p.row, true));
+    }
+    for (const base of data.baselines) if (X >= 0 && base.values[X] !== null && base.values[Y] !== null) { const node = shape("base", x.at(base.values[X]), y.at(base.values[Y]), svg); node.setAttribute("class", "dot base"); hover(node, "baseline: " + base.label, base.values); }
+    plot.querySelector(":scope > svg")?.remove();
+    plot.prepend(svg);
+  };
+
+  // ---- choosing a trial, sorting a table --------------------------------------------------------------------
+  const choose = (row, scroll) => {
+    chosen = row === chosen ? -1 : row;
+    document.querySelectorAll("tr.on").forEach(tr => tr.classList.remove("on"));
+    if (chosen >= 0) document.querySelectorAll(`tr[data-i="${chosen}"]`).forEach((tr, k) => {
+      tr.classList.add("on");
+      const box = tr.closest(".scroll");
+      if (scroll) box.scrollTop = tr.offsetTop - box.clientHeight / 2;
+    });
+    draw();
+  };
+  document.querySelectorAll("tr[data-i]").forEach(tr => tr.addEventListener("click", () => choose(+tr.dataset.i, false)));
+  document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
+    const body = th.closest("table").tBodies[0], column = th.cellIndex, up = th.getAttribute("aria-sort") !== "ascending";
+    th.parentNode.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
+    th.setAttribute("aria-sort", up ? "ascending" : "descending");
+    const key = tr => { const cell = tr.cells[column]; return cell.dataset.v !== undefined ? +cell.dataset.v : cell.textContent; };
+    const compare = (a, b) => {
+      const p = key(a), q = key(b);
+      if (p === "" || q === "") return p === q ? 0 : p === "" ? 1 : -1;
+      return (typeof p === "number" && typeof q === "number" ? p - q : String(p).localeCompare(String(q), "en", { numeric: true })) * (up ? 1 : -1);
+    };
+    body.append(...[...body.rows].sort(compare));
+  }));
+
+  // ---- axes to choose from, and the key ---------------------------------------------------------------------
+  if (many > 2) {
+    const pick = document.createElement("div");
+    pick.className = "pick";
+    for (const [word, get, set] of [["across", () => X, v => { X = v; }], ["upwards", () => Y, v => { Y = v; }]]) {
+      const label = document.createElement("label"), select = document.createElement("select");
+      data.columns.forEach((c, i) => select.add(new Option(c.title, i, false, i === get())));
+      select.addEventListener("change", () => { set(+select.value); draw(); });
+      label.append(word + " ", select);
+      pick.append(label);
+    }
+    plot.append(pick);
+  }
+  const key = document.createElement("div");
+  key.className = "key";
+  const kinds = new Set(data.trials.map(t => t.kind));
+  for (const [kind, word] of [["knee", many > 1 ? "knee" : "best"], ["front", "Pareto front"], ["trial", "trial"], ["out", "infeasible"], ["re", "re-trained"], ["base", "baseline"]]) {
+    if (!(kinds.has(kind) || (kind === "re" && data.retrained.length) || (kind === "base" && data.baselines.length))) continue;
+    const span = document.createElement("span"), svg = make("svg", { viewBox: "0 0 24 24" });
+    shape(kind, 12, 12, svg).setAttribute("class", "dot " + kind);
+    span.append(svg, word);
+    key.append(span);
+  }
+  plot.append(key, tip);
+  draw();
+})();

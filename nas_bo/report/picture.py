@@ -1,0 +1,283 @@
+"""The Pareto front as a PNG: what was tried, what is best, where the knee is, which limits held."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.errors import SearchError
+from nas_bo.report.summary import Summary
+from nas_bo.report.summary import figure as figure_text
+from nas_bo.trial import Column, State, Trial
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FRONT, KNEE, OTHER, GREY, INK, RETRAINED, BASELINE = (
+    "#1f5fbf",
+    "#d9480f",
+    "#7a8ca3",
+    "#c9ced6",
+    "#26303c",
+    "#2b8a3e",
+    "#862e9c",
+)
+LOG_SPAN = 5  # a positive cost that spans more than this is drawn on a log axis
+MOST_PANELS = 4  # objectives drawn against each other; more would be illegible
+
+
+def picture(summary: Summary, *, width: float = 8.0, height: float | None = None, dpi: int = 120) -> bytes:
+    """PNG bytes: one panel for two objectives, one per pair for three or four, values over trials for one.
+
+    Args:
+        width, height: inches; the height follows the number of panels unless given.
+
+    Raises:
+        SearchError: there is no objective.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = list(summary.columns)[:MOST_PANELS]
+    if not columns:
+        raise SearchError("a picture needs at least one objective, and this summary has none: give Summary its columns")
+    pairs = list(combinations(range(len(columns)), 2))
+    across = 1 if len(pairs) < 2 else 3 if len(pairs) > 3 else len(pairs)
+    down = max(1, math.ceil(len(pairs) / across))
+    if across > 1:
+        width *= 0.62 * across
+    figure = Figure(
+        figsize=(width, height or (5.2 if across == 1 else 4.6 * down + 0.6)),
+        dpi=dpi,
+        layout="constrained",
+        facecolor="white",
+    )
+    canvas = FigureCanvasAgg(figure)
+    panels: list[Axes] = [figure.add_subplot(down, across, i + 1) for i in range(max(1, len(pairs)))]
+    if not pairs:
+        _history(panels[0], summary, columns[0])
+    for axes, (i, j) in zip(panels, pairs, strict=False):
+        # the first objective, usually quality, is the one read upwards
+        _pair(axes, summary, columns[j], columns[i], alone=len(pairs) == 1 and len(summary.columns) == 2)
+    _finish(figure, panels, summary)
+    with io.BytesIO() as buffer:
+        canvas.print_png(buffer)
+        return buffer.getvalue()
+
+
+def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
+    best, feasible = summary.front(), sum(t.feasible for t in summary.trials)
+    done = f"{len(summary.trials)} trials, {feasible} feasible" + (
+        f", {len(best)} on the front" if len(summary.columns) > 1 else ""
+    )
+    figure.suptitle(f"{_plain(summary.title, 70)}\n{done}", fontsize=12, color=INK, x=0.01, ha="left")
+    entries = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if entries:
+        figure.legend(
+            entries.values(),
+            entries.keys(),
+            loc="outside lower center",
+            ncols=min(6, len(entries)),
+            frameon=False,
+            fontsize=9,
+        )
+    for axes in panels:
+        axes.grid(True, which="major", color="#e6e9ee", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=9, colors=INK)
+
+
+def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) -> None:
+    best = summary.front()
+    chosen = {id(t) for t in best}
+    known = [t for t in summary.trials if t.state in (State.COMPLETE, State.INFEASIBLE) and _has(t.values, x, y)]
+    out = [t for t in known if not t.feasible]
+    rest = [t for t in known if t.feasible and id(t) not in chosen]
+    _dots(axes, out, x, y, marker="x", s=26, color=GREY, linewidths=1.2, label="infeasible", zorder=2)
+    _dots(axes, rest, x, y, s=26, color=OTHER, alpha=0.75, linewidths=0, label="trial", zorder=3)
+    if alone and best:
+        line = sorted(best, key=lambda t: t.values[x.name])
+        axes.plot(
+            [t.values[x.name] for t in line],
+            [t.values[y.name] for t in line],
+            drawstyle="steps-post" if x.direction == "minimize" else "steps-pre",
+            color=FRONT,
+            linewidth=1.4,
+            alpha=0.8,
+            zorder=4,
+        )
+    _dots(axes, best, x, y, s=46, color=FRONT, edgecolors="white", linewidths=0.8, label="Pareto front", zorder=6)
+    by_id = summary.by_id()
+    for i, again in enumerate(summary.retrained):
+        before, values = by_id.get(again.get("id", "")), again.get("values", {})
+        if x.name not in values and y.name not in values:
+            continue  # nothing new in this panel
+        if before is not None:
+            values = {**before.values, **values}
+            if _has(values, x, y) and _has(before.values, x, y):
+                ends = [(before.values[x.name], values[x.name]), (before.values[y.name], values[y.name])]
+                axes.plot(*ends, color=RETRAINED, linewidth=0.8, alpha=0.6, zorder=5)
+        if _has(values, x, y):
+            axes.scatter(
+                [values[x.name]],
+                [values[y.name]],
+                marker="D",
+                s=30,
+                facecolors="white",
+                edgecolors=RETRAINED,
+                linewidths=1.4,
+                zorder=7,
+                label="" if i else "re-trained",
+            )
+    for i, base in enumerate(summary.baselines):
+        values = base.get("values", {})
+        if _has(values, x, y):
+            at = (values[x.name], values[y.name])
+            axes.scatter([at[0]], [at[1]], marker="s", s=44, color=BASELINE, zorder=7, label="" if i else "baseline")
+            axes.annotate(
+                _plain(base.get("label", ""), 24),
+                at,
+                xytext=(7, -3),
+                textcoords="offset points",
+                fontsize=8,
+                color=BASELINE,
+            )
+    middle = summary.knee()
+    if middle is not None and len(best) > 2:
+        at = (middle.values[x.name], middle.values[y.name])
+        axes.scatter(
+            [at[0]], [at[1]], marker="*", s=230, color=KNEE, edgecolors="white", linewidths=0.8, zorder=8, label="knee"
+        )
+    _scale(axes, "x", x, summary)
+    _scale(axes, "y", y, summary)
+    if middle is not None and len(best) > 2:
+        _call_out(axes, summary, middle, at)
+    for column, draw, name in ((x, axes.axvline, "x"), (y, axes.axhline, "y")):
+        for bound, sign in ((column.at_most, "≤"), (column.at_least, "≥")):
+            if bound is not None:
+                draw(bound, color=KNEE, linestyle=(0, (4, 3)), linewidth=1.1, alpha=0.8, zorder=1)
+                where: Any = (bound, 1.0) if name == "x" else (1.0, bound)
+                axes.annotate(
+                    f"{sign} {bound:g} {_plain(column.unit, 12)}",
+                    where,
+                    xycoords=axes.get_xaxis_transform() if name == "x" else axes.get_yaxis_transform(),
+                    xytext=(3, 2) if name == "x" else (-2, 3),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=KNEE,
+                    ha="left" if name == "x" else "right",
+                )
+
+
+def _call_out(axes: Axes, summary: Summary, middle: Trial, at: tuple[float, float]) -> None:
+    """The knee's name, towards the inside of the panel so that it is never cut off."""
+    fx, fy = axes.transAxes.inverted().transform(axes.transData.transform(at))
+    number = f"{middle.number}: " if middle.number is not None and summary.labels.get(middle.architecture.id) else ""
+    axes.annotate(
+        "knee, " + _plain(number + summary.label(middle), 34),
+        at,
+        xytext=(-18 if fx > 0.55 else 18, -26 if fy > 0.8 else 26),
+        textcoords="offset points",
+        ha="right" if fx > 0.55 else "left",
+        fontsize=9,
+        color=INK,
+        zorder=9,
+        bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": KNEE, "linewidth": 0.8, "alpha": 0.92},
+        arrowprops={"arrowstyle": "-", "color": KNEE, "linewidth": 0.8},
+    )
+
+
+def _history(axes: Axes, summary: Summary, column: Column) -> None:
+    """One objective: every value over the trials, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
+    styles: list[tuple[bool, dict[str, Any]]] = [
+        (False, {"marker": "x", "color": GREY, "label": "infeasible"}),
+        (True, {"marker": "o", "color": OTHER, "label": "trial"}),
+    ]
+    numbered = [(t.number if t.number is not None else i, t) for i, t in enumerate(summary.trials)]
+    known = sorted(((n, t) for n, t in numbered if _has(t.values, column)), key=lambda pair: pair[0])
+    for feasible, style in styles:
+        group = [(n, t.values[column.name]) for n, t in known if t.feasible is feasible]
+        if group:
+            axes.scatter([n for n, _ in group], [v for _, v in group], s=24, zorder=3, **style)
+    steps: list[tuple[int, float]] = []
+    for n, t in known:
+        value = t.values[column.name]
+        if t.feasible and (not steps or column.sign * value < column.sign * steps[-1][1]):
+            steps.append((n, value))
+    if steps:
+        ends = [*steps, (known[-1][0], steps[-1][1])]
+        axes.plot(
+            [n for n, _ in ends],
+            [v for _, v in ends],
+            drawstyle="steps-post",
+            color=FRONT,
+            linewidth=1.6,
+            label="best so far",
+            zorder=4,
+        )
+        axes.scatter(
+            [steps[-1][0]], [steps[-1][1]], marker="*", s=230, color=KNEE, edgecolors="white", zorder=6, label="best"
+        )
+    _scale(axes, "y", column, summary)
+    axes.set_xlabel("trial", color=INK)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for bound in (column.at_most, column.at_least):
+        if bound is not None:
+            axes.axhline(bound, color=KNEE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
+
+
+def _scale(axes: Axes, which: str, column: Column, summary: Summary) -> None:
+    """Title with unit; a log scale with plain numbers where values span much; the better side is said."""
+    values = [t.values[column.name] for t in summary.trials if t.state is not State.FAILED and _has(t.values, column)]
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    better = {("x", 1): "← better", ("x", -1): "better →", ("y", 1): "← better", ("y", -1): "better →"}[
+        (which, int(column.sign))
+    ]
+    axis.set_label_text(f"{_plain(column.title, 40)}   {better}", color=INK)
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if logarithmic(values, column):
+        (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+        wide = max(values) / min(values) > 100
+        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        axis.set_minor_formatter(NullFormatter())
+    if values and max(map(abs, values)) > 0:
+        spread = max(values) - min(values)
+        if spread > 0.02 * max(map(abs, values)):  # finer differences need the digits of the stock formatter
+            axis.set_major_formatter(FuncFormatter(lambda v, _pos: _tick(v)))
+
+
+def logarithmic(values: Sequence[float], column: Column) -> bool:
+    """Whether a column is better drawn on a log axis."""
+    return bool(values) and column.direction == "minimize" and min(values) > 0 and max(values) > LOG_SPAN * min(values)
+
+
+def _dots(axes: Axes, trials: Sequence[Trial], x: Column, y: Column, **style: Any) -> None:
+    if trials:
+        axes.scatter([t.values[x.name] for t in trials], [t.values[y.name] for t in trials], **style)
+
+
+def _has(values: Mapping[str, float], *columns: Column) -> bool:
+    return all(c.name in values and math.isfinite(values[c.name]) for c in columns)
+
+
+def _plain(text: str, at_most: int) -> str:
+    """One short line in which a dollar sign is a dollar sign, not mathematics."""
+    text = " ".join(str(text).split())
+    return (text if len(text) <= at_most else text[: at_most - 1] + "…").replace("$", r"\$")
+
+
+def _tick(value: float) -> str:
+    """The same as `figure`, without zeros that a scale does not need."""
+    text = figure_text(value)
+    number = text.rstrip("kMGT")
+    return (number.rstrip("0").rstrip(".") if "." in number and "e" not in number else number) + text[len(number) :]

@@ -1,0 +1,71 @@
+"""Summary: everything that a picture or a page shows of one search, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas_bo.report.agreement import Agreement
+from nas_bo.trial import Column, Trial, front, knee
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is told of a search.
+
+    Attributes:
+        columns: the objectives; values, axes and tables follow their order.
+        trials: all trials, in the order of their numbers.
+        labels: architecture id -> short name ("d64 A4 C7"); what has none is called by its number.
+        retrained: ``{"id": architecture id, "values": {objective: value}}``, values at a higher budget.
+        baselines: ``{"label": name, "values": {objective: value}}``, models to compare with.
+        agreement: how well searched and re-trained losses agree.
+        notes: sentences for the reader, shown under the title.
+        facts: what is needed to run it again (device, seed, versions, ...), shown as a list.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    trials: Sequence[Trial]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    retrained: Sequence[Mapping[str, Any]] = ()
+    agreement: Agreement | None = None
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    baselines: Sequence[Mapping[str, Any]] = ()
+
+    def front(self) -> list[Trial]:
+        return front(self.trials, self.columns)
+
+    def knee(self) -> Trial | None:
+        return knee(self.trials, self.columns)
+
+    def by_id(self) -> dict[str, Trial]:
+        """The trial of every architecture; of several with one architecture the one on the front, else the first."""
+        return {t.architecture.id: t for t in [*reversed(self.trials), *self.front()]}
+
+    def label(self, trial: Trial) -> str:
+        return label(trial, self.labels)
+
+
+def label(trial: Trial, labels: Mapping[str, str]) -> str:
+    """The short name of a trial: its label, else "trial 7", else the start of its architecture's id."""
+    known = labels.get(trial.architecture.id, "")
+    return known or (f"trial {trial.number}" if trial.number is not None else trial.architecture.id[:8])
+
+
+def figure(value: float | None) -> str:
+    """A number for people, at most four digits and a suffix: 2.430, 1,250, 250.0k, 1.235M; "" for None."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    for bound, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k")):
+        if size >= bound * 0.99995:
+            return f"{value / (1e3 if suffix == 'k' else bound):#.4g}".rstrip(".") + suffix
+    if size >= 999.95 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:#.4g}".rstrip(".")

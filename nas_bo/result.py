@@ -1,0 +1,192 @@
+"""Result: what a search found, as trials, tables and pictures."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.errors import SearchError
+from nas_bo.report import Agreement, Summary, frame, front_markdown, front_text, page, picture
+from nas_bo.trial import Column, State, Trial, front, knee
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """One architecture of the front, trained again at a larger budget and with another seed.
+
+    Attributes:
+        values: trained objective -> its value at the larger budget; empty when it failed, with the `reason`.
+    """
+
+    id: str
+    values: Mapping[str, float]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a search found.
+
+    Attributes:
+        title: the name of the study.
+        columns: the objectives, in their order.
+        trials: every trial that ended, in the order of their numbers.
+        labels: architecture id -> short name.
+        retrained: the front at a larger budget, as far as it was re-trained.
+        agreement: how well searched and re-trained values agree in rank, beside the plain parameter count.
+        notes: what a reader should know before believing the figures.
+        facts: what is needed to run it again.
+        study: the underlying Optuna study.
+        interrupted: whether the search was stopped before it was complete.
+        url: where the tracker shows it, if it does.
+    """
+
+    title: str
+    columns: Sequence[Column]
+    trials: Sequence[Trial]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    retrained: Sequence[Retrained] = ()
+    agreement: Agreement | None = None
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    study: Any = field(default=None, repr=False)
+    interrupted: bool = False
+    url: str | None = None
+
+    @property
+    def front(self) -> list[Trial]:
+        """The feasible trials that no other dominates, best in the first objective first."""
+        return front(self.trials, self.columns)
+
+    def best(self, name: str) -> Trial:
+        """The feasible trial that is best in the objective `name`; of equal ones the first.
+
+        Raises:
+            SearchError: no such objective, or no feasible trial.
+        """
+        for c in self.columns:
+            if c.name == name:
+                feasible = [t for t in self.trials if t.feasible]
+                if not feasible:
+                    raise SearchError(f"no trial of {self.title!r} is feasible: {self._why_none()}")
+                return min(feasible, key=lambda t: c.sign * t.values[name])
+        raise SearchError(f"there is no objective {name!r}; there are: {', '.join(c.name for c in self.columns)}")
+
+    def knee(self) -> Trial:
+        """The trial of the front nearest to the ideal point, objectives scaled to the range of the front.
+
+        Raises:
+            SearchError: no feasible trial.
+        """
+        found = knee(self.trials, self.columns)
+        if found is None:
+            raise SearchError(f"no trial of {self.title!r} is feasible: {self._why_none()}")
+        return found
+
+    def _why_none(self) -> str:
+        reasons = [t.reason for t in self.trials if t.reason]
+        return f"for example, {reasons[0]}" if reasons else "there are no trials"
+
+    def label(self, trial: Trial) -> str:
+        """The short name of the trial's architecture."""
+        return self.labels.get(trial.architecture.id, trial.architecture.id[:8])
+
+    def frame(self) -> pd.DataFrame:
+        """All trials as a table: a row per trial, a column per choice, objective and violation."""
+        return frame(self.trials, self.columns, self.labels)
+
+    def table(self) -> str:
+        """The front as text."""
+        return front_text(self.trials, self.columns, self.labels)
+
+    def summary(self) -> Summary:
+        """What pictures and pages are made of."""
+        return Summary(
+            self.title,
+            self.columns,
+            self.trials,
+            self.labels,
+            [{"id": r.id, "values": dict(r.values)} for r in self.retrained if r.values],
+            self.agreement,
+            self.notes,
+            self.facts,
+        )
+
+    def files(self) -> dict[str, bytes]:
+        """The report as files: name -> content."""
+        told = self.summary()
+        data = self.to_dict()
+        return {
+            "front.png": picture(told),
+            "front.html": page(told).encode(),
+            "front.md": front_markdown(self.trials, self.columns, self.labels).encode(),
+            "trials.csv": self.frame().to_csv(index=False).encode(),
+            "result.json": json.dumps(data, indent=1).encode(),
+        }
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write `files` into `folder`, which is created.
+
+        Raises:
+            SearchError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        written = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, content in self.files().items():
+                (folder / name).write_bytes(content)
+                written.append(folder / name)
+        except OSError as error:
+            raise SearchError(
+                f"the report cannot be written to {str(folder)!r}: {error.strerror}; choose another --out"
+            ) from error
+        return written
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON-safe data."""
+        best = {t.architecture.id for t in self.front}
+        middle = knee(self.trials, self.columns)
+        return {
+            "study": self.title,
+            "objectives": [{"name": c.name, "unit": c.unit, "direction": c.direction} for c in self.columns],
+            "trials": len(self.trials),
+            "complete": sum(t.state is State.COMPLETE for t in self.trials),
+            "failed": sum(t.state is State.FAILED for t in self.trials),
+            "infeasible": sum(t.state is State.INFEASIBLE for t in self.trials),
+            "interrupted": self.interrupted,
+            "knee": None if middle is None else middle.number,
+            "front": [
+                {
+                    "trial": t.number,
+                    "id": t.architecture.id,
+                    "label": self.label(t),
+                    "values": dict(t.values),
+                    "retrained": next((dict(r.values) for r in self.retrained if r.id == t.architecture.id), None),
+                    "architecture": dict(t.architecture.flat),
+                }
+                for t in self.trials
+                if t.architecture.id in best and t.feasible
+            ],
+            "agreement": None if self.agreement is None else self.agreement.text(),
+            "notes": list(self.notes),
+            "facts": dict(self.facts),
+            "url": self.url,
+        }
+
+    def __str__(self) -> str:
+        parts = [self.table(), *([self.agreement.text()] if self.agreement else []), *self.notes]
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        """The picture and the table, for notebooks."""
+        image = base64.b64encode(picture(self.summary())).decode()
+        return f'<img alt="Pareto front" src="data:image/png;base64,{image}"><pre>{html.escape(str(self))}</pre>'

@@ -1,0 +1,446 @@
+"""`Space`: a search space written as a class body; every question about it is a method of the class itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nas_bo.architecture import Architecture, Primitive
+from nas_bo.errors import SpaceError
+from nas_bo.space import schema as _schema
+from nas_bo.space.constraint import Linear, Require, Rule
+from nas_bo.space.domain import Choice, Domain, Real, Repeat
+from nas_bo.space.tree import Constant, Decision, Fixed, Level, Loop, Slot, compile_level, decide, fields_of_tree, slots
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_DRAWS = 10_000  # rejected draws after which a space is called (almost) empty
+MAX_ENUMERATED = 1_000_000  # points that `size` and `enumerate` are willing to walk to apply rules
+
+RandomSource = int | random.Random
+
+
+@dataclass(frozen=True)
+class Membership:
+    """The answer of `Space.contains`: true or false, with the reason when false."""
+
+    ok: bool
+    reason: str = ""
+
+    def __bool__(self) -> bool:
+        return self.ok
+
+
+class Space:
+    """Base of all search spaces; a subclass *is* a space, written like a dataclass::
+
+        class Tiny(Space):
+            depth = integer(1, 4)
+            width = choice(64, 128)
+            layers = repeat(depth, mixer=choice(option("attention", heads=choice(2, 4)), option("skip")))
+
+            @require
+            def not_all_skipped(arch): return any(layer.mixer.kind != "skip" for layer in arch.layers)
+
+    All methods are class methods: ``Tiny.sample(0)``, ``Tiny.size()``. Constants are allowed as fields. A subclass
+    of a subclass inherits fields and rules and may replace them. `Space.of` builds one from data.
+
+    Raises:
+        SpaceError: at class creation, for anything that is not a well-formed space.
+    """
+
+    title: ClassVar[str] = "Space"
+    _level: ClassVar[Level] = Level(())
+    _rules: ClassVar[tuple[Rule, ...]] = ()
+    _fields: ClassVar[Mapping[str, Any]] = {}
+    _slots: ClassVar[Mapping[str, Slot]] = {}
+    _cache: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        fields: dict[str, Any] = {}
+        rules: dict[str, Rule] = {}
+        inherited = [base for base in reversed(cls.__mro__) if base not in (object, Space)]
+        for name, value in [item for base in inherited for item in _by_name(vars(base), fields).items()]:
+            if (
+                name.startswith("_")
+                or name == "title"
+                or isinstance(value, (FunctionType, classmethod, staticmethod, property, type))
+            ):
+                continue
+            if name in _RESERVED:
+                raise SpaceError(
+                    f"{cls.__name__}.{name}: {name!r} is a word of the language; give the field another name"
+                )
+            if isinstance(value, Require):
+                rules[name] = Rule(name, value.test)
+            else:
+                fields[name] = value
+        cls.title = vars(cls).get("title", cls.__name__)
+        if not isinstance(cls.title, str):
+            raise SpaceError(f"{cls.__name__}.title: 'title' is a word of the language; give the field another name")
+        cls._fields, cls._rules = fields, tuple(rules.values())
+        cls._level = compile_level(fields, cls.title)
+        cls._slots = {slot.path: slot for slot in slots(cls._level)}
+        cls._cache = {}
+        _check_linear_rules(cls)
+
+    @staticmethod
+    def of(
+        title: str, rules: Mapping[str, Callable[[Architecture], Any] | Require] | None = None, **fields: Any
+    ) -> type[Space]:
+        """A space from data instead of a class body; `rules` maps names to functions of the architecture."""
+        body = {name: rule if isinstance(rule, Require) else Require(rule) for name, rule in (rules or {}).items()}
+        module = sys._getframe(1).f_globals.get("__name__", __name__)  # where pickle is to look for it
+        clash = set(body) & set(fields)
+        if clash:
+            raise SpaceError(f"{title}: {sorted(clash)[0]!r} names both a field and a rule; rename one")
+        return type(title, (Space,), {**fields, **body, "title": title, "__module__": module})
+
+    # ---- points -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def decide(cls, pick: Callable[[str, Domain], Any]) -> Architecture:
+        """The architecture that results from asking ``pick(path, domain)`` for every active decision, in order.
+
+        This is the one way in which choices become an architecture; samplers, hosts and policies differ in `pick` only.
+
+        Raises:
+            SpaceError: `pick` returned something outside the domain.
+        """
+        return cls._decide(lambda path, decision: _canonical(path, decision.domain, pick(path, decision.domain)))
+
+    @classmethod
+    def _decide(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
+        flat: dict[str, Primitive] = {}
+        counts: list[str] = []
+        tree = decide(cls._level, pick, flat, counts, "", None)
+        return Architecture(tree, flat, tuple(counts))
+
+    @classmethod
+    def sample(cls, rng: RandomSource) -> Architecture:
+        """A valid architecture: every choice uniform among its values (log-uniform on a log scale), layer counts
+        included; draws that a rule forbids are drawn again.
+
+        Args:
+            rng: a seed or a `random.Random`.
+
+        Raises:
+            SpaceError: the rules admit almost nothing; the message says which rule rejects how much.
+        """
+        rng = _generator(rng)
+        return cls._draw(lambda _path, decision: decision.domain.sample(rng))
+
+    @classmethod
+    def sample_uniform(cls, rng: RandomSource) -> Architecture:
+        """A valid architecture, every architecture of the finite part equally likely.
+
+        Deep architectures are then by far the most frequent ones, since there are by far the most of them: `sample`,
+        which is uniform over the choices, is the better start of a search.
+
+        Raises:
+            SpaceError: as `sample`.
+        """
+        rng = _generator(rng)
+        if "weights" not in cls._cache:
+            cls._cache["weights"] = dict(_weights(cls._level))
+        weights: Mapping[int, list[int]] = cls._cache["weights"]
+
+        def pick(_path: str, decision: Decision) -> Primitive:
+            if isinstance(decision.domain, Real):
+                return decision.domain.sample(rng)
+            cumulative = weights[id(decision)]
+            at = rng.randrange(cumulative[-1])  # exact also where the numbers exceed a float
+            return decision.domain.values[next(i for i, c in enumerate(cumulative) if at < c)]
+
+        return cls._draw(pick)
+
+    @classmethod
+    def _draw(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
+        if not cls._rules:
+            return cls._decide(pick)
+        rejected: dict[str, int] = dict.fromkeys((r.name for r in cls._rules), 0)
+        alone: dict[str, int] = dict(rejected)
+        for _ in range(MAX_DRAWS):
+            arch = cls._decide(pick)
+            broken = [rule.name for rule in cls._rules if not rule.holds(arch)]
+            if not broken:
+                return arch
+            for name in broken:
+                rejected[name] += 1
+            if len(broken) == 1:
+                alone[broken[0]] += 1
+        worst = max(rejected, key=lambda name: (rejected[name], alone[name]))
+        shares = "; ".join(
+            f"{name!r} rejects {100 * n / MAX_DRAWS:.4g} %" for name, n in sorted(rejected.items(), key=lambda x: -x[1])
+        )
+        raise SpaceError(
+            f"{cls.title}: none of {MAX_DRAWS:,} random architectures satisfies the rules; the rule to blame is {worst!r} "
+            f"({shares}). Make such architectures impossible by the structure of the space (search a divisor instead of "
+            "checking divisibility), or loosen the rule"
+        )
+
+    @classmethod
+    def architecture(cls, values: Mapping[str, Any] | Architecture, *, strict: bool = True) -> Architecture:
+        """The architecture of a flat mapping (``{"layers.0.mixer": "skip", ...}``) or of a nested one (a tree).
+
+        Rules are not applied: see `violations` and `contains`.
+
+        Args:
+            strict: refuse names that are unknown or inactive; `False` passes over them (hosts mix in parameters
+                of their own).
+
+        Raises:
+            SpaceError: a value that is missing, outside its domain or (when strict) not active.
+        """
+        if isinstance(values, Architecture):
+            values = values.flat
+        constants = {name for name, item in cls._level.fields if isinstance(item, (Constant, Fixed))}
+        nested = any(k in constants or isinstance(v, (Mapping, list, tuple)) for k, v in values.items())
+        flat = dict(fields_of_tree(cls._level, values, "")) if nested else values
+        arch = cls.decide(partial(_look_up, flat))
+        if strict and len(arch.flat) != len(flat):
+            extra = next(name for name in flat if name not in arch.flat)
+            why = "is not active in this architecture" if extra in cls._slots else "is no choice of this space"
+            raise SpaceError(f"{cls.title}: {extra!r} {why}; leave it out")
+        return arch
+
+    @classmethod
+    def flat(cls, tree: Mapping[str, Any] | Architecture) -> dict[str, Primitive]:
+        """The flat view of an architecture or of a tree of plain data (raises SpaceError as `architecture`)."""
+        return dict(cls.architecture(tree).flat)
+
+    @classmethod
+    def violations(cls, arch: Architecture) -> tuple[str, ...]:
+        """The names of the rules that `arch` breaks, in the order of the space."""
+        return tuple(rule.name for rule in cls._rules if not rule.holds(arch))
+
+    @classmethod
+    def contains(cls, values: Architecture | Mapping[str, Any]) -> Membership:
+        """Whether an architecture (or its flat or nested values) belongs to the space, with the reason when not."""
+        try:
+            arch = cls.architecture(values.flat if isinstance(values, Architecture) else values)
+            if isinstance(values, Architecture) and arch.id != values.id:
+                return Membership(False, "a constant of the architecture differs from the one that this space fixes")
+            broken = cls.violations(arch)
+        except SpaceError as error:
+            return Membership(False, str(error))
+        return Membership(not broken, f"breaks the rule{'s' * (len(broken) > 1)} {', '.join(broken)}" if broken else "")
+
+    @classmethod
+    def neighbours(cls, arch: Architecture) -> list[Architecture]:
+        """All valid architectures one step away, without repeats: the next value of an ordered choice, any other
+        value of an unordered one, one layer dropped or one doubled. See `nas_bo.space.neighbours`."""
+        from nas_bo.space.neighbours import neighbours
+
+        return neighbours(cls, arch)
+
+    # ---- the space as a whole ---------------------------------------------------------------------------------
+
+    @classmethod
+    def domains(cls) -> dict[str, Domain]:
+        """Every decision that can ever be active, by flat name, parents first."""
+        return {path: slot.domain for path, slot in cls._slots.items()}
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        return cls._rules
+
+    @classmethod
+    def is_finite(cls) -> bool:
+        return not any(isinstance(slot.domain, Real) for slot in cls._slots.values())
+
+    @classmethod
+    def size(cls, *, rules: bool = True) -> int:
+        """The exact number of architectures of the finite part (real choices count as one).
+
+        Args:
+            rules: count only what the rules allow. Rules are arbitrary functions, so this walks the space and is
+                refused above a million points; ``rules=False`` is exact at any size.
+
+        Raises:
+            SpaceError: the space has rules and is too large to be walked.
+        """
+        if not (rules and cls._rules):
+            return cls._level.size
+        if "size" not in cls._cache:
+            cls._cache["size"] = sum(1 for _ in cls.enumerate())
+        return int(cls._cache["size"])
+
+    @classmethod
+    def enumerate(cls) -> Iterator[Architecture]:
+        """Every valid architecture once, reals at the middle of their interval.
+
+        Raises:
+            SpaceError: more than a million points (before rules).
+        """
+        if cls._level.size > MAX_ENUMERATED:
+            raise SpaceError(
+                f"{cls.title} has {cls._level.size:.3g} architectures before rules, more than the {MAX_ENUMERATED:,} that "
+                "are walked one by one; size(rules=False) counts without walking, sample() draws"
+            )
+        script: list[int] = []  # the value index of every decision on the current path
+        while True:
+            widths: list[int] = []
+
+            def pick(_path: str, decision: Decision, widths: list[int] = widths) -> Primitive:
+                if isinstance(decision.domain, Real):
+                    return decision.domain.at(0.5)
+                if len(widths) == len(script):
+                    script.append(0)
+                widths.append(decision.domain.size)
+                return decision.domain.values[script[len(widths) - 1]]
+
+            arch = cls._decide(pick)
+            if all(rule.holds(arch) for rule in cls._rules):
+                yield arch
+            while script and script[-1] + 1 == widths[len(script) - 1]:
+                script.pop()
+            if not script:
+                return
+            script[-1] += 1
+
+    @classmethod
+    def encoding(cls) -> Any:
+        """The numeric `Encoding` of the space: column names, and `encode(archs) -> (values, active)`."""
+        from nas_bo.space.encode import Encoding
+
+        if "encoding" not in cls._cache:
+            cls._cache["encoding"] = Encoding(cls)
+        return cls._cache["encoding"]
+
+    @classmethod
+    def encode(cls, archs: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
+        """Architectures as numbers for models: values (n, columns) in [0, 1] and which of them are active (bool)."""
+        encoded: tuple[np.ndarray, np.ndarray] = cls.encoding().encode(archs)
+        return encoded
+
+    @classmethod
+    def describe(cls) -> str:
+        """The space as text to read."""
+        from nas_bo.space.describe import describe
+
+        return describe(cls)
+
+    @classmethod
+    def to_dict(cls) -> dict[str, Any]:
+        """The space as plain data with a schema version; rules by name only, since they are code."""
+        return _schema.to_dict(cls)
+
+    @classmethod
+    def to_json(cls) -> str:
+        return json.dumps(cls.to_dict(), indent=1)
+
+    @staticmethod
+    def from_dict(
+        data: Mapping[str, Any], rules: Mapping[str, Callable[[Architecture], Any]] | None = None
+    ) -> type[Space]:
+        """The inverse of `to_dict`; `rules` supplies the functions of the rules that are not linear.
+
+        Raises:
+            SpaceError: not such a document, a newer schema version, or a rule that is not supplied.
+        """
+        return _schema.from_dict(data, {} if rules is None else rules)
+
+    @staticmethod
+    def from_json(text: str, rules: Mapping[str, Callable[[Architecture], Any]] | None = None) -> type[Space]:
+        try:
+            return Space.from_dict(json.loads(text), rules)
+        except json.JSONDecodeError as error:
+            raise SpaceError(f"this is not JSON ({error}); expected the text written by Space.to_json") from error
+
+    @classmethod
+    def fingerprint(cls) -> str:
+        """16 hexadecimal digits that differ when fields, constants or the names of rules differ."""
+        data = {k: v for k, v in cls.to_dict().items() if k != "title"}
+        return hashlib.sha256(json.dumps(data, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+_RESERVED = frozenset(name for owner in (Space, Architecture) for name in dir(owner) if not name.startswith("_"))
+
+
+def _by_name(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+    """`body` with the counts of its repeats said by name where they are fields of it, or of `before`: so a subclass that
+    replaces the field replaces the count."""
+    known = {**before, **body}
+    named = dict(body)
+    for name, value in body.items():
+        if isinstance(value, Repeat) and not isinstance(value.count, (int, str)):
+            same = [other for other, domain in known.items() if domain is value.count]
+            if len(same) == 1:
+                named[name] = Repeat(same[0], value.fields)
+    return named
+
+
+def is_space(value: object) -> bool:
+    """Whether `value` is a search space: a subclass of `Space` (or an instance of one)."""
+    return isinstance(value, Space) or (isinstance(value, type) and issubclass(value, Space))
+
+
+def _generator(rng: RandomSource) -> random.Random:
+    return rng if isinstance(rng, random.Random) else random.Random(rng)
+
+
+def _canonical(path: str, domain: Domain, value: Any) -> Primitive:
+    try:
+        return domain.canonical(value)
+    except SpaceError as error:
+        raise SpaceError(f"{path}: {error}") from error
+
+
+def _look_up(flat: Mapping[str, Any], path: str, _domain: Domain) -> Any:
+    try:
+        return flat[path]
+    except KeyError:
+        raise SpaceError(f"the value of {path!r} is missing") from None
+
+
+def _weights(level: Level) -> Iterator[tuple[int, list[int]]]:
+    """Cumulative numbers of completions per value of every decision below `level`, by the decision's identity."""
+    for name, item in level.fields:
+        inner: list[Level] = []
+        decision: Decision | None = None
+        if isinstance(item, Decision):
+            decision, inner = item, list(item.options.values())
+        elif isinstance(item, Loop):
+            decision, inner = item.inline, [item.body]
+        elif isinstance(item, Fixed):
+            inner = [item.body]
+        if decision is not None and not isinstance(decision.domain, Real):
+            total, cumulative = 0, []
+            for v in decision.domain.values:
+                if isinstance(item, Loop):
+                    total += item.body.size ** int(v)  # type: ignore[arg-type]
+                else:
+                    total += level.ways(name, int(v)) if name in level.counts else decision.below(v)  # type: ignore[arg-type]
+                cumulative.append(total)
+            yield id(decision), cumulative
+        for below in inner:
+            yield from _weights(below)
+
+
+def _check_linear_rules(cls: type[Space]) -> None:
+    for rule in cls._rules:
+        if isinstance(rule.test, Linear):
+            for name in rule.test.weights:
+                slot = cls._slots.get(name)
+                numbers = slot is not None and (
+                    not isinstance(slot.domain, Choice)
+                    or all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in slot.domain.values)
+                )
+                if slot is None or slot.parent is not None or not numbers:
+                    raise SpaceError(
+                        f"{cls.title}: the linear rule {rule.name!r} speaks of {name!r}, which is not a number that is "
+                        "always active; write the rule as a function with @require"
+                    )
+
+
+__all__ = ["Membership", "Space", "is_space"]

@@ -1,0 +1,36 @@
+"""ROOM 5, strategies: history -> next architectures. Importing it loads no torch; names are resolved when used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas_bo.strategies.bayes import Bayes
+    from nas_bo.strategies.nsga2 import NSGA2
+    from nas_bo.strategies.random import Random
+    from nas_bo.strategies.strategy import Strategy
+
+_HOMES = {
+    "Bayes": "bayes",
+    "NSGA2": "nsga2",
+    "Random": "random",
+    "Strategy": "strategy",
+}
+
+__all__ = [
+    "NSGA2",
+    "Bayes",
+    "Random",
+    "Strategy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"nas_bo.strategies has no {name!r}; there are: {', '.join(__all__)}")
+    return getattr(import_module(f"nas_bo.strategies.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,169 @@
+"""The contract `Strategy`, and what every strategy needs: derived randomness, and valid architectures not seen yet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import SearchError, SpaceError
+from nas_bo.problem import Problem
+from nas_bo.space import Space
+from nas_bo.trial import State, Trial
+
+DRAWS = 500  # rejected draws after which a small space is walked instead
+MORE_DRAWS = 5_000  # rejected draws after which a space too large to walk counts as exhausted
+WALKED = 10_000  # points of the largest space that is walked, about half a second, once
+REMEMBERED = 50_000  # guide values kept per problem
+
+logger = logging.getLogger(__name__)
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """History -> next architectures. No base class is needed.
+
+    A strategy is a pure function of its settings, the problem and the history. It keeps nothing between calls (a cache
+    that changes no result is fine) and draws its random numbers from `generator`, so that a search that was killed,
+    moved to another process or asked twice goes on as if nothing had happened. It can be pickled.
+    """
+
+    def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
+        """Up to `n` architectures to evaluate next; called whenever a worker is free, and before the first trial.
+
+        Args:
+            problem: the space and what is wanted.
+            trials: every trial so far, in the order of their numbers and in every state. RUNNING ones are pending:
+                asked for, not told yet.
+            n: how many are wanted, at least 1.
+
+        Returns:
+            Architectures that break no rule and no limit on an analytic objective, different from each other and from
+            every architecture in `trials`. Fewer than `n`, possibly none, when the space has no more of them.
+
+        Raises:
+            MissingExtra: the strategy needs a package that is not installed. Nothing else is raised for a history,
+                whatever it holds.
+        """
+        ...
+
+
+def check_count(owner: object, name: str, least: int) -> None:
+    """Check a setting that must be a whole number of at least `least`.
+
+    Raises:
+        SearchError: it is not.
+    """
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        kind = type(owner).__name__
+        raise SearchError(f"{kind}({name}={value!r}): {name} must be a whole number of at least {least}")
+
+
+def check_share(owner: object, name: str) -> None:
+    """Check a setting that must be a number from 0 to 1.
+
+    Raises:
+        SearchError: it is not.
+    """
+    value = getattr(owner, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise SearchError(f"{type(owner).__name__}({name}={value!r}): {name} is a probability, a number from 0 to 1")
+
+
+def check_seed(owner: object) -> None:
+    """Check the setting `seed`, any whole number (raises SearchError)."""
+    value = getattr(owner, "seed")  # noqa: B009
+    if isinstance(value, bool) or not isinstance(value, int):
+        kind = type(owner).__name__
+        raise SearchError(f"{kind}(seed={value!r}): the seed must be a whole number, the same one for the same search")
+
+
+def generator(*parts: Any) -> random.Random:
+    """A random generator that depends on `parts` (JSON-safe values) only: not on the process or the hash seed."""
+    digest = hashlib.sha256(json.dumps(parts).encode()).digest()
+    return random.Random(int.from_bytes(digest[:16], "big"))
+
+
+def seen_ids(trials: Iterable[Trial]) -> set[str]:
+    """The ids of all architectures of a history, whatever became of them."""
+    return {trial.architecture.id for trial in trials}
+
+
+def admissible(problem: Problem, arch: Architecture) -> bool:
+    """`Problem.admissible`, true where a rule or an objective raises: evaluation then records why the trial failed."""
+    try:
+        return problem.admissible(arch)
+    except Exception as error:
+        logger.debug("the admissibility of %s is unknown: %s", arch.id, error)
+        return True
+
+
+_walks: WeakKeyDictionary[type[Space], list[Architecture]] = WeakKeyDictionary()
+_guides: WeakKeyDictionary[Problem, dict[Any, np.ndarray | None]] = WeakKeyDictionary()
+
+
+def guide(problem: Problem, trial: Trial) -> np.ndarray | None:
+    """`Problem.guide`, remembered: the values (objectives,) to steer by, minimised; None where one is not finite."""
+    memory = _guides.setdefault(problem, {})
+    key = (trial.architecture.id, trial.state, tuple(trial.values.items()))
+    if key not in memory:
+        if len(memory) >= REMEMBERED:
+            memory.clear()
+        try:
+            found = problem.guide(trial)
+        except Exception as error:  # a value that is missing, a known objective that raises
+            logger.debug("trial %s is passed over, its values cannot be read: %s", trial.number, error)
+            found = None
+        memory[key] = None if found is None or not np.isfinite(found).all() else found
+    return memory[key]
+
+
+def violation(trial: Trial) -> float:
+    """How far a trial is from being feasible: the sum of its violations; 0 when it is, infinite when it failed."""
+    if trial.state is State.FAILED:
+        return math.inf
+    total = sum(v for v in trial.violations.values() if v > 0)
+    broken = trial.state is State.INFEASIBLE or any(math.isnan(v) for v in trial.violations.values())
+    return max(total, 1e-12) if broken else total
+
+
+def draw(space: type[Space], rng: random.Random) -> Architecture:
+    """An architecture, every choice uniform (log-uniform on a log scale); rules are not looked at."""
+    return space.decide(lambda _path, domain: domain.sample(rng))
+
+
+def fresh(problem: Problem, seen: set[str], rng: random.Random, tries: int = DRAWS) -> Architecture | None:
+    """A random admissible architecture whose id is not in `seen`; None when there is none left.
+
+    Every choice is uniform (log-uniform on a log scale); what is forbidden or seen is drawn again, `tries` times. After
+    that a finite space of up to `WALKED` points is walked, so its exhaustion is exact; a larger one gets `MORE_DRAWS`.
+    """
+    space = problem.space
+
+    def draws(count: int) -> Iterator[Architecture]:
+        for _ in range(count):
+            yield draw(space, rng)
+
+    def first(found: Iterable[Architecture]) -> Architecture | None:
+        return next((a for a in found if a.id not in seen and admissible(problem, a)), None)
+
+    arch = first(draws(tries))
+    if arch is None and space.is_finite() and space.size(rules=False) <= WALKED:
+        if space not in _walks:
+            try:
+                _walks[space] = list(space.enumerate())
+            except SpaceError:  # a rule raises
+                return first(draws(MORE_DRAWS))
+        rest = [a for a in _walks[space] if a.id not in seen]
+        rng.shuffle(rest)  # ~ uniform over what is left
+        return first(rest)
+    return arch if arch is not None else first(draws(MORE_DRAWS))

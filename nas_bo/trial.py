@@ -1,0 +1,184 @@
+"""Trial: what became of one architecture; and which trials form the Pareto front."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+
+Direction = Literal["minimize", "maximize"]
+
+# The names under which hosts keep what they have no place for. Values are JSON and stay below 2,046 characters,
+# the width of a column in some storages; what is longer is cut into parts by `attributes`.
+PREFIX = "nas_bo:"
+ATTRIBUTE_WIDTH = 2000  # without the few digits that say how many parts there are
+
+
+class State(Enum):
+    RUNNING = "running"
+    COMPLETE = "complete"
+    INFEASIBLE = "infeasible"  # a rule or a limit is violated; evaluation stopped there
+    FAILED = "failed"  # it raised, diverged or gave no finite number
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is known of an objective without the objective: enough to tabulate, draw and compare its values.
+
+    Attributes:
+        cost: "analytic" (from the architecture alone), "measured" or "trained".
+        at_most, at_least: hard limits, in `unit`; None is no limit.
+    """
+
+    name: str
+    unit: str = ""
+    direction: Direction = "minimize"
+    cost: Literal["analytic", "measured", "trained"] = "trained"
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def sign(self) -> float:
+        """+1 when smaller is better, -1 when larger is."""
+        return 1.0 if self.direction == "minimize" else -1.0
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} [{self.unit}]" if self.unit else self.name
+
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Constraint name -> (sign, bound); violated by ``sign * (value - bound)`` where that is positive."""
+        found = {}
+        if self.at_most is not None:
+            found[f"{self.name}<={self.at_most:g}"] = (1.0, self.at_most)
+        if self.at_least is not None:
+            found[f"{self.name}>={self.at_least:g}"] = (-1.0, self.at_least)
+        return found
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One architecture and what is known of it so far.
+
+    Attributes:
+        values: objective name -> value, in the objective's own unit and direction; complete only in state COMPLETE.
+        violations: constraint name -> how far it is violated (0 when satisfied or not evaluated).
+        reason: why it failed or is infeasible, in one line.
+        info: objective name -> how the number was obtained (JSON-safe: spread, repeats, device, curve, seconds).
+        number: its number in the study, if it has one.
+    """
+
+    architecture: Architecture
+    values: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    state: State = State.COMPLETE
+    reason: str = ""
+    info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    number: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def feasible(self) -> bool:
+        return self.state is State.COMPLETE and all(v <= 0 for v in self.violations.values())
+
+    def attributes(self) -> dict[str, str]:
+        """What a host keeps beside parameters, values and constraints; see `from_attributes`."""
+        data = {
+            "id": self.architecture.id,
+            "seconds": round(self.seconds, 3),
+            "reason": self.reason,
+            "violations": dict(self.violations),
+            "info": self.info,
+        }
+        if self.state is not State.COMPLETE:  # values measured before evaluation stopped: hosts keep no partial values
+            data["values"] = dict(self.values)
+        return write_attributes(f"{PREFIX}trial", data)
+
+
+def write_attributes(key: str, data: Any) -> dict[str, str]:
+    """`data` as JSON text under `key`, cut into parts ``key``, ``key.1``, ... that every storage can hold."""
+    text = json.dumps(data, separators=(",", ":"), default=plain)
+    parts = [text[i : i + ATTRIBUTE_WIDTH] for i in range(0, len(text), ATTRIBUTE_WIDTH)]
+    parts[0] = f"{len(parts)}|{parts[0]}"  # parts of an earlier, longer text may be left behind these
+    return {key + (f".{i}" if i else ""): part for i, part in enumerate(parts)}
+
+
+def read_attributes(attributes: Mapping[str, Any], key: str) -> Any:
+    """The inverse of `write_attributes`; None when it is not there or was cut short by a dying process."""
+    if key not in attributes:
+        return None
+    count, _, text = str(attributes[key]).partition("|")
+    try:
+        return json.loads(text + "".join(str(attributes[f"{key}.{i}"]) for i in range(1, int(count))))
+    except (KeyError, ValueError):
+        return None
+
+
+def plain(value: Any) -> Any:
+    """numpy scalars and arrays as plain data, anything else as text: the `default` of `json.dumps`."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The data that `Trial.attributes` wrote (id, seconds, reason, info, and values of an unfinished trial), or {}."""
+    data = read_attributes(attributes, f"{PREFIX}trial")
+    return data if isinstance(data, dict) else {}
+
+
+def matrix(trials: Sequence[Trial], columns: Sequence[Column]) -> np.ndarray:
+    """The values of complete trials, to be minimised: (trials, objectives); directions are turned by their sign."""
+    rows = [[c.sign * t.values[c.name] for c in columns] for t in trials]
+    return np.asarray(rows, dtype=float).reshape(len(trials), len(columns))
+
+
+def non_dominated(points: np.ndarray) -> np.ndarray:
+    """Which rows of `points` (n, m), to be minimised, are dominated by no other row: (n,) bool.
+
+    Of equal rows all are kept.
+    """
+    keep = np.ones(len(points), dtype=bool)
+    for i, p in enumerate(points):
+        if keep[i]:
+            worse = np.all(points >= p, axis=1) & np.any(points > p, axis=1)
+            keep &= ~worse
+    return keep
+
+
+def front(trials: Iterable[Trial], columns: Sequence[Column]) -> list[Trial]:
+    """The feasible trials that no other feasible trial dominates, best in the first objective first.
+
+    Of several trials with equal values only the first is kept.
+    """
+    feasible = [t for t in trials if t.feasible]
+    if not feasible:
+        return []
+    points = matrix(feasible, columns)
+    chosen, seen = [], set()
+    for i in np.flatnonzero(non_dominated(points)):
+        if tuple(points[i]) not in seen:
+            seen.add(tuple(points[i]))
+            chosen.append((tuple(points[i]), feasible[i]))
+    return [trial for _, trial in sorted(chosen, key=lambda pair: pair[0])]
+
+
+def knee(trials: Sequence[Trial], columns: Sequence[Column]) -> Trial | None:
+    """The front's trial nearest to the ideal point after scaling each objective to the front's range.
+
+    Costs that span orders of magnitude are compared on a log scale when all values are positive.
+    """
+    best = front(trials, columns)
+    if not best:
+        return None
+    points = matrix(best, columns)
+    for j in range(points.shape[1]):
+        if columns[j].sign > 0 and points[:, j].min() > 0 and points[:, j].max() > 3 * points[:, j].min():
+            points[:, j] = np.log(points[:, j])
+    low, high = points.min(0), points.max(0)
+    scaled = (points - low) / np.where(high > low, high - low, 1.0)
+    return best[int(np.argmin((scaled**2).sum(1)))]

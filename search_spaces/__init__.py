@@ -1,0 +1,28 @@
+"""Named search spaces, written in Python and nothing but data; imported as `nas_bo.search_spaces`."""
+
+from nas_bo.search_spaces.hw_gpt_bench import HWGPTBenchL, HWGPTBenchM, HWGPTBenchS
+from nas_bo.search_spaces.hybrid import Hybrid
+from nas_bo.search_spaces.llama import Llama
+from nas_bo.search_spaces.moe import MoE
+from nas_bo.search_spaces.tiny_gpt import TinyGPT
+
+NAMED = {
+    "tiny_gpt": TinyGPT,
+    "llama": Llama,
+    "hybrid": Hybrid,
+    "moe": MoE,
+    "hw_gpt_bench_s": HWGPTBenchS,
+    "hw_gpt_bench_m": HWGPTBenchM,
+    "hw_gpt_bench_l": HWGPTBenchL,
+}
+
+__all__ = [
+    "NAMED",
+    "HWGPTBenchL",
+    "HWGPTBenchM",
+    "HWGPTBenchS",
+    "Hybrid",
+    "Llama",
+    "MoE",
+    "TinyGPT",
+]

@@ -1,0 +1,315 @@
+"""Studies logged into real SQLite stores."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import optuna
+import pytest
+
+from nas_bo.architecture import Architecture
+from nas_bo.mlflow import Tracker
+from nas_bo.report import Summary, agreement
+from tests.doors.test_mlflow_content import TINY, add, our_study
+
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before mlflow is imported
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A database as `Tracker` makes it; tests copy it, since making one takes three seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Tracker(uri=path).warm().join()
+    assert path.exists() and sorted(p.name for p in path.parent.iterdir()) == ["mlflow.db"]  # nothing half-made is left
+    return path
+
+
+@pytest.fixture
+def uri(empty_store, tmp_path):
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+class Store:
+    """What is in a store, read with MLflow's own client."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow import MlflowClient
+
+        self.client = MlflowClient(tracking_uri=uri)
+
+    def experiment(self, name: str):
+        return self.client.get_experiment_by_name(name)
+
+    def runs(self, name: str, kind: str) -> list:
+        runs = self.client.search_runs([self.experiment(name).experiment_id], f"tags.`nas.kind` = '{kind}'")
+        return sorted(runs, key=lambda r: r.data.tags.get("nas.trial", ""))
+
+    def files(self, run, folder: str | None = None) -> set[str]:
+        return {f.path for f in self.client.list_artifacts(run.info.run_id, folder)}
+
+    def text(self, run, path: str) -> str:
+        with open(self.client.download_artifacts(run.info.run_id, path), encoding="utf-8") as file:
+            return file.read()
+
+
+def ours(n: int = 5) -> optuna.Study:
+    study = our_study()
+    for i in range(n):
+        add(study, i, 3.0 - 0.1 * i, latency=5.0 + 3 * i)
+    return study
+
+
+def test_a_study_of_ours_from_first_trial_to_report(uri, tmp_path):
+    study = ours(5)
+    add(study, 5, None)  # failed
+    add(study, 6, 1.0, latency=40.0)  # infeasible, and better than all
+    tracker = Tracker(uri=uri, tags={"team": "blue"})
+    tracker.check()
+    for trial in study.trials:
+        tracker.log(study, trial)
+    store = Store(uri)
+    (parent,) = store.runs("Tiny", "study")
+    assert parent.info.status == "RUNNING" and parent.data.params["study/seed"] == "0"
+    assert parent.data.params["objective/latency_ms"] == "minimize ms <= 25"
+    assert json.loads(store.text(parent, "study.json"))["strategy"] == "NSGA2()"
+
+    retrained = [{"id": t.user_attrs["nas_bo:trial"][7:23], "values": {"val_loss": 2.0}} for t in study.trials[:2]]
+    tracker.finish(study, {"extra.txt": "mine", "own/data.bin": b"\x00"})
+    parent, children = store.runs("Tiny", "study")[0], store.runs("Tiny", "trial")
+    assert parent.info.status == "FINISHED" and len(children) == 7 and tracker.pending == [] and retrained
+    assert [c.data.tags["nas.pareto"] for c in children] == ["true"] * 5 + ["false"] * 2
+    assert [c.data.tags["nas.state"] for c in children][4:] == ["complete", "fail", "infeasible"]
+    assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
+    assert children[3].data.tags["nas.uid"] == "ours/3" and children[3].data.tags["team"] == "blue"
+    arch = Architecture.from_json(store.text(children[0], "arch.json"))
+    assert arch == TINY.sample(0) and children[0].data.tags["nas.arch"] == arch.id
+    history = store.client.get_metric_history(children[0].info.run_id, "train/loss")
+    assert [(m.step, m.value) for m in history][:2] == [(0, 5.0), (1000, 4.9)] and len(history) == 30
+    note = parent.data.tags["mlflow.note.content"]
+    assert note.startswith("**5 Pareto points of 7 trials; knee = trial") and f"/runs/{children[0].info.run_id}" in note
+    names = {"pareto.png", "pareto.html", "pareto_table.json", "trials.csv", "README.md", "pareto.txt", "extra.txt"}
+    assert store.files(parent, "report") == {f"report/{n}" for n in names} and store.files(parent, "own") == {
+        "own/data.bin"
+    }
+    assert (tmp_path / "mlflow_artifacts" / "Tiny").is_dir()
+    steps = store.client.get_metric_history(parent.info.run_id, "study/hypervolume")
+    assert [m.step for m in steps] == [0, 1, 2, 3, 4]
+    tags = store.experiment("Tiny").tags
+    state = json.loads(tags["mlflow.sharedViewState." + tags["nas.front"]])
+    assert state["compareRunCharts"][0]["xaxis"]["key"] == "obj/latency_ms"
+    assert f"viewStateShareKey={tags['nas.front']}" in tracker.url(study, "http://127.0.0.1:1234/")
+
+
+def test_a_summary_of_the_caller_is_reported(uri):
+    study = ours(3)
+    tracker = Tracker("Named", uri=uri, experiment="Elsewhere")
+    tracker.log_study(study)
+    from nas_bo.mlflow import records
+
+    cols = records.columns(study, records.about(study))
+    trials = [records.trial(t, cols, TINY) for t in study.trials]
+    tracker.finish(
+        study, summary=Summary("Mine", cols, trials, agreement=agreement([1, 2, 3], [1, 2, 3]), notes=["A note."])
+    )
+    (parent,) = Store(uri).runs("Elsewhere", "study")
+    assert parent.info.run_name == "Named" and "anecdote" in parent.data.tags["mlflow.note.content"]
+    assert "A note." in parent.data.tags["mlflow.note.content"]
+
+
+def test_nothing_is_logged_twice_and_a_restart_goes_on(uri):
+    study = ours(4)
+    first = Tracker(uri=uri)
+    assert first.log_study(study) == 4 and first.log_study(study) == 0
+    first(study, study.trials[0])
+    again = pickle.loads(pickle.dumps(first))
+    again.log(study, study.trials[1])
+    add(study, 9, 1.5)
+    assert again.log_study(study) == 1
+    store = Store(uri)
+    assert len(store.runs("Tiny", "trial")) == 5 and len(store.runs("Tiny", "study")) == 1
+    again.finish(study)
+    again.finish(study)
+    parent = store.runs("Tiny", "study")[0]
+    steps = store.client.get_metric_history(parent.info.run_id, "study/n_pareto")
+    assert [m.step for m in steps] == [0, 1, 2, 3, 4]
+    add(study, 10, 1.4)
+    Tracker(uri=uri).log(study, study.trials[-1])  # the search goes on after its report
+    assert store.runs("Tiny", "study")[0].info.status == "RUNNING"
+
+
+def test_runs_that_a_killed_process_left_are_repaired(uri):
+    study = ours(3)
+    Tracker(uri=uri).log_study(study)
+    store = Store(uri)
+    half, bare, _ = store.runs("Tiny", "trial")
+    store.client.update_run(half.info.run_id, status="RUNNING")  # died before the end
+    store.client.delete_run(bare.info.run_id)
+    tags = {k: v for k, v in bare.data.tags.items() if k.startswith(("nas.", "mlflow.parent"))}
+    fresh = store.client.create_run(bare.info.experiment_id, tags=tags | {"nas.trial": "003", "nas.uid": "ours/3"})
+    add(study, 3, 2.0)  # died right after create_run
+    assert Tracker(uri=uri).log_study(study) == 2
+    runs = {r.info.run_id: r for r in store.runs("Tiny", "trial")}
+    assert runs[half.info.run_id].info.status == "FINISHED" and runs[fresh.info.run_id].info.status == "FINISHED"
+    assert runs[fresh.info.run_id].data.metrics["obj/val_loss"] == 2.0
+    assert len(store.client.get_metric_history(half.info.run_id, "train/loss")) == 30  # not doubled
+    assert bare.info.run_id not in runs  # deleted by the user, and not brought back
+
+
+def test_two_studies_of_one_name_are_two(uri):
+    tracker = Tracker(uri=uri)
+    for started in ("2026-01-01T00:00:00", "2026-01-02T00:00:00"):
+        study = our_study(started=started)
+        add(study, 1, 2.0)
+        tracker.log_study(study, finish=True)
+    assert len(Store(uri).runs("Tiny", "study")) == 2 and len(Store(uri).runs("Tiny", "trial")) == 2
+
+
+def test_a_foreign_study_with_threads_as_a_callback(uri):
+    def objective(trial: optuna.Trial) -> float:
+        lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+        trial.suggest_categorical("act", ["relu", None, True])
+        trial.set_constraint("size <= 3 & more", lr - 0.05)
+        trial.set_user_attr("who", {"a": [1, 2]})
+        for step in range(3):
+            trial.report(lr + step, step)
+        if trial.number == 2:
+            raise optuna.TrialPruned
+        if trial.number == 3:
+            raise ValueError("broke")
+        return lr
+
+    study = optuna.create_study(study_name='it\'s "quoted"/100%', direction="maximize")
+    tracker = Tracker(uri=uri)
+    study.optimize(objective, n_trials=8, n_jobs=2, callbacks=[tracker], catch=(ValueError,))
+    tracker.finish(study)
+    store = Store(uri)
+    name = study.study_name
+    (parent,), children = store.runs(name, "study"), store.runs(name, "trial")
+    assert [c.data.tags["nas.trial"] for c in children] == [f"{i:03d}" for i in range(8)]
+    assert (children[2].info.status, children[3].info.status) == ("KILLED", "FAILED")
+    one = children[0]
+    assert (
+        one.data.metrics["obj/value"] == study.trials[0].value and "lr" in one.data.params and "act" in one.data.params
+    )
+    assert json.loads(one.data.tags["who"]) == {"a": [1, 2]}
+    assert any(m.startswith("constraint/size") for m in one.data.metrics)
+    assert len(store.client.get_metric_history(one.info.run_id, "train/reported")) == 3
+    assert store.files(one) == set() and "best = trial" in parent.data.tags["mlflow.note.content"]
+    assert sum(c.data.tags["nas.pareto"] == "true" for c in children) == 1
+
+
+def test_the_fluent_api_stays_the_users(uri, tmp_path):
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    Tracker(uri=uri).log_study(ours(1), finish=True)
+    assert mlflow.get_tracking_uri() == before and mlflow.active_run() is None
+
+
+def test_a_dead_server_costs_seconds_and_one_warning(caplog):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    tracker = Tracker(uri=f"http://127.0.0.1:{port}")
+    study = our_study()
+    import mlflow  # noqa: F401  (what is measured is the network)
+
+    start = time.perf_counter()
+    with caplog.at_level(logging.WARNING, "nas_bo.mlflow"):
+        for i in range(5):
+            add(study, i, 2.0 + i)
+            tracker(study, study.trials[-1])
+        tracker.finish(study)
+        assert tracker.log_study(study) == -1 and tracker.url(study) == tracker.uri
+    assert time.perf_counter() - start < 15
+    assert tracker.pending == [("ours", i) for i in range(5)]
+    said = [r.message for r in caplog.records if r.name == "nas_bo.mlflow"]
+    assert len(said) == 2 and "the search goes on" in said[0] and "log_study" in said[1]
+
+
+def test_a_folder_that_cannot_be_written_does_not_stop_a_study(tmp_path, caplog):
+    (tmp_path / "file").write_text("")
+    tracker = Tracker(uri=tmp_path / "file" / "mlflow.db")
+    study = ours(1)
+    start = time.perf_counter()
+    tracker(study, study.trials[0])
+    assert time.perf_counter() - start < 10 and tracker.pending == [("ours", 0)]
+    assert "choose a folder" in caplog.text
+
+
+def test_a_deleted_experiment_is_said_and_trials_wait(uri, caplog):
+    study = ours(2)
+    Tracker(uri=uri).log(study, study.trials[0])
+    store = Store(uri)
+    store.client.delete_experiment(store.experiment("Tiny").experiment_id)
+    tracker = Tracker(uri=uri)
+    tracker.log(study, study.trials[1])
+    assert "experiments restore" in caplog.text and tracker.pending == [("ours", 1)]
+    store.client.restore_experiment(store.experiment("Tiny").experiment_id)
+    tracker.finish(study)  # and what waited is there
+    assert tracker.pending == [] and len(store.runs("Tiny", "trial")) == 2
+
+
+def test_what_mlflow_refuses_blocks_nothing_else(uri, caplog, monkeypatch):
+    from nas_bo.mlflow import content
+
+    study = ours(3)
+    tracker = Tracker(uri=uri)
+    real = content.clean
+    monkeypatch.setattr(content, "clean", lambda name: "a//../b" if "at most" in real(name) else real(name))
+    add(study, 7, 2.0, latency=40.0)  # the only one that logs how far a limit is violated
+    for trial in (study.trials[3], *study.trials[:3]):
+        tracker.log(study, trial)
+    assert tracker.pending == [("ours", 3)] and caplog.text.count("refuses trial 3") == 1
+    monkeypatch.undo()
+    tracker.finish(study)
+    assert tracker.pending == [] and len(Store(uri).runs("Tiny", "trial")) == 4
+
+
+def test_unfinished_trials_and_empty_studies_are_left_alone(uri):
+    study = optuna.create_study()
+    tracker = Tracker(uri=uri)
+    tracker.finish(study)
+    running = study.ask()
+    tracker.log(study, study.trials[0])
+    tracker(study, running)  # type: ignore[arg-type]
+    assert tracker.pending == [] and tracker.log_study(study) == 0
+
+
+def test_threads_share_a_tracker(uri):
+    study = ours(12)
+    tracker = Tracker(uri=uri)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda t: tracker.log(study, t), study.trials * 2))
+    tracker.finish(study)
+    assert len(Store(uri).runs("Tiny", "trial")) == 12
+
+
+def test_two_processes_make_one_database_and_one_parent(tmp_path):
+    code = """
+import sys
+from nas_bo.mlflow import Tracker
+from tests.doors.test_mlflow import ours
+study = ours(4)
+tracker = Tracker(uri=sys.argv[1])
+for trial in study.trials[int(sys.argv[2]) :: 2]:
+    tracker.log(study, trial)
+sys.exit(len(tracker.pending))
+"""
+    path = str(tmp_path / "mlflow.db")
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    both = [subprocess.Popen([sys.executable, "-c", code, path, str(i)], env=env) for i in (0, 1)]
+    assert [p.wait(180) for p in both] == [0, 0]
+    store = Store(f"sqlite:///{path}")
+    assert len(store.runs("Tiny", "study")) == 1
+    assert [c.data.tags["nas.trial"] for c in store.runs("Tiny", "trial")] == ["000", "001", "002", "003"]

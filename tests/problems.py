@@ -1,0 +1,87 @@
+"""Objectives that cost nothing and fail on demand, importable by worker processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from nas_bo.architecture import Architecture
+from nas_bo.problem import Value
+from nas_bo.space import Space, choice, integer, option, repeat
+
+
+class Toy(Space):
+    depth = integer(1, 4)
+    width = choice(8, 16, 32)
+    layers = repeat(
+        depth,
+        mixer=choice(option("attention", heads=choice(1, 2, 4)), option("conv", kernel=choice(3, 7)), option("skip")),
+    )
+
+
+class Few(Space):
+    a = choice("x", "y")
+    b = choice(1, 2)
+
+
+def loss(arch: Architecture) -> float:
+    """A stand-in for training with a trade-off and interactions between layers."""
+    kinds = [layer.mixer.kind for layer in arch.layers]
+    gain = len(set(kinds)) * 0.3 + kinds.count("attention") * 0.2 + kinds.count("conv") * 0.15
+    return Value(4.0 - gain - 0.1 * arch.width**0.5, how="computed", parameters=arch.width * arch.depth)
+
+
+def cost(arch: Architecture) -> float:
+    return float(
+        sum({"attention": 3, "conv": 2, "skip": 0}[layer.mixer.kind] for layer in arch.layers) * arch.width + arch.width
+    )
+
+
+cost.cost = "analytic"
+cost.unit = "units"
+
+
+class Retrainable:
+    name, unit, direction, cost = "loss", "nats", "minimize", "trained"
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def __call__(self, arch: Architecture) -> float:
+        return Value(float(loss(arch)) / self.factor, parameters=arch.width * arch.depth)
+
+    def larger(self, factor: float) -> Retrainable:
+        return Retrainable(factor)
+
+
+def slow_loss(arch: Architecture) -> float:
+    """Takes longest where the loss is worst, and leaves a line per evaluation in the file that the test names."""
+    with open(os.environ["NAS_BO_TEST_LOG"], "a") as log:
+        log.write(arch.id + "\n")
+    time.sleep(0.05 * float(loss(arch)))
+    return float(loss(arch))
+
+
+def sometimes(arch: Architecture) -> float:
+    if arch.width == 16:
+        raise RuntimeError("no such width today")
+    return float(loss(arch))
+
+
+def not_a_number(arch: Architecture) -> float:
+    return float("nan")
+
+
+def kills_its_process_once(arch: Architecture) -> float:
+    marker = Path(os.environ["NAS_BO_TEST_LOG"])
+    if arch.depth == 2 and not marker.exists():
+        marker.touch()
+        os._exit(9)
+    return float(loss(arch))
+
+
+def kills_its_process(arch: Architecture) -> float:
+    if arch.depth == 2:
+        os._exit(9)
+    return float(loss(arch))

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nas_bo.errors import SearchError
+from nas_bo.report import agreement
+
+
+def test_equal_orders_agree_and_reversed_ones_disagree():
+    losses = [float(i) for i in range(12)]
+    same = agreement(losses, [x + 5 for x in losses], list(range(12)))
+    assert same.tau == pytest.approx(1) and same.size_tau == pytest.approx(-1) and same.recall == 1 and same.k == 4
+    assert same.low == pytest.approx(1) and same.size_recall == 0
+    assert "agrees well" in same.text() and "told more than size does" in same.text()
+    assert "disagrees" in agreement(losses, losses[::-1]).text()
+
+
+def test_tau_is_the_textbook_value():
+    # six pairs, one discordant: (5 - 1) / 6
+    assert agreement([1, 2, 3, 4], [1, 2, 4, 3]).tau == pytest.approx(4 / 6)
+
+
+def test_counting_parameters_as_well_or_better_is_said():
+    losses = [float(i) for i in range(12)]
+    swapped = [1.0, 0.0, 3.0, 2.0, *losses[4:]]
+    assert "added nothing" in agreement(swapped, losses, [-x for x in losses]).text()
+    assert "not clearly worse" in agreement(losses, losses, [-x for x in swapped]).text()
+    assert "No parameter counts" in agreement(losses, losses).text()
+
+
+@pytest.mark.parametrize(("n", "says"), [(0, "unknown"), (1, "unknown"), (3, "anecdote")])
+def test_too_few_are_called_too_few(n, says):
+    found = agreement([1.0, 2.0, 3.0][:n], [1.0, 2.0, 3.0][:n], [1, 2, 3][:n])
+    assert says in found.text() and found.n == n and math.isnan(found.low)
+
+
+def test_equal_losses_and_diverged_ones():
+    assert math.isnan(agreement([1, 2, 3], [5, 5, 5]).tau) and "no order" in agreement([1, 2, 3], [5, 5, 5]).text()
+    assert agreement([1, math.nan, 3, 4], [1, 2, math.inf, 4]).n == 2
+
+
+def test_the_interval_covers_tau_and_repeats_itself():
+    a, b = [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], [2, 1, 3, 5, 4, 6, 9, 7, 8, 11, 10]
+    found = agreement(a, b)
+    assert found.low <= found.tau <= found.high
+    assert (found.low, found.high) == (agreement(a, b).low, agreement(a, b).high)
+
+
+def test_lengths_must_fit():
+    with pytest.raises(SearchError, match="one of each per"):
+        agreement([1.0], [1.0, 2.0])

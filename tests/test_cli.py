@@ -1,0 +1,227 @@
+"""The command as a user runs it: real processes, real files, exit codes, what goes to stdout and what to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+QUICK = ["--trials", "4", "--budget", "2000", "--mlflow", "none", "--workers", "1"]
+
+
+def nas_bo(*args: str, cwd, **kwargs) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    return subprocess.run(
+        [sys.executable, "-m", "nas_bo", *args], cwd=cwd, env=env, capture_output=True, text=True, **kwargs
+    )
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory):
+    """One short search, tracked in MLflow, in a folder of its own."""
+    folder = tmp_path_factory.mktemp("searched")
+    done = nas_bo("search", "--trials", "4", "--budget", "2000", "--workers", "1", "--seed", "1", cwd=folder)
+    return folder, done
+
+
+def test_a_search_ends_with_table_picture_page_and_where_everything_is(searched):
+    folder, done = searched
+    assert done.returncode == 0, done.stderr
+    assert "val_loss [bits/byte]" in done.stdout and "latency_ms [ms]" in done.stdout
+    out = folder / "nas-bo-out" / "TinyGPT-seed1"
+    assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
+    page = (out / "front.html").read_text()
+    assert "val_loss" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert str(out.relative_to(folder) / "front.png") in done.stdout and "nas-bo report nas-bo.db" in done.stdout
+    assert (folder / "nas-bo.db").exists() and (folder / "mlflow.db").exists() and "mlflow.db" in done.stdout
+    lines = done.stderr.splitlines()
+    assert lines[0] == "searching TinyGPT with 1 worker, 4 trials"
+    assert sum(line.startswith("search ") for line in lines) == 4 and any(line.startswith("retrain ") for line in lines)
+
+
+def test_every_trial_is_in_mlflow(searched):
+    from mlflow.tracking import MlflowClient
+
+    folder, _ = searched
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
+    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    assert len(children) == 4 and {r.info.status for r in children} == {"FINISHED"}
+    assert all({"obj/val_loss", "obj/latency_ms"} <= set(r.data.metrics) for r in children)
+
+
+def test_the_same_command_again_adds_nothing_and_says_the_same(searched):
+    folder, done = searched
+    again = nas_bo("search", "--trials", "4", "--budget", "2000", "--workers", "1", "--seed", "1", cwd=folder)
+    assert again.returncode == 0 and again.stdout == done.stdout, again.stderr
+    assert "continuing: 4 of 4 trials are there" in again.stderr
+
+
+def test_report_and_json(searched):
+    folder, done = searched
+    text = nas_bo("report", "nas-bo.db", cwd=folder)
+    assert text.returncode == 0 and text.stdout.split("\n\n")[0].strip() in done.stdout
+    data = json.loads(nas_bo("report", "nas-bo.db", "--json", cwd=folder).stdout)
+    assert data["trials"] == data["complete"] == 4 and data["front"] and data["front"][0]["retrained"]
+
+
+def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
+    found = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        done = nas_bo(
+            "search", *QUICK, "--json", "--objective", "val_loss", "--objective", "parameters", cwd=tmp_path / name
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stdout))
+    assert found[0]["front"] == found[1]["front"]
+
+
+def test_a_sum_of_objectives(tmp_path):
+    done = nas_bo(
+        "search", *QUICK, "--retrain", "0", "--objective", "val_loss + 0.5*latency_ms + 1e-6*parameters", cwd=tmp_path
+    )
+    assert done.returncode == 0 and "weighted" in done.stdout, done.stderr
+
+
+def test_spaces(tmp_path):
+    listed = nas_bo("spaces", cwd=tmp_path)
+    for name in ("tiny_gpt", "llama", "hybrid", "moe", "hw_gpt_bench_s", "hw_gpt_bench_m", "hw_gpt_bench_l"):
+        assert name in listed.stdout
+    assert "depth   a whole number from 1 to 5" in nas_bo("spaces", "tiny_gpt", cwd=tmp_path).stdout
+    assert json.loads(nas_bo("spaces", "llama", "--json", cwd=tmp_path).stdout)["title"] == "Llama"
+
+
+def test_a_space_and_an_objective_of_ones_own_from_a_file(tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from nas_bo import Space, choice\n"
+        "class Mine(Space):\n    a = choice(1, 2, 3)\n    b = choice(*'xyz')\n"
+        "def height(arch): return float(arch.a)\n"
+    )
+    quick = ["--workers", "2", "--trials", "6", "--mlflow", "none"]
+    done = nas_bo("search", "--space", "mine.py:Mine", "--objective", "mine.py:height", *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Mine" in done.stderr and "height" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--space", "tinygpt"], "did you mean 'tiny_gpt'?"),
+        (["--space", "no_module:Thing"], "cannot be imported"),
+        (["--space", "nas_bo.errors:NasBoError"], "not a class that derives from nas_bo.Space"),
+        (["--objective", "val_los"], "did you mean 'val_loss'?"),
+        (["--objective", "val_loss+x*latency_ms"], "cannot read"),
+        (["--strategy", "nsga"], "did you mean 'nsga2'?"),
+        (["--budget", "0"], "above 0"),
+        (["--budget", "10"], "at least 1,000"),
+        (["--trials", "0"], "at least 1"),
+        (["--workers", "0"], "at least 1"),
+        (["--data", "nothing.txt"], "no file or folder 'nothing.txt'"),
+        (["--data", "empty.txt"], "empty"),
+        (["--data", "short.txt"], "short"),
+        (["--data", "binary.txt"], "binary.txt"),
+        (["--max-parameters", "100"], "the nearest misses parameters<=100"),
+        (["--max-latency-ms", "-1"], "above 0"),
+        (["--storage", "/no/such/s.db"], "missing or read-only"),
+        (["--out", "/proc/nope"], "cannot be written"),
+        (["--objective", "parameters+mflops", "--max-parameters", "100"], "the nearest misses parameters<=100"),
+        (["--mlflow", "http://127.0.0.1:9"], "127.0.0.1:9"),
+        (["--device", "cuda:99"], "cuda:99"),
+    ],
+)
+def test_wrong_input_is_one_paragraph_before_anything_starts(args, says, tmp_path):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "short.txt").write_text("hello")
+    (tmp_path / "binary.txt").write_bytes(bytes(range(256)) * 400)
+    done = nas_bo("search", *({"--mlflow": []}.get(args[0], ["--mlflow", "none"])), *args, cwd=tmp_path)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert says in done.stderr and done.stderr.startswith("nas-bo: ") and len(done.stderr.strip().splitlines()) == 1
+    assert "Traceback" not in done.stderr and not done.stdout
+
+
+def test_nothing_feasible_is_exit_code_3(tmp_path):
+    done = nas_bo("search", *QUICK, "--max-latency-ms", "0.0001", cwd=tmp_path)
+    assert done.returncode == 3 and "No trial is feasible; for example, violates latency_ms<=0.0001" in done.stdout, (
+        done.stderr
+    )
+
+
+def test_everything_failing_is_exit_code_1(tmp_path):
+    (tmp_path / "bad.py").write_text("def broken(arch):\n    raise OSError('disk full')\n")
+    done = nas_bo(
+        "search", "--objective", "bad.py:broken", "--trials", "9", "--workers", "1", "--mlflow", "none", cwd=tmp_path
+    )
+    assert done.returncode == 1 and "broken: OSError: disk full" in done.stderr
+    short = ["--trials", "3", "--study", "short", "--workers", "1", "--mlflow", "none"]
+    assert nas_bo("search", "--objective", "bad.py:broken", *short, cwd=tmp_path).returncode == 1
+
+
+def test_a_space_with_rules_can_be_reported_again(tmp_path):
+    (tmp_path / "ruled.py").write_text(
+        "from nas_bo import Space, choice, require\n"
+        "class Ruled(Space):\n    a = choice(1, 2, 3)\n    b = choice(*'xyz')\n"
+        "    @require\n    def odd(arch): return arch.a != 2\n"
+        "def height(arch): return float(arch.a)\n"
+    )
+    args = [
+        "--space",
+        "ruled.py:Ruled",
+        "--objective",
+        "ruled.py:height",
+        "--workers",
+        "1",
+        "--trials",
+        "5",
+        "--mlflow",
+        "none",
+    ]
+    first = nas_bo("search", *args, cwd=tmp_path)
+    again = nas_bo("report", "nas-bo.db", cwd=tmp_path)
+    assert first.returncode == again.returncode == 0 and again.stdout == first.stdout, again.stderr
+
+
+def test_a_storage_that_is_none_is_said_so(tmp_path):
+    (tmp_path / "bad.db").write_text("this is no database")
+    for storage in ("bad.db", "missing.db", "sqlite:///missing.db"):
+        done = nas_bo("report", storage, cwd=tmp_path)
+        assert done.returncode == 2 and done.stderr.startswith("nas-bo: ") and "Traceback" not in done.stderr
+    assert not (tmp_path / "missing.db").exists()
+
+
+def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
+    """The live display on a real pseudo-terminal; Ctrl-C; exit code 130; the report is there."""
+    leader, follower = pty.openpty()
+    args = ["search", "--trials", "500", "--budget", "2000", "--mlflow", "none", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "nas_bo", *args], cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd(), "TERM": "xterm"}, start_new_session=True,
+    )  # fmt: skip
+    os.close(follower)
+    os.set_blocking(leader, False)
+    shown, deadline = b"", time.time() + 120
+    while "search 3/500" not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode(errors="replace")):
+        assert time.time() < deadline and process.poll() is None, shown[-2000:]
+        try:
+            shown += os.read(leader, 65536)
+        except BlockingIOError:
+            time.sleep(0.05)
+    assert b"front so far" in shown and b"left" in shown
+    os.killpg(process.pid, signal.SIGINT)
+    end = time.time() + 60
+    while process.poll() is None and time.time() < end:
+        try:
+            os.read(leader, 65536)
+        except (BlockingIOError, OSError):
+            time.sleep(0.05)
+    out = process.stdout.read()
+    assert process.returncode == 130, out
+    assert "val_loss" in out and "interrupted" in out
+    assert (tmp_path / "nas-bo-out" / "TinyGPT" / "front.html").exists()
