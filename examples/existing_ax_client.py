@@ -2,8 +2,9 @@
 
     python examples/existing_ax_client.py
 
-Your parameters (here the learning rate) stay beside the architecture in the same experiment. Drop the line with
-`set_generation_strategy` to let Ax choose: the space is an Ax space.
+Your parameters (here the learning rate) stay beside the architecture in the same experiment and are searched with it;
+fixed_parameters holds some of them still for a while. Drop the line with `set_generation_strategy` to let Ax choose:
+the space is an Ax space.
 """
 
 import logging
@@ -46,8 +47,9 @@ cost = Parameters()  # exact before anything is trained, so nothing above the li
 client.set_generation_strategy(nas_ax.generation(Mine, NSGA2(seed=0, population=6), objectives=[cost]))
 
 trials = []
-for _ in range(10):
-    for index, params in client.get_next_trials(1).items():
+for number in range(10):
+    fixed = {"lr": 3e-3} if number < 4 else None  # first architectures only, then all together
+    for index, params in client.get_next_trials(1, fixed_parameters=fixed).items():
         arch = nas_ax.architecture(Mine, params)
         trials.append(Trial(arch, evaluate(arch, params["lr"]), number=index))
         nas_ax.tell(client, index, trials[-1])

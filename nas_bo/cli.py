@@ -54,7 +54,9 @@ def search(
             help="repeatable: val_loss, latency_ms, decode_ms, parameters, mflops, kv_cache_bytes, a sum such as 'val_loss+0.1*latency_ms', or module:name; default: val_loss and latency_ms"
         ),
     ] = None,
-    strategy: Annotated[str, typer.Option(help="nsga2, bayes, random, or module:name")] = "nsga2",
+    strategy: Annotated[
+        str, typer.Option(help="bayes, nsga2, regularizedevolution, localsearch, reinforce, random, or module:name")
+    ] = "bayes",
     trials: Annotated[int, typer.Option(help="how many architectures in all")] = 40,
     budget: Annotated[float, typer.Option(help="training tokens per architecture")] = 200_000,
     workers: Annotated[int | None, typer.Option(help="local processes; default: one per core, at most 4")] = None,

@@ -82,7 +82,7 @@ def search(
         space: a subclass of `Space`.
         objectives: objectives or functions of the architecture; by default `ValidationLoss` and `Latency`.
         limits: objectives that are not optimised, only kept within their ``at_most`` / ``at_least``.
-        strategy: any object with ``suggest(problem, trials, n)``; by default `NSGA2`.
+        strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
         trials: how many trials the study should have when done, failed and infeasible ones included.
         workers: local processes; 1 evaluates in this process. Objectives and space must then be importable.
         storage: an Optuna storage, its URL, or the path of a `.db` or `.log` file; None keeps the study in memory.
@@ -154,10 +154,10 @@ def default_objectives() -> list[Objective]:
 
 
 def default_strategy(seed: int) -> Any:
-    """`NSGA2` with a population that leaves most of a small number of trials to selection."""
-    from nas_bo.strategies import NSGA2
+    """The best at every budget that was measured (`benchmarks/search_efficiency.py`, `benchmarks/against_random.py`)."""
+    from nas_bo.strategies import Bayes
 
-    return NSGA2(seed=seed, population=10)
+    return Bayes(seed=seed)
 
 
 class _Run:

@@ -171,6 +171,7 @@ class Problem:
         objectives: in the order given; values, columns and fronts follow it.
         columns: their descriptions, plain data.
         constraint_names: rules, then limits, each sorted: the fixed order in which hosts are told.
+        exact_constraints: those among them that `admissible` decides before anything is spent.
 
     Raises:
         ObjectiveError: no objective, two of the same name, or one that is not an objective.
@@ -209,7 +210,10 @@ class Problem:
         self._every = tuple(_with_parts((*self.objectives, *self.limits)))
         self._limited = [column(o) for o in self._every]
         bounds = sorted({limit for c in self._limited for limit in c.limits()})
-        self.constraint_names = (*sorted(f"rule:{r.name}" for r in space.rules()), *bounds)
+        rules = sorted(f"rule:{r.name}" for r in space.rules())
+        self.constraint_names = (*rules, *bounds)
+        analytic = (limit for c in self._limited if c.cost == "analytic" for limit in c.limits())
+        self.exact_constraints = frozenset((*rules, *analytic))
 
     def known(self, arch: Architecture) -> dict[str, float]:
         """What is known without measuring or training: analytic objectives exactly, others by their `predict`."""

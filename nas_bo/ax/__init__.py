@@ -10,16 +10,19 @@
         arch = nas_ax.architecture(Tiny, params)
         ...
 
+On an experiment with parameters of your own only: ``generation(None, Bayes(seed=0))``.
+
 Importing this package does not import ax; calling its functions does.
 """
 
-from nas_bo.ax.experiment import generation, register, tell
+from nas_bo.ax.experiment import generation, modular_botorch, register, tell
 from nas_bo.ax.lowering import architecture, constraints, parameters, params
 
 __all__ = [
     "architecture",
     "constraints",
     "generation",
+    "modular_botorch",
     "parameters",
     "params",
     "register",

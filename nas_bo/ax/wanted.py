@@ -15,7 +15,7 @@ from ax.core.trial_status import TrialStatus
 from ax.core.types import ComparisonOp
 
 from nas_bo.architecture import Architecture
-from nas_bo.ax.lowering import architecture
+from nas_bo.ax.view import View
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.problem import Objective, Problem, as_objective, column
 from nas_bo.space import Space
@@ -53,10 +53,15 @@ class Told:
             return replace(self, at_most=bound if self.at_most is None else min(self.at_most, bound))
         return replace(self, at_least=bound if self.at_least is None else max(self.at_least, bound))
 
-    def known_as(self, objective: Objective) -> Told:
-        given = column(objective)
+    def known_as(self, objective: Objective, view: View) -> Told:
+        """The same, computed by `objective`, which knows architectures of the user's space only."""
+        given, predict = column(objective), getattr(objective, "predict", None)
         mine = replace(
-            self, unit=given.unit, cost=given.cost, function=objective, predict=getattr(objective, "predict", None)
+            self,
+            unit=given.unit,
+            cost=given.cost,
+            function=lambda arch: objective(view.project(arch)),
+            predict=None if predict is None else lambda arch: predict(view.project(arch)),
         )
         mine = mine if given.at_most is None else mine.within(1.0, given.at_most)
         return mine if given.at_least is None else mine.within(-1.0, given.at_least)
@@ -71,26 +76,15 @@ class AxProblem(Problem):
     """
 
     def __init__(self, space: type[Space], told: Sequence[Told], limited: Sequence[Told]) -> None:
-        super().__init__(space, told)
+        super().__init__(space, told, limited)
         self.told, self.limited = tuple(told), tuple(limited)
-        more = [name for item in limited for name in column(item).limits()]
-        self.constraint_names = tuple(sorted([*self.constraint_names, *more]))
 
-    def violations(self, arch: Architecture, values: Mapping[str, float]) -> dict[str, float]:
-        broken = set(self.space.violations(arch))
-        found = {f"rule:{r.name}": float(r.name in broken) for r in self.space.rules()}
-        for item in (*self.told, *self.limited):
-            for name, (sign, bound) in column(item).limits().items():
-                found[name] = max(0.0, sign * (values[item.name] - bound)) if item.name in values else 0.0
-        return {name: found[name] for name in self.constraint_names}
-
-    def admissible(self, arch: Architecture) -> bool:
-        items = [t for t in (*self.told, *self.limited) if t.cost == "analytic" and column(t).limits()]
-        exact = {t.name: float(t(arch)) for t in items}
-        return not any(v > 0 for v in self.violations(arch, exact).values())
+    def on(self, space: type[Space]) -> AxProblem:
+        """The same wishes in a space of the same decisions."""
+        return self if space is self.space else AxProblem(space, self.told, self.limited)
 
 
-def problem(space: type[Space], experiment: Experiment, objectives: Sequence[Any]) -> AxProblem:
+def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> AxProblem:
     """The problem of an experiment; `objectives` are those that the user can compute.
 
     Raises:
@@ -122,16 +116,16 @@ def problem(space: type[Space], experiment: Experiment, objectives: Sequence[Any
                 f"sign minimises: objective='-{name}, ...'"
             )
         if name in told:
-            told[name] = told[name].known_as(given)
+            told[name] = told[name].known_as(given, view)
         elif name in limited or (given.cost == "analytic" and column(given).limits()):
-            limited[name] = limited.get(name, Told(name, ((name, 1.0),))).known_as(given)
+            limited[name] = limited.get(name, Told(name, ((name, 1.0),))).known_as(given, view)
         else:
             raise HostError(
                 f"generation() was given the objective {name!r}, but the Ax experiment knows "
                 f"{', '.join([*told, *limited])}; give "
                 "it the metric's name, add it to configure_optimization, or give it a limit (at_most=, at_least=)"
             )
-    return AxProblem(space, list(told.values()), list(limited.values()))
+    return AxProblem(view.space, list(told.values()), list(limited.values()))
 
 
 def _told(expression: str, terms: Terms) -> Told:
@@ -159,7 +153,7 @@ def _limit(constraint: OutcomeConstraint) -> tuple[Told, float, float]:
 _OPEN = (TrialStatus.CANDIDATE, TrialStatus.STAGED, TrialStatus.RUNNING, TrialStatus.DISPATCHED)
 
 
-def history(wanted: AxProblem, experiment: Experiment, data: Data) -> list[Trial]:
+def history(wanted: AxProblem, view: View, experiment: Experiment, data: Data) -> list[Trial]:
     """The trials of the experiment, one per arm, in order. Arms outside the space and stale trials are left out."""
     frame = data.df
     seen: dict[tuple[int, str], dict[str, float]] = {}
@@ -172,11 +166,13 @@ def history(wanted: AxProblem, experiment: Experiment, data: Data) -> list[Trial
             continue
         for arm in trial.arms:
             try:
-                arch = architecture(wanted.space, arm.parameters)
+                arch = view.architecture(arm.parameters)
             except NasBoError:
                 continue
             metrics = seen.get((index, arm.name), {})
-            found.append(_trial(wanted, arch, trial.status, metrics, trial.run_metadata, index))
+            ours = from_attributes(trial.run_metadata)
+            ours = ours if ours.get("id") == view.project(arch).id else {}
+            found.append(_trial(wanted, arch, trial.status, metrics, ours, index))
     return found
 
 
@@ -185,7 +181,7 @@ def _trial(
     arch: Architecture,
     status: TrialStatus,
     metrics: Mapping[str, float],
-    kept: Mapping[str, Any],
+    ours: Mapping[str, Any],
     index: int,
 ) -> Trial:
     values = {}
@@ -194,8 +190,6 @@ def _trial(
             values[item.name] = sum(w * metrics[name] for name, w in item.terms)
         elif item.cost == "analytic":
             values[item.name] = float(item(arch))
-    ours = from_attributes(kept)
-    ours = ours if ours.get("id") == arch.id else {}
     reason, info = str(ours.get("reason", "")), ours.get("info", {})
     missing = [t.name for t in wanted.told if t.name not in values]
     violations = wanted.violations(arch, values)

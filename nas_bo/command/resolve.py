@@ -125,11 +125,8 @@ def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tu
 
 def _strategy(word: str, seed: int) -> Any:
     from nas_bo import strategies
-    from nas_bo.loop import default_strategy
 
-    own = {name.lower(): name for name in strategies.__all__ if name != "Strategy"}
-    if word.lower() == "nsga2":
-        return default_strategy(seed)
+    own = {name.lower(): name for name in strategies.__all__ if name not in ("Strategy", "Successive")}
     if word.lower() in own:
         return getattr(strategies, own[word.lower()])(seed=seed)
     if ":" in word:

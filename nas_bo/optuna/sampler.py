@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
+import secrets
+from bisect import bisect_left
 from collections.abc import Sequence
+from datetime import timedelta
+from operator import attrgetter
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import HostError, NasBoError, SpaceError
-from nas_bo.optuna.bridge import STATES, columns, distributions, from_frozen
-from nas_bo.problem import Objective, Problem, Reported
-from nas_bo.space import Space, choice, integer, real
-from nas_bo.space.domain import Domain
+from nas_bo.errors import HostError, SearchError
+from nas_bo.optuna.bridge import columns, distributions
+from nas_bo.optuna.coding import fitting
+from nas_bo.optuna.derived import Projected
+from nas_bo.optuna.view import Evidence, View, flat_view
+from nas_bo.problem import Objective, Problem, Reported, as_objective
+from nas_bo.space import Space
+from nas_bo.strategies.variation import build
 from nas_bo.trial import Column, Trial
+
+STARTING = timedelta(seconds=60)  # how long a running trial may take to ask for its parameters
+MOST_STARTING = 15  # trials starting at the same moment that get proposals of the strategy; the rest are drawn
 
 _log = logging.getLogger(__name__)
 
@@ -28,18 +39,26 @@ class Sampler(BaseSampler):
     """A nas_bo strategy as an Optuna sampler.
 
     With a `space` all of its active parameters are proposed together from the first trial on, conditional ones
-    included; parameters of the user's own beside them are drawn independently. Without one, the parameters that all
-    finished trials have in common are searched as a flat space, the rest independently.
+    included. Without one, the parameters of all complete trials are searched, and what is there under which condition
+    is learned from them: lists such as ``n_head_0``, ``n_head_1``, ... whose length is another parameter, and
+    parameters that exist for some values of another. In both cases the user's own parameters (``lr``) are proposed
+    together with the rest once a complete trial had them; what is asked for without a proposal is drawn at random.
 
     The sampler keeps no state: everything is rebuilt from the study, so it may be replaced, resumed, shared by
-    threads and used by several processes. The same seed and the same finished trials give the same proposal.
+    threads and used by several processes. The same seed and the same trials give the same proposal. It never raises
+    in the middle of an objective: a strategy that fails is logged once, and the trial is drawn at random.
+
+    Random start-up trials belong to the strategy (``NSGA2(startup=10)``), so there is no ``n_startup_trials``.
 
     Args:
         space: the search space that the objective passes to `suggest`.
-        strategy: any object with ``suggest(problem, trials, n)``; by default `NSGA2`.
-        seed: seed of the independent draws, and of the default strategy.
+        strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
+        seed: seed of the independent draws, and of the default strategy; None for another one every time.
         objectives: the objectives in the order of the study's directions, where the strategy may use what is known
-            of them without evaluating (parameter counts, predicted latencies).
+            of them without evaluating (parameter counts, predicted latencies). They get architectures of `space`.
+
+    Raises:
+        HostError: a strategy or space that is none, or objectives without a space.
     """
 
     def __init__(
@@ -47,147 +66,168 @@ class Sampler(BaseSampler):
         space: type[Space] | None = None,
         strategy: Any = None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         objectives: Sequence[Objective] | None = None,
     ) -> None:
+        seed = secrets.randbits(31) if seed is None else seed
         if strategy is None:
-            from nas_bo.strategies import NSGA2
+            from nas_bo.strategies import Bayes
 
-            strategy = NSGA2(seed=seed)
-        if not hasattr(strategy, "suggest"):
+            strategy = Bayes(seed=seed)
+        if isinstance(strategy, type) or not hasattr(strategy, "suggest"):
             raise HostError(f"Sampler(strategy={strategy!r}): a strategy has a method suggest(problem, trials, n)")
         if space is not None and not hasattr(space, "decide"):
             raise HostError(f"Sampler(space={space!r}): pass a class that derives from nas_bo.Space, or None")
-        self.space, self.strategy, self.seed, self.objectives = space, strategy, seed, objectives
-        self._distributions = distributions(space) if space is not None else None
-        self._warned = False
+        if space is None and objectives is not None:
+            raise HostError("Sampler(objectives=...) are functions of architectures: name their space as well")
+        self.space, self.strategy, self.seed = space, strategy, seed
+        self.objectives = None if objectives is None else [as_objective(o) for o in objectives]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._evidence: WeakKeyDictionary[Study, Evidence] = WeakKeyDictionary()
+        self._said: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget()
+
+    # ---- what Optuna asks ---------------------------------------------------------------------------------------
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        if self._distributions is not None:
-            return dict(self._distributions)
-        return optuna.search_space.IntersectionSearchSpace().calculate(study)
+        try:
+            return dict(self._view(study, _before(study, trial)).offered)  # a copy: PartialFixedSampler removes from it
+        except Exception as error:
+            self._warn(f"the parameters of the study could not be arranged ({type(error).__name__}: {error})")
+            return {} if self.space is None else distributions(self.space)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        view = (
-            _Own(self.space)
-            if self.space is not None and search_space == self._distributions
-            else _Foreign(search_space)
-        )
-        try:
-            return self._propose(study, trial, view)
-        except NasBoError as error:  # never out of the middle of the user's objective
-            self._warn(f"{type(self.strategy).__name__} could not propose ({error}); drawing at random instead")
-            return view.params(view.space.sample(self._integer_seed(trial.number, "")))
-
-    def _propose(self, study: Study, trial: FrozenTrial, view: _Own | _Foreign) -> dict[str, Any]:
-        cols = columns(study)
-        objectives = list(self.objectives or [Reported(c.name, direction=c.direction) for c in cols])
-        if len(objectives) != len(cols):
-            raise HostError(
-                f"the sampler was given {len(objectives)} objectives, but the study has {len(cols)} directions"
-            )
-        problem = Problem(view.space, objectives)
-        trials, unknown = [], 0
-        for frozen in study.get_trials(deepcopy=False):
-            if frozen.number >= trial.number:
-                continue
-            ours = view.trial(frozen, problem.columns)
-            if ours is not None:
-                trials.append(ours)
-            elif frozen.state is TrialState.RUNNING:
-                unknown += 1  # started a moment ago by another thread or process; it gets the proposals before ours
-        proposals = self.strategy.suggest(problem, trials, unknown + 1)
-        if not proposals:
-            self._warn("every architecture of the space has been proposed; repeating at random")
-            return view.params(view.space.sample(self._integer_seed(trial.number, "")))
-        return view.params(proposals[-1])
+        try:  # whatever happens: nothing may be raised in the middle of the user's objective
+            trials = _before(study, trial)
+            view = self._view(study, trials)
+            ours = search_space == view.offered
+            if not ours and any(view.offered.get(name) != dist for name, dist in search_space.items()):
+                view = flat_view(search_space)
+            proposed = view.params(self._choose(study, trial, trials, view))
+        except Exception as error:
+            self._warn(f"no proposal could be made ({type(error).__name__}: {error}); drawing at random")
+            return {}
+        found = {name: proposed.pop(name) for name in list(proposed) if name in search_space}
+        if proposed:  # values of parameters that no trial had so far
+            self._known(study).hint(trial.number, proposed)
+        if not ours:  # somebody who asks for these parameters in particular wants all of them
+            found |= {
+                name: self.sample_independent(study, trial, name, dist)
+                for name, dist in search_space.items()
+                if name not in found
+            }
+        return found
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
+        hint = self._known(study).hints.get(trial.number, {}).get(param_name)
+        value = None if hint is None else fitting(param_distribution, hint)
+        if value is not None:
+            return value
         own = RandomSampler(seed=self._integer_seed(trial.number, param_name))
         return own.sample_independent(study, trial, param_name, param_distribution)
+
+    # ---- a proposal ---------------------------------------------------------------------------------------------
+
+    def _choose(self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], view: View) -> Architecture:
+        """An architecture for `trial`: what the strategy proposes, or a random one, with what the user fixed."""
+        rng = random.Random(self._integer_seed(trial.number, ""))
+        arch = None
+        try:
+            arch = self._ask(study, trial, trials, view)
+        except Exception as error:
+            self._warn(
+                f"{type(self.strategy).__name__} could not propose ({type(error).__name__}: {error}); drawing at random "
+                "instead"
+            )
+        if arch is None:
+            arch = view.space.sample(rng)
+        fixed = view.fixed(trial.system_attrs.get("fixed_params", {}))
+        return build(view.space, {**arch.flat, **fixed}, rng) if fixed else arch
+
+    def _ask(self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], view: View) -> Architecture | None:
+        problem = self._problem(study, view)
+        history: list[Trial] = []
+        starting = (
+            0  # trials of other threads and processes that ask in this moment; they get the proposals before ours
+        )
+        for frozen in trials:
+            ours = view.trial(frozen, problem.columns)
+            if ours is None and frozen.state is TrialState.RUNNING:
+                if _starts_with(frozen, trial):
+                    starting += 1
+                else:  # it asks late for some parameters, or died
+                    ours = view.trial(frozen, problem.columns, partly=True)
+            if ours is not None:
+                history.append(ours)
+        if starting > MOST_STARTING:
+            return None
+        proposals = self.strategy.suggest(problem, history, starting + 1)
+        if not proposals:
+            self._warn("every architecture of the space has been proposed; repeating at random")
+            return None
+        proposal = proposals[-1]
+        if not isinstance(proposal, Architecture):
+            raise SearchError(f"a strategy suggests architectures, not {proposal!r}")
+        return proposal
+
+    def _problem(self, study: Study, view: View) -> Problem:
+        try:
+            cols = columns(study)
+        except AttributeError:  # what a pruner such as Hyperband passes on is less than a study
+            cols = tuple(
+                Column(f"value_{i}", direction="maximize" if d == StudyDirection.MAXIMIZE else "minimize")
+                for i, d in enumerate(study.directions)
+            )
+        if cols in view.problems:
+            return view.problems[cols]
+        objectives: list[Any] = [Reported(c.name, direction=c.direction) for c in cols]
+        if self.objectives is not None:
+            if len(self.objectives) != len(cols):
+                raise HostError(
+                    f"the sampler was given {len(self.objectives)} objectives, but the study has {len(cols)} directions"
+                )
+            objectives = list(self.objectives)
+            if view.base is not None and view.space is not view.base:
+                objectives = [Projected(o, view.base) for o in objectives]
+        return view.problems.setdefault(cols, Problem(view.space, objectives))
+
+    def _known(self, study: Study) -> Evidence:
+        return self._evidence.setdefault(study, Evidence(self.space))
+
+    def _view(self, study: Study, trials: Sequence[FrozenTrial]) -> View:
+        return self._known(study).view(trials)
 
     def _integer_seed(self, number: int, name: str) -> int:
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{number}/{name}".encode()).digest()[:4], "big")
 
     def _warn(self, message: str) -> None:
-        if not self._warned:
-            self._warned = True
+        if message not in self._said and len(self._said) < 100:
+            self._said.add(message)
             _log.warning(message)
 
 
-class _Own:
-    """A study seen through the space that the user named."""
-
-    def __init__(self, space: type[Space]) -> None:
-        self.space = space
-
-    def trial(self, frozen: FrozenTrial, cols: Sequence[Column]) -> Trial | None:
-        return from_frozen(frozen, self.space, cols)
-
-    def params(self, arch: Architecture) -> dict[str, Any]:
-        return dict(arch.flat)
+def _before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
+    """The trials with smaller numbers; Optuna gives them in the order of their numbers."""
+    trials = study.get_trials(deepcopy=False)
+    return trials[: bisect_left(trials, trial.number, key=attrgetter("number"))]
 
 
-class _Foreign:
-    """A study seen through a flat space made of Optuna's own distributions; categoricals stand by their index."""
-
-    def __init__(self, search_space: dict[str, BaseDistribution]) -> None:
-        self._names = {f"p{i}": name for i, name in enumerate(sorted(search_space))}
-        self._dists = search_space
-        fields: dict[str, Any] = {field: _domain(search_space[name]) for field, name in self._names.items()}
-        self.space = Space.of("OptunaParameters", **fields)
-
-    def trial(self, frozen: FrozenTrial, cols: Sequence[Column]) -> Trial | None:
-        if not all(frozen.distributions.get(name) is not None for name in self._names.values()):
-            return None
-        flat = {}
-        for field, name in self._names.items():
-            if not self._dists[name]._contains(self._dists[name].to_internal_repr(frozen.params[name])):
-                return None
-            flat[field] = _encode(self._dists[name], frozen.params[name])
-        try:
-            arch = self.space.architecture(flat)
-        except SpaceError:
-            return None
-        values = {}
-        if frozen.state is TrialState.COMPLETE and frozen.values is not None:
-            values = {c.name: float(v) for c, v in zip(cols, frozen.values, strict=True)}
-        if frozen.state not in STATES:
-            return None
-        return Trial(arch, values, dict(frozen.constraints), STATES[frozen.state], number=frozen.number)
-
-    def params(self, arch: Architecture) -> dict[str, Any]:
-        return {name: _decode(self._dists[name], arch.flat[field]) for field, name in self._names.items()}
-
-
-def _domain(dist: BaseDistribution) -> Domain:
-    if isinstance(dist, CategoricalDistribution):
-        return choice(*range(len(dist.choices)), ordered=False)
-    if isinstance(dist, IntDistribution):
-        return integer(dist.low, dist.high, step=dist.step, log=dist.log)
-    assert isinstance(dist, FloatDistribution)
-    if dist.step is not None:
-        return integer(0, round((dist.high - dist.low) / dist.step))
-    return real(dist.low, dist.high, log=dist.log)
-
-
-def _encode(dist: BaseDistribution, value: Any) -> Any:
-    if isinstance(dist, CategoricalDistribution):
-        return int(dist.to_internal_repr(value))
-    if isinstance(dist, FloatDistribution) and dist.step is not None:
-        return round((value - dist.low) / dist.step)
-    return value
-
-
-def _decode(dist: BaseDistribution, value: Any) -> Any:
-    if isinstance(dist, CategoricalDistribution):
-        return dist.choices[value]
-    if isinstance(dist, FloatDistribution) and dist.step is not None:
-        return min(dist.high, dist.low + value * dist.step)
-    return value
+def _starts_with(other: FrozenTrial, trial: FrozenTrial) -> bool:
+    """Whether `other` began so short a time before `trial` that it may still be asking for its parameters."""
+    if other.datetime_start is None or trial.datetime_start is None:
+        return True
+    return trial.datetime_start - other.datetime_start < STARTING

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nas_bo.space.constraint import Linear
 from nas_bo.space.domain import Choice
-from nas_bo.space.tree import Constant, Fixed, Level, Loop
+from nas_bo.space.tree import Constant, Fixed, Guard, Level, Loop
 
 if TYPE_CHECKING:
     from nas_bo.space.space import Space
@@ -42,6 +42,9 @@ def _lines(level: Level, indent: str) -> Iterator[str]:
         elif isinstance(item, Loop):
             count = item.inline.domain.describe() if item.inline is not None else item.count
             yield f"{head}list of {count} records, each with"
+            yield from _lines(item.body, indent + "    ")
+        elif isinstance(item, Guard):
+            yield f"{indent}while {item.parent} is one of {', '.join(sorted(map(str, item.values)))}:"
             yield from _lines(item.body, indent + "    ")
         else:
             yield head + item.domain.describe()

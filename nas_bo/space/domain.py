@@ -204,6 +204,19 @@ class Repeat:
     fields: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class When:
+    """`fields` that exist only while the earlier field `parent` of the same record has one of `values`.
+
+    No word of the language: a space that is written down says it by nesting. Only what is read from a host's
+    define-by-run history (names side by side, no nesting) needs it.
+    """
+
+    parent: str
+    values: frozenset[Primitive]
+    fields: Mapping[str, Any]
+
+
 def choice(*values: Primitive | Option, ordered: bool | None = None) -> Choice:
     """One of several values: strings, numbers, booleans, None or `option`s.
 

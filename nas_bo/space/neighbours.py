@@ -50,10 +50,17 @@ def records(arch: Architecture) -> dict[str, int]:
 
 def reorder(flat: Mapping[str, Any], prefix: str, order: list[int]) -> dict[str, Any]:
     """`flat` with the records of the list at `prefix` replaced by copies of the records `order`, in that order."""
-    kept = {k: v for k, v in flat.items() if not re.match(re.escape(prefix) + r"\.\d+\.", k)}
+    head = f"{prefix}."
+    kept: dict[str, Any] = {}
+    records: dict[int, list[tuple[str, Any]]] = {}
+    for path, value in flat.items():
+        index, _, rest = path[len(head) :].partition(".") if path.startswith(head) else ("", "", "")
+        if rest and index.isdigit():
+            records.setdefault(int(index), []).append((rest, value))
+        else:
+            kept[path] = value
     for new, old in enumerate(order):
-        head = f"{prefix}.{old}."
-        kept |= {f"{prefix}.{new}.{k[len(head) :]}": v for k, v in flat.items() if k.startswith(head)}
+        kept |= {f"{head}{new}.{rest}": value for rest, value in records.get(old, ())}
     return kept
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SpaceError
 from nas_bo.space.constraint import Linear, Require
-from nas_bo.space.domain import Choice, Integer, Option, Real, Repeat, choice, integer, option, real, repeat
-from nas_bo.space.tree import Constant, Decision, Fixed, Level, Loop
+from nas_bo.space.domain import Choice, Integer, Option, Real, Repeat, When, choice, integer, option, real, repeat
+from nas_bo.space.tree import Constant, Decision, Fixed, Guard, Level, Loop
 
 if TYPE_CHECKING:
     from nas_bo.space.space import Space
@@ -29,7 +29,7 @@ def _level(level: Level) -> dict[str, Any]:
     return {name: _item(item) for name, item in level.fields}
 
 
-def _item(item: Constant | Decision | Fixed | Loop) -> dict[str, Any]:
+def _item(item: Constant | Decision | Fixed | Loop | Guard) -> dict[str, Any]:
     if isinstance(item, Constant):
         return {"constant": item.value}
     if isinstance(item, Fixed):
@@ -37,6 +37,8 @@ def _item(item: Constant | Decision | Fixed | Loop) -> dict[str, Any]:
     if isinstance(item, Loop):
         count: Any = _item(item.inline) if item.inline is not None else item.count
         return {"repeat": count, "fields": _level(item.body)}
+    if isinstance(item, Guard):
+        return {"when": item.parent, "values": sorted(item.values, key=repr), "fields": _level(item.body)}
     domain = item.domain
     if isinstance(domain, Integer):
         return {"integer": [domain.low, domain.high], "step": domain.step, "log": domain.log}
@@ -75,6 +77,9 @@ def _read(item: Mapping[str, Any], where: str) -> Any:
         return item["constant"]
     if "option" in item:
         return _option(item, where)
+    if "when" in item:
+        fields = {name: _read(below, f"{where}.{name}") for name, below in item["fields"].items()}
+        return When(item["when"], frozenset(item["values"]), fields)
     if "repeat" in item:
         count = item["repeat"]
         fields = {name: _read(below, f"{where}.{name}") for name, below in item["fields"].items()}

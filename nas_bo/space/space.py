@@ -17,7 +17,19 @@ from nas_bo.errors import SpaceError
 from nas_bo.space import schema as _schema
 from nas_bo.space.constraint import Linear, Require, Rule
 from nas_bo.space.domain import Choice, Domain, Real, Repeat
-from nas_bo.space.tree import Constant, Decision, Fixed, Level, Loop, Slot, compile_level, decide, fields_of_tree, slots
+from nas_bo.space.tree import (
+    Constant,
+    Decision,
+    Fixed,
+    Guard,
+    Level,
+    Loop,
+    Slot,
+    compile_level,
+    decide,
+    fields_of_tree,
+    slots,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -412,7 +424,7 @@ def _weights(level: Level) -> Iterator[tuple[int, list[int]]]:
             decision, inner = item, list(item.options.values())
         elif isinstance(item, Loop):
             decision, inner = item.inline, [item.body]
-        elif isinstance(item, Fixed):
+        elif isinstance(item, (Fixed, Guard)):
             inner = [item.body]
         if decision is not None and not isinstance(decision.domain, Real):
             total, cumulative = 0, []
@@ -420,7 +432,7 @@ def _weights(level: Level) -> Iterator[tuple[int, list[int]]]:
                 if isinstance(item, Loop):
                     total += item.body.size ** int(v)  # type: ignore[arg-type]
                 else:
-                    total += level.ways(name, int(v)) if name in level.counts else decision.below(v)  # type: ignore[arg-type]
+                    total += level.ways(name, decision, v)
                 cumulative.append(total)
             yield id(decision), cumulative
         for below in inner:

@@ -14,7 +14,7 @@ from typing import Any
 
 from nas_bo.architecture import Node, Primitive
 from nas_bo.errors import SpaceError
-from nas_bo.space.domain import Choice, Domain, Integer, Option, Real, Repeat, check_count
+from nas_bo.space.domain import Choice, Domain, Integer, Option, Real, Repeat, When, check_count
 
 RESERVED = ("kind", "keys", "items", "values", "get")  # what a record of the tree answers to by itself
 
@@ -71,10 +71,19 @@ class Loop:
 
 
 @dataclass(frozen=True, eq=False)
+class Guard:
+    """`When`: the fields of `body` belong to the record itself, while its decision `parent` has one of `values`."""
+
+    parent: str
+    values: frozenset[Primitive]
+    body: Level
+
+
+@dataclass(frozen=True, eq=False)
 class Level:
     """The fields of one record, in the order in which they are decided."""
 
-    fields: tuple[tuple[str, Constant | Decision | Fixed | Loop], ...]
+    fields: tuple[tuple[str, Constant | Decision | Fixed | Loop | Guard], ...]
 
     @cached_property
     def counts(self) -> frozenset[str]:
@@ -83,12 +92,19 @@ class Level:
             item.count for _, item in self.fields if isinstance(item, Loop) and isinstance(item.count, str)
         )
 
-    def ways(self, name: str, value: int) -> int:
-        """The number of ways to fill the repeats counted by `name` when it is `value`."""
-        total = 1
-        for _, item in self.fields:
+    @cached_property
+    def gates(self) -> frozenset[str]:
+        """The names of the decisions on which other fields of the record depend."""
+        return self.counts | {item.parent for _, item in self.fields if isinstance(item, Guard)}
+
+    def ways(self, name: str, decision: Decision, value: Primitive) -> int:
+        """The number of ways to complete the choice of `value` for `name`: below it, and in what depends on it."""
+        total = decision.below(value)
+        for _, item in self.fields if name in self.gates else ():
             if isinstance(item, Loop) and item.count == name:
-                total *= item.body.size**value
+                total *= item.body.size ** int(value)  # type: ignore[arg-type]
+            elif isinstance(item, Guard) and item.parent == name and value in item.values:
+                total *= item.body.size
         return total
 
     @cached_property
@@ -97,8 +113,8 @@ class Level:
         total = 1
         for name, item in self.fields:
             if isinstance(item, Decision):
-                if name in self.counts:
-                    total *= sum(self.ways(name, v) for v in item.domain.values)  # type: ignore[arg-type, misc]
+                if name in self.gates:
+                    total *= sum(self.ways(name, item, v) for v in item.domain.values)
                 else:
                     total *= item.size
             elif isinstance(item, Fixed):
@@ -132,6 +148,8 @@ def compile_level(fields: Mapping[str, Any], where: str) -> Level:
             named[name] = Decision(value, levels)
         elif isinstance(value, Repeat):
             named[name] = value
+        elif isinstance(value, When):
+            named[name] = _compile_guard(value, named, f"{where}.{name}")
         elif isinstance(value, (str, int, float, bool, type(None))):
             named[name] = Constant(value)
         else:
@@ -143,6 +161,28 @@ def compile_level(fields: Mapping[str, Any], where: str) -> Level:
         if isinstance(value, Repeat):
             named[name] = _compile_loop(value, named, fields, f"{where}.{name}")
     return Level(tuple(_counts_first(named)))
+
+
+def _compile_guard(when: When, named: Mapping[str, Any], where: str) -> Guard:
+    parent, body = named.get(when.parent), compile_level(when.fields, where)
+    if not isinstance(parent, Decision) or isinstance(parent.domain, Real):
+        raise SpaceError(f"{where}: {when.parent!r} is no finite choice that is written before it in the same record")
+    strange = [v for v in when.values if v not in parent.domain.values]
+    if strange or not when.values:
+        raise SpaceError(f"{where}: {when.parent!r} is never {strange or 'nothing'}; it is {parent.domain.describe()}")
+    twice = set(names_of(body)) & {name for item in named.items() for name in names_of(Level((item,)))}
+    if twice:
+        raise SpaceError(f"{where}: the record has two fields {sorted(twice)[0]!r}; rename one")
+    return Guard(when.parent, when.values, body)
+
+
+def names_of(level: Level) -> Iterator[str]:
+    """The names of all fields that a record can have."""
+    for name, item in level.fields:
+        if isinstance(item, Guard):
+            yield from names_of(item.body)
+        else:
+            yield name
 
 
 def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> Loop:
@@ -190,6 +230,13 @@ def decide(
     `flat` receives the picked values by dotted path, `counts` the paths of named counts. Returns the tree.
     """
     fields: dict[str, Any] = {} if kind is None else {"kind": kind}
+    _fill(fields, level, pick, flat, counts, prefix)
+    return Node(fields)
+
+
+def _fill(
+    fields: dict[str, Any], level: Level, pick: Pick, flat: dict[str, Primitive], counts: list[str], prefix: str
+) -> None:
     for name, item in level.fields:
         path = prefix + name
         if isinstance(item, Decision):
@@ -207,11 +254,13 @@ def decide(
             fields[name] = tuple(decide(item.body, pick, flat, counts, f"{path}.{i}.", None) for i in range(n))
         elif isinstance(item, Fixed):
             fields[name] = decide(item.body, pick, flat, counts, f"{path}.{item.kind}.", item.kind)
+        elif isinstance(item, Guard):
+            if flat[prefix + item.parent] in item.values:
+                _fill(fields, item.body, pick, flat, counts, prefix)
         else:
             fields[name] = item.value
     for name in sorted(level.counts):
         counts.append(prefix + name)
-    return Node(fields)
 
 
 @dataclass(frozen=True)
@@ -219,7 +268,7 @@ class Slot:
     """A decision at a path, and what must hold above it for it to be active.
 
     `parent` is the path of the nearest decision above (None at the top); the slot is active when that parent is
-    active and its value is `value` (an option) or more than `index` (the count of a repeat).
+    active and its value is `value` (an option), more than `index` (the count of a repeat) or one of `values`.
     """
 
     path: str
@@ -229,6 +278,7 @@ class Slot:
     index: int | None = None
     is_count: bool = False
     records: str | None = None  # prefix of the list whose record `index` this is
+    values: frozenset[Primitive] | None = None
 
 
 def slots(level: Level, prefix: str = "", above: Slot | None = None) -> Iterator[Slot]:
@@ -239,9 +289,7 @@ def slots(level: Level, prefix: str = "", above: Slot | None = None) -> Iterator
         if isinstance(item, Decision):
             yield replace(above, path=path, domain=item.domain, is_count=name in level.counts)
             for kind, below in item.options.items():
-                yield from slots(
-                    below, f"{path}.{kind}.", replace(above, parent=path, value=kind, index=None, records=None)
-                )
+                yield from slots(below, f"{path}.{kind}.", Slot("", item.domain, parent=path, value=kind))
         elif isinstance(item, Fixed):
             yield from slots(item.body, f"{path}.{item.kind}.", above)
         elif isinstance(item, Loop):
@@ -251,8 +299,11 @@ def slots(level: Level, prefix: str = "", above: Slot | None = None) -> Iterator
                 record = above  # of a constant count: as active as the record that holds the list
                 if not isinstance(item.count, int):
                     count = path if item.inline is not None else f"{prefix}{item.count}"
-                    record = replace(above, parent=count, value=None, index=i, records=path)
+                    record = Slot("", above.domain, parent=count, index=i, records=path)
                 yield from slots(item.body, f"{path}.{i}.", record)
+        elif isinstance(item, Guard):
+            guarded = Slot("", above.domain, parent=prefix + item.parent, values=item.values)
+            yield from slots(item.body, prefix, guarded)
 
 
 def fields_of_tree(level: Level, tree: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
@@ -261,13 +312,25 @@ def fields_of_tree(level: Level, tree: Mapping[str, Any], where: str) -> Iterato
     Raises:
         SpaceError: a field is missing, unknown, or is not of the shape that the space has there.
     """
-    unknown = [k for k in tree if k != "kind" and k not in dict(level.fields)]
+    there = list(names_of(level))
+    unknown = [k for k in tree if k != "kind" and k not in there]
     if unknown:
-        raise SpaceError(
-            f"{where or 'the architecture'} has no field {unknown[0]!r}; there are: {', '.join(dict(level.fields))}"
-        )
+        raise SpaceError(f"{where or 'the architecture'} has no field {unknown[0]!r}; there are: {', '.join(there)}")
+    yield from _read(level, tree, where)
+
+
+def _read(level: Level, tree: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     for name, item in level.fields:
         path = f"{where}.{name}" if where else name
+        if isinstance(item, Guard):
+            value = tree.get(item.parent)
+            if (value.get("kind") if isinstance(value, Mapping) else value) in item.values:
+                yield from _read(item.body, tree, where)
+                continue
+            extra = [k for k in names_of(item.body) if k in tree]
+            if extra:
+                raise SpaceError(f"the field {extra[0]!r} does not exist while {item.parent!r} is {value!r}")
+            continue
         if name not in tree:
             if isinstance(item, Constant) or (isinstance(item, Fixed) and not item.body.fields):
                 continue

@@ -7,22 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_bo.strategies.bayes import Bayes
+    from nas_bo.strategies.local_search import LocalSearch
     from nas_bo.strategies.nsga2 import NSGA2
     from nas_bo.strategies.random import Random
+    from nas_bo.strategies.regularized_evolution import RegularizedEvolution
+    from nas_bo.strategies.reinforce import Reinforce
     from nas_bo.strategies.strategy import Strategy
+    from nas_bo.strategies.successive import Successive
 
 _HOMES = {
     "Bayes": "bayes",
+    "LocalSearch": "local_search",
     "NSGA2": "nsga2",
     "Random": "random",
+    "RegularizedEvolution": "regularized_evolution",
+    "Reinforce": "reinforce",
     "Strategy": "strategy",
+    "Successive": "successive",
 }
 
 __all__ = [
     "NSGA2",
     "Bayes",
+    "LocalSearch",
     "Random",
+    "RegularizedEvolution",
+    "Reinforce",
     "Strategy",
+    "Successive",
 ]
 
 

@@ -1,19 +1,31 @@
 """What an evaluation may gain, in closed form (after Yang et al., 2019, "Efficient computation of expected hypervolume
-improvement", J. Global Optimization 75), where at most one objective is uncertain; and by scalarisation otherwise.
+improvement", J. Global Optimization 75), and by scalarisation beyond four objectives.
 
-Everything is minimised. Notation: n candidates, k points of the front, m objectives; the uncertain one ("loss") is
-~ Normal(mu, sd^2) for each candidate, the others ("costs") are known. scipy is imported when a function is called.
+Everything is minimised. Notation: n candidates, k points of the front, m objectives, b boxes; objective j of a candidate
+is ~ Normal(mean, sd^2), independent of the others; sd is 0 for what is known. scipy is imported when a function is called.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 FLOOR = -1e4  # the logarithm that stands for no gain at all
+TINY = 1e-300
+
+
+def psi(z: np.ndarray) -> np.ndarray:
+    """E[(z + Z)+] with Z ~ Normal(0, 1): z Phi(z) + phi(z), without cancellation far below zero."""
+    from scipy.special import erfcx
+
+    low = np.minimum(z, 5.0)
+    below = np.exp(-0.5 * low**2) / np.sqrt(2 * np.pi) * (1 + low * np.sqrt(np.pi / 2) * erfcx(-low / np.sqrt(2)))
+    return np.asarray(np.where(z > 5.0, z, np.maximum(below, 0.0)))
 
 
 def log_psi(z: np.ndarray) -> np.ndarray:
-    """log E[(z + Z)+] with Z ~ Normal(0, 1): z Phi(z) + phi(z), stable far below zero."""
+    """log E[(z + Z)+] with Z ~ Normal(0, 1), stable far below zero."""
     from scipy.special import log_ndtr
 
     z = np.asarray(z, dtype=float)
@@ -32,38 +44,52 @@ def log_ei(mu: np.ndarray, sd: np.ndarray, best: float) -> np.ndarray:
     return np.asarray(np.log(sd) + log_psi((best - mu) / sd))
 
 
-def ehvi(mu: np.ndarray, sd: np.ndarray, cost: np.ndarray, front: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """The expected hypervolume improvement, (n,), exact: one uncertain objective, the others known.
+def boxes(front: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Disjoint boxes that fill what `front` (k, m) leaves undominated below `reference` (m,): corners (b, m), (b, m).
 
-    The front's costs divide the space of costs into cells; in each, the loss to beat is the least of the front's points
-    that cost no more. A candidate gains, in every cell, the part that it covers times its expected improvement there.
-
-    Args:
-        mu, sd: (n,) of the loss.
-        cost: (n, m - 1).
-        front: (k, m), the loss first; dominated points do no harm.
-        reference: (m,), the loss first.
+    Slabs along the last objective, in each of which the points that cost no more are a front of one objective less.
+    There are at most k + 1 boxes for two objectives, about k^2 / 2 for three and k^3 / 6 for four.
     """
     front = front[(front < reference).all(1)]
-    widths = []
-    grids = [np.unique(front[:, j]) for j in range(1, len(reference))]
-    lower = [np.concatenate([[-np.inf], grid]) for grid in grids]
-    level = np.full([len(edge) for edge in lower], reference[0])
-    for j, grid in enumerate(grids):
-        upper = np.append(grid, reference[j + 1])
-        widths.append(np.maximum(upper - np.maximum(lower[j], cost[:, j, None]), 0.0))  # (n, cells along j)
-    for point in front:
-        place = tuple(slice(int(np.searchsorted(grid, x)) + 1, None) for grid, x in zip(grids, point[1:], strict=True))
-        level[place] = np.minimum(level[place], point[0])
-    losses, of = np.unique(level, return_inverse=True)
-    volume = widths[0]
-    for width in widths[1:]:
-        volume = (volume[:, :, None] * width[:, None, :]).reshape(len(mu), -1)
-    order = np.argsort(of.ravel(), kind="stable")
-    starts = np.searchsorted(of.ravel()[order], np.arange(len(losses)))
-    volume = np.add.reduceat(volume[:, order], starts, axis=1)  # (n, different levels)
-    gain = np.exp(log_psi((losses - mu[:, None]) / sd[:, None])) * sd[:, None]
-    return np.asarray((volume * gain).sum(1))
+    if len(reference) == 1:
+        return np.array([[-np.inf]]), np.array([[front.min(initial=reference[0])]])
+    edges = np.concatenate([[-np.inf], np.unique(front[:, -1]), reference[-1:]])
+    lower, upper = [], []
+    for start, stop in itertools.pairwise(edges):
+        low, high = boxes(_thin(front[front[:, -1] <= start, :-1]), reference[:-1])
+        lower.append(np.column_stack([low, np.full(len(low), start)]))
+        upper.append(np.column_stack([high, np.full(len(high), stop)]))
+    return np.concatenate(lower), np.concatenate(upper)
+
+
+def _thin(points: np.ndarray) -> np.ndarray:
+    from nas_bo.trial import non_dominated
+
+    return points[non_dominated(points)] if len(points) > 1 and points.shape[1] > 1 else points
+
+
+def ehvi(mean: np.ndarray, sd: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The expected hypervolume improvement, (n,), exact for independent objectives.
+
+    A candidate gains, in every box, the part that lies beyond it: the product over the objectives of
+    E[(upper - y)+] - E[(lower - y)+].
+
+    Args:
+        mean, sd: (n, m).
+        lower, upper: (b, m), from `boxes`.
+    """
+    volume = np.ones((len(mean), len(lower)))
+    for j in range(mean.shape[1]):
+        edges, place = np.unique(np.concatenate([lower[:, j], upper[:, j]]), return_inverse=True)
+        finite = np.where(np.isinf(edges), 0.0, edges)
+        if (sd[:, j] > 0).any():
+            spread = np.maximum(sd[:, j, None], 1e-300)
+            left = spread * psi((finite - mean[:, j, None]) / spread)
+        else:
+            left = np.maximum(finite - mean[:, j, None], 0.0)  # (n, edges)
+        left[:, np.isinf(edges)] = 0.0
+        volume *= left[:, place[len(lower) :]] - left[:, place[: len(lower)]]
+    return np.asarray(volume.sum(1))
 
 
 def log_chebyshev_ei(draws: np.ndarray, points: np.ndarray, weights: np.ndarray, rho: float = 0.05) -> np.ndarray:

@@ -1,15 +1,16 @@
-"""Bayesian optimization of architectures (after Daulton et al., 2021, "Parallel Bayesian optimization of multiple noisy
-objectives with expected hypervolume improvement", NeurIPS), with known objectives kept exact.
+"""Bayesian optimization of architectures (after Emmerich et al., 2006, "Single- and multiobjective evolutionary
+optimization assisted by Gaussian random field metamodels", IEEE TEC 10(4), and Daulton et al., 2021, NeurIPS), with known
+objectives kept exact.
 
-Gaussian processes stand for what is unknown only; acquisition functions are maximised by evolution over real
-architectures, never by rounding. torch and botorch are imported when a suggestion needs them.
+Gaussian processes stand for what is unknown only. The acquisition function is maximised by evolution over real
+architectures, never by rounding: thousands of genomes are scored at once, and those that become parents are built and
+their known objectives, limits and rules computed exactly.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,18 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.belief import Belief
+from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.strategies.design import spread
-from nas_bo.strategies.nsga2 import NSGA2, best_trials, vary
+from nas_bo.strategies.genomes import genomes_of
+from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.scores import Score, scorer
-from nas_bo.strategies.strategy import admissible, check_count, check_seed, draw, fresh, generator, seen_ids
-from nas_bo.strategies.surrogate import quiet_torch, require_botorch
-from nas_bo.strategies.variation import mutate
+from nas_bo.strategies.strategy import check_count, check_seed, fresh, generator, seen_ids
 from nas_bo.trial import State, Trial
 
-SHARES = (0.25, 0.35)  # of the candidates: random ones, variations of the best trials; the rest evolves from these
-ROUNDS = 4
+RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
+ROUNDS = 8
+PARENTS = 40  # candidates that are varied in every round
+CHECKED = 4  # times as many are built at most to find them, where rules forbid most
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +38,10 @@ logger = logging.getLogger(__name__)
 class Bayes:
     """Gaussian processes for the unknown objectives, and the architecture of the highest expected gain.
 
-    One objective: log expected improvement. At most one unknown beside one or two known: expected hypervolume
-    improvement in closed form. Up to four objectives otherwise: qLogNEHVI; above: ParEGO, random weights for each
-    suggestion. Limits on known objectives are exact; on unknown ones, and for failures, their probability counts.
-    Trials that are running, and the rest of a batch, are taken for evaluated with their expected values, so batches
-    spread out.
+    One objective: log expected improvement. Two to four: expected hypervolume improvement in closed form, with known
+    objectives exact. Above: ParEGO, random weights for each suggestion. Limits on known objectives are exact; on unknown
+    ones, and for failures, their probability counts. Trials that are running, and the rest of a batch, are taken for
+    evaluated with their expected values, so batches spread out.
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
     Attributes:
@@ -52,8 +54,8 @@ class Bayes:
     """
 
     seed: int = 0
-    startup: int = 10
-    candidates: int = 600
+    startup: int = 8
+    candidates: int = 3000
 
     def __post_init__(self) -> None:
         check_seed(self)
@@ -61,12 +63,7 @@ class Bayes:
         check_count(self, "candidates", 10)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
-        """See `Strategy.suggest`.
-
-        Raises:
-            MissingExtra: botorch is not installed.
-        """
-        require_botorch()
+        """See `Strategy.suggest`."""
         rng = generator("bayes", self.seed, len(trials))
         done = sum(trial.state is not State.RUNNING for trial in trials)
         first = n if done < 2 else max(0, min(n, self.startup - len(trials)))
@@ -75,23 +72,23 @@ class Bayes:
             return batch
         pending = [*(t.architecture for t in trials if t.state is State.RUNNING), *batch]
         try:
-            with quiet_torch():
-                return batch + self._propose(problem, trials, n - len(batch), pending, rng)
+            draws = np.random.default_rng(rng.getrandbits(63))
+            return batch + self._propose(problem, trials, n - len(batch), pending, draws)
         except Exception as error:  # whatever a fit does, the search goes on
             logger.warning("Bayes: no surrogate at trial %d, NSGA-II suggests instead: %s", len(trials), error)
         asked = [*trials, *(Trial(arch, state=State.RUNNING) for arch in batch)]
         return batch + NSGA2(self.seed, startup=0).suggest(problem, asked, n - len(batch))
 
     def _propose(
-        self, problem: Problem, trials: Sequence[Trial], n: int, pending: list[Architecture], rng: random.Random
+        self, problem: Problem, trials: Sequence[Trial], n: int, pending: list[Architecture], rng: np.random.Generator
     ) -> list[Architecture]:
         belief = Belief(problem, trials)
         belief.believe(pending)
         seen = seen_ids(trials) | {arch.id for arch in pending}
-        parents = best_trials(problem, trials, 40)
+        parents = best_trials(problem, trials, PARENTS)
         batch: list[Architecture] = []
         while len(batch) < n:
-            arch = self._maximise(problem, scorer(belief, rng), [*parents, *pending, *batch], seen, rng)
+            arch = self._maximise(belief, scorer(belief, rng), [*parents, *pending, *batch], seen, rng)
             if arch is None:
                 break
             batch.append(arch)
@@ -101,39 +98,96 @@ class Bayes:
         return batch
 
     def _maximise(
-        self, problem: Problem, score: Score, parents: list[Architecture], seen: set[str], rng: random.Random
+        self, belief: Belief, score: Score, parents: list[Architecture], seen: set[str], rng: np.random.Generator
     ) -> Architecture | None:
-        """The best-scored of about `candidates` unseen admissible architectures: random ones and variations of the best
-        trials first, then the better half of what was found is varied again, at last with one move at a time."""
-        scored: dict[str, tuple[float, Architecture]] = {}
-
-        def add(make: Callable[[], Architecture], number: int) -> None:
-            new: dict[str, Architecture] = {}
-            for _ in range(2 * number):
-                arch = make()
-                if arch.id not in seen and arch.id not in scored and arch.id not in new and admissible(problem, arch):
-                    new[arch.id] = arch
-                if len(new) >= number:
-                    break
-            if new:
-                found = np.nan_to_num(score(list(new.values())), nan=-np.inf, neginf=-1e300)
-                scored.update({a.id: (s, a) for a, s in zip(new.values(), found.tolist(), strict=True)})
-
-        def best(number: int) -> list[Architecture]:
-            return [arch for _, arch in sorted(scored.values(), key=lambda pair: (-pair[0], pair[1].id))[:number]]
-
-        add(lambda: draw(problem.space, rng), int(SHARES[0] * self.candidates))
+        """The best-scored unseen admissible architecture among about `candidates`: random ones and variations of the
+        best trials first, then the best so far are varied again and again."""
+        genomes = genomes_of(belief.problem.space)
+        found = _Candidates(belief, score, seen)
+        wild = int(RANDOM * self.candidates)
+        found.add(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)]))
         if parents:
-            add(lambda: vary(problem, rng.choice(parents), rng.choice(parents), rng), int(SHARES[1] * self.candidates))
+            best = genomes.encode(parents)
+            chosen = rng.integers(0, len(best), int(VARIED * self.candidates))
+            found.add(mutate(genomes, best[chosen], rng))
+        number = int((1 - RANDOM - VARIED) * self.candidates / ROUNDS)
         for r in range(ROUNDS):
-            pool = best(max(2, 16 >> r))
-            if not pool:
-                return fresh(problem, seen, rng)
-            wide = r < ROUNDS // 2
+            pool = found.verify(PARENTS if r < ROUNDS - 2 else PARENTS // 4)
+            if not len(pool):
+                break
+            first, second = rng.integers(0, len(pool), (2, number))
+            crossed = rng.random(number) < (0.5 if r < ROUNDS - 2 else 0.0)
+            children = found.genomes[pool[first]]
+            children[crossed] = cross(genomes, children[crossed], found.genomes[pool[second]][crossed], rng)
+            children[~crossed] = mutate(genomes, children[~crossed], rng)
+            again = crossed & (rng.random(number) < 0.5)
+            children[again] = mutate(genomes, children[again], rng)
+            found.add(children, found.correction[pool[first]])
+        pool = found.verify(1)
+        if len(pool):
+            return genomes.decode(found.genomes[pool[0]])
+        source = generator("bayes", self.seed, len(seen))
+        return fresh(belief.problem, seen, source)
 
-            def child(pool: list[Architecture] = pool, wide: bool = wide) -> Architecture:
-                first = rng.choice(pool)
-                return vary(problem, first, rng.choice(pool), rng) if wide else mutate(problem.space, first, rng)
 
-            add(child, int((1 - sum(SHARES)) * self.candidates / ROUNDS))
-        return best(1)[0]
+class _Candidates:
+    """Genomes and their scores: approximate ones, and exact ones for those that were verified.
+
+    The approximation of known objectives is corrected by the error that it has at a verified parent; what is left is the
+    error of the difference between parent and child.
+    """
+
+    def __init__(self, belief: Belief, score: Score, seen: set[str]) -> None:
+        self._belief, self._score, self._seen = belief, score, seen
+        width, known = len(genomes_of(belief.problem.space).paths), len(belief.known.positions)
+        self.genomes = np.zeros((0, width))
+        self.correction = np.zeros((0, known))
+        self._inputs: np.ndarray | None = None
+        self._approximate = np.zeros((0, known))
+        self._scores = np.zeros(0)
+        self._verified = np.zeros(0, dtype=bool)
+        self._rows: set[bytes] = set()
+
+    def add(self, genomes: np.ndarray, correction: np.ndarray | None = None) -> None:
+        """Score genomes (n, genes) that are not there yet."""
+        correction = np.zeros((len(genomes), self.correction.shape[1])) if correction is None else correction
+        new = []
+        for i, row in enumerate(genomes):
+            key = row.tobytes()
+            if key not in self._rows:
+                self._rows.add(key)
+                new.append(i)
+        if not new:
+            return
+        genomes, correction = genomes[new], correction[new]
+        inputs, approximate = self._belief.look(genomes)
+        known = self._belief.known.from_scale(approximate + correction) if correction.shape[1] else correction
+        scores = np.nan_to_num(self._score(inputs, known), nan=-np.inf)
+        self._inputs = inputs if self._inputs is None else np.concatenate([self._inputs, inputs])
+        self.genomes = np.concatenate([self.genomes, genomes])
+        self.correction = np.concatenate([self.correction, correction])
+        self._approximate = np.concatenate([self._approximate, approximate])
+        self._scores = np.concatenate([self._scores, scores])
+        self._verified = np.concatenate([self._verified, np.zeros(len(genomes), dtype=bool)])
+
+    def verify(self, number: int) -> np.ndarray:
+        """Row numbers of the `number` best candidates, best first, all verified: unseen, admissible, scored exactly."""
+        assert self._inputs is not None
+        belief, genomes = self._belief, genomes_of(self._belief.problem.space)
+        for _ in range(CHECKED):
+            order = np.argsort(-self._scores, kind="stable")[:number]
+            todo = order[~self._verified[order] & (self._scores[order] > -np.inf)]
+            if not len(todo):
+                break
+            archs = [genomes.decode(row) for row in self.genomes[todo]]
+            answers = [belief.known.exact(belief.problem, arch) for arch in archs]
+            known = np.array([values for values, _ in answers]).reshape(len(todo), -1)
+            usable = np.array([ok and arch.id not in self._seen for arch, (_, ok) in zip(archs, answers, strict=True)])
+            if known.shape[1]:
+                self._scores[todo] = np.nan_to_num(self._score(self._inputs[todo], known), nan=-np.inf)
+                exact = belief.known.to_scale(known)
+                self.correction[todo] = np.nan_to_num(exact - self._approximate[todo])
+            self._scores[todo[~usable]] = -np.inf
+            self._verified[todo] = True
+        order = np.argsort(-self._scores, kind="stable")[:number]
+        return order[self._verified[order] & (self._scores[order] > -np.inf)]

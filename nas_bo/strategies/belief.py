@@ -9,21 +9,24 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.features import features_of, varying
+from nas_bo.strategies.known import known_of
 from nas_bo.strategies.strategy import guide, violation
 from nas_bo.strategies.surrogate import GaussianProcess
 from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
 NEAR = 0.15  # length scale of the smoother of failures, of the diameter of the history
+STALE = 20  # hyperparameters are fitted anew when the history has grown by one part in so many
 
 
 class Belief:
-    """The objectives of any architecture, as normal distributions; what is known has no spread.
+    """The objectives of any genome, as normal distributions; what is known has no spread.
 
     Attributes:
         columns: the problem's columns; m of them.
-        modelled: the positions among them of the objectives that have a Gaussian process.
-        feasible: the architectures of the feasible complete trials, once each, and later of what is pending.
+        known: the problem's `Known`.
+        modelled: the positions among the columns of the objectives that have a Gaussian process.
+        incumbents: the genomes (k, genes) of the feasible complete trials, once each, and later of what is pending.
 
     Raises:
         ValueError: too little is known to fit anything.
@@ -31,83 +34,63 @@ class Belief:
 
     def __init__(self, problem: Problem, trials: Sequence[Trial]) -> None:
         self.problem, self.columns = problem, problem.columns
+        self.known = known_of(problem)
         self._features = features_of(problem.space)
-        self._known: dict[str, dict[str, float]] = {}
         done = [t for t in trials if t.state is not State.RUNNING]
-        archs = [t.architecture for t in done]
-        usable = [t for t in done if guide(problem, t) is not None and violation(t) == 0]
-        self.feasible = list({t.architecture.id: t.architecture for t in usable}.values())
-        names = self._names(archs)
-        self.modelled = [j for j, c in enumerate(self.columns) if c.name not in names]
-        self.exact = [j for j in range(len(self.columns)) if j not in self.modelled]
+        usable = {
+            t.architecture.id: t.architecture for t in done if violation(t) == 0 and guide(problem, t) is not None
+        }
+        genomes = self._features.genomes.encode([t.architecture for t in done])
+        self.incumbents = self._features.genomes.encode(list(usable.values()))
+        self.incumbents_known = self.exact(list(usable.values()))
+        self.modelled = [j for j in range(len(self.columns)) if j not in self.known.positions]
 
-        raw, known = self._raw(archs)
-        keep = np.flatnonzero(varying(raw)) if len(archs) > 1 else np.arange(0)
+        raw, _ = self._raw(genomes)
+        keep = np.flatnonzero(varying(raw)) if len(done) > 1 else np.arange(0)
         if not len(keep):
             raise ValueError("the trials differ in nothing that can be encoded")
         self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
-        self.centre = known.mean(0) if len(self.exact) else np.zeros(0)
-        self.size = np.where(known.std(0) > 0, known.std(0), 1.0) if len(self.exact) else np.ones(0)
-        width = self._features.width + len(self.exact)
-        own, shared = np.flatnonzero(keep < width), np.flatnonzero(keep >= width)
-        inputs = self.inputs(archs)
+        own = int((keep < self._features.width + len(self.known.positions)).sum())
+        inputs = self.inputs(genomes)
         self.processes: dict[int, GaussianProcess] = {}
         for j in self.modelled:
             values = np.array([t.values.get(self.columns[j].name, np.nan) for t in done]) * self.columns[j].sign
             rows = np.flatnonzero(np.isfinite(values))
             if len(rows) < 2:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
-            self.processes[j] = GaussianProcess(inputs[rows], values[rows], (own, shared))
+            fitted = len(rows) - len(rows) % max(1, len(rows) // STALE)
+            self.processes[j] = GaussianProcess(inputs[rows], values[rows], own, fitted)
         self._residuals(done)
         self._smoother(done, inputs)
 
     # ---- inputs -----------------------------------------------------------------------------------------------
 
-    def _exact(self, arch: Architecture) -> dict[str, float]:
-        if arch.id not in self._known:
-            self._known[arch.id] = self.problem.known(arch)
-        return self._known[arch.id]
+    def exact(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """(n, e) known objectives, minimised, NaN where one raises."""
+        rows = [self.known.exact(self.problem, arch)[0] for arch in archs]
+        return np.array(rows, dtype=float).reshape(len(archs), len(self.known.positions))
 
-    def _names(self, archs: Sequence[Architecture]) -> set[str]:
-        """The names of the known objectives, from the first architecture for which none of them raises."""
-        for arch in archs:
-            try:
-                return set(self._exact(arch))
-            except Exception:
-                continue
-        return set()
+    def _raw(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summaries, known objectives as they are approximated, encoding: (n, columns); and the approximations alone."""
+        features, width = self._features.of(genomes), self._features.width
+        approximate = self.known.approximate(features)
+        return np.concatenate([features[:, :width], approximate, features[:, width:]], axis=1), approximate
 
-    def known(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """(n, known objectives), minimised, NaN where one raises."""
-        rows = []
-        for arch in archs:
-            try:
-                found = self._exact(arch)
-            except Exception:
-                found = {}
-            rows.append([self.columns[j].sign * found.get(self.columns[j].name, np.nan) for j in self.exact])
-        return np.array(rows, dtype=float).reshape(len(archs), len(self.exact))
+    def look(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (n, d): what varies among the trials, scaled to [0, 1] there; and known objectives (n, e) as they are
+        approximated, on the scale of `Known.to_scale`."""
+        raw, approximate = self._raw(genomes)
+        return (raw[:, self._keep] - self._low) / self._span, approximate
 
-    def _raw(self, archs: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
-        """Summaries, logarithms of known objectives, encoding: (n, columns); and the known objectives themselves."""
-        known = np.nan_to_num(self.known(archs), nan=0.0, posinf=0.0, neginf=0.0)
-        size = np.log(np.maximum(np.abs(known), 1e-12))
-        features, width = self._features(archs), self._features.width
-        return np.concatenate([features[:, :width], size, features[:, width:]], axis=1), known
-
-    def inputs(self, archs: Sequence[Architecture]) -> np.ndarray:
-        """(n, d): what varies among the trials, scaled to [0, 1] there; then the known objectives, standardised."""
-        raw, known = self._raw(archs)
-        places = (raw[:, self._keep] - self._low) / self._span
-        return np.concatenate([places, (known - self.centre) / self.size], axis=1)
+    def inputs(self, genomes: np.ndarray) -> np.ndarray:
+        return self.look(genomes)[0]
 
     # ---- predictions ------------------------------------------------------------------------------------------
 
-    def predict(self, archs: Sequence[Architecture], inputs: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of every objective, (n, m) each, minimised; 0 spread for what is known."""
-        inputs = self.inputs(archs) if inputs is None else inputs
-        mean, sd = np.zeros((len(archs), len(self.columns))), np.zeros((len(archs), len(self.columns)))
-        mean[:, self.exact] = self.known(archs)
+    def predict(self, inputs: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of every objective, (n, m) each, minimised; 0 spread for what is known (n, e)."""
+        mean, sd = np.zeros((len(inputs), len(self.columns))), np.zeros((len(inputs), len(self.columns)))
+        mean[:, self.known.positions] = known
         for j, process in self.processes.items():
             mean[:, j], sd[:, j] = process.predict(inputs)
         return mean, sd
@@ -124,7 +107,7 @@ class Belief:
             for sign, bound in column.limits().values():
                 found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
         if len(self._bad):
-            distance = np.sqrt(((inputs[:, None, : len(self._keep)] - self._done[None]) ** 2).mean(-1))
+            distance = np.sqrt(((inputs[:, None, :] - self._done[None]) ** 2).mean(-1))
             near = np.exp(-0.5 * (distance / (NEAR * self._reach)) ** 2)
             found += np.log((near @ ~self._failed + PRIOR_SUCCESSES) / (near.sum(1) + PRIOR_SUCCESSES))
         return found
@@ -132,16 +115,16 @@ class Belief:
     def _residuals(self, done: Sequence[Trial]) -> None:
         """How far measurements lie from a prediction that stands for them, per objective (m,)."""
         self._spread = np.zeros(len(self.columns))
-        predicted = self.known([t.architecture for t in done])
-        for at, j in enumerate(self.exact):
+        predicted = self.exact([t.architecture for t in done])
+        for at, j in enumerate(self.known.positions):
             column = self.columns[j]
             errors = np.array([column.sign * t.values.get(column.name, np.nan) for t in done]) - predicted[:, at]
             errors = errors[np.isfinite(errors)]
             self._spread[j] = float(np.sqrt((errors**2).mean())) if len(errors) else 0.0
 
     def _smoother(self, done: Sequence[Trial], inputs: np.ndarray) -> None:
-        """Trials that failed, or violate something that no rule and no limit explains."""
-        explained = set(self.problem.constraint_names)
+        """Trials that failed, or violate something that is neither decided beforehand nor modelled as an objective."""
+        explained = self.problem.exact_constraints | {name for column in self.columns for name in column.limits()}
         unexplained = [
             t.state is State.FAILED
             or (t.state is State.INFEASIBLE and not any(v > 0 for v in t.violations.values()))
@@ -150,16 +133,18 @@ class Belief:
         ]
         self._failed = np.array(unexplained, dtype=bool)
         self._bad = np.flatnonzero(self._failed)
-        self._done = inputs[:, : len(self._keep)]
+        self._done = inputs
         self._reach = max(1e-6, float(np.sqrt(self._done.var(0).mean() * 2)))
 
     def believe(self, archs: Sequence[Architecture]) -> None:
         """Take architectures that are pending for evaluated, with the values that are expected of them."""
         if not archs:
             return
-        inputs = self.inputs(archs)
-        mean, sd = self.predict(archs, inputs)
+        genomes, known = self._features.genomes.encode(archs), self.exact(archs)
+        inputs = self.inputs(genomes)
+        mean, sd = self.predict(inputs, known)
         likely = self.log_chance(inputs, mean, sd) > np.log(0.5)
-        self.feasible += [arch for arch, yes in zip(archs, likely, strict=True) if yes]
+        self.incumbents = np.concatenate([self.incumbents, genomes[likely]])
+        self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
         for process in self.processes.values():
             process.believe(inputs)

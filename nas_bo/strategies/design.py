@@ -4,85 +4,67 @@ Technometrics 11): the first trials span the space, its corners and its known ob
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from nas_bo.architecture import Architecture, Primitive
+from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.space.domain import Domain
 from nas_bo.strategies.features import features_of, varying
-from nas_bo.strategies.strategy import admissible, draw, fresh, seen_ids
+from nas_bo.strategies.known import known_of
+from nas_bo.strategies.strategy import fresh, seen_ids
 from nas_bo.trial import Trial
 
-POOL = 100  # random architectures that the design chooses from
+POOL = 400  # architectures that the design chooses from
+COST = 2.0  # weight of a known objective's range; that of a summary is 1
 
 
 def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) -> list[Architecture]:
     """Up to `n` unseen admissible architectures, each as far as possible from all before it and from the history.
 
-    The distance is Euclidean over the summaries of an architecture and the logarithms of its known objectives, each
-    scaled to the range in the pool: `POOL` random architectures and the corners of the space. Fewer than `n` are
-    returned when there are no more.
+    The corners of the space come first: everything ordered at its lowest, and at its highest. The distance is Euclidean
+    over the summaries of an architecture and the logarithms of its known objectives, each scaled to the range in the
+    pool: `POOL` architectures, most of them tilted towards low or high values as a whole, since independent draws of many
+    layers all have average layers. Fewer than `n` are returned when there are no more.
     """
-    seen = seen_ids(trials)
-    pool = {a.id: a for a in corners(problem, rng) if a.id not in seen and admissible(problem, a)}
-    for _ in range(4 * (POOL + n)):
-        arch = draw(problem.space, rng)
-        if len(pool) >= POOL + n:
-            break
-        if arch.id not in seen and arch.id not in pool and admissible(problem, arch):
-            pool[arch.id] = arch
-    while len(pool) < n and (last := fresh(problem, seen | set(pool), rng)) is not None:
-        pool[last.id] = last
-    archs = list(pool.values())
+    if not problem.space._slots:
+        arch = fresh(problem, seen_ids(trials), rng)
+        return [arch] if arch is not None and n else []
+    features, known = features_of(problem.space), known_of(problem)
+    draws, seen = np.random.default_rng(rng.getrandbits(63)), seen_ids(trials)
+    genomes = features.genomes
+    pool = np.concatenate(
+        [genomes.corners(draws), genomes.tilted(3 * POOL // 4, draws), genomes.random(POOL // 4, draws)]
+    )
+    pool = pool[np.sort(np.unique(pool, axis=0, return_index=True)[1])]
+    history = genomes.encode([t.architecture for t in trials])
+    places = _places(np.concatenate([pool, history]), problem)
+    nearest = np.full(len(pool), np.inf)
+    for place in places[len(pool) :]:
+        nearest = np.minimum(nearest, ((places[: len(pool)] - place) ** 2).sum(-1))
+    nearest[:2] += 1e9 * (nearest[:2] > 1e-9)  # corners first
     chosen: list[Architecture] = []
-    if not archs:
-        return chosen
-    places = _places(problem, archs + [t.architecture for t in trials])
-    history = places[len(archs) :]
-    nearest = np.full(len(archs), np.inf)
-    for place in history:
-        nearest = np.minimum(nearest, ((places[: len(archs)] - place) ** 2).sum(-1))
-    while len(chosen) < min(n, len(archs)):
+    while len(chosen) < n and (nearest >= 0).any():
         at = int(np.argmax(nearest))
-        chosen.append(archs[at])
-        nearest = np.minimum(nearest, ((places[: len(archs)] - places[at]) ** 2).sum(-1))
+        arch = genomes.decode(pool[at])
         nearest[at] = -1.0
+        if arch.id in seen or not known.exact(problem, arch)[1]:
+            continue
+        seen.add(arch.id)
+        chosen.append(arch)
+        nearest = np.minimum(nearest, ((places[: len(pool)] - places[at]) ** 2).sum(-1) + 1e9 * (nearest > 1e8))
+    while len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
+        seen.add(last.id)
+        chosen.append(last)
     return chosen
 
 
-def corners(problem: Problem, rng: random.Random) -> Iterator[Architecture]:
-    """All ordered decisions at their lowest, and all at their highest; what is unordered ~ uniform."""
-
-    def low(_path: str, domain: Domain) -> Primitive:
-        return _end(domain, 0, rng)
-
-    def high(_path: str, domain: Domain) -> Primitive:
-        return _end(domain, -1, rng)
-
-    for pick in (low, high):
-        yield problem.space.decide(pick)
-
-
-def _end(domain: Domain, at: int, rng: random.Random) -> Primitive:
-    if not domain.ordered:
-        return domain.sample(rng)
-    return domain.values[at] if domain.size is not None else domain.at(float(at != 0))
-
-
-def _places(problem: Problem, archs: Sequence[Architecture]) -> np.ndarray:
-    """(n, columns): summaries and known objectives, each that varies scaled to [0, 1]."""
-    features = features_of(problem.space)
-    known = []
-    for arch in archs:
-        try:
-            values = problem.known(arch)
-        except Exception:
-            values = {}
-        known.append([values.get(c.name, 0.0) for c in problem.columns])
-    numbers = np.nan_to_num(np.array(known, dtype=float), nan=0.0, posinf=0.0, neginf=0.0)
-    columns = np.concatenate([features(archs)[:, : features.width], np.log(np.maximum(np.abs(numbers), 1e-12))], axis=1)
+def _places(genomes: np.ndarray, problem: Problem) -> np.ndarray:
+    """(n, columns): summaries and known objectives, each that varies scaled to its range."""
+    features, known = features_of(problem.space), known_of(problem)
+    summaries = features.of(genomes)
+    columns = np.concatenate([summaries[:, : features.width], known.approximate(summaries)], axis=1)
+    weight = np.array([1.0] * features.width + [COST] * len(known.positions))
     keep = varying(columns)
     found = columns[:, keep] - columns[:, keep].min(0)
-    return np.asarray(found / np.where(np.ptp(found, axis=0) > 0, np.ptp(found, axis=0), 1.0))
+    return np.asarray(weight[keep] * found / np.where(np.ptp(found, axis=0) > 0, np.ptp(found, axis=0), 1.0))

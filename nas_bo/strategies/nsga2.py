@@ -6,26 +6,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.pareto import crowding, ranks
-from nas_bo.strategies.strategy import (
-    admissible,
-    check_count,
-    check_seed,
-    check_share,
-    fresh,
-    generator,
-    guide,
-    seen_ids,
-    violation,
-)
+from nas_bo.strategies.evolution import Breed, evolve
+from nas_bo.strategies.past import Past
+from nas_bo.strategies.strategy import check_count, check_seed, check_share, generator
 from nas_bo.strategies.variation import build, crossed_flat, moved_flat
-from nas_bo.trial import State, Trial
+from nas_bo.trial import Trial
 
-TRIES = 50  # children that may be seen or forbidden before a random architecture takes their place
+STARTUP = 10
 
 
 @dataclass(frozen=True)
@@ -40,9 +29,12 @@ class NSGA2:
     Attributes:
         seed: a whole number.
         population: from how many of the best trials parents are drawn.
-        startup: how many random trials come first; `population` when None.
+        startup: how many trials come first, half of them a design that spans the space, half random; when None,
+            `STARTUP` or `population`, whichever is less.
         crossover: the probability that a child has two parents.
         mutation: the probability that a child of two parents is mutated as well; after each move, that of another.
+        screen: how many children are bred for each suggestion. A cheap surrogate picks the most promising one (see
+            `nas_bo.strategies.screen`); 1 is the method of the paper, without a surrogate.
 
     Raises:
         SearchError: a setting that is not of that kind.
@@ -53,6 +45,7 @@ class NSGA2:
     startup: int | None = None
     crossover: float = 0.9
     mutation: float = 0.5
+    screen: int = 4
 
     def __post_init__(self) -> None:
         check_seed(self)
@@ -61,31 +54,25 @@ class NSGA2:
             check_count(self, "startup", 0)
         check_share(self, "crossover")
         check_share(self, "mutation")
+        check_count(self, "screen", 1)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""
-        rng, seen = generator("nsga2", self.seed, len(trials)), seen_ids(trials)
-        parents = best_trials(problem, trials, self.population)
-        startup = self.population if self.startup is None else self.startup
-        batch: list[Architecture] = []
-        while len(batch) < n:
-            arch = self._child(problem, parents, seen, rng) if parents and len(trials) + len(batch) >= startup else None
-            arch = fresh(problem, seen, rng) if arch is None else arch
-            if arch is None:
-                break
-            seen.add(arch.id)
-            batch.append(arch)
-        return batch
+        rng = generator("nsga2", self.seed, len(trials))
 
-    def _child(
-        self, problem: Problem, parents: list[Architecture], seen: set[str], rng: random.Random
-    ) -> Architecture | None:
-        for _ in range(TRIES):
-            first, second = _tournament(parents, rng), _tournament(parents, rng)
-            arch = vary(problem, first, second if rng.random() < self.crossover else first, rng, self.mutation)
-            if arch.id not in seen and admissible(problem, arch):
-                return arch
-        return None
+        def breeder(past: Past) -> Breed | None:
+            parents = past.best(self.population)
+            if not parents:
+                return None
+
+            def breed() -> Architecture:
+                first, second = _tournament(parents, rng), _tournament(parents, rng)
+                return vary(problem, first, second if rng.random() < self.crossover else first, rng, self.mutation)
+
+            return breed
+
+        startup = min(STARTUP, self.population) if self.startup is None else self.startup
+        return evolve(problem, trials, n, rng, startup, self.screen, breeder)
 
 
 def _tournament(parents: Sequence[Architecture], rng: random.Random) -> Architecture:
@@ -110,23 +97,4 @@ def best_trials(problem: Problem, trials: Sequence[Trial], most: int) -> list[Ar
 
     Equal architectures count once; trials without finite values count when they are infeasible.
     """
-    feasible, points, infeasible = [], [], []
-    for trial in {t.architecture.id: t for t in trials if t.state in (State.COMPLETE, State.INFEASIBLE)}.values():
-        values, broken = guide(problem, trial), violation(trial)
-        if broken > 0:
-            infeasible.append((broken, trial.architecture.id, trial.architecture))
-        elif values is not None:
-            feasible.append(trial.architecture)
-            points.append(values)
-    chosen: list[Architecture] = []
-    if feasible:
-        matrix = np.array(points)
-        rank = ranks(matrix, until=most)
-        for level in range(int(rank.max()) + 1):
-            rows = np.flatnonzero(rank == level)
-            lonely = np.argsort(-crowding(matrix[rows]), kind="stable")
-            chosen += [feasible[i] for i in rows[lonely]]
-            if len(chosen) >= most:
-                break
-    chosen += [arch for _, _, arch in sorted(infeasible, key=lambda entry: entry[:2])[: max(0, most - len(chosen))]]
-    return chosen[:most]
+    return Past.of(problem, trials).best(most)

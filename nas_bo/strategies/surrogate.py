@@ -1,50 +1,29 @@
-"""A Gaussian process per unknown objective (BoTorch's `SingleTaskGP`; Balandat et al., 2020, NeurIPS).
+"""A Gaussian process per unknown objective (Rasmussen and Williams, 2006, "Gaussian processes for machine learning",
+chapters 2 and 5), with priors after Hvarfner et al., 2024, "Vanilla Bayesian optimization performs great in high
+dimensions".
 
 The kernel is a sum: Matern-5/2 with a length scale for every summary of an architecture, plus Matern-5/2 with one
-shared length scale on the whole masked encoding, for what the summaries miss. So the number of hyperparameters to fit
-does not grow with the number of layers. torch is imported when a function is called.
+shared length scale on everything, for what the summaries miss. So the number of hyperparameters to fit does not grow
+with the number of layers. numpy and scipy only: no import of seconds, and an ask of milliseconds.
+
+Notation: X (n, d) inputs, y (n,) standardised targets, t the logarithms of all hyperparameters.
 """
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+import hashlib
+from collections import OrderedDict
 
 import numpy as np
 
-from nas_bo.errors import MissingExtra
-
 FITTED = 150  # rows that hyperparameters are fitted to
 ITERATIONS = 60  # of L-BFGS
-_lock = threading.RLock()
-
-
-def require_botorch() -> None:
-    """Raises MissingExtra when BoTorch is not installed."""
-    from importlib.util import find_spec
-
-    if find_spec("botorch") is None:
-        raise MissingExtra("botorch", "bayes")
-
-
-@contextmanager
-def quiet_torch() -> Iterator[None]:
-    """Leave torch as it was: its global random state and its number of threads (one is fastest for small matrices and
-    gives the same sums everywhere). One suggestion at a time, since both are global."""
-    import torch
-
-    with _lock, torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        torch.manual_seed(0)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(threads)
+# normal priors (mean, standard deviation) of the logarithms: length scales ("Vanilla Bayesian optimization performs
+# great in high dimensions", where the location grows with log(d)/2), scales of the two kernels, variance of the noise
+LENGTH, OWN, SHARED, NOISE = (2**0.5, 3**0.5), (0.0, 1.0), (0.0, 1.0), (-6.0, 2.0)
+BOUNDS = {"length": (-3.7, 7.0), "scale": (-9.2, 5.0), "noise": (-9.2, 1.0)}  # of the logarithms
+JITTER = 1e-6
+_memory: OrderedDict[str, np.ndarray] = OrderedDict()  # hyperparameters by the data that they were fitted to
 
 
 def clipped(targets: np.ndarray) -> np.ndarray:
@@ -60,44 +39,51 @@ class GaussianProcess:
     Args:
         inputs: (n, d), every column in about [0, 1].
         targets: (n,), finite, in the objective's unit, minimised.
-        groups: the columns with a length scale each; the columns that share one (may be empty).
+        own: how many columns, the first ones, have a length scale each.
+        fitted: the hyperparameters are fitted to so many rows only, the first ones, so that they need not be fitted
+            anew for every trial; all rows when None.
 
     Attributes:
-        model: the botorch model, in standardised units.
         mean, scale: original = mean + scale * standardised.
+        noise: the standard deviation of the noise, in the objective's unit.
+
+    Raises:
+        numpy.linalg.LinAlgError: no fit is possible.
     """
 
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray, groups: tuple[np.ndarray, np.ndarray]) -> None:
-        import torch
-        from botorch.models import SingleTaskGP
-
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, own: int, fitted: int | None = None) -> None:
         targets = clipped(np.asarray(targets, dtype=float))
         self.mean, spread = float(targets.mean()), float(targets.std())
         self.scale = spread if spread > 1e-12 * max(1.0, abs(self.mean)) else 1.0
-        self._inputs, self._targets = inputs, (targets - self.mean) / self.scale
-        rows = informative(self._targets, FITTED)
-        x, y = torch.as_tensor(inputs[rows]), torch.as_tensor(self._targets[rows, None])
-        self.model = SingleTaskGP(x, y, covar_module=_kernel(*groups), outcome_transform=None)
-        if np.ptp(self._targets) > 0:
-            _fit(self.model, x, y[:, 0], groups)
+        self._inputs, self._targets, self._own = inputs, (targets - self.mean) / self.scale, own
+        rows = np.arange(len(targets) if fitted is None else fitted)
+        rows = rows[informative(self._targets[rows], FITTED)]
+        self._kernel = _Kernel(own, inputs.shape[1])
+        self._t = _fit(self._kernel, inputs[rows], self._targets[rows])
+        self.noise = self.scale * float(np.exp(self._t[-1] / 2))
         self._condition()
 
     def _condition(self) -> None:
-        import torch
+        from scipy.linalg import cho_solve
 
-        x, y = torch.as_tensor(self._inputs), torch.as_tensor(self._targets)
-        self.model.set_train_data(x, y, strict=False)
-        self.model.eval()
+        k = self._kernel(self._t, self._inputs, self._inputs)
+        for jitter in (JITTER, 1e-4, 1e-2):
+            try:
+                self._root = np.linalg.cholesky(k + (np.exp(self._t[-1]) + jitter) * np.eye(len(k)))
+                break
+            except np.linalg.LinAlgError:
+                if jitter == 1e-2:
+                    raise
+        self._weights = cho_solve((self._root, True), self._targets)
 
     def predict(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (n,) of the objective itself, without the noise of a measurement."""
-        import torch
+        from scipy.linalg import solve_triangular
 
-        with torch.no_grad():
-            found = self.model.posterior(torch.as_tensor(inputs))
-            mean, variance = found.mean[:, 0].numpy(), found.variance[:, 0].numpy()
-        sd = np.sqrt(np.maximum(variance, 1e-12))
-        return self.mean + self.scale * mean, self.scale * sd
+        k = self._kernel(self._t, inputs, self._inputs)
+        white = solve_triangular(self._root, k.T, lower=True, check_finite=False)
+        variance = np.maximum(self._kernel.amplitude(self._t) - np.einsum("ij,ij->j", white, white), 1e-10)
+        return self.mean + self.scale * (k @ self._weights), self.scale * np.sqrt(variance)
 
     def believe(self, inputs: np.ndarray) -> None:
         """Condition on the predicted mean at inputs (n, d): what is pending is no longer uncertain (the "kriging
@@ -108,6 +94,104 @@ class GaussianProcess:
         self._condition()
 
 
+class _Kernel:
+    """a1 M(x, x'; l_1, ..., l_own) + a2 M(x, x'; l), M the Matern-5/2; t = log(l_1, ..., l_own, a1, l, a2, noise)."""
+
+    def __init__(self, own: int, d: int) -> None:
+        self.own, self.d = own, d
+        self.parts = [(slice(0, own), own)] if own else []
+        self.parts.append((slice(0, d), 1))
+
+    def prior(self) -> tuple[np.ndarray, np.ndarray, list[tuple[float, float]]]:
+        """Locations, spreads and bounds of t."""
+        location, spread, bounds = [], [], []
+        for i, (columns, number) in enumerate(self.parts):
+            scale = SHARED if i == len(self.parts) - 1 else OWN
+            location += [LENGTH[0] + 0.5 * np.log(max(1, columns.stop))] * number + [scale[0]]
+            spread += [LENGTH[1]] * number + [scale[1]]
+            bounds += [BOUNDS["length"]] * number + [BOUNDS["scale"]]
+        return np.array([*location, NOISE[0]]), np.array([*spread, NOISE[1]]), [*bounds, BOUNDS["noise"]]
+
+    def amplitude(self, t: np.ndarray) -> float:
+        """k(x, x), the same everywhere."""
+        at, total = 0, 0.0
+        for _, number in self.parts:
+            total += float(np.exp(t[at + number]))
+            at += number + 1
+        return total
+
+    def __call__(self, t: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """(n, k) of inputs (n, d) and (k, d)."""
+        total, at = np.zeros((len(first), len(second))), 0
+        for columns, number in self.parts:
+            scale = np.exp(-t[at : at + number])
+            a, b = first[:, columns] * scale, second[:, columns] * scale
+            square = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+            total += np.exp(t[at + number]) * _matern(np.maximum(square, 1e-15))[0]
+            at += number + 1
+        return total
+
+
+def _matern(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Matern-5/2 of squared scaled distances, and minus twice its derivative by them."""
+    r = np.sqrt(5 * square)
+    decay = np.exp(-r)
+    return (1 + r + r * r / 3) * decay, (5 / 3) * (1 + r) * decay
+
+
+def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The most probable t (Rasmussen and Williams, eq. 5.8 and 5.9, and the priors); remembered by the data."""
+    from scipy.linalg import cho_solve
+    from scipy.optimize import minimize
+
+    location, spread, bounds = kernel.prior()
+    if len(y) < 2 or np.ptp(y) == 0:
+        return location
+    key = hashlib.sha1(x.tobytes() + y.tobytes() + bytes(str((kernel.own, kernel.d)), "ascii")).hexdigest()
+    if key in _memory:
+        return _memory[key]
+    squares = []
+    for columns, number in kernel.parts:
+        z = x[:, columns]
+        each = (z[:, None] - z[None]) ** 2
+        squares.append(each if number > 1 else each.sum(-1, keepdims=True))
+    unit = np.eye(len(y))
+
+    def negative(t: np.ndarray) -> tuple[float, np.ndarray]:
+        k, at, kept = (np.exp(t[-1]) + JITTER) * unit, 0, []
+        for square in squares:
+            number = square.shape[2]
+            inverse = np.exp(-2 * t[at : at + number])
+            value, slope = _matern(np.maximum(square @ inverse, 1e-15))
+            amplitude = np.exp(t[at + number])
+            k = k + amplitude * value
+            kept.append((amplitude * value, amplitude * slope, inverse, square, at))
+            at += number + 1
+        try:
+            root = np.linalg.cholesky(k)
+        except np.linalg.LinAlgError:
+            return 1e10, np.zeros_like(t)
+        inverse_k = cho_solve((root, True), unit, check_finite=False)
+        weights = inverse_k @ y
+        off = (t - location) / spread
+        value = 0.5 * y @ weights + np.log(np.diag(root)).sum() + 0.5 * (off**2).sum()
+        slope_k = 0.5 * (inverse_k - np.outer(weights, weights))
+        gradient = off / spread
+        for part, slope, inverse, square, at in kept:
+            number = len(inverse)
+            gradient[at : at + number] += np.tensordot(slope_k * slope, square, axes=([0, 1], [0, 1])) * inverse
+            gradient[at + number] += (slope_k * part).sum()
+        gradient[-1] += np.exp(t[-1]) * np.trace(slope_k)
+        return float(value), gradient
+
+    options = {"maxiter": ITERATIONS}
+    found = minimize(negative, location, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    _memory[key] = found
+    if len(_memory) > 64:
+        _memory.popitem(last=False)
+    return np.asarray(found)
+
+
 def informative(targets: np.ndarray, most: int) -> np.ndarray:
     """Row numbers, at most `most`: the better half of them the best, the rest spread evenly over the others."""
     if len(targets) <= most:
@@ -116,76 +200,3 @@ def informative(targets: np.ndarray, most: int) -> np.ndarray:
     half = most // 2
     rest = order[half:][np.linspace(0, len(order) - half - 1, most - half).astype(int)]
     return np.sort(np.concatenate([order[:half], rest]))
-
-
-# ~ LogNormal(location, spread): length scales (Hvarfner et al., 2024, "Vanilla Bayesian optimization performs great in
-# high dimensions", where the location grows with log(d)/2), scales of the two kernels, variance of the noise
-LENGTH, OWN, SHARED, NOISE = (2**0.5, 3**0.5), (0.0, 1.0), (-1.5, 1.0), (-4.0, 1.0)
-BOUNDS = {"length": (-3.7, 7.0), "scale": (-9.2, 5.0), "noise": (-9.2, 1.0)}  # of the logarithms
-
-
-def _kernel(own: np.ndarray, shared: np.ndarray) -> Any:
-    from gpytorch.kernels import MaternKernel, ScaleKernel
-
-    parts = [
-        ScaleKernel(MaternKernel(nu=2.5, ard_num_dims=ard, active_dims=tuple(int(c) for c in columns)))
-        for columns, ard in ((own, len(own)), (shared, None))
-        if len(columns)
-    ]
-    return parts[0] if len(parts) == 1 else parts[0] + parts[1]
-
-
-def _fit(model: Any, x: Any, y: Any, groups: tuple[np.ndarray, np.ndarray]) -> None:
-    """Set the hyperparameters of `model` to their most probable values, x (n, d) and y (n,).
-
-    The same posterior as botorch's `fit_gpytorch_mll` would climb, written out: a tenth of its time at 100 rows.
-    """
-    import torch
-    from scipy.optimize import minimize
-
-    parts = [(x[:, torch.as_tensor(c)], ard) for c, ard in zip(groups, (True, False), strict=True) if len(c)]
-    locations, spreads, limits = [], [], []
-    for z, ard in parts:
-        number = z.shape[1] if ard else 1
-        locations += [LENGTH[0] + 0.5 * np.log(z.shape[1])] * number + [OWN[0] if ard else SHARED[0]]
-        spreads += [LENGTH[1]] * number + [OWN[1] if ard else SHARED[1]]
-        limits += [BOUNDS["length"]] * number + [BOUNDS["scale"]]
-    location = torch.tensor([*locations, NOISE[0]], dtype=torch.double)
-    spread = torch.tensor([*spreads, NOISE[1]], dtype=torch.double)
-    unit = torch.eye(len(y), dtype=torch.double)
-
-    def negative(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        t = torch.tensor(theta, requires_grad=True)
-        k, at = (t[-1].exp() + 1e-6) * unit, 0
-        for z, ard in parts:
-            number = z.shape[1] if ard else 1
-            k = k + t[at + number].exp() * _matern(z / t[at : at + number].exp())
-            at += number + 1
-        root = torch.linalg.cholesky(k)
-        white = torch.linalg.solve_triangular(root, y[:, None], upper=False)
-        value = 0.5 * (white**2).sum() + root.diagonal().log().sum()
-        value = value + 0.5 * (((t - location) / spread) ** 2).sum()  # ~ normal in the logarithms
-        (slope,) = torch.autograd.grad(value, t)
-        return float(value), slope.numpy()
-
-    start = location.clone()
-    bounds = [*limits, BOUNDS["noise"]]
-    options = {"maxiter": ITERATIONS}
-    theta = minimize(negative, start.numpy(), jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
-    kernels = [model.covar_module] if len(parts) == 1 else list(model.covar_module.kernels)
-    at = 0
-    for (z, ard), kernel in zip(parts, kernels, strict=True):
-        number = z.shape[1] if ard else 1
-        kernel.base_kernel.lengthscale = torch.as_tensor(np.exp(theta[at : at + number]))
-        kernel.outputscale = float(np.exp(theta[at + number]))
-        at += number + 1
-    model.likelihood.noise = max(float(np.exp(theta[-1])), 1.1e-4)
-
-
-def _matern(z: Any) -> Any:
-    """Matern-5/2 of scaled inputs (n, d): (n, n)."""
-    import torch
-
-    square = (z**2).sum(1)
-    r = (square[:, None] + square[None] - 2 * z @ z.T).clamp_min(1e-15).sqrt() * 5**0.5
-    return (1 + r + r**2 / 3) * torch.exp(-r)

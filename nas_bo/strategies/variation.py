@@ -21,6 +21,7 @@ from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
 from nas_bo.space.neighbours import reorder
+from nas_bo.space.tree import Decision
 
 STEP = 0.8  # probability that an ordered decision goes one step instead of anywhere
 SPREAD = 0.1  # standard deviation of a real step, of the range
@@ -65,15 +66,15 @@ def lists_of(flat: Mapping[str, Any]) -> dict[str, int]:
 def build(space: type[Space], flat: Mapping[str, Any], rng: random.Random) -> Architecture:
     """The architecture with the values of `flat` where they apply, and random ones elsewhere."""
 
-    def pick(path: str, domain: Domain) -> Any:
+    def pick(path: str, decision: Decision) -> Any:
         if path in flat:
             try:
-                return domain.canonical(flat[path])
+                return decision.domain.canonical(flat[path])
             except SpaceError:
                 pass
-        return domain.sample(rng)
+        return decision.domain.sample(rng)
 
-    return space.decide(pick)
+    return space._decide(pick)  # everything picked is canonical, `Space.decide` would check it again
 
 
 # ---- mutation ---------------------------------------------------------------------------------------------------
@@ -241,10 +242,16 @@ def _splice(space: type[Space], child: Flat, other: Flat, lists: tuple[str, ...]
     """The records [start, stop) come from `other`, and those that `child` lacks; one-point when an end is an end."""
     mine, theirs, length = sizes
     start, stop = sorted((rng.randint(0, length), rng.randint(0, length)))
+    taken = {str(i) for i in range(length) if i >= mine or (start <= i < stop and i < theirs)}
     for prefix in lists:
-        for i in range(length):
-            if i >= mine or (start <= i < stop and i < theirs):
-                _replace(child, other, f"{prefix}.{i}")
+        head = prefix + "."
+        for flat in (child, other) if taken else ():
+            found = {k: v for k, v in flat.items() if k.startswith(head) and k[len(head) :].split(".", 1)[0] in taken}
+            if flat is other:
+                child.update(found)
+            else:
+                for key in found:
+                    del child[key]
         both = min(mine, theirs, length)
         if both and rng.random() < INSIDE:
             _mix(space, child, other, f"{prefix}.{rng.randrange(both)}.", rng)

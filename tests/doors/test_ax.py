@@ -395,15 +395,13 @@ def test_experiments_that_do_not_fit(objective: str, kwargs: dict[str, object], 
         client.get_next_trials(1)
 
 
-def test_scalarised_objectives_other_spaces_fixed_parameters_and_bad_suggestions() -> None:
+def test_scalarised_objectives_other_spaces_and_bad_suggestions() -> None:
     client, spy = a_client(Tiny, "2*acc - loss"), Spy()
     client.set_generation_strategy(nas_ax.generation(Tiny, spy))
     index = next(iter(client.get_next_trials(1)))
     client.complete_trial(index, {"acc": 1.0, "loss": 0.5})
     client.get_next_trials(1)
     assert list(spy.trials[0].values.values()) == [1.5] and spy.problem.columns[0].direction == "maximize"
-    with pytest.raises(HostError, match="fixed_parameters"):
-        client.get_next_trials(1, fixed_parameters={"width": 3})
     client.set_generation_strategy(nas_ax.generation(Small, Draws()))
     with pytest.raises(HostError, match="no parameter 'act'"):
         client.get_next_trials(1)
@@ -417,31 +415,6 @@ def test_scalarised_objectives_other_spaces_fixed_parameters_and_bad_suggestions
         client.get_next_trials(1)
     with pytest.raises(HostError, match="no suggest"):
         nas_ax.generation(Tiny, "nsga2")
-
-
-def test_parameters_of_the_user_beside_ours() -> None:
-    more = [
-        RangeParameterConfig("lr", (1e-5, 1e-1), "float", scaling="log"),
-        RangeParameterConfig("batch", (1, 16), "int"),
-        ChoiceParameterConfig("opt", ["sgd", "adam"], "str", dependent_parameters={"sgd": ["momentum"]}),
-        RangeParameterConfig("momentum", (0.0, 0.9), "float"),
-    ]
-    candidates = []
-    for _ in range(2):
-        client = a_client(Small, "-loss", more)
-        client.set_generation_strategy(nas_ax.generation(Small, Draws(seed=2)))
-        drawn = []
-        for _ in range(15):  # more than the 6 architectures: the others vary
-            ((index, params),) = client.get_next_trials(1, fixed_parameters={"batch": 4}).items()
-            client.complete_trial(index, {"loss": abs(math.log10(params["lr"]) + 3)})
-            drawn.append(params)
-        assert keys(client) == {"nas_bo"}
-        candidates.append(drawn)
-    assert candidates[0] == candidates[1]
-    assert len({nas_ax.architecture(Small, p).id for p in drawn[:6]}) == 6
-    assert {p["batch"] for p in drawn} == {4} and {p["opt"] for p in drawn} == {"sgd", "adam"}
-    assert all(("momentum" in p) == (p["opt"] == "sgd") for p in drawn)
-    assert len({p["lr"] for p in drawn}) > 10 and sum(p["lr"] < 1e-3 for p in drawn) > 3
 
 
 def test_tell_refuses_what_ax_would_swallow() -> None:

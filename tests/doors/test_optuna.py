@@ -10,7 +10,6 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from nas_bo.search_spaces import TinyGPT
-from optuna.testing.pytest_samplers import BasicSamplerTestCase, MultiObjectiveSamplerTestCase, RelativeSamplerTestCase
 from optuna.trial import TrialState
 
 from nas_bo import optuna as door
@@ -213,17 +212,3 @@ def test_an_enqueued_point_of_another_space_is_named():
         trial = study.ask()
         with pytest.raises(HostError, match="depth"):
             door.suggest(trial, TinyGPT)
-
-
-# ---- Optuna's own suite --------------------------------------------------------------------------------------------------
-
-
-class TestConformance(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture(
-        params=[
-            pytest.param(lambda: door.Sampler(strategy=Random(seed=0)), id="random"),
-            pytest.param(lambda: door.Sampler(strategy=NSGA2(seed=0, population=4, startup=0)), id="nsga2"),
-        ]
-    )
-    def sampler(self, request):
-        return request.param

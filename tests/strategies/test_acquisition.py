@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from nas_bo.strategies.acquisition import ehvi, log_chebyshev_ei, log_ei, log_psi
+from nas_bo.strategies.acquisition import boxes, ehvi, log_chebyshev_ei, log_ei, log_psi, psi
 from nas_bo.strategies.pareto import hypervolume
 
 
@@ -27,19 +27,64 @@ def test_log_ei_agrees_with_monte_carlo():
     assert np.exp(log_ei(mu, sd, 1.2))[:2] == pytest.approx(expected[:2], rel=0.01)
 
 
-@pytest.mark.parametrize("m", [2, 3, 4])
+def test_psi_is_its_own_logarithm_exponentiated():
+    z = np.array([-30.0, -8.0, -1.0, 0.0, 2.0, 4.999, 5.001, 60.0])
+    assert psi(z) == pytest.approx(np.exp(log_psi(z)), rel=1e-5)
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
 @pytest.mark.parametrize("k", [0, 1, 7])
-def test_ehvi_agrees_with_monte_carlo(m, k):
+def test_boxes_fill_what_is_not_dominated(m, k):
     rng = np.random.default_rng(10 * m + k)
     front, reference = rng.random((k, m)), np.full(m, 0.9)
-    mu, sd, cost = rng.random(4), 0.05 + 0.3 * rng.random(4), rng.random((4, m - 1))
-    normal = norm.ppf((np.arange(600) + 0.5) / 600)
+    lower, upper = boxes(front, reference)
+    volume = np.prod(np.maximum(upper - np.maximum(lower, 0.0), 0.0), axis=1).sum()
+    assert volume == pytest.approx(0.9**m - hypervolume(front, reference))
+    points = rng.random((200, m)) * 0.9
+    inside = ((points[:, None] > lower) & (points[:, None] <= upper)).all(-1).sum(1)
+    free = ~(front[None] <= points[:, None]).all(-1).any(1)
+    assert (inside == free).all()
+
+
+@pytest.mark.parametrize("uncertain", [1, 2, 3])
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_ehvi_agrees_with_monte_carlo(m, uncertain):
+    rng = np.random.default_rng(10 * m + uncertain)
+    front, reference = rng.random((7, m)), np.full(m, 0.9)
+    mean, sd = rng.random((3, m)), 0.05 + 0.3 * rng.random((3, m))
+    sd[:, uncertain:] = 0.0
+    draws = mean + sd * rng.standard_normal((2000, 3, m))
     whole = hypervolume(front, reference)
-    expected = [
-        np.mean([hypervolume(np.vstack([front, [mu[i] + sd[i] * z, *cost[i]]]), reference) - whole for z in normal])
-        for i in range(4)
-    ]
-    assert ehvi(mu, sd, cost, front, reference) == pytest.approx(np.array(expected), abs=5e-4)
+    expected = [[hypervolume(np.vstack([front, row[i]]), reference) - whole for row in draws] for i in range(3)]
+    error = np.std(expected, axis=1) / 2000**0.5
+    found = ehvi(mean, sd, *boxes(front, reference))
+    assert (np.abs(found - np.mean(expected, axis=1)) < 5 * error + 1e-6).all()
+
+
+def test_ehvi_agrees_with_botorch():
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("botorch")
+    from botorch.acquisition.multi_objective.analytic import ExpectedHypervolumeImprovement
+    from botorch.models.deterministic import GenericDeterministicModel
+    from botorch.posteriors import GPyTorchPosterior
+    from botorch.utils.multi_objective.box_decompositions import NondominatedPartitioning
+    from gpytorch.distributions import MultitaskMultivariateNormal
+
+    rng = np.random.default_rng(3)
+    front, reference = rng.random((6, 3)), np.full(3, 1.1)
+    mean, sd = rng.random((4, 3)), 0.1 + 0.2 * rng.random((4, 3))
+
+    class Told(GenericDeterministicModel):
+        def posterior(self, X, **_):
+            i = X[..., 0].long().flatten()
+            means, deviations = torch.tensor(-mean)[i], torch.tensor(sd)[i]
+            covariance = torch.diag_embed(deviations**2)
+            return GPyTorchPosterior(MultitaskMultivariateNormal(means[:, None, :], covariance))
+
+    partition = NondominatedPartitioning(torch.tensor(-reference), Y=torch.tensor(-front))
+    theirs = ExpectedHypervolumeImprovement(Told(lambda x: x, num_outputs=3), (-reference).tolist(), partition)
+    index = torch.arange(4, dtype=torch.double)[:, None, None]
+    assert ehvi(mean, sd, *boxes(front, reference)) == pytest.approx(theirs(index).detach().numpy(), rel=1e-4)
 
 
 def test_chebyshev_prefers_what_improves_and_then_the_better_mean():

@@ -1,0 +1,121 @@
+"""Optuna's distributions as domains of ours, values both ways, and the one distribution that covers several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from nas_bo.errors import SpaceError
+from nas_bo.space import choice, integer, real
+from nas_bo.space.domain import Domain
+
+
+@dataclass(frozen=True)
+class Coding:
+    """A parameter of Optuna as a decision: categoricals of numbers are ordered; odd choices stand by their index, a
+    float with a step by the number of steps."""
+
+    distribution: BaseDistribution
+    domain: Domain
+    by_index: bool = False
+
+    def encode(self, value: Any) -> Any:
+        """Optuna's value as ours; ValueError when it is not in the distribution."""
+        dist = self.distribution
+        if isinstance(dist, CategoricalDistribution):
+            index = int(dist.to_internal_repr(value))
+            return index if self.by_index else dist.choices[index]
+        if isinstance(dist, FloatDistribution) and dist.step is not None:
+            return round((float(value) - dist.low) / dist.step)
+        return value
+
+    def decode(self, value: Any) -> Any:
+        """Our value as Optuna's."""
+        dist = self.distribution
+        if self.by_index:
+            assert isinstance(dist, CategoricalDistribution)
+            return dist.choices[value]
+        if isinstance(dist, FloatDistribution) and dist.step is not None:
+            return float(min(dist.high, dist.low + value * dist.step))
+        return value
+
+    @cached_property
+    def positions(self) -> np.ndarray:
+        """For categoricals: the place in the domain of every index of the distribution."""
+        assert isinstance(self.distribution, CategoricalDistribution)
+        choices = self.distribution.choices
+        if self.by_index:
+            return np.arange(len(choices))
+        return np.array([self.domain.index(v) for v in choices])  # type: ignore[union-attr]
+
+    def codes(self, internal: np.ndarray) -> np.ndarray:
+        """Optuna's internal numbers (n,) as places in a finite domain (n,) int; -1 for NaN."""
+        there = ~np.isnan(internal)
+        values = np.where(there, internal, 0.0)
+        dist = self.distribution
+        if isinstance(dist, CategoricalDistribution):
+            places = self.positions[values.astype(int)]
+        else:
+            assert isinstance(dist, (IntDistribution, FloatDistribution))
+            places = np.round((values - dist.low) / (dist.step or 1)).astype(int)
+        return np.where(there, places, -1)
+
+
+def coding(dist: BaseDistribution) -> Coding | None:
+    """How `dist` becomes a decision; None where nothing is to be decided, or for a kind that is not known."""
+    if dist.single():
+        return None
+    if isinstance(dist, IntDistribution):
+        return Coding(dist, integer(dist.low, dist.high, step=dist.step, log=dist.log))
+    if isinstance(dist, FloatDistribution):
+        if dist.step is not None:
+            return Coding(dist, integer(0, round((dist.high - dist.low) / dist.step)))
+        return Coding(dist, real(dist.low, dist.high, log=dist.log))
+    if isinstance(dist, CategoricalDistribution):
+        try:
+            return Coding(dist, choice(*dist.choices))
+        except SpaceError:  # 1 and True, NaN, lists
+            return Coding(dist, choice(*range(len(dist.choices)), ordered=False), by_index=True)
+    return None
+
+
+def cover(dists: Iterable[BaseDistribution]) -> BaseDistribution | None:
+    """The smallest distribution that has all values of `dists`; None where they are of different kinds."""
+    first, *rest = dists
+    for dist in rest:
+        if dist == first:
+            continue
+        merged: BaseDistribution | None = None
+        if isinstance(first, IntDistribution) and isinstance(dist, IntDistribution) and first.log == dist.log:
+            low, high = min(first.low, dist.low), max(first.high, dist.high)
+            merged = IntDistribution(low, high, first.log, math.gcd(first.step, dist.step, first.low - dist.low))
+        elif isinstance(first, FloatDistribution) and isinstance(dist, FloatDistribution) and first.log == dist.log:
+            low_, high_ = min(first.low, dist.low), max(first.high, dist.high)
+            step = first.step if first.step == dist.step else None
+            if step is not None and abs((first.low - dist.low) / step - round((first.low - dist.low) / step)) > 1e-6:
+                step = None
+            merged = FloatDistribution(low_, high_, first.log, step)
+        if merged is None:
+            return None
+        first = merged
+    return first
+
+
+def fitting(dist: BaseDistribution, value: Any) -> Any:
+    """`value`, moved onto the steps of `dist`, as a value of it; None where it is out of its reach."""
+    if isinstance(dist, CategoricalDistribution):
+        return value if any(value is v or (type(value) is type(v) and value == v) for v in dist.choices) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(dist, (IntDistribution, FloatDistribution)) and dist.low <= value <= dist.high:
+        if dist.step is not None:
+            value = dist.low + round((value - dist.low) / dist.step) * dist.step
+            value = min(value, dist.high)
+        return round(value) if isinstance(dist, IntDistribution) else float(value)
+    return None

@@ -1,0 +1,84 @@
+"""The user's space with more fields: for strategies one space, for the user's rules and objectives still their own."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.problem import Objective
+from nas_bo.space import Space
+from nas_bo.space.constraint import Linear, Require
+from nas_bo.space.tree import names_of
+
+KEPT_SPACES = 256  # derived spaces that are remembered; each study has a few
+
+_made: OrderedDict[tuple[type[Space] | None, str], type[Space]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def derived(base: type[Space] | None, fields: Mapping[str, Any]) -> type[Space]:
+    """The space `base` with more fields; the same object for the same fields, since strategies remember by space.
+
+    Rules of `base` go on speaking of architectures of `base`.
+    """
+    if base is not None and not fields:
+        return base
+    key = (base, repr(fields))
+    with _lock:
+        if key not in _made:
+            if base is None:
+                _made[key] = Space.of("OptunaParameters", **fields)
+            else:
+                rules = {
+                    rule.name: rule.test if isinstance(rule.test, Linear) else _on(base, rule.test)
+                    for rule in base.rules()
+                }
+                wrapped = {name: Require(test) for name, test in rules.items()}
+                _made[key] = Space.of(f"{base.title} and more", wrapped, **base._fields, **fields)
+            while len(_made) > KEPT_SPACES:
+                _made.popitem(last=False)
+        return _made[key]
+
+
+def field_names(base: type[Space]) -> frozenset[str]:
+    if "names" not in base._cache:
+        base._cache["names"] = frozenset(names_of(base._level))
+    found: frozenset[str] = base._cache["names"]
+    return found
+
+
+def projected(base: type[Space], arch: Architecture) -> Architecture:
+    """The part of an architecture that belongs to `base`: what rules and objectives of the user know."""
+    known = field_names(base)
+    fields = {name: value for name, value in arch.tree.items() if name in known}
+    flat = {path: value for path, value in arch.flat.items() if path in base._slots}
+    return Architecture(Node(fields), flat, tuple(path for path in arch.counts if path in base._slots))
+
+
+def _on(base: type[Space], function: Callable[[Architecture], Any]) -> Callable[[Architecture], Any]:
+    return lambda arch: function(projected(base, arch))
+
+
+class Projected:
+    """An objective of the user's space as one of a space derived from it."""
+
+    def __init__(self, objective: Objective, base: type[Space]) -> None:
+        self._objective, self._base = objective, base
+
+    def __call__(self, arch: Architecture) -> float:
+        return self._objective(projected(self._base, arch))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        found = getattr(self._objective, name)  # AttributeError where the objective has no such thing
+        if name == "predict":
+            return lambda arch: found(projected(self._base, arch))
+        if name == "steer":
+            return lambda arch, info: found(projected(self._base, arch), info)
+        if name == "parts":
+            return tuple(Projected(part, self._base) for part in found)
+        return found

@@ -1,0 +1,72 @@
+"""Regularized evolution (Real et al., 2019, "Regularized evolution for image classifier architecture search", AAAI)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas_bo.architecture import Architecture
+from nas_bo.problem import Problem
+from nas_bo.strategies.evolution import Breed, evolve
+from nas_bo.strategies.past import Past
+from nas_bo.strategies.strategy import check_count, check_seed, generator
+from nas_bo.strategies.variation import mutate
+from nas_bo.trial import Trial
+
+STARTUP = 10
+
+
+@dataclass(frozen=True)
+class RegularizedEvolution:
+    """Tournaments in an ageing population; children by one layer-aware mutation (algorithm 1 of the paper).
+
+    The population is the last trials that were evaluated: the oldest dies, not the worst. The winner of a tournament
+    is the one of the best non-dominated rank in the population, then the loneliest; with one objective, the best.
+    Infeasible trials lose against feasible ones, the less violated wins; failed ones are not in the population. No
+    child is suggested twice.
+
+    Attributes:
+        seed: a whole number.
+        population: how many of the last trials are alive (P in the paper).
+        sample: how many of them, drawn without replacement, meet in a tournament (S in the paper).
+        startup: how many trials come first, half of them a design that spans the space, half random; when None,
+            `STARTUP` or `population`, whichever is less.
+        screen: how many children, each of its own tournament, are bred for each suggestion. A cheap surrogate picks
+            the most promising one (see `nas_bo.strategies.screen`); 1 is the method of the paper.
+
+    Raises:
+        SearchError: a setting that is not of that kind.
+    """
+
+    seed: int = 0
+    population: int = 50
+    sample: int = 10
+    startup: int | None = None
+    screen: int = 4
+
+    def __post_init__(self) -> None:
+        check_seed(self)
+        check_count(self, "population", 2)
+        check_count(self, "sample", 1)
+        if self.startup is not None:
+            check_count(self, "startup", 0)
+        check_count(self, "screen", 1)
+
+    def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
+        """See `Strategy.suggest`."""
+        rng = generator("regularized evolution", self.seed, len(trials))
+
+        def breeder(past: Past) -> Breed | None:
+            alive = past.last(self.population).best(self.population)
+            if not alive:
+                return None
+
+            def breed() -> Architecture:
+                # ~ uniform without replacement; `alive` is sorted, so the least index wins
+                winner = min(rng.sample(range(len(alive)), min(self.sample, len(alive))))
+                return mutate(problem.space, alive[winner], rng)
+
+            return breed
+
+        startup = min(STARTUP, self.population) if self.startup is None else self.startup
+        return evolve(problem, trials, n, rng, startup, self.screen, breeder)

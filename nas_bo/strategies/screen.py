@@ -1,0 +1,124 @@
+"""Screening of children (after Emmerich et al., 2006, "Single- and multiobjective evolutionary optimization assisted by
+Gaussian random field metamodels", IEEE TEC 10(4)): of several, the one that is expected to improve the front the most.
+
+The surrogate is a Bayesian ridge regression (MacKay, 1992, "Bayesian interpolation", Neural Computation 4) on the
+summaries of architectures, a millisecond's work; the criterion is the expected maximin improvement (Svenson and Santner,
+2016, "Multiobjective optimization of expensive-to-evaluate deterministic computer simulator models", CSDA 94), which
+takes any number of objectives. Known objectives are exact.
+
+Notation: n architectures, d inputs, m objectives, k points of the front, s draws.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.problem import Problem
+from nas_bo.strategies.features import features_of
+from nas_bo.strategies.past import Past, known_values
+from nas_bo.strategies.strategy import REMEMBERED
+
+FITTED = 200  # trials that the surrogate is fitted to, the last ones: they lie where children lie
+DRAWS = 16  # of the unknown objectives
+NOISES = 10.0 ** np.arange(-3, 3)  # ratios of noise to prior variance that are tried
+WILD = 5.0  # values so many times farther from the best than the median is are cut off
+
+_rows: WeakKeyDictionary[Problem, dict[str, np.ndarray]] = WeakKeyDictionary()
+
+
+class Screen:
+    """The belief about the objectives of architectures, from the past."""
+
+    def __init__(self, problem: Problem, past: Past) -> None:
+        self._problem = problem
+        self._scale = past.scale
+        self._front = self._scale(past.points[past.front])
+        self._values = self._scale(past.points[-FITTED:])
+        self._inputs = _inputs(problem, past.archs[-FITTED:])
+
+    def best(
+        self, children: Sequence[Architecture], pending: Sequence[Architecture], rng: random.Random
+    ) -> Architecture:
+        """The child with the largest expected improvement, when `pending` turns out as expected."""
+        mean, sd = self.predict([*children, *pending])
+        front = np.vstack([self._front, mean[len(children) :]])
+        mean, sd = mean[: len(children)], sd[: len(children)]
+        # ~ Normal(mean, sd^2), the same draws for all children
+        draws = np.random.default_rng(rng.getrandbits(63)).standard_normal((DRAWS, 1, mean.shape[1]))
+        gain = np.maximum(maximin(mean + sd * draws, front), 0.0).mean(0)
+        if not gain.max() > 0:
+            gain = maximin(mean, front)
+        return children[int(np.argmax(gain))]
+
+    def predict(self, archs: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
+        """Means and standard deviations (n, m), scaled; of known objectives the values and 0."""
+        m = self._values.shape[1]
+        inputs = _inputs(self._problem, archs)
+        known = np.isfinite(inputs[:, :m]).all(0) & np.isfinite(self._inputs[:, :m]).all(0)
+        mean = self._scale(np.where(known, inputs[:, :m], 1.0))
+        sd = np.zeros_like(mean)
+        if not known.all():
+            past, now = _design(self._inputs, inputs, known)
+            for j in np.flatnonzero(~known):
+                mean[:, j], sd[:, j] = ridge(past, self._values[:, j], now)
+        return mean, sd
+
+
+def maximin(points: np.ndarray, front: np.ndarray) -> np.ndarray:
+    """How far points (..., m) are from being dominated by the front (k, m): below 0 where they are, (...)."""
+    return np.asarray((front - points[..., None, :]).max(-1).min(-1))
+
+
+def ridge(past: np.ndarray, values: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means and standard deviations (n,) at `now` (n, d) from values at `past`; the noise is that of largest evidence."""
+    middle, least = np.median(values), values.min()
+    if middle > least:
+        values = np.minimum(values, least + WILD * (middle - least))
+    centre, size = values.mean(), values.std() or 1.0
+    target = (values - centre) / size
+    number = len(target)
+    eigen, turned = np.linalg.eigh(past.T @ past)
+    eigen = np.maximum(eigen, 0.0)
+    along = turned.T @ (past.T @ target)
+    weights = along / (eigen + NOISES[:, None])  # (noises, d)
+    left = target @ target - weights @ along  # residual plus penalty, eq. 2.6 at its minimum
+    noise = np.maximum(left, 1e-6 * number) / number
+    evidence = -0.5 * number * np.log(noise) - 0.5 * np.log1p(eigen / NOISES[:, None]).sum(1)
+    at = int(np.argmax(evidence))
+    moved = now @ turned
+    mean = moved @ weights[at]
+    variance = noise[at] * (1.0 + (moved**2 / (eigen + NOISES[at])).sum(1))
+    return np.asarray(centre + size * mean), np.asarray(size * np.sqrt(variance))
+
+
+def _design(past: np.ndarray, now: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Columns for the regression: 1, standardised inputs (known objectives as logarithms), and their squares."""
+    m = len(known)
+    keep = np.concatenate([known, np.ones(past.shape[1] - m, dtype=bool)])
+    raw = np.vstack([past, now])[:, keep]
+    costs = raw[:, : known.sum()]
+    raw[:, : known.sum()] = np.sign(costs) * np.log(np.maximum(np.abs(costs), 1e-12))
+    seen = raw[: len(past)]
+    varies = np.ptp(seen, axis=0) > 1e-9
+    raw, seen = raw[:, varies], seen[:, varies]
+    scaled = np.clip((raw - seen.mean(0)) / seen.std(0), -4.0, 4.0)
+    columns = np.concatenate([np.ones((len(scaled), 1)), scaled, 0.5 * scaled**2], axis=1)
+    return columns[: len(past)], columns[len(past) :]
+
+
+def _inputs(problem: Problem, archs: Sequence[Architecture]) -> np.ndarray:
+    """(n, m + summaries): known objectives, minimised, NaN where unknown; then the summaries. Remembered."""
+    memory, features = _rows.setdefault(problem, {}), features_of(problem.space)
+    new = [arch for arch in archs if arch.id not in memory]
+    if new:
+        if len(memory) + len(new) > REMEMBERED:
+            memory.clear()
+            new = list(archs)
+        known = np.array([known_values(problem, arch) for arch in new])
+        memory.update(zip((a.id for a in new), np.hstack([known, features(new)[:, : features.width]]), strict=True))
+    return np.array([memory[arch.id] for arch in archs])

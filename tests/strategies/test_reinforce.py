@@ -1,0 +1,244 @@
+"""Reinforce: it learns, it is a function of the history, and it lives with every history and every kind of decision."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nas_bo.errors import SearchError
+from nas_bo.problem import Function, Problem
+from nas_bo.space import Space, choice, integer, option, real, repeat
+from nas_bo.strategies import Random, Reinforce, Strategy
+from nas_bo.strategies.pareto import hypervolume
+from nas_bo.strategies.policy import CELLS, Cells, policy_of
+from nas_bo.strategies.reinforce import _advantages
+from nas_bo.trial import State, Trial
+from tests.strategies import cases
+
+ROOT = Path(__file__).parents[2]
+QUICK = Reinforce(seed=5, startup=4)
+
+
+class Deep(Space):
+    depth = integer(4, 12)
+    width = choice(128, 256, 384, 512)
+    lr = real(1e-4, 1e-2, log=True)
+    layers = repeat(
+        depth,
+        mixer=choice(option("attention", heads=choice(2, 4, 8, 16)), option("conv", kernel=choice(3, 7, 15)), "skip"),
+        ratio=choice(1, 2, 3, 4),
+    )
+
+
+def millions(arch):
+    per_layer = [
+        (0 if y.mixer == "skip" else 4 if y.mixer.kind == "attention" else 2) + 2 * y.ratio for y in arch.layers
+    ]
+    return 1e-6 * arch.width**2 * sum(per_layer)
+
+
+def quality(arch):
+    """Attention with as many heads as the width wants, convolutions with small kernels, and a good learning rate."""
+    power = 0.0
+    for layer in arch.layers:
+        kind = "skip" if layer.mixer == "skip" else layer.mixer.kind
+        if kind == "attention":
+            power += 1.2 - 0.2 * abs(math.log2(layer.mixer.heads * 64 / arch.width))
+        elif kind == "conv":
+            power += 0.8 - 0.1 * math.log2(layer.mixer.kernel / 3)
+        power += 0.3 * math.log(layer.ratio)
+    return 2.0 + 3.0 / (1.0 + power) + 8.0 / math.sqrt(arch.width) + 0.2 * (math.log10(arch.lr) + 3) ** 2
+
+
+def run(strategy, problem, evaluations):
+    trials = []
+    while len(trials) < evaluations:
+        trials += [problem.evaluate(arch) for arch in strategy.suggest(problem, trials, 1)]
+    return trials
+
+
+def ids(strategy, problem, trials, n=2):
+    return [arch.id for arch in strategy.suggest(problem, trials, n)]
+
+
+def test_learns_one_objective():
+    problem = Problem(Deep, [quality])
+    for seed in range(3):
+        guided = [t.values["quality"] for t in run(Reinforce(seed=seed), problem, 80)]
+        chance = [t.values["quality"] for t in run(Random(seed=seed), problem, 80)]
+        assert np.mean(guided[50:]) < np.mean(chance) - 1.5 * np.std(chance)
+        assert min(guided) < min(chance)
+
+
+def test_learns_a_front():
+    problem = Problem(Deep, [quality, Function(millions, "millions", cost="analytic")])
+
+    def reached(strategy):
+        points = [[t.values["quality"], math.log(t.values["millions"])] for t in run(strategy, problem, 100)]
+        return hypervolume(np.array(points), np.array([4.5, math.log(50)]))
+
+    guided, chance = ([reached(kind(seed=s)) for s in range(3)] for kind in (Reinforce, Random))
+    assert min(guided) > max(chance)
+
+
+@pytest.mark.parametrize("space", [*cases.SPACES, Deep], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("history", cases.HISTORIES, ids=cases.HISTORY_NAMES)
+def test_suggestions_are_valid_fresh_and_repeatable(space, history):
+    for objectives in (cases.one, cases.two, cases.three):
+        problem = objectives(space)
+        trials = history(problem)
+        found = QUICK.suggest(problem, trials, 2)
+        left = space.size() - len({t.architecture.id for t in trials}) if space.is_finite() else 2
+        assert len(found) == min(2, left)
+        assert all(space.contains(arch) and problem.admissible(arch) for arch in found)
+        everything = [*{t.architecture.id for t in trials}, *(arch.id for arch in found)]
+        assert len(set(everything)) == len(everything)
+        assert ids(pickle.loads(pickle.dumps(QUICK)), objectives(space), list(trials)) == [arch.id for arch in found]
+
+
+def test_an_exhausted_space_is_emptied_and_then_nothing_is_suggested():
+    problem = cases.two(cases.Tiny)
+    trials = run(Reinforce(startup=2), problem, 6)
+    assert len({t.architecture.id for t in trials}) == cases.Tiny.size() == 6
+    assert Reinforce().suggest(problem, trials, 3) == []
+
+
+def test_a_resumed_search_goes_on_as_if_nothing_had_happened():
+    problem = Problem(Deep, [quality, millions])
+    trials = run(QUICK, problem, 12)
+    for cut in (3, 4, 9):
+        assert ids(QUICK, problem, trials[:cut], 1) == [trials[cut].architecture.id]
+
+
+SCRIPT = """
+import json
+from nas_bo.strategies import Reinforce
+from tests.strategies import cases
+problem = cases.three(cases.Nested)
+print(json.dumps([a.id for a in Reinforce(seed=5, startup=4).suggest(problem, cases.failed(problem), 3)]))
+"""
+
+
+def test_the_same_history_gives_the_same_suggestions_in_any_process():
+    env = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=env, cwd=ROOT, check=True)
+    problem = cases.three(cases.Nested)
+    QUICK.suggest(problem, cases.evaluated(problem, 9, seed=3), 2)  # fills the memory here, and changes nothing
+    assert json.loads(done.stdout) == ids(QUICK, problem, cases.failed(problem), 3)
+
+
+def test_the_memory_changes_no_result(monkeypatch):
+    problem, trials = cases.two(cases.Nested), cases.evaluated(cases.two(cases.Nested), 12)
+    remembered = ids(QUICK, problem, trials, 4)
+    monkeypatch.setattr("nas_bo.strategies.policy.REMEMBERED", 2)
+    policy_of(cases.Nested)._scores.clear()
+    assert ids(QUICK, problem, trials, 4) == remembered
+
+
+def test_seed_history_and_results_matter():
+    problem = cases.two(cases.Nested)
+    trials = cases.evaluated(problem, 12)
+    assert ids(Reinforce(seed=1, startup=4), problem, trials, 4) != ids(QUICK, problem, trials, 4)
+    turned = [Trial(t.architecture, {**t.values, "loss": -t.values["loss"]}) for t in trials]
+    assert ids(QUICK, problem, turned, 4) != ids(QUICK, problem, trials, 4)
+    assert ids(Reinforce(seed=5, startup=13), problem, turned, 1) == ids(
+        Reinforce(seed=5, startup=13), problem, trials, 1
+    )
+
+
+def test_equal_rewards_leave_the_policy_uniform():
+    problem = Problem(Deep, [quality])
+    trials = [Trial(t.architecture, {"quality": 1.0}) for t in run(Random(), problem, 20)]
+    advantages = _advantages(np.ones((20, 1)), np.zeros(20), random.Random(0))
+    assert not QUICK._train(policy_of(Deep), [t.architecture for t in trials], advantages).any()
+
+
+def test_infeasible_is_worse_than_feasible_and_failed_is_worst():
+    points = np.array([[3.0], [math.nan], [1.0], [math.nan], [math.nan], [math.nan]])
+    broken = np.array([0.0, 2.0, 0.0, math.inf, 0.5, 0.0])  # the last one is complete, but without values
+    found = _advantages(points, broken, random.Random(0))
+    assert list(np.argsort(-found, kind="stable")) == [2, 0, 4, 1, 3, 5]
+    assert found[3] == found[5]
+
+
+def test_trials_of_another_space_are_passed_over():
+    problem = cases.one(cases.Nested)
+    trials = cases.evaluated(problem, 8)
+    foreign = [Trial(t.architecture, t.values) for t in cases.evaluated(cases.one(Deep), 4)]
+    assert len(QUICK.suggest(problem, [*trials, *foreign], 2)) == 2
+
+
+def test_only_the_best_and_the_latest_are_replayed():
+    problem = Problem(Deep, [quality])
+    archs = [t.architecture for t in run(Random(), problem, 12)]
+    advantages = np.array([5.0, 4.0, 3.0, *[-1.0] * 9])
+    parameters = Reinforce(replayed=6)._train(policy_of(Deep), archs, advantages)
+    kept = [*range(3), *range(9, 12)]
+    again = Reinforce(replayed=6)._train(policy_of(Deep), [archs[i] for i in kept], advantages[kept])
+    assert parameters.any() and np.allclose(parameters, again)
+
+
+@pytest.mark.parametrize("domain", [
+    choice("a", "b", "c"), choice(*range(40)), choice(1, 5, 9), integer(3, 3), integer(0, 6, step=3), integer(1, 100),
+    integer(1, 1000, log=True), real(0.0, 1.0), real(1e-5, 1e-1, log=True), real(2.0, 2.0),
+])  # fmt: skip
+def test_cells_cover_a_domain(domain):
+    cells, rng = Cells(domain), random.Random(0)
+    for cell in range(cells.count):
+        for _ in range(20):
+            value = domain.canonical(cells.value(cell, rng))
+            assert abs(cells.of(value) - cell) <= (0 if cells.exact else 1) or domain in (real(2.0, 2.0),)
+    values = [domain.sample(rng) for _ in range(400)]
+    assert {cells.of(v) for v in values} <= set(range(cells.count))
+    assert cells.exact or cells.count == CELLS
+
+
+def test_real_decisions_move_to_the_good_end():
+    class Rates(Space):
+        lr = real(1e-5, 1e-1, log=True)
+        mix = real(0.0, 1.0)
+
+    problem = Problem(Rates, [Function(lambda a: abs(math.log10(a.lr) + 1.5) + a.mix, "far")])
+    late = run(Reinforce(), problem, 60)[40:]
+    assert np.median([math.log10(t.architecture.lr) for t in late]) == pytest.approx(-1.5, abs=0.4)
+    assert np.median([t.architecture.mix for t in late]) < 0.25
+
+
+def test_a_large_space_keeps_its_policy_small():
+    class Wide(Space):
+        layers = repeat(24, **{f"f{i}": choice(*range(20)) for i in range(4)})
+
+    problem = cases.one(Wide)
+    assert len(policy_of(Wide).scale) < 20_000
+    assert len(QUICK.suggest(problem, cases.evaluated(problem, 6), 2)) == 2
+
+
+def test_running_trials_are_not_suggested_again():
+    problem = cases.one(cases.Tiny)
+    trials = [Trial(a, state=State.RUNNING) for a in Reinforce(startup=0).suggest(problem, [], 4)]
+    assert len(trials) == 4
+    assert not {t.architecture.id for t in trials} & set(ids(Reinforce(startup=0), problem, trials))
+
+
+@pytest.mark.parametrize("settings", [
+    {"seed": 0.5}, {"startup": -1}, {"replayed": 1}, {"entropy": 0}, {"entropy": "much"}, {"ridge": -1.0},
+    {"ridge": math.inf}, {"entropy": True},
+])  # fmt: skip
+def test_wrong_settings_are_refused(settings):
+    with pytest.raises(SearchError, match=r"must be"):
+        Reinforce(**settings)
+
+
+def test_is_a_frozen_strategy():
+    assert isinstance(QUICK, Strategy)
+    with pytest.raises(AttributeError):
+        QUICK.seed = 3

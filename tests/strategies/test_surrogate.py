@@ -1,0 +1,116 @@
+"""The Gaussian process and what is known without it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nas_bo.search_spaces import TinyGPT
+from scipy.optimize import check_grad
+
+from nas_bo.objectives import Flops, Parameters
+from nas_bo.problem import Function, Problem
+from nas_bo.strategies import surrogate
+from nas_bo.strategies.features import features_of
+from nas_bo.strategies.known import known_of
+from nas_bo.strategies.surrogate import GaussianProcess
+from tests.strategies import cases
+
+
+def wavy(x):
+    return 3.0 + 10.0 * np.sin(4 * x[:, 0]) * x[:, 1] + 2.0 * x[:, 2]
+
+
+def data(n, seed=0, d=5):
+    x = np.random.default_rng(seed).random((n, d))
+    return x, wavy(x)
+
+
+def test_it_predicts_what_it_has_not_seen_and_knows_how_well():
+    x, y = data(60)
+    process = GaussianProcess(x, y, own=3)
+    new, truth = data(200, seed=1)
+    mean, sd = process.predict(new)
+    assert np.sqrt(np.mean((mean - truth) ** 2)) < 0.25 * truth.std()
+    assert 0.3 < np.sqrt(np.mean(((mean - truth) / sd) ** 2)) < 3.0
+    near, far = process.predict(x[:5])[1], process.predict(x[:5] + 3)[1]
+    assert (near < 0.2 * far).all()
+
+
+def test_noise_is_told_from_signal():
+    x, y = data(120)
+    rng = np.random.default_rng(5)
+    clean, noisy = GaussianProcess(x, y, own=3), GaussianProcess(x, y + rng.normal(0, 2.0, 120), own=3)
+    assert clean.noise < 0.5 and 1.0 < noisy.noise < 3.0
+    assert np.abs(noisy.predict(x)[0] - y).mean() < 1.6  # smoothed, not interpolated
+
+
+def test_the_gradient_of_the_posterior_is_that_of_finite_differences(monkeypatch):
+    x, y = data(25)
+    y = (y - y.mean()) / y.std()
+    seen = []
+    original = __import__("scipy.optimize", fromlist=["minimize"]).minimize
+
+    def spy(negative, start, **settings):
+        seen.append((negative, start))
+        return original(negative, start, **settings)
+
+    monkeypatch.setattr("scipy.optimize.minimize", spy)
+    surrogate._memory.clear()
+    surrogate._fit(surrogate._Kernel(3, 5), x, y)
+    negative, start = seen[0]
+    for shift in (0.0, 0.4):
+        t = start + shift * np.sin(np.arange(len(start)))
+        assert check_grad(lambda t: negative(t)[0], lambda t: negative(t)[1], t) < 1e-3 * np.abs(negative(t)[1]).max()
+
+
+def test_what_is_believed_is_no_longer_uncertain_and_changes_no_expectation():
+    x, y = data(30)
+    process = GaussianProcess(x, y, own=3)
+    new = np.random.default_rng(9).random((2, 5))
+    before, wide = process.predict(new)
+    process.believe(new)
+    after, narrow = process.predict(new)
+    assert after == pytest.approx(before, abs=0.05 * y.std()) and (narrow < 0.7 * wide).all()
+
+
+def test_remembered_hyperparameters_change_nothing():
+    x, y = data(40)
+    surrogate._memory.clear()
+    first = GaussianProcess(x, y, own=2).predict(x + 0.1)
+    second = GaussianProcess(x, y, own=2).predict(x + 0.1)
+    surrogate._memory.clear()
+    third = GaussianProcess(x, y, own=2).predict(x + 0.1)
+    assert np.array_equal(first, second) and np.array_equal(first, third)
+
+
+@pytest.mark.parametrize("values", [np.ones(8), np.r_[np.ones(7), 1e12], np.zeros(8)])
+def test_odd_targets_are_survived(values):
+    x, _ = data(8)
+    mean, sd = GaussianProcess(x, values, own=5).predict(x)
+    assert np.isfinite(mean).all() and (sd > 0).all()
+
+
+def test_known_objectives_are_exact_and_their_approximation_is_close():
+    problem = Problem(TinyGPT, [Function(cases.loss, "loss"), Parameters(), Flops()])
+    known, features = known_of(problem), features_of(TinyGPT)
+    assert known.positions == [1, 2] and known_of(problem) is known
+    archs = [TinyGPT.sample(i) for i in range(100)]
+    exact = np.array([known.exact(problem, arch)[0] for arch in archs])
+    assert exact[:, 0] == pytest.approx([Parameters()(arch) for arch in archs])
+    near = known.from_scale(known.approximate(features(archs)))
+    assert np.median(np.abs(np.log(near / exact))) < 0.06
+    assert known.from_scale(known.to_scale(exact)) == pytest.approx(exact)
+
+
+def test_known_objectives_that_raise_or_change_sign():
+    def balance(arch):
+        if arch.width == 256:
+            raise RuntimeError("does not fit")
+        return float(arch.width - 128)
+
+    problem = Problem(cases.Nested, [cases.loss, Function(balance, "balance", direction="maximize", cost="analytic")])
+    known = known_of(problem)
+    values = [known.exact(problem, cases.Nested.sample(i))[0][0] for i in range(30)]
+    assert np.isnan(values).any() and {v for v in values if v == v} <= {64.0, 0.0, -64.0}
+    found = known.from_scale(known.approximate(features_of(cases.Nested)([cases.Nested.sample(i) for i in range(30)])))
+    assert np.isfinite(found).all()
