@@ -15,15 +15,16 @@ from ax.core.parameter import DerivedParameter
 from ax.core.parameter_constraint import ParameterConstraint
 from ax.core.search_space import SearchSpace
 
-from nas_bo.architecture import Architecture, Node
+from nas_bo.architecture import Architecture
 from nas_bo.ax.fields import Fields, Leaf, dependents_of, settled
 from nas_bo.ax.lowering import Lowered, architecture, constraints, parameters, params, plan
-from nas_bo.ax.steer import Allowed, steered
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.space import Space
 from nas_bo.space.constraint import Linear, Require
 from nas_bo.space.domain import Domain, Real
-from nas_bo.space.tree import Slot, names_of
+from nas_bo.space.extend import on_base, projected
+from nas_bo.space.steer import Allowed, steered
+from nas_bo.space.tree import Slot
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,7 +201,7 @@ def view(search_space: SearchSpace, base: type[Space] | None) -> View:
         raise HostError("the Ax experiment has nothing to decide: all its parameters are fixed; evaluate the one point")
     rules = {} if base is None else {rule.name: rule.test for rule in base.rules()}
     body: dict[str, Any] = {
-        name: Require(test if isinstance(test, Linear) or base is None else _on(base, test))
+        name: Require(test if isinstance(test, Linear) or base is None else on_base(base, test))
         for name, test in rules.items()
     }
     found: list[View] = []  # rules read architectures with the view that they belong to
@@ -278,18 +279,6 @@ def _check_constraint(constraint: ParameterConstraint, made: View) -> None:
 
 
 # ---- the user's part --------------------------------------------------------------------------------------------
-
-
-def projected(base: type[Space], arch: Architecture) -> Architecture:
-    """The part of an architecture that belongs to `base`."""
-    known = frozenset(names_of(base._level))
-    fields = {name: value for name, value in arch.tree.items() if name in known}
-    flat = {path: value for path, value in arch.flat.items() if path in base._slots}
-    return Architecture(Node(fields), flat, tuple(path for path in arch.counts if path in base._slots))
-
-
-def _on(base: type[Space], function: Callable[[Architecture], Any]) -> Callable[[Architecture], Any]:
-    return lambda arch: function(projected(base, arch))
 
 
 __all__ = ["Leaf", "View", "view"]

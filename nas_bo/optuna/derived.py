@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from nas_bo.architecture import Architecture, Node
+from nas_bo.architecture import Architecture
 from nas_bo.problem import Objective
 from nas_bo.space import Space
 from nas_bo.space.constraint import Linear, Require
-from nas_bo.space.tree import names_of
+from nas_bo.space.extend import on_base, projected
 
 KEPT_SPACES = 256  # derived spaces that are remembered; each study has a few
 
@@ -33,7 +33,7 @@ def derived(base: type[Space] | None, fields: Mapping[str, Any]) -> type[Space]:
                 _made[key] = Space.of("OptunaParameters", **fields)
             else:
                 rules = {
-                    rule.name: rule.test if isinstance(rule.test, Linear) else _on(base, rule.test)
+                    rule.name: rule.test if isinstance(rule.test, Linear) else on_base(base, rule.test)
                     for rule in base.rules()
                 }
                 wrapped = {name: Require(test) for name, test in rules.items()}
@@ -41,25 +41,6 @@ def derived(base: type[Space] | None, fields: Mapping[str, Any]) -> type[Space]:
             while len(_made) > KEPT_SPACES:
                 _made.popitem(last=False)
         return _made[key]
-
-
-def field_names(base: type[Space]) -> frozenset[str]:
-    if "names" not in base._cache:
-        base._cache["names"] = frozenset(names_of(base._level))
-    found: frozenset[str] = base._cache["names"]
-    return found
-
-
-def projected(base: type[Space], arch: Architecture) -> Architecture:
-    """The part of an architecture that belongs to `base`: what rules and objectives of the user know."""
-    known = field_names(base)
-    fields = {name: value for name, value in arch.tree.items() if name in known}
-    flat = {path: value for path, value in arch.flat.items() if path in base._slots}
-    return Architecture(Node(fields), flat, tuple(path for path in arch.counts if path in base._slots))
-
-
-def _on(base: type[Space], function: Callable[[Architecture], Any]) -> Callable[[Architecture], Any]:
-    return lambda arch: function(projected(base, arch))
 
 
 class Projected:

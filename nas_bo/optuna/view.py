@@ -20,10 +20,11 @@ from nas_bo.optuna.branches import Table
 from nas_bo.optuna.bridge import STATES, architecture, distributions, from_frozen
 from nas_bo.optuna.coding import Coding, coding, cover
 from nas_bo.optuna.conditions import Plan, arrange
-from nas_bo.optuna.derived import derived, field_names
+from nas_bo.optuna.derived import derived
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
+from nas_bo.space.extend import field_names
 from nas_bo.space.neighbours import middle
 from nas_bo.space.tree import Decision
 from nas_bo.trial import Column, Trial

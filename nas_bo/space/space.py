@@ -75,6 +75,7 @@ class Space:
     _fields: ClassVar[Mapping[str, Any]] = {}
     _slots: ClassVar[Mapping[str, Slot]] = {}
     _cache: ClassVar[dict[str, Any]] = {}
+    _settled: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # decisions that `nas_bo.space.steer` has settled
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -64,7 +64,7 @@ def _move(records: List, genomes: np.ndarray, rng: np.random.Generator) -> np.nd
     n, most = len(genomes), len(records.genes)
     kind = rng.integers(0, 4 if records.count is not None else 2, n)
     length = records.length(genomes)
-    first, second, spot = np.floor(rng.random((3, n)) * np.maximum(length + [[0], [0], [1]], 1)).astype(int)
+    first, second, spot = np.floor(rng.random((3, n)) * np.maximum(length + np.array([[0], [0], [1]]), 1)).astype(int)
     place, rows = np.tile(np.arange(most), (n, 1)), np.arange(n)
     order = place.copy()  # of the records: which one each comes from
     swap, copy = (length > 0) & (kind == 0), (length > 0) & (kind == 1)

@@ -96,6 +96,10 @@ class Genomes:
                 opens = np.array([v == slot.value for v in values])
             self._conditions.append((i, parent, opens))
         self.lists = self._find_lists(slots)
+        self._settled = [
+            (at[path], np.array([self._code(at[path], value) for value in values]))
+            for path, values in space._settled.items()
+        ]
 
     def _find_lists(self, slots: Sequence[object]) -> list[List]:
         records: dict[str, dict[int, dict[str, int]]] = {}
@@ -166,6 +170,8 @@ class Genomes:
     def complete(self, genomes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Canonical genomes: what is not active is OFF, what is active and OFF is drawn ~ uniform."""
         genomes = np.where(genomes < 0, self._uniform(len(genomes), rng), genomes)
+        for i, codes in self._settled:
+            genomes[:, i] = codes[np.argmin(np.abs(genomes[:, i, None] - codes), axis=1)]
         for i, parent, opens in self._conditions:
             above = genomes[:, parent]  # parents stand before their children, so they are canonical already
             genomes[~((above >= 0) & opens[np.maximum(above, 0).astype(int)]), i] = OFF

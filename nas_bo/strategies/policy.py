@@ -23,7 +23,8 @@ CELLS = 8  # a real decision, or one among more numbers, is one among so many eq
 CHOICES = 32  # a choice among more values is one among `CELLS` parts of the list of its values
 BEFORE = 6  # how many earlier decisions a decision looks at, fewer where that makes too many parameters
 PARAMETERS = 4_000
-CONTEXT = 0.5  # prior deviation of what holds in one context only, beside 1 of what holds wherever a pattern occurs
+LOCAL, PAIR = 0.3, 0.7  # prior deviations of what holds for one path or one neighbour, and after one earlier decision,
+# beside 1 of what holds wherever a pattern occurs: with few trials, what is shared is learned first
 REMEMBERED = 5_000  # architectures per space whose scores are kept
 
 
@@ -52,7 +53,8 @@ class Cells:
         if isinstance(domain, Real):
             return domain.at((cell + rng.random()) / CELLS)
         if self.exact:
-            return domain.values[cell]
+            found: Primitive = domain.values[cell]
+            return found
         at = (cell + rng.random()) / CELLS
         if isinstance(domain, Integer) and domain.log:
             return min(domain.high, round(domain.low * (domain.high / domain.low) ** at))
@@ -158,7 +160,7 @@ def _places(cells: Mapping[str, Cells], most_before: int) -> tuple[dict[str, Pla
     scale: list[float] = []
     records: dict[str, list[str]] = {}  # the decisions of every record so far
 
-    def begin(key: tuple[str, ...], size: int, deviation: float = CONTEXT) -> int:
+    def begin(key: tuple[str, ...], size: int, deviation: float = LOCAL) -> int:
         if key not in starts:
             starts[key] = len(scale)
             scale.extend([deviation] * size)
@@ -171,7 +173,7 @@ def _places(cells: Mapping[str, Cells], most_before: int) -> tuple[dict[str, Pla
             own.append(begin(("path", path), here.count))
         around = [p for i in range(len(parts) + 1) for p in records.get(".".join(parts[:i]), ())]
         nearest = around[-most_before:] if most_before else []
-        before = [(p, begin(("after", name, pattern(p)), here.count * cells[p].count)) for p in nearest]
+        before = [(p, begin(("after", name, pattern(p)), here.count * cells[p].count, PAIR)) for p in nearest]
         if (last := _one_earlier(path)) is not None:
             before.append((last, begin(("last", name), here.count**2)))
         places[path] = Place(here, tuple(own), tuple(before))

@@ -28,7 +28,7 @@ from nas_bo.trial import State, Trial, non_dominated
 
 TRIES = 50  # draws that may be seen or forbidden before a random architecture takes their place
 FLATTER = 0.9  # times the parameters after each such draw: a policy that repeats itself looks further away
-AUGMENTED = 0.05  # the weight of the sum beside the maximum: of two equal maxima the better rest wins
+AUGMENTED = 0.5  # the weight of the sum beside the maximum: of two equal maxima the better rest wins
 WIDE = 3.0  # positive values that span more than this factor are compared on a log scale
 
 

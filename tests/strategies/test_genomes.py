@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import SpaceError
-from nas_bo.space import Space, choice, integer, real, repeat
+from nas_bo.space import Space, choice, integer, real, repeat, steer
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.strategies.features import features_of
 from nas_bo.strategies.genomes import OFF, genomes_of
@@ -135,3 +135,12 @@ def test_a_space_of_a_hundred_decisions_is_varied_in_milliseconds_each():
     genomes = made.random(2000, rng)
     assert canonical(TinyGPT, mutate(made, genomes, rng)[:50])
     assert canonical(cases.Repeats, genomes_of(cases.Repeats).tilted(50, rng))
+
+
+def test_what_is_settled_stays_settled():
+    steered = steer.steered(Layers, {"depth": (3, 4), "layers.1.op": ("b",)})
+    made, rng = genomes_of(steered), np.random.default_rng(0)
+    genomes = made.random(50, rng)
+    for more in (genomes, made.tilted(50, rng), mutate(made, genomes, rng), cross(made, genomes, genomes[::-1], rng)):
+        assert canonical(steered, more)
+        assert {(a.depth in (3, 4), a.layers[1].op) for a in map(made.decode, more)} == {(True, "b")}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nas_bo.architecture import Architecture, Primitive
-from nas_bo.space import Space
+from nas_bo.space.space import Space
 from nas_bo.space.tree import Decision
 
 Allowed = dict[str, tuple[Any, ...]]  # flat name -> the values that are left
@@ -49,6 +49,7 @@ def _build(space: type[Space], allowed: Allowed) -> type[Space]:
 
     made: type[Space] = type(space.__name__, (space,), {"title": space.title, "__module__": space.__module__})
     made._decide = classmethod(_decide)  # type: ignore[method-assign, assignment]
+    made._settled = allowed
     return made
 
 
