@@ -29,7 +29,7 @@ from nas_bo.trial import State, Trial
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
 ROUNDS = 8
 PARENTS = 40  # candidates that are varied in every round
-CHECKED = 4  # times as many are built at most to find them, where rules forbid most
+CHECKED = 4  # times that many are built at most in each round, where rules or the error of an approximation reject most
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ class Bayes:
             again = crossed & (rng.random(number) < 0.5)
             children[again] = mutate(genomes, children[again], rng)
             found.add(children, found.correction[pool[first]])
-        pool = found.verify(1)
+        pool = found.verify(PARENTS // 4)
         if len(pool):
             return genomes.decode(found.genomes[pool[0]])
         source = generator("bayes", self.seed, len(seen))
@@ -171,7 +171,8 @@ class _Candidates:
         self._verified = np.concatenate([self._verified, np.zeros(len(genomes), dtype=bool)])
 
     def verify(self, number: int) -> np.ndarray:
-        """Row numbers of the `number` best candidates, best first, all verified: unseen, admissible, scored exactly."""
+        """Row numbers of the `number` best verified candidates, best first: unseen, admissible, scored exactly. Those that
+        look best are verified, and again those that then look best, `CHECKED` times."""
         assert self._inputs is not None
         belief, genomes = self._belief, genomes_of(self._belief.problem.space)
         for _ in range(CHECKED):
@@ -189,5 +190,5 @@ class _Candidates:
                 self.correction[todo] = np.nan_to_num(exact - self._approximate[todo])
             self._scores[todo[~usable]] = -np.inf
             self._verified[todo] = True
-        order = np.argsort(-self._scores, kind="stable")[:number]
-        return order[self._verified[order] & (self._scores[order] > -np.inf)]
+        order = np.argsort(-self._scores, kind="stable")
+        return order[self._verified[order] & (self._scores[order] > -np.inf)][:number]

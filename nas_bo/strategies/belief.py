@@ -54,7 +54,7 @@ class Belief:
         inputs = self.inputs(genomes)
         self.processes: dict[int, GaussianProcess] = {}
         for j in self.modelled:
-            values = np.array([t.values.get(self.columns[j].name, np.nan) for t in done]) * self.columns[j].sign
+            values = np.array([self._value(t, j) for t in done])
             rows = np.flatnonzero(np.isfinite(values))
             if len(rows) < 2:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
@@ -62,6 +62,13 @@ class Belief:
             self.processes[j] = GaussianProcess(inputs[rows], values[rows], own, fitted)
         self._residuals(done)
         self._smoother(done, inputs)
+
+    def _value(self, trial: Trial, j: int) -> float:
+        """Objective j of a trial, minimised: what strategies steer by, or what is known of an infeasible one."""
+        steered = guide(self.problem, trial)
+        if steered is not None:
+            return float(steered[j])
+        return self.columns[j].sign * trial.values.get(self.columns[j].name, float("nan"))
 
     # ---- inputs -----------------------------------------------------------------------------------------------
 

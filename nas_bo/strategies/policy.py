@@ -50,15 +50,13 @@ class Cells:
     def value(self, cell: int, rng: random.Random) -> Primitive:
         """A value of the cell. ~ uniform inside it, on the domain's own scale"""
         domain = self.domain
+        at = (cell + rng.random()) / self.count
         if isinstance(domain, Real):
-            return domain.at((cell + rng.random()) / CELLS)
-        if self.exact:
-            found: Primitive = domain.values[cell]
-            return found
-        at = (cell + rng.random()) / CELLS
-        if isinstance(domain, Integer) and domain.log:
-            return min(domain.high, round(domain.low * (domain.high / domain.low) ** at))
-        return domain.values[min(domain.size - 1, int(at * domain.size))]
+            return domain.at(at)
+        if isinstance(domain, Integer) and domain.log and not self.exact:
+            return min(domain.high, round(float(domain.low * (domain.high / domain.low) ** at)))
+        values: Sequence[Primitive] = domain.values
+        return values[cell if self.exact else min(len(values) - 1, int(at * len(values)))]
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ class Policy:
                 found[start : start + place.cells.count] -= 1 / place.cells.count
                 found[start + cell] += 1
             chosen[path] = cell
-        return found * self.scale
+        return np.asarray(found * self.scale)
 
     def draw(self, space: type[Space], parameters: np.ndarray, rng: random.Random) -> Architecture:
         """An architecture. ~ the policy with `parameters`; rules are not looked at"""
@@ -143,10 +141,10 @@ class Policy:
         def pick(path: str, _domain: Domain) -> Primitive:
             place = self.places[path]
             count = place.cells.count
-            logits = sum(parameters[start : start + count] for start in place.starts(chosen))
-            listed = np.asarray(logits).tolist()
-            top = max(listed)
-            sums = list(accumulate(math.exp(v - top) for v in listed))
+            logits = np.zeros(count)
+            for start in place.starts(chosen):
+                logits += parameters[start : start + count]
+            sums = list(accumulate(math.exp(v) for v in (logits - logits.max()).tolist()))
             chosen[path] = cell = min(bisect(sums, rng.random() * sums[-1]), count - 1)
             return place.cells.value(cell, rng)
 

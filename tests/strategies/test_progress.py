@@ -9,7 +9,7 @@ import pytest
 
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, repeat
-from nas_bo.strategies import NSGA2, Bayes, Random
+from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce
 from nas_bo.strategies.pareto import hypervolume
 
 
@@ -46,9 +46,12 @@ def reached(strategy, evaluations):
     return hypervolume(points, np.array([5.0, math.log(40)]))
 
 
-@pytest.mark.parametrize(("kind", "evaluations"), [(NSGA2, 150), (Bayes, 40)], ids=["NSGA2", "Bayes"])
+@pytest.mark.parametrize(
+    ("kind", "evaluations"),
+    [(NSGA2, 100), (RegularizedEvolution, 100), (LocalSearch, 100), (Reinforce, 150), (Bayes, 40)],
+)
 def test_beats_random(kind, evaluations):
-    settings = {"candidates": 60} if kind is Bayes else {}
+    settings = {"candidates": 600} if kind is Bayes else {}
     guided = [reached(kind(seed=s, **settings), evaluations) for s in range(5)]
     random = [reached(Random(seed=s), evaluations) for s in range(5)]
     assert np.mean(guided) > np.mean(random) + np.std(random) / 5**0.5

@@ -17,7 +17,7 @@ import pytest
 from nas_bo.errors import SearchError
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, repeat
-from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Strategy, Successive
+from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce, Strategy, Successive
 from nas_bo.strategies.strategy import WALKED, fresh, generator
 from nas_bo.trial import State, Trial
 from tests.strategies import cases
@@ -28,6 +28,7 @@ STRATEGIES = (
     RegularizedEvolution(population=6, sample=2, startup=4),
     LocalSearch(startup=4),
     Successive((Random(), 3), NSGA2(startup=0, screen=1)),
+    Reinforce(startup=4),
     Bayes(startup=4, candidates=20),
 )
 ROOT = Path(__file__).parents[2]
