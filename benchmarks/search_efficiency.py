@@ -16,7 +16,7 @@ Every finished run is one line of the raw file, so it may be stopped at any time
 8 hours of one core: 45 minutes for our strategies, 6 hours for Ax and BoTorchSampler (`--arms ours` leaves out all peers).
 One process uses one thread; start several with different --arms or --problems and the same raw file.
 
-Needs the extras ax, bayes and benchmark. Writes benchmarks/results/search_efficiency.{json,md,png}.
+Needs the extra benchmark. Writes benchmarks/results/search_efficiency.{json,md,png}.
 """
 
 from __future__ import annotations
