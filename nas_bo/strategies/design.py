@@ -22,7 +22,7 @@ COST = 2.0  # weight of a known objective's range; that of a summary is 1
 def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) -> list[Architecture]:
     """Up to `n` unseen admissible architectures, each as far as possible from all before it and from the history.
 
-    The corners of the space come first: everything ordered at its lowest, and at its highest. The distance is Euclidean
+    The first two of all trials are corners of the space: everything ordered at its lowest, and at its highest. The distance is Euclidean
     over the summaries of an architecture and the logarithms of its known objectives, each scaled to the range in the
     pool: `POOL` architectures, most of them tilted towards low or high values as a whole, since independent draws of many
     layers all have average layers. Fewer than `n` are returned when there are no more.
@@ -42,17 +42,17 @@ def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random
     nearest = np.full(len(pool), np.inf)
     for place in places[len(pool) :]:
         nearest = np.minimum(nearest, ((places[: len(pool)] - place) ** 2).sum(-1))
-    nearest[:2] += 1e9 * (nearest[:2] > 1e-9)  # corners first
+    corners = list(range(min(2, len(pool))))[len(trials) :]
     chosen: list[Architecture] = []
     while len(chosen) < n and (nearest >= 0).any():
-        at = int(np.argmax(nearest))
+        at = corners.pop(0) if corners else int(np.argmax(nearest))
         arch = genomes.decode(pool[at])
         nearest[at] = -1.0
         if arch.id in seen or not known.exact(problem, arch)[1]:
             continue
         seen.add(arch.id)
         chosen.append(arch)
-        nearest = np.minimum(nearest, ((places[: len(pool)] - places[at]) ** 2).sum(-1) + 1e9 * (nearest > 1e8))
+        nearest = np.minimum(nearest, ((places[: len(pool)] - places[at]) ** 2).sum(-1))
     while len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
         seen.add(last.id)
         chosen.append(last)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nas_bo.search_spaces import TinyGPT
 
+from nas_bo.objectives import Parameters
+from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.space.neighbours import records
 from nas_bo.strategies import variation
@@ -121,3 +126,16 @@ def test_the_design_spans_the_known_objective():
     sizes = sorted(cases.size(a) for a in spread(problem, [], 6, random.Random(0)))
     drawn = sorted(cases.size(cases.Nested.sample(i)) for i in range(200))
     assert sizes[0] < drawn[20] and sizes[-1] > drawn[-20]
+
+
+def test_the_start_up_design_spans_the_space_also_one_by_one():
+    problem = Problem(TinyGPT, [Function(lambda arch: 1.0, "loss"), Parameters()])
+    trials = []
+    for _ in range(8):
+        (arch,) = spread(problem, trials, 1, random.Random(len(trials)))
+        trials.append(problem.evaluate(arch))
+    sizes = sorted(t.values["parameters"] for t in trials)
+    assert sizes[-1] > 10 * sizes[0]
+    gaps = [math.log(b / a) for a, b in itertools.pairwise(sizes)]
+    assert max(gaps) < 0.6 * math.log(sizes[-1] / sizes[0])
+    assert len({t.architecture.depth for t in trials}) >= 3
