@@ -127,13 +127,13 @@ def test_when_everything_fails_the_search_stops_early_and_says_why(tmp_path):
 
 def test_a_process_that_dies_is_replaced_and_its_trial_tried_again(tmp_path, monkeypatch):
     monkeypatch.setenv("NAS_BO_TEST_LOG", str(tmp_path / "marker"))
-    result = run(objectives=[problems.kills_its_process_once, cost], strategy=Random(seed=0), workers=2, trials=10)
+    result = run(objectives=[problems.kills_its_process_once, cost], strategy=Random(seed=1), workers=2, trials=10)
     assert {t.state for t in result.trials} == {State.COMPLETE} and len(result.trials) == 10
     assert (tmp_path / "marker").exists()
 
 
 def test_a_process_that_keeps_dying_makes_failed_trials_not_a_dead_search():
-    result = run(objectives=[problems.kills_its_process, cost], strategy=Random(seed=0), workers=2, trials=10)
+    result = run(objectives=[problems.kills_its_process, cost], strategy=Random(seed=1), workers=2, trials=10)
     assert len(result.trials) == 10
     failed = [t for t in result.trials if t.state is State.FAILED]
     assert failed and all("process died twice" in t.reason for t in failed)

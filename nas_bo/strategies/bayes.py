@@ -162,7 +162,7 @@ class _Candidates:
         genomes, correction = genomes[new], correction[new]
         inputs, approximate = self._belief.look(genomes)
         known = self._belief.known.from_scale(approximate + correction) if correction.shape[1] else correction
-        scores = np.nan_to_num(self._score(inputs, known), nan=-np.inf)
+        scores = np.nan_to_num(self._score(inputs, known), nan=-np.inf, neginf=-np.inf)
         self._inputs = inputs if self._inputs is None else np.concatenate([self._inputs, inputs])
         self.genomes = np.concatenate([self.genomes, genomes])
         self.correction = np.concatenate([self.correction, correction])
@@ -185,7 +185,7 @@ class _Candidates:
             known = np.array([values for values, _ in answers]).reshape(len(todo), -1)
             usable = np.array([ok and arch.id not in self._seen for arch, (_, ok) in zip(archs, answers, strict=True)])
             if known.shape[1]:
-                self._scores[todo] = np.nan_to_num(self._score(self._inputs[todo], known), nan=-np.inf)
+                self._scores[todo] = np.nan_to_num(self._score(self._inputs[todo], known), nan=-np.inf, neginf=-np.inf)
                 exact = belief.known.to_scale(known)
                 self.correction[todo] = np.nan_to_num(exact - self._approximate[todo])
             self._scores[todo[~usable]] = -np.inf

@@ -114,7 +114,8 @@ class Belief:
             for sign, bound in column.limits().values():
                 found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
         if len(self._bad):
-            distance = np.sqrt(((inputs[:, None, :] - self._done[None]) ** 2).mean(-1))
+            square = (inputs**2).sum(1)[:, None] + (self._done**2).sum(1) - 2 * inputs @ self._done.T
+            distance = np.sqrt(np.maximum(square, 0.0) / inputs.shape[1])
             near = np.exp(-0.5 * (distance / (NEAR * self._reach)) ** 2)
             found += np.log((near @ ~self._failed + PRIOR_SUCCESSES) / (near.sum(1) + PRIOR_SUCCESSES))
         return found
@@ -134,8 +135,8 @@ class Belief:
         explained = self.problem.exact_constraints | {name for column in self.columns for name in column.limits()}
         unexplained = [
             t.state is State.FAILED
-            or (t.state is State.INFEASIBLE and not any(v > 0 for v in t.violations.values()))
-            or any(not v <= 0 for name, v in t.violations.items() if name not in explained)
+            or (t.state is State.INFEASIBLE and not any(v is not None and v > 0 for v in t.violations.values()))
+            or any(v is None or not v <= 0 for name, v in t.violations.items() if name not in explained)
             for t in done
         ]
         self._failed = np.array(unexplained, dtype=bool)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -91,14 +90,12 @@ class Features:
         return level[:, i, None]
 
 
-_made: WeakKeyDictionary[type[Space], Features] = WeakKeyDictionary()
-
-
 def features_of(space: type[Space]) -> Features:
-    """The `Features` of a space, made once."""
-    if space not in _made:
-        _made[space] = Features(space)
-    return _made[space]
+    """The `Features` of a space, made once and kept by the space."""
+    if "features" not in space._cache:
+        space._cache["features"] = Features(space)
+    found: Features = space._cache["features"]
+    return found
 
 
 def varying(columns: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
+from contextlib import suppress
 
 import numpy as np
 
@@ -76,6 +76,7 @@ class Genomes:
         self.real = self.size == 0
         self.ordered = np.array([d.ordered for d in self.domains])
         self._at = at
+        self._encoded: dict[tuple[tuple[str, Primitive], ...], np.ndarray] = {}
         self._index = [
             {(type(v), v): i for i, v in enumerate(d.values)} if isinstance(d, Choice) else None for d in self.domains
         ]
@@ -124,20 +125,31 @@ class Genomes:
 
     def encode(self, archs: Sequence[Architecture]) -> np.ndarray:
         """Architectures as genomes, (n, genes)."""
-        memory = _encoded.setdefault(self.space, {})
         rows = []
         for arch in archs:
-            row = memory.get(arch.id)
+            key = tuple(arch.flat.items())  # not the id: that leaves out the names of counts
+            row = self._encoded.get(key)
             if row is None:
-                row = np.full(len(self.paths), OFF)
-                for path, value in arch.flat.items():
-                    i = self._at[path]
-                    row[i] = self._code(i, value)
-                if len(memory) >= REMEMBERED:
-                    memory.clear()
-                memory[arch.id] = row
+                row = self._row(arch)
+                if len(self._encoded) >= REMEMBERED:
+                    self._encoded.clear()
+                self._encoded[key] = row
             rows.append(row)
         return np.array(rows).reshape(len(archs), len(self.paths))
+
+    def _row(self, arch: Architecture) -> np.ndarray:
+        """The genome of one architecture; of one from another space what fits, and the first values elsewhere."""
+        row = np.full(len(self.paths), OFF)
+        for path, value in arch.flat.items():
+            if path in self._at:
+                with suppress(SpaceError):
+                    i = self._at[path]
+                    row[i] = self._code(i, self.domains[i].canonical(value))
+        row[row < 0] = 0.0
+        for i, parent, opens in self._conditions:
+            if not (row[parent] >= 0 and opens[int(row[parent])]):
+                row[i] = OFF
+        return row
 
     def _code(self, i: int, value: Primitive) -> float:
         index, domain = self._index[i], self.domains[i]
@@ -222,18 +234,15 @@ class Genomes:
         return self.complete(ends, rng)
 
 
-_encoded: WeakKeyDictionary[type[Space], dict[str, np.ndarray]] = WeakKeyDictionary()
-_made: WeakKeyDictionary[type[Space], Genomes] = WeakKeyDictionary()
-
-
 def genomes_of(space: type[Space]) -> Genomes:
-    """The `Genomes` of a space, made once.
+    """The `Genomes` of a space, made once and kept by the space.
 
     Raises:
         SpaceError: the space has nothing to decide.
     """
-    if space not in _made:
+    if "genomes" not in space._cache:
         if not space._slots:
             raise SpaceError(f"{space.title} has nothing to decide")
-        _made[space] = Genomes(space)
-    return _made[space]
+        space._cache["genomes"] = Genomes(space)
+    found: Genomes = space._cache["genomes"]
+    return found

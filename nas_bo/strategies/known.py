@@ -42,20 +42,19 @@ class Known:
             self._teach(taught, np.array([self.exact(problem, genomes.decode(row))[0] for row in taught]))
 
     def _find(self, archs: Sequence[Architecture], problem: Problem) -> list[int]:
-        """From the first architecture for which none of them raises."""
+        """Those that are known of any of the architectures; of some they may raise."""
+        names: set[str] = set()
         for arch in archs:
             try:
-                names = set(problem.known(arch))
+                names |= set(problem.known(arch))
             except Exception:
                 continue
-            return [j for j, c in enumerate(self._columns) if c.name in names]
-        return []
+        return [j for j, c in enumerate(self._columns) if c.name in names]
 
     def exact(self, problem: Problem, arch: Architecture) -> tuple[np.ndarray, bool]:
         """The known objectives (e,), NaN where one raises or is not finite, and whether `arch` is admissible."""
-        if arch.id not in self._memory:
-            if len(self._memory) >= REMEMBERED:
-                self._memory.clear()
+        kept = self._memory.get(arch.id)
+        if kept is None:
             values = np.full(len(self.positions), np.nan)
             if self.positions:
                 try:
@@ -64,8 +63,11 @@ class Known:
                     found = {}
                 for i, j in enumerate(self.positions):
                     values[i] = self._columns[j].sign * found.get(self._columns[j].name, np.nan)
-            self._memory[arch.id] = np.where(np.isfinite(values), values, np.nan), admissible(problem, arch)
-        return self._memory[arch.id]
+            kept = np.where(np.isfinite(values), values, np.nan), admissible(problem, arch)
+            if len(self._memory) >= REMEMBERED:
+                self._memory.clear()
+            self._memory[arch.id] = kept
+        return kept
 
     def _teach(self, genomes: np.ndarray, values: np.ndarray) -> None:
         rows = np.isfinite(values).all(1)

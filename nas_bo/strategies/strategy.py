@@ -8,6 +8,7 @@ import logging
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -114,25 +115,31 @@ _guides: WeakKeyDictionary[Problem, dict[Any, np.ndarray | None]] = WeakKeyDicti
 def guide(problem: Problem, trial: Trial) -> np.ndarray | None:
     """`Problem.guide`, remembered: the values (objectives,) to steer by, minimised; None where one is not finite."""
     memory = _guides.setdefault(problem, {})
-    key = (trial.architecture.id, trial.state, tuple(trial.values.items()))
-    if key not in memory:
-        if len(memory) >= REMEMBERED:
-            memory.clear()
-        try:
-            found = problem.guide(trial)
-        except Exception as error:  # a value that is missing, a known objective that raises
-            logger.debug("trial %s is passed over, its values cannot be read: %s", trial.number, error)
-            found = None
-        memory[key] = None if found is None or not np.isfinite(found).all() else found
-    return memory[key]
+    steered = any(hasattr(o, "steer") for o in problem.objectives)  # reads what `info` kept
+    key = (trial.architecture.id, trial.state, tuple(trial.values.items()), repr(trial.info) if steered else "")
+    if key in memory:
+        with suppress(KeyError):  # another thread may have emptied it
+            return memory[key]
+    found: np.ndarray | None
+    try:
+        found = problem.guide(trial)
+    except Exception as error:  # a value that is missing, a known objective that raises
+        logger.debug("trial %s is passed over, its values cannot be read: %s", trial.number, error)
+        found = None
+    found = None if found is None or not np.isfinite(found).all() else found
+    if len(memory) >= REMEMBERED:
+        memory.clear()
+    memory[key] = found
+    return found
 
 
 def violation(trial: Trial) -> float:
     """How far a trial is from being feasible: the sum of its violations; 0 when it is, infinite when it failed."""
     if trial.state is State.FAILED:
         return math.inf
-    total = sum(v for v in trial.violations.values() if v > 0)
-    broken = trial.state is State.INFEASIBLE or any(math.isnan(v) for v in trial.violations.values())
+    amounts = [math.nan if v is None else v for v in trial.violations.values()]  # None: a host lost it
+    total = sum(v for v in amounts if v > 0)
+    broken = trial.state is State.INFEASIBLE or any(math.isnan(v) for v in amounts)
     return max(total, 1e-12) if broken else total
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from contextlib import suppress
 
 import numpy as np
 
@@ -23,6 +24,7 @@ ITERATIONS = 60  # of L-BFGS
 LENGTH, OWN, SHARED, NOISE = (2**0.5, 3**0.5), (0.0, 1.0), (0.0, 1.0), (-6.0, 2.0)
 BOUNDS = {"length": (-3.7, 7.0), "scale": (-9.2, 5.0), "noise": (-9.2, 1.0)}  # of the logarithms
 JITTER = 1e-6
+REMEMBERED = 64  # fits that are kept
 _memory: OrderedDict[str, np.ndarray] = OrderedDict()  # hyperparameters by the data that they were fitted to
 
 
@@ -52,14 +54,15 @@ class GaussianProcess:
     """
 
     def __init__(self, inputs: np.ndarray, targets: np.ndarray, own: int, fitted: int | None = None) -> None:
-        targets = clipped(np.asarray(targets, dtype=float))
-        self.mean, spread = float(targets.mean()), float(targets.std())
+        targets = np.asarray(targets, dtype=float)
+        first = clipped(targets[: len(targets) if fitted is None else fitted])
+        self.mean, spread = float(first.mean()), float(first.std())  # of these alone: the fit is then remembered
         self.scale = spread if spread > 1e-12 * max(1.0, abs(self.mean)) else 1.0
-        self._inputs, self._targets, self._own = inputs, (targets - self.mean) / self.scale, own
-        rows = np.arange(len(targets) if fitted is None else fitted)
-        rows = rows[informative(self._targets[rows], FITTED)]
+        self._inputs, self._targets, self._own = inputs, (clipped(targets) - self.mean) / self.scale, own
+        first = (first - self.mean) / self.scale
+        rows = informative(first, FITTED)
         self._kernel = _Kernel(own, inputs.shape[1])
-        self._t = _fit(self._kernel, inputs[rows], self._targets[rows])
+        self._t = _fit(self._kernel, inputs[rows], first[rows])
         self.noise = self.scale * float(np.exp(self._t[-1] / 2))
         self._condition()
 
@@ -148,8 +151,8 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if len(y) < 2 or np.ptp(y) == 0:
         return location
     key = hashlib.sha1(x.tobytes() + y.tobytes() + bytes(str((kernel.own, kernel.d)), "ascii")).hexdigest()
-    if key in _memory:
-        return _memory[key]
+    if (kept := _memory.get(key)) is not None:
+        return kept
     squares = []
     for columns, number in kernel.parts:
         z = x[:, columns]
@@ -187,8 +190,9 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     options = {"maxiter": ITERATIONS}
     found = minimize(negative, location, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
     _memory[key] = found
-    if len(_memory) > 64:
-        _memory.popitem(last=False)
+    with suppress(KeyError):  # another thread may be as far
+        while len(_memory) > REMEMBERED:
+            _memory.popitem(last=False)
     return np.asarray(found)
 
 

@@ -63,13 +63,13 @@ class Weights:
 
 
 class Spy:
-    """Suggests as NSGA-II does and records what it was told."""
+    """Suggests as `Bayes` does and records what it was told."""
 
     seed = 0
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         self.problem, self.trials = problem, list(trials)
-        return NSGA2(startup=4).suggest(problem, trials, n)
+        return Bayes(startup=6, candidates=300).suggest(problem, trials, n)
 
 
 def a_client(parameters: Sequence[Any], constraints: Sequence[str] = (), objective: str = "-loss") -> Client:
@@ -181,7 +181,7 @@ def test_parameters_beside_ours_are_searched_with_them() -> None:
     assert all(p["batch"] + p["width"] <= 12 and p["tokens"] == 128 * p["batch"] for p in found)
     assert all(Weights()(nas_ax.architecture(Deep, p)) <= 12 for p in found)
     early, late = ([abs(math.log10(p["lr"]) + 3) for p in part] for part in (found[:10], found[20:]))
-    assert sum(late) < 0.7 * sum(early)
+    assert sum(late) < 0.4 * sum(early)
 
 
 def test_a_parameter_of_the_user_may_depend_on_one_of_ours() -> None:
