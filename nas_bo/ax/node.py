@@ -19,7 +19,7 @@ from nas_bo.ax.view import View, view
 from nas_bo.ax.wanted import AxProblem, history, problem
 from nas_bo.errors import NasBoError, SearchError
 from nas_bo.space import Space
-from nas_bo.strategies.strategy import Strategy, fresh, generator, seen_ids
+from nas_bo.strategies.strategy import Strategy, admissible, fresh, generator, seen_ids
 from nas_bo.strategies.variation import build
 from nas_bo.trial import State, Trial
 
@@ -96,7 +96,7 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
             for arch in self.strategy.suggest(wanted, trials, n):
                 self._check(arch)
                 arch = build(wanted.space, arch.flat, rng)  # a strategy that ignores what is fixed is repaired
-                if arch.id not in seen and wanted.admissible(arch):
+                if arch.id not in seen and admissible(wanted, arch):
                     seen.add(arch.id)
                     yield arch
         for _ in range(TRIES):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -189,10 +190,13 @@ def _trial(
         if all(math.isfinite(metrics.get(name, math.nan)) for name, _ in item.terms):
             values[item.name] = sum(w * metrics[name] for name, w in item.terms)
         elif item.cost == "analytic":
-            values[item.name] = float(item(arch))
+            with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
+                values[item.name] = float(item(arch))
     reason, info = str(ours.get("reason", "")), ours.get("info", {})
     missing = [t.name for t in wanted.told if t.name not in values]
-    violations = wanted.violations(arch, values)
+    violations: Mapping[str, float] = {}
+    with suppress(Exception):  # a rule that raises
+        violations = wanted.violations(arch, values)
     own = {c.name: values[c.name] for c in wanted.columns if c.name in values}
     if status in _OPEN:
         return Trial(arch, state=State.RUNNING, number=index)

@@ -155,7 +155,8 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     if trial.state not in STATES:
         return None
     try:
-        arch = _architecture(space, tuple(trial.params.items()))  # type: ignore[arg-type]
+        ours = tuple((name, value) for name, value in trial.params.items() if name in space._slots)
+        arch = _architecture(space, ours)  # type: ignore[arg-type]
     except SpaceError:
         return None
     own = from_attributes(trial.user_attrs)

@@ -201,6 +201,12 @@ class Sampler(BaseSampler):
                     f"the sampler was given {len(self.objectives)} objectives, but the study has {len(cols)} directions"
                 )
             objectives = list(self.objectives)
+            for told, column in zip(objectives, cols, strict=True):
+                if told.direction != column.direction:
+                    raise HostError(
+                        f"the objective {told.name!r} of the sampler says {told.direction}, the study says "
+                        f"{column.direction}; set its direction"
+                    )
             if view.base is not None and view.space is not view.base:
                 objectives = [Projected(o, view.base) for o in objectives]
         return view.problems.setdefault(cols, Problem(view.space, objectives))

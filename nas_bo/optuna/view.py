@@ -147,7 +147,8 @@ class Evidence:
                 self._add(trial)
             if new or self._view is None:
                 table, given = self._table()
-                names = () if self.base is None else field_names(self.base)
+                names = () if self.base is None else {*field_names(self.base), *(r.name for r in self.base.rules())}
+                self._view = None  # should this fail, it fails alike in every process
                 self._set(arrange(table, names, given), table)
             assert self._view is not None
             return self._view
@@ -167,6 +168,7 @@ class Evidence:
             self._first[name] = min((trial.number, place), self._first.get(name, (trial.number, place)))
             self._matrix = _with_room(self._matrix, self._rows, self._columns.setdefault(name, len(self._columns)))
             self._matrix[self._rows, self._columns[name]] = dist.to_internal_repr(value)
+        self._matrix = _with_room(self._matrix, self._rows, 0)  # a trial may have no parameters at all
         self._rows += 1
 
     def _table(self) -> tuple[Table, dict[str, str]]:

@@ -3,6 +3,7 @@ objectives Pareto local search (Paquete et al., 2004, in "Metaheuristics for mul
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -70,20 +71,24 @@ class LocalSearch:
         return evolve(problem, trials, n, rng, self.startup, self.screen, breeder)
 
 
+_lock = threading.Lock()
 _near: WeakKeyDictionary[type[Space], dict[str, list[Architecture]]] = WeakKeyDictionary()
 
 
 def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
     """`Space.neighbours`, remembered; none where a rule raises."""
     memory = _near.setdefault(space, {})
-    if arch.id not in memory:
-        if len(memory) >= KEPT:
-            del memory[next(iter(memory))]  # the oldest
+    found = memory.get(arch.id)
+    if found is None:
         try:
-            memory[arch.id] = space.neighbours(arch)
+            found = space.neighbours(arch)
         except Exception:
-            memory[arch.id] = []
-    return memory[arch.id]
+            found = []
+        with _lock:
+            while len(memory) >= KEPT:
+                del memory[next(iter(memory))]  # the oldest
+            memory[arch.id] = found
+    return found
 
 
 def _surely_dominated(problem: Problem, arch: Architecture, front: np.ndarray) -> bool:
