@@ -148,8 +148,11 @@ class Evidence:
             if new or self._view is None:
                 table, given = self._table()
                 names = () if self.base is None else {*field_names(self.base), *(r.name for r in self.base.rules())}
-                self._view = None  # should this fail, it fails alike in every process
-                self._set(arrange(table, names, given), table)
+                try:
+                    self._set(arrange(table, names, given), table)
+                except Exception:
+                    self._view = None  # it shall fail alike in every process
+                    raise
             assert self._view is not None
             return self._view
 

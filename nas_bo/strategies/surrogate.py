@@ -23,6 +23,7 @@ ITERATIONS = 60  # of L-BFGS
 # great in high dimensions", where the location grows with log(d)/2), scales of the two kernels, variance of the noise
 LENGTH, OWN, SHARED, NOISE = (2**0.5, 3**0.5), (0.0, 1.0), (0.0, 1.0), (-6.0, 2.0)
 BOUNDS = {"length": (-3.7, 7.0), "scale": (-9.2, 5.0), "noise": (-9.2, 1.0)}  # of the logarithms
+SHORTER = 2.5  # how much shorter length scales are, as logarithms, at the second start of a fit
 JITTER = 1e-6
 REMEMBERED = 64  # fits that are kept
 _memory: OrderedDict[str, np.ndarray] = OrderedDict()  # hyperparameters by the data that they were fitted to
@@ -188,7 +189,12 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return float(value), gradient
 
     options = {"maxiter": ITERATIONS}
-    found = minimize(negative, location, jac=True, method="L-BFGS-B", bounds=bounds, options=options).x
+    # two starts: from the middle of the prior alone, what varies fast may end as noise
+    short = location - SHORTER * np.array([b == BOUNDS["length"] for b in bounds])
+    ends = [
+        minimize(negative, t, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for t in (location, short)
+    ]
+    found = min(ends, key=lambda end: float(end.fun)).x
     _memory[key] = found
     with suppress(KeyError):  # another thread may be as far
         while len(_memory) > REMEMBERED:
