@@ -94,7 +94,7 @@ def test_modular_botorch_begins_with_our_design_and_goes_on_after_loading(tmp_pa
     client = Client(random_seed=0)
     client.configure_experiment(parameters=nas_ax.parameters(Deep))
     client.configure_optimization(objective="-loss", outcome_constraints=["cost <= 1"])
-    client.set_generation_strategy(nas_ax.modular_botorch(Deep, startup=4, seed=3))
+    client.set_generation_strategy(nas_ax.modular_botorch(Deep, startup=4, seed=0))
     for i in range(7):
         if i == 2:
             client.save_to_json_file(str(tmp_path / "client.json"))
@@ -104,7 +104,7 @@ def test_modular_botorch_begins_with_our_design_and_goes_on_after_loading(tmp_pa
             client.complete_trial(index, {"loss": 8.0 - arch.width, "cost": float(arch.n + 1 - i / 6)})
     runs = [run for trial in client._experiment.trials.values() for run in trial.generator_runs]
     keys = [run._generator_key for run in runs]
-    assert keys[:4] == ["nas_bo"] * 4 and {*keys[4:]} <= {"BoTorch", "Fallback_Sobol"}, keys
+    assert keys[:4] == ["nas_bo"] * 4 and {*keys[4:]} - {"Fallback_Sobol"} == {"BoTorch"}, keys
     assert len({json.dumps(trial.arm.parameters) for trial in client._experiment.trials.values()}) == 7
 
 
