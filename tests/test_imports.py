@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "nas_bo"
 CORE = {"architecture", "problem", "trial", "errors"}
-ROOMS = ["space", "model", "hardware", "objectives", "strategies", "report"]  # left to right
+ROOMS = ["space", "surrogate", "model", "hardware", "objectives", "strategies", "report"]  # left to right
 DOORS = {"optuna", "ax", "mlflow"}
 TOP = {"loop", "result", "workers", "cli", "command", "__main__", "__init__"}  # these may see everything
 HEAVY = ("torch", "optuna", "ax", "botorch", "mlflow", "pandas", "matplotlib", "scipy")

@@ -110,3 +110,8 @@ def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, Any]]:
                 for prefix in prefixes:
                     changed = reorder(changed, prefix, order)
                 yield changed
+
+
+def pattern(path: str) -> str:
+    """A path without its indices: ``layers.3.mixer`` -> ``layers.*.mixer``."""
+    return re.sub(r"\.\d+(?=\.)", ".*", path)

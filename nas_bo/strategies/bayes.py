@@ -20,10 +20,10 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.belief import Belief
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.strategies.design import spread
-from nas_bo.strategies.genomes import genomes_of
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.scores import Score, scorer
 from nas_bo.strategies.strategy import check_count, check_seed, fresh, generator, seen_ids
+from nas_bo.surrogate.genomes import genomes_of
 from nas_bo.trial import State, Trial
 
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these

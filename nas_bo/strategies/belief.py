@@ -8,10 +8,10 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.features import features_of, varying
 from nas_bo.strategies.known import known_of
 from nas_bo.strategies.strategy import guide, violation
-from nas_bo.strategies.surrogate import GaussianProcess
+from nas_bo.surrogate.features import features_of, varying
+from nas_bo.surrogate.process import GaussianProcess
 from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nas_bo.strategies.genomes import Genomes, List
+from nas_bo.surrogate.genomes import Genomes, List
 
 STEP = 0.8  # probability that an ordered gene goes one step instead of anywhere
 SPREAD = 0.1  # standard deviation of a real step, of the range

@@ -10,9 +10,9 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.features import features_of, varying
 from nas_bo.strategies.known import known_of
 from nas_bo.strategies.strategy import fresh, seen_ids
+from nas_bo.surrogate.features import features_of, varying
 from nas_bo.trial import Trial
 
 POOL = 400  # architectures that the design chooses from

@@ -15,8 +15,8 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.features import features_of
 from nas_bo.strategies.strategy import admissible, generator
+from nas_bo.surrogate.features import features_of
 
 TAUGHT = 300  # random architectures that the approximation learns from, once
 RIDGE = 1e-5  # of the mean of the kernel's diagonal

@@ -17,7 +17,7 @@ from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer, Real
-from nas_bo.strategies.variation import pattern
+from nas_bo.space.neighbours import pattern
 
 CELLS = 8  # a real decision, or one among more numbers, is one among so many equal parts of its range
 CHOICES = 32  # a choice among more values is one among `CELLS` parts of the list of its values

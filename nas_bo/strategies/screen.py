@@ -19,9 +19,9 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.features import features_of
 from nas_bo.strategies.past import Past, known_values
 from nas_bo.strategies.strategy import REMEMBERED
+from nas_bo.surrogate.features import features_of
 
 FITTED = 200  # trials that the surrogate is fitted to, the last ones: they lie where children lie
 DRAWS = 16  # of the unknown objectives

@@ -20,7 +20,7 @@ from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
-from nas_bo.space.neighbours import reorder
+from nas_bo.space.neighbours import pattern, reorder
 from nas_bo.space.tree import Decision
 
 STEP = 0.8  # probability that an ordered decision goes one step instead of anywhere
@@ -41,11 +41,6 @@ def counted_lists(space: type[Space]) -> Mapping[str, tuple[str, ...]]:
         if slot.records is not None and slot.parent is not None:
             found.setdefault(slot.parent, {})[slot.records] = None
     return _counted.setdefault(space, {count: tuple(prefixes) for count, prefixes in found.items()})
-
-
-def pattern(path: str) -> str:
-    """A path without its indices: ``layers.3.mixer`` -> ``layers.*.mixer``."""
-    return re.sub(r"\.\d+(?=\.)", ".*", path)
 
 
 @lru_cache(maxsize=20_000)

@@ -207,7 +207,7 @@ def test_a_fit_that_fails_is_logged_and_survived(monkeypatch, caplog):
     def explode(*_args):
         raise RuntimeError("not positive definite")
 
-    monkeypatch.setattr("nas_bo.strategies.surrogate._fit", explode)
+    monkeypatch.setattr("nas_bo.surrogate.process._fit", explode)
     problem = cases.two(cases.Nested)
     with caplog.at_level(logging.WARNING):
         assert len(Bayes(startup=2).suggest(problem, cases.evaluated(problem, 8), 2)) == 2

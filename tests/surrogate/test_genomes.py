@@ -12,8 +12,8 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.errors import SpaceError
 from nas_bo.space import Space, choice, integer, real, repeat, steer
 from nas_bo.strategies.breeding import cross, mutate
-from nas_bo.strategies.features import features_of
-from nas_bo.strategies.genomes import OFF, genomes_of
+from nas_bo.surrogate.features import features_of
+from nas_bo.surrogate.genomes import OFF, genomes_of
 from tests.generated_spaces import seeds, spaces
 from tests.strategies import cases
 

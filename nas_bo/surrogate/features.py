@@ -15,8 +15,8 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.space import Space
-from nas_bo.strategies.genomes import Genomes, genomes_of
-from nas_bo.strategies.variation import pattern
+from nas_bo.space.neighbours import pattern
+from nas_bo.surrogate.genomes import Genomes, genomes_of
 
 
 class Features:

@@ -19,7 +19,7 @@ from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer, Real
-from nas_bo.strategies.variation import pattern
+from nas_bo.space.neighbours import pattern
 
 OFF = -1.0
 REMEMBERED = 50_000  # genomes of architectures kept per space
