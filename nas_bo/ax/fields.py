@@ -15,8 +15,6 @@ Names that are no Python identifiers (``layers.0.op``) become some (``layers_0_o
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -28,10 +26,7 @@ from nas_bo.ax.lowering import TOLERANCE, plan
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.space import Space, choice, integer, real
 from nas_bo.space.domain import Domain, When
-from nas_bo.space.space import _RESERVED
-from nas_bo.space.tree import RESERVED, names_of
-
-_WORDS = frozenset({*_RESERVED, *RESERVED, "title"})
+from nas_bo.space.extend import FieldNames, field_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +53,8 @@ class Fields:
 
     def __init__(self, search_space: SearchSpace, base: type[Space] | None, ours: frozenset[str]) -> None:
         self._search_space, self._base, self._ours = search_space, base, ours
-        self._taken = set(_WORDS)
-        if base is not None:
-            self._taken |= {*names_of(base._level), *(rule.name for rule in base.rules())}
+        taken = () if base is None else {*field_names(base), *(rule.name for rule in base.rules())}
+        self._names = FieldNames(taken)
         self.leaves: dict[str, Leaf] = {}
 
     def top(self) -> dict[str, Any]:
@@ -73,7 +67,7 @@ class Fields:
                 below = self._level(name for name in names if name not in self._ours)
                 if not below:
                     continue
-                top[self._new(f"{path}_is_{code}")] = When(path, frozenset({item.read({path: code})}), below)
+                top[self._names.new(f"{path}_is_{code}")] = When(path, frozenset({item.read({path: code})}), below)
         every = self._search_space.parameters
         for name in self._ours:  # what is inside the space, and booleans of counts, cannot have further dependents
             for below in every[name].dependents.values() if every[name].is_hierarchical else ():
@@ -94,25 +88,14 @@ class Fields:
             if is_settled(parameter):
                 found |= self._level(dependents_of(parameter, settled(parameter)))
                 continue
-            domain, field = _domain(parameter), self._new(name)
+            domain, field = _domain(parameter), self._names.new(name)
             found[field] = domain
             self.leaves[name] = Leaf(field, parameter)
             for value, below in parameter.dependents.items() if parameter.is_hierarchical else ():
                 inner = self._level(below)
                 if inner:
-                    found[self._new(f"{field}_is_{value}")] = When(field, frozenset({value}), inner)
+                    found[self._names.new(f"{field}_is_{value}")] = When(field, frozenset({value}), inner)
         return found
-
-    def _new(self, name: str) -> str:
-        clean = re.sub(r"\W+", "_", name).strip("_")
-        if not clean.isidentifier() or keyword.iskeyword(clean):
-            clean = f"p_{clean}".rstrip("_")
-        made, n = clean, 1
-        while made in self._taken:
-            n += 1
-            made = f"{clean}_{n}"
-        self._taken.add(made)
-        return made
 
 
 def _domain(parameter: Parameter) -> Domain:

@@ -20,9 +20,9 @@ from nas_bo.ax.fields import Fields, Leaf, dependents_of, settled
 from nas_bo.ax.lowering import Lowered, architecture, constraints, parameters, params, plan
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.space import Space
-from nas_bo.space.constraint import Linear, Require
+from nas_bo.space.constraint import Require
 from nas_bo.space.domain import Domain, Real
-from nas_bo.space.extend import on_base, projected
+from nas_bo.space.extend import projected, rules_on_base
 from nas_bo.space.steer import Allowed, steered
 from nas_bo.space.tree import Slot
 
@@ -199,11 +199,7 @@ def view(search_space: SearchSpace, base: type[Space] | None) -> View:
         return View(base, base, ours, {}, search_space)
     if base is None and not fields.leaves:
         raise HostError("the Ax experiment has nothing to decide: all its parameters are fixed; evaluate the one point")
-    rules = {} if base is None else {rule.name: rule.test for rule in base.rules()}
-    body: dict[str, Any] = {
-        name: Require(test if isinstance(test, Linear) or base is None else on_base(base, test))
-        for name, test in rules.items()
-    }
+    body = {} if base is None else rules_on_base(base)
     found: list[View] = []  # rules read architectures with the view that they belong to
     for i, constraint in enumerate(extra):
         body[f"ax_constraint_{i}"] = Require(_holds(constraint, found))
@@ -276,9 +272,6 @@ def _check_constraint(constraint: ParameterConstraint, made: View) -> None:
                 f"the parameter constraint {constraint!r} is an equality of real numbers, which candidates never "
                 f"satisfy by chance; make one of {', '.join(constraint.constraint_dict)} a derived parameter"
             )
-
-
-# ---- the user's part --------------------------------------------------------------------------------------------
 
 
 __all__ = ["Leaf", "View", "view"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from nas_bo.ax.view import View
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.problem import Objective, Problem, as_objective, column
 from nas_bo.space import Space
+from nas_bo.space.extend import Projected
 from nas_bo.trial import Direction, State, Trial, from_attributes
 
 Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their weighted sum
@@ -27,7 +28,7 @@ Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their we
 
 @dataclass(eq=False)
 class Told:
-    """A number that Ax knows by name: a metric or a weighted sum of metrics; `function` if the user supplied it."""
+    """A number that Ax knows by name: a metric or a weighted sum of metrics; `given` is what the user said of it."""
 
     name: str
     terms: Terms
@@ -36,17 +37,22 @@ class Told:
     cost: Literal["analytic", "measured", "trained"] = "trained"
     at_most: float | None = None
     at_least: float | None = None
-    function: Callable[[Architecture], float] | None = None
-    predict: Callable[[Architecture], float] | None = None
+    given: Projected | None = None
 
     def __call__(self, arch: Architecture, /) -> float:
-        if self.function is None:
+        if self.given is None:
             raise HostError(
                 f"{self.name!r} is known to nas_bo only by its values in the Ax experiment; pass the objective "
                 "itself to "
                 "generation(..., objectives=[...]) to have it computed"
             )
-        return self.function(arch)
+        return self.given(arch)
+
+    def __getattr__(self, name: str) -> Any:
+        given = self.__dict__.get("given")
+        if given is None or name not in ("predict", "parts", "steer"):
+            raise AttributeError(name)
+        return getattr(given, name)
 
     def within(self, sign: float, bound: float) -> Told:
         """With one more limit: at most `bound` for sign +1, at least for -1; the tighter one counts."""
@@ -56,14 +62,8 @@ class Told:
 
     def known_as(self, objective: Objective, view: View) -> Told:
         """The same, computed by `objective`, which knows architectures of the user's space only."""
-        given, predict = column(objective), getattr(objective, "predict", None)
-        mine = replace(
-            self,
-            unit=given.unit,
-            cost=given.cost,
-            function=lambda arch: objective(view.project(arch)),
-            predict=None if predict is None else lambda arch: predict(view.project(arch)),
-        )
+        given = column(objective)
+        mine = replace(self, unit=given.unit, cost=given.cost, given=Projected(objective, view.project))
         mine = mine if given.at_most is None else mine.within(1.0, given.at_most)
         return mine if given.at_least is None else mine.within(-1.0, given.at_least)
 
@@ -83,6 +83,19 @@ class AxProblem(Problem):
     def on(self, space: type[Space]) -> AxProblem:
         """The same wishes in a space of the same decisions."""
         return self if space is self.space else AxProblem(space, self.told, self.limited)
+
+    def parts(self, arch: Architecture, metrics: Mapping[str, float], info: Mapping[str, Any]) -> dict[str, float]:
+        """What is known of the parts of objectives: computed, a metric of the same name, or kept by `tell`."""
+        kept: dict[str, Any] = {}
+        for told in (*self.told, *self.limited):
+            kept |= info.get(told.name, {}).get("parts", {})
+        found: dict[str, float] = {}
+        for part in self._every:
+            if not isinstance(part, Told):
+                with suppress(Exception):  # one that raises is not known
+                    reported = metrics.get(part.name, kept.get(part.name, math.nan))
+                    found[part.name] = float(part(arch) if part.cost == "analytic" else reported)
+        return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> AxProblem:
@@ -193,10 +206,12 @@ def _trial(
             with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
                 values[item.name] = float(item(arch))
     reason, info = str(ours.get("reason", "")), ours.get("info", {})
+    steered = [t for t in wanted.told if hasattr(t, "steer")]
     missing = [t.name for t in wanted.told if t.name not in values]
     violations: Mapping[str, float] = {}
     with suppress(Exception):  # a rule that raises
-        violations = wanted.violations(arch, values)
+        violations = wanted.violations(arch, {**wanted.parts(arch, metrics, info), **values})
+    info = {**info, **{t.name: {"value": values[t.name], **info.get(t.name, {})} for t in steered if t.name in values}}
     own = {c.name: values[c.name] for c in wanted.columns if c.name in values}
     if status in _OPEN:
         return Trial(arch, state=State.RUNNING, number=index)

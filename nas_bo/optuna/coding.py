@@ -13,13 +13,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from nas_bo.errors import SpaceError
 from nas_bo.space import choice, integer, real
-from nas_bo.space.domain import Domain
+from nas_bo.space.domain import Domain, Real
+
+EXACT = 2**53  # the size up to which floats, in which Optuna keeps whole numbers, tell one from the next
 
 
 @dataclass(frozen=True)
 class Coding:
     """A parameter of Optuna as a decision: categoricals of numbers are ordered; odd choices stand by their index, a
-    float with a step by the number of steps."""
+    float with a step by the number of steps, a whole number that floats cannot tell from the next by its size alone."""
 
     distribution: BaseDistribution
     domain: Domain
@@ -33,6 +35,8 @@ class Coding:
             return index if self.by_index else dist.choices[index]
         if isinstance(dist, FloatDistribution) and dist.step is not None:
             return round((float(value) - dist.low) / dist.step)
+        if isinstance(dist, IntDistribution) and isinstance(self.domain, Real):
+            return min(self.domain.high, max(self.domain.low, float(value)))
         return value
 
     def decode(self, value: Any) -> Any:
@@ -43,6 +47,9 @@ class Coding:
             return dist.choices[value]
         if isinstance(dist, FloatDistribution) and dist.step is not None:
             return float(min(dist.high, dist.low + value * dist.step))
+        if isinstance(dist, IntDistribution) and isinstance(self.domain, Real):
+            steps = (round(value) - dist.low) // dist.step
+            return min(dist.high, max(dist.low, dist.low + steps * dist.step))
         return value
 
     @cached_property
@@ -72,6 +79,8 @@ def coding(dist: BaseDistribution) -> Coding | None:
     if dist.single():
         return None
     if isinstance(dist, IntDistribution):
+        if max(abs(dist.low), abs(dist.high)) > EXACT:  # as Optuna keeps it, it may not even be on the steps
+            return Coding(dist, real(dist.low, dist.high, log=dist.log))
         return Coding(dist, integer(dist.low, dist.high, step=dist.step, log=dist.log))
     if isinstance(dist, FloatDistribution):
         if dist.step is not None:
@@ -108,14 +117,14 @@ def cover(dists: Iterable[BaseDistribution]) -> BaseDistribution | None:
 
 
 def fitting(dist: BaseDistribution, value: Any) -> Any:
-    """`value`, moved onto the steps of `dist`, as a value of it; None where it is out of its reach."""
+    """`value`, moved onto the steps of `dist`, as a value of it; ValueError where it is out of its reach."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(dist, CategoricalDistribution):
-        return value if any(value is v or (type(value) is type(v) and value == v) for v in dist.choices) else None
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    if isinstance(dist, (IntDistribution, FloatDistribution)) and dist.low <= value <= dist.high:
+        if any(value is v or (type(value) is type(v) and value == v) for v in dist.choices):
+            return value
+    elif number and isinstance(dist, (IntDistribution, FloatDistribution)) and dist.low <= value <= dist.high:
         if dist.step is not None:
             value = dist.low + round((value - dist.low) / dist.step) * dist.step
             value = min(value, dist.high)
         return round(value) if isinstance(dist, IntDistribution) else float(value)
-    return None
+    raise ValueError(f"{value!r} is not in {dist!r}")

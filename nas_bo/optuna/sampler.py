@@ -7,29 +7,32 @@ import logging
 import random
 import secrets
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import Study, StudyDirection
+from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, SearchError
 from nas_bo.optuna.bridge import columns, distributions
 from nas_bo.optuna.coding import fitting
-from nas_bo.optuna.derived import Projected
 from nas_bo.optuna.view import Evidence, View, flat_view
 from nas_bo.problem import Objective, Problem, Reported, as_objective
 from nas_bo.space import Space
+from nas_bo.space.extend import Projected
+from nas_bo.space.steer import steered
 from nas_bo.strategies.variation import build
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import Trial
 
 STARTING = timedelta(seconds=60)  # how long a running trial may take to ask for its parameters
+MOST_PROBLEMS = 64  # with other parameters fixed each, remembered per study
 MOST_STARTING = 15  # trials starting at the same moment that get proposals of the strategy; the rest are drawn
 
 _log = logging.getLogger(__name__)
@@ -43,6 +46,7 @@ class Sampler(BaseSampler):
     is learned from them: lists such as ``n_head_0``, ``n_head_1``, ... whose length is another parameter, and
     parameters that exist for some values of another. In both cases the user's own parameters (``lr``) are proposed
     together with the rest once a complete trial had them; what is asked for without a proposal is drawn at random.
+    What is fixed in advance (``enqueue_trial``, `PartialFixedSampler`) stays, and the rest is searched given it.
 
     The sampler keeps no state: everything is rebuilt from the study, so it may be replaced, resumed, shared by
     threads and used by several processes. The same seed and the same trials give the same proposal. It never raises
@@ -99,7 +103,7 @@ class Sampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         try:
-            return dict(self._view(study, _before(study, trial)).offered)  # a copy: PartialFixedSampler removes from it
+            return dict(self._view(study, trial).offered)  # a copy: PartialFixedSampler removes from it
         except Exception as error:
             self._warn(f"the parameters of the study could not be arranged ({type(error).__name__}: {error})")
             return {} if self.space is None else distributions(self.space)
@@ -110,12 +114,11 @@ class Sampler(BaseSampler):
         if not search_space:
             return {}
         try:  # whatever happens: nothing may be raised in the middle of the user's objective
-            trials = _before(study, trial)
-            view = self._view(study, trials)
+            view = self._view(study, trial)
             ours = search_space == view.offered
             if not ours and any(view.offered.get(name) != dist for name, dist in search_space.items()):
                 view = flat_view(search_space)
-            proposed = view.params(self._choose(study, trial, trials, view))
+            proposed = view.params(self._choose(study, trial, view))
         except Exception as error:
             self._warn(f"no proposal could be made ({type(error).__name__}: {error}); drawing at random")
             return {}
@@ -133,21 +136,22 @@ class Sampler(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        hint = self._known(study).hints.get(trial.number, {}).get(param_name)
-        value = None if hint is None else fitting(param_distribution, hint)
-        if value is not None:
-            return value
+        hints = self._known(study).hints.get(trial.number, {})
+        if param_name in hints:
+            with suppress(ValueError):
+                return fitting(param_distribution, hints[param_name])
         own = RandomSampler(seed=self._integer_seed(trial.number, param_name))
         return own.sample_independent(study, trial, param_name, param_distribution)
 
     # ---- a proposal ---------------------------------------------------------------------------------------------
 
-    def _choose(self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], view: View) -> Architecture:
+    def _choose(self, study: Study, trial: FrozenTrial, view: View) -> Architecture:
         """An architecture for `trial`: what the strategy proposes, or a random one, with what the user fixed."""
         rng = random.Random(self._integer_seed(trial.number, ""))
+        fixed = view.fixed(_fixed(study, trial))
         arch = None
         try:
-            arch = self._ask(study, trial, trials, view)
+            arch = self._ask(study, trial, view, fixed)
         except Exception as error:
             self._warn(
                 f"{type(self.strategy).__name__} could not propose ({type(error).__name__}: {error}); drawing at random "
@@ -155,22 +159,22 @@ class Sampler(BaseSampler):
             )
         if arch is None:
             arch = view.space.sample(rng)
-        fixed = view.fixed(trial.system_attrs.get("fixed_params", {}))
         return build(view.space, {**arch.flat, **fixed}, rng) if fixed else arch
 
-    def _ask(self, study: Study, trial: FrozenTrial, trials: Sequence[FrozenTrial], view: View) -> Architecture | None:
-        problem = self._problem(study, view)
+    def _ask(self, study: Study, trial: FrozenTrial, view: View, fixed: Mapping[str, Any]) -> Architecture | None:
+        problem = self._problem(study, view, steered(view.space, {path: (value,) for path, value in fixed.items()}))
+        memory = view.memory(problem.columns)
         history: list[Trial] = []
         starting = (
             0  # trials of other threads and processes that ask in this moment; they get the proposals before ours
         )
-        for frozen in trials:
-            ours = view.trial(frozen, problem.columns)
+        for frozen in _before(study, trial):
+            ours = view.trial(frozen, problem.columns, memory)
             if ours is None and frozen.state is TrialState.RUNNING:
                 if _starts_with(frozen, trial):
                     starting += 1
                 else:  # it asks late for some parameters, or died
-                    ours = view.trial(frozen, problem.columns, partly=True)
+                    ours = view.trial(frozen, problem.columns, memory, partly=True)
             if ours is not None:
                 history.append(ours)
         if starting > MOST_STARTING:
@@ -184,16 +188,11 @@ class Sampler(BaseSampler):
             raise SearchError(f"a strategy suggests architectures, not {proposal!r}")
         return proposal
 
-    def _problem(self, study: Study, view: View) -> Problem:
-        try:
-            cols = columns(study)
-        except AttributeError:  # what a pruner such as Hyperband passes on is less than a study
-            cols = tuple(
-                Column(f"value_{i}", direction="maximize" if d == StudyDirection.MAXIMIZE else "minimize")
-                for i, d in enumerate(study.directions)
-            )
-        if cols in view.problems:
-            return view.problems[cols]
+    def _problem(self, study: Study, view: View, space: type[Space]) -> Problem:
+        cols = columns(_whole(study))
+        made = view.problems.get((cols, space))
+        if made is not None:
+            return made
         objectives: list[Any] = [Reported(c.name, direction=c.direction) for c in cols]
         if self.objectives is not None:
             if len(self.objectives) != len(cols):
@@ -207,15 +206,17 @@ class Sampler(BaseSampler):
                         f"the objective {told.name!r} of the sampler says {told.direction}, the study says "
                         f"{column.direction}; set its direction"
                     )
-            if view.base is not None and view.space is not view.base:
-                objectives = [Projected(o, view.base) for o in objectives]
-        return view.problems.setdefault(cols, Problem(view.space, objectives))
+            objectives = [Projected(o, view.project) for o in objectives]
+        if len(view.problems) >= MOST_PROBLEMS:
+            view.problems.clear()
+        return view.problems.setdefault((cols, space), Problem(space, objectives))
 
     def _known(self, study: Study) -> Evidence:
-        return self._evidence.setdefault(study, Evidence(self.space))
+        return self._evidence.setdefault(_whole(study), Evidence(self.space))
 
-    def _view(self, study: Study, trials: Sequence[FrozenTrial]) -> View:
-        return self._known(study).view(trials)
+    def _view(self, study: Study, trial: FrozenTrial) -> View:
+        """What exists when is learned from all trials, also where a pruner shows those of one bracket only."""
+        return self._known(study).view(_before(_whole(study), trial))
 
     def _integer_seed(self, number: int, name: str) -> int:
         return int.from_bytes(hashlib.sha256(f"{self.seed}/{number}/{name}".encode()).digest()[:4], "big")
@@ -230,6 +231,22 @@ def _before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     """The trials with smaller numbers; Optuna gives them in the order of their numbers."""
     trials = study.get_trials(deepcopy=False)
     return trials[: bisect_left(trials, trial.number, key=attrgetter("number"))]
+
+
+def _whole(study: Study) -> Study:
+    """The study itself, where a pruner such as Hyperband passes on a part of it, made anew for every question."""
+    whole: Study = getattr(study, "_study", study)
+    return whole
+
+
+def _fixed(study: Study, trial: FrozenTrial) -> dict[str, Any]:
+    """The parameters that are fixed in advance: enqueued with the trial, or by Optuna's wrapper around the sampler."""
+    found = dict(trial.system_attrs.get("fixed_params", {}))
+    outer: Any = study.sampler
+    while isinstance(outer, PartialFixedSampler):  # the outermost decides
+        found = {**getattr(outer, "_fixed_params", {}), **found}
+        outer = getattr(outer, "_base_sampler", None)
+    return found
 
 
 def _starts_with(other: FrozenTrial, trial: FrozenTrial) -> bool:

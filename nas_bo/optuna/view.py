@@ -24,7 +24,7 @@ from nas_bo.optuna.derived import derived
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
-from nas_bo.space.extend import field_names
+from nas_bo.space.extend import field_names, projected
 from nas_bo.space.neighbours import middle
 from nas_bo.space.tree import Decision
 from nas_bo.trial import Column, Trial
@@ -38,27 +38,34 @@ class View:
         base: the user's space, if any; a part of `space` or `space` itself.
         names: flat path in `space` -> the parameter in Optuna and its coding; without what `base` has.
         offered: the distributions by name, of the parameters that some trial had or that `base` can have.
+        remembered: finished trials read before, for the objectives by whose names they were read.
     """
 
     space: type[Space]
     base: type[Space] | None
     names: Mapping[str, tuple[str, Coding]]
     offered: Mapping[str, BaseDistribution]
-    remembered: dict[int, Trial] = field(default_factory=dict)
-    problems: dict[tuple[Column, ...], Problem] = field(default_factory=dict)
+    remembered: dict[tuple[Column, ...], dict[int, Trial]] = field(default_factory=dict)
+    problems: dict[tuple[tuple[Column, ...], type[Space]], Problem] = field(default_factory=dict)
 
     @cached_property
     def paths(self) -> dict[str, tuple[str, Coding]]:
         """Parameter in Optuna -> flat path and coding."""
         return {name: (path, code) for path, (name, code) in self.names.items()}
 
-    def trial(self, frozen: FrozenTrial, cols: Sequence[Column], partly: bool = False) -> Trial | None:
+    def memory(self, cols: tuple[Column, ...]) -> dict[int, Trial]:
+        """The trials that were read before, by number, for `trial`."""
+        return self.remembered.setdefault(cols, {})
+
+    def trial(
+        self, frozen: FrozenTrial, cols: Sequence[Column], memory: dict[int, Trial], partly: bool = False
+    ) -> Trial | None:
         """A trial of the study as ours, None when it is none of the space.
 
         What a finished trial did not ask for, though its kind usually does, counts as the middle of its range; with
         `partly` the same holds for running ones.
         """
-        ours = self.remembered.get(frozen.number)
+        ours = memory.get(frozen.number)
         if ours is not None or frozen.state not in STATES:
             return ours
         finished = frozen.state.is_finished()
@@ -67,14 +74,18 @@ class View:
         except (SpaceError, ValueError):  # ValueError: Optuna's own, for a value outside a distribution
             return None
         if finished and ours is not None:
-            self.remembered[frozen.number] = ours
+            memory[frozen.number] = ours
         return ours
 
     def _read(self, frozen: FrozenTrial, cols: Sequence[Column], partly: bool) -> Trial | None:
         values: dict[str, float] = {}
         if self.base is not None:
             own = from_frozen(frozen, self.base, cols)
-            if own is None or self.base is self.space:
+            if own is None:
+                return None
+            told = {name: {"value": value, **own.info.get(name, {})} for name, value in own.values.items()}
+            own = replace(own, info={**own.info, **told})
+            if self.base is self.space:
                 return own
             flat = dict(own.architecture.flat)
         else:
@@ -96,11 +107,17 @@ class View:
 
     def fixed(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """What is set in advance, by flat path; values that do not fit are passed over, as in Optuna."""
-        found = {} if self.base is None else {name: v for name, v in params.items() if name in self.base._slots}
+        found = {}
         for name, value in params.items():
-            with suppress(ValueError):
-                found |= self.flat({name: value})
+            ours = {name: value} if self.base is not None and name in self.base._slots else {}
+            with suppress(SpaceError, ValueError, TypeError):
+                for path, known in (ours or self.flat({name: value})).items():
+                    found[path] = self.space._slots[path].domain.canonical(known)
         return found
+
+    def project(self, arch: Architecture) -> Architecture:
+        """The part of an architecture that the user's own space, rules and objectives know."""
+        return arch if self.base is None or self.base is self.space else projected(self.base, arch)
 
     def params(self, arch: Architecture) -> dict[str, Any]:
         """An architecture as parameters for Optuna; some may be unknown to the study so far."""

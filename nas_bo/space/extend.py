@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import keyword
+import re
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture, Node
-from nas_bo.space.space import Space
-from nas_bo.space.tree import names_of
+from nas_bo.space.constraint import Linear, Require
+from nas_bo.space.space import _RESERVED, Space
+from nas_bo.space.tree import RESERVED, names_of
+
+if TYPE_CHECKING:
+    from nas_bo.problem import Objective
+
+_WORDS = frozenset({*_RESERVED, *RESERVED, "title", "flat", "tree", "id", "counts"})
 
 
 def field_names(base: type[Space]) -> frozenset[str]:
@@ -29,3 +38,60 @@ def projected(base: type[Space], arch: Architecture) -> Architecture:
 def on_base(base: type[Space], function: Callable[[Architecture], Any]) -> Callable[[Architecture], Any]:
     """A function of architectures of `base` as one of architectures of a space that has its fields and more."""
     return lambda arch: function(projected(base, arch))
+
+
+def rules_on_base(base: type[Space]) -> dict[str, Require]:
+    """The rules of `base` for a space that has its fields and more: they go on speaking of architectures of `base`."""
+    found = {rule.name: rule.test for rule in base.rules()}
+    return {name: Require(t if isinstance(t, Linear) else on_base(base, t)) for name, t in found.items()}
+
+
+class Projected:
+    """An objective of the user's space as one of a larger space; `project` gives the part that the objective knows.
+
+    Where a host was told a value and not the parts that it is made of, `steer` gives that value, ``info["value"]``.
+    """
+
+    def __init__(self, objective: Objective, project: Callable[[Architecture], Architecture]) -> None:
+        self._objective, self._project = objective, project
+
+    def __call__(self, arch: Architecture) -> float:
+        return self._objective(self._project(arch))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        found = getattr(self._objective, name)  # AttributeError where the objective has no such thing
+        if found is None:
+            return None
+        if name in ("predict", "stages"):
+            return lambda arch: found(self._project(arch))
+        if name == "steer":
+            return partial(self._steer, found)
+        if name == "parts":
+            return tuple(Projected(part, self._project) for part in found)
+        return found
+
+    def _steer(self, steer: Callable[..., float], arch: Architecture, info: Mapping[str, Any]) -> float:
+        try:
+            return steer(self._project(arch), info)
+        except KeyError:
+            return float(info["value"])
+
+
+class FieldNames:
+    """Names of fields for the parameters of a host: as there, where that is possible, and each of them once."""
+
+    def __init__(self, taken: Collection[str] = ()) -> None:
+        self._taken = {*taken, *_WORDS}
+
+    def new(self, name: str) -> str:
+        clean = re.sub(r"\W+", "_", name).strip("_")
+        if not clean.isidentifier() or keyword.iskeyword(clean):
+            clean = f"p_{clean}".rstrip("_")
+        made, n = clean, 1
+        while made in self._taken:
+            n += 1
+            made = f"{clean}_{n}"
+        self._taken.add(made)
+        return made

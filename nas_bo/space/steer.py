@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ Allowed = dict[str, tuple[Any, ...]]  # flat name -> the values that are left
 KEPT = 64  # such spaces that are remembered, since strategies remember by space
 
 _made: OrderedDict[tuple[type[Space], str], type[Space]] = OrderedDict()
+_lock = threading.Lock()
 
 
 def steered(space: type[Space], allowed: Mapping[str, tuple[Any, ...]]) -> type[Space]:
@@ -25,11 +27,12 @@ def steered(space: type[Space], allowed: Mapping[str, tuple[Any, ...]]) -> type[
     if not allowed:
         return space
     key = (space, repr(sorted(allowed.items())))
-    if key not in _made:
-        _made[key] = _build(space, dict(allowed))
-        while len(_made) > KEPT:
-            _made.popitem(last=False)
-    return _made[key]
+    with _lock:
+        if key not in _made:
+            _made[key] = _build(space, dict(allowed))
+            while len(_made) > KEPT:
+                _made.popitem(last=False)
+        return _made[key]
 
 
 def _build(space: type[Space], allowed: Allowed) -> type[Space]:

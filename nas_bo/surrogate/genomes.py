@@ -1,7 +1,7 @@
 """Many architectures as one matrix of numbers, so that thousands of candidates can be varied and scored at once.
 
 A *genome* has one gene per decision that can ever be active, parents before children: the index of the value, for a
-real decision its position in [0, 1]; `OFF` where the decision is not active. Genomes are always canonical: exactly the
+real decision (and a whole number of more than `COUNTED` values) its position in [0, 1]; `OFF` where the decision is not active. Genomes are always canonical: exactly the
 active decisions have a value, so equal architectures have equal genomes. Rules are not looked at here.
 
 Notation: genomes (n, genes) float64.
@@ -9,6 +9,7 @@ Notation: genomes (n, genes) float64.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,6 +23,7 @@ from nas_bo.space.domain import Choice, Domain, Integer, Real
 from nas_bo.space.neighbours import pattern
 
 OFF = -1.0
+COUNTED = 2**31  # whole numbers of a larger range are positions: few such indices are exact, or steps of one useful
 REMEMBERED = 50_000  # genomes of architectures kept per space
 
 
@@ -61,7 +63,8 @@ class Genomes:
 
     Attributes:
         paths: the name of every gene.
-        size: the number of values of every gene, 0 for a real one.
+        size: the number of values of every gene, 0 for one that is a position.
+        real: whether a gene is a position.
         ordered: whether neighbouring values are alike.
         lists: all lists of records.
     """
@@ -72,7 +75,7 @@ class Genomes:
         self.paths = [slot.path for slot in slots]
         self.domains: list[Domain] = [slot.domain for slot in slots]
         at = {path: i for i, path in enumerate(self.paths)}
-        self.size = np.array([int(d.low == d.high) if isinstance(d, Real) else d.size for d in self.domains])
+        self.size = np.array([_count(d) for d in self.domains], dtype=int)
         self.real = self.size == 0
         self.ordered = np.array([d.ordered for d in self.domains])
         self._at = at
@@ -97,6 +100,11 @@ class Genomes:
                 opens = np.array([v == slot.value for v in values])
             self._conditions.append((i, parent, opens))
         self.lists = self._find_lists(slots)
+        self._coarse = [  # positions at whose low end several are the same number
+            (i, math.log(d.low), math.log(d.high) - math.log(d.low))
+            for i, d in enumerate(self.domains)
+            if isinstance(d, Integer) and d.log and self.real[i]
+        ]
         self._settled = [
             (at[path], np.array([self._code(at[path], value) for value in values]))
             for path, values in space._settled.items()
@@ -155,7 +163,7 @@ class Genomes:
         index, domain = self._index[i], self.domains[i]
         if index is not None:
             return float(index[type(value), value])
-        if isinstance(domain, Integer):
+        if isinstance(domain, Integer) and not self.real[i]:
             return float((int(value) - domain.low) // domain.step)  # type: ignore[arg-type]
         return domain.position(value)
 
@@ -163,8 +171,8 @@ class Genomes:
         """The architecture of one genome (genes,)."""
 
         def pick(path: str, domain: Domain) -> Primitive:
-            code = row[self._at[path]]
-            return domain.at(float(code)) if domain.size is None else domain.values[int(code)]
+            i = self._at[path]
+            return _at(domain, float(row[i])) if self.real[i] or domain.size is None else domain.values[int(row[i])]
 
         return self.space.decide(pick)
 
@@ -172,7 +180,7 @@ class Genomes:
         """Where every gene lies between the ends of its domain, in [0, 1] (meaningless for unordered ones and OFF)."""
         found = genomes / np.maximum(self.size - 1, 1)
         for i, domain in enumerate(self.domains):
-            if isinstance(domain, Integer) and domain.log and domain.size > 1:
+            if isinstance(domain, Integer) and domain.log and self.size[i] > 1:
                 value = domain.low + domain.step * np.maximum(genomes[:, i], 0.0)
                 found[:, i] = np.log(value / domain.low) / np.log(domain.values[-1] / domain.low)
         return np.where(self.real, genomes, found)
@@ -182,6 +190,8 @@ class Genomes:
     def complete(self, genomes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Canonical genomes: what is not active is OFF, what is active and OFF is drawn ~ uniform."""
         genomes = np.where(genomes < 0, self._uniform(len(genomes), rng), genomes)
+        for i, low, span in self._coarse:
+            genomes[:, i] = (np.log(np.round(np.exp(low + genomes[:, i] * span))) - low) / span
         for i, codes in self._settled:
             genomes[:, i] = codes[np.argmin(np.abs(genomes[:, i, None] - codes), axis=1)]
         for i, parent, opens in self._conditions:
@@ -196,7 +206,7 @@ class Genomes:
         """Genes from numbers in [0, 1): uniform numbers give what `Domain.sample` draws."""
         found = np.where(self.real, u, np.floor(u * np.maximum(self.size, 1)))
         for i, domain in enumerate(self.domains):
-            if isinstance(domain, Integer) and domain.log:
+            if isinstance(domain, Integer) and domain.log and not self.real[i]:
                 low, high = np.log(domain.low - 0.5), np.log(domain.high + 0.5)
                 found[:, i] = np.clip(np.round(np.exp(low + u[:, i] * (high - low))) - domain.low, 0, domain.size - 1)
         return found
@@ -232,6 +242,26 @@ class Genomes:
         last = np.where(self.real, 1.0, self.size - 1)
         ends[0, self.ordered], ends[1, self.ordered] = 0.0, last[self.ordered]
         return self.complete(ends, rng)
+
+
+def _count(domain: Domain) -> int:
+    """The number of values that a gene has; 0 where it is a position."""
+    if isinstance(domain, Real):
+        return int(domain.low == domain.high)
+    return domain.size if isinstance(domain, Choice) or domain.size <= COUNTED else 0
+
+
+def _at(domain: Domain, position: float) -> Primitive:
+    """The value at `position` (0 to 1) of a real interval, or of a whole number of many values."""
+    if isinstance(domain, Real):
+        return domain.at(position)
+    assert isinstance(domain, Integer)
+    position = min(1.0, max(0.0, position))
+    if domain.log and position < 1:
+        low, high = math.log(domain.low), math.log(domain.high)
+        return min(domain.high, max(domain.low, round(math.exp(low + position * (high - low)))))
+    above, below = position.as_integer_ratio()  # exact, where a product of floats would miss the upper end
+    return domain.low + domain.step * ((2 * above * (domain.size - 1) + below) // (2 * below))
 
 
 def genomes_of(space: type[Space]) -> Genomes:

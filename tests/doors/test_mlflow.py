@@ -18,7 +18,7 @@ import pytest
 
 from nas_bo.architecture import Architecture
 from nas_bo.mlflow import Tracker
-from nas_bo.report import Summary, agreement
+from nas_bo.report import Proxy, Summary, agreement, trust
 from tests.doors.test_mlflow_content import TINY, add, our_study
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before mlflow is imported
@@ -124,6 +124,32 @@ def test_a_summary_of_the_caller_is_reported(uri):
     (parent,) = Store(uri).runs("Elsewhere", "study")
     assert parent.info.run_name == "Named" and "anecdote" in parent.data.tags["mlflow.note.content"]
     assert "A note." in parent.data.tags["mlflow.note.content"]
+
+
+def test_trust_reports_are_metrics_and_files_of_the_parent(uri):
+    study = ours(3)
+    tracker = Tracker(uri=uri)
+    tracker.log_study(study)
+    from nas_bo.mlflow import records
+
+    cols = records.columns(study, records.about(study))
+    trials = [records.trial(t, cols, TINY) for t in study.trials]
+    values = [3.0, 2.5, 2.7, 2.1, 2.0, 1.8]
+    report = trust([Proxy("val_loss@25%", values, share=0.25)], [[v, v + 0.1] for v in values], [1, 2, 3, 4, 5, 6])
+    for _ in range(2):  # a second report adds no second point to a chart
+        tracker.finish(study, summary=Summary("Mine", cols, trials, trust=report))
+    store = Store(uri)
+    (parent,) = store.runs("Tiny", "study")
+    metrics = parent.data.metrics
+    assert (
+        metrics["trust/val_loss at 25 percent.tau"] == 1 and metrics["trust/val_loss at 25 percent.cost_share"] == 0.25
+    )
+    assert metrics["trust/parameters.tau"] == pytest.approx(report.parameters.tau.value)
+    assert metrics["trust/noise_sd"] == pytest.approx(report.noise) and metrics["trust/architectures"] == 6
+    assert len(store.client.get_metric_history(parent.info.run_id, "trust/parameters.tau")) == 1
+    assert {"report/trust.png", "report/trust.json", "report/trust.txt"} <= store.files(parent, "report")
+    assert json.loads(store.text(parent, "report/trust.json"))["first_line"] == parent.data.tags["nas.trust"]
+    assert report.first_line in parent.data.tags["mlflow.note.content"]
 
 
 def test_nothing_is_logged_twice_and_a_restart_goes_on(uri):

@@ -24,8 +24,12 @@ STRATEGIES = {
 }
 
 
+TRAINING = {"Darts", "ProxylessNAS"}  # learn from the weights of a model of the space, which these studies have not
+
+
 def test_every_strategy_is_here():
-    assert set(STRATEGIES) == set(strategies.__all__) - {"Strategy"}
+    ours = {name for name in strategies.__all__ if hasattr(getattr(strategies, name), "suggest")}
+    assert set(STRATEGIES) == ours - {"Strategy"} - TRAINING
 
 
 @pytest.fixture(autouse=True)

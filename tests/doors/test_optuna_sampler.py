@@ -18,7 +18,7 @@ from nas_bo.objectives import Parameters
 from nas_bo.optuna import Sampler
 from nas_bo.problem import Value
 from nas_bo.space import Space, choice, integer, repeat, require
-from nas_bo.strategies import NSGA2, Random
+from nas_bo.strategies import NSGA2, Bayes, Random, Reinforce
 from nas_bo.trial import State
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -272,6 +272,26 @@ def test_objectives_of_the_package_work_beside_parameters_of_the_users_own():
     assert all(t.state is TrialState.COMPLETE for t in study.trials)
 
 
+@pytest.mark.parametrize("more", [False, True])
+def test_a_weighted_sum_of_which_the_study_has_the_value_only(more):
+    """Its parts are not in the study, so what the user's objective returned is what the search is steered by."""
+    from nas_bo.objectives import Flops, Weighted
+
+    def objective(trial):
+        arch = door.suggest(trial, TinyGPT)
+        return float(Parameters()(arch)) + (trial.suggest_float("lr", 0, 1) if more else 0.0)
+
+    score = Weighted([(1.0, lambda_named("loss")), (1e-3, Flops(at_most=20))], name="score")
+    asked = Asked(NSGA2(seed=0, population=4, startup=3))
+    study = optuna.create_study(sampler=Sampler(TinyGPT, asked, objectives=[score]))
+    study.optimize(objective, n_trials=8)
+    problem, history, _ = asked.calls[-1]
+    assert len(history) == 7
+    for trial in history:
+        assert problem.guide(trial) == pytest.approx([study.trials[trial.number].value])
+        assert Flops()(door.architecture(TinyGPT, study.trials[trial.number].params)) <= 20
+
+
 # ---- studies as they are -----------------------------------------------------------------------------------------------------
 
 
@@ -498,3 +518,63 @@ def test_a_sampler_can_be_pickled_with_its_study():
     study.optimize(layered, n_trials=3)
     again.optimize(layered, n_trials=3)
     assert [t.params for t in again.trials] == [t.params for t in study.trials]
+
+
+def test_a_proposed_none_is_a_proposal() -> None:
+    """A parameter that no trial had so far, for which the strategy chose None among the values."""
+
+    def objective(trial):
+        depth = trial.suggest_int("n_layer", 1, 4)
+        for i in range(depth):
+            trial.suggest_categorical(f"norm_{i}", [None, "layer", "rms", "batch"])
+        return float(depth)
+
+    asked = Asked(NSGA2(seed=0, population=3, startup=0))
+    study = optuna.create_study(sampler=Sampler(strategy=asked))
+    for depth in (1, 2, 3):
+        study.enqueue_trial({"n_layer": depth})
+    study.optimize(objective, n_trials=3)
+    proposed = []
+    for _ in range(12):
+        study.enqueue_trial({"n_layer": 4})
+        before = len(asked.calls)
+        trial = study.ask()
+        objective(trial)
+        architecture = asked.inner.suggest(*asked.calls[before])[-1]
+        proposed.append(architecture.flat["norm.3.norm"])
+        assert trial.params["norm_3"] == proposed[-1]
+    assert None in proposed
+
+
+def test_objectives_that_are_renamed_in_the_middle_of_a_study() -> None:
+    asked = Asked(NSGA2(seed=0, population=4, startup=0))
+    study = optuna.create_study(directions=["minimize", "maximize"], sampler=Sampler(strategy=asked))
+    study.optimize(lambda t: (layered(t), 1.0), n_trials=8)
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(["loss", "speed"])
+    study.optimize(lambda t: (layered(t), 1.0), n_trials=2)
+    for problem, history, _ in asked.calls[8:]:
+        assert [c.name for c in problem.columns] == ["loss", "speed"]
+        assert all(set(t.values) == {"loss", "speed"} for t in history)
+        assert all(problem.guide(t) is not None for t in history)
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(["speed", "loss"])
+    study.optimize(lambda t: (layered(t), 1.0), n_trials=1)
+    assert all(t.values["speed"] == study.trials[t.number].values[0] for t in asked.calls[-1][1])
+
+
+@pytest.mark.parametrize("strategy", [NSGA2(seed=0, population=4), Bayes(seed=0, startup=3), Reinforce(seed=0)])
+def test_whole_numbers_of_huge_ranges(strategy, caplog) -> None:
+    def objective(trial):
+        a = trial.suggest_int("a", 0, 2**64)
+        b = trial.suggest_int("b", 1, 2**70, log=True)
+        c = trial.suggest_int("c", -(2**60), 2**60, step=3)
+        return abs(a / 2**64 - 0.5) + b / 2**70 + abs(c) / 2**60
+
+    asked = Asked(strategy)
+    with caplog.at_level(logging.WARNING):
+        study = run(objective, 12, asked)
+    assert not [r.message for r in caplog.records if r.name.startswith("nas_bo")]
+    assert all(t.state is TrialState.COMPLETE for t in study.trials)
+    assert len(asked.calls[-1][1]) == 11, "no trial is lost"
+    assert set(asked.calls[-1][0].space.domains()) == {"a", "b", "c"}
