@@ -27,7 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_bo.architecture import Node
-from nas_bo.model import Corpus, build, load_corpus, training
+from nas_bo.model import Corpus, build, load_corpus
+from nas_bo.model.run import Run
+from nas_bo.model.schedule import DEFAULTS
 
 SHAPES = ((64, 4, 2), (64, 1, 2), (128, 4, 4))  # width, layers, heads
 BATCH, SEQUENCE = 8, 64
@@ -103,7 +105,7 @@ def plain_loop(model: Plain, corpus: Corpus, steps: int, seed: int) -> None:
 
 
 def library_loop(model: Any, corpus: Corpus, steps: int, seed: int) -> None:
-    training._Run(model, corpus, dict(training.DEFAULTS), steps, seed, False, None).go([])
+    Run(model, corpus, dict(DEFAULTS), steps, seed, False).go()
 
 
 def arch_of(width: int, layers: int, heads: int) -> Node:

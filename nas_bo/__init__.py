@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nas_bo.result import Result
     from nas_bo.space import Space, choice, integer, option, real, repeat, require
     from nas_bo.trial import State, Trial
+    from nas_bo.validation import validate
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,7 @@ _HOME = {
     "repeat": "space",
     "require": "space",
     "search": "loop",
+    "validate": "validation",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "repeat",
     "require",
     "search",
+    "validate",
 ]
 
 

@@ -39,6 +39,10 @@ class TrainingDiverged(NasBoError, RuntimeError):
     """A training run produced NaN or exploded; the trial fails, the search goes on."""
 
 
+class CheckpointError(NasBoError, ValueError):
+    """A checkpoint is unreadable, or belongs to another architecture, corpus, space or run."""
+
+
 class MissingExtra(NasBoError, ImportError):
     """An optional package is not installed; the message is the pip line that installs it."""
 

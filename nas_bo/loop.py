@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from nas_bo import checked
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ModelError, SearchError, SpaceError
 from nas_bo.optuna import studies
-from nas_bo.problem import Objective, Problem
-from nas_bo.report import agreement
-from nas_bo.result import Result, Retrained
+from nas_bo.problem import Judge, Objective, Problem, column
+from nas_bo.report import TrustReport, agreement
+from nas_bo.result import Result, Retrained, spent
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial, front
 from nas_bo.workers import Here, Processes, Workers
@@ -30,6 +31,7 @@ from nas_bo.workers import Here, Processes, Workers
 _log = logging.getLogger(__name__)
 
 MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly, its ends kept
+MAX_CHECKED = 14  # re-trained in all, those off the front included
 GIVE_UP_AFTER = 5  # trials that all failed
 
 
@@ -60,7 +62,9 @@ def search(
     objectives: Sequence[Objective | Callable[[Architecture], float]] | None = None,
     *,
     limits: Sequence[Objective | Callable[[Architecture], float]] = (),
+    proxies: Sequence[Objective | Callable[[Architecture], float]] = (),
     strategy: Any = None,
+    stopping: Any = None,
     trials: int = 40,
     workers: int = 1,
     storage: Any = None,
@@ -68,6 +72,7 @@ def search(
     track: Any = None,
     seed: int = 0,
     retrain: float = 2.0,
+    retrain_others: int = 4,
     enqueue: Sequence[Architecture | Mapping[str, Any]] = (),
     on_progress: Callable[[Progress], Any] | None = None,
 ) -> Result:
@@ -82,7 +87,11 @@ def search(
         space: a subclass of `Space`.
         objectives: objectives or functions of the architecture; by default `ValidationLoss` and `Latency`.
         limits: objectives that are not optimised, only kept within their ``at_most`` / ``at_least``.
+        proxies: cheap objectives that are evaluated in every trial before anything is trained, for the strategy to learn
+            from; they are on no front (see `Problem`).
         strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
+        stopping: any object with ``judge(problem, trials, arch)``, such as `SuccessiveHalving()`: it ends evaluations at the
+            rungs of objectives with `stages`. None trains everything to the end.
         trials: how many trials the study should have when done, failed and infeasible ones included.
         workers: local processes; 1 evaluates in this process. Objectives and space must then be importable.
         storage: an Optuna storage, its URL, or the path of a `.db` or `.log` file; None keeps the study in memory.
@@ -90,6 +99,8 @@ def search(
         seed: of the default strategy and of the sampler that the study is left with; an objective's own seed is its own.
         track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`; None tracks nothing.
         retrain: train the front again at this multiple of the budget, with another seed; 0 does not.
+        retrain_others: and with it this many architectures off the front, across the range, so that `Result.trust` rests not
+            on winners alone; at most a tenth of the trials. Each costs `retrain` budgets; 0 leaves them out.
         enqueue: known architectures to try first.
         on_progress: called with a `Progress` after every trial.
 
@@ -100,7 +111,7 @@ def search(
         NasBoError: before anything is trained, for whatever is wrong with the arguments, the corpus, the storage or
             the tracker; later only when every trial fails.
     """
-    for name, value, least in (("trials", trials, 1), ("workers", workers, 1)):
+    for name, value, least in (("trials", trials, 1), ("workers", workers, 1), ("retrain_others", retrain_others, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise SearchError(f"search({name}={value!r}): it must be a whole number of at least {least}")
     if (
@@ -109,14 +120,15 @@ def search(
         or not (retrain == 0 or 0.1 <= retrain <= 1000)
     ):
         raise SearchError(f"search(retrain={retrain!r}): it is a multiple of the budget such as 2, or 0 for none")
-    problem = Problem(space, default_objectives() if objectives is None else objectives, limits)
+    problem = Problem(space, default_objectives() if objectives is None else objectives, limits, proxies)
     if strategy is None:
         strategy = default_strategy(seed)
     if not hasattr(strategy, "suggest"):
         raise SearchError(f"search(strategy={strategy!r}): a strategy is an object with suggest(problem, trials, n)")
+    _check_stopping(problem, stopping)
     _check_reachable(problem)
     queue = [space.architecture(a) for a in enqueue]
-    about = _about(problem, strategy, seed)
+    about = _about(problem, strategy, seed) | ({} if stopping is None else {"stopping": repr(stopping)})
     tracker = _tracker(track)
     if tracker is not None:
         tracker.check()
@@ -131,14 +143,14 @@ def search(
         )
     study = studies.open_study(storage, name, problem.columns, about, sampler)
     team: Workers = Here() if workers == 1 else Processes(workers, problem)
-    run = _Run(problem, strategy, study, team, workers, trials, tracker, on_progress, about)
+    run = _Run(problem, strategy, stopping, study, team, workers, trials, tracker, on_progress, about)
     interrupted = False
     try:
         if tracker is not None and studies.finished(study):
             tracker.log_study(study)  # what ended before a kill and was not told to the tracker
         run.search(queue)
         if retrain:
-            run.retrain(float(retrain))
+            run.retrain(float(retrain), retrain_others)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -167,6 +179,7 @@ class _Run:
         self,
         problem: Problem,
         strategy: Any,
+        stopping: Any,
         study: Any,
         team: Workers,
         workers: int,
@@ -176,7 +189,7 @@ class _Run:
         about: Mapping[str, Any],
     ) -> None:
         self.problem, self.strategy, self.study, self.team = problem, strategy, study, team
-        self.total, self.tracker, self.about = total, tracker, about
+        self.stopping, self.total, self.tracker, self.about = stopping, total, tracker, about
         self.notify = on_progress or (lambda _: None)
         # A trial is proposed from the outcomes of all trials but the last `window`, in whatever order those end: so
         # the search does not depend on which worker is faster. Twice the workers, so that none waits for another.
@@ -222,6 +235,10 @@ class _Run:
             return False
         number = len(self.study.get_trials(deepcopy=False))
         if studies.waiting(self.study):
+            if self.stopping is not None:  # as below: what is stopped must not depend on which worker is faster
+                number = studies.waiting(self.study)[0]
+                if min(self.running, default=number) <= number - self.window:
+                    return False
             return studies.finished(self.study) + len(self.running) < self.total
         return number < self.total and min(self.running, default=number) > number - self.window
 
@@ -229,8 +246,7 @@ class _Run:
         arch = None
         if not studies.waiting(self.study):
             number = len(self.study.get_trials(deepcopy=False))
-            known = [self.masked(t, number) for t in self.history()]
-            proposed = self.strategy.suggest(self.problem, known, 1)
+            proposed = self.strategy.suggest(self.problem, self.seen_by(number), 1)
             if not proposed:
                 self.exhausted = True
                 return
@@ -247,6 +263,10 @@ class _Run:
         else:  # it breaks a rule, or the rule raises: its trial has ended
             self.stop_if_hopeless()
 
+    def seen_by(self, number: int) -> list[Trial]:
+        """The history as the trial `number` may know it."""
+        return [self.masked(t, number) for t in self.history() if t.number is None or t.number < number]
+
     def masked(self, trial: Trial, number: int) -> Trial:
         """`trial` as the proposal of trial `number` may see it: the last ones count as running even if they ended."""
         if trial.number is not None and trial.number > number - self.window and self.window > 1:
@@ -255,7 +275,13 @@ class _Run:
 
     def start(self, trial: Any, arch: Architecture) -> None:
         self.running[trial.number] = trial
-        self.team.submit(trial.number, self.problem, arch)
+        judge: Judge | None = None
+        if self.stopping is not None:
+            before = self.seen_by(trial.number)
+            # one that is proposed again after it was stopped is wanted to the end
+            if not any(t.state is State.STOPPED and t.architecture.id == arch.id for t in before):
+                judge = self.stopping.judge(self.problem, before, arch)
+        self.team.submit(trial.number, self.problem, arch, judge)
 
     def take(self) -> None:
         number, outcome = self.team.take()
@@ -288,12 +314,16 @@ class _Run:
 
     # ---- re-training the front ---------------------------------------------------------------------------------
 
-    def retrain(self, factor: float) -> None:
+    def retrain(self, factor: float, others: int) -> None:
         bigger = [o.larger(factor) for o in self.problem.objectives if hasattr(o, "larger")]
         bigger = [o for o in bigger if o is not None]
-        chosen = thin(front(self.history(), self.problem.columns), MAX_RETRAINED)
+        known = [t for t in self.history() if t.state is not State.RUNNING]
+        best = front(known, self.problem.columns)
+        chosen = thin(best, MAX_RETRAINED)
         if not bigger or not chosen:
             return
+        first = next((c for c in self.problem.columns if c.name == bigger[0].name), self.problem.columns[0])
+        chosen += checked.others(known, best, first, min(others, MAX_CHECKED - len(chosen)))
         again = Problem(self.problem.space, bigger)
         todo = [
             t.architecture
@@ -342,18 +372,22 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
     about = studies.kept(study, "study") or {}
     columns = [Column(**c) for c in about["columns"]] if about else list(door.columns(study))
     ended = [t for t in door.history(study, space, columns) if t.state is not State.RUNNING]
-    retrained, factor = [], studies.kept(study, "retrained")
+    factor = studies.kept(study, "retrained")
+    again: dict[str, dict[str, Any]] = {}
     for t in ended:
         kept = studies.kept(study, f"retrained:{factor:g}:{t.architecture.id}") if factor else None
         if kept is not None:
-            retrained.append(Retrained(t.architecture.id, kept["values"], kept["reason"]))
-    facts = {
-        k: v for k, v in about.items() if k not in ("space", "columns", "conditions", "fingerprint", "constraints")
-    }
+            again[t.architecture.id] = kept
+    retrained = [Retrained(arch_id, kept["values"], kept["reason"]) for arch_id, kept in again.items()]
+    told_apart = ("space", "columns", "conditions", "fingerprint", "constraints", "proxies")
+    facts = {k: v for k, v in about.items() if k not in told_apart}
     for objective, conditions in about.get("conditions", {}).items():
         facts |= {f"{objective}: {what}": value for what, value in conditions.items()}
     if factor:
         facts["front re-trained at"] = f"{factor:g} times the budget, another seed"
+    proxies = [Column(**c) for c in about.get("proxies", ())]
+    trust = checked.of_search(ended, columns, front(ended, columns), again, factor, proxies) if again else None
+    validated = studies.kept(study, "validated")
     return Result(
         title=study.study_name,
         columns=columns,
@@ -361,6 +395,8 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         labels={t.architecture.id: short_name(t.architecture) for t in ended},
         retrained=retrained,
         agreement=_agreement(ended, columns, retrained),
+        trust=trust,
+        validation=TrustReport.from_dict(validated) if validated else None,
         notes=_notes(ended, columns, interrupted, exhausted),
         facts=facts,
         study=study,
@@ -401,6 +437,12 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
     failed = [t for t in trials if t.state is State.FAILED]
     if failed:
         notes.append(f"{len(failed)} of {len(trials)} trials failed; the last one: {failed[-1].reason}.")
+    total = spent(trials)
+    if total.stopped:
+        notes.append(
+            f"{total.stopped} of {total.begun} trainings were stopped early; what the search trained adds up to "
+            f"{total.trainings:.4g} whole trainings."
+        )
     unsettled = sum(not i.get("settled", True) for t in trials for i in t.info.values())
     if unsettled:
         notes.append(
@@ -432,6 +474,22 @@ def _tracker(track: Any) -> Any:
     from nas_bo.mlflow import Tracker
 
     return Tracker(uri=str(track))
+
+
+def _check_stopping(problem: Problem, stopping: Any) -> None:
+    """Raise SearchError when `stopping` cannot stop anything."""
+    if stopping is None:
+        return
+    if isinstance(stopping, type) or not hasattr(stopping, "judge"):
+        raise SearchError(
+            f"search(stopping={stopping!r}): it is an object with judge(problem, trials, arch), such as SuccessiveHalving()"
+        )
+    if not any(hasattr(o, "stages") for o in (*problem.objectives, *problem.limits)):
+        names = ", ".join(c.name for c in problem.columns)
+        raise SearchError(
+            f"search(stopping={stopping!r}): none of the objectives ({names}) is evaluated in stages, so nothing could be "
+            "stopped; ValidationLoss is, and an objective of your own where it has a method stages(arch). Leave stopping out"
+        )
 
 
 def _check_reachable(problem: Problem, draws: int = 300) -> None:
@@ -467,6 +525,7 @@ def _about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
         "columns": [asdict(c) for c in problem.columns],
         "constraints": list(problem.constraint_names),
         "conditions": problem.conditions(),
+        **({"proxies": [asdict(column(p)) for p in problem.proxies]} if problem.proxies else {}),
         "strategy": repr(strategy),
         "seed": seed,
         "versions": versions,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -34,7 +35,10 @@ class Objective(Protocol):
       called before the search starts, so this is also where bad configuration raises;
     * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
     * ``parts``: the objectives that it is made of; their limits count as well;
-    * ``steer(arch, info) -> float``: the value without the noise of its measured parts, from what `info` kept of them.
+    * ``steer(arch, info) -> float``: the value without the noise of its measured parts, from what `info` kept of them;
+    * ``stages(arch) -> Iterator[(share, value)]``: the evaluation rung by rung instead of at once. After each rung it
+      yields the share of the budget that is spent and the value so far; the last share is 1, or the objective's
+      ``fidelity`` where it has one. A generator that is closed in between has been stopped.
     """
 
     @property
@@ -47,6 +51,11 @@ class Objective(Protocol):
     def cost(self) -> Literal["analytic", "measured", "trained"]: ...
 
     def __call__(self, arch: Architecture, /) -> float: ...
+
+
+# (objective name, share of the budget spent, values so far) -> whether the evaluation goes on. The values, in their own
+# units and directions, are those that are known without measuring, those measured before, and the objective's own so far.
+Judge = Callable[[str, float, Mapping[str, float]], bool]
 
 
 class Value(float):
@@ -91,7 +100,7 @@ class Function:
         return self.function(arch)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("predict", "conditions", "larger", "steer"):  # what the wrapped object may offer
+        if name in ("predict", "conditions", "larger", "steer", "stages"):  # what the wrapped object may offer
             return getattr(self.__dict__.get("function"), name)
         raise AttributeError(name)
 
@@ -166,6 +175,9 @@ class Problem:
 
     Args:
         limits: objectives that are not optimised, only kept within their ``at_most`` / ``at_least``.
+        proxies: cheap objectives that say something about the others: evaluated in every trial before anything is
+            trained and kept in its `info`, never part of the front. One that raises costs no trial. `Bayes` learns what
+            they are worth.
 
     Attributes:
         objectives: in the order given; values, columns and fronts follow it.
@@ -183,6 +195,7 @@ class Problem:
         space: type[Space],
         objectives: Sequence[Objective | Callable[[Architecture], float]],
         limits: Sequence[Objective | Callable[[Architecture], float]] = (),
+        proxies: Sequence[Objective | Callable[[Architecture], float]] = (),
     ) -> None:
         from nas_bo.errors import SpaceError
 
@@ -197,11 +210,15 @@ class Problem:
         self.space = space
         self.objectives = tuple(as_objective(o) for o in objectives)
         self.limits = tuple(as_objective(o) for o in limits)
+        self.proxies = tuple(as_objective(o) for o in proxies)
         self.columns = tuple(column(o) for o in self.objectives)
         for limit in self.limits:
             if not column(limit).limits():
                 raise ObjectiveError(f"the limit {limit.name!r} has neither at_most nor at_least; give it one")
-        names = [o.name for o in (*self.objectives, *self.limits)]
+        for proxy in self.proxies:
+            if column(proxy).limits():
+                raise ObjectiveError(f"the proxy {proxy.name!r} has a limit; give it to limits=[...] instead")
+        names = [o.name for o in (*self.objectives, *self.limits, *self.proxies)]
         twice = [n for n in names if names.count(n) > 1]
         if twice:
             raise ObjectiveError(
@@ -266,11 +283,14 @@ class Problem:
 
     def conditions(self) -> dict[str, dict[str, Any]]:
         """What must not change while a study goes on, by objective."""
-        evaluated = (*self.objectives, *self.limits)
+        evaluated = (*self.objectives, *self.limits, *self.proxies)
         return {o.name: dict(o.conditions()) for o in evaluated if hasattr(o, "conditions")}
 
-    def evaluate(self, arch: Architecture) -> Trial:
+    def evaluate(self, arch: Architecture, judge: Judge | None = None) -> Trial:
         """Evaluate cheap objectives first; a violated rule or limit ends it before anything dearer starts.
+
+        An objective with `stages` is evaluated rung by rung; what it was at each rung is kept in its `info` as "rungs",
+        pairs of a share and a value. After each rung `judge` says whether it goes on; where not, the trial is STOPPED.
 
         Never raises for what an objective does: an exception or a value that is not finite makes a FAILED trial with
         its reason. KeyboardInterrupt and other exits pass through.
@@ -288,11 +308,21 @@ class Problem:
         except NasBoError as error:  # a rule that raises
             return ended(State.FAILED, str(error), {})
         todo = sorted((*self.objectives, *self.limits), key=lambda o: ORDER.index(o.cost))
+        proxies = list(self.proxies)
         for objective in [None, *todo]:
+            if objective is not None and objective.cost == "trained":
+                for proxy in proxies:
+                    info[proxy.name] = _estimate(proxy, arch)
+                proxies.clear()
             if objective is not None:
                 began = time.perf_counter()
+                rungs: list[list[float]] = []
                 try:
-                    value = objective(arch)
+                    if judge is None or not hasattr(objective, "stages"):
+                        value, stopped = _run(objective, arch, rungs, None)
+                    else:  # what is known takes the place of what was measured: noise stops nothing
+                        told = {**values, **self.known(arch)}
+                        value, stopped = _run(objective, arch, rungs, partial(_ask, judge, objective.name, told))
                     number = float(value)
                 except LimitViolated as stop:
                     values |= stop.values
@@ -300,23 +330,79 @@ class Problem:
                     broken = [name for name, amount in violations.items() if amount > 0]
                     return ended(State.INFEASIBLE, _line("violates " + ", ".join(broken)), violations)
                 except Exception as error:
-                    text = str(error) if isinstance(error, NasBoError) else f"{type(error).__name__}: {error}"
-                    return ended(State.FAILED, _line(f"{objective.name}: {text}"), violations)
+                    if rungs:
+                        info[objective.name] = {"rungs": rungs}
+                    return ended(State.FAILED, _line(f"{objective.name}: {_said(error)}"), violations)
                 if not math.isfinite(number):
+                    if rungs:
+                        info[objective.name] = {"rungs": rungs}
                     return ended(State.FAILED, f"{objective.name} is {number}, not a finite number", violations)
-                values[objective.name] = number
-                kept = {} if objective in self.objectives else {"value": number}
+                kept: dict[str, Any] = {} if objective in self.objectives or stopped else {"value": number}
                 info[objective.name] = {
                     **kept,
                     "seconds": round(time.perf_counter() - began, 4),
                     **getattr(value, "info", {}),
+                    **({"rungs": rungs} if rungs else {}),
                 }
+                if stopped:
+                    text = f"stopped at {rungs[-1][0]:.0%} of the budget of {objective.name}, at {number:.5g}"
+                    return ended(State.STOPPED, text, violations)
+                values[objective.name] = number
                 parts = getattr(value, "info", {}).get("parts", {}) if hasattr(objective, "parts") else {}
                 violations = self.violations(arch, {**values, **parts})
             broken = [name for name, amount in violations.items() if amount > 0]
             if broken and len(values) < len(todo):
                 return ended(State.INFEASIBLE, _line("violates " + ", ".join(broken)), violations)
+        info |= {proxy.name: _estimate(proxy, arch) for proxy in proxies}
         return ended(State.COMPLETE, "", violations)
+
+
+def _run(
+    objective: Any, arch: Architecture, rungs: list[list[float]], go_on: Callable[[float, float], bool] | None
+) -> tuple[float, bool]:
+    """The value after the last stage that was reached, and whether `go_on` ended it there.
+
+    What it was at the rungs is added to `rungs`, as far as it was finite; what is not finite at a rung ends it as well.
+    """
+    if not hasattr(objective, "stages"):
+        return objective(arch), False
+    share, value, end = 0.0, math.nan, float(getattr(objective, "fidelity", 1.0))
+    with ExitStack() as stack:
+        stages = iter(objective.stages(arch))
+        if hasattr(stages, "close"):
+            stack.enter_context(closing(stages))  # what is abandoned in between is told so at once
+        for share, value in stages:
+            if share >= end:
+                continue
+            if not math.isfinite(float(value)):
+                return value, False
+            rungs.append([float(share), float(value)])
+            if go_on is not None and not go_on(float(share), float(value)):
+                return value, True
+    if share != end:
+        raise ObjectiveError(f"its stages ended at the share {share:g} of the budget; the last share must be {end:g}")
+    return value, False
+
+
+def _ask(judge: Judge, name: str, told: Mapping[str, float], share: float, value: float) -> bool:
+    return judge(name, share, {**told, name: value})
+
+
+def _estimate(proxy: Objective, arch: Architecture) -> dict[str, Any]:
+    """What a proxy says, for `info`; one that raises or gives no finite number says why instead."""
+    began = time.perf_counter()
+    try:
+        value = proxy(arch)
+        number = float(value)
+    except Exception as error:
+        return {"error": _line(_said(error))}
+    if not math.isfinite(number):
+        return {"error": f"it is {number}, not a finite number"}
+    return {"value": number, "seconds": round(time.perf_counter() - began, 4), **getattr(value, "info", {})}
+
+
+def _said(error: Exception) -> str:
+    return str(error) if isinstance(error, NasBoError) else f"{type(error).__name__}: {error}"
 
 
 def _line(text: str) -> str:

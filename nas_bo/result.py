@@ -6,12 +6,13 @@ import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
-from nas_bo.report import Agreement, Summary, frame, front_markdown, front_text, page, picture
+from nas_bo.report import Agreement, Summary, TrustReport, frame, front_markdown, front_text, page, picture
+from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, State, Trial, front, knee
 
 if TYPE_CHECKING:
@@ -32,6 +33,47 @@ class Retrained:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What a search trained.
+
+    Attributes:
+        begun: trials whose training began.
+        stopped: those of them that were stopped at a rung.
+        trainings: how many whole budgets all of it adds up to; a stopped trial counts the share that it was trained,
+            one that was continued from a checkpoint the share that was left.
+        tokens: of those trials whose objectives note them ("tokens" in `Trial.info`).
+    """
+
+    begun: int = 0
+    stopped: int = 0
+    trainings: float = 0.0
+    tokens: int = 0
+
+
+def spent(trials: Sequence[Trial]) -> Spent:
+    """The sum over `trials`, over every objective that notes tokens or rungs."""
+    begun, stopped, trainings, tokens = 0, 0, 0.0, 0
+    for trial in trials:
+        shares = []
+        for name, info in trial.info.items():
+            rungs, seen, before = trial.rungs(name), _count(info.get("tokens")), _count(info.get("resumed"))
+            if not rungs and not seen:
+                continue
+            ended = name in trial.values or "value" in info
+            share = 1.0 if ended else max(rungs, default=1.0)
+            shares.append(share * (1.0 - before / seen if seen > before else 1.0))
+            tokens += max(0, seen - before)
+        begun += bool(shares)
+        stopped += bool(shares) and trial.state is State.STOPPED
+        trainings += sum(shares)
+    return Spent(begun, stopped, round(trainings, 6), tokens)
+
+
+def _count(value: Any) -> int:
+    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else 0
+
+
+@dataclass(frozen=True)
 class Result:
     """What a search found.
 
@@ -40,8 +82,11 @@ class Result:
         columns: the objectives, in their order.
         trials: every trial that ended, in the order of their numbers.
         labels: architecture id -> short name.
-        retrained: the front at a larger budget, as far as it was re-trained.
+        retrained: the front, and a few others, at a larger budget, as far as they were re-trained.
         agreement: how well searched and re-trained values agree in rank, beside the plain parameter count.
+        trust: what the re-training says of everything that the search went by: its loss, rungs and proxies, beside the
+            parameter count and FLOPs, each also with size removed; None when nothing was re-trained.
+        validation: the report of `nas_bo.validate` on this study, if there is one.
         notes: what a reader should know before believing the figures.
         facts: what is needed to run it again.
         study: the underlying Optuna study.
@@ -55,6 +100,8 @@ class Result:
     labels: Mapping[str, str] = field(default_factory=dict)
     retrained: Sequence[Retrained] = ()
     agreement: Agreement | None = None
+    trust: TrustReport | None = None
+    validation: TrustReport | None = None
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     study: Any = field(default=None, repr=False)
@@ -91,6 +138,11 @@ class Result:
             raise SearchError(f"no trial of {self.title!r} is feasible: {self._why_none()}")
         return found
 
+    @property
+    def spent(self) -> Spent:
+        """What training the trials cost, the re-training of the front not counted."""
+        return spent(self.trials)
+
     def _why_none(self) -> str:
         reasons = [t.reason for t in self.trials if t.reason]
         return f"for example, {reasons[0]}" if reasons else "there are no trials"
@@ -118,6 +170,8 @@ class Result:
             self.agreement,
             self.notes,
             self.facts,
+            trust=self.trust,
+            validation=self.validation,
         )
 
     def files(self) -> dict[str, bytes]:
@@ -130,6 +184,8 @@ class Result:
             "front.md": front_markdown(self.trials, self.columns, self.labels).encode(),
             "trials.csv": self.frame().to_csv(index=False).encode(),
             "result.json": json.dumps(data, indent=1).encode(),
+            **({} if self.validation is None else trust_files(self.validation, "validation")),
+            **({} if self.trust is None else trust_files(self.trust)),
         }
 
     def save(self, folder: str | Path) -> list[Path]:
@@ -162,6 +218,8 @@ class Result:
             "complete": sum(t.state is State.COMPLETE for t in self.trials),
             "failed": sum(t.state is State.FAILED for t in self.trials),
             "infeasible": sum(t.state is State.INFEASIBLE for t in self.trials),
+            "stopped": sum(t.state is State.STOPPED for t in self.trials),
+            "spent": asdict(self.spent),
             "interrupted": self.interrupted,
             "knee": None if middle is None else middle.number,
             "front": [
@@ -177,16 +235,28 @@ class Result:
                 if t.architecture.id in best and t.feasible
             ],
             "agreement": None if self.agreement is None else self.agreement.text(),
+            "trust": None if self.trust is None else self.trust.to_dict(),
+            "validation": None if self.validation is None else self.validation.to_dict(),
             "notes": list(self.notes),
             "facts": dict(self.facts),
             "url": self.url,
         }
 
     def __str__(self) -> str:
-        parts = [self.table(), *([self.agreement.text()] if self.agreement else []), *self.notes]
-        return "\n\n".join(parts)
+        checks = [str(report) for report in (self.trust, self.validation) if report is not None]
+        if not checks and self.agreement is not None:
+            checks = [self.agreement.text()]
+        return "\n\n".join([self.table(), *checks, *self.notes])
 
     def _repr_html_(self) -> str:
         """The picture and the table, for notebooks."""
         image = base64.b64encode(picture(self.summary())).decode()
         return f'<img alt="Pareto front" src="data:image/png;base64,{image}"><pre>{html.escape(str(self))}</pre>'
+
+
+def trust_files(report: TrustReport, stem: str = "trust") -> dict[str, bytes]:
+    """A trust report as files: its picture and its data."""
+    return {
+        f"{stem}.png": trust_picture(report),
+        f"{stem}.json": json.dumps(report.to_dict(), indent=1).encode(),
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -25,6 +26,7 @@ class State(Enum):
     COMPLETE = "complete"
     INFEASIBLE = "infeasible"  # a rule or a limit is violated; evaluation stopped there
     FAILED = "failed"  # it raised, diverged or gave no finite number
+    STOPPED = "stopped"  # its training was ended at a rung; what was seen until then is in `Trial.rungs`
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,9 @@ class Trial:
     Attributes:
         values: objective name -> value, in the objective's own unit and direction; complete only in state COMPLETE.
         violations: constraint name -> how far it is violated (0 when satisfied or not evaluated).
-        reason: why it failed or is infeasible, in one line.
-        info: objective name -> how the number was obtained (JSON-safe: spread, repeats, device, curve, seconds).
+        reason: why it failed, is infeasible or was stopped, in one line.
+        info: objective name -> how the number was obtained (JSON-safe: spread, repeats, device, curve, seconds);
+            proxies of the problem stand here too, with their "value".
         number: its number in the study, if it has one.
     """
 
@@ -87,6 +90,15 @@ class Trial:
     def feasible(self) -> bool:
         return self.state is State.COMPLETE and all(v <= 0 for v in self.violations.values())
 
+    def rungs(self, name: str) -> dict[float, float]:
+        """Share of the budget, below 1 -> what the objective `name` was after it; {} where there was no rung."""
+        kept = self.info.get(name, {}).get("rungs")
+        found = {}
+        for rung in kept if isinstance(kept, (list, tuple)) else ():
+            if isinstance(rung, (list, tuple)) and len(rung) == 2 and _number(rung[0]) and _number(rung[1]):
+                found[float(rung[0])] = float(rung[1])
+        return {share: value for share, value in found.items() if 0 < share < 1}
+
     def attributes(self) -> dict[str, str]:
         """What a host keeps beside parameters, values and constraints; see `from_attributes`."""
         data = {
@@ -98,7 +110,13 @@ class Trial:
         }
         if self.state is not State.COMPLETE:  # values measured before evaluation stopped: hosts keep no partial values
             data["values"] = dict(self.values)
+        if self.state is State.STOPPED:  # hosts know one kind of trial that ends early
+            data["state"] = self.state.value
         return write_attributes(f"{PREFIX}trial", data)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def write_attributes(key: str, data: Any) -> dict[str, str]:
@@ -126,7 +144,7 @@ def plain(value: Any) -> Any:
 
 
 def from_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The data that `Trial.attributes` wrote (id, seconds, reason, info, and values of an unfinished trial), or {}."""
+    """The data that `Trial.attributes` wrote (id, seconds, reason, info; values of an unfinished trial, and the state of a stopped one), or {}."""
     data = read_attributes(attributes, f"{PREFIX}trial")
     return data if isinstance(data, dict) else {}
 

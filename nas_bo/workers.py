@@ -15,7 +15,7 @@ from typing import Protocol
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.problem import Problem
+from nas_bo.problem import Judge, Problem
 from nas_bo.trial import State, Trial
 
 DIED = (
@@ -28,7 +28,7 @@ ATTEMPTS = 2  # of an evaluation whose process died
 class Workers(Protocol):
     """`submit` evaluations under keys, `take` outcomes in the order in which they end, `close` in the end."""
 
-    def submit(self, key: Hashable, problem: Problem, arch: Architecture) -> None: ...
+    def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None: ...
 
     def take(self) -> tuple[Hashable, Trial]: ...
 
@@ -39,14 +39,14 @@ class Here:
     """Evaluations in this process, one after the other."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[Hashable, Problem, Architecture]] = []
+        self._waiting: list[tuple[Hashable, Problem, Architecture, Judge | None]] = []
 
-    def submit(self, key: Hashable, problem: Problem, arch: Architecture) -> None:
-        self._waiting.append((key, problem, arch))
+    def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
+        self._waiting.append((key, problem, arch, judge))
 
     def take(self) -> tuple[Hashable, Trial]:
-        key, problem, arch = self._waiting.pop(0)
-        return key, problem.evaluate(arch)
+        key, problem, arch, judge = self._waiting.pop(0)
+        return key, problem.evaluate(arch, judge)
 
     def close(self) -> None:
         self._waiting.clear()
@@ -75,25 +75,27 @@ class Processes:
             )
         self._count = count
         self._pool = self._start()
-        self._running: dict[Future[Trial], tuple[Hashable, Problem, Architecture, int]] = {}
+        self._running: dict[Future[Trial], tuple[Hashable, Problem, Architecture, Judge | None, int]] = {}
 
     def _start(self) -> ProcessPoolExecutor:
         # spawn, not fork: torch's threads and CUDA do not survive a fork
         return ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _begin)
 
-    def submit(self, key: Hashable, problem: Problem, arch: Architecture, attempt: int = 1) -> None:
+    def submit(
+        self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None, attempt: int = 1
+    ) -> None:
         try:
-            future = self._pool.submit(_evaluate, pickle.dumps(problem), arch)
+            future = self._pool.submit(_evaluate, pickle.dumps(problem), arch, judge)
         except BrokenProcessPool as broken:  # a process died since; `take` starts new ones
             future = Future()
             future.set_exception(broken)
-        self._running[future] = (key, problem, arch, attempt)
+        self._running[future] = (key, problem, arch, judge, attempt)
 
     def take(self) -> tuple[Hashable, Trial]:
         while True:
             done, _ = wait(self._running, return_when=FIRST_COMPLETED)
             future = min(done, key=list(self._running).index)
-            key, _, arch, _ = self._running[future]
+            key, _, arch, _, _ = self._running[future]
             try:
                 outcome = future.result()
             except BrokenProcessPool:
@@ -112,14 +114,14 @@ class Processes:
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._pool, self._running = self._start(), {}
         lost: tuple[Hashable, Trial] | None = None
-        for at, (key, problem, arch, attempt) in enumerate(again):
+        for at, (key, problem, arch, judge, attempt) in enumerate(again):
             # Of those that were running, `count` at most, one killed its process: which is not known, so each counts.
             suspect = at < self._count
             if suspect and attempt >= ATTEMPTS and lost is None:
                 reason = DIED
                 lost = key, Trial(arch, state=State.FAILED, reason=reason)
             else:
-                self.submit(key, problem, arch, attempt + suspect)
+                self.submit(key, problem, arch, judge, attempt + suspect)
         return lost
 
     def close(self) -> None:
@@ -143,11 +145,11 @@ def _follow() -> None:
         os._exit(1)
 
 
-def _evaluate(problem: bytes, arch: Architecture) -> Trial:
+def _evaluate(problem: bytes, arch: Architecture, judge: Judge | None) -> Trial:
     """`problem` comes pickled, so that one that cannot be read here is a failed trial with the reason."""
     try:
         read: Problem = pickle.loads(problem)
     except Exception as error:
         text = f"{type(error).__name__}: {error}; define space and objectives at the top level of a module"
         return Trial(arch, state=State.FAILED, reason=f"the problem cannot be read in a worker process: {text}")
-    return read.evaluate(arch)
+    return read.evaluate(arch, judge)

@@ -225,3 +225,59 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
     assert process.returncode == 130, out
     assert "val_loss" in out and "interrupted" in out
     assert (tmp_path / "nas-bo-out" / "TinyGPT" / "front.html").exists()
+
+
+def test_validate_prints_the_first_line_first_and_writes_the_report(tmp_path):
+    args = ["validate", "--reference-budget", "4000", "--proxy", "val_loss@50%", "--proxy", "kv_cache_bytes"]
+    more = ["--architectures", "3", "--seeds", "1", "--workers", "1", "--mlflow", "none"]
+    done = nas_bo(*args, *more, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "nas-bo-out" / "TinyGPT"
+    data = json.loads((out / "trust.json").read_text())
+    assert done.stdout.strip().splitlines()[0] == data["first_line"] and "validate 1/6" in done.stderr
+    assert [j["name"] for j in data["proxies"]] == ["val_loss@50%", "kv_cache_bytes"]
+    assert (out / "trust.png").read_bytes()[:4] == b"\x89PNG" and "nas-bo-out/TinyGPT/trust.html" in done.stdout
+    again = nas_bo(*args, *more, "--json", cwd=tmp_path)  # nothing is trained again
+    told = json.loads(again.stdout)
+    assert told.pop("files") and told == data
+
+
+def test_validate_after_a_search_goes_into_its_page_and_run(searched):
+    folder, _ = searched
+    args = ["--storage", "nas-bo.db", "--reference-budget", "4000", "--architectures", "4", "--seeds", "1"]
+    done = nas_bo("validate", *args, "--workers", "1", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    page = (folder / "nas-bo-out" / "TinyGPT-seed1" / "front.html").read_text()
+    assert "Validated on its own" in page and "val_loss searched" in done.stdout and "val_loss@25%" in done.stdout
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
+    (parent,) = [r for r in runs if r.data.tags.get("nas.kind") == "study"]
+    assert parent.info.status == "FINISHED" and parent.data.metrics["validation/architectures"] == 4
+    metrics = parent.data.metrics
+    assert {f"validation/{p}.recall" for p in ("val_loss searched", "val_loss at 25 percent", "parameters")} <= set(
+        metrics
+    )
+    files = {f.path for f in client.list_artifacts(parent.info.run_id, "report")}
+    assert {"report/validation.png", "report/validation.json", "report/validation.txt"} <= files
+    assert parent.data.tags["nas.validation"] in done.stdout
+    told = json.loads(nas_bo("report", "nas-bo.db", "--json", cwd=folder).stdout)
+    assert told["validation"]["first_line"] == parent.data.tags["nas.validation"]
+
+
+BAD_VALIDATION = [
+    (["--proxy", "val_los@25%"], "there is no proxy"),
+    (["--proxy", "val_loss"], "name its study with --storage"),
+    (["--proxy", "val_loss@250%"], "between 0 and 100"),
+    (["--storage", "nowhere.db"], "there is no file"),
+    (["--study", "x"], "needs --storage"),
+    (["--architectures", "1"], "at least 3"),
+    (["--reference-budget", "10"], "1,000"),
+]
+
+
+@pytest.mark.parametrize(("args", "says"), BAD_VALIDATION)
+def test_bad_options_of_validate_are_one_clear_paragraph(tmp_path, args, says):
+    done = nas_bo("validate", *args, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parent.parent / "nas_bo"
 CORE = {"architecture", "problem", "trial", "errors"}
 ROOMS = ["space", "surrogate", "model", "hardware", "objectives", "strategies", "report"]  # left to right
-DOORS = {"optuna", "ax", "mlflow"}
-TOP = {"loop", "result", "workers", "cli", "command", "__main__", "__init__"}  # these may see everything
+DOORS = {"optuna", "ax", "mlflow", "lm_eval"}
+TOP = {"loop", "result", "checked", "kept", "validation", "workers", "cli", "command", "__main__", "__init__"}  # these may see everything
 HEAVY = ("torch", "optuna", "ax", "botorch", "mlflow", "pandas", "matplotlib", "scipy")
 
 
@@ -71,6 +71,15 @@ def test_each_host_is_imported_behind_its_own_door(path):
         host = module.split(".")[0]
         if host in DOORS and (host, place) != ("optuna", "command"):
             assert host == place, f"{path} imports {module}"
+
+
+BY_GRADIENTS = {"alternation.py", "darts.py", "gradient.py", "proxyless.py", "store.py"}
+
+
+def test_only_search_by_gradients_lets_a_strategy_see_the_model():
+    for path in (ROOT / "strategies").glob("*.py"):
+        assert path.name in BY_GRADIENTS or "model" not in {_room(m) for m in _imports(path)}, path.name
+        assert "model" not in {_room(m) for m in _imports(path, everywhere=False)}, f"{path.name}: not when imported"
 
 
 @pytest.mark.parametrize("module", ["nas_bo", "nas_bo.space", "nas_bo.search_spaces", "nas_bo.model", "nas_bo.objectives",

@@ -19,10 +19,11 @@ from nas_bo.errors import HostError, NasBoError, ObjectiveError, SearchError
 from nas_bo.objectives import Weighted
 from nas_bo.problem import Function, as_objective
 from nas_bo.space import require
-from nas_bo.strategies import Random
+from nas_bo.strategies import Random, SuccessiveHalving
 from nas_bo.trial import Column, State
 from tests import problems
 from tests.problems import Few, Toy, cost, loss
+from tests.strategies.staged import SlowStaged, Staged
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -172,13 +173,17 @@ def test_the_front_is_retrained_and_the_agreement_reported(tmp_path):
     path = str(tmp_path / "s.db")
     result = run(objectives=[problems.Retrainable(), cost], retrain=2, storage=path)
     front = result.front
-    assert {r.id for r in result.retrained} == {t.architecture.id for t in front}
+    best = {t.architecture.id for t in front}
     by_id = {r.id: r.values["loss"] for r in result.retrained}
+    assert best <= set(by_id) and len(by_id) == len(best) + 2  # a tenth of the trials, from off the front
+    assert result.trust is not None and result.trust.n == len(by_id) and "2 others" in result.trust.chosen
     assert all(by_id[t.architecture.id] == pytest.approx(t.values["loss"] / 2) for t in front)
     assert result.agreement is not None and result.agreement.tau == pytest.approx(1.0)
     calls = []
     run(objectives=[problems.Retrainable(), cost], retrain=2, storage=path, on_progress=calls.append)
     assert not [p for p in calls if p.trial is not None]  # nothing is evaluated again
+    alone = run(objectives=[problems.Retrainable(), cost], retrain=2, retrain_others=0)
+    assert {r.id for r in alone.retrained} == best and "among winners" in alone.trust.chosen
 
 
 def test_the_result_tells_what_it_found(tmp_path):
@@ -361,6 +366,100 @@ def test_workers_end_with_their_driver(tmp_path):
     assert len(log.read_text()) == before
 
 
+# ---- evaluations in stages, proxies --------------------------------------------------------------------------------------
+
+
+def staged(**given):
+    return run(**{"objectives": [Staged(), cost], "stopping": SuccessiveHalving(startup=2), **given})
+
+
+def test_stopping_ends_trials_early_and_everything_is_kept(tmp_path):
+    path = str(tmp_path / "s.db")
+    result = staged(storage=path)
+    stopped = [t for t in result.trials if t.state is State.STOPPED]
+    assert 4 <= len(stopped) <= 14 and len(result.trials) == 20
+    assert not any(t in result.front for t in stopped)
+    assert all(t.rungs("loss") and set(t.values) == {"cost"} for t in stopped)
+    assert all(t.rungs("loss") and "loss" in t.values for t in result.trials if t.state is State.COMPLETE)
+    assert result.spent.begun == 20 and result.spent.stopped == len(stopped)
+    assert result.spent.trainings == 20 - 0.75 * len(stopped) == result.spent.tokens / 1000
+    assert any(f"{len(stopped)} of 20 trainings were stopped early" in note for note in result.notes)
+    assert "stopped" in result.files()["front.html"].decode()
+    for t in optuna.load_study(study_name="Toy", storage=f"sqlite:///{path}").trials:
+        seen = result.trials[t.number]
+        assert t.state.name == ("PRUNED" if seen in stopped else "COMPLETE")
+        assert t.intermediate_values == {25: pytest.approx(seen.rungs("loss")[0.25])}
+    again = staged(storage=path)
+    assert [t.state for t in again.trials] == [t.state for t in result.trials]
+    assert [t.info for t in again.trials] == [t.info for t in result.trials]
+
+
+def test_a_search_that_is_continued_stops_the_same_trials(tmp_path):
+    def stop(progress):
+        if progress.trial is not None and progress.done == 9:
+            raise KeyboardInterrupt
+
+    path, whole = str(tmp_path / "s.db"), staged()
+    assert staged(storage=path, on_progress=stop).interrupted
+    continued = staged(storage=path)
+    assert flats(continued) == flats(whole) and [t.state for t in continued.trials] == [t.state for t in whole.trials]
+
+
+def test_workers_stop_the_same_trials_whatever_order_they_end_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAS_BO_TEST_LOG", str(tmp_path / "log"))
+    queue = [Toy.sample(i) for i in range(6)]
+    given = {
+        "objectives": [SlowStaged(), cost],
+        "workers": 2,
+        "trials": 18,
+        "enqueue": queue,
+        "strategy": Random(seed=0),
+    }
+    first, second = staged(**given), staged(**given)
+    assert flats(first) == flats(second)
+    assert [t.state for t in first.trials] == [t.state for t in second.trials]
+    assert State.STOPPED in {t.state for t in first.trials}
+
+
+def test_what_is_proposed_again_after_it_was_stopped_is_evaluated_to_the_end():
+    class Insists:
+        def suggest(self, problem, trials, n):
+            again = [t.architecture for t in trials if t.state is State.STOPPED]
+            return again[:1] if len(trials) == 11 else Random(seed=0).suggest(problem, trials, n)
+
+    result = staged(strategy=Insists(), trials=12)
+    (first,) = [t for t in result.trials[:11] if t.architecture == result.trials[11].architecture]
+    assert first.state is State.STOPPED and result.trials[11].state is State.COMPLETE
+    assert result.trials[11].rungs("loss") == first.rungs("loss")
+
+
+def test_a_stopped_trial_is_told_from_a_failed_one_in_mlflow(tmp_path):
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    result = staged(trials=10, track=uri)
+    client = MlflowClient(uri)
+    runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
+    runs = {r.data.tags["nas.trial"]: r for r in runs if r.data.tags.get("nas.kind") == "trial"}
+    for t in result.trials:
+        told = runs[f"{t.number:03d}"]
+        assert told.data.tags["nas.state"] == t.state.value
+        assert told.data.metrics["train/reported"] == pytest.approx(t.rungs("loss")[0.25])
+    assert State.STOPPED in {t.state for t in result.trials}
+
+
+def test_proxies_are_in_every_trial_and_on_no_front(tmp_path):
+    def width(arch):
+        return float(arch.width)
+
+    path = str(tmp_path / "s.db")
+    result = run(proxies=[width], trials=12, storage=path)
+    assert all(t.info["width"]["value"] == t.architecture.width for t in result.trials)
+    assert [c.name for c in result.columns] == ["loss", "cost"]
+    again = run(proxies=[width], trials=14, storage=path)
+    assert flats(again) == flats(run(proxies=[width], trials=14))
+
+
 # ---- what is refused before anything starts ------------------------------------------------------------------------------
 
 
@@ -380,6 +479,9 @@ def test_workers_end_with_their_driver(tmp_path):
         ({"limits": [cost], "objectives": [loss]}, ObjectiveError, "neither at_most nor at_least"),
         ({"space": 3}, NasBoError, "not a search space"),
         ({"strategy": object()}, SearchError, "suggest"),
+        ({"stopping": SuccessiveHalving()}, SearchError, "none of the objectives .loss, cost. is evaluated in stages"),
+        ({"stopping": SuccessiveHalving}, SearchError, "an object with judge"),
+        ({"proxies": [loss]}, ObjectiveError, "two objectives are named 'loss'"),
         ({"storage": "/no/such/folder/s.db"}, HostError, "missing or read-only"),
         ({"storage": "study.txt"}, HostError, "neither a URL"),
         ({"storage": "sqlite:////no/such/folder/s.db"}, HostError, "cannot be opened"),

@@ -80,6 +80,22 @@ def test_attributes_of_a_trial_that_died_between_two_parts_are_none():
     assert from_attributes(parts) == {} == from_attributes({})
 
 
+def test_rungs_are_read_whatever_a_host_made_of_them():
+    def rungs(kept):
+        return Trial(Numbers.architecture({"n": 1}), info={"loss": {"rungs": kept}}).rungs("loss")
+
+    assert rungs([[0.25, 3.0], (0.5, 2)]) == {0.25: 3.0, 0.5: 2.0}
+    assert rungs([[0.25, float("nan")], [1.0, 2.0], [0.0, 1.0], "x", [0.5], [True, 1.0], None]) == {}
+    assert rungs(None) == {} == rungs("0.25") == trial(0, 1.0, 1.0).rungs("loss")
+
+
+def test_a_stopped_trial_says_so_in_its_attributes():
+    stopped = trial(1, 1.0, 1.0, state=State.STOPPED)
+    assert from_attributes(stopped.attributes())["state"] == "stopped" and not stopped.feasible
+    assert "state" not in from_attributes(trial(1, 1.0, 1.0, state=State.INFEASIBLE).attributes())
+    assert front([stopped], (LOSS, SPEED)) == []
+
+
 def test_limits_of_a_column():
     column = Column("x", at_most=3.0, at_least=1)
     assert column.limits() == {"x<=3": (1.0, 3.0), "x>=1": (-1.0, 1)}

@@ -44,7 +44,9 @@ class _Lines:
             self._first = ""
         if progress.trial is None:
             if progress.phase == "retrain":
-                self._say(f"re-training the front: {progress.total} architectures")
+                self._say(f"re-training the front and a few others: {progress.total} architectures")
+            elif progress.phase == "validate":
+                self._say(f"validating: {progress.done} of {progress.total} evaluations are there")
             elif progress.done:
                 self._say(f"continuing: {progress.done} of {progress.total} trials are there")
             return

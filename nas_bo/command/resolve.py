@@ -84,13 +84,13 @@ def named_space(word: str) -> type[Space]:
     if word in named:
         return named[word]
     if ":" in word:
-        found = _import(word, SpaceError)
+        found = imported(word, SpaceError)
         if not is_space(found):
             raise SpaceError(f"--space {word}: that is {found!r}, not a class that derives from nas_bo.Space")
         own: type[Space] = found
         return own
     raise SpaceError(
-        f"there is no space {word!r}{_near(word, NAMED)}; there are {', '.join(NAMED)}, or give your own as module:Class or file.py:Class"
+        f"there is no space {word!r}{near(word, NAMED)}; there are {', '.join(NAMED)}, or give your own as module:Class or file.py:Class"
     )
 
 
@@ -98,14 +98,14 @@ def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
     if text in words:
         return words[text]()
     if ":" in text:
-        found = _import(text, ObjectiveError)
+        found = imported(text, ObjectiveError)
         return found() if isinstance(found, type) else found
     if "+" in text or "*" in text:
         from nas_bo.objectives import Weighted
 
         return Weighted([_term(part, text, words) for part in text.split("+")])
     raise ObjectiveError(
-        f"there is no objective {text!r}{_near(text, words)}; there are {', '.join(words)}, sums such as 'val_loss+0.1*latency_ms', "
+        f"there is no objective {text!r}{near(text, words)}; there are {', '.join(words)}, sums such as 'val_loss+0.1*latency_ms', "
         "or your own as module:name"
     )
 
@@ -130,14 +130,14 @@ def _strategy(word: str, seed: int) -> Any:
     if word.lower() in own:
         return getattr(strategies, own[word.lower()])(seed=seed)
     if ":" in word:
-        found = _import(word, SearchError)
+        found = imported(word, SearchError)
         return found() if isinstance(found, type) else found
     raise SearchError(
-        f"there is no strategy {word!r}{_near(word, own)}; there are {', '.join(own)}, or your own as module:name"
+        f"there is no strategy {word!r}{near(word, own)}; there are {', '.join(own)}, or your own as module:name"
     )
 
 
-def _import(word: str, error: type[NasBoError]) -> Any:
+def imported(word: str, error: type[NasBoError]) -> Any:
     module, _, attribute = word.rpartition(":")
     if module.endswith(".py"):
         path = Path(module)
@@ -194,6 +194,6 @@ def stored(storage: str, study: str | None) -> Result:
     return load_result(found, Space.from_dict(about["space"], _Rules()))
 
 
-def _near(word: str, known: Any) -> str:
+def near(word: str, known: Any) -> str:
     close = get_close_matches(word, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas_bo.mlflow import records
-from nas_bo.report import figure
+from nas_bo.report import Summary, figure
 from nas_bo.trial import PREFIX, Column, State, Trial
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
@@ -112,12 +112,39 @@ def of_trial(
     return made
 
 
+def of_trust(summary: Summary) -> Content:
+    """The figures of a study's trust reports: ``trust/NAME.tau`` and so on, those of a validation ``validation/NAME.tau``."""
+    made = Content("", "")
+    for group, report in (("trust", summary.trust), ("validation", summary.validation)):
+        if report is None:
+            continue
+        made.metric(f"{group}/architectures", report.n)
+        made.metric(f"{group}/noise_sd", report.noise)
+        for j in report.judged:
+            name = j.name.replace("@", " at ").replace("%", " percent")  # which MLflow does not take
+            for what, figure_ in (
+                ("tau", j.tau),
+                ("tau_size_removed", j.size_removed),
+                ("tau_with_parameters", j.combined),
+                ("spearman", j.spearman),
+            ):
+                made.metric(f"{group}/{name}.{what}", figure_.value)
+                made.metric(f"{group}/{name}.{what}_low", figure_.low)
+                made.metric(f"{group}/{name}.{what}_high", figure_.high)
+            for what, number in (("recall", j.recall), ("regret", j.regret), ("cost_share", j.share)):
+                made.metric(f"{group}/{name}.{what}", number)
+        made.tag(f"nas.{group}", report.first_line)
+    return made
+
+
 def state(frozen: Any, trial: Trial) -> str:
-    """complete, infeasible, pruned, oom or fail: what the two red crosses of the UI do not tell apart."""
+    """complete, infeasible, stopped, pruned, oom or fail: what the two red crosses of the UI do not tell apart."""
     if frozen.state.name == "FAIL" or trial.state is State.FAILED:
         return "oom" if re.search(r"out of memory|\bOOM\b", trial.reason, re.IGNORECASE) else "fail"
     if any(v > 0 for v in trial.violations.values()):
         return "infeasible"
+    if trial.state is State.STOPPED:
+        return "stopped"
     return "pruned" if frozen.state.name == "PRUNED" else "complete"
 
 

@@ -77,7 +77,7 @@ def _space(text: str) -> type[Space] | None:
 def trial(frozen: Any, cols: list[Column], own: type[Space] | None) -> Trial:
     """The trial as nas_bo sees it; of a foreign study the flat parameters stand for an architecture.
 
-    A PRUNED trial is infeasible, also where it was stopped early for another reason: it is on no front.
+    A PRUNED trial is infeasible unless nas_bo noted that it was stopped early; it is on no front.
     """
     kept = from_attributes(frozen.user_attrs)
     values: Mapping[str, Any] = kept.get("values") or {}
@@ -86,6 +86,8 @@ def trial(frozen: Any, cols: list[Column], own: type[Space] | None) -> Trial:
     state = _STATES.get(frozen.state.name, State.RUNNING)
     if state is State.COMPLETE and not all(math.isfinite(v) for v in values.values()):
         state = State.FAILED  # Optuna keeps infinities; no front can
+    if state is State.INFEASIBLE and kept.get("state") == State.STOPPED.value:
+        state = State.STOPPED
     seconds = kept.get("seconds") or (frozen.duration.total_seconds() if frozen.duration else 0.0)
     reason = kept.get("reason") or str(frozen.user_attrs.get(f"{PREFIX}reason", ""))
     info = kept.get("info") or {}

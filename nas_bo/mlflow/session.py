@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, view
-from nas_bo.report import Summary, frame, front_text, page, picture
+from nas_bo.report import Summary, TrustReport, frame, front_text, page, picture
+from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
 
 NOTE = "mlflow.note.content"
@@ -153,6 +155,7 @@ class Session:
                 self.client.set_tag(child.run_id, "nas.pareto", word)
                 child.pareto = word
         self._progress(summary.trials)
+        self._trust(summary)
         links = {n: f"#/experiments/{self.experiment}/runs/{c.run_id}" for n, c in self.children.items()}
         text = description or view.describe(summary, links)
         brought = {_inside(name): data for name, data in files.items()}
@@ -179,6 +182,16 @@ class Session:
             data = {"after": metrics[-1][2], "reference": worst}
             self.client.set_tag(self.parent, "nas.progress", json.dumps(data))
 
+    def _trust(self, summary: Summary) -> None:
+        """The figures of the trust reports as metrics of the parent, those that are new; the first line as a tag."""
+        known = self.client.get_run(self.parent).data.metrics
+        made = content.of_trust(summary)
+        fresh = [m for m in made.metrics if known.get(m[0]) != m[1]]
+        if fresh:
+            self._batch(self.parent, fresh, {}, int(time.time() * 1000))
+        for tag, text in made.tags.items():
+            self.client.set_tag(self.parent, tag, text)
+
     def _upload(self, files: Mapping[str, Path | bytes | str]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for name, data in files.items():
@@ -204,8 +217,22 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
         "report/pareto.html": lambda: page(summary),
         "report/pareto.txt": lambda: front_text(summary.trials, summary.columns, summary.labels) + "\n",
         "report/pareto_table.json": table,
+        **{
+            f"report/{stem}{end}": make
+            for stem, report in (("trust", summary.trust), ("validation", summary.validation))
+            if report is not None
+            for end, make in (
+                (".png", partial(trust_picture, report)),
+                (".json", partial(_as_json, report)),
+                (".txt", report.text),
+            )
+        },
         "report/trials.csv": lambda: frame(summary.trials, summary.columns, summary.labels).to_csv(index=False),
     }
+
+
+def _as_json(report: TrustReport) -> str:
+    return json.dumps(report.to_dict(), indent=1)
 
 
 def _inside(name: str) -> str:

@@ -118,7 +118,10 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
         table = (
             front_markdown(summary.trials, summary.columns, summary.labels, links=links, at_most=rows) if rows else ""
         )
-        parts = [f"**{first}**", table, summary.agreement.text() if summary.agreement else "", *map(str, summary.notes)]
+        checks = [r.markdown() for r in (summary.trust, summary.validation) if r is not None]
+        if not checks and summary.agreement is not None:
+            checks = [summary.agreement.text()]
+        parts = [f"**{first}**", table, *checks, *map(str, summary.notes)]
         text = "\n\n".join(p for p in parts if p)
         if len(text) <= TAG_LENGTH:
             return text

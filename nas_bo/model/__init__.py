@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     from nas_bo.model.data import load_corpus as load_corpus
     from nas_bo.model.inference import evaluate as evaluate
     from nas_bo.model.inference import generate as generate
+    from nas_bo.model.sampling import Balanced as Balanced
+    from nas_bo.model.sampling import Fair as Fair
+    from nas_bo.model.sampling import Sampling as Sampling
+    from nas_bo.model.sampling import Sandwich as Sandwich
+    from nas_bo.model.sampling import Uniform as Uniform
     from nas_bo.model.spec import DecoderSpec as DecoderSpec
     from nas_bo.model.spec import check as check
+    from nas_bo.model.supernet import Supernet as Supernet
+    from nas_bo.model.supernet_training import SupernetDiverged as SupernetDiverged
+    from nas_bo.model.supernet_training import SupernetResult as SupernetResult
+    from nas_bo.model.supernet_training import train_supernet as train_supernet
+    from nas_bo.model.training import Training as Training
     from nas_bo.model.training import TrainingResult as TrainingResult
     from nas_bo.model.training import train as train
     from nas_bo.model.transformer import Cache as Cache
@@ -43,7 +53,10 @@ _HOME = {
     **dict.fromkeys(("Cache", "Decoder", "build"), "transformer"),
     **dict.fromkeys(("Corpus", "load_corpus"), "data"),
     **dict.fromkeys(("evaluate", "generate"), "inference"),
-    **dict.fromkeys(("TrainingResult", "train"), "training"),
+    **dict.fromkeys(("Balanced", "Fair", "Sampling", "Sandwich", "Uniform"), "sampling"),
+    "Supernet": "supernet",
+    **dict.fromkeys(("SupernetDiverged", "SupernetResult", "train_supernet"), "supernet_training"),
+    **dict.fromkeys(("Training", "TrainingResult", "train"), "training"),
 }
 
 __all__ = sorted(_HOME)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sysconfig
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,23 @@ class Corpus:
     def bytes_per_token(self) -> float:
         """Mean bytes that one held-out token stands for; 1.0 for bytes."""
         return self.validation_bytes / len(self.validation)
+
+    def part(self, share: float) -> Corpus:
+        """The same corpus with the first `share` (above 0, at most 1) of its training text, and all of its held-out
+        text; the text's bytes are taken in proportion.
+
+        Raises:
+            DataError: the share is out of range, or leaves too little to train on.
+        """
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise DataError(f"data_share={share!r} must be a share of the training text, above 0 and at most 1")
+        count = round(share * len(self.train))
+        if count < SHORTEST:
+            raise DataError(
+                f"data_share={share!r} of {self.name!r} leaves {count} tokens to train on, and {SHORTEST} are the least; "
+                "use a larger share or more text"
+            )
+        return replace(self, train=self.train[:count], train_bytes=round(share * self.train_bytes))
 
     def describe(self) -> str:
         """One line for logs and reports."""

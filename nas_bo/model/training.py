@@ -1,39 +1,27 @@
-"""One training loop whose single dial is the token budget."""
+"""Training a decoder: a run whose single dial is the token budget, which may stop early and be continued."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from nas_bo.architecture import Architecture, Node
-from nas_bo.errors import ModelError, TrainingDiverged
+from nas_bo.errors import CheckpointError, ModelError
+from nas_bo.model import checkpoint as files
 from nas_bo.model.data import Corpus
-from nas_bo.model.inference import as_tensor, check_vocabulary, evaluate, torch_threads
+from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
+from nas_bo.model.run import Progress, Run
+from nas_bo.model.schedule import DEFAULTS, settings_of
+from nas_bo.model.spec import check
 from nas_bo.model.transformer import Decoder, build
 
-DEFAULTS: dict[str, float] = {
-    "lr": 3e-3,
-    "weight_decay": 0.1,
-    "batch_size": 8,
-    "sequence": 64,
-    "warmup": 0.05,
-    "decay": 0.25,
-    "clip": 1.0,
-}
-"""What `train` reads from the top level of an architecture when it is there, and uses when it is not."""
-
-CURVE_POINTS = 40
-BLOCK = 32  # steps whose batches are gathered and moved to the device together
-BF16_FROM = 1_000_000  # non-embedding parameters from which bf16 pays on a CPU that has it
-PROGRESS_EVERY_S = 0.3
-DIVERGED_ABOVE = 2.0
-"""A loss so many nats per token above that of guessing, log(vocab_size), after warm-up is a diverged run."""
+__all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "train"]
 
 
 @dataclass(frozen=True)
@@ -46,8 +34,11 @@ class TrainingResult:
         validation: (tokens seen, held-out bits per byte) at the points asked for with `validate_at`, and the end.
         tokens, steps: what was trained on.
         parameters: all of them, tied ones once.
-        seconds, cpu_seconds: wall and process time of training and evaluation together.
-        model: the trained model, in evaluation mode.
+        seconds, cpu_seconds: wall and process time of training and evaluation together, those before a checkpoint
+            included.
+        model: the trained model, in evaluation mode; if the run is continued it is trained on.
+        share: of the run of the asked budget; 1.0 unless it was stopped.
+        resumed: tokens that had been trained before, in the checkpoint that this went on from.
     """
 
     bits_per_byte: float
@@ -60,9 +51,8 @@ class TrainingResult:
     cpu_seconds: float
     settings: dict[str, float]
     model: Decoder = field(repr=False)
-
-
-Progress = Callable[[int, int, float], Any]
+    share: float = 1.0
+    resumed: int = 0
 
 
 def train(
@@ -84,6 +74,9 @@ def train(
     threads: int | None = 1,
     ignore: Collection[str] = (),
     progress: Progress | None = None,
+    stop_at: float = 1.0,
+    checkpoint: str | Path | None = None,
+    evaluation_tokens: int = EVALUATION_TOKENS,
 ) -> TrainingResult:
     """Train a decoder on `tokens` tokens and evaluate it.
 
@@ -110,160 +103,181 @@ def train(
             them alone.
         ignore: top-level fields of the architecture that are the caller's own.
         progress: called as progress(step, steps, nats per token) a few times a second.
+        stop_at: the share of the run after which to stop and evaluate; the schedule stays that of all `tokens`.
+        checkpoint: a file. If it is there the run goes on from it, to the same bits as a run that was never stopped
+            (points of `validate_at` before it are not made up for); it is written at the end, and once a minute.
+        evaluation_tokens: how much held-out text to evaluate on.
 
     Raises:
         ModelError: the architecture cannot be built, or a setting is out of range.
         DataError: the corpus is shorter than a window, or its vocabulary is larger than the model's.
         TrainingDiverged: the loss is not finite, or after warm-up far above that of guessing.
+        CheckpointError: the checkpoint is of another run, unreadable, or already beyond `stop_at`.
     """
     given = {"lr": lr, "weight_decay": weight_decay, "batch_size": batch_size, "sequence": sequence}
-    settings = _settings(arch, {**given, "warmup": warmup, "decay": decay, "clip": clip})
-    if not tokens >= 1 or tokens == math.inf:
-        raise ModelError(f"tokens={tokens!r} must be a finite number of at least 1; the default is 200,000")
-    batch, length = int(settings["batch_size"]), int(settings["sequence"])
-    steps = max(1, int(tokens) // (batch * length))
-    wall, cpu = time.perf_counter(), time.process_time()
-    with torch_threads(threads):
-        if isinstance(arch, Decoder):
-            model = arch
-        else:
-            chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-            generator = torch.Generator().manual_seed(seed % (1 << 63))
-            model = build(arch, corpus.vocab_size, ignore, generator=generator).to(chosen)
-        check_vocabulary(model, corpus)
-        run = _Run(model, corpus, settings, steps, seed, bf16, progress)
-        run.go(sorted(max(1, min(steps, round(share * steps))) for share in validate_at))
-        run.validate(steps)
-    return TrainingResult(
-        bits_per_byte=run.validation[-1][1],
-        curve=tuple(run.curve),
-        validation=tuple(run.validation),
-        tokens=steps * batch * length,
-        steps=steps,
-        parameters=sum(weight.numel() for weight in model.parameters()),
-        seconds=time.perf_counter() - wall,
-        cpu_seconds=time.process_time() - cpu,
-        settings=settings,
-        model=model,
+    training = Training(
+        arch,
+        corpus,
+        tokens,
+        seed,
+        settings={**given, "warmup": warmup, "decay": decay, "clip": clip},
+        validate_at=validate_at,
+        device=device,
+        bf16=bf16,
+        threads=threads,
+        ignore=ignore,
+        progress=progress,
+        checkpoint=checkpoint,
+        evaluation_tokens=evaluation_tokens,
     )
+    return training.to(stop_at)
 
 
-def _settings(arch: Any, given: dict[str, float | None]) -> dict[str, float]:
-    fields = {} if isinstance(arch, Decoder) else arch
-    settings = {}
-    for name, default in DEFAULTS.items():
-        value = given[name]
-        if value is None:
-            value = fields.get(name, default) if hasattr(fields, "get") else default
-        whole = name in ("batch_size", "sequence")
-        low, high = (1, math.inf) if whole else (0.0, 1.0 if name in ("warmup", "decay") else math.inf)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-            raise ModelError(
-                f"{name}={value!r} must be {'an integer of at least 1' if whole else f'a number from {low} to {high}'}"
-            )
-        settings[name] = value
-    return settings
+class Training:
+    """A run that is trained in pieces: ``t = Training(arch, corpus, 500_000); t.to(0.25); t.to(1.0)``.
 
+    Args: as of `train`; `settings` holds those from `lr` to `clip`, missing ones and None as there. A `checkpoint`
+    that is a folder gets one file per run, named after its identity.
 
-class _Run:
-    """The state of one training run."""
+    Attributes:
+        done: the share of the run that is trained.
+    """
 
     def __init__(
         self,
-        model: Decoder,
+        arch: Architecture | Node | Decoder,
         corpus: Corpus,
-        settings: dict[str, float],
-        steps: int,
-        seed: int,
-        bf16: bool | None,
-        progress: Progress | None,
+        tokens: float = 200_000,
+        seed: int = 0,
+        *,
+        settings: Mapping[str, float | None] | None = None,
+        validate_at: Collection[float] = (),
+        device: torch.device | str | None = None,
+        bf16: bool | None = None,
+        threads: int | None = 1,
+        ignore: Collection[str] = (),
+        progress: Progress | None = None,
+        checkpoint: str | Path | None = None,
+        evaluation_tokens: int = EVALUATION_TOKENS,
     ) -> None:
-        self.model, self.corpus, self.steps, self.seed, self.progress = model, corpus, steps, seed, progress
-        self.batch, self.sequence = int(settings["batch_size"]), int(settings["sequence"])
-        self.clip = settings["clip"]
-        self.device = model.embedding.weight.device
-        self.bf16 = _use_bf16(model, self.device) if bf16 is None else bf16
-        self.curve: list[tuple[int, float]] = []
-        self.validation: list[tuple[int, float]] = []
-        self.warm = math.ceil(settings["warmup"] * steps)
-        self.cool = math.ceil(settings["decay"] * steps)
-        groups = model.parameter_groups(settings["lr"], settings["weight_decay"])
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
-        self.rates = [float(group["lr"]) for group in groups]
-        self.worst = math.log(model.vocab_size) + DIVERGED_ABOVE
-
-    def rate(self, step: int) -> float:
-        """The factor on the learning rate of step 0, 1, ..."""
-        up = (step + 1) / (self.warm + 1) if step < self.warm else 1.0
-        left = self.steps - step
-        return min(up, left / (self.cool + 1)) if left <= self.cool else up
-
-    def go(self, stops: list[int]) -> None:
-        model, optimizer = self.model, self.optimizer
-        parameters = [weight for weight in model.parameters() if weight.requires_grad]
-        every = math.ceil(self.steps / CURVE_POINTS)
-        losses: list[Tensor] = []
-        model.train()
-        last_report = time.perf_counter()
-        for step, batch in enumerate(self._batches()):
-            factor = self.rate(step)
-            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * factor
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                loss, nll = model.loss(batch[:, :-1], batch[:, 1:])
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.clip:
-                torch.nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(nll.detach())
-            if len(losses) == every or step + 1 == self.steps:  # the only wait for the device
-                mean = self._look(step + 1, losses)
-                losses = []
-                if self.progress is not None and (
-                    time.perf_counter() - last_report > PROGRESS_EVERY_S or step + 1 == self.steps
-                ):
-                    self.progress(step + 1, self.steps, mean)
-                    last_report = time.perf_counter()
-            while stops and stops[0] <= step + 1 < self.steps:
-                if stops.pop(0) == step + 1:
-                    self.validate(step + 1)
-                    model.train()
-        model.eval()
-
-    def _batches(self) -> Iterator[Tensor]:
-        for start in range(0, self.steps, BLOCK):
-            count = min(BLOCK, self.steps - start)
-            block = self.corpus.batches(start, count, self.batch, self.sequence, self.seed)
-            yield from as_tensor(block, self.device).unbind(0)
-
-    def _look(self, step: int, losses: list[Tensor]) -> float:
-        values = torch.stack(losses).tolist()
-        for index, value in enumerate(values, step - len(losses)):
-            if not math.isfinite(value) or (index >= self.warm and value > self.worst):
-                raise TrainingDiverged(
-                    f"training diverged at step {index + 1} of {self.steps}: the loss is {value:.4g} nats per token, "
-                    f"where guessing gives {self.worst - DIVERGED_ABOVE:.2f}; use a lower lr, a longer warmup or a "
-                    "tighter clip, or let the search count the trial as failed"
-                )
-        mean: float = sum(values) / len(values)
-        self.curve.append((step * self.batch * self.sequence, mean / math.log(2)))
-        return mean
-
-    def validate(self, step: int) -> None:
-        value = evaluate(self.model, self.corpus, sequence=self.sequence, bf16=self.bf16, threads=None)
-        if not math.isfinite(value):
-            raise TrainingDiverged(
-                f"after step {step} of {self.steps} the held-out loss is {value}; use a lower lr, or let the search "
-                "count the trial as failed"
+        self.settings = settings_of({} if isinstance(arch, Decoder) else arch, settings or {})
+        if not tokens >= 1 or tokens == math.inf:
+            raise ModelError(f"tokens={tokens!r} must be a finite number of at least 1; the default is 200,000")
+        if checkpoint is not None and isinstance(arch, Decoder):
+            raise ModelError(
+                "checkpoint= was given with a Decoder, whose first weights nobody can name; pass the architecture"
             )
-        self.validation.append((step * self.batch * self.sequence, value))
+        steps = max(1, int(tokens) // (int(self.settings["batch_size"]) * int(self.settings["sequence"])))
+        self._threads, self._validate_at = threads, validate_at
+        self._seconds = self._cpu_seconds = 0.0
+        self._spent: dict[int, tuple[float, float]] = {}  # seconds and CPU seconds until a step that was asked for
+        self._resumed = 0
+        wall, cpu = time.perf_counter(), time.process_time()
+        with torch_threads(threads):
+            if isinstance(arch, Decoder):
+                model = arch
+            else:
+                chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+                generator = torch.Generator().manual_seed(seed % (1 << 63))
+                model = build(arch, corpus.vocab_size, ignore, generator=generator).to(chosen)
+            check_vocabulary(model, corpus)
+            self._run = Run(model, corpus, self.settings, steps, seed, bf16, progress, evaluation_tokens)
+            self._path: Path | None = None
+            if checkpoint is not None and not isinstance(arch, Decoder):
+                self._identity = files.Identity(
+                    _name(arch, ignore), corpus.fingerprint, self.settings, steps, seed, self._run.bf16
+                )
+                self._path = Path(checkpoint)
+                if self._path.is_dir():
+                    self._path /= f"{self._identity.key}.pt"
+                self._restore(self._path)
+        self._clock(wall, cpu)
+        self._began = wall, cpu
+
+    @property
+    def done(self) -> float:
+        return self._run.step / self._run.steps
+
+    def measured(self, share: float) -> TrainingResult | None:
+        """What `to(share)` gave, here or before the checkpoint, though the run may be further by now (its `model` is
+        then the later one); None if it was never asked for."""
+        step = self._run.schedule.after(share)
+        if step not in self._spent:
+            return None
+        return self._result(step)
+
+    def to(self, share: float = 1.0) -> TrainingResult:
+        """Train until that share of the run is done, evaluate, and write the checkpoint.
+
+        Raises:
+            ModelError: the share is not above 0 and at most 1.
+            CheckpointError: the run is beyond it already.
+            TrainingDiverged: as `train`.
+        """
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ModelError(f"stop_at={share!r} must be a share of the run, above 0 and at most 1")
+        run, until = self._run, self._run.schedule.after(share)
+        if run.step > until:
+            raise CheckpointError(
+                f"this run is at step {run.step} of {run.steps} already and stop_at={share:g} asks for step {until}; "
+                "ask for a larger share, or use another checkpoint"
+            )
+        self._began = wall, cpu = time.perf_counter(), time.process_time()
+        stops = {run.schedule.after(point) for point in self._validate_at}
+        with torch_threads(self._threads):
+            run.go(stops, until, None if self._path is None else self._save)
+            run.validate()
+        self._clock(wall, cpu)
+        self._began = time.perf_counter(), time.process_time()
+        if until not in self._spent:
+            self._spent[until] = self._seconds, self._cpu_seconds
+            self._save()
+        return self._result(until)
+
+    def _result(self, step: int) -> TrainingResult:
+        run, tokens = self._run, step * self._run.batch * self._run.sequence
+        seconds, cpu_seconds = self._spent[step]
+        return TrainingResult(
+            bits_per_byte=dict(run.validation)[tokens],
+            curve=tuple(point for point in run.curve if point[0] <= tokens),
+            validation=tuple(point for point in run.validation if point[0] <= tokens),
+            tokens=tokens,
+            steps=step,
+            parameters=sum(weight.numel() for weight in run.model.parameters()),
+            seconds=seconds,
+            cpu_seconds=cpu_seconds,
+            settings=self.settings,
+            model=run.model,
+            share=step / run.steps,
+            resumed=self._resumed,
+        )
+
+    def _clock(self, wall: float, cpu: float) -> None:
+        self._seconds += time.perf_counter() - wall
+        self._cpu_seconds += time.process_time() - cpu
+
+    def _restore(self, path: Path) -> None:
+        there = files.load(path, self._identity, self._run.device)
+        if there is None:
+            return
+        state = there["state"]
+        self._run.restore(there["step"], state)
+        self._seconds, self._cpu_seconds = float(state["seconds"]), float(state["cpu_seconds"])
+        if self._run.validation:
+            self._spent = {int(step): (float(wall), float(cpu)) for step, wall, cpu in state["spent"]}
+        self._resumed = self._run.tokens
+
+    def _save(self) -> None:
+        if self._path is not None:
+            wall, cpu = (
+                now() - then for now, then in zip((time.perf_counter, time.process_time), self._began, strict=True)
+            )
+            spent = [[step, *both] for step, both in self._spent.items()]
+            state = {"seconds": self._seconds + wall, "cpu_seconds": self._cpu_seconds + cpu, "spent": spent}
+            files.save(self._path, self._identity, self._run.step, {**self._run.state(), **state})
 
 
-def _use_bf16(model: Decoder, device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu" or not torch.cpu.get_capabilities().get("avx512_bf16", False):
-        return False
-    embeddings = model.embedding.weight.numel() * (1 if model.head is None else 2)
-    return sum(weight.numel() for weight in model.parameters()) - embeddings >= BF16_FROM
+def _name(arch: Architecture | Node, ignore: Collection[str]) -> str:
+    if isinstance(arch, Architecture):
+        return arch.id
+    return hashlib.sha256(repr(check(arch, ignore)).encode()).hexdigest()[:16]

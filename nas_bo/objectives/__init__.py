@@ -6,26 +6,108 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_bo.objectives.cost import Flops, KVCacheBytes, Parameters
+    from nas_bo.objectives.curves import Extrapolation, extrapolate
+    from nas_bo.objectives.growth import Growth
     from nas_bo.objectives.latency import Latency
     from nas_bo.objectives.low_fidelity import ValidationLoss
+    from nas_bo.objectives.noise import SeedNoise, noise_of, seed_noise
+    from nas_bo.objectives.predicted import Predicted
+    from nas_bo.objectives.predicted_inputs import Rung
+    from nas_bo.objectives.probe import LearningRateProbe
+    from nas_bo.objectives.proxy_task import (
+        AssociativeRecall,
+        InductionHeads,
+        MarkovSource,
+        Memorisation,
+        ProxyTask,
+        SelectiveCopying,
+        TaskSuite,
+    )
+    from nas_bo.objectives.shared_weights import SharedWeightLoss
     from nas_bo.objectives.weighted import Weighted
+    from nas_bo.objectives.zero_cost import (
+        DecoderParameters,
+        GradientNorm,
+        Grasp,
+        InitialLoss,
+        JacobianCovariance,
+        Naswot,
+        Snip,
+        Synflow,
+        ZenScore,
+        quantile_limit,
+    )
 
 _HOME = {
+    "AssociativeRecall": "proxy_task",
+    "DecoderParameters": "zero_cost",
+    "Extrapolation": "curves",
     "Flops": "cost",
+    "GradientNorm": "zero_cost",
+    "Grasp": "zero_cost",
+    "Growth": "growth",
+    "InductionHeads": "proxy_task",
+    "InitialLoss": "zero_cost",
+    "JacobianCovariance": "zero_cost",
     "KVCacheBytes": "cost",
     "Latency": "latency",
+    "LearningRateProbe": "probe",
+    "MarkovSource": "proxy_task",
+    "Memorisation": "proxy_task",
+    "Naswot": "zero_cost",
     "Parameters": "cost",
+    "Predicted": "predicted",
+    "ProxyTask": "proxy_task",
+    "Rung": "predicted_inputs",
+    "SeedNoise": "noise",
+    "SelectiveCopying": "proxy_task",
+    "SharedWeightLoss": "shared_weights",
+    "Snip": "zero_cost",
+    "Synflow": "zero_cost",
+    "TaskSuite": "proxy_task",
     "ValidationLoss": "low_fidelity",
     "Weighted": "weighted",
+    "ZenScore": "zero_cost",
+    "extrapolate": "curves",
+    "noise_of": "noise",
+    "quantile_limit": "zero_cost",
+    "seed_noise": "noise",
 }
 
 __all__ = [
+    "AssociativeRecall",
+    "DecoderParameters",
+    "Extrapolation",
     "Flops",
+    "GradientNorm",
+    "Grasp",
+    "Growth",
+    "InductionHeads",
+    "InitialLoss",
+    "JacobianCovariance",
     "KVCacheBytes",
     "Latency",
+    "LearningRateProbe",
+    "MarkovSource",
+    "Memorisation",
+    "Naswot",
     "Parameters",
+    "Predicted",
+    "ProxyTask",
+    "Rung",
+    "SeedNoise",
+    "SelectiveCopying",
+    "SharedWeightLoss",
+    "Snip",
+    "Synflow",
+    "TaskSuite",
     "ValidationLoss",
     "Weighted",
+    "ZenScore",
+    "extrapolate",
+    "noise_of",
+    "quantile_limit",
+    "seed_noise",
 ]
 
 

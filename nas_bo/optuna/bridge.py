@@ -73,11 +73,11 @@ def conclude(trial: optuna.Trial, outcome: Trial) -> list[float]:
     Sets every constraint of the outcome in its fixed order and keeps how each number was obtained as user attributes.
 
     Raises:
-        optuna.TrialPruned: the outcome is infeasible and was not evaluated to the end.
+        optuna.TrialPruned: the outcome was not evaluated to the end: it is infeasible, or was stopped.
         EvaluationFailed: the outcome failed; its reason is the message.
     """
     record(trial, outcome)
-    if outcome.state is State.INFEASIBLE:
+    if outcome.state in (State.INFEASIBLE, State.STOPPED):
         raise optuna.TrialPruned(outcome.reason)
     if outcome.state is not State.COMPLETE:
         raise EvaluationFailed(outcome.reason)
@@ -91,7 +91,14 @@ def unknown(trial: optuna.Trial, constraints: Sequence[str]) -> None:
 
 
 def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> None:
-    """The part of `conclude` that only writes: constraints and user attributes."""
+    """The part of `conclude` that only writes: constraints, values at rungs and user attributes.
+
+    The rungs of the first objective that has any are the trial's intermediate values, at steps in percent of its budget.
+    """
+    rungs = next((found for name in outcome.info if (found := outcome.rungs(name))), {})
+    for share, value in rungs.items():
+        # not `trial.report`, which refuses studies of several objectives
+        trial.storage.set_trial_intermediate_value(trial._trial_id, round(100 * share), value)
     for name, amount in outcome.violations.items():
         _constrain(trial, name, amount)
     for key, text in outcome.attributes().items():
@@ -166,9 +173,12 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     elif isinstance(own.get("values"), dict):
         values = own["values"]
     info = own.get("info", {})
+    state = STATES[trial.state]
+    if state is State.INFEASIBLE and own.get("state") == State.STOPPED.value:
+        state = State.STOPPED
     violations = own.get("violations") or dict(trial.constraints)  # a trial evaluated twice keeps its first constraints
     reason = own.get("reason") or str(trial.user_attrs.get(f"{PREFIX}reason", ""))
-    return Trial(arch, values, violations, STATES[trial.state], reason, info, trial.number, own.get("seconds", 0.0))
+    return Trial(arch, values, violations, state, reason, info, trial.number, own.get("seconds", 0.0))
 
 
 @lru_cache(maxsize=20_000)

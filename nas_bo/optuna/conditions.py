@@ -10,8 +10,6 @@ Notation: a table has one row for each trial (or record) and one column for each
 
 from __future__ import annotations
 
-import keyword
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,11 +19,10 @@ import numpy as np
 from nas_bo.optuna.branches import Table, find_parents
 from nas_bo.optuna.coding import Coding
 from nas_bo.optuna.records import MARKS, Records, find_lists
-from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Repeat, When
+from nas_bo.space.extend import FieldNames
 
 SELDOM = 0.2  # the share of trials below which a parameter that nothing explains is left out
-_WORDS = frozenset(dir(Space)) | {"kind", "keys", "items", "values", "get", "flat", "tree", "id", "counts", "to_dict"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ def arrange(table: Table, taken: Collection[str] = (), given: Mapping[str, str] 
     parents = find_parents(table, active, plain, given)
     seldom = active.mean(0) < SELDOM if len(active) else np.zeros(len(table.names), dtype=bool)
     always = [c for c in plain if c not in parents and not seldom[c] and table.names[c] not in given]
-    named = _Names(taken)
-    fields = {c: given.get(name) or named.new(name) for c, name in enumerate(table.names) if c in plain}
+    named = FieldNames(taken)
+    fields = {c: given.get(name) or named.new(_unmarked(name)) for c, name in enumerate(table.names) if c in plain}
     plan = Plan()
 
     def emit(into: Plan, columns: Sequence[int], prefix: str = "") -> None:
@@ -98,32 +95,19 @@ def _names_an_option(code: Coding, values: frozenset[Any]) -> bool:
 
 
 def _add_list(
-    into: Plan, found: Records, table: Table, count: str | int, named: _Names, depth: int, prefix: str
+    into: Plan, found: Records, table: Table, count: str | int, named: FieldNames, depth: int, prefix: str
 ) -> None:
     families = sorted(found.families, key=lambda f: min(f.columns.values()))
     pooled = np.stack([found.pooled(table.values, f) for f in families], axis=1)
     inner = arrange(Table(tuple(f.stem for f in families), tuple(f.coding for f in families), pooled), depth=depth + 1)
     heads = {f.stem.partition(MARKS[depth])[0] for f in families}
-    name = named.new(heads.pop() if len(heads) == 1 else f"per_{count}" if isinstance(count, str) else "records")
+    name = heads.pop() if len(heads) == 1 else f"per_{count}" if isinstance(count, str) else "records"
+    name = named.new(_unmarked(name))
     into.fields[name] = Repeat(count, inner.fields)
     for i in range(found.most):
         for path, stem, code in inner.leaves:
             into.leaves.append((f"{prefix}{name}.{i}.{path}", stem.replace(MARKS[depth], str(i + found.first)), code))
 
 
-class _Names:
-    """Field names for the parameters of a record: as in Optuna where that is possible."""
-
-    def __init__(self, taken: Collection[str]) -> None:
-        self._taken = set(taken) | _WORDS
-
-    def new(self, name: str) -> str:
-        clean = re.sub(r"\W+", "_", "".join(c for c in name if c not in MARKS)).strip("_")
-        if not clean.isidentifier() or keyword.iskeyword(clean):
-            clean = f"p_{clean}".rstrip("_")
-        made, n = clean, 1
-        while made in self._taken:
-            n += 1
-            made = f"{clean}_{n}"
-        self._taken.add(made)
-        return made
+def _unmarked(name: str) -> str:
+    return "".join(c for c in name if c not in MARKS)

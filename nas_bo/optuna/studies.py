@@ -201,9 +201,9 @@ def release(trial: optuna.Trial) -> None:
     trial.set_user_attr(f"{PREFIX}owner", RELEASED)
 
 
-def waiting(study: Study) -> int:
-    """How many enqueued trials nobody has taken yet."""
-    return len(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+def waiting(study: Study) -> list[int]:
+    """The numbers of the enqueued trials that nobody has taken yet, in the order in which they will be."""
+    return [t.number for t in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
 
 
 def finished(study: Study) -> int:
@@ -230,7 +230,8 @@ def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str |
         record(trial, outcome, label)
     if outcome.state is State.COMPLETE:
         return tell(study, trial, "complete", "", list(outcome.values.values()))
-    return tell(study, trial, "pruned" if outcome.state is State.INFEASIBLE else "fail", outcome.reason)
+    pruned = outcome.state in (State.INFEASIBLE, State.STOPPED)
+    return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
 
 
 def adopt(study: Study, problem: Problem) -> list[tuple[optuna.Trial, Architecture]]:

@@ -9,10 +9,13 @@ from nas_bo.report.page import page
 from nas_bo.report.picture import picture
 from nas_bo.report.summary import Summary, figure
 from nas_bo.report.table import frame, front_markdown, front_text
+from nas_bo.report.trust import Proxy, TrustReport, trust
 
 __all__ = [
     "Agreement",
+    "Proxy",
     "Summary",
+    "TrustReport",
     "agreement",
     "figure",
     "frame",
@@ -20,4 +23,5 @@ __all__ = [
     "front_text",
     "page",
     "picture",
+    "trust",
 ]

@@ -18,6 +18,7 @@ from typing import Any
 from nas_bo.report.picture import logarithmic
 from nas_bo.report.summary import Summary, figure
 from nas_bo.report.table import heading, parameters
+from nas_bo.report.trust_page import section
 from nas_bo.trial import Column, State, Trial
 
 MOST_ROWS = 2000  # trials listed in full; a longer history is listed by its front and its last trials
@@ -39,7 +40,7 @@ def page(summary: Summary) -> str:
         "</header>",
         '<section id=plot aria-label="scatter plot of all trials"></section>',
         "<section><h2>The front</h2>" + _front_table(summary, rows) + "</section>",
-        f"<section><h2>How far to trust the order</h2><p>{escape(_trust(summary))}</p>{_retrained(summary)}</section>",
+        f"<section><h2>How far to trust the order</h2>{_trust(summary)}{_retrained(summary)}</section>",
         "<section><h2>How the numbers were obtained</h2>" + _sources(summary) + "</section>",
         f"<section><h2>All trials</h2>{_trial_table(summary, shown, best)}"
         + (f"<p class=note>{left_out} earlier trials off the front are not listed.</p>" if left_out else "")
@@ -148,9 +149,12 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
 
 
 def _trust(summary: Summary) -> str:
-    if summary.agreement is not None:
-        return summary.agreement.text()
-    return "The front was not re-evaluated at a higher budget, so how far its order can be trusted is not known."
+    reports = [("", summary.trust), ("Validated on its own", summary.validation)]
+    told = [(f"<h3>{head}</h3>" if head else "") + section(report) for head, report in reports if report is not None]
+    if summary.agreement is not None and summary.trust is None:
+        told.insert(0, f"<p>{escape(summary.agreement.text())}</p>")
+    nothing = "The front was not re-evaluated at a higher budget, so how far its order can be trusted is not known."
+    return "".join(told) or f"<p>{nothing}</p>"
 
 
 def _retrained(summary: Summary) -> str:
@@ -234,7 +238,7 @@ def _failures(shown: Sequence[Trial], rows: dict[int, int]) -> str:
                     rows[id(t)],
                     [
                         _number(t),
-                        _text("failed" if t.state is State.FAILED else "infeasible"),
+                        _text("infeasible" if t.state is State.COMPLETE else t.state.value),
                         _text(t.reason or f"violates {broken}"),
                     ],
                 )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nas_bo.report.agreement import Agreement
+from nas_bo.report.trust import TrustReport
 from nas_bo.trial import Column, Trial, front, knee
 
 
@@ -20,6 +21,7 @@ class Summary:
         trials: all trials, in the order of their numbers.
         labels: architecture id -> short name ("d64 A4 C7"); what has none is called by its number.
         retrained: ``{"id": architecture id, "values": {objective: value}}``, values at a higher budget.
+        trust, validation: reports of how far the estimates can be trusted: that of the search, and that of a validation.
         baselines: ``{"label": name, "values": {objective: value}}``, models to compare with.
         agreement: how well searched and re-trained losses agree.
         notes: sentences for the reader, shown under the title.
@@ -35,6 +37,8 @@ class Summary:
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     baselines: Sequence[Mapping[str, Any]] = ()
+    trust: TrustReport | None = None
+    validation: TrustReport | None = None
 
     def front(self) -> list[Trial]:
         return front(self.trials, self.columns)

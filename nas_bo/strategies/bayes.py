@@ -20,6 +20,7 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.belief import Belief
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.strategies.design import spread
+from nas_bo.strategies.fidelity import unfinished
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.scores import Score, scorer
 from nas_bo.strategies.strategy import check_count, check_seed, fresh, generator, seen_ids
@@ -42,6 +43,10 @@ class Bayes:
     objectives exact. Above: ParEGO, random weights for each suggestion. Limits on known objectives are exact; on unknown
     ones, and for failures, their probability counts. Trials that are running, and the rest of a batch, are taken for
     evaluated with their expected values, so batches spread out.
+
+    Values of an objective at a part of its budget (`Trial.rungs`) and the proxies of the problem are modelled beside it
+    (see `nas_bo.surrogate.sources`), so trials that were stopped early inform it as well. An architecture that was
+    stopped is suggested once more, to be evaluated to the end, when nothing else promises as much.
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
     Attributes:
@@ -84,11 +89,13 @@ class Bayes:
     ) -> list[Architecture]:
         belief = Belief(problem, trials)
         belief.believe(pending)
-        seen = seen_ids(trials) | {arch.id for arch in pending}
+        stopped = unfinished(trials)
+        seen = (seen_ids(trials) | {arch.id for arch in pending}) - stopped.keys()
         parents = best_trials(problem, trials, PARENTS)
         batch: list[Architecture] = []
         while len(batch) < n:
-            arch = self._maximise(belief, scorer(belief, rng), [*parents, *pending, *batch], seen, rng)
+            waiting = [arch for key, arch in stopped.items() if key not in seen]
+            arch = self._maximise(belief, scorer(belief, rng), [*parents, *pending, *batch], waiting, seen, rng)
             if arch is None:
                 break
             batch.append(arch)
@@ -98,10 +105,16 @@ class Bayes:
         return batch
 
     def _maximise(
-        self, belief: Belief, score: Score, parents: list[Architecture], seen: set[str], rng: np.random.Generator
+        self,
+        belief: Belief,
+        score: Score,
+        parents: list[Architecture],
+        stopped: list[Architecture],
+        seen: set[str],
+        rng: np.random.Generator,
     ) -> Architecture | None:
-        """The best-scored unseen admissible architecture among about `candidates`: random ones and variations of the
-        best trials first, then the best so far are varied again and again."""
+        """The best-scored unseen admissible architecture among about `candidates`: random ones, variations of the best
+        trials and those whose evaluation was stopped first, then the best so far are varied again and again."""
         genomes = genomes_of(belief.problem.space)
         found = _Candidates(belief, score, seen)
         wild = int(RANDOM * self.candidates)
@@ -110,6 +123,8 @@ class Bayes:
             best = genomes.encode(parents)
             chosen = rng.integers(0, len(best), int(VARIED * self.candidates))
             found.add(mutate(genomes, best[chosen], rng))
+        if stopped:
+            found.add(genomes.encode(stopped))
         number = int((1 - RANDOM - VARIED) * self.candidates / ROUNDS)
         for r in range(ROUNDS):
             pool = found.verify(PARENTS if r < ROUNDS - 2 else PARENTS // 4)

@@ -8,15 +8,16 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
+from nas_bo.strategies.fidelity import direct, noise_of, sources_of
 from nas_bo.strategies.known import known_of
 from nas_bo.strategies.strategy import guide, violation
 from nas_bo.surrogate.features import features_of, varying
 from nas_bo.surrogate.process import GaussianProcess
+from nas_bo.surrogate.sources import CoKriging, Observed, settled
 from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
 NEAR = 0.15  # length scale of the smoother of failures, of the diameter of the history
-STALE = 20  # hyperparameters are fitted anew when the history has grown by one part in so many
 
 
 class Belief:
@@ -26,13 +27,17 @@ class Belief:
         columns: the problem's columns; m of them.
         known: the problem's `Known`.
         modelled: the positions among the columns of the objectives that have a Gaussian process.
+        processes, sources: by position; the process of an objective, and the cheap sources that it has.
         incumbents: the genomes (k, genes) of the feasible complete trials, once each, and later of what is pending.
+
+    Args:
+        all_rungs: see `sources_of`.
 
     Raises:
         ValueError: too little is known to fit anything.
     """
 
-    def __init__(self, problem: Problem, trials: Sequence[Trial]) -> None:
+    def __init__(self, problem: Problem, trials: Sequence[Trial], all_rungs: bool = False) -> None:
         self.problem, self.columns = problem, problem.columns
         self.known = known_of(problem)
         self._features = features_of(problem.space)
@@ -51,17 +56,26 @@ class Belief:
             raise ValueError("the trials differ in nothing that can be encoded")
         self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
         own = int((keep < self._features.width + len(self.known.positions)).sum())
+        self._rows: dict[bytes, int] | None = None
         inputs = self.inputs(genomes)
-        self.processes: dict[int, GaussianProcess] = {}
+        self._width = inputs.shape[1]
+        self.processes: dict[int, GaussianProcess | CoKriging] = {}
+        self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
             values = np.array([self._value(t, j) for t in done])
             rows = np.flatnonzero(np.isfinite(values))
             if len(rows) < 2:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
-            fitted = len(rows) - len(rows) % max(1, len(rows) // STALE)
-            self.processes[j] = GaussianProcess(inputs[rows], values[rows], own, fitted)
+            noise = noise_of(done, self.columns[j].name)
+            self.sources[j] = sources_of(problem, done, self.columns[j], inputs, own, all_rungs)
+            if self.sources[j]:
+                self.processes[j] = CoKriging(inputs, Observed(values), direct(self.sources[j]), own, noise)
+            else:
+                self.processes[j] = GaussianProcess(inputs[rows], values[rows], own, settled(len(rows)), noise_sd=noise)
         self._residuals(done)
         self._smoother(done, inputs)
+        if any(isinstance(process, CoKriging) for process in self.processes.values()):
+            self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
 
     def _value(self, trial: Trial, j: int) -> float:
         """Objective j of a trial, minimised: what strategies steer by, or what is known of an infeasible one."""
@@ -71,6 +85,9 @@ class Belief:
         return self.columns[j].sign * trial.values.get(self.columns[j].name, float("nan"))
 
     # ---- inputs -----------------------------------------------------------------------------------------------
+
+    def genomes(self, archs: Sequence[Architecture]) -> np.ndarray:
+        return self._features.genomes.encode(archs)
 
     def exact(self, archs: Sequence[Architecture]) -> np.ndarray:
         """(n, e) known objectives, minimised, NaN where one raises."""
@@ -85,9 +102,16 @@ class Belief:
 
     def look(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Inputs (n, d): what varies among the trials, scaled to [0, 1] there; and known objectives (n, e) as they are
-        approximated, on the scale of `Known.to_scale`."""
+        approximated, on the scale of `Known.to_scale`.
+
+        Where cheap sources are modelled, inputs are (n, d + 1): the last column is the trial of that architecture, -1
+        without one.
+        """
         raw, approximate = self._raw(genomes)
-        return (raw[:, self._keep] - self._low) / self._span, approximate
+        inputs = (raw[:, self._keep] - self._low) / self._span
+        if self._rows is not None:
+            inputs = np.column_stack([inputs, [self._rows.get(row.tobytes(), -1) for row in genomes]])
+        return inputs, approximate
 
     def inputs(self, genomes: np.ndarray) -> np.ndarray:
         return self.look(genomes)[0]
@@ -99,7 +123,8 @@ class Belief:
         mean, sd = np.zeros((len(inputs), len(self.columns))), np.zeros((len(inputs), len(self.columns)))
         mean[:, self.known.positions] = known
         for j, process in self.processes.items():
-            mean[:, j], sd[:, j] = process.predict(inputs)
+            seen = inputs if isinstance(process, CoKriging) else inputs[:, : self._width]
+            mean[:, j], sd[:, j] = process.predict(seen)
         return mean, sd
 
     def log_chance(self, inputs: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
@@ -114,6 +139,7 @@ class Belief:
             for sign, bound in column.limits().values():
                 found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
         if len(self._bad):
+            inputs = inputs[:, : self._width]
             square = (inputs**2).sum(1)[:, None] + (self._done**2).sum(1) - 2 * inputs @ self._done.T
             distance = np.sqrt(np.maximum(square, 0.0) / inputs.shape[1])
             near = np.exp(-0.5 * (distance / (NEAR * self._reach)) ** 2)
@@ -155,4 +181,4 @@ class Belief:
         self.incumbents = np.concatenate([self.incumbents, genomes[likely]])
         self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
         for process in self.processes.values():
-            process.believe(inputs)
+            process.believe(inputs if isinstance(process, CoKriging) else inputs[:, : self._width])

@@ -27,21 +27,7 @@ Gain = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 def scorer(belief: Belief, rng: np.random.Generator) -> Score:
     """The acquisition function that fits the belief: log(expected gain * chance to be feasible), larger is better."""
-    m = len(belief.columns)
-    points = np.zeros((0, m))
-    if len(belief.incumbents):
-        points = belief.predict(belief.inputs(belief.incumbents), belief.incumbents_known)[0]
-        points = points[np.isfinite(points).all(1)]
-    gain: Gain
-    if not len(points):
-        gain = _any
-    elif m == 1:
-        floor = 1e-9 * max(1e-12, float(np.ptp(points)))
-        gain = lambda mean, sd: acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], floor), points.min())  # noqa: E731
-    elif m <= MANY:
-        gain = _hypervolume(points, belief.columns)
-    else:
-        gain = _chebyshev(points, rng)
+    gain = gain_of(belief, rng)
 
     def score(inputs: np.ndarray, known: np.ndarray) -> np.ndarray:
         mean, sd = belief.predict(inputs, known)
@@ -53,6 +39,21 @@ def scorer(belief: Belief, rng: np.random.Generator) -> Score:
         return found
 
     return score
+
+
+def gain_of(belief: Belief, rng: np.random.Generator) -> Gain:
+    """The expected gain over what the belief holds of the history: mean and standard deviation (n, m) -> logarithms (n,)."""
+    m = len(belief.columns)
+    points = np.zeros((0, m))
+    if len(belief.incumbents):
+        points = belief.predict(belief.inputs(belief.incumbents), belief.incumbents_known)[0]
+        points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        return _any
+    if m == 1:
+        floor = 1e-9 * max(1e-12, float(np.ptp(points)))
+        return lambda mean, sd: acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], floor), points.min())
+    return _hypervolume(points, belief.columns) if m <= MANY else _chebyshev(points, rng)
 
 
 def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:

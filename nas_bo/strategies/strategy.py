@@ -48,7 +48,8 @@ class Strategy(Protocol):
 
         Returns:
             Architectures that break no rule and no limit on an analytic objective, different from each other and from
-            every architecture in `trials`. Fewer than `n`, possibly none, when the space has no more of them.
+            every architecture in `trials`; one whose only trial was STOPPED may be suggested once more, and is then
+            evaluated to the end. Fewer than `n`, possibly none, when the space has no more of them.
 
         Raises:
             MissingExtra: the strategy needs a package that is not installed. Nothing else is raised for a history,

@@ -15,7 +15,8 @@ import torch
 from nas_bo.architecture import Node
 from nas_bo.errors import DataError, ModelError, TrainingDiverged
 from nas_bo.model import Corpus, build, evaluate, generate, load_corpus, train
-from nas_bo.model import training as loop
+from nas_bo.model.run import Run
+from nas_bo.model.schedule import DEFAULTS
 from tests.model.architectures import ATTENTION, CONV, DENSE, GATED, LINEAR, MOE, SKIP, block, decoder, layer
 
 ARCH = decoder(layer(CONV, GATED), layer(ATTENTION, MOE), layer(LINEAR, DENSE), width=16)
@@ -139,8 +140,8 @@ def test_settings_are_checked(corpus: Corpus, settings: dict[str, float], messag
 
 def test_the_schedule_warms_up_stays_and_decays(corpus: Corpus) -> None:
     model = build(SMALL, 256)
-    run = loop._Run(model, corpus, dict(loop.DEFAULTS), 100, 0, None, None)
-    rates = [run.rate(step) for step in range(100)]
+    run = Run(model, corpus, dict(DEFAULTS), 100, 0)
+    rates = [run.schedule.rate(step) for step in range(100)]
     assert rates[0] == pytest.approx(1 / 6) and rates[4] < 1 and set(rates[5:75]) == {1.0}
     assert rates[75] < 1 and rates[-1] == pytest.approx(1 / 26)
     assert rates[75:] == sorted(rates[75:], reverse=True)

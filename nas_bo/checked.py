@@ -1,0 +1,140 @@
+"""What the end of a search says of its own estimates: which of them were seen to hold at the re-training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import NasBoError
+from nas_bo.report import Proxy, TrustReport, trust
+from nas_bo.report.spread import across
+from nas_bo.trial import Column, State, Trial
+
+FLOPS_TOKENS = 128  # over which FLOPs are counted, as the objective does
+
+
+def others(trials: Sequence[Trial], front: Sequence[Trial], column: Column, n: int) -> list[Trial]:
+    """At most `n` trials off the front, spread over size and over what the search thought of them.
+
+    Agreement among winners says little of the space. No more than a tenth of the trials, so that a short search does not
+    spend more on checking than on searching.
+    """
+    known = [t for t in trials if t.state is State.COMPLETE and math.isfinite(t.values.get(column.name, math.nan))]
+    best = {t.architecture.id for t in front}
+    known = list({t.architecture.id: t for t in reversed(known)}.values())[::-1]
+    sizes = [math.nan if (s := size_of(t)) is None else s for t in known]
+    taken = [i for i, t in enumerate(known) if t.architecture.id in best]
+    scores = [column.sign * t.values[column.name] for t in known]
+    return [known[i] for i in across(sizes, scores, min(n, len(trials) // 10), taken=taken)]
+
+
+def of_search(
+    trials: Sequence[Trial],
+    columns: Sequence[Column],
+    front: Sequence[Trial],
+    again: Mapping[str, Mapping[str, Any]],
+    factor: float,
+    proxies: Sequence[Column] = (),
+) -> TrustReport | None:
+    """The trust report of a search from what it re-trained; None when nothing was.
+
+    Judged are the searched value of the first re-trained objective, what it was at the rungs of its training, and the
+    proxies of the search.
+
+    Args:
+        again: architecture id -> ``{"values": ..., "info": ...}`` at `factor` times the budget.
+        proxies: the cheap objectives whose values stand in the trials' `info`.
+    """
+    by_id = {t.architecture.id: t for t in reversed(trials) if t.architecture.id in again}
+    found = [t for t in trials if by_id.get(t.architecture.id) is t]
+    first = next((c for c in columns if any(c.name in again[t.architecture.id]["values"] for t in found)), None)
+    if first is None:
+        return None
+    known = [t for t in found if first.name in again[t.architecture.id]["values"] and first.name in t.values]
+    values = [float(again[t.architecture.id]["values"][first.name]) for t in known]
+    dear = [again[t.architecture.id].get("info", {}).get(first.name, {}) for t in known]
+    share = _share([t.info.get(first.name, {}) for t in known], dear, 1 / factor)
+    judged = [Proxy(first.name, [t.values[first.name] for t in known], first.direction, share)]
+    for rung in sorted({s for t in known for s in t.rungs(first.name)}):
+        seen = [t.rungs(first.name).get(rung, math.nan) for t in known]
+        judged.append(Proxy(f"{first.name}@{rung:.0%}", seen, first.direction, share * rung))
+    for c in proxies:
+        infos = [t.info.get(c.name, {}) for t in known]
+        seen = [float(i["value"]) if "value" in i else math.nan for i in infos]
+        judged.append(Proxy(c.name, seen, c.direction, _share(infos, dear, math.nan)))
+    best = {t.architecture.id for t in front}
+    winners = sum(t.architecture.id in best for t in known)
+    return trust(
+        judged,
+        values,
+        sizes(known),
+        flops([t.architecture for t in known]),
+        name=f"re-trained {first.name}",
+        unit=first.unit,
+        direction=first.direction,
+        ids=[t.architecture.id for t in known],
+        labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
+        chosen=_chosen(winners, len(known) - winners, factor),
+    )
+
+
+def _chosen(winners: int, rest: int, factor: float) -> str:
+    how = f"trained again at {factor:g} times the budget with another seed"
+    if not rest:
+        return f"All {winners} are of the front, {how}: agreement among winners is not agreement over the space."
+    return f"{winners} of the front and {rest} others from across the range, {how}."
+
+
+def size_of(trial: Trial) -> float | None:
+    """The parameter count of a trial: as noted by an objective, else counted; None where it cannot be."""
+    for info in trial.info.values():
+        noted = info.get("parameters")
+        if isinstance(noted, (int, float)) and not isinstance(noted, bool) and noted > 0:
+            return float(noted)
+    if trial.values.get("parameters", 0) > 0:
+        return float(trial.values["parameters"])
+    return counted(trial.architecture)
+
+
+def sizes(trials: Sequence[Trial]) -> list[float] | None:
+    """The parameter counts of all, or None when one is not known: counts by different rules do not compare."""
+    found = [size_of(t) for t in trials]
+    return None if any(s is None for s in found) else [s for s in found if s is not None]
+
+
+def counted(arch: Architecture, vocab_size: int = 256, ignore: tuple[str, ...] = ()) -> float | None:
+    """Parameters of the decoder that `arch` describes; None where it describes none."""
+    from nas_bo.model import counts
+
+    try:
+        return float(counts.parameters(arch, vocab_size, ignore)) or None
+    except NasBoError:
+        return None
+
+
+def flops(archs: Sequence[Architecture], vocab_size: int = 256, ignore: tuple[str, ...] = ()) -> list[float] | None:
+    """Floating-point operations of one forward pass of each; None where one is no decoder."""
+    from nas_bo.model import counts
+
+    try:
+        return [float(counts.flops(a, vocab_size, FLOPS_TOKENS, ignore=ignore)) for a in archs]
+    except NasBoError:
+        return None
+
+
+def seconds_of(info: Mapping[str, Any]) -> float:
+    """What an evaluation took: processor time where it was noted, else wall time; nan when neither was."""
+    for name in ("cpu_seconds", "seconds"):
+        value = info.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    return math.nan
+
+
+def _share(cheap: Sequence[Mapping[str, Any]], dear: Sequence[Mapping[str, Any]], otherwise: float) -> float:
+    """The cost of one as a share of the other's, from their times; `otherwise` where those are not known."""
+    pairs = [(seconds_of(a), seconds_of(b)) for a, b in zip(cheap, dear, strict=True)]
+    known = [(a, b) for a, b in pairs if math.isfinite(a) and b > 0]
+    return sum(a for a, _ in known) / sum(b for _, b in known) if known else otherwise

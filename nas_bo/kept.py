@@ -1,0 +1,231 @@
+"""What a validation keeps: every finished evaluation at once, in a file of JSON lines or in the study of a search."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from nas_bo import optuna as door
+from nas_bo.architecture import Architecture
+from nas_bo.errors import SearchError
+from nas_bo.optuna import studies
+from nas_bo.problem import Objective
+from nas_bo.report import TrustReport
+from nas_bo.space import Space
+from nas_bo.trial import PREFIX, Column, State, Trial, plain, read_attributes
+
+
+class Records(Protocol):
+    """JSON-safe data under keys; what `put` has returned from outlives a kill."""
+
+    def get(self, key: str) -> Any: ...
+
+    def put(self, key: str, data: Any) -> None: ...
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self._known: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        return self._known.get(key)
+
+    def put(self, key: str, data: Any) -> None:
+        self._known[key] = json.loads(json.dumps(data, default=plain))
+
+
+class Lines:
+    """A file with one JSON object a line; the last line that a killed process left half written is passed over.
+
+    Raises:
+        SearchError: the file cannot be read or written, or is another kind of file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._known: dict[str, Any] = {}
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._path, "a+b") as file:
+                file.seek(0)
+                text = file.read()
+                if text and not text.endswith(b"\n"):
+                    file.write(b"\n")
+        except OSError as error:
+            raise SearchError(
+                f"the evaluations cannot be kept in {str(path)!r} ({error.strerror}); give another file"
+            ) from error
+        lines = text.split(b"\n")
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line) if line.strip() else {}
+                self._known.update({row["key"]: row["data"]} if row else {})
+            except (ValueError, TypeError, KeyError):
+                if number < len(lines) and not line.startswith(b'{"key":'):
+                    raise SearchError(
+                        f"{str(path)!r} is no file of kept evaluations (line {number} is {line[:60]!r}); give another file"
+                    ) from None
+
+    def get(self, key: str) -> Any:
+        return self._known.get(key)
+
+    def put(self, key: str, data: Any) -> None:
+        line = json.dumps({"key": key, "data": data}, default=plain)
+        with open(self._path, "ab") as file:
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._known[key] = json.loads(line)["data"]
+
+
+class InStudy:
+    """In the attributes of an Optuna study, beside the search that it is of."""
+
+    def __init__(self, study: Any) -> None:
+        self._study = study
+        self._before = dict(study.user_attrs)  # read once: a storage reads all of them each time
+        self._known: dict[str, Any] = {}
+
+    def get(self, key: str) -> Any:
+        if key not in self._known:
+            self._known[key] = read_attributes(self._before, f"{PREFIX}validate:{key}")
+        return self._known[key]
+
+    def put(self, key: str, data: Any) -> None:
+        studies.keep(self._study, f"validate:{key}", data)
+        self._known[key] = json.loads(json.dumps(data, default=plain))
+
+
+def open_records(path: str | Path | None, study: Any) -> Records:
+    if path is not None:
+        return Lines(path)
+    return InMemory() if study is None else InStudy(study)
+
+
+def key(objective: Objective) -> str:
+    """Equal for objectives that measure the same: the name and a digest of conditions and settings.
+
+    Of an objective that is no dataclass and has no `conditions` only the name is known.
+    """
+    told: dict[str, Any] = {"settings": repr(objective)} if is_dataclass(objective) else {}
+    if " at 0x" in told.get("settings", ""):
+        told = {}  # the address of a function is another one in every process
+    if hasattr(objective, "conditions"):
+        told["conditions"] = objective.conditions()
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=plain).encode()).hexdigest()[:12]
+    return f"{objective.name}:{digest}"
+
+
+class Trained:
+    """What the search of `study` trained already, by the conditions under which it did."""
+
+    def __init__(self, study: Any) -> None:
+        self._study = study
+        self._about = {} if study is None else studies.kept(study, "study") or {}
+        self._factor = None if study is None else studies.kept(study, "retrained")
+        self._trials: dict[str, Trial] | None = None
+
+    def get(self, objective: Objective, arch: Architecture, shares: Collection[float] = ()) -> dict[str, Any] | None:
+        """The record of `arch` under the conditions of `objective`, with the rungs at `shares`; else None."""
+        name, again = self._same(objective)
+        found: Any = None
+        if again:
+            kept = studies.kept(self._study, f"retrained:{self._factor:g}:{arch.id}")
+            found = None if kept is None else (kept["values"].get(name), kept["info"].get(name, {}))
+        elif name:
+            t = self._searched().get(arch.id)
+            found = None if t is None else (t.values.get(name), t.info.get(name, {}))
+        if found is None or found[0] is None:
+            return None
+        value, info = found
+        rungs = Trial(arch, info={name: info}).rungs(name)
+        if not set(shares) <= set(rungs):
+            return None
+        seconds = {what: info.get(what) for what in ("seconds", "cpu_seconds")}
+        return {
+            "value": value,
+            "reason": "",
+            "rungs": [list(pair) for pair in rungs.items()],
+            **seconds,
+            "reused": True,
+        }
+
+    def _same(self, objective: Objective) -> tuple[str, bool]:
+        """The name under which the study has what `objective` measures, "" if it has not; and whether it is re-trained."""
+        if objective.cost != "trained" or not hasattr(objective, "conditions"):
+            return "", False
+        now = json.loads(json.dumps(objective.conditions(), default=plain))
+        for name, before in self._about.get("conditions", {}).items():
+            if name != objective.name and "sha256" not in now:
+                continue  # what names no corpus is known by its own name only
+            if now == before:
+                return name, False
+            if self._factor and {"tokens", "seed"} <= set(before) and now == self._larger(before):
+                return name, True
+        return "", False
+
+    def _larger(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """The conditions of the re-training, as `ValidationLoss.larger` makes them."""
+        whole = {k: v for k, v in before.items() if k not in ("fidelity", "data_share", "width_factor", "extrapolate")}
+        return {**whole, "tokens": int(before["tokens"] * self._factor), "seed": before["seed"] + 1}
+
+    def _searched(self) -> dict[str, Trial]:
+        if self._trials is None:
+            space = _space(self._about)
+            columns = [Column(**c) for c in self._about.get("columns", ())]
+            ended = door.history(self._study, space, columns)
+            self._trials = {t.architecture.id: t for t in ended if t.state is State.COMPLETE}
+        return self._trials
+
+
+def _space(about: Mapping[str, Any]) -> Any:
+    return Space.from_dict(about["space"], {name: _allow for name in about["space"].get("rules", {})})
+
+
+def _allow(_: Architecture) -> bool:
+    return True
+
+
+def check_study(study: Any, space: type[Space], reference: Objective) -> None:
+    """Raise SearchError when `study` is not of `space`, or on another corpus than the reference."""
+    about = studies.kept(study, "study") if hasattr(study, "user_attrs") else None
+    if about is None:
+        raise SearchError(
+            f"validate(history={study!r}): it is the study of a nas_bo search, or its Result; leave it out for others"
+        )
+    if about["fingerprint"] != space.fingerprint():
+        raise SearchError(
+            f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, "
+            f"validate() got {space.title!r} with schema {space.fingerprint()}; give the space of the study"
+        )
+    now = dict(reference.conditions()) if hasattr(reference, "conditions") else {}
+    before = about["conditions"].get(reference.name, {})
+    if "sha256" in now and before.get("sha256", now["sha256"]) != now["sha256"]:
+        raise SearchError(
+            f"the study {study.study_name!r} trained on {before.get('corpus')!r}, the reference on {now.get('corpus')!r}: their "
+            "values do not compare; give the reference the corpus of the study"
+        )
+
+
+def history(study: Any, space: type[Space]) -> list[Trial]:
+    """The complete trials of a study; none without one."""
+    if study is None:
+        return []
+    about = studies.kept(study, "study")
+    columns = [Column(**c) for c in about["columns"]]
+    return [t for t in door.history(study, space, columns) if t.state is State.COMPLETE]
+
+
+def trained_column(study: Any) -> Column | None:
+    """The first objective of a study that was trained."""
+    columns = [] if study is None else [Column(**c) for c in studies.kept(study, "study")["columns"]]
+    return next((c for c in columns if c.cost == "trained"), None)
+
+
+def keep_report(study: Any, report: TrustReport) -> None:
+    studies.keep(study, "validated", report.to_dict())

@@ -1,0 +1,122 @@
+"""Checkpoints: the state of a training run in one file, which knows what it is of and refuses to be anything else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from nas_bo.errors import CheckpointError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run is a run of. Two runs of one identity go through the same states.
+
+    Attributes:
+        architecture: the id of the architecture, or a hash of its content if it was written by hand.
+        corpus: the fingerprint of the text.
+        settings: learning rate, batch size and so on.
+        steps: of the whole run.
+        seed: of the initial weights and of the order of the batches.
+        bf16: whether matrices are multiplied in bf16.
+    """
+
+    architecture: str
+    corpus: str
+    settings: Mapping[str, float]
+    steps: int
+    seed: int
+    bf16: bool
+
+    @property
+    def key(self) -> str:
+        """A name for the run's file: the architecture, and 12 hexadecimal digits of all else."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.architecture}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+
+def save(path: str | Path, identity: Identity, step: int, state: Mapping[str, Any]) -> None:
+    """Write the state of a run after `step` steps. The file is there as a whole or not at all, and whoever reads the
+    old one at this moment can finish; a file of the same run that is further is left alone.
+
+    Raises:
+        CheckpointError: the folder cannot be written to, or the file there is of another run.
+    """
+    import torch
+
+    path = Path(path)
+    there = load(path, identity)
+    if there is not None and there["step"] > step:
+        return
+    content = {"format": FORMAT, "identity": asdict(identity), "step": step, "state": dict(state)}
+    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"the checkpoint {str(path)!r} cannot be written ({error.strerror or error}); give a folder that can be "
+            "written to and has space left"
+        ) from None
+    finally:
+        with suppress(OSError):
+            draft.unlink()
+
+
+def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str, Any] | None:
+    """The file's `step` and `state`; None when there is no such file.
+
+    Raises:
+        CheckpointError: the file is no checkpoint, of a newer format, or of another run; the message says what differs.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds for files that are not its own
+        raise CheckpointError(
+            f"{str(path)!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to begin the run anew, "
+            "or give another file"
+        ) from None
+    if not isinstance(content, dict) or not {"format", "identity", "step", "state"} <= set(content):
+        raise CheckpointError(f"{str(path)!r} is no checkpoint of a training run; give another file")
+    if content["format"] != FORMAT:
+        raise CheckpointError(
+            f"{str(path)!r} has format {content['format']!r} and this version of nas_bo reads {FORMAT}; upgrade "
+            "nas_bo, or delete the file to begin the run anew"
+        )
+    differences = list(_differences(content["identity"], identity))
+    if differences:
+        raise CheckpointError(
+            f"the checkpoint {str(path)!r} is of another run: {'; '.join(differences)}; give the path of this run's "
+            "own, or delete the file to begin anew"
+        )
+    return content
+
+
+def _differences(there: Mapping[str, Any], here: Identity) -> Any:
+    for each in fields(here):
+        found, wanted = there.get(each.name), getattr(here, each.name)
+        if each.name == "settings" and isinstance(found, Mapping):
+            for name in sorted({*found, *wanted}):
+                if found.get(name) != wanted.get(name):
+                    yield f"{name} is {found.get(name)!r} there and {wanted.get(name)!r} here"
+        elif found != wanted:
+            shown = [value[:16] if isinstance(value, str) else value for value in (found, wanted)]
+            yield f"{each.name} is {shown[0]!r} there and {shown[1]!r} here"

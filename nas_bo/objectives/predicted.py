@@ -1,0 +1,303 @@
+"""An objective's value predicted from trials of it, with an interval that was checked on architectures held out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import ObjectiveError
+from nas_bo.objectives.predicted_card import Card
+from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
+from nas_bo.problem import ORDER, Objective, Value, column
+from nas_bo.surrogate.gaussian import GP
+from nas_bo.surrogate.regressor import Regressor
+from nas_bo.trial import Column, Direction, Trial
+
+if TYPE_CHECKING:
+    from nas_bo.objectives.predicted_fit import Example, Learned
+    from nas_bo.space import Space
+
+LEVEL = 0.9  # of the intervals
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is expected of one architecture.
+
+    Attributes:
+        low, high: ends of the 90 % interval of a new measurement.
+        n: architectures it was learned from.
+        proxies: the measured columns that were used; none where one was missing.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Made by `Predicted.fit` or `Predicted.load`.
+
+    It is evaluated before anything is trained, and counts as measured, not as analytic: an analytic limit rejects a
+    candidate before anything is spent and without being questioned, which an estimate must not do. Without proxies it
+    offers `predict`, so strategies know its value on as many candidates as they like, as an objective of its own or as a
+    hint at the dearer one that it estimates. With proxies it must measure them, so it offers none.
+
+    `larger` (of a target that was given as an objective) trains: winners are checked by the real thing.
+
+    Attributes:
+        card: what it is worth; of the model with proxies where there are proxies.
+        base_card: of the model without them.
+        examples: what it was fitted to.
+        earlier: the predictor of an earlier study, given to `fit`, used or not.
+        at_most, at_least: limits; set them with `dataclasses.replace`.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    card: Card
+    base_card: Card
+    space: type[Space] = field(repr=False)
+    base: Learned = field(repr=False)
+    full: Learned | None = field(repr=False)
+    model: Regressor
+    examples: Sequence[Example] = field(repr=False)
+    earlier: Predicted | None = field(default=None, repr=False)
+    proxies: tuple[Proxy, ...] = ()
+    truth: Objective | None = field(default=None, repr=False)
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @staticmethod
+    def fit(
+        trials: Any,
+        target: str | Objective | Column = "val_loss",
+        *,
+        space: type[Space],
+        model: Regressor | None = None,
+        proxies: Sequence[Proxy] = (),
+        earlier: Any = None,
+        known: Sequence[Objective] = (),
+        vocab_size: int = 256,
+        ignore: tuple[str, ...] = (),
+        about: Mapping[str, Any] | None = None,
+    ) -> Predicted:
+        """Learn from trials.
+
+        Args:
+            trials: `Trial`s, a `Result`, or a list of these. (Of an Optuna study: `nas_bo.optuna.history`.) Values of the
+                same architecture are averaged; trials without the target are left out.
+            target: the objective, or its name; a name alone is minimised unless a `Result` says otherwise.
+            model: GP(), Ridge(), GradientBoosting() or MLPEnsemble() of `nas_bo.surrogate`, or your own; None is GP().
+            proxies: columns measured in trials: names of objectives or of proxies of the problem, `Rung`s, or
+                objectives, which are then evaluated for architectures that are not known. Trials may lack them.
+            earlier: trials of an earlier study with the same space (another corpus, device or budget), or a `Predicted`
+                of one, whose target may have another name: what it predicts is where this one starts from, if that is
+                no worse in cross-validation.
+            known: further analytic objectives as columns.
+            vocab_size, ignore: as in `nas_bo.objectives.Parameters`.
+            about: facts for the card, JSON-safe: corpus, budget, device.
+
+        Raises:
+            ObjectiveError: too few architectures, a target that is the same for all, a proxy that is not finite, that is
+                constant, or that too few trials have.
+        """
+        from nas_bo.objectives.predicted_fit import fit
+
+        return fit(
+            trials,
+            target,
+            space=space,
+            model=GP() if model is None else model,
+            proxies=tuple(proxies),
+            earlier=earlier,
+            known=tuple(known),
+            vocab_size=vocab_size,
+            ignore=tuple(ignore),
+            about=dict(about or {}),
+        )
+
+    @property
+    def cost(self) -> Literal["analytic", "measured", "trained"]:
+        """That of the dearest proxy that it measures itself, at least "measured"."""
+        costs = ["measured", *(column(p).cost for p in self.measures)]
+        return max(costs, key=ORDER.index)
+
+    @property
+    def measures(self) -> tuple[Objective, ...]:
+        """The proxies that it can evaluate for an architecture."""
+        return tuple(p for p in self.proxies if not isinstance(p, (str, Rung)))
+
+    @property
+    def predict(self) -> Callable[[Architecture], float]:
+        """The value alone, in a millisecond; not there with proxies."""
+        if self.proxies:
+            raise AttributeError("predict")
+        return self._value
+
+    def _value(self, arch: Architecture) -> float:
+        return float(self.base.values([arch])[0])
+
+    @property
+    def larger(self) -> Callable[[float], Objective]:
+        """The real objective at a larger budget, under this name; not there where the target was given by name."""
+        grow = getattr(self.truth, "larger", None)
+        if grow is None:
+            raise AttributeError("larger")
+        return lambda factor: Renamed(grow(factor), self.name)
+
+    def estimate(
+        self, archs: Sequence[Architecture], proxies: Sequence[Mapping[str, float]] | None = None
+    ) -> list[Estimate]:
+        """What is expected of architectures.
+
+        Args:
+            proxies: for every architecture what was measured, by name (`Rung("val_loss", 0.25).name` is
+                ``val_loss@0.25``). Where one is missing the model without proxies answers.
+
+        Raises:
+            ObjectiveError: a proxy is not a finite number, or there are not as many as architectures.
+        """
+        given = [{} for _ in archs] if proxies is None else [dict(p) for p in proxies]
+        if len(given) != len(archs):
+            raise ObjectiveError(f"{self.name}: {len(archs)} architectures but proxies of {len(given)}")
+        names = tuple(proxy_name(p) for p in self.proxies)
+        for row in given:
+            for name in names:
+                if name in row and not math.isfinite(row[name]):
+                    raise ObjectiveError(
+                        f"{self.name}: the proxy {name!r} is {row[name]}; leave it out where it failed"
+                    )
+        found: dict[int, Estimate] = {}
+        complete = [i for i, row in enumerate(given) if self.full is not None and all(n in row for n in names)]
+        others = sorted(set(range(len(archs))) - set(complete))
+        for rows, learned, used in ((complete, self.full, names), (others, self.base, ())):
+            if rows and learned is not None:
+                measured = np.array([[given[i][n] for n in used] for i in rows]).reshape(len(rows), len(used))
+                of = [archs[i] for i in rows]
+                ends = zip(*learned.intervals(of, measured, LEVEL), strict=True)
+                for i, (value, low, high) in zip(rows, ends, strict=True):
+                    found[i] = Estimate(float(value), float(low), float(high), learned.n, used)
+        return [found[i] for i in range(len(archs))]
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        measured = {p.name: float(p(arch)) for p in self.measures}
+        usable = {name: number for name, number in measured.items() if math.isfinite(number)}
+        got = self.estimate([arch], [usable])[0]
+        return Value(
+            got.value,
+            how="predicted",
+            low=got.low,
+            high=got.high,
+            level=LEVEL,
+            n=got.n,
+            model=self.card.model,
+            target=self.card.target,
+            proxies={name: usable[name] for name in got.proxies if name in usable},
+        )
+
+    def conditions(self) -> dict[str, Any]:
+        """A study goes on only with the very same predictor."""
+        return {"target": self.card.target, "n": self.card.n, "model": self.card.model, "data": self.fingerprint()}
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that differ when the examples, the model or the proxies differ."""
+        text = json.dumps(self._data(), sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _data(self) -> dict[str, Any]:
+        from nas_bo.objectives.predicted_file import data
+
+        return data(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON: the examples, the settings, the card, and a few predictions to check a later `load` by.
+
+        Raises:
+            ObjectiveError: the file cannot be written.
+        """
+        from nas_bo.objectives.predicted_file import save
+
+        return save(self, path)
+
+    @staticmethod
+    def load(
+        path: str | Path,
+        space: type[Space],
+        *,
+        model: Regressor | None = None,
+        proxies: Sequence[Objective] = (),
+        known: Sequence[Objective] = (),
+        refit: bool = False,
+    ) -> Predicted:
+        """Read what `save` wrote. The model is fitted anew from the examples in the file, and must say what it said.
+
+        Args:
+            model: needed for a model of your own, which the file names but does not hold.
+            proxies, known: the objectives that were given to `fit`; a proxy that is not given is not measured.
+            refit: take whatever the versions installed here make of the examples, and write a new card.
+
+        Raises:
+            ObjectiveError: not such a file, one of another space or of a newer version, or other predictions than then.
+        """
+        from nas_bo.objectives.predicted_file import load
+
+        return load(path, space, model=model, proxies=tuple(proxies), known=tuple(known), refit=refit)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """An objective under another name, so that a predicted value and its check share a column."""
+
+    of: Objective
+    name: str
+
+    @property
+    def unit(self) -> str:
+        return self.of.unit
+
+    @property
+    def direction(self) -> Direction:
+        return self.of.direction
+
+    @property
+    def cost(self) -> Literal["analytic", "measured", "trained"]:
+        return self.of.cost
+
+    def conditions(self) -> dict[str, Any]:
+        return dict(self.of.conditions()) if hasattr(self.of, "conditions") else {}
+
+    def __call__(self, arch: Architecture, /) -> float:
+        return self.of(arch)
+
+
+def gather(trials: Any) -> tuple[list[Trial], list[Column]]:
+    """All trials in whatever holds them, and the columns that a `Result` knows."""
+    if isinstance(trials, Trial):
+        return [trials], []
+    if hasattr(trials, "columns") and hasattr(trials, "trials"):
+        return list(trials.trials), list(trials.columns)
+    if isinstance(trials, (list, tuple)):
+        found: list[Trial] = []
+        columns: list[Column] = []
+        for item in trials:
+            more, told = gather(item)
+            found += more
+            columns += told
+        return found, columns
+    raise ObjectiveError(
+        f"trials come as a Result, as Trials or as a list of these, not as {type(trials).__name__}; of an Optuna study "
+        "nas_bo.optuna.history(study, space, columns) makes trials"
+    )

@@ -1,0 +1,154 @@
+"""What a predictor sees of an architecture: what it costs, how its layers are arranged, what was chosen, what was measured.
+
+Costs come first, since size explains most: few examples should not have to find it in a list of choices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import ModelError, ObjectiveError
+from nas_bo.model.counts import flops, kv_cache_bytes, parameters
+from nas_bo.model.spec import DecoderSpec, SkipSpec, check
+from nas_bo.problem import Objective
+from nas_bo.space import Space
+from nas_bo.surrogate.features import features_of
+from nas_bo.surrogate.structure import structure_of
+from nas_bo.trial import Trial
+
+TOKENS = 128  # that FLOPs and caches are counted for
+MIXERS, MLPS = ("attention", "linear_attention", "conv"), ("dense", "moe")
+COSTS = (
+    *("log parameters", "log parameters of layers", "log flops", "log cache", "log width", "log layers"),
+    *(f"share of parameters in {kind}" for kind in (*MIXERS, *MLPS)),
+)
+SAME_SHARE = 0.01  # a rung counts as the one that is asked for when its share of the budget is as near as this
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A proxy that trials hold already: what the objective `of` was after `share` of its budget (see `Trial.rungs`)."""
+
+    of: str
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ObjectiveError(f"Rung({self.of!r}, {self.share!r}): the share lies between 0 and 1")
+
+    @property
+    def name(self) -> str:
+        return f"{self.of}@{self.share:g}"
+
+    def read(self, trial: Trial) -> float | None:
+        near = [(abs(at - self.share), value) for at, value in trial.rungs(self.of).items()]
+        gap, value = min(near, default=(1.0, 0.0))
+        return value if gap <= SAME_SHARE else None
+
+
+Proxy = str | Rung | Objective
+
+
+def proxy_name(proxy: Proxy) -> str:
+    return proxy if isinstance(proxy, str) else proxy.name
+
+
+def read_proxy(proxy: Proxy, trial: Trial) -> float | None:
+    """The proxy's number in a trial: an objective's value, what a proxy of the problem said, or a rung; None without one."""
+    if isinstance(proxy, Rung):
+        return proxy.read(trial)
+    name = proxy_name(proxy)
+    found = trial.values.get(name)
+    if found is None:
+        found = trial.info.get(name, {}).get("value")
+    if found is None or isinstance(found, (bool, str)):
+        return None
+    return float(found)
+
+
+class Inputs:
+    """The columns of architectures of one space.
+
+    Args:
+        vocab_size: that parameters and FLOPs are counted for.
+        ignore: top-level fields that are no part of the network.
+        known: further analytic objectives; logarithms are taken where all examples are positive. The first is the size
+            where `nas_bo.model` does not know the space's blocks.
+
+    Attributes:
+        names: the column names.
+        blocks: where costs, arrangement, summaries and single choices end (see `nas_bo.surrogate.regressor`).
+        sized: whether the first column is the logarithm of a size.
+    """
+
+    def __init__(
+        self,
+        space: type[Space],
+        examples: Sequence[Architecture],
+        vocab_size: int = 256,
+        ignore: tuple[str, ...] = (),
+        known: tuple[Objective, ...] = (),
+    ) -> None:
+        self.space, self.vocab_size, self.ignore, self.known = space, vocab_size, tuple(ignore), tuple(known)
+        self._features, self._structure = features_of(space), structure_of(space)
+        try:
+            self._decoder = all(check(arch, self.ignore) is not None for arch in examples)
+        except ModelError:  # blocks of the user's own
+            self._decoder = False
+        told = self._told(examples)
+        self._log = np.atleast_1d((told > 0).all(0))
+        costs = [*(COSTS if self._decoder else ()), *(o.name for o in self.known)]
+        self.sized = self._decoder or bool(len(self._log) and self._log[0])
+        self.names = [*costs, *self._structure.names, *self._features.names]
+        arranged = len(costs) + len(self._structure.names)
+        self.blocks = (len(costs), arranged, arranged + self._features.width, len(self.names))
+
+    def __call__(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """(n, columns).
+
+        Raises:
+            ModelError: the decoder cannot be built from an architecture, though it can from the examples.
+        """
+        told = self._told(archs)
+        told = np.where(self._log, np.log(np.where(self._log, np.maximum(told, 1e-300), 1.0)), told)
+        costs = [self._costs(arch) for arch in archs] if self._decoder else []
+        parts = [np.array(costs).reshape(len(archs), -1), told, self._structure(archs), self._features(archs)]
+        return np.concatenate(parts, axis=1)
+
+    def _told(self, archs: Sequence[Architecture]) -> np.ndarray:
+        return np.array([[float(o(arch)) for o in self.known] for arch in archs], dtype=float).reshape(
+            len(archs), len(self.known)
+        )
+
+    def _costs(self, arch: Architecture) -> list[float]:
+        spec = check(arch, self.ignore)
+        vocab = self.vocab_size
+        total, bare = parameters(spec, vocab), parameters(spec._replace(layers=()), vocab)
+        shares = [self._within(spec, kind) - bare for kind in (*MIXERS, *MLPS)]
+        within = max(1, sum(shares))
+        return [
+            math.log(total),
+            math.log(max(1, total - bare)),
+            math.log(flops(spec, vocab, TOKENS)),
+            math.log(1 + kv_cache_bytes(spec, TOKENS)),
+            math.log(spec.width),
+            math.log(1 + len(spec.layers)),
+            *(share / within for share in shares),
+        ]
+
+    def _within(self, spec: DecoderSpec, kind: str) -> int:
+        """Parameters of the same decoder with no other blocks than these."""
+        skip = SkipSpec("skip")
+        layers = tuple(
+            layer._replace(
+                mixer=layer.mixer if layer.mixer.kind == kind else skip,
+                mlp=layer.mlp if layer.mlp.kind == kind else skip,
+            )
+            for layer in spec.layers
+        )
+        return parameters(spec._replace(layers=layers), self.vocab_size)

@@ -1,0 +1,71 @@
+"""A learning rate for each architecture, from short runs before the real one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ObjectiveError, TrainingDiverged
+from nas_bo.objectives.cost import positive
+
+if TYPE_CHECKING:
+    from nas_bo.model.data import Corpus
+
+
+@dataclass(frozen=True)
+class LearningRateProbe:
+    """Try the learning rate times each of `factors` in runs of `tokens` tokens with their own schedule, and take the
+    best. A rate at which training diverges is out. It costs len(factors) * tokens on top of the run itself.
+
+    Args:
+        factors: of the architecture's own learning rate, or of the default 3e-3.
+        tokens: of each short run.
+    """
+
+    factors: tuple[float, ...] = (0.5, 1.0, 2.0)
+    tokens: float = 25_000
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens")
+        object.__setattr__(self, "factors", tuple(self.factors))
+        good = [f for f in self.factors if isinstance(f, (int, float)) and not isinstance(f, bool) and 0 < f < math.inf]
+        if len(good) < 2 or len(set(good)) < len(self.factors):
+            raise ObjectiveError(
+                f"LearningRateProbe(factors={self.factors!r}): give at least two different numbers above 0"
+            )
+
+    def conditions(self) -> dict[str, Any]:
+        """What must not change while a study goes on."""
+        return {"factors": list(self.factors), "tokens": int(self.tokens)}
+
+    def __call__(
+        self, arch: Architecture | Node, corpus: Corpus, seed: int, settings: Mapping[str, float | None], **how: Any
+    ) -> tuple[float, list[list[float]]]:
+        """The best learning rate, and [rate, bits per byte] of every one that did not diverge.
+
+        Args:
+            settings, how: those of `nas_bo.model.Training` that the real run has as well.
+
+        Raises:
+            TrainingDiverged: at every rate.
+        """
+        from nas_bo.model import Training
+        from nas_bo.model.schedule import settings_of
+
+        middle = settings_of(arch, settings)["lr"]
+        tried = []
+        for factor in self.factors:
+            try:
+                run = Training(arch, corpus, self.tokens, seed, settings={**settings, "lr": middle * factor}, **how)
+                tried.append([middle * factor, run.to().bits_per_byte])
+            except TrainingDiverged:
+                continue
+        if not tried:
+            raise TrainingDiverged(
+                f"training diverged at every learning rate of the probe, {middle:g} times {list(self.factors)}; give it "
+                "smaller factors"
+            )
+        return min(tried, key=lambda pair: pair[1])[0], tried

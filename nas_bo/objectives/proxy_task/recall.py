@@ -1,0 +1,63 @@
+"""Multi-query associative recall (Arora et al. 2023, "Zoology: measuring and improving recall in efficient language
+models", arXiv 2312.04927, section 3; in-context recall of MAD, Poli et al. 2024, arXiv 2403.17844, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas_bo.errors import ObjectiveError
+from nas_bo.objectives.proxy_task.task import Tokens, at_least, distinct, shifted
+
+
+@dataclass(frozen=True)
+class AssociativeRecall:
+    """`pairs` keys, each followed by its value, then every key again in another order: what was its value?
+
+    Which value belongs to a key is drawn anew for every sequence, so it cannot be learned, only looked up.
+
+    Args:
+        pairs: to remember.
+        keys, values: vocabularies, which do not overlap; keys within a sequence differ.
+        key_length: tokens of a key; with more than one this is the fuzzy recall of MAD (with a fixed length).
+    """
+
+    pairs: int = 6
+    keys: int = 16
+    values: int = 16
+    key_length: int = 1
+    name: str = "associative_recall"
+
+    def __post_init__(self) -> None:
+        at_least(self, pairs=1, keys=2, values=2, key_length=1)
+        if self.keys**self.key_length < self.pairs:
+            raise ObjectiveError(
+                f"AssociativeRecall(pairs={self.pairs}): only {self.keys**self.key_length} different keys can be made "
+                f"of {self.keys} tokens and key_length={self.key_length}; use fewer pairs or more keys"
+            )
+        if self.keys**self.key_length > 1 << 16:
+            raise ObjectiveError(
+                f"AssociativeRecall: {self.keys} tokens and key_length={self.key_length} make more than 65,536 keys; "
+                "use fewer"
+            )
+
+    @property
+    def vocab_size(self) -> int:
+        return self.keys + self.values
+
+    @property
+    def options(self) -> int:
+        return self.values
+
+    def batch(self, rng: np.random.Generator, rows: int) -> tuple[Tokens, Tokens]:
+        chosen = distinct(rng, rows, self.pairs, self.keys**self.key_length)
+        digits = [chosen // self.keys**i % self.keys for i in range(self.key_length)]
+        value = self.keys + rng.integers(self.values, size=(rows, self.pairs))
+        told = np.stack([*digits, value], 2)  # (rows, pairs, key_length + 1)
+        order = distinct(rng, rows, self.pairs, self.pairs)
+        asked = np.take_along_axis(told, order[..., None], 1)
+        answers = np.zeros(told.shape, bool)
+        answers[..., -1] = True
+        sequence = np.concatenate((told, asked), 1).reshape(rows, -1)
+        return shifted(sequence, np.concatenate((np.zeros_like(answers), answers), 1).reshape(rows, -1))

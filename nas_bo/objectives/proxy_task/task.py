@@ -1,0 +1,63 @@
+"""The contract of a synthetic task, and the random streams that keep its training and held-out sequences apart."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from nas_bo.errors import ObjectiveError
+
+IGNORED = -100
+"""The target of a position that is not scored; torch's cross entropy passes over it."""
+
+Tokens = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A synthetic sequence task. No base class is needed; frozen dataclasses are compared and stored by their fields.
+
+    Attributes:
+        name: what its score appears under.
+        vocab_size: number of token ids.
+        options: how many answers a guess is among; guessing is right in 1 / options of the cases and costs
+            log2(options) bits.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def options(self) -> int: ...
+
+    def batch(self, rng: np.random.Generator, rows: int) -> tuple[Tokens, Tokens]:
+        """tokens and targets, both (rows, length) of type int64; the target of a position is the token that follows
+        it, or `IGNORED`. The same generator state gives the same batch; every row has at least one target."""
+        ...
+
+
+def stream(seed: int, part: int, index: int) -> np.random.Generator:
+    """The generator of one batch: it depends on (seed, part, index) alone. Part 0 trains, part 1 is held out."""
+    return np.random.Generator(np.random.Philox(key=seed % (1 << 64), counter=[0, index, part, 0]))
+
+
+def shifted(sequence: Tokens, scored: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[Tokens, Tokens]:
+    """sequence (rows, length + 1) and which of its tokens are answers -> tokens and targets (rows, length)."""
+    return sequence[:, :-1].copy(), np.where(scored, sequence, IGNORED)[:, 1:]
+
+
+def distinct(rng: np.random.Generator, rows: int, n: int, below: int) -> Tokens:
+    """(rows, n) integers below `below`, different within each row."""
+    return rng.random((rows, below)).argsort(1)[:, :n].astype(np.int64)
+
+
+def at_least(task: object, **least: int) -> None:
+    """Raise ObjectiveError unless the named fields are integers of at least so much."""
+    for name, bound in least.items():
+        value = getattr(task, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
+            raise ObjectiveError(
+                f"{type(task).__name__}({name}={value!r}): {name} must be an integer of at least {bound}"
+            )

@@ -1,0 +1,198 @@
+"""How well one order predicts another: Kendall, Spearman, the same with size removed, and bootstrap intervals.
+
+Kendall, "A new measure of rank correlation", Biometrika 1938 (tau-b, for ties); Spearman, American Journal of Psychology
+1904; intervals by the percentile bootstrap (Efron 1979) over architectures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+FEWEST = 3  # points below which there is no tau
+FEWEST_FOR_INTERVAL = 5  # points below which resampling them says nothing
+FEWEST_FOR_FIT = 6  # points below which two slopes cannot be fitted and checked
+CHUNK = 4_000_000  # numbers that the bootstrap holds at once
+
+Pair = tuple[np.ndarray, np.ndarray]  # (prediction, truth) of the same architectures, smaller is better: each (n,)
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]  # (draws, n) thrice -> (draws,)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % bootstrap interval; nan where it is not defined or the points are too few."""
+
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def known(self) -> bool:
+        return not math.isnan(self.value)
+
+    @property
+    def bounded(self) -> bool:
+        return not math.isnan(self.low)
+
+    def text(self) -> str:
+        """``0.62 (0.31 to 0.84)``; what is missing is said in words."""
+        if not self.known:
+            return "not defined"
+        return (
+            f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+            if self.bounded
+            else f"{self.value:.2f} (no interval)"
+        )
+
+
+def tau(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+    """Kendall's tau-b of every row: (draws, n) twice -> (draws,); nan where one side is constant. `size` is not used."""
+    x, y = _signs(a), _signs(b)
+    untied = np.sqrt((x != 0).sum(1) * (y != 0).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = np.where(untied > 0, (x * y).sum(1) / untied, np.nan)
+    return found
+
+
+def rho(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+    """Spearman's rho of every row, ties at their mean rank: (draws, n) twice -> (draws,)."""
+    from scipy.stats import rankdata
+
+    x, y = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (a, b))
+    norm = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = np.where(norm > 0, (x * y).sum(1) / norm, np.nan)
+    return found
+
+
+def tau_size_removed(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+    """`tau` of what is left of both after regressing the logarithm of `size` out of them, within every row.
+
+    Without sizes, or where a side is a function of size alone, it is nan.
+    """
+    if size is None:
+        return np.full(len(a), np.nan)
+    return tau(residual(a, size), residual(b, size))
+
+
+def residual(values: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """What a straight line in log(size) leaves of `values`, row by row: (draws, n) twice -> (draws, n).
+
+    What is zero but for rounding is zero, so that a mere function of size has no order left.
+    """
+    x = np.log(size)
+    x = x - x.mean(1, keepdims=True)
+    y = values - values.mean(1, keepdims=True)
+    spread = (x * x).sum(1, keepdims=True)
+    slope = np.divide((x * y).sum(1, keepdims=True), spread, out=np.zeros_like(spread), where=spread > 1e-12)
+    left = y - slope * x
+    scale = np.abs(y).max(1, keepdims=True)
+    cleaned: np.ndarray = np.where(np.abs(left) <= 1e-9 * scale, 0.0, left)
+    return cleaned
+
+
+def together(pair: Pair, size: np.ndarray) -> Pair | None:
+    """The truth beside what a straight line in log(size) and the prediction says of it, each left out of its own fit.
+
+    None where there are too few for such a fit.
+    """
+    prediction, truth = pair
+    if len(truth) < FEWEST_FOR_FIT:
+        return None
+    x = np.stack([np.ones(len(truth)), _scaled(np.log(size)), _scaled(prediction)], 1)
+    hat = x @ np.linalg.pinv(x)
+    lever = np.minimum(np.diag(hat), 1 - 1e-9)
+    return truth - (truth - hat @ truth) / (1 - lever), truth
+
+
+def _scaled(values: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = (values - values.mean()) / (values.std() or 1.0)
+    return scaled
+
+
+def point(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None = None) -> float:
+    """The mean of `statistic` over `pairs`, which are views of the same n architectures; nan below three of them."""
+    if not pairs or len(pairs[0][0]) < FEWEST:
+        return math.nan
+    rows = None if size is None else size[None, :]
+    found = [float(statistic(a[None, :], b[None, :], rows)[0]) for a, b in pairs]
+    return math.nan if any(math.isnan(v) for v in found) else sum(found) / len(found)
+
+
+def interval(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None, draws: int, seed: int) -> Interval:
+    """`point` with its interval over resamples of the architectures."""
+    value = point(statistic, pairs, size)
+    return bounds(value, resampled(statistic, pairs, size, draws, seed)) if not math.isnan(value) else Interval()
+
+
+def difference(first: Sequence[Pair], second: Sequence[Pair], draws: int, seed: int) -> Interval:
+    """Tau of `first` minus tau of `second`, resampled together: the paired bootstrap."""
+    value = point(tau, first) - point(tau, second)
+    if math.isnan(value):
+        return Interval()
+    return bounds(value, resampled(tau, first, None, draws, seed) - resampled(tau, second, None, draws, seed))
+
+
+def resampled(
+    statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None, draws: int, seed: int
+) -> np.ndarray:
+    """The statistic of `draws` resamples of the architectures, the same ones for the same n and seed: (draws,)."""
+    n = len(pairs[0][0])
+    picked = np.random.default_rng(seed).integers(0, n, (draws, n))
+    at_once = max(1, CHUNK // (n * n))
+    found = []
+    for start in range(0, draws, at_once):
+        rows = picked[start : start + at_once]
+        sizes = None if size is None else size[rows]
+        found.append(np.mean([statistic(a[rows], b[rows], sizes) for a, b in pairs], axis=0))
+    return np.concatenate(found)
+
+
+def bounds(value: float, draws: np.ndarray) -> Interval:
+    """The value with the 2.5th and 97.5th percentile of its resamples; no interval when too few of them have one."""
+    kept = draws[np.isfinite(draws)]
+    if len(kept) < max(20, len(draws) // 2):
+        return Interval(value)
+    low, high = np.percentile(kept, [2.5, 97.5])
+    return Interval(value, float(low), float(high))
+
+
+def recall(pairs: Sequence[Pair], k: int) -> float:
+    """Share of the k truly best that are among the k best by prediction, averaged over `pairs`.
+
+    Where the k-th place is tied, the tied ones share the places that are left.
+    """
+    found = []
+    for prediction, truth in pairs if k else ():
+        chosen, best = _places(prediction, k), _places(truth, k)
+        found.append(float(np.minimum(chosen, best).sum()) / k if len(truth) else math.nan)
+    return sum(found) / len(found) if found else math.nan
+
+
+def regret(pairs: Sequence[Pair]) -> float:
+    """Truth of the architecture that is best by prediction, minus the best truth; ties and `pairs` are averaged."""
+    found = [float(t[p == p.min()].mean() - t.min()) for p, t in pairs if len(t)]
+    return sum(found) / len(found) if found else math.nan
+
+
+def _places(values: np.ndarray, k: int) -> np.ndarray:
+    """How much of the best k places every architecture holds: (n,) in [0, 1], with the sum k."""
+    edge = np.sort(values)[k - 1]
+    inside, tied = (values < edge).astype(float), (values == edge).astype(float)
+    held: np.ndarray = inside + tied * ((k - inside.sum()) / tied.sum())
+    return held
+
+
+def _signs(values: np.ndarray) -> np.ndarray:
+    """For every pair of a row's values which one is larger: (draws, n) -> (draws, n * (n - 1) / 2)."""
+    first, second = np.triu_indices(values.shape[1], 1)
+    signs: np.ndarray = np.sign(values[:, first] - values[:, second])
+    return signs
+
+
+def count_places(n: int, k: int | None) -> int:
+    """How many count as "the best": `k` as far as there are as many, by default a quarter, at least one."""
+    return max(1, min(n, k or round(n / 4))) if n else 0

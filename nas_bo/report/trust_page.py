@@ -1,0 +1,61 @@
+"""The trust report as HTML: a section of the page of a search, or a page of its own. No script, no network."""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.resources import files
+
+from nas_bo.report.ranks import Interval
+from nas_bo.report.trust import Judged, TrustReport
+from nas_bo.report.verdict import HEAD, cells, footing
+
+WIDE, HIGH = 110, 16  # of the little drawing of an interval, in pixels
+LEFT, RIGHT = -1.0, 1.0  # taus at its ends
+
+
+def section(report: TrustReport) -> str:
+    """First line, table with drawn intervals, what the figures stand on, what to do."""
+    head = "".join(f"<th>{escape(word)}" for word in HEAD)
+    rows = "".join(_row(j, report) for j in report.judged)
+    return (
+        f"<p><b>{escape(report.first_line)}</b></p><p>{escape(report.recommendation())}</p>"
+        f"<div class=scroll><table class=trust><thead><tr>{head}</thead><tbody>{rows}</tbody></table></div>"
+        f"<p class=note>{escape(footing(report))}</p>"
+    )
+
+
+def trust_page(report: TrustReport, title: str) -> str:
+    """The section as a page of its own."""
+    style = files("nas_bo.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>{escape(title)}</title>"
+        f'<meta name=viewport content="width=device-width,initial-scale=1"><style>{style}</style></head><body>\n'
+        f"<header><h1>{escape(title)}</h1></header><section>{section(report)}</section>\n</body></html>\n"
+    )
+
+
+def _row(j: Judged, report: TrustReport) -> str:
+    name, tau, removed, *rest = (escape(cell) for cell in cells(j, report))
+    drawn = [_drawn(j.tau), _drawn(j.size_removed)]
+    return f"<tr><td>{name}<td class=n>{drawn[0]}{tau}<td class=n>{drawn[1]}{removed}" + "".join(
+        f"<td class=n>{cell}" for cell in rest
+    )
+
+
+def _drawn(figure: Interval) -> str:
+    """A line from the low to the high end and a dot at the value, on a scale from -1 to 1."""
+    if not figure.known:
+        return ""
+    middle = HIGH / 2
+    line = ""
+    if figure.bounded:
+        line = f'<line x1="{_at(figure.low)}" x2="{_at(figure.high)}" y1="{middle}" y2="{middle}" class="bar"/>'
+    return (
+        f'<svg class=tau width={WIDE} height={HIGH} viewBox="0 0 {WIDE} {HIGH}" aria-hidden=true>'
+        f'<line x1="{_at(0)}" x2="{_at(0)}" y1="2" y2="{HIGH - 2}" class="zero"/>{line}'
+        f'<circle cx="{_at(figure.value)}" cy="{middle}" r="4"/></svg><br>'
+    )
+
+
+def _at(value: float) -> str:
+    return f"{5 + (WIDE - 10) * (min(max(value, LEFT), RIGHT) - LEFT) / (RIGHT - LEFT):.1f}"

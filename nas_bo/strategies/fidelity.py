@@ -1,0 +1,84 @@
+"""What a history holds beside final values: objectives at a part of their budget, proxies, measured noise, and trials
+that were stopped. See `nas_bo.surrogate.sources` for what is made of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.problem import Problem
+from nas_bo.surrogate.sources import CoKriging, Observed, bent
+from nas_bo.trial import Column, State, Trial
+
+__all__ = ["direct", "noise_of", "sources_of", "unfinished"]
+
+GUESS = 0.7  # the slope that is expected between two budgets of one objective, both standardised
+
+
+def unfinished(trials: Sequence[Trial]) -> dict[str, Architecture]:
+    """The architectures, by id, whose only trial was stopped: they may be evaluated once more, to the end."""
+    found: dict[str, Architecture] = {}
+    others: set[str] = set()
+    for trial in trials:
+        arch = trial.architecture
+        if trial.state is not State.STOPPED or arch.id in found:
+            others.add(arch.id)
+        else:
+            found[arch.id] = arch
+    return {key: arch for key, arch in found.items() if key not in others}
+
+
+def noise_of(trials: Sequence[Trial], name: str) -> float | None:
+    """The standard deviation of the noise of an objective as its trials tell it ("noise_sd" in `Trial.info`), the
+    median of them; None where none does."""
+    told = [trial.info.get(name, {}).get("noise_sd") for trial in trials]
+    found = [sd for sd in map(_number, told) if sd > 0]
+    return float(np.median(found)) if found else None
+
+
+def sources_of(
+    problem: Problem, trials: Sequence[Trial], column: Column, inputs: np.ndarray, own: int, all_rungs: bool = False
+) -> dict[float | str, CoKriging]:
+    """The cheap sources of an objective, by share or name: its value at the highest rung, which has the rung below it
+    as its own source, and so on; and the proxies of the problem. Empty where no trial has any.
+
+    Args:
+        trials: those that ended, the rows of `inputs` (n, d).
+        own: see `GaussianProcess`.
+        all_rungs: model rungs also where no trial was stopped at one, so that they tell nothing of the whole that the
+            final values do not.
+    """
+    last = {trial.architecture.id: i for i, trial in enumerate(trials)}  # one that was finished later counts once
+    rungs = [t.rungs(column.name) if last[t.architecture.id] == i else {} for i, t in enumerate(trials)]
+    if not all_rungs and not any(each for t, each in zip(trials, rungs, strict=True) if t.state is State.STOPPED):
+        rungs = [{} for _ in rungs]
+    found: dict[float | str, CoKriging] = {}
+    below: list[CoKriging] = []
+    for share in sorted({share for each in rungs for share in each}):
+        values = np.array([column.sign * each.get(share, math.nan) for each in rungs])
+        level = Observed(values, GUESS)
+        if level.usable():
+            below = [CoKriging(inputs, level, below, own)]
+            found[share] = below[0]
+    for proxy in problem.proxies:
+        told = [t.info.get(proxy.name, {}).get("value") for t in trials]
+        values = np.array([_number(value) for value in told])
+        level = Observed(bent(values))
+        if level.usable():
+            found[proxy.name] = CoKriging(inputs, level, [], own)
+    return found
+
+
+def direct(sources: Mapping[float | str, CoKriging]) -> list[CoKriging]:
+    """Those of `sources_of` that are the objective's own: the highest rung, and the proxies."""
+    shares = [key for key in sources if isinstance(key, float)]
+    return [source for key, source in sources.items() if isinstance(key, str) or key == max(shares)]
+
+
+def _number(value: object) -> float:
+    """NaN for what is no finite number."""
+    there = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if there else math.nan  # type: ignore[arg-type]
