@@ -120,7 +120,9 @@ def search(
         or not (retrain == 0 or 0.1 <= retrain <= 1000)
     ):
         raise SearchError(f"search(retrain={retrain!r}): it is a multiple of the budget such as 2, or 0 for none")
-    problem = Problem(space, default_objectives() if objectives is None else objectives, limits, proxies)
+    problem = Problem(
+        space, default_objectives() if objectives is None else objectives, limits, proxies, stopping is not None
+    )
     if strategy is None:
         strategy = default_strategy(seed)
     if not hasattr(strategy, "suggest"):

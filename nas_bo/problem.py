@@ -178,6 +178,7 @@ class Problem:
         proxies: cheap objectives that say something about the others: evaluated in every trial before anything is
             trained and kept in its `info`, never part of the front. One that raises costs no trial. `Bayes` learns what
             they are worth.
+        staged: look at the rungs of objectives with `stages` also where no judge asks (a look costs a held-out evaluation).
 
     Attributes:
         objectives: in the order given; values, columns and fronts follow it.
@@ -196,6 +197,7 @@ class Problem:
         objectives: Sequence[Objective | Callable[[Architecture], float]],
         limits: Sequence[Objective | Callable[[Architecture], float]] = (),
         proxies: Sequence[Objective | Callable[[Architecture], float]] = (),
+        staged: bool = False,
     ) -> None:
         from nas_bo.errors import SpaceError
 
@@ -211,6 +213,7 @@ class Problem:
         self.objectives = tuple(as_objective(o) for o in objectives)
         self.limits = tuple(as_objective(o) for o in limits)
         self.proxies = tuple(as_objective(o) for o in proxies)
+        self.staged = staged
         self.columns = tuple(column(o) for o in self.objectives)
         for limit in self.limits:
             if not column(limit).limits():
@@ -289,8 +292,9 @@ class Problem:
     def evaluate(self, arch: Architecture, judge: Judge | None = None) -> Trial:
         """Evaluate cheap objectives first; a violated rule or limit ends it before anything dearer starts.
 
-        An objective with `stages` is evaluated rung by rung; what it was at each rung is kept in its `info` as "rungs",
-        pairs of a share and a value. After each rung `judge` says whether it goes on; where not, the trial is STOPPED.
+        With a `judge` (or `staged`) an objective with `stages` is evaluated rung by rung; what it was at each rung is kept
+        in its `info` as "rungs", pairs of a share and a value. After each rung `judge` says whether it goes on; where
+        not, the trial is STOPPED.
 
         Never raises for what an objective does: an exception or a value that is not finite makes a FAILED trial with
         its reason. KeyboardInterrupt and other exits pass through.
@@ -318,7 +322,9 @@ class Problem:
                 began = time.perf_counter()
                 rungs: list[list[float]] = []
                 try:
-                    if judge is None or not hasattr(objective, "stages"):
+                    if not hasattr(objective, "stages") or (judge is None and not self.staged):
+                        value, stopped = objective(arch), False
+                    elif judge is None:
                         value, stopped = _run(objective, arch, rungs, None)
                     else:  # what is known takes the place of what was measured: noise stops nothing
                         told = {**values, **self.known(arch)}
@@ -364,8 +370,6 @@ def _run(
 
     What it was at the rungs is added to `rungs`, as far as it was finite; what is not finite at a rung ends it as well.
     """
-    if not hasattr(objective, "stages"):
-        return objective(arch), False
     share, value, end = 0.0, math.nan, float(getattr(objective, "fidelity", 1.0))
     with ExitStack() as stack:
         stages = iter(objective.stages(arch))

@@ -281,7 +281,7 @@ def _evaluate(
     notify(Progress("validate", total - len(todo), total, None))
     if not todo:
         return
-    problems = {id(o): Problem(plan.space, [o]) for _, o, _ in todo}
+    problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
     team: Workers = Here() if workers == 1 else Processes(workers, Problem(plan.space, _distinct(plan)))
     spent: list[float] = []
     try:

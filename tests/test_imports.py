@@ -13,7 +13,18 @@ ROOT = Path(__file__).parent.parent / "nas_bo"
 CORE = {"architecture", "problem", "trial", "errors"}
 ROOMS = ["space", "surrogate", "model", "hardware", "objectives", "strategies", "report"]  # left to right
 DOORS = {"optuna", "ax", "mlflow", "lm_eval"}
-TOP = {"loop", "result", "checked", "kept", "validation", "workers", "cli", "command", "__main__", "__init__"}  # these may see everything
+TOP = {
+    "loop",
+    "result",
+    "checked",
+    "kept",
+    "validation",
+    "workers",
+    "cli",
+    "command",
+    "__main__",
+    "__init__",
+}  # these may see everything
 HEAVY = ("torch", "optuna", "ax", "botorch", "mlflow", "pandas", "matplotlib", "scipy")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from nas_bo.objectives import (
     MarkovSource,
     Naswot,
     ProxyTask,
+    SharedWeightLoss,
     Snip,
     Synflow,
     ValidationLoss,
@@ -26,6 +28,7 @@ from nas_bo.objectives import (
 )
 
 TOKENS = 500_000  # of a reference run
+SUPERNET_TOKENS = 6_044_672  # as many passes as ten reference trainings of middling architectures
 FIRST, FRESH = 32, 40  # architectures
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.75)
 
@@ -86,10 +89,26 @@ def score(kind: Any) -> Arm:
     return Arm(name, objective(lambda seed: kind()), larger_is_better=kind().direction == "maximize")
 
 
+def shared(name: str, fine_tune: float) -> Arm:
+    """Scores by one supernet, kept in the working directory."""
+    estimate = SharedWeightLoss(
+        TinyGPT, SUPERNET_TOKENS, "fidelity_supernet.pt", fine_tune=fine_tune, reference_tokens=TOKENS
+    )
+
+    def prepare() -> float:
+        began = time.process_time()
+        estimate.supernet()
+        return round(time.process_time() - began, 1)
+
+    return Arm(name, objective(lambda seed: estimate), prepare=prepare)
+
+
 ARMS: list[Arm] = [
     Arm("reference", reference, seeds=(0, 1, 2)),
     Arm("quick(cost=0.25)", objective(lambda seed: ValidationLoss.quick(TOKENS, 0.25, seed=seed))),
     Arm("quick(cost=0.1)", objective(lambda seed: ValidationLoss.quick(TOKENS, 0.1, seed=seed))),
     *map(score, (Synflow, Snip, Grasp, GradientNorm, Naswot, JacobianCovariance, ZenScore, InitialLoss)),
+    shared("shared weights", 0.0),
+    shared("shared weights, 5 % fine-tune", 0.05),
     Arm("MarkovSource task", objective(lambda seed: ProxyTask(MarkovSource(), steps=100, rows=8))),
 ]

@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def write(lines: Sequence[Mapping[str, Any]], archs: Sequence[Architecture], folder: Path) -> None:
-    from fidelity_arms import ARMS, FIRST, TOKENS
+    from fidelity_arms import ARMS, FIRST, TOKENS, learned
 
     truth = {(line["index"], line["seed"]): line for line in lines if line["arm"] == "reference"}
     seeds = sorted({seed for _, seed in truth})
@@ -87,6 +87,7 @@ def write(lines: Sequence[Mapping[str, Any]], archs: Sequence[Architecture], fol
                 fresh=confirmed(later)
             )
         )
+    splits = [line for line in lines if line["arm"] == learned.NAME]
     figures = {
         "machine": device_name("cpu"),
         "python": platform.python_version(),
@@ -112,6 +113,20 @@ def write(lines: Sequence[Mapping[str, Any]], archs: Sequence[Architecture], fol
             for r in rows
         },
     }
+    if splits:
+        figures["predictor"] = {
+            "trials": learned.TRIALS,
+            "splits": len(splits),
+            "held_out": splits[0]["held_out"],
+            **{
+                name: [round(float(f([line[key] for line in splits])), 3) for f in (np.mean, np.std)]
+                for name, key in (
+                    ("tau", "value"),
+                    ("tau_size_removed", "size_removed"),
+                    ("coverage_of_90_percent", "covered"),
+                )
+            },
+        }
     (folder / "fidelity.json").write_text(json.dumps(figures, indent=1) + "\n")
     (folder / "fidelity.md").write_text(table(rows, figures))
     picture(rows, folder / "fidelity.png")
@@ -150,6 +165,14 @@ def table(rows: Sequence[Row], figures: Mapping[str, Any]) -> str:
         once = f" (+ {r.prepared:.1f} once)" if r.prepared else ""
         confirmed = " | ".join(one.text() for one in r.fresh[1:]) if r.fresh else "- | -"
         said.append(f"| {r.name} | {r.overall.text()} | {r.removed.text()} | {confirmed} | {r.share:.1%}{once} |")
+    if "predictor" in figures:
+        p = figures["predictor"]
+        said += [
+            "",
+            f"`Predicted` from {p['trials']} of all trained architectures (seed 0), judged on the {p['held_out']} others, {p['splits']} random "
+            f"splits (mean ± standard deviation over splits): tau {p['tau'][0]:.2f} ± {p['tau'][1]:.2f}, size removed "
+            f"{p['tau_size_removed'][0]:.2f} ± {p['tau_size_removed'][1]:.2f}; its 90 % intervals cover {p['coverage_of_90_percent'][0]:.0%}.",
+        ]
     return "\n".join(said) + "\n"
 
 

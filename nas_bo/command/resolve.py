@@ -126,9 +126,10 @@ def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tu
 def _strategy(word: str, seed: int) -> Any:
     from nas_bo import strategies
 
-    own = {name.lower(): name for name in strategies.__all__ if name not in ("Strategy", "Successive")}
+    kinds = {name: getattr(strategies, name) for name in strategies.__all__ if name not in ("Strategy", "Successive")}
+    own = {name.lower(): name for name, kind in kinds.items() if hasattr(kind, "suggest")}
     if word.lower() in own:
-        return getattr(strategies, own[word.lower()])(seed=seed)
+        return kinds[own[word.lower()]](seed=seed)
     if ":" in word:
         found = imported(word, SearchError)
         return found() if isinstance(found, type) else found

@@ -6,12 +6,17 @@ overhead of a dispatch (which is what orders the decoding of small models). Unca
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.model.counts import operations
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from nas_bo.hardware.workload import Work
 
 
 @dataclass(frozen=True)
@@ -49,3 +54,12 @@ class Roofline:
             moved = (op.weight_elements + op.activation_elements) * self.bytes_per_value
             total_us += max(op.flops / self.gflops, moved / self.gbytes) * 1e-3 + self.overhead_us * op.kernels
         return total_us * 1e-3
+
+    def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
+        """(n,) modelled time of each operation: what a learned model begins with. Bytes are those of its data type."""
+        import numpy as np
+
+        rows = [(work.flops / self.gflops, work.moved_bytes / self.gbytes, work.kernels) for work in found]
+        arithmetic, memory, kernels = np.array(rows, dtype=float).reshape(-1, 3).T
+        milliseconds: np.ndarray = np.maximum(arithmetic, memory) * 1e-6 + self.overhead_us * kernels * 1e-3
+        return milliseconds

@@ -61,7 +61,7 @@ class SharedWeightLoss:
     sampling: Any = None
     distill: float = 0.0
     apart: tuple[str, ...] = ()
-    fine_tune_lr: float = 3e-3
+    fine_tune_lr: float = 1e-3
     device: str | None = None
     at_most: float | None = None
     at_least: float | None = None

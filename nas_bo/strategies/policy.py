@@ -56,7 +56,7 @@ class Cells:
         if isinstance(domain, Integer) and domain.log and not self.exact:
             return min(domain.high, round(float(domain.low * (domain.high / domain.low) ** at)))
         values: Sequence[Primitive] = domain.values
-        return values[cell if self.exact else min(len(values) - 1, int(at * len(values)))]
+        return values[cell if self.exact else min(int(domain.size or 1) - 1, int(at * int(domain.size or 1)))]
 
 
 @dataclass(frozen=True)

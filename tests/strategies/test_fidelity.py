@@ -52,14 +52,14 @@ def error(problem: Problem, trials: list[Trial], archs: list) -> float:
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_stopped_trials_teach_about_the_whole(sign):
-    problem = Problem(Toy, [Staged(sign=sign, noise=0.03), cost])
+    problem = Problem(Toy, [Staged(sign=sign, noise=0.03), cost], staged=True)
     trials = history(problem, 9, 40)
     archs = unseen(trials)
     assert error(problem, trials, archs) < 0.8 * error(problem, trials[:9], archs)
 
 
 def test_a_useless_rung_does_little_harm():
-    problem = Problem(Toy, [Staged(sign=0.0, noise=0.3), cost])
+    problem = Problem(Toy, [Staged(sign=0.0, noise=0.3), cost], staged=True)
     trials = history(problem, 25, 25)
     archs = unseen(trials)
     assert error(problem, trials, archs) < 1.2 * error(problem, trials[:25], archs)
@@ -72,7 +72,7 @@ def test_proxies_teach_too_and_one_that_failed_everywhere_is_passed_over():
     def broken(arch):
         raise RuntimeError
 
-    problem = Problem(Toy, [Staged(rungs=()), cost], proxies=[proxy, broken])
+    problem = Problem(Toy, [Staged(rungs=()), cost], proxies=[proxy, broken], staged=True)
     trials = history(problem, 9)
     archs = unseen(trials)
     cheap = [Trial(a, state=State.STOPPED, info={"proxy": {"value": proxy(a)}}) for a in archs[:50]]
@@ -82,7 +82,7 @@ def test_proxies_teach_too_and_one_that_failed_everywhere_is_passed_over():
 
 
 def test_rungs_change_nothing_while_nothing_was_stopped():
-    plain, staged = Problem(Toy, [Function(loss, "loss"), cost]), Problem(Toy, [Staged(), cost])
+    plain, staged = Problem(Toy, [Function(loss, "loss"), cost]), Problem(Toy, [Staged(), cost], staged=True)
     before, after = (history(p, 14) for p in (plain, staged))
     assert [t.values for t in before] == [t.values for t in after] and after[0].rungs("loss")
     assert Bayes(seed=3).suggest(plain, before, 2) == Bayes(seed=3).suggest(staged, after, 2)
@@ -91,7 +91,7 @@ def test_rungs_change_nothing_while_nothing_was_stopped():
 
 
 def test_rungs_are_a_chain_and_an_architecture_counts_once():
-    problem = Problem(Toy, [Staged(rungs=(0.25, 0.5)), cost])
+    problem = Problem(Toy, [Staged(rungs=(0.25, 0.5)), cost], staged=True)
     trials = history(problem, 8, 6)
     again = [*trials, problem.evaluate(trials[-1].architecture)]
     for told in (trials, again):
@@ -106,7 +106,7 @@ def test_rungs_are_a_chain_and_an_architecture_counts_once():
 def test_the_noise_that_trials_tell_is_their_median():
     told = [Trial(Toy.sample(i), info={"loss": {"noise_sd": sd}}) for i, sd in enumerate((0.1, 0.3, None, "x", -1.0))]
     assert noise_of(told, "loss") == pytest.approx(0.2) and noise_of(told, "other") is None
-    problem = Problem(Toy, [Staged(), cost])
+    problem = Problem(Toy, [Staged(), cost], staged=True)
     trials = history(problem, 12)
     noisy = [replace(t, info={**t.info, "loss": {**t.info["loss"], "noise_sd": 0.2}}) for t in trials]
     assert Belief(problem, noisy).processes[0].noise > Belief(problem, trials).processes[0].noise
@@ -116,7 +116,7 @@ def test_the_noise_that_trials_tell_is_their_median():
 
 
 def test_a_stopped_architecture_may_be_proposed_once_more_and_no_other():
-    problem = Problem(cases.Tiny, [Staged(noise=0.0)])
+    problem = Problem(cases.Tiny, [Staged(noise=0.0)], staged=True)
     problem = Problem(cases.Tiny, [_Numbers()])
     archs = [cases.Tiny.architecture({"a": a, "b": b}) for a in (1, 2, 3) for b in (True, False)]
     trials = [problem.evaluate(a, never if i >= 4 else None) for i, a in enumerate(archs)]
@@ -144,7 +144,7 @@ class _Numbers:
 
 @pytest.mark.parametrize("whole", [0, 1, 2, 3])
 def test_histories_of_hardly_anything_but_stopped_trials(whole):
-    problem = Problem(Toy, [Staged(), cost])
+    problem = Problem(Toy, [Staged(), cost], staged=True)
     trials = history(problem, whole, 12)
     first = Bayes().suggest(problem, trials, 3)
     assert len(first) == 3 == len({a.id for a in first}) and first == Bayes().suggest(problem, trials, 3)
@@ -176,7 +176,7 @@ def judged(problem: Problem, trials: list[Trial], arch, **given):
 
 
 def test_the_good_go_on_and_the_bad_do_not():
-    problem = Problem(Toy, [Staged(noise=0.03), cost])
+    problem = Problem(Toy, [Staged(noise=0.03), cost], staged=True)
     trials = history(problem, 14, 16)
     (arch,) = Bayes(seed=1).suggest(problem, trials, 1)
     goes_on = judged(problem, trials, arch)
@@ -192,7 +192,7 @@ def test_what_is_maximised_is_judged_the_other_way_round():
             for share, value in super().stages(arch):
                 yield share, -value
 
-    problem = Problem(Toy, [Score(noise=0.03, direction="maximize"), cost])
+    problem = Problem(Toy, [Score(noise=0.03, direction="maximize"), cost], staged=True)
     trials = history(problem, 14, 16)
     (arch,) = Bayes(seed=1).suggest(problem, trials, 1)
     goes_on = judged(problem, trials, arch)
@@ -200,7 +200,7 @@ def test_what_is_maximised_is_judged_the_other_way_round():
 
 
 def test_a_rung_that_says_nothing_stops_hardly_anything():
-    problem = Problem(Toy, [Staged(sign=0.0, noise=0.3), cost])
+    problem = Problem(Toy, [Staged(sign=0.0, noise=0.3), cost], staged=True)
     trials = history(problem, 40)
     (arch,) = Bayes(seed=1).suggest(problem, trials, 1)
     goes_on = judged(problem, trials, arch)
@@ -208,7 +208,7 @@ def test_a_rung_that_says_nothing_stops_hardly_anything():
 
 
 def test_without_enough_to_judge_by_everything_goes_on(caplog):
-    problem = Problem(Toy, [Staged(), cost])
+    problem = Problem(Toy, [Staged(), cost], staged=True)
     trials = history(problem, 7, 20)
     assert judged(problem, trials, Toy.sample(5000))(99.0) and not caplog.records
     same = [replace(t, architecture=Toy.sample(1)) for t in history(problem, 10)]

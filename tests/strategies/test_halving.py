@@ -21,7 +21,7 @@ ARCH = Toy.sample(99)
 
 
 def problem(*more, **given) -> Problem:
-    return Problem(Toy, [Staged(**given), cost, *more])
+    return Problem(Toy, [Staged(**given), cost, *more], staged=True)
 
 
 # ---- evaluation in stages ---------------------------------------------------------------------------------------------
@@ -91,7 +91,7 @@ def test_stages_that_go_wrong_make_a_failed_trial_that_keeps_its_rungs(stages, s
                     raise stage
                 yield stage
 
-    trial = Problem(Toy, [Bad()]).evaluate(Toy.sample(0))
+    trial = Problem(Toy, [Bad()], staged=True).evaluate(Toy.sample(0))
     assert trial.state is State.FAILED and says in trial.reason
     assert trial.rungs("staged") == ({0.25: 3.0} if stages and stages[0] == (0.25, 3.0) else {})
 
@@ -153,7 +153,7 @@ def rung(number: int, value: float, share: float = 0.25, state: State = State.ST
 
 
 def test_one_of_eta_goes_on_whether_its_peers_were_stopped_or_not():
-    alone = Problem(Toy, [Staged()])
+    alone = Problem(Toy, [Staged()], staged=True)
     done = [rung(i, float(i), state=State.STOPPED if i % 2 else State.COMPLETE, values={"loss": 1.0}) for i in range(9)]
     judge = SuccessiveHalving(eta=3).judge(alone, done, ARCH)
     assert [judge("loss", 0.25, {"loss": v}) for v in (-1.0, 2.5, 3.5, 8.0)] == [True, True, False, False]
@@ -168,7 +168,7 @@ def test_one_of_eta_goes_on_whether_its_peers_were_stopped_or_not():
 
 
 def test_the_first_go_on_whatever_they_are():
-    alone = Problem(Toy, [Staged()])
+    alone = Problem(Toy, [Staged()], staged=True)
     done = [rung(i, float(i)) for i in range(6)]
     assert SuccessiveHalving(startup=7).judge(alone, done, ARCH)("loss", 0.25, {"loss": 99.0})
     assert not SuccessiveHalving(startup=6).judge(alone, done, ARCH)("loss", 0.25, {"loss": 99.0})
@@ -185,7 +185,7 @@ def test_a_bad_loss_goes_on_where_it_is_cheap():
 
 
 def test_an_architecture_that_was_finished_later_counts_once_and_judges_travel():
-    alone = Problem(Toy, [Staged()])
+    alone = Problem(Toy, [Staged()], staged=True)
     done = [rung(i, float(i)) for i in range(4)]
     again = [*done, *(replace(rung(0, 0.0), state=State.COMPLETE, values={"loss": 1.0}) for _ in range(8))]
     settings = SuccessiveHalving(eta=2, startup=1)

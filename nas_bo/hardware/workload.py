@@ -1,0 +1,181 @@
+"""What one forward pass does: the operations of a phase with their FLOPs and bytes. Every model of this room reads it.
+
+The counts are those of `nas_bo.model.counts`, which equal the built model; here they get a data type, and the traffic of
+the cache is told apart from that of the activations. Loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from nas_bo.errors import ModelError, ObjectiveError
+from nas_bo.model import counts
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+
+Phase = Literal["prefill", "decode"]
+BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int8": 1}
+
+
+class Work(NamedTuple):
+    """One operation.
+
+    Attributes:
+        name: where it is and what it does, such as ``layers.2.mixer.qkv``.
+        kind: the same without the number of the layer.
+        flops: two per multiply-add.
+        weight_bytes: parameters read.
+        activation_bytes: values read and written that are neither parameters nor cache.
+        cache_bytes: keys, values and states read and written while decoding; 0 in a prefill.
+        kernels: eager kernels started, roughly.
+    """
+
+    name: str
+    kind: str
+    flops: int
+    weight_bytes: int
+    activation_bytes: int
+    cache_bytes: int
+    kernels: int
+
+    @property
+    def moved_bytes(self) -> int:
+        return self.weight_bytes + self.activation_bytes + self.cache_bytes
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is run: one phase at one size in one data type. Two latencies compare only within one setting.
+
+    Args:
+        phase: "prefill" is one call on (batch, context) tokens; "decode" is one more token per sequence, which makes
+            `context`.
+        ignore: top-level fields of the space that are the user's own and no part of the network.
+
+    Raises:
+        ObjectiveError: there is no such phase or data type, or a size is not a whole number above 0.
+    """
+
+    phase: Phase = "prefill"
+    batch: int = 1
+    context: int = 128
+    dtype: str = "float32"
+    vocab_size: int = 256
+    ignore: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.phase not in ("prefill", "decode"):
+            raise ObjectiveError(f"Setting(phase={self.phase!r}): it is 'prefill' or 'decode'")
+        if self.dtype not in BYTES:
+            raise ObjectiveError(f"Setting(dtype={self.dtype!r}): it is one of {', '.join(BYTES)}")
+        for name in ("batch", "context", "vocab_size"):
+            value = getattr(self, name)
+            if value.__class__ is not int or value < 1:
+                raise ObjectiveError(f"Setting({name}={value!r}): {name} must be a whole number of at least 1")
+
+
+class Part(NamedTuple):
+    """What a model's time is a sum over: one layer, or (`layer` None) all that is no layer: embedding, last norm, head.
+
+    The other fields are those of the whole model that change what a layer does.
+    """
+
+    layer: LayerSpec | None
+    width: int
+    norm: str
+    position: str
+    parallel: bool
+    tied: bool
+    bias: bool
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The operations of one forward pass, in order, and what has to be kept in memory for it."""
+
+    setting: Setting
+    operations: tuple[Work, ...]
+    parameters: int
+    kv_cache_bytes: int
+
+    @property
+    def flops(self) -> int:
+        return sum(work.flops for work in self.operations)
+
+    @property
+    def moved_bytes(self) -> int:
+        return sum(work.moved_bytes for work in self.operations)
+
+    @property
+    def kernels(self) -> int:
+        return sum(work.kernels for work in self.operations)
+
+    @property
+    def parameter_bytes(self) -> int:
+        return self.parameters * BYTES[self.setting.dtype]
+
+
+def workload(
+    arch: counts.Arch,
+    phase: Phase = "prefill",
+    batch: int = 1,
+    context: int = 128,
+    dtype: str = "float32",
+    vocab_size: int = 256,
+    ignore: Collection[str] = (),
+) -> Workload:
+    """What one forward pass of `arch` does.
+
+    Raises:
+        ModelError: the architecture cannot be built.
+        ObjectiveError: there is no such phase or data type, or a size is not a whole number above 0.
+    """
+    setting = Setting(phase, batch, context, dtype, vocab_size, tuple(ignore))
+    spec = specified(arch, setting)
+    shell, *layers = (works(part, setting) for part in parts(spec))
+    rows = [shell[0]]
+    for index, layer in enumerate(layers):
+        rows += [work._replace(name=f"layers.{index}.{work.kind}") for work in layer]
+    return Workload(
+        setting,
+        (*rows, *shell[1:]),
+        counts.parameters(spec, vocab_size),
+        counts.kv_cache_bytes(spec, context, BYTES[dtype], batch),
+    )
+
+
+def specified(arch: counts.Arch, setting: Setting) -> DecoderSpec:
+    return arch if isinstance(arch, DecoderSpec) else check(arch, setting.ignore)
+
+
+def parts(spec: DecoderSpec) -> list[Part]:
+    """What is no layer, then the layers in order."""
+    return [Part(layer, spec.width, *spec[2:]) for layer in (None, *spec.layers)]
+
+
+@lru_cache(maxsize=65536)
+def works(part: Part, setting: Setting) -> tuple[Work, ...]:
+    """The operations of one part. Counted once per distinct part: a search sees the same few layers again and again."""
+    layer = part.layer
+    alone = DecoderSpec(part.width, () if layer is None else (layer,), *part[2:])
+    size = BYTES[setting.dtype]
+    cached = 0
+    if layer is not None and setting.phase == "decode":
+        # attention reads what it keeps; a state is read and written
+        held = counts.kv_cache_bytes(alone, setting.context, size, setting.batch)
+        cached = held if layer.mixer.kind == "attention" else 2 * held
+    found = []
+    for name, flops, weights, activations, kernels in counts.operations(
+        alone, setting.vocab_size, setting.phase, setting.context, setting.batch
+    ):
+        inside = name.startswith("layers.0.")
+        if inside != (layer is not None):
+            continue
+        kind = name.removeprefix("layers.0.")
+        cache = cached if kind in ("mixer.attention", "mixer.scan", "mixer.conv") else 0
+        if cache > activations * size:
+            raise ModelError(f"{kind} moves {activations * size} bytes but its cache {cache}; please report this")
+        found.append(Work(name, kind, flops, weights * size, activations * size - cache, cache, kernels))
+    return tuple(found)

@@ -1,0 +1,84 @@
+"""The workload against the built model on the meta device."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from nas_bo.architecture import Node
+from nas_bo.errors import ObjectiveError
+from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.workload import BYTES, workload
+from nas_bo.model import build, operations
+from tests.model.architectures import ATTENTION, DENSE, architectures, decoder, layer
+
+VOCAB = 17
+
+
+@settings(max_examples=40, deadline=None)
+@given(architectures(), st.integers(1, 100), st.integers(1, 3))
+def test_prefill_is_that_of_the_built_model(arch: Node, tokens: int, batch: int) -> None:
+    model = build(arch, VOCAB, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(batch, tokens, dtype=torch.long, device="meta"))
+    got = workload(arch, "prefill", batch, tokens, "bfloat16", VOCAB)
+    assert got.flops == counter.get_total_flops()
+    assert got.parameters == sum(weight.numel() for weight in model.parameters())
+    assert got.parameter_bytes == 2 * got.parameters
+
+
+@settings(max_examples=40, deadline=None)
+@given(architectures(), st.integers(2, 90), st.integers(1, 3))
+def test_decode_and_its_cache_are_those_of_the_built_model(arch: Node, context: int, batch: int) -> None:
+    model = build(arch, VOCAB, device="meta")
+    tokens = torch.zeros(batch, context, dtype=torch.long, device="meta")
+    with torch.no_grad():
+        cache = model.new_cache(batch, context)
+        model(tokens[:, :-1], cache=cache)
+        with FlopCounterMode(display=False) as counter:
+            model(tokens[:, -1:], cache=cache)
+    got = workload(arch, "decode", batch, context, "float32", VOCAB)
+    assert got.flops == counter.get_total_flops()
+    held = 0
+    for state in cache.states:
+        for tensor in state if isinstance(state, tuple) else () if state is None else (state,):
+            held += tensor.numel() * 4
+    assert got.kv_cache_bytes == held
+    moved = sum(work.cache_bytes for work in got.operations)
+    assert held <= moved <= 2 * held
+
+
+@settings(max_examples=40, deadline=None)
+@given(architectures(), st.sampled_from(("prefill", "decode")), st.integers(1, 90), st.integers(1, 3))
+def test_it_is_the_same_list_as_the_counts(arch: Node, phase: str, context: int, batch: int) -> None:
+    rows = operations(arch, VOCAB, phase, context, batch)  # type: ignore[arg-type]
+    got = workload(arch, phase, batch, context, "float16", VOCAB).operations  # type: ignore[arg-type]
+    assert [work.name for work in got] == [row.name for row in rows]
+    assert [work.moved_bytes for work in got] == [2 * (row.weight_elements + row.activation_elements) for row in rows]
+    assert all(min(work[2:]) >= 0 for work in got)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_the_roofline_adds_up_over_the_workload(phase: str) -> None:
+    arch = decoder(layer(ATTENTION, DENSE), layer(ATTENTION, DENSE), width=64)
+    roofline = Roofline()
+    whole = roofline.milliseconds(arch, 256, phase, 32, 2)  # type: ignore[arg-type]
+    works = workload(arch, phase, 2, 32).operations  # type: ignore[arg-type]
+    assert roofline.operations_ms(works).sum() == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"phase": "train"}, {"dtype": "float12"}, {"context": 0}, {"batch": 1.5}, {"vocab_size": True}]
+)
+def test_wrong_settings_are_refused(wrong: dict) -> None:
+    with pytest.raises(ObjectiveError, match=next(iter(wrong))):
+        workload(decoder(layer(ATTENTION, DENSE)), **wrong)
+
+
+def test_every_data_type_has_a_size() -> None:
+    arch = decoder(layer(ATTENTION, DENSE))
+    sizes = {name: workload(arch, dtype=name).moved_bytes / BYTES[name] for name in BYTES}
+    assert len(set(sizes.values())) == 1
