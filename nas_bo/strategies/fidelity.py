@@ -51,8 +51,11 @@ def sources_of(
         all_rungs: model rungs also where no trial was stopped at one, so that they tell nothing of the whole that the
             final values do not.
     """
-    last = {trial.architecture.id: i for i, trial in enumerate(trials)}  # one that was finished later counts once
-    rungs = [t.rungs(column.name) if last[t.architecture.id] == i else {} for i, t in enumerate(trials)]
+    told: dict[str, dict[float, float]] = {}  # one that was stopped and finished later counts once, as its last trial
+    for trial in trials:
+        told.setdefault(trial.architecture.id, {}).update(trial.rungs(column.name))
+    last = {trial.architecture.id: i for i, trial in enumerate(trials)}
+    rungs = [told[t.architecture.id] if last[t.architecture.id] == i else {} for i, t in enumerate(trials)]
     if not all_rungs and not any(each for t, each in zip(trials, rungs, strict=True) if t.state is State.STOPPED):
         rungs = [{} for _ in rungs]
     found: dict[float | str, CoKriging] = {}
@@ -64,8 +67,7 @@ def sources_of(
             below = [CoKriging(inputs, level, below, own)]
             found[share] = below[0]
     for proxy in problem.proxies:
-        told = [t.info.get(proxy.name, {}).get("value") for t in trials]
-        values = np.array([_number(value) for value in told])
+        values = np.array([_number(t.info.get(proxy.name, {}).get("value")) for t in trials])
         level = Observed(bent(values))
         if level.usable():
             found[proxy.name] = CoKriging(inputs, level, [], own)

@@ -8,7 +8,7 @@ objectives (n, e) to logarithms (n,).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -53,7 +53,8 @@ def gain_of(belief: Belief, rng: np.random.Generator) -> Gain:
     if m == 1:
         floor = 1e-9 * max(1e-12, float(np.ptp(points)))
         return lambda mean, sd: acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], floor), points.min())
-    return _hypervolume(points, belief.columns) if m <= MANY else _chebyshev(points, rng)
+    known = belief.known.positions
+    return _hypervolume(points, belief.columns, known) if m <= MANY else _chebyshev(points, rng)
 
 
 def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:
@@ -61,8 +62,12 @@ def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:
     return np.zeros(len(mean))
 
 
-def _hypervolume(points: np.ndarray, columns: tuple[Column, ...]) -> Gain:
+def _hypervolume(points: np.ndarray, columns: tuple[Column, ...], known: Sequence[int] = ()) -> Gain:
     reference = reference_point(points)
+    # Of what is known the worst of all trials, not of the front alone: where large architectures have disappointed so far,
+    # the front ends at small ones, and beyond its end a better large one would count for nothing.
+    for j in known:
+        reference[j] = max(reference[j], float(points[:, j].max()))
     for j, column in enumerate(columns):  # beyond a limit there is nothing to gain
         bounds = [column.sign * bound for sign, bound in column.limits().values() if sign == column.sign]
         reference[j] = min([reference[j], *bounds])
