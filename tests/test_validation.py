@@ -212,3 +212,17 @@ def test_a_reference_that_always_fails_ends_with_its_reason():
 def test_too_small_a_space_is_said_so():
     report = validate(Few, [Function(lambda a: float(a.b), "b")], Function(lambda a: float(a.b), "c"), seeds=1)
     assert report.n == 4 and "anecdote" in report.first_line
+
+
+def test_the_searched_loss_is_read_with_all_its_dials(monkeypatch):
+    """A study of `ValidationLoss.quick` is validated by that estimate, not by a plain prefix."""
+    from types import SimpleNamespace
+
+    from nas_bo.command.validation import _searched
+    from nas_bo.objectives import ValidationLoss
+    from nas_bo.optuna import studies
+
+    quick = ValidationLoss.quick(tokens=100_000, cost=0.25, seed=3)
+    monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"val_loss": quick.conditions()}})
+    found = _searched(ValidationLoss(tokens=400_000, seed=1), SimpleNamespace())
+    assert found.conditions() == quick.conditions() and found.growth == quick.growth

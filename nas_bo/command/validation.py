@@ -148,8 +148,12 @@ def _searched(reference: Any, study: Any) -> Any:
             "--proxy val_loss means the loss that a search trained to, and there is none: name its study with --storage, or "
             "say val_loss@25% (of the reference run) or val_loss@200k (tokens)"
         )
-    names = ("fidelity", "sequence", "batch_size", "data_share", "width_factor", "extrapolate")
+    names = ("fidelity", "sequence", "batch_size", "data_share", "width_factor", "extrapolate", "evaluation_tokens")
     dials = {name: settings[name] for name in names if name in settings}
+    if "growth" in settings:
+        from nas_bo.objectives import Growth
+
+        dials["growth"] = Growth(**settings["growth"])
     return replace(
         reference, tokens=settings["tokens"], seed=settings["seed"], name="val_loss searched", rungs=(), **dials
     )
