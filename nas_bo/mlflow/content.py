@@ -11,7 +11,8 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from nas_bo.mlflow import records
@@ -27,7 +28,16 @@ STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 @dataclass
 class Content:
-    """A run to be: metrics are (name, value, step)."""
+    """A run to be; plain data, so that it can be kept in a file and logged by a process that has no study.
+
+    Attributes:
+        metrics: (name, value, step).
+        files: artifact name -> text. On a server every file costs a request: two at most for an ordinary trial.
+        spilled: what MLflow would have cut; it goes into the file ``trial.json``.
+        number: of the trial in its study; -1 for anything that is no trial.
+        start, end: milliseconds since 1970; None where it is not known.
+        point: the values of a feasible trial in the order of the objectives, turned so that less is better; None else.
+    """
 
     name: str
     status: str
@@ -36,6 +46,21 @@ class Content:
     tags: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     spilled: dict[str, Any] = field(default_factory=dict)
+    number: int = -1
+    start: int | None = None
+    end: int | None = None
+    point: list[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spilled"}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Content:
+        """The inverse of `to_dict`; what later versions added is passed over."""
+        known = {f.name for f in fields(cls)}
+        made = cls(**{k: v for k, v in data.items() if k in known})
+        made.metrics = [(str(n), float(v), int(s)) for n, v, s in made.metrics]
+        return made
 
     def metric(self, name: str, value: Any, step: int = 0) -> None:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
@@ -83,6 +108,15 @@ def thin(curve: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
     return [curve[i] for i in sorted(kept)]
 
 
+def of_study(frozen: Any, subject: records.Subject) -> Content:
+    """Everything of a finished trial of an Optuna study."""
+    own = subject.space
+    trial = records.trial(frozen, subject.columns, own)
+    known = own.domains() if own is not None else {}
+    inside = [name for name in frozen.params if name in known]
+    return of_trial(frozen, trial, subject.columns, records.label(frozen), inside, ours=bool(subject.about))
+
+
 def of_trial(
     frozen: Any, trial: Trial, cols: Sequence[Column], label: str, in_space: Iterable[str], ours: bool
 ) -> Content:
@@ -95,6 +129,10 @@ def of_trial(
     """
     number = f"{frozen.number:03d}"
     made = Content(" ".join([number, label or records.short(frozen.params)]).strip()[:120], STATUS[frozen.state.name])
+    made.number = frozen.number
+    made.start, made.end = milliseconds(frozen.datetime_start), milliseconds(frozen.datetime_complete)
+    if trial.feasible and all(c.name in trial.values for c in cols):
+        made.point = [c.sign * trial.values[c.name] for c in cols]
     for c in cols:  # objectives first: the UI shows the first metrics
         made.metric(f"obj/{c.name}", trial.values.get(c.name))
     made.metric("cost/seconds", round(trial.seconds, 3))
@@ -220,6 +258,10 @@ def _tags(made: Content, frozen: Any, trial: Trial, label: str) -> None:
     for name, value in frozen.user_attrs.items():
         if not name.startswith(PREFIX):
             made.tag(name if not name.startswith("mlflow.") else f"optuna.{name}", value)
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    return int(moment.timestamp() * 1000) if moment is not None else None
 
 
 def _scalar(value: Any) -> bool:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store
-from nas_bo.mlflow.session import TERMINAL, Session, milliseconds
-from nas_bo.trial import Column
+from nas_bo.mlflow.session import TERMINAL, Session
 
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
@@ -18,24 +17,40 @@ KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead
 def open_session(
     client: Any,
     uri: str,
-    study: Any,
-    key: str,
-    about: dict[str, Any],
+    subject: records.Subject,
     experiment: str,
-    name: str | None,
-    tags: Mapping[str, str],
+    name: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    parent: str | None = None,
 ) -> Session:
-    """The study's session: its experiment and parent run are found, or made."""
-    columns = records.columns(study, about)
-    experiment_id = _experiment(client, uri, experiment)
-    found = _parents(client, experiment_id, key)
-    if not found:
-        made = _new_parent(client, experiment_id, study, key, about, columns, name, tags)
-        found = _parents(client, experiment_id, key)
-        if found and found[0].info.run_id != made:
-            client.delete_run(made)  # another process opened the study at the same moment, and was first
-    parent, status = (found[0].info.run_id, found[0].info.status) if found else (made, "RUNNING")
-    session = Session(client, key, about, columns, experiment_id, parent, tags, study.study_name, status in TERMINAL)
+    """The study's session: its experiment and parent run are found, or made.
+
+    Args:
+        parent: the id of a run of the user that shall be the parent; its experiment counts, `experiment` does not.
+    """
+    tags = dict(tags or {})
+    if parent is not None:
+        run = client.get_run(parent)
+        if run.info.lifecycle_stage != "active":
+            raise HostError(
+                f"the MLflow run {parent!r} that is to be the parent was deleted; restore it, or name another"
+            )
+        made = _content(subject, name)
+        for tag, value in made.tags.items():
+            if run.data.tags.get(tag) != value and tag != "nas.kind":
+                client.set_tag(parent, tag, value)
+        _log_facts(client, parent, subject, made, set(run.data.params))
+        session = Session(client, subject, str(run.info.experiment_id), parent, tags, guest=True)
+    else:
+        experiment_id = _experiment(client, uri, experiment)
+        found = _parents(client, experiment_id, subject.key)
+        if not found:
+            own = _new_parent(client, experiment_id, subject, name, tags)
+            found = _parents(client, experiment_id, subject.key)
+            if found and found[0].info.run_id != own:
+                client.delete_run(own)  # another process opened the study at the same moment, and was first
+        run_id, status = (found[0].info.run_id, found[0].info.status) if found else (own, "RUNNING")
+        session = Session(client, subject, experiment_id, run_id, tags, reopen=status in TERMINAL)
     session.load()
     return session
 
@@ -65,29 +80,39 @@ def _experiment(client: Any, uri: str, name: str) -> str:
 
 
 def _new_parent(
-    client: Any,
-    experiment: str,
-    study: Any,
-    key: str,
-    about: dict[str, Any],
-    columns: Sequence[Column],
-    name: str | None,
-    tags: Mapping[str, str],
+    client: Any, experiment: str, subject: records.Subject, name: str | None, tags: Mapping[str, str]
 ) -> str:
-    made = content.Content(name or study.study_name, "RUNNING")
+    made, started = _content(subject, name), subject.about.get("started")
+    begin = content.milliseconds(datetime.fromisoformat(started)) if started else None
+    run = client.create_run(experiment, start_time=begin, tags={**tags, **made.tags}, run_name=made.name[:250])
+    _log_facts(client, str(run.info.run_id), subject, made, set())
+    return str(run.info.run_id)
+
+
+def _log_facts(client: Any, run_id: str, subject: records.Subject, made: content.Content, known: set[str]) -> None:
+    from mlflow.entities import Param
+
+    client.log_batch(run_id, params=[Param(k, v) for k, v in made.params.items() if k not in known])
+    if subject.about:
+        client.log_text(run_id, json.dumps(subject.about, indent=1), "study.json")
+
+
+def _content(subject: records.Subject, name: str | None) -> content.Content:
+    about = subject.about
+    made = content.Content(name or subject.name, "RUNNING")
     for tag, value in (
         ("nas.kind", "study"),
-        ("nas.study", study.study_name),
-        ("nas.study_key", key),
-        ("nas.uid", study.study_name),
+        ("nas.study", subject.name),
+        ("nas.study_key", subject.key),
+        ("nas.uid", subject.name),
         ("nas.space", about.get("space", {}).get("title")),
         ("nas.space_hash", about.get("fingerprint")),
         ("nas.hw", about.get("device")),
-        ("nas.sampler", about.get("strategy") or type(getattr(study, "sampler", None)).__name__),
+        ("nas.sampler", about.get("strategy") or subject.sampler),
     ):
         if value:
             made.tag(tag, value)
-    for column in columns:
+    for column in subject.columns:
         limits = [
             f"{op} {bound:g}" for op, bound in (("<=", column.at_most), (">=", column.at_least)) if bound is not None
         ]
@@ -95,12 +120,4 @@ def _new_parent(
     for fact in ("strategy", "seed", "device"):
         if about.get(fact) is not None:
             made.param(f"study/{fact}", about[fact])
-    begin = milliseconds(datetime.fromisoformat(about["started"])) if about.get("started") else None
-    run = client.create_run(experiment, start_time=begin, tags={**tags, **made.tags}, run_name=made.name[:250])
-    run_id = str(run.info.run_id)
-    from mlflow.entities import Param
-
-    client.log_batch(run_id, params=[Param(k, v) for k, v in made.params.items()])
-    if about:
-        client.log_text(run_id, json.dumps(about, indent=1), "study.json")
-    return run_id
+    return made

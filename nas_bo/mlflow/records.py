@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -21,6 +22,51 @@ from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, read_att
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 _STATES = {"COMPLETE": State.COMPLETE, "PRUNED": State.INFEASIBLE, "FAIL": State.FAILED}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What must be known of a study to log its trials: plain data, so that the study itself need not be there.
+
+    Attributes:
+        key: see `key`.
+        about: see `about`.
+    """
+
+    name: str
+    key: str
+    columns: list[Column]
+    about: dict[str, Any] = field(default_factory=dict)
+    sampler: str = ""
+
+    @property
+    def space(self) -> type[Space] | None:
+        return space(self.about)
+
+    @property
+    def title(self) -> str:
+        """What an experiment is called when nobody names it."""
+        own_name = self.name if not self.name.startswith("no-name-") else "optuna"
+        return (self.about.get("space") or {}).get("title") or own_name
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Subject:
+        known = Column.__dataclass_fields__
+        cols = [Column(**{k: v for k, v in c.items() if k in known}) for c in data["columns"]]
+        return cls(str(data["name"]), str(data["key"]), cols, dict(data["about"]), str(data["sampler"]))
+
+
+def subject(study: Any) -> Subject | None:
+    """None for a foreign study in which no trial has begun."""
+    known = about(study)
+    found = key(study, known)
+    if found is None:
+        return None
+    sampler = type(getattr(study, "sampler", None)).__name__
+    return Subject(study.study_name, found, columns(study, known), known, sampler)
 
 
 def about(study: Any) -> dict[str, Any]:

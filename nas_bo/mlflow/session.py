@@ -7,13 +7,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, view
+from nas_bo.mlflow import content, records, store, view
 from nas_bo.report import Summary, TrustReport, frame, front_text, page, picture
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
@@ -37,64 +36,82 @@ class Session:
     """A study's experiment, parent run and children.
 
     Attributes:
-        key: tells the study from others of the same name, see `records.key`.
+        parent: the run id of the study's run.
+        reopen: the parent has ended; the next trial sets it running again.
+        guest: the parent is a run of the user, who ends it.
         children: trial number -> its run.
-        doubtful: trials whose run may have been created although the answer never came.
     """
 
     client: Any
-    key: str
-    about: dict[str, Any]
-    columns: list[Column]
+    subject: records.Subject
     experiment: str
     parent: str
     tags: Mapping[str, str]
-    name: str
     reopen: bool = False
+    guest: bool = False
     children: dict[int, Child] = field(default_factory=dict)
-    doubtful: set[int] = field(default_factory=set)
 
     # ---- trials ------------------------------------------------------------------------------------------------
 
-    def log(self, frozen: Any, pareto: bool = False) -> bool:
-        """Log one finished trial; False when it is there already."""
-        number = frozen.number
+    @property
+    def key(self) -> str:
+        return self.subject.key
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return self.subject.about
+
+    @property
+    def columns(self) -> list[Column]:
+        return self.subject.columns
+
+    def log(self, made: content.Content, pareto: bool = False, *, look: bool = True) -> bool:
+        """Log one finished trial; False when it is there already.
+
+        On a server it takes four requests and one for each file.
+
+        Args:
+            look: search for a run of this trial first, which another process or an earlier attempt may have made; a
+                caller that has just called `load` need not.
+        """
+        number = made.number
         child = self.children.get(number)
-        if child is None and number in self.doubtful:
+        if child is None and look:
             child = self._find(number)
         if child is not None and child.status in TERMINAL:
+            self.children[number] = child
             return False
-        own = records.space(self.about)
-        trial = records.trial(frozen, self.columns, own)
-        made = content.of_trial(
-            frozen, trial, self.columns, records.label(frozen), _in_space(frozen, own), ours=bool(self.about)
-        )
-        begin, end = milliseconds(frozen.datetime_start), milliseconds(frozen.datetime_complete)
         metrics = made.metrics
         if child is None:
-            self.doubtful.add(number)
-            tags = {**self.tags, **made.tags, **self._identity(number), "nas.pareto": _word(pareto)}
-            run = self.client.create_run(self.experiment, start_time=begin, tags=tags, run_name=made.name)
-            child = self.children[number] = Child(run.info.run_id, "RUNNING", _word(pareto))
-        elif self.client.get_run(child.run_id).data.metrics:
-            metrics = []  # a process died after this step; logging again would double the curve
-        self._batch(child.run_id, metrics, made.params, end or int(time.time() * 1000))
-        for file, text in made.files.items():
-            self.client.log_text(child.run_id, text, file)
-        self.client.set_terminated(child.run_id, status=made.status, end_time=end)
+            tags = {**self.tags, **made.tags, **self._identity(number), "nas.pareto": word(pareto)}
+            run = self.client.create_run(self.experiment, start_time=made.start, tags=tags, run_name=made.name)
+            child = self.children[number] = Child(run.info.run_id, "RUNNING", word(pareto))
+        else:  # a process died while it wrote this run; logging all again would double the curves
+            self.children[number] = child
+            run = self.client.get_run(child.run_id)
+            metrics = self._missing(run, metrics)
+        self._batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
+        store.put_files(self.client, run, made.files)
+        self.client.set_terminated(child.run_id, status=made.status, end_time=made.end)
         child.status = made.status
-        self.doubtful.discard(number)
         if self.reopen:
             self.client.update_run(self.parent, status="RUNNING")
             self.reopen = False
         return True
 
+    def _missing(self, run: Any, metrics: Sequence[tuple[str, float, int]]) -> list[tuple[str, float, int]]:
+        """Those of `metrics` that the run does not have yet."""
+        there: dict[str, set[int]] = {}
+        for name in {n for n, _, _ in metrics} & set(run.data.metrics):
+            there[name] = {m.step for m in self.client.get_metric_history(run.info.run_id, name)}
+        return [(n, v, s) for n, v, s in metrics if s not in there.get(n, ())]
+
     def _identity(self, number: int) -> dict[str, str]:
         return {
             PARENT: self.parent,
-            "nas.study": self.name,
+            "nas.study": self.subject.name,
             "nas.study_key": self.key,
-            "nas.uid": f"{self.name}/{number}",
+            "nas.uid": f"{self.subject.name}/{number}",
         }
 
     def _batch(
@@ -107,36 +124,47 @@ class Session:
         )
 
     def _find(self, number: int) -> Child | None:
-        query = f"tags.`{PARENT}` = '{self.parent}' AND tags.`nas.trial` = '{number:03d}'"
-        return next((c for n, c in self._search(query) if n == number), None)
+        query = (
+            f"tags.`nas.trial` = '{number:03d}' AND tags.`nas.study_key` = '{self.key}' AND tags.`nas.kind` = 'trial'"
+        )
+        return self._search(query).get(number)
 
     def load(self) -> None:
-        """Read which trials are there."""
-        for number, child in self._search(f"tags.`{PARENT}` = '{self.parent}' AND tags.`nas.kind` = 'trial'"):
+        """Read which trials are there; of two runs of one trial, which two machines may have made, one is deleted."""
+        for number, child in self._search(f"tags.`nas.study_key` = '{self.key}' AND tags.`nas.kind` = 'trial'").items():
             before = self.children.get(number)
             if before is None or before.status not in TERMINAL:
                 self.children[number] = child
 
-    def _search(self, query: str) -> list[tuple[int, Child]]:
+    def _search(self, query: str) -> dict[int, Child]:
+        """The run of every trial that `query` finds; a deleted one counts, for whoever deleted it wants it away."""
         from mlflow.entities import ViewType
 
-        found, token = [], None
+        found: dict[int, list[Any]] = {}
+        token = None
         while True:
             runs = self.client.search_runs([self.experiment], query, ViewType.ALL, 1000, ["start_time ASC"], token)
             for run in runs:
-                tags = run.data.tags
-                if tags.get("nas.trial", "").isdigit():
-                    child = Child(run.info.run_id, run.info.status, tags.get("nas.pareto", ""))
-                    found.append((int(tags["nas.trial"]), child))
+                if run.data.tags.get("nas.trial", "").isdigit():
+                    found.setdefault(int(run.data.tags["nas.trial"]), []).append(run)
             token = runs.token
             if not token:
-                return found
+                return {number: self._first(twins) for number, twins in found.items()}
+
+    def _first(self, twins: list[Any]) -> Child:
+        """The run that stays: the same one in whatever process this is asked."""
+        twins.sort(key=lambda r: (r.info.lifecycle_stage != "active", r.info.status not in TERMINAL, r.info.run_id))
+        for twin in twins[1:]:
+            if twin.info.lifecycle_stage == "active":
+                self.client.delete_run(twin.info.run_id)
+        first = twins[0]
+        return Child(first.info.run_id, first.info.status, first.data.tags.get("nas.pareto", ""))
 
     # ---- the study ---------------------------------------------------------------------------------------------
 
     def publish_view(self, trials: Sequence[Trial]) -> None:
         """The shared view of the experiment, rewritten so that it fits the trials."""
-        own = records.space(self.about)
+        own = self.subject.space
         top = [n for n in (own.domains() if own else {}) if "." not in n]
         seen = list(dict.fromkeys(n for t in trials for n in t.architecture.flat if "." not in n))
         params = [f"arch/{n}" for n in top] or [content.clean(n) for n in seen]
@@ -145,15 +173,18 @@ class Session:
         self.client.set_experiment_tag(self.experiment, view.VIEW + self.key, state)
         self.client.set_experiment_tag(self.experiment, view.LAST, self.key)
 
+    def mark(self, number: int, child: Child, on_front: bool) -> None:
+        """Rewrite a trial's ``nas.pareto`` if it has changed."""
+        if child.pareto != word(on_front):
+            self.client.set_tag(child.run_id, "nas.pareto", word(on_front))
+            child.pareto = word(on_front)
+
     def finish(self, summary: Summary, files: Mapping[str, Path | bytes | str], description: str | None) -> None:
         """Pareto membership, metrics over trials, report, description; the parent is terminated."""
         self.load()
         best = {t.number for t in summary.front()}
         for number, child in self.children.items():
-            word = _word(number in best)
-            if child.pareto != word:
-                self.client.set_tag(child.run_id, "nas.pareto", word)
-                child.pareto = word
+            self.mark(number, child, number in best)
         self._progress(summary.trials)
         self._trust(summary)
         links = {n: f"#/experiments/{self.experiment}/runs/{c.run_id}" for n, c in self.children.items()}
@@ -166,8 +197,9 @@ class Session:
         tables = [{"path": "report/pareto_table.json", "type": "table"}]
         self.client.set_tag(self.parent, "mlflow.loggedArtifacts", json.dumps(tables))
         self.publish_view(summary.trials)
-        self.client.set_terminated(self.parent, status="FINISHED")
-        self.reopen = True
+        if not self.guest:
+            self.client.set_terminated(self.parent, status="FINISHED")
+            self.reopen = True
 
     def _progress(self, trials: Sequence[Trial]) -> None:
         """Step metrics of the parent, continued where the last report ended and with its reference point."""
@@ -243,14 +275,5 @@ def _inside(name: str) -> str:
     return str(path if len(path.parts) > 1 else PurePosixPath("report") / path)
 
 
-def _in_space(frozen: Any, own: Any) -> list[str]:
-    known = own.domains() if own is not None else {}
-    return [name for name in frozen.params if name in known]
-
-
-def _word(flag: bool) -> str:
+def word(flag: bool) -> str:
     return "true" if flag else "false"
-
-
-def milliseconds(moment: datetime | None) -> int | None:
-    return int(moment.timestamp() * 1000) if moment is not None else None

@@ -181,7 +181,7 @@ class Tracker:
                 with store.patience(self.uri, self.timeout):
                     session = self._session(study)
                     if session is not None:
-                        session.log(trial)
+                        session.log(content.of_study(trial, session.subject))
                 self._queue.popleft()
                 self._failures, self._closed_until = 0, 0.0
             except Exception as error:
@@ -203,7 +203,10 @@ class Tracker:
         session.load()
         summary = records.summary(study, session.about, session.columns, study.study_name)
         best = {t.number for t in summary.front()}
-        return sum(session.log(t, t.number in best) for t in records.finished(study))
+        return sum(
+            session.log(content.of_study(t, session.subject), t.number in best, look=False)
+            for t in records.finished(study)
+        )
 
     def _finish(self, study: Any, files: Mapping[str, Any], description: str | None, summary: Summary | None) -> None:
         self._retry()
@@ -225,19 +228,17 @@ class Tracker:
     def _session(self, study: Any) -> Session | None:
         if (known := self._known.get(study)) in self._sessions:  # spares reading the study anew for every trial
             return self._sessions[str(known)]
-        about = records.about(study)
-        key = records.key(study, about)
-        if key is None:
+        subject = records.subject(study)
+        if subject is None:
             return None
-        self._known[study] = key
-        if key not in self._sessions:
-            title = (about.get("space") or {}).get("title")
-            own_name = study.study_name if not study.study_name.startswith("no-name-") else "optuna"
-            experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or title or self.name or own_name
-            session = open_session(self._connect(), self.uri, study, key, about, experiment, self.name, self.tags)
+        self._known[study] = subject.key
+        if subject.key not in self._sessions:
+            experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+            experiment = experiment or subject.about.get("space", {}).get("title") or self.name or subject.title
+            session = open_session(self._connect(), self.uri, subject, experiment, self.name, self.tags)
             session.publish_view([])
-            self._sessions[key] = session
-        return self._sessions[key]
+            self._sessions[subject.key] = session
+        return self._sessions[subject.key]
 
     def _connect(self) -> Any:
         with self._lock:
