@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nas_bo.architecture import Architecture
+    from nas_bo.ask_tell import AskTell
     from nas_bo.errors import NasBoError
     from nas_bo.loop import search
-    from nas_bo.problem import Objective, Problem, Value
+    from nas_bo.problem import Objective, Problem, Reported, Value
     from nas_bo.result import Result
     from nas_bo.space import Space, choice, integer, option, real, repeat, require
     from nas_bo.trial import State, Trial
@@ -30,9 +31,11 @@ if not os.path.isdir(os.path.join(_here, "search_spaces")) and os.path.isdir(
 
 _HOME = {
     "Architecture": "architecture",
+    "AskTell": "ask_tell",
     "NasBoError": "errors",
     "Objective": "problem",
     "Problem": "problem",
+    "Reported": "problem",
     "Result": "result",
     "Space": "space",
     "State": "trial",
@@ -50,9 +53,11 @@ _HOME = {
 
 __all__ = [
     "Architecture",
+    "AskTell",
     "NasBoError",
     "Objective",
     "Problem",
+    "Reported",
     "Result",
     "Space",
     "State",

@@ -14,6 +14,7 @@ CORE = {"architecture", "problem", "trial", "errors"}
 ROOMS = ["space", "surrogate", "model", "hardware", "objectives", "strategies", "report"]  # left to right
 DOORS = {"optuna", "ax", "mlflow", "lm_eval"}
 TOP = {
+    "ask_tell",
     "loop",
     "result",
     "checked",

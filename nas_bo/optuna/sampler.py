@@ -60,9 +60,10 @@ class Sampler(BaseSampler):
         seed: seed of the independent draws, and of the default strategy; None for another one every time.
         objectives: the objectives in the order of the study's directions, where the strategy may use what is known
             of them without evaluating (parameter counts, predicted latencies). They get architectures of `space`.
+        limits: objectives of `space` that are no values of the study, only kept within their ``at_most`` / ``at_least``.
 
     Raises:
-        HostError: a strategy or space that is none, or objectives without a space.
+        HostError: a strategy or space that is none, or objectives or limits without a space.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Sampler(BaseSampler):
         *,
         seed: int | None = 0,
         objectives: Sequence[Objective] | None = None,
+        limits: Sequence[Objective] = (),
     ) -> None:
         seed = secrets.randbits(31) if seed is None else seed
         if strategy is None:
@@ -82,10 +84,13 @@ class Sampler(BaseSampler):
             raise HostError(f"Sampler(strategy={strategy!r}): a strategy has a method suggest(problem, trials, n)")
         if space is not None and not hasattr(space, "decide"):
             raise HostError(f"Sampler(space={space!r}): pass a class that derives from nas_bo.Space, or None")
-        if space is None and objectives is not None:
-            raise HostError("Sampler(objectives=...) are functions of architectures: name their space as well")
+        if space is None and (objectives is not None or limits):
+            raise HostError(
+                "Sampler(objectives=..., limits=...) are functions of architectures: name their space as well"
+            )
         self.space, self.strategy, self.seed = space, strategy, seed
         self.objectives = None if objectives is None else [as_objective(o) for o in objectives]
+        self.limits = [as_objective(o) for o in limits]
         self._forget()
 
     def _forget(self) -> None:
@@ -209,7 +214,8 @@ class Sampler(BaseSampler):
             objectives = [Projected(o, view.project) for o in objectives]
         if len(view.problems) >= MOST_PROBLEMS:
             view.problems.clear()
-        return view.problems.setdefault((cols, space), Problem(space, objectives))
+        limits = [Projected(o, view.project) for o in self.limits]
+        return view.problems.setdefault((cols, space), Problem(space, objectives, limits))
 
     def _known(self, study: Study) -> Evidence:
         return self._evidence.setdefault(_whole(study), Evidence(self.space))

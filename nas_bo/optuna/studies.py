@@ -22,6 +22,7 @@ from nas_bo.problem import Problem
 from nas_bo.trial import ATTRIBUTE_WIDTH, PREFIX, Column, State, Trial, plain, read_attributes, write_attributes
 
 RELEASED = "released"  # instead of the owner of a running trial
+ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
 
 
 def open_study(
@@ -185,6 +186,28 @@ def ask(study: Study, problem: Problem, arch: Architecture | None) -> tuple[optu
     return _suggested(study, trial, problem)
 
 
+def ask_for(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture] | None:
+    """A new trial for somebody who tells its outcome later, from any process; what is proposed is the sampler's choice.
+
+    Concurrent processes may ask at once: trials with smaller numbers that are still being asked for get other proposals.
+    None as for `ask`.
+    """
+    trial = study.ask()
+    trial.set_user_attr(f"{PREFIX}owner", ASKED)
+    return _suggested(study, trial, problem)
+
+
+def asked(study: Study) -> list[FrozenTrial]:
+    """The trials that were asked for by `ask_for` and not told yet, in the order of their numbers."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [t for t in running if t.user_attrs.get(f"{PREFIX}owner") == ASKED]
+
+
+def was_enqueued(study: Study, number: int) -> bool:
+    """Whether somebody fixed parameters of the trial before it was asked for."""
+    return any("fixed_params" in t.system_attrs for t in study.get_trials(deepcopy=False) if t.number == number)
+
+
 def _suggested(study: Study, trial: optuna.Trial, problem: Problem) -> tuple[optuna.Trial, Architecture] | None:
     try:
         return trial, suggest(trial, problem.space)
@@ -194,6 +217,11 @@ def _suggested(study: Study, trial: optuna.Trial, problem: Problem) -> tuple[opt
     except (NasBoError, ValueError) as error:  # ValueError: Optuna's own, for a fixed value outside a distribution
         tell(study, trial, "fail", str(error))
     return None
+
+
+def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
+    """A running trial of the study, to be told by this process."""
+    return optuna.Trial(study, frozen._trial_id)
 
 
 def release(trial: optuna.Trial) -> None:
@@ -252,7 +280,11 @@ def elsewhere(study: Study) -> list[str]:
     """The machines whose processes are said to run trials of the study now; they may have died there unnoticed."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     owners = [str(t.user_attrs.get(f"{PREFIX}owner", "")) for t in running]
-    return [o.partition(":")[0] for o in owners if o and o != RELEASED and o.partition(":")[0] != platform.node()]
+    return [
+        o.partition(":")[0]
+        for o in owners
+        if o and o not in (RELEASED, ASKED) and o.partition(":")[0] != platform.node()
+    ]
 
 
 def _owner() -> str:
@@ -262,6 +294,8 @@ def _owner() -> str:
 def _is_dead(owner: str) -> bool:
     if owner == RELEASED:
         return True
+    if owner == ASKED:
+        return False
     node, _, rest = owner.partition(":")
     pid, _, started = rest.partition(":")
     if node != platform.node():
