@@ -22,7 +22,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ModelError, SearchError, SpaceError
 from nas_bo.optuna import studies
 from nas_bo.problem import Judge, Objective, Problem, column
-from nas_bo.report import TrustReport, agreement
+from nas_bo.report import TrustReport, agreement, vocabulary
 from nas_bo.result import Result, Retrained, spent
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial, front
@@ -403,6 +403,8 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         facts=facts,
         study=study,
         interrupted=interrupted,
+        space=space,
+        vocab_size=vocabulary(about),
     )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
 from nas_bo.report import Agreement, Summary, TrustReport, frame, front_markdown, front_text, page, picture
+from nas_bo.report.pictures import pictures
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, State, Trial, front, knee
 
@@ -88,7 +89,10 @@ class Result:
             parameter count and FLOPs, each also with size removed; None when nothing was re-trained.
         validation: the report of `nas_bo.validate` on this study, if there is one.
         notes: what a reader should know before believing the figures.
+        baselines: ``{"label", "values", ...}`` of what the search was asked to be compared with.
         facts: what is needed to run it again.
+        space: what was searched.
+        vocab_size: of the models, for drawings.
         study: the underlying Optuna study.
         interrupted: whether the search was stopped before it was complete.
         url: where the tracker shows it, if it does.
@@ -107,6 +111,9 @@ class Result:
     study: Any = field(default=None, repr=False)
     interrupted: bool = False
     url: str | None = None
+    baselines: Sequence[Mapping[str, Any]] = ()
+    space: Any = field(default=None, repr=False)
+    vocab_size: int = 256
 
     @property
     def front(self) -> list[Trial]:
@@ -170,8 +177,11 @@ class Result:
             self.agreement,
             self.notes,
             self.facts,
+            self.baselines,
             trust=self.trust,
             validation=self.validation,
+            space=self.space,
+            vocab_size=self.vocab_size,
         )
 
     def files(self) -> dict[str, bytes]:
@@ -181,6 +191,7 @@ class Result:
         return {
             "front.png": picture(told),
             "front.html": page(told).encode(),
+            **pictures(told),
             "front.md": front_markdown(self.trials, self.columns, self.labels).encode(),
             "trials.csv": self.frame().to_csv(index=False).encode(),
             "result.json": json.dumps(data, indent=1).encode(),

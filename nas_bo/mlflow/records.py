@@ -16,7 +16,7 @@ from typing import Any
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import NasBoError
-from nas_bo.report import Summary
+from nas_bo.report import Summary, vocabulary
 from nas_bo.space import Space
 from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, read_attributes
 
@@ -170,4 +170,4 @@ def summary(study: Any, known: Mapping[str, Any], cols: list[Column], title: str
     trials = [trial(t, cols, own) for t in frozen]
     labels = {t.architecture.id: label(f) or short(f.params) for t, f in zip(trials, frozen, strict=True)}
     facts = {k: v for k, v in known.items() if k not in ("space", "columns")}
-    return Summary(title, cols, trials, labels, facts=facts)
+    return Summary(title, cols, trials, labels, facts=facts, space=own, vocab_size=vocabulary(known))

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from nas_bo.mlflow.content import TAG_LENGTH, clean
 from nas_bo.report import Summary, figure, front_markdown
-from nas_bo.trial import Column, Trial, matrix, non_dominated
+from nas_bo.report.progress import reference, steps
+from nas_bo.trial import Column, Trial
 
 VIEW = "mlflow.sharedViewState."  # + key: an experiment tag that holds the state of the runs page
 LAST = "nas.front"  # experiment tag: the key of the study that was reported last
 MOST_STEPS = 500
+
+__all__ = ["address", "describe", "progress", "reference", "state"]
 
 
 def address(base: str, experiment: str, key: str) -> str:
@@ -128,19 +129,6 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
     return text[: TAG_LENGTH - 1] + "…"
 
 
-def reference(trials: Sequence[Trial], columns: Sequence[Column]) -> list[float] | None:
-    """The reference point of the hypervolume, in minimised values: a tenth beyond the worst feasible ones."""
-    feasible = [t for t in trials if t.feasible]
-    if not feasible or not 2 <= len(columns) <= 5:
-        return None
-    points = matrix(feasible, columns)
-    spread = points.max(0) - points.min(0)
-    worst: list[float] = (
-        points.max(0) + 0.1 * np.where(spread > 0, spread, np.maximum(1.0, np.abs(points.max(0))))
-    ).tolist()
-    return worst
-
-
 def progress(
     trials: Sequence[Trial], columns: Sequence[Column], worst: Sequence[float] | None, after: int = -1
 ) -> list[tuple[str, float, int]]:
@@ -151,38 +139,13 @@ def progress(
         after: leave out trials up to this number, which were logged before.
     """
     made: list[tuple[str, float, int]] = []
-    kept = np.empty((0, len(columns)))
-    known: tuple[float, ...] = ()
-    ordered = sorted((t for t in trials if t.feasible and t.number is not None), key=lambda t: t.number or 0)
-    every = max(1, len(ordered) // MOST_STEPS)
-    for i, t in enumerate(ordered):
-        point = matrix([t], columns)
-        changed = not any(np.all(p <= point[0]) for p in kept)
-        if changed:
-            kept = np.concatenate([kept, point])
-            kept = kept[non_dominated(kept)]
-            known = (
-                *(columns[j].sign * float(kept[:, j].min()) for j in range(len(columns))),
-                len(kept),
-                _volume(kept, worst),
-            )
-        number = t.number or 0
-        if number > after and (changed or i % every == 0 or i == len(ordered) - 1):
-            made += [(clean(f"study/best_{c.name}"), known[j], number) for j, c in enumerate(columns)]
+    taken = steps(trials, columns, worst)
+    every = max(1, len(taken) // MOST_STEPS)
+    for i, step in enumerate(taken):
+        if step.number > after and (step.changed or i % every == 0 or i == len(taken) - 1):
+            made += [(clean(f"study/best_{c.name}"), step.best[j], step.number) for j, c in enumerate(columns)]
             if len(columns) > 1:
-                made.append(("study/n_pareto", known[-2], number))
-            if known[-1] >= 0:
-                made.append(("study/hypervolume", known[-1], number))
+                made.append(("study/n_pareto", step.n_pareto, step.number))
+            if step.hypervolume is not None:
+                made.append(("study/hypervolume", step.hypervolume, step.number))
     return made
-
-
-def _volume(points: np.ndarray, worst: Sequence[float] | None) -> float:
-    """-1 where it cannot be computed."""
-    if worst is None or points.shape[1] != len(worst):
-        return -1.0
-    try:
-        import moocore
-    except ImportError:
-        return -1.0
-    inside = points[np.all(points < np.asarray(worst), axis=1)]
-    return float(moocore.hypervolume(inside, ref=np.asarray(worst))) if len(inside) else 0.0

@@ -5,23 +5,31 @@ by the functions that need them.
 """
 
 from nas_bo.report.agreement import Agreement, agreement
+from nas_bo.report.drawing import drawing
+from nas_bo.report.importance import Importance, importance
 from nas_bo.report.page import page
 from nas_bo.report.picture import picture
-from nas_bo.report.summary import Summary, figure
+from nas_bo.report.pictures import pictures
+from nas_bo.report.summary import Summary, figure, vocabulary
 from nas_bo.report.table import frame, front_markdown, front_text
 from nas_bo.report.trust import Proxy, TrustReport, trust
 
 __all__ = [
     "Agreement",
+    "Importance",
     "Proxy",
     "Summary",
     "TrustReport",
     "agreement",
+    "drawing",
     "figure",
     "frame",
     "front_markdown",
     "front_text",
+    "importance",
     "page",
     "picture",
+    "pictures",
     "trust",
+    "vocabulary",
 ]

@@ -119,8 +119,10 @@
       const box = tr.closest(".scroll");
       if (scroll) box.scrollTop = tr.offsetTop - box.clientHeight / 2;
     });
+    document.querySelectorAll("[data-wire]").forEach(wire => wire.classList.toggle("on", +wire.dataset.wire === chosen));
     draw();
   };
+  document.querySelectorAll("[data-wire]").forEach(wire => wire.addEventListener("click", () => choose(+wire.dataset.wire, true)));
   document.querySelectorAll("tr[data-i]").forEach(tr => tr.addEventListener("click", () => choose(+tr.dataset.i, false)));
   document.querySelectorAll("th").forEach(th => th.addEventListener("click", () => {
     const body = th.closest("table").tBodies[0], column = th.cellIndex, up = th.getAttribute("aria-sort") !== "ascending";

@@ -1,27 +1,32 @@
 """One self-contained HTML page of a search: no network, no libraries, small enough for an e-mail.
 
-Order of the page: the front, how far to trust its order, how the numbers were obtained, every trial, what failed and
-why, what is needed to run it again. The text and the tables stand in the HTML itself; JavaScript (page.js) adds the
-scatter plot, sorting and highlighting.
+Order of the page: the front, drawn and in numbers, how far to trust its order, how the numbers were obtained, which choices
+matter, how the search went, every trial, what failed and why, what is needed to run it again. Text, tables and most pictures
+stand in the HTML itself; JavaScript (page.js) adds the scatter plot, sorting and highlighting.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
 
+from nas_bo.report.charts import importances, parallel, progress
+from nas_bo.report.coordinates import axes, drawn
+from nas_bo.report.drawing import drawing
+from nas_bo.report.importance import LEAST
 from nas_bo.report.picture import logarithmic
+from nas_bo.report.progress import reference, steps
 from nas_bo.report.summary import Summary, figure
 from nas_bo.report.table import heading, parameters
 from nas_bo.report.trust_page import section
 from nas_bo.trial import Column, State, Trial
 
 MOST_ROWS = 2000  # trials listed in full; a longer history is listed by its front and its last trials
+MOST_DRAWINGS = 16  # architectures of the front that are drawn
 
 
 def page(summary: Summary) -> str:
@@ -39,9 +44,11 @@ def page(summary: Summary) -> str:
         *(f"<p class=note>{escape(str(note))}</p>" for note in summary.notes),
         "</header>",
         '<section id=plot aria-label="scatter plot of all trials"></section>',
-        "<section><h2>The front</h2>" + _front_table(summary, rows) + "</section>",
+        "<section><h2>The front</h2>" + _front_table(summary, rows) + _drawings(summary) + "</section>",
         f"<section><h2>How far to trust the order</h2>{_trust(summary)}{_retrained(summary)}</section>",
         "<section><h2>How the numbers were obtained</h2>" + _sources(summary) + "</section>",
+        _matters(summary, rows, best),
+        _went(summary),
         f"<section><h2>All trials</h2>{_trial_table(summary, shown, best)}"
         + (f"<p class=note>{left_out} earlier trials off the front are not listed.</p>" if left_out else "")
         + "</section>",
@@ -56,6 +63,45 @@ def page(summary: Summary) -> str:
         + f"\n<script id=data type=application/json>{_data(summary, shown, best)}</script>"
         + f"\n<script>{_asset('page.js')}</script>\n</body></html>\n"
     )
+
+
+def _drawings(summary: Summary) -> str:
+    """The knee's architecture, open; the others of the front folded."""
+    best, middle = summary.front(), summary.knee()
+    if middle is None:
+        return ""
+    shown = [middle, *(t for t in best if t is not middle)][:MOST_DRAWINGS]
+    return "".join(
+        f"<details{' open' if t is middle else ''}><summary>{escape(('knee, ' if t is middle and len(best) > 2 else '') + _named(summary, t))}</summary>"
+        f"{drawing(t.architecture, vocab_size=summary.vocab_size, title=summary.label(t))}</details>"
+        for t in shown
+    )
+
+
+def _named(summary: Summary, trial: Trial) -> str:
+    told = ", ".join(f"{c.name} {figure(trial.values[c.name])}" for c in summary.columns)
+    known = summary.labels.get(trial.architecture.id)
+    name = f"trial {trial.number}" + (f", {known}" if known else "") if trial.number is not None else known or ""
+    return f"{name}: {told}" if name else told
+
+
+def _matters(summary: Summary, rows: dict[int, int], best: set[int]) -> str:
+    """Importance of the choices and parallel coordinates."""
+    found, middle = summary.importances, summary.knee()
+    trials = [t for t in drawn(summary) if id(t) in rows]
+    ranked = max(found, key=lambda one: one.explained).names if found else ()
+    kinds = ["knee" if t is middle else "front" if id(t) in best else "trial" if t.feasible else "out" for t in trials]
+    wires = parallel(axes(summary, trials, ranked), kinds, [rows[id(t)] for t in trials], [_named(summary, t) for t in trials])  # fmt: skip
+    bars = importances(found, {c.name: c for c in summary.columns})
+    if not bars and summary.space is not None:
+        bars = f"<p class=note>Which choices matter is told from {LEAST} trials on that have a value.</p>"
+    return f"<section><h2>What matters</h2>{wires}{bars}</section>" if wires or bars else ""
+
+
+def _went(summary: Summary) -> str:
+    worst = reference(summary.trials, summary.columns)
+    drawn_ = progress(steps(summary.trials, summary.columns, worst), summary.columns, worst)
+    return f"<section><h2>How the search went</h2>{drawn_}</section>" if drawn_ else ""
 
 
 def _asset(name: str) -> str:
@@ -145,6 +191,10 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
             *_cells(t, summary.columns),
         ]
         lines.append(_row(rows.get(id(t), -1), [*cells, *([_cell(parameters(t))] if counted else [])]))
+    for base in summary.baselines:
+        values = base.get("values", {})
+        cells = [_cell(v if _finite(v := values.get(c.name)) else None) for c in summary.columns]
+        lines.append(_row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells, *(["<td>"] * counted)]))  # fmt: skip
     return _table(head, lines) if best else "<p>No feasible trial yet.</p>"
 
 
@@ -174,12 +224,10 @@ def _sources(summary: Summary) -> str:
     lines = []
     for c in summary.columns:
         infos = [t.info[c.name] for t in summary.trials if c.name in t.info]
-        ways = Counter("; ".join(_way(info)) or "not noted" for info in infos)
+        ways = _ways(infos)
         spent = sum(i["seconds"] for i in infos if _finite(i.get("seconds")))
         spreads = sorted(float(i["spread"]) for i in infos if _finite(i.get("spread")))
-        how = (
-            "; ".join(f"{way} ({n} trials)" if len(ways) > 1 else way for way, n in ways.most_common(4)) or "not noted"
-        )
+        how = "; ".join(f"{way} ({n} trials)" if len(ways) > 1 else way for way, n in ways[:4]) or "not noted"
         spread = f"median {spreads[len(spreads) // 2]:.1%}" if spreads else ""
         lines.append(
             _row(
@@ -195,6 +243,26 @@ def _sources(summary: Summary) -> str:
             )
         )
     return _table(["objective", "wanted", "kind", "how", "spread", "time in all"], lines)
+
+
+def _ways(infos: Sequence[Any]) -> list[tuple[str, int]]:
+    """How the numbers of a column were obtained and how many of them, the commonest first. What is counted (repeats) and
+    differs is a range."""
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    for info in infos:
+        counted = {k for k, v in info.items() if isinstance(v, int) and not isinstance(v, bool)}
+        groups.setdefault(tuple(_way({k: v for k, v in info.items() if k not in counted})), []).append(info)
+    found = []
+    for key, group in groups.items():
+        names = dict.fromkeys(k for i in group for k, v in i.items() if isinstance(v, int) and not isinstance(v, bool))
+        ranges = {}
+        for name in names:
+            values = sorted({i[name] for i in group if isinstance(i.get(name), int)})
+            ranges[name] = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
+        parts = _way({**ranges})
+        how = [*key[:1], *parts, *key[1:]] if group[0].get("how") is None else [*key, *parts]
+        found.append(("; ".join(how) or "not noted", len(group)))
+    return sorted(found, key=lambda pair: -pair[1])
 
 
 def _way(info: Any) -> list[str]:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.report.agreement import Agreement
 from nas_bo.report.trust import TrustReport
 from nas_bo.trial import Column, Trial, front, knee
+
+if TYPE_CHECKING:
+    from nas_bo.report.importance import Importance
+    from nas_bo.space import Space
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Summary:
         trials: all trials, in the order of their numbers.
         labels: architecture id -> short name ("d64 A4 C7"); what has none is called by its number.
         retrained: ``{"id": architecture id, "values": {objective: value}}``, values at a higher budget.
+        space: what was searched, if it is known: for the importance of its choices.
+        vocab_size: of the models, for drawings.
         trust, validation: reports of how far the estimates can be trusted: that of the search, and that of a validation.
         baselines: ``{"label": name, "values": {objective: value}}``, models to compare with.
         agreement: how well searched and re-trained losses agree.
@@ -39,6 +46,18 @@ class Summary:
     baselines: Sequence[Mapping[str, Any]] = ()
     trust: TrustReport | None = None
     validation: TrustReport | None = None
+    space: type[Space] | None = None
+    vocab_size: int = 256
+
+    @cached_property
+    def importances(self) -> list[Importance]:
+        """Which choices matter, per objective, where there is enough to say; seconds at the first call."""
+        from nas_bo.report.importance import importance
+
+        if self.space is None:
+            return []
+        found = (importance(self.trials, c, self.space) for c in self.columns)
+        return [one for one in found if one is not None]
 
     def front(self) -> list[Trial]:
         return front(self.trials, self.columns)
@@ -52,6 +71,12 @@ class Summary:
 
     def label(self, trial: Trial) -> str:
         return label(trial, self.labels)
+
+
+def vocabulary(about: Mapping[str, Any]) -> int:
+    """The vocabulary of the models, as an objective noted it in what a search keeps of itself; 256 where none did."""
+    noted = [c.get("vocab_size") for c in about.get("conditions", {}).values() if isinstance(c, Mapping)]
+    return next((v for v in noted if isinstance(v, int) and v > 0), 256)
 
 
 def label(trial: Trial, labels: Mapping[str, str]) -> str:

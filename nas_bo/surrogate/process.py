@@ -116,6 +116,12 @@ class GaussianProcess:
         variance = np.maximum(variance, 1e-10)
         return self.mean + self.scale * (k @ self._weights), self.scale * np.sqrt(variance)
 
+    def expect(self, inputs: np.ndarray) -> np.ndarray:
+        """The mean of `predict` alone (n,), at a fraction of its cost."""
+        return np.asarray(
+            self.mean + self.scale * (self._kernel(self._t, inputs, self._inputs) @ self._weights), dtype=float
+        )
+
     def slopes(self) -> np.ndarray:
         """The expected slopes (q,) of the regressors, in the objective's unit."""
         kernel = self._kernel

@@ -1,0 +1,248 @@
+"""One architecture as an SVG: a row per run of equal layers, what mixes tokens, what follows it, and where the parameters are.
+
+Text only: no matplotlib, no script, no network. Tokens enter at the top; the line at the left is the residual stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ModelError
+from nas_bo.model import counts
+from nas_bo.model.spec import (
+    AttentionSpec,
+    ConvSpec,
+    DecoderSpec,
+    LayerSpec,
+    LinearAttentionSpec,
+    MixerSpec,
+    MlpSpec,
+    SkipSpec,
+    check,
+)
+from nas_bo.report.summary import figure
+
+COLOURS = {
+    "attention": "#1f5fbf",
+    "linear_attention": "#0b7285",
+    "conv": "#2b8a3e",
+    "skip": "#b4bcc7",
+    "dense": "#d9480f",
+    "moe": "#862e9c",
+    "edge": "#5b6776",
+}
+INK, SOFT, LINE = "#1f2933", "#5b6776", "#dfe3e8"
+WIDE, LEFT, BOX, ROW, TOP = 860, 64, 268, 46, 62  # pixels: the picture, the first box, a box, a row, the title
+BARS = LEFT + 2 * BOX + 28
+MOST_ROWS = 48  # runs of layers drawn; what lies between the first and the last is said
+
+
+@dataclass(frozen=True)
+class Block:
+    """One box: the kind gives its colour, the lines its text, the count its share of the parameters."""
+
+    kind: str
+    title: str
+    detail: str
+    parameters: int
+
+
+def drawing(arch: Architecture | Node, *, vocab_size: int = 256, title: str = "", ignore: Collection[str] = ()) -> str:
+    """The architecture as an SVG document.
+
+    A decoder of `nas_bo.model` is drawn with the shapes and parameters of every block; any other architecture with its
+    fields, layer by layer where it has a list of layers.
+
+    Args:
+        vocab_size: rows of the embedding, which count among the parameters.
+        title: first line; default the short name of the decoder, else the id.
+        ignore: top-level fields that are no part of the network.
+    """
+    try:
+        spec = check(arch, ignore)
+    except ModelError:
+        return _plain(arch, title)
+    return _decoder(spec, vocab_size, title or _name(arch, ignore))
+
+
+def _name(arch: Architecture | Node, ignore: Collection[str]) -> str:
+    from nas_bo.model.vocabulary import label
+
+    return label(arch, ignore)
+
+
+# ---- decoders ------------------------------------------------------------------------------------------------------
+
+
+def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
+    total = counts.parameters(spec, vocab)
+    runs = [(layer, len(list(same))) for layer, same in groupby(spec.layers)]
+    hidden = max(0, len(runs) - MOST_ROWS)
+    shown = runs if not hidden else [*runs[: MOST_ROWS // 2], *runs[-MOST_ROWS // 2 :]]
+    most = max([vocab * spec.width, *(sum(b.parameters for b in _blocks(spec, layer)) * n for layer, n in shown)])
+    parts = [
+        _head(title, f"{figure(total)} parameters, width {spec.width}, {len(spec.layers)} layers, vocabulary {vocab}"),
+        _text(BARS, TOP - 10, "parameters, share of all", SOFT, 11),
+    ]
+    y = TOP
+    embedding = Block("edge", "embedding", f"{vocab} tokens → {spec.width}", vocab * spec.width)
+    parts.append(_row(y, "", [embedding], 1, total, most))
+    first = 0
+    for k, (layer, n) in enumerate(shown):
+        y += ROW
+        if hidden and k == MOST_ROWS // 2:
+            skipped = sum(m for _, m in runs[MOST_ROWS // 2 : -MOST_ROWS // 2])
+            parts.append(_text(LEFT, y + 24, f"{skipped} more layers in {hidden} kinds of rows", SOFT, 12))
+            first += skipped
+            y += ROW
+        where = str(first) if n == 1 else f"{first}–{first + n - 1}"
+        parts.append(_row(y, where, _blocks(spec, layer), n, total, most, spec.parallel))
+        first += n
+    y += ROW
+    head = Block("edge", "head", f"norm, {spec.width} → {vocab} logits" + (", tied" if spec.tied else ""),
+                 (0 if spec.tied else vocab * spec.width) + _norm(spec))  # fmt: skip
+    parts.append(_row(y, "", [head], 1, total, most))
+    notes = [f"{spec.norm} norm", f"{spec.position} positions", "biases" if spec.bias else "no biases"]
+    parts.append(
+        _text(LEFT, y + ROW + 14, ", ".join(notes) + ("; mixer and MLP side by side" * spec.parallel), SOFT, 11)
+    )
+    stream = f'<path d="M{LEFT - 14} {TOP + 8}V{y + ROW - 12}" stroke="{SOFT}" stroke-width="2"/>'
+    return _svg(y + ROW + 28, [stream, *parts], title)
+
+
+def _norm(spec: DecoderSpec) -> int:
+    return spec.width * 2 if spec.norm == "layer" and spec.bias else spec.width
+
+
+def _blocks(spec: DecoderSpec, layer: LayerSpec) -> list[Block]:
+    """The mixer and the MLP of one layer; their counts sum up to the layer's."""
+    one = (spec.width, spec.norm, spec.parallel, spec.bias)
+    own = counts._layer_parameters(LayerSpec(layer.mixer, SkipSpec("skip")), *one)[0]
+    both = counts._layer_parameters(layer, *one)[0]
+    return [_mixer(layer.mixer, spec.width, own), _mlp(layer.mlp, spec.width, both - own)]
+
+
+def _mixer(m: MixerSpec, width: int, own: int) -> Block:
+    if isinstance(m, AttentionSpec):
+        shared = "" if m.kv_heads == m.heads else f", {m.kv_heads} KV head{'s' * (m.kv_heads > 1)}"
+        window = f", last {m.window} tokens" if m.window else ""
+        return Block("attention", "attention", f"{m.heads} heads of {m.head_dim}{shared}{window}", own)
+    if isinstance(m, LinearAttentionSpec):
+        return Block(
+            "linear_attention", "linear attention", f"{m.heads} heads of {m.head_dim}, state {m.head_dim}²", own
+        )
+    if isinstance(m, ConvSpec):
+        return Block("conv", "gated convolution", f"last {m.kernel} tokens, {width} channels", own)
+    return Block("skip", "no mixer", "", own)
+
+
+def _mlp(m: MlpSpec | SkipSpec, width: int, own: int) -> Block:
+    if not isinstance(m, MlpSpec):
+        return Block("skip", "no MLP", "", own)
+    gate = ", gated" if m.gated else ""
+    shape = f"{width} → {m.hidden} → {width}, {m.activation}{gate}"
+    if m.experts:
+        return Block("moe", f"{m.experts} experts, {m.top_k} per token", shape, own)
+    return Block("dense", "MLP", shape, own)
+
+
+def _row(y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: int, parallel: bool = False) -> str:
+    parts = [_text(8, y + 24, where, SOFT, 12)]
+    for i, b in enumerate(blocks):
+        x, wide = LEFT + i * (BOX + 12), BOX if len(blocks) > 1 else 2 * BOX + 12
+        colour = COLOURS[b.kind]
+        dash = ' stroke-dasharray="4 3"' if b.kind == "skip" else ""
+        parts.append(
+            f'<rect x="{x}" y="{y + 2}" width="{wide}" height="{ROW - 10}" rx="5" fill="{colour}" fill-opacity="0.1" '
+            f'stroke="{colour}"{dash}/>'
+        )
+        parts.append(_text(x + 10, y + 17, b.title + (f"  × {n}" if n > 1 and i == 0 else ""), INK, 12, bold=True))
+        parts.append(_text(x + 10, y + 32, b.detail, SOFT, 11))
+        if i:
+            link = f"M{LEFT - 14} {y + 2}H{x + 14}V{y + 4}" if parallel else f"M{x - 12} {y + 20}h10m-4 -3l4 3l-4 3"
+            parts.append(f'<path d="{link}" stroke="{SOFT}" fill="none"/>')
+    parts.append(f'<path d="M{LEFT - 14} {y + 20}h11m-4 -3l4 3l-4 3" stroke="{SOFT}" fill="none"/>')
+    room, at = WIDE - BARS - 118, float(BARS)
+    for b in blocks:
+        long = b.parameters * n / most * room
+        parts.append(
+            f'<rect x="{at:.1f}" y="{y + 11}" width="{long:.1f}" height="16" fill="{COLOURS[b.kind]}" fill-opacity="0.8">'
+            f"<title>{escape(b.title)}: {b.parameters * n:,} parameters</title></rect>"
+        )
+        at += long
+    own = sum(b.parameters for b in blocks) * n
+    parts.append(_text(round(at) + 6, y + 23, f"{figure(own)}, {_percent(own / max(1, total))}", INK, 11))
+    return "".join(parts)
+
+
+# ---- any other architecture -----------------------------------------------------------------------------------------
+
+
+def _plain(arch: Architecture | Node, title: str) -> str:
+    """The fields of an architecture that is no decoder of ours."""
+    tree = arch.tree if isinstance(arch, Architecture) else arch
+    rows: list[tuple[str, str]] = []
+    for name, value in tree.items():
+        if isinstance(value, tuple):
+            told = [_fields(v) for v in value]
+            first = 0
+            for text, same in groupby(told):
+                n = len(list(same))
+                rows.append((f"{name} {first}" if n == 1 else f"{name} {first}–{first + n - 1}", text))
+                first += n
+        else:
+            rows.append((name, _fields(value)))
+    hidden = max(0, len(rows) - MOST_ROWS)
+    rows = rows[:MOST_ROWS] + ([("", f"{hidden} more")] if hidden else [])
+    label = title or (f"architecture {arch.id[:8]}" if isinstance(arch, Architecture) else "architecture")
+    parts = [_head(label, "not a decoder of nas_bo.model: its fields as they are")]
+    for i, (name, text) in enumerate(rows):
+        y = TOP + 30 * i
+        parts.append(
+            f'<rect x="180" y="{y}" width="{WIDE - 190}" height="24" rx="4" fill="#f6f8fa" stroke="{LINE}"/>'
+            + _text(8, y + 16, _cut(name, 26), SOFT, 12)
+            + _text(190, y + 16, _cut(text, 105), INK, 12)
+        )
+    return _svg(TOP + 30 * len(rows) + 8, parts, label)
+
+
+def _fields(value: object) -> str:
+    if isinstance(value, Node):
+        inner = [f"{k} {_fields(v)}" for k, v in value.items() if k != "kind"]
+        kind = value.get("kind")
+        return " ".join(filter(None, [str(kind) if kind is not None else "", f"({', '.join(inner)})" * bool(inner)]))
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_fields, value)) + "]"
+    return str(value)
+
+
+# ---- marks ----------------------------------------------------------------------------------------------------------
+
+
+def _head(title: str, below: str) -> str:
+    return _text(8, 20, _cut(title, 90), INK, 15, bold=True) + _text(8, 38, below, SOFT, 12)
+
+
+def _text(x: int, y: int, text: str, colour: str, size: int, bold: bool = False) -> str:
+    weight = ' font-weight="600"' if bold else ""
+    return f'<text x="{x}" y="{y}" fill="{colour}" font-size="{size}"{weight}>{escape(text)}</text>' if text else ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _svg(height: int, parts: Sequence[str], title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {height}" width="{WIDE}" height="{height}" '
+        f'role="img" font-family="system-ui,sans-serif"><title>{escape(title)}</title>'
+        f'<rect width="{WIDE}" height="{height}" fill="#fff"/>{"".join(parts)}</svg>\n'
+    )
