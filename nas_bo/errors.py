@@ -23,6 +23,15 @@ class ObjectiveError(NasBoError, ValueError):
     """An objective is configured wrongly or returned something that is not a finite number."""
 
 
+class Unsupported(NasBoError, ValueError):
+    """An architecture that a device or a runtime cannot run. Raised by an objective it makes the trial infeasible, with
+    the reason; it is no failure."""
+
+
+class ProfileError(NasBoError, ValueError):
+    """A device profile is unreadable, or made for another space, runtime, data type, setting or version."""
+
+
 class HostError(NasBoError, ValueError):
     """Optuna, Ax or MLflow cannot express or reach what was asked; the message gives the way round."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import NasBoError, ObjectiveError
+from nas_bo.errors import NasBoError, ObjectiveError, Unsupported
 from nas_bo.trial import Column, Direction, State, Trial
 
 if TYPE_CHECKING:
@@ -335,6 +335,8 @@ class Problem:
                     violations = self.violations(arch, values)
                     broken = [name for name, amount in violations.items() if amount > 0]
                     return ended(State.INFEASIBLE, _line("violates " + ", ".join(broken)), violations)
+                except Unsupported as stop:
+                    return ended(State.INFEASIBLE, _line(f"{objective.name}: {stop}"), violations)
                 except Exception as error:
                     if rungs:
                         info[objective.name] = {"rungs": rungs}

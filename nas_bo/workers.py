@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Hashable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.model.quiet import join
 from nas_bo.problem import Judge, Problem
 from nas_bo.trial import State, Trial
 
@@ -74,12 +76,13 @@ class Processes:
                 "it; put it into a module, or use workers=1"
             )
         self._count = count
+        self._quiet = tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
         self._pool = self._start()
         self._running: dict[Future[Trial], tuple[Hashable, Problem, Architecture, Judge | None, int]] = {}
 
     def _start(self) -> ProcessPoolExecutor:
         # spawn, not fork: torch's threads and CUDA do not survive a fork
-        return ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _begin)
+        return ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _begin, (self._quiet.name,))
 
     def submit(
         self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None, attempt: int = 1
@@ -130,12 +133,15 @@ class Processes:
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        self._quiet.cleanup()
 
 
-def _begin() -> None:
-    """Ctrl-C goes to the whole process group, but only the driver decides what to do; when it is killed, so are we."""
+def _begin(quiet: str) -> None:
+    """Ctrl-C goes to the whole process group, but only the driver decides what to do; when it is killed, so are we.
+    With more than one worker none measures while another trains."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow, daemon=True).start()
+    join(quiet)
 
 
 def _follow() -> None:

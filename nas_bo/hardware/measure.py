@@ -10,20 +10,25 @@ import math
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.hardware.clock import Asked, clock_for
+from nas_bo.hardware.runtimes.eager import InTorch
+from nas_bo.hardware.runtimes.runtime import DECODED
+from nas_bo.hardware.workload import Setting
+from nas_bo.model import quiet
 
 WARM_UP = 2
 MIN_REPEATS = 9
-DECODED = 8  # tokens per timed repeat of decoding
+MAX_BUSY = 10  # percent
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Measurement:
         spread: interquartile range over median.
         repeats: timed repeats.
         settled: whether the interval became as tight as asked before the cap.
-        wall_ratio: wall time over the reported clock; far above 1 the machine was busy with other work.
+        wall_ratio: wall time over CPU time; far above 1 the machine was busy with other work.
     """
 
     median_ms: float
@@ -58,35 +63,35 @@ def measure(
     batch: int = 1,
     precision: float = 0.03,
     max_seconds: float = 1.0,
+    clock: Asked = "cpu",
 ) -> Measurement:
-    """Time `model` where its parameters are.
+    """Time `model` where its parameters are. While it is timed no worker of the same search trains (`model.quiet`).
 
     Args:
         phase: "prefill" times one call on (batch, context) tokens; "decode" times one more token per sequence after
             `context` cached ones (`model.new_cache(batch, length)` and ``model(tokens, cache=cache)``).
         precision: stop when half the confidence interval is at most this share of the median.
         max_seconds: stop then in any case, after at least 9 repeats.
+        clock: "cpu", "wall" or "auto", on a CPU.
     """
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocab_size, (batch, context + DECODED), generator=generator).to(device)
     model.eval()
-    with torch.inference_mode(), _one_thread(device):
-        work = _prefill(model, tokens[:, :context]) if phase == "prefill" else _decode(model, tokens, context)
-        clock = _cuda_clock if device.type == "cuda" else _cpu_clock
-        scale = 1.0 if phase == "prefill" else 1.0 / DECODED
-        times: list[float] = []
-        walls: list[float] = []
+    timer = clock_for(clock, str(device))
+    times: list[float] = []
+    ratios: list[float] = []
+    with torch.inference_mode(), _one_thread(device), quiet.alone():
+        work = InTorch(model, tokens, Setting(phase, batch, context, vocab_size=vocab_size))
         start = time.perf_counter()
         for i in range(WARM_UP + 10_000):
-            run = work()
-            spent, wall = clock(run)
+            spent, ratio = timer(work.ready())
             if i < WARM_UP:
                 continue
-            times.append(spent * scale)
-            walls.append(wall * scale)
+            times.append(spent / work.steps)
+            ratios.append(ratio)
             if len(times) >= MIN_REPEATS:
-                low, high = _interval(times)
+                low, high = interval(times)
                 settled = (high - low) / 2 <= precision * statistics.median(times)
                 if settled or time.perf_counter() - start > max_seconds:
                     break
@@ -99,8 +104,8 @@ def measure(
         spread=(quartiles[2] - quartiles[0]) / median if median else math.inf,
         repeats=len(times),
         settled=settled,
-        wall_ratio=statistics.median(walls) / median if median else math.inf,
-        clock="CUDA events" if device.type == "cuda" else "thread CPU time, one thread",
+        wall_ratio=statistics.median(ratios),
+        clock=timer.said,
         device=device_name(device.type),
     )
 
@@ -146,44 +151,46 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _prefill(model: Any, tokens: torch.Tensor) -> Callable[[], Callable[[], Any]]:
-    return lambda: lambda: model(tokens)
+def interval(times: Sequence[float]) -> tuple[float, float]:
+    """95 % confidence interval of the median from order statistics: the innermost ranks whose binomial coverage is at
+    least that; the smallest and largest where there are too few times for it."""
+    ordered = sorted(times)
+    rank = _rank(len(ordered))
+    return ordered[rank], ordered[-1 - rank]
 
 
-def _decode(model: Any, tokens: torch.Tensor, context: int) -> Callable[[], Callable[[], Any]]:
-    def prepare() -> Callable[[], Any]:
-        cache = model.new_cache(tokens.shape[0], context + DECODED)
-        model(tokens[:, :context], cache=cache)
-
-        def run() -> None:
-            for i in range(DECODED):
-                model(tokens[:, context + i : context + i + 1], cache=cache)
-
-        return run
-
-    return prepare
+@lru_cache
+def _rank(n: int) -> int:
+    """The largest k for which x_(k), x_(n - 1 - k) (from 0) enclose the median with 95 %: P(Bin(n, 1/2) <= k) <= 2.5 %."""
+    below, rank = 0.0, 0
+    for k in range(n // 2):
+        below += math.comb(n, k) / 2**n if n < 1000 else 0.0
+        if below > 0.025:
+            break
+        rank = k
+    return rank if n < 1000 else max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)))
 
 
-def _cpu_clock(run: Callable[[], Any]) -> tuple[float, float]:
-    wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
-    run()
-    return (time.thread_time_ns() - cpu) / 1e6, (time.perf_counter_ns() - wall) / 1e6
+def named(device: str) -> str:
+    """What the device behind a torch device calls itself."""
+    return device_name(device.partition(":")[0])
 
 
-def _cuda_clock(run: Callable[[], Any]) -> tuple[float, float]:
-    events: Any = torch.cuda.Event  # untyped in torch
-    begin, end = events(enable_timing=True), events(enable_timing=True)
-    torch.cuda.synchronize()
-    wall = time.perf_counter_ns()
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    return begin.elapsed_time(end), (time.perf_counter_ns() - wall) / 1e6
+def check_idle(device: str, busy_percent: float | None = None) -> None:
+    """Raise ObjectiveError when an accelerator is at work for somebody else: its times would be of both.
 
-
-def _interval(times: list[float]) -> tuple[float, float]:
-    """95 % confidence interval of the median from order statistics: ranks n/2 -+ 0.98 sqrt(n)."""
-    ordered, n = sorted(times), len(times)
-    reach = 0.98 * math.sqrt(n)
-    return ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+    Args:
+        busy_percent: how busy it is; None asks the driver, where its package (nvidia-ml-py) is installed.
+    """
+    if not device.startswith("cuda"):
+        return
+    if busy_percent is None:
+        try:
+            busy_percent = float(torch.cuda.utilization(device))
+        except (RuntimeError, ModuleNotFoundError, AssertionError):
+            return
+    if busy_percent > MAX_BUSY:
+        raise ObjectiveError(
+            f"{device} is {busy_percent:.0f} % busy with other work (at most {MAX_BUSY} %): its times would be of both; end "
+            "the other work, or name another device"
+        )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.errors import DataError, ModelError
+from nas_bo.model import quiet
 from nas_bo.model.data import Corpus
 from nas_bo.model.transformer import Decoder
 
@@ -42,8 +43,10 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        with torch_threads(threads), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        amp = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+        with torch_threads(threads), amp, quiet.working() as step:
             for start in range(0, len(windows), rows):
+                step()
                 batch = as_tensor(windows[start : start + rows], device)
                 _, nll = model.loss(batch[:, :-1], batch[:, 1:])
                 total += nll.double() * len(batch)

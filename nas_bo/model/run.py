@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.errors import TrainingDiverged
+from nas_bo.model import quiet
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, as_tensor, evaluate
 from nas_bo.model.schedule import Schedule
@@ -77,31 +78,33 @@ class Run:
         every = math.ceil(self.steps / CURVE_POINTS)
         model.train()
         reported = saved = time.perf_counter()
-        for batch in self._batches(self.step, until):
-            factor = self.schedule.rate(self.step)
-            for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * factor
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-                loss, nll = model.loss(batch[:, :-1], batch[:, 1:])
-            loss.backward()  # type: ignore[no-untyped-call]
-            if self.clip:
-                torch.nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            self.step += 1
-            self._unseen.append(nll.detach())
-            if len(self._unseen) == every or self.step == self.steps:  # the only wait for the device
-                mean = self._look()
-                now = time.perf_counter()
-                if self.progress is not None and (now - reported > PROGRESS_EVERY_S or self.step == self.steps):
-                    self.progress(self.step, self.steps, mean)
-                    reported = now
-                if save is not None and now - saved > SAVE_EVERY_S:
-                    save()
-                    saved = time.perf_counter()
-            if self.step in stops and self.step < until:
-                self.validate()
-                model.train()
+        with quiet.working() as step:
+            for batch in self._batches(self.step, until):
+                step()
+                factor = self.schedule.rate(self.step)
+                for group, rate in zip(optimizer.param_groups, self.rates, strict=True):
+                    group["lr"] = rate * factor
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+                    loss, nll = model.loss(batch[:, :-1], batch[:, 1:])
+                loss.backward()  # type: ignore[no-untyped-call]
+                if self.clip:
+                    torch.nn.utils.clip_grad_norm_(parameters, self.clip, foreach=True)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                self.step += 1
+                self._unseen.append(nll.detach())
+                if len(self._unseen) == every or self.step == self.steps:  # the only wait for the device
+                    mean = self._look()
+                    now = time.perf_counter()
+                    if self.progress is not None and (now - reported > PROGRESS_EVERY_S or self.step == self.steps):
+                        self.progress(self.step, self.steps, mean)
+                        reported = now
+                    if save is not None and now - saved > SAVE_EVERY_S:
+                        save()
+                        saved = time.perf_counter()
+                if self.step in stops and self.step < until:
+                    self.validate()
+                    model.train()
         model.eval()
 
     def _batches(self, first: int, until: int) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, DataError, ModelError, TrainingDiverged
+from nas_bo.model import quiet
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import as_tensor, evaluate, torch_threads
 from nas_bo.model.sampling import Sampling, Uniform
@@ -228,7 +229,8 @@ class _Run:
                 first, count = self.step, min(BLOCK, self.steps - self.step)
                 block = self.corpus.batches(first, count, self.batch, self.sequence, self.seed)
                 batches = as_tensor(block, self.device)
-            losses.append(self._one(batches[self.step - first], weights))
+            with quiet.working():
+                losses.append(self._one(batches[self.step - first], weights))
             self.step += 1
             if self.step % self.every and self.step < self.steps and self.step not in stops:
                 continue

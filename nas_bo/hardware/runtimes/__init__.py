@@ -1,0 +1,39 @@
+"""What runs a model on a device: each runtime is one file, named as users name it, and loads its packages when used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.errors import ObjectiveError
+from nas_bo.hardware.runtimes.runtime import Prepared, Runtime
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.runtimes.eager import Eager as Eager
+
+NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "eager": ("eager", "Eager", {}),
+}
+
+
+def runtime(name: str, device: str | None = None, threads: int = 1) -> Runtime:
+    """The runtime of a name in `NAMES`.
+
+    Args:
+        device: as in torch; None is CUDA where there is one and the runtime can use it, else the CPU.
+        threads: of the CPU.
+
+    Raises:
+        ObjectiveError: there is no such runtime or device.
+        MissingExtra: its packages are not installed.
+    """
+    if name not in NAMES:
+        raise ObjectiveError(f"there is no runtime {name!r}; there are {', '.join(NAMES)}")
+    module, kind, settings = NAMES[name]
+    made: Any = getattr(import_module(f"nas_bo.hardware.runtimes.{module}"), kind)
+    found: Runtime = made(device=device, threads=threads, **settings)
+    found.conditions()
+    return found
+
+
+__all__ = ["NAMES", "Prepared", "Runtime", "runtime"]

@@ -1,0 +1,152 @@
+"""PyTorch as it is, on a CPU or on CUDA, there also as CUDA graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nas_bo.errors import ObjectiveError, Unsupported
+from nas_bo.hardware.runtimes.runtime import DECODED
+from nas_bo.hardware.workload import Setting
+from nas_bo.model.counts import Arch
+
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+SEED = 0  # of weights and tokens: every runtime builds the same model
+
+
+@dataclass(frozen=True)
+class Eager:
+    """Args:
+    device: a torch device; None is CUDA where there is one, else the CPU.
+    threads: of the CPU. One is the default: it repeats best, and small models gain little from more.
+    graphs: on CUDA, replay a captured graph instead of starting kernels one by one.
+    """
+
+    device: str | None = None
+    threads: int = 1
+    graphs: bool = False
+    name: str = "eager"
+    inside: bool = False
+
+    def __post_init__(self) -> None:
+        from nas_bo.hardware.measure import pick_device
+
+        object.__setattr__(self, "device", pick_device(self.device))
+        if self.threads < 1:
+            raise ObjectiveError(f"{type(self).__name__}(threads={self.threads!r}): at least 1")
+        if self.graphs and not str(self.device).startswith("cuda"):
+            raise ObjectiveError(f"graphs=True needs a CUDA device, this is {self.device!r}; leave it out")
+
+    def conditions(self) -> dict[str, Any]:
+        import torch
+
+        return {"torch": torch.__version__, "threads": self.threads, "graphs": self.graphs}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        import torch
+
+        before = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            with torch.inference_mode():
+                yield
+        finally:
+            torch.set_num_threads(before)
+
+    def prepare(self, arch: Arch, setting: Setting) -> InTorch:
+        import torch
+
+        model, tokens = built(arch, setting, str(self.device))
+        with torch.inference_mode():
+            return InTorch(model, tokens, setting, self.graphs)
+
+
+def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager") -> tuple[Any, Any]:
+    """The model, and tokens (batch, context + 8) of dtype long.
+
+    Raises:
+        ModelError: the architecture cannot be built.
+        Unsupported: the data type is none of torch's for whole models, or there is not enough memory.
+    """
+    import torch
+
+    from nas_bo.model.transformer import build
+
+    if setting.dtype not in DTYPES:
+        raise Unsupported(f"{name} runs models in {', '.join(DTYPES)}, not in {setting.dtype}")
+    draws = torch.Generator().manual_seed(SEED)
+    try:
+        model = build(arch, setting.vocab_size, setting.ignore, device, getattr(torch, setting.dtype), draws)
+    except torch.OutOfMemoryError as error:
+        raise Unsupported(f"the weights do not fit into the memory that is free on {device}") from error
+    shape = (setting.batch, setting.context + DECODED)
+    tokens = torch.randint(setting.vocab_size, shape, generator=torch.Generator().manual_seed(SEED)).to(device)
+    return model.eval(), tokens
+
+
+class InTorch:
+    """A torch model with the call to be timed: (batch, context) tokens, or 8 more after as many cached ones."""
+
+    def __init__(self, model: Any, tokens: Any, setting: Setting, graphs: bool = False) -> None:
+        import torch
+
+        self._model, self._tokens, self._context = model, tokens, setting.context
+        self.steps = DECODED if setting.phase == "decode" else 1
+        self.held_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        self._graph: Any = None
+        try:
+            if setting.phase == "decode":
+                self._cache = model.new_cache(setting.batch, setting.context + DECODED)
+                model(tokens[:, : setting.context], cache=self._cache)
+                # states beyond full attention are replaced, not written to: the saved list is the state to go back to
+                self._states = list(self._cache.states)
+            self._run: Callable[[], Any] = self._decode if setting.phase == "decode" else self._prefill
+            if graphs:
+                self._graph = self._capture()
+        except torch.OutOfMemoryError as error:
+            raise Unsupported(
+                f"{setting.phase} of {setting.batch} x {setting.context} tokens does not fit into the memory that is free"
+            ) from error
+
+    def ready(self) -> Callable[[], Any]:
+        if self._graph is not None:
+            replay: Callable[[], Any] = self._graph.replay
+            return replay
+        if self.steps > 1:
+            self._cache.states, self._cache.position = list(self._states), self._context
+        return self._run
+
+    def _prefill(self) -> Any:
+        return self._model(self._tokens[:, : self._context])
+
+    def _decode(self) -> None:
+        for at in range(self._context, self._context + DECODED):
+            self._model(self._tokens[:, at : at + 1], cache=self._cache)
+
+    def _capture(self) -> Any:
+        import torch
+
+        def once() -> None:
+            if self.steps > 1:
+                self._cache.states, self._cache.position = list(self._states), self._context
+            self._run()
+
+        cuda: Any = torch.cuda  # untyped in torch
+        stream = cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            once()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph: Any = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                once()
+        except RuntimeError as error:
+            raise Unsupported(
+                f"it cannot be captured as a CUDA graph ({str(error).splitlines()[0]}); mixtures of experts ask the device "
+                "for sizes; use graphs=False"
+            ) from error
+        return graph

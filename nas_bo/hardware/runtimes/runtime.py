@@ -1,0 +1,85 @@
+"""The contract of a runtime: it makes architectures ready to be timed. No base class is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import numpy as np
+
+from nas_bo.errors import Unsupported
+from nas_bo.hardware.workload import Setting
+from nas_bo.model.counts import Arch
+
+DECODED = 8  # tokens per timed repeat of decoding
+
+
+class Prepared(Protocol):
+    """One architecture in one setting.
+
+    Attributes:
+        steps: by how many the time of one call of `run` is divided: tokens decoded, else 1.
+        held_bytes: memory that it keeps while it is there.
+    """
+
+    steps: int
+    held_bytes: int
+
+    def ready(self) -> Callable[[], Any]:
+        """Set back to the start, untimed; what comes back is what is timed. On CUDA it need not wait for the device."""
+        ...
+
+
+class Runtime(Protocol):
+    """A way to run models on a device.
+
+    Attributes:
+        name: as in `nas_bo.hardware.runtimes.NAMES`; it is in every profile.
+        device: "cpu" or "cuda", with a number where there are several.
+        threads: of the CPU.
+        inside: the work runs on threads of its own.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def device(self) -> str | None: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def inside(self) -> bool: ...
+
+    def conditions(self) -> dict[str, Any]:
+        """Versions and settings on which times depend. Raises MissingExtra, and ObjectiveError for a missing device."""
+        ...
+
+    def running(self) -> AbstractContextManager[None]:
+        """Around everything that is timed."""
+        ...
+
+    def prepare(self, arch: Arch, setting: Setting) -> Prepared:
+        """Build with random weights (the same for every runtime) and make ready.
+
+        Raises:
+            Unsupported: this runtime cannot run the architecture in this setting, or runs it to another result.
+            ModelError: the architecture cannot be built.
+        """
+        ...
+
+
+def agree(name: str, got: np.ndarray, expected: np.ndarray, bound: float) -> float:
+    """How far logits are from those of eager torch, as a share of their norm.
+
+    Raises:
+        Unsupported: further than `bound`, or not finite: what computes something else has no latency to be compared.
+    """
+    if got.shape != expected.shape:
+        raise Unsupported(f"{name} gives logits of shape {got.shape}, eager torch of shape {expected.shape}")
+    apart = float(np.linalg.norm(got - expected)) / max(float(np.linalg.norm(expected)), 1e-30)
+    if not apart <= bound:
+        raise Unsupported(
+            f"the logits of {name} are {apart:.2g} away from those of eager torch, more than {bound:g}: its time is that of "
+            "another computation"
+        )
+    return apart

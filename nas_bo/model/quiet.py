@@ -1,0 +1,123 @@
+"""Nothing is measured while a sibling worker trains: a time taken beside a training is up to a fifth too long.
+
+The workers of one search share two files. Who trains holds a lock on the second that others may hold too, and between
+two steps looks whether somebody waits; who measures takes both for itself, so trainings stand still at their next step
+and go on when it is done. A lock goes with its process, however that ends. Outside of such workers all this does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows: no such locks, nothing is held back
+    fcntl = None  # type: ignore[assignment]
+
+
+class _Gate:
+    """The two files, opened by one process. Locks of this kind belong to the opened file, so each process opens its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._waiting: Any = (folder / "waiting").open("a+b")
+        self._running: Any = (folder / "running").open("a+b")
+        self._depth = 0  # trainings of this process: an objective may train within another one
+
+    @contextmanager
+    def working(self) -> Iterator[Callable[[], None]]:
+        if self._depth == 0:
+            self._enter()
+        self._depth += 1
+        try:
+            yield self._step
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                fcntl.flock(self._running, fcntl.LOCK_UN)
+
+    def _enter(self) -> None:
+        fcntl.flock(self._waiting, fcntl.LOCK_SH)
+        fcntl.flock(self._running, fcntl.LOCK_SH)
+        fcntl.flock(self._waiting, fcntl.LOCK_UN)
+
+    def _step(self) -> None:
+        try:
+            fcntl.flock(self._waiting, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._waiting, fcntl.LOCK_UN)
+        except OSError:  # somebody measures, or waits to
+            torch = sys.modules.get("torch")
+            if torch is not None and torch.cuda.is_initialized():
+                torch.cuda.synchronize()
+            fcntl.flock(self._running, fcntl.LOCK_UN)
+            self._enter()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        if self._depth:  # a measurement within a training waits for nobody, or it would wait for itself
+            yield
+            return
+        fcntl.flock(self._waiting, fcntl.LOCK_EX)
+        fcntl.flock(self._running, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._running, fcntl.LOCK_UN)
+            fcntl.flock(self._waiting, fcntl.LOCK_UN)
+
+
+_gate: _Gate | None = None
+
+
+def join(folder: str | Path) -> None:
+    """From now on this process is one of the workers that share `folder`, which must exist."""
+    global _gate
+    _gate = _Gate(Path(folder)) if fcntl is not None else None
+
+
+def leave() -> None:
+    """No longer."""
+    global _gate
+    _gate = None
+
+
+@contextmanager
+def working() -> Iterator[Callable[[], None]]:
+    """Around a training; call what it gives between two steps."""
+    if _gate is None:
+        yield _nothing
+        return
+    with _gate.working() as step:
+        yield step
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Around a measurement: waits until no sibling trains, and keeps them from going on."""
+    if _gate is None:
+        yield
+        return
+    with _gate.alone():
+        yield
+
+
+@contextmanager
+def machine() -> Iterator[None]:
+    """Around a whole session of measurements: one at a time per user and machine, the others wait."""
+    if fcntl is None:
+        yield
+        return
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    with (Path(tempfile.gettempdir()) / f"nas-bo-measuring-{user}").open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _nothing() -> None:
+    pass
