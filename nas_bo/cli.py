@@ -263,6 +263,21 @@ def spaces(
 
 
 @app.command()
+def devices(
+    name: Annotated[
+        str | None, typer.Argument(help="show this one: a name of the table, or the path of a file")
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="measure this machine, which takes seconds")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the devices whose figures are known, or show one with the source of each figure."""
+    with _errors():
+        from nas_bo.command.devices import text
+
+        _say(text(name, here, as_json))
+
+
+@app.command()
 def ui(
     mlflow: Mlflow = "mlflow.db",
     port: Annotated[int, typer.Option(help="port on this machine; 0 takes a free one")] = 5000,

@@ -32,6 +32,10 @@ class ProfileError(NasBoError, ValueError):
     """A device profile is unreadable, or made for another space, runtime, data type, setting or version."""
 
 
+class DeviceError(NasBoError, ValueError):
+    """A device, or a file that describes one, is wrong, unknown, or lacks a figure that a model of it needs."""
+
+
 class HostError(NasBoError, ValueError):
     """Optuna, Ax or MLflow cannot express or reach what was asked; the message gives the way round."""
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.additive import Posterior, fit
+from nas_bo.hardware.contract import answer
+from nas_bo.hardware.device import Device
+from nas_bo.hardware.parts_index import PartsIndex
+from nas_bo.hardware.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, parts, specified, works
 from nas_bo.model.counts import Arch
 from nas_bo.problem import Value
@@ -24,29 +28,36 @@ class Learned:
     """Predicts milliseconds in one setting, with an interval, after being fitted to measured architectures.
 
     Args:
-        base: where it begins.
+        base: where it begins: a device (its roofline), a roofline, or the learned model of another device.
         architectures, measured_ms: what was measured, at least 3.
         level: of the intervals.
+        device, runtime: what answers say about themselves; the name of a `Device` by default.
 
     Raises:
         ObjectiveError: too few measurements, not as many as architectures, or times that are no numbers above 0.
         ModelError: an architecture cannot be built.
+        DeviceError: the device lacks a figure for the data type of the setting.
     """
 
     how = "learned"
 
     def __init__(
         self,
-        base: Base,
+        base: Base | Device,
         setting: Setting,
         architectures: Sequence[Arch],
         measured_ms: Sequence[float],
         level: float = 0.9,
+        *,
+        device: str = "",
+        runtime: str = "",
     ) -> None:
         if len(architectures) != len(measured_ms):
             raise ObjectiveError(
                 f"{len(architectures)} architectures but {len(measured_ms)} times were given; give one time for each"
             )
+        self.device, self.runtime = device or (base.name if isinstance(base, Device) else ""), runtime
+        base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base
         self.base, self.setting, self.level, self.measured = base, setting, level, len(measured_ms)
         index: dict[Work, int] = {}
         rows = []
@@ -63,41 +74,23 @@ class Learned:
             often[i, list(row)] = list(row.values())
         times = np.asarray(measured_ms, dtype=float)
         self.posterior: Posterior = fit(known, often * base.operations_ms(known), times, level)
-        self._index: dict[Any, int] = {}  # number 0 is the empty part, which pads
+        self._index = PartsIndex(setting)
         self._seen: list[tuple[list[Work], np.ndarray]] = []
         self._mean: np.ndarray = np.zeros(1)
         self._prior: np.ndarray = np.zeros((1, 1))
         self._known: np.ndarray = np.zeros((1, len(measured_ms)))
 
     def predict(self, arch: Arch) -> Value:
-        """Milliseconds; `info` has the interval (`low`, `high`) and says which model it is."""
+        """Milliseconds; see `LatencyModel`."""
         mean, half = self.predict_many([arch])
-        return Value(
-            float(mean[0]),
-            how=self.how,
-            low=float(max(0.0, mean[0] - half[0])),
-            high=float(mean[0] + half[0]),
-            level=self.level,
-            measured=self.measured,
-        )
+        return answer(self, float(mean[0]), float(half[0]), self.level)
 
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds and half widths of their intervals, (n,) each."""
-        index, setting = self._index, self.setting
-        rows = []
-        for arch in architectures:
-            spec = specified(arch, setting)
-            frame = (spec.width, *spec[2:])
-            # plain keys: a search asks for the same layers again and again, and this is the whole cost of an answer
-            row = [index.get((layer, frame), -1) for layer in (None, *spec.layers)]
-            if -1 in row:
-                row = [self._learn((part.layer, frame), part) for part in parts(spec)]
-            rows.append(row)
-        longest = max(map(len, rows), default=0)
-        padded = np.array([row + [0] * (longest - len(row)) for row in rows], dtype=int).reshape(len(rows), longest)
+        padded = self._index.rows(architectures, self._learn)
         mean: np.ndarray = self._mean[padded].sum(1)
-        variance = np.empty(len(rows))
-        for start in range(0, len(rows), 1000):
+        variance = np.empty(len(padded))
+        for start in range(0, len(padded), 1000):
             some = padded[start : start + 1000]
             prior = self._prior[some[:, :, None], some[:, None, :]].sum((1, 2))
             variance[start : start + 1000] = prior - (self._known[some].sum(1) ** 2).sum(1)
@@ -111,10 +104,8 @@ class Learned:
         corrected = 1 + after.kernel.between(list(found), after.known) @ after.pull
         return np.asarray(after.scale * base * np.maximum(corrected, 0.02))
 
-    def _learn(self, key: Any, part: Part) -> int:
+    def _learn(self, part: Part) -> None:
         """Mean and covariance of one more part."""
-        if key in self._index:
-            return self._index[key]
         after, found = self.posterior, list(works(part, self.setting))
         base = after.scale * self.base.operations_ms(found)
         cross = after.kernel.between(after.known, found) @ base
@@ -130,5 +121,3 @@ class Learned:
         self._mean = np.append(self._mean, base.sum() + cross @ after.pull)
         self._known = np.vstack([self._known, after.root @ cross])
         self._seen.append((found, base))
-        self._index[key] = at
-        return at

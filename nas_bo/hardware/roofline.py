@@ -16,6 +16,7 @@ from nas_bo.model.counts import operations
 if TYPE_CHECKING:
     import numpy as np
 
+    from nas_bo.hardware.device import Device
     from nas_bo.hardware.workload import Work
 
 
@@ -34,6 +35,19 @@ class Roofline:
     gbytes: float = 10.0
     overhead_us: float = 8.0
     bytes_per_value: float = 4.0
+
+    @classmethod
+    def of(cls, device: Device, dtype: str = "float32") -> Roofline:
+        """The roofline of a device for one data type. An overhead that is not known counts as none.
+
+        Raises:
+            DeviceError: the device has no figure for that data type, or no bandwidth.
+        """
+        from nas_bo.hardware.workload import BYTES
+
+        arithmetic = device.figure("gflops", dtype, "a roofline")
+        memory = device.figure("gbytes", use="a roofline")
+        return cls(arithmetic, memory, device.overhead_us or 0.0, float(BYTES[dtype]))
 
     def milliseconds(
         self,
@@ -55,11 +69,16 @@ class Roofline:
             total_us += max(op.flops / self.gflops, moved / self.gbytes) * 1e-3 + self.overhead_us * op.kernels
         return total_us * 1e-3
 
-    def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
-        """(n,) modelled time of each operation: what a learned model begins with. Bytes are those of its data type."""
+    def columns(self, found: Sequence[Work]) -> np.ndarray:
+        """(n, 2) milliseconds of arithmetic or traffic without any overhead, and kernels started, of each operation."""
         import numpy as np
 
         rows = [(work.flops / self.gflops, work.moved_bytes / self.gbytes, work.kernels) for work in found]
         arithmetic, memory, kernels = np.array(rows, dtype=float).reshape(-1, 3).T
-        milliseconds: np.ndarray = np.maximum(arithmetic, memory) * 1e-6 + self.overhead_us * kernels * 1e-3
+        return np.stack([np.maximum(arithmetic, memory) * 1e-6, kernels], axis=1)
+
+    def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
+        """(n,) modelled time of each operation: what a learned model begins with. Bytes are those of its data type."""
+        busy, kernels = self.columns(found).T
+        milliseconds: np.ndarray = busy + self.overhead_us * kernels * 1e-3
         return milliseconds

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         TaskSuite,
     )
     from nas_bo.objectives.shared_weights import SharedWeightLoss
+    from nas_bo.objectives.throughput import Throughput
     from nas_bo.objectives.weighted import Weighted
     from nas_bo.objectives.zero_cost import (
         DecoderParameters,
@@ -65,6 +66,7 @@ _HOME = {
     "Snip": "zero_cost",
     "Synflow": "zero_cost",
     "TaskSuite": "proxy_task",
+    "Throughput": "throughput",
     "ValidationLoss": "low_fidelity",
     "Weighted": "weighted",
     "ZenScore": "zero_cost",
@@ -101,6 +103,7 @@ __all__ = [
     "Snip",
     "Synflow",
     "TaskSuite",
+    "Throughput",
     "ValidationLoss",
     "Weighted",
     "ZenScore",

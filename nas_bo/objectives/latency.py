@@ -1,4 +1,4 @@
-"""Latency of an architecture, measured on the device where the search runs."""
+"""Latency of an architecture: measured where the search runs, or predicted for the device that it is meant for."""
 
 from __future__ import annotations
 
@@ -8,34 +8,54 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.workload import Setting
 from nas_bo.objectives.cost import positive
+from nas_bo.objectives.target import Timed, is_torch_device, timed
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
+
+NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"}
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one prefill of `context` tokens, or (``phase="decode"``) of one token after `context` cached ones.
+    """Milliseconds of one prefill of `context` tokens, of one token after `context` cached ones (``phase="decode"``), or of
+    a whole request (``phase="request"``): a prefill of `context` tokens, which gives the first token, and `output_length - 1`
+    decoded ones, all taken to cost what the one in the middle does.
 
-    Measured with randomly initialised weights: warm-up, then repeats until the median's confidence interval is tight.
-    On a CPU it is the CPU time of one thread, which other processes on the machine disturb little; on CUDA, device
-    events. Strategies steer by `predict`, a roofline estimate that ranks alike and is the same in every run.
+    Without a device, or with a torch device, it is measured with randomly initialised weights: warm-up, then repeats until
+    the median's confidence interval is tight. On a CPU it is the CPU time of one thread, which other processes on the
+    machine disturb little; on CUDA, device events. Strategies steer by `predict`, a roofline estimate that ranks alike and
+    is the same in every run.
+
+    With any other device it is predicted, and the name says for which device by which model: ``latency_ms@pi5.roofline``.
+    A prediction counts as measured: its limits are applied before training, not when candidates are drawn.
 
     Args:
-        at_most, at_least: hard limits in milliseconds, applied to the measurement, before training.
-        device: a torch device; None is CUDA where there is one, else the CPU.
+        at_most, at_least: hard limits in milliseconds, before training.
+        device: a torch device (None is CUDA where there is one, else the CPU); or a `Device`, the name of one in the table
+            (`Device.names`), a profile that ``nas-bo profile`` wrote, or the path of a file with either.
         precision: half width of the 95 % interval of the median at which measuring stops, as a share of it.
         max_seconds: cap on measuring one architecture.
-        guide: the model behind `predict`.
+        guide: the model behind `predict` of a measured latency.
+        model: "roofline" (the default for a device), "learned" (for a profile), "lookup", "measured", or a latency model
+            of your own (`nas_bo.hardware.contract`); for a request a pair, prefill and decode.
+        dtype: of weights and activations.
+        output_length: tokens of the answer to a request.
+        runtime: what runs the model; with a profile it must be the profile's.
+
+    Raises:
+        ObjectiveError: a setting is impossible, or the model cannot be had from that device.
+        DeviceError: there is no such device, or it lacks a figure that the model needs.
     """
 
-    phase: Literal["prefill", "decode"] = "prefill"
+    phase: Literal["prefill", "decode", "request"] = "prefill"
     context: int = 128
     batch: int = 1
     vocab_size: int = 256
     at_most: float | None = None
     at_least: float | None = None
-    device: str | None = None
+    device: Any = None
     precision: float = 0.04
     max_seconds: float = 0.5
     guide: Roofline = field(default_factory=Roofline)
@@ -44,49 +64,102 @@ class Latency:
     unit: str = "ms"
     direction: Direction = "minimize"
     cost: Literal["measured"] = "measured"
+    model: Any = None
+    dtype: str = "float32"
+    output_length: int = 64
+    runtime: str | None = None
 
     def __post_init__(self) -> None:
-        if self.phase not in ("prefill", "decode"):
-            raise ObjectiveError(f"Latency(phase={self.phase!r}): it is 'prefill' or 'decode'")
-        positive(self, "context", "batch", "precision", "max_seconds")
+        if self.phase not in NAMES:
+            raise ObjectiveError(f"Latency(phase={self.phase!r}): it is 'prefill' or 'decode', or 'request'")
+        positive(self, "context", "batch", "precision", "max_seconds", "output_length")
+        wanted = self.settings()
+        found: Timed | None = None
+        if not (is_torch_device(self.device) and self.model in (None, "measured")):
+            device = None if is_torch_device(self.device) else self.device
+            if device is None and isinstance(self.model, str):
+                raise ObjectiveError(
+                    f"Latency(model={self.model!r}) needs a device that it is a model of; give device=Device.here(), the name "
+                    "of a device, or the path of a profile"
+                )
+            found = timed("Latency", device, self.model, wanted, self.runtime)
+        elif self.runtime not in (None, "eager"):
+            raise ObjectiveError(
+                f"Latency(runtime={self.runtime!r}) is measured by `nas-bo profile --runtime {self.runtime}`; give the file that "
+                "it writes as device=, or leave the runtime out to measure eager torch"
+            )
+        object.__setattr__(self, "_timed", found)
         if not self.name:
-            object.__setattr__(self, "name", "latency_ms" if self.phase == "prefill" else "decode_ms")
+            object.__setattr__(self, "name", NAMES[self.phase] + ("" if found is None else found.suffix()))
+
+    def settings(self) -> list[tuple[Setting, float]]:
+        """What is run, and how often."""
+        sizes = (self.dtype, self.vocab_size, tuple(self.ignore))
+        if self.phase != "request":
+            return [(Setting(self.phase, self.batch, self.context, *sizes), 1.0)]
+        decoded = self.output_length - 1
+        steps = [(Setting("prefill", self.batch, self.context, *sizes), 1.0)]
+        middle = self.context + (decoded + 1) // 2
+        return [*steps, (Setting("decode", self.batch, middle, *sizes), float(decoded))] if decoded else steps
 
     def conditions(self) -> dict[str, Any]:
+        said = {"phase": self.phase, "context": self.context, "batch": self.batch, "vocab_size": self.vocab_size}
+        more: dict[str, Any] = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        more |= {} if self.phase != "request" else {"output_length": self.output_length}
+        more |= {} if self.runtime is None else {"runtime": self.runtime}
+        found = self._found
+        if found is not None:
+            known = {
+                "device": found.device,
+                "model": found.how,
+                "runtime": found.runtime,
+                "fingerprint": found.fingerprint,
+            }
+            return {**said, **more, **known}
         from nas_bo.hardware.measure import device_name, pick_device
 
-        device = pick_device(self.device)
-        return {
-            "phase": self.phase,
-            "context": self.context,
-            "batch": self.batch,
-            "vocab_size": self.vocab_size,
-            "device": device_name(device.partition(":")[0]),
-        }
+        return {**said, "device": device_name(pick_device(self.device).partition(":")[0]), **more}
 
     def predict(self, arch: Architecture) -> float:
-        """The roofline estimate, in milliseconds: right in rank, not in scale."""
-        return self.guide.milliseconds(arch, self.vocab_size, self.phase, self.context, self.batch, self.ignore)
+        """The prediction; for a measured latency the roofline estimate, in milliseconds: right in rank, not in scale."""
+        if self._found is not None:
+            return float(self._found.value(arch))
+        return sum(
+            often * self.guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, s.ignore)
+            for s, often in self.settings()
+        )
 
     def __call__(self, arch: Architecture, /) -> Value:
+        if self._found is not None:
+            return self._found.value(arch)
         import torch
 
         from nas_bo.hardware.measure import measure, pick_device
         from nas_bo.model import build
 
         with torch.random.fork_rng(devices=[]):
-            model = build(arch, self.vocab_size, self.ignore, device=pick_device(self.device))
-        got = measure(model, self.vocab_size, self.phase, self.context, self.batch, self.precision, self.max_seconds)
+            made = None if self.dtype == "float32" else getattr(torch, self.dtype)
+            model = build(arch, self.vocab_size, self.ignore, device=pick_device(self.device), dtype=made)
+        steps = self.settings()
+        seconds = self.max_seconds / len(steps)
+        every = [measure(model, s.vocab_size, s.phase, s.context, s.batch, self.precision, seconds) for s, _ in steps]
+        often = [n for _, n in steps]
+        got = every[0]
         return Value(
-            got.median_ms,
+            sum(one.median_ms * n for one, n in zip(every, often, strict=True)),
             how="measured",
             device=got.device,
             clock=got.clock,
-            repeats=got.repeats,
-            spread=round(got.spread, 4),
-            low=round(got.low_ms, 5),
-            high=round(got.high_ms, 5),
-            settled=got.settled,
-            wall_ratio=round(got.wall_ratio, 3),
+            repeats=min(one.repeats for one in every),
+            spread=round(max(one.spread for one in every), 4),
+            low=round(sum(one.low_ms * n for one, n in zip(every, often, strict=True)), 5),
+            high=round(sum(one.high_ms * n for one, n in zip(every, often, strict=True)), 5),
+            settled=all(one.settled for one in every),
+            wall_ratio=round(max(one.wall_ratio for one in every), 3),
             predicted=round(self.predict(arch), 5),
         )
+
+    @property
+    def _found(self) -> Timed | None:
+        found: Timed | None = self._timed  # type: ignore[attr-defined]
+        return found

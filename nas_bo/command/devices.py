@@ -1,0 +1,62 @@
+"""`nas-bo devices`: the devices whose figures are known, and where each figure is from."""
+
+from __future__ import annotations
+
+import json
+
+from nas_bo.errors import DeviceError
+from nas_bo.hardware.device import Device
+
+UNITS = {
+    "gflops": "GFLOP/s",
+    "gbytes": "GB/s",
+    "memory_bytes": "B",
+    "cache_bytes": "B",
+    "overhead_us": "us",
+    "pj_per_flop": "pJ/FLOP",
+    "pj_per_byte": "pJ/B",
+    "idle_watts": "W",
+}
+
+
+def text(name: str | None, here: bool, as_json: bool) -> str:
+    """What the command prints: the table, or one device (a name, the path of a file, or this machine).
+
+    Raises:
+        NasBoError: there is no such device, or the file is wrong.
+    """
+    if here and name is not None:
+        raise DeviceError(f"nas-bo devices {name} --here: give a name or --here, not both")
+    if name is None and not here:
+        devices = [Device.named(one) for one in Device.names()]
+        if as_json:
+            return json.dumps({one.name: one.to_dict() for one in devices}, indent=1)
+        return "\n".join(_row(one) for one in devices)
+    found = Device.here() if here else _one(str(name))
+    return json.dumps(found.to_dict(), indent=1) if as_json else _said(found)
+
+
+def _one(word: str) -> Device:
+    from nas_bo.objectives.target import plain_device
+
+    return plain_device(word)
+
+
+def _row(device: Device) -> str:
+    fastest = max(device.gflops.values(), default=0.0)
+    memory = "" if device.memory_bytes is None else f"{device.memory_bytes / 1e9:.0f} GB"
+    moved = "" if device.gbytes is None else f"{device.gbytes:g} GB/s"
+    arithmetic = f"{fastest / 1e3:g} TFLOP/s ({next(k for k, v in device.gflops.items() if v == fastest)})"
+    return f"{device.name:<22} {arithmetic:<26} {moved:>12} {memory:>8}   {device.title}"
+
+
+def _said(device: Device) -> str:
+    lines = [f"{device.title or device.name} ({device.name}, {device.kind})"]
+    for figure, value in device.known().items():
+        unit = UNITS[figure.partition(".")[0]]
+        lines.append(f"{figure:<22} {value:>16,.10g} {unit:<8} {device.source(figure) or 'no source'}")
+    if device.operations is not None:
+        lines.append(
+            f"{'operations':<22} {', '.join(device.operations)}   {device.source('operations') or 'no source'}"
+        )
+    return "\n".join(lines)

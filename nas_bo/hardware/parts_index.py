@@ -1,0 +1,46 @@
+"""The parts of models as row numbers, so that thousands of answers are one sum over a small table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas_bo.hardware.workload import Part, Setting, parts, specified
+from nas_bo.model.counts import Arch
+
+
+class PartsIndex:
+    """Numbers distinct parts from 1 on, in the order in which they are met; 0 is the empty part, which pads.
+
+    A search asks for the same layers again and again: plain keys and one look-up per layer are the whole cost.
+    """
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+        self._index: dict[Any, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def rows(self, architectures: Sequence[Arch], learn: Callable[[Part], None]) -> np.ndarray:
+        """(n, longest) numbers of the parts of each architecture; `learn` is told of every new part before its number is
+        used, and may refuse it by raising."""
+        index, setting = self._index, self.setting
+        rows = []
+        for arch in architectures:
+            spec = specified(arch, setting)
+            frame = (spec.width, *spec[2:])
+            row = [index.get((layer, frame), -1) for layer in (None, *spec.layers)]
+            if -1 in row:
+                row = [self._number((part.layer, frame), part, learn) for part in parts(spec)]
+            rows.append(row)
+        longest = max(map(len, rows), default=0)
+        return np.array([row + [0] * (longest - len(row)) for row in rows], dtype=int).reshape(len(rows), longest)
+
+    def _number(self, key: Any, part: Part, learn: Callable[[Part], None]) -> int:
+        if key not in self._index:
+            learn(part)
+            self._index[key] = len(self._index) + 1
+        return self._index[key]

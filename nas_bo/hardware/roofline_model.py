@@ -1,0 +1,99 @@
+"""The roofline as a latency model: uncalibrated from a device's figures, or fitted to a few measured architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas_bo.hardware.calibration import Calibration, calibrate
+from nas_bo.hardware.contract import answer
+from nas_bo.hardware.device import Device
+from nas_bo.hardware.parts_index import PartsIndex
+from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.workload import Part, Setting, Work, works
+from nas_bo.model.counts import Arch
+from nas_bo.problem import Value
+
+
+class RooflineModel:
+    """``busy * scale + kernels * overhead + fixed``, where `busy` is the longer of arithmetic and traffic, summed over
+    operations. Before anything is measured: scale 1, the device's overhead (none where it is not known), no fixed part,
+    and no interval, since nobody knows how much of its peak a device attains.
+
+    Args:
+        base: a device or its roofline.
+        setting: what is run.
+        device, runtime: what answers say about themselves; the name of a `Device` by default.
+        level: of the intervals after `fit`.
+
+    Raises:
+        DeviceError: the device lacks a figure for the data type of the setting.
+    """
+
+    how = "roofline"
+
+    def __init__(
+        self,
+        base: Device | Roofline,
+        setting: Setting,
+        *,
+        device: str = "",
+        runtime: str = "",
+        level: float = 0.9,
+    ) -> None:
+        self.base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base
+        self.device = device or (base.name if isinstance(base, Device) else "")
+        self.setting, self.runtime, self.level = setting, runtime, level
+        self._index = PartsIndex(setting)
+        self._table = np.zeros((1, 2))
+        self._set(Calibration((1.0, self.base.overhead_us * 1e-3, 0.0), float("inf"), 0))
+
+    def fit(self, architectures: Sequence[Arch], measured_ms: Sequence[float]) -> RooflineModel:
+        """The same model with scale, overhead and fixed part fitted; three measurements give an interval, ten a good one.
+
+        Raises:
+            ObjectiveError: nothing measured, not one time per architecture, or times that are no numbers above 0.
+            ModelError: an architecture cannot be built.
+        """
+        made = RooflineModel(self.base, self.setting, device=self.device, runtime=self.runtime, level=self.level)
+        sums = made._sums(architectures)
+        columns = np.column_stack([sums, np.ones(len(sums))])
+        believed = np.array([1.0, self.base.overhead_us * 1e-3, 0.0])
+        made._set(calibrate(columns, believed, measured_ms, self.level))
+        return made
+
+    @property
+    def measured(self) -> int:
+        return self.calibration.measured
+
+    @property
+    def fitted(self) -> dict[str, float]:
+        """The three numbers: `scale`, `overhead_us` per kernel, `fixed_ms`."""
+        scale, overhead, fixed = self.calibration.weights
+        return {"scale": scale, "overhead_us": overhead * 1e3, "fixed_ms": fixed}
+
+    def predict(self, arch: Arch) -> Value:
+        """Milliseconds; see `LatencyModel`."""
+        milliseconds, half = self.predict_many([arch])
+        return answer(self, float(milliseconds[0]), float(half[0]), self.level)
+
+    def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        milliseconds = self._sums(architectures) @ self._weights[:2] + self._weights[2]
+        return milliseconds, milliseconds * self.calibration.share
+
+    def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
+        """Time of each operation without the fixed part: a base for learned models, and what a breakdown shows."""
+        milliseconds: np.ndarray = np.maximum(self.base.columns(found) @ self._weights[:2], 1e-12)
+        return milliseconds
+
+    def _set(self, calibration: Calibration) -> None:
+        self.calibration, self._weights = calibration, np.array(calibration.weights)
+
+    def _sums(self, architectures: Sequence[Arch]) -> np.ndarray:
+        rows = self._index.rows(architectures, self._learn)
+        found: np.ndarray = self._table[rows].sum(1)
+        return found
+
+    def _learn(self, part: Part) -> None:
+        self._table = np.vstack([self._table, self.base.columns(works(part, self.setting)).sum(0)])

@@ -1,0 +1,191 @@
+"""What `device=` and `model=` of an objective mean: a torch device to measure on, or latency models of another one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import DeviceError, ObjectiveError
+from nas_bo.hardware.contract import LatencyModel
+from nas_bo.hardware.device import Device
+from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.workload import Setting
+from nas_bo.problem import Value
+
+KINDS = ("roofline", "lookup", "learned", "measured")
+_TORCH = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|meta)(:\d+)?")
+
+
+def is_torch_device(device: object) -> bool:
+    """Whether it names a device of this machine; None is the best that there is."""
+    return device is None or (isinstance(device, str) and _TORCH.fullmatch(device) is not None)
+
+
+def found_device(device: Any) -> Any:
+    """A `Device` or a profile from one of them, the name of one in the table, or the path of a file.
+
+    Raises:
+        DeviceError: it is none of these, or the file is wrong.
+        ProfileError: the file is a profile that cannot be read.
+    """
+    if isinstance(device, Device) or _is_profile(device):
+        return device
+    if not isinstance(device, (str, PathLike)):
+        raise DeviceError(
+            f"device={device!r:.60} is no device; give a Device, the name of one ({', '.join(Device.names()[:3])}, ...), the "
+            "path of a device or profile file, or a torch device such as 'cpu'"
+        )
+    path = Path(device)
+    written = path.suffix.lower() in (".toml", ".json") or len(path.parts) > 1
+    if not written and not (isinstance(device, PathLike) or path.is_file()):
+        return Device.named(str(device))
+    if path.suffix.lower() == ".json" and path.is_file():
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            data = None  # `Device.load` says what is wrong
+        if isinstance(data, Mapping) and "kind" not in data:
+            return _profile(path)
+    return Device.load(path)
+
+
+def plain_device(device: Any) -> Device:
+    """The figures of a device, those of a profile's device included (raises DeviceError)."""
+    found = found_device(device)
+    if isinstance(found, Device):
+        return found
+    inner = getattr(found, "device", None)
+    if not isinstance(inner, Device):
+        raise DeviceError(f"the profile {found!r:.60} describes no device; profile it again, or give the Device itself")
+    return inner
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Latency models for the phases of an objective, and how often each is run.
+
+    Attributes:
+        steps: pairs of a model and how often its phase is run; the latency is the sum.
+        device: the name of the device.
+        how: which kind of model.
+        fingerprint: changes when the figures or measurements behind the models do; None for models of the user's own.
+    """
+
+    steps: tuple[tuple[LatencyModel, float], ...]
+    device: str
+    how: str
+    fingerprint: str | None
+
+    @property
+    def runtime(self) -> str:
+        return self.steps[0][0].runtime
+
+    def suffix(self) -> str:
+        """What distinguishes the names of objectives on this device by this model."""
+        return f"{'@' + self.device if self.device else ''}.{self.how}"
+
+    def value(self, arch: Architecture) -> Value:
+        """The sum, with what is known of it; interval ends are summed, as if all errors went one way."""
+        answers = [(model.predict(arch), often) for model, often in self.steps]
+        info: dict[str, Any] = dict(answers[0][0].info)
+        for end in ("low", "high"):
+            ends = [(one.info.get(end), often) for one, often in answers]
+            known = [float(at) * often for at, often in ends if at is not None]
+            info[end] = round(sum(known), 6) if len(known) == len(ends) else None
+        return Value(sum(float(one) * often for one, often in answers), **info)
+
+
+def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float]], runtime: str | None) -> Timed:
+    """The models that `device=` and `model=` of the objective `owner` mean.
+
+    Args:
+        model: None, a kind (one of `KINDS`), a latency model, or one for each setting.
+        wanted: settings, and how often each is run.
+
+    Raises:
+        ObjectiveError: the model is none, speaks of another setting, or cannot be had from that device.
+        DeviceError, ProfileError: see `found_device`; a figure that the model needs is missing.
+    """
+    if model is None or isinstance(model, str):
+        return _of_device(owner, found_device(device), model, wanted, runtime)
+    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    for one in models:
+        if not (callable(getattr(one, "predict", None)) and hasattr(one, "setting") and hasattr(one, "how")):
+            raise ObjectiveError(
+                f"{owner}(model={one!r:.60}) is no latency model; give one of {', '.join(KINDS)}, or an object with predict, "
+                "setting and how (nas_bo.hardware.contract.LatencyModel)"
+            )
+    if len(models) != len(wanted):
+        phases = " and ".join(setting.phase for setting, _ in wanted)
+        raise ObjectiveError(f"{owner} got {len(models)} latency models and needs one for each of: {phases}")
+    for one, (setting, _) in zip(models, wanted, strict=True):
+        _agree(owner, one.setting, setting)
+        if runtime is not None and one.runtime and one.runtime != runtime:
+            raise ObjectiveError(
+                f"{owner}(runtime={runtime!r}) got a model of the runtime {one.runtime!r}; leave one out"
+            )
+    name = models[0].device if device is None else _name(found_device(device))
+    steps = tuple((one, often) for one, (_, often) in zip(models, wanted, strict=True))
+    marks = [getattr(one, "fingerprint", None) for one in models]
+    return Timed(steps, name, models[0].how, None if None in marks else digest(marks))
+
+
+def digest(data: Any) -> str:
+    """12 digits of plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _of_device(
+    owner: str, found: Any, kind: str | None, wanted: list[tuple[Setting, float]], runtime: str | None
+) -> Timed:
+    if kind is not None and kind not in KINDS:
+        raise ObjectiveError(f"{owner}(model={kind!r}): it is one of {', '.join(KINDS)}, or a latency model")
+    if isinstance(found, Device):
+        if kind not in (None, "roofline"):
+            where = "on that machine" if kind == "measured" else "there"
+            raise ObjectiveError(
+                f"{owner}(device={found.name!r}, model={kind!r}): the figures of a device give a roofline only; run "
+                f"`nas-bo profile` {where} and give the file that it writes as device=, or leave model out"
+            )
+        steps = [(RooflineModel(found, setting, runtime=runtime or ""), often) for setting, often in wanted]
+        figures = {**found.known(), "operations": found.operations}
+        return Timed(tuple(steps), found.name, "roofline", digest(figures))
+    own = getattr(found, "runtime", None)
+    if runtime is not None and own and own != runtime:
+        raise ObjectiveError(
+            f"{owner}(runtime={runtime!r}): the profile of {_name(found)!r} is of the runtime {own!r}; take that, or "
+            "profile the other one"
+        )
+    models = [(found.model(setting, kind=kind or "learned"), often) for setting, often in wanted]
+    return Timed(tuple(models), _name(found), models[0][0].how, getattr(found, "fingerprint", None))
+
+
+def _agree(owner: str, has: Setting, asked: Setting) -> None:
+    for field in ("phase", "batch", "context", "dtype", "vocab_size"):
+        if getattr(has, field) != getattr(asked, field):
+            raise ObjectiveError(
+                f"{owner} asks for {field}={getattr(asked, field)!r}, but the model speaks of {field}="
+                f"{getattr(has, field)!r}; ask for what it was made for, or measure in the setting that you mean"
+            )
+
+
+def _is_profile(device: object) -> bool:
+    return callable(getattr(device, "model", None)) and hasattr(device, "device")
+
+
+def _name(found: Any) -> str:
+    inner = getattr(found, "device", found)
+    return str(getattr(inner, "name", inner))
+
+
+def _profile(path: Path) -> Any:
+    from importlib import import_module
+
+    return import_module("nas_bo.hardware.profile").Profile.load(path)

@@ -1,0 +1,79 @@
+"""Tokens per second, from the latency of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas_bo.architecture import Architecture
+from nas_bo.objectives.latency import NAMES, Latency
+from nas_bo.problem import Value
+from nas_bo.trial import Direction
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Tokens per second that a batch of sequences makes (``phase="decode"`` or "request"), or that are read ("prefill").
+
+    It is what `Latency` says, turned round, and takes its arguments; a limit is a number of tokens per second.
+
+    Raises:
+        ObjectiveError, DeviceError: see `Latency`.
+    """
+
+    phase: Literal["prefill", "decode", "request"] = "decode"
+    context: int = 128
+    batch: int = 8
+    vocab_size: int = 256
+    at_most: float | None = None
+    at_least: float | None = None
+    device: Any = None
+    model: Any = None
+    dtype: str = "float32"
+    output_length: int = 64
+    runtime: str | None = None
+    precision: float = 0.04
+    max_seconds: float = 0.5
+    ignore: tuple[str, ...] = ()
+    name: str = ""
+    unit: str = "tokens/s"
+    direction: Direction = "maximize"
+    cost: Literal["measured"] = "measured"
+
+    def __post_init__(self) -> None:
+        same = ("phase", "context", "batch", "vocab_size", "device", "model", "dtype", "output_length", "runtime")
+        timing = Latency(
+            **{name: getattr(self, name) for name in same},
+            precision=self.precision,
+            max_seconds=self.max_seconds,
+            ignore=self.ignore,
+        )
+        object.__setattr__(self, "latency", timing)
+        if not self.name:
+            words = {"prefill": "prefill_tokens_per_s", "decode": "tokens_per_s", "request": "request_tokens_per_s"}
+            object.__setattr__(self, "name", words[self.phase] + timing.name.removeprefix(NAMES[self.phase]))
+
+    @property
+    def tokens(self) -> int:
+        """Of one batch."""
+        return self.batch * {"prefill": self.context, "decode": 1, "request": self.output_length}[self.phase]
+
+    def conditions(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.latency.conditions()  # type: ignore[attr-defined]
+        return found
+
+    def predict(self, arch: Architecture) -> float:
+        """The prediction, or for a measured throughput what the roofline says."""
+        return self._rate(self.latency.predict(arch))  # type: ignore[attr-defined]
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        value: Value = self.latency(arch)  # type: ignore[attr-defined]
+        info = {**value.info, "batch_ms": float(value)}
+        for end, other in (("low", "high"), ("high", "low")):
+            info[end] = self._rate(value.info[other]) if value.info.get(other) else None
+        if "predicted" in info:
+            info["predicted"] = round(self._rate(info["predicted"]), 3)
+        return Value(self._rate(value), **info)
+
+    def _rate(self, milliseconds: float) -> float:
+        return self.tokens / float(milliseconds) * 1e3
