@@ -388,10 +388,19 @@ def test_stopping_ends_trials_early_and_everything_is_kept(tmp_path):
     for t in optuna.load_study(study_name="Toy", storage=f"sqlite:///{path}").trials:
         seen = result.trials[t.number]
         assert t.state.name == ("PRUNED" if seen in stopped else "COMPLETE")
-        assert t.intermediate_values == {25: pytest.approx(seen.rungs("loss")[0.25])}
+        curve = {25: pytest.approx(seen.rungs("loss")[0.25])}
+        assert t.intermediate_values == ({} if seen in stopped else curve)  # see the next test
     again = staged(storage=path)
     assert [t.state for t in again.trials] == [t.state for t in result.trials]
     assert [t.info for t in again.trials] == [t.info for t in result.trials]
+
+
+def test_optuna_s_default_sampler_goes_on_where_trials_were_stopped(tmp_path):
+    """It reads the intermediate values of pruned trials as if there were one objective, and raises."""
+    path = f"sqlite:///{tmp_path}/s.db"
+    assert any(t.state is State.STOPPED for t in staged(storage=path).trials)
+    study = optuna.load_study(study_name="Toy", storage=path)
+    study.ask().suggest_int("depth", 1, 4)
 
 
 def test_a_search_that_is_continued_stops_the_same_trials(tmp_path):

@@ -17,10 +17,12 @@ from nas_bo.optuna.bridge import (
     suggest,
 )
 from nas_bo.optuna.sampler import Sampler
+from nas_bo.optuna.staged import StagedTrial, staged
 
 __all__ = [
     "EvaluationFailed",
     "Sampler",
+    "StagedTrial",
     "architecture",
     "columns",
     "conclude",
@@ -29,5 +31,6 @@ __all__ = [
     "history",
     "objective",
     "record",
+    "staged",
     "suggest",
 ]

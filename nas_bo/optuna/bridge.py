@@ -93,9 +93,12 @@ def unknown(trial: optuna.Trial, constraints: Sequence[str]) -> None:
 def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> None:
     """The part of `conclude` that only writes: constraints, values at rungs and user attributes.
 
-    The rungs of the first objective that has any are the trial's intermediate values, at steps in percent of its budget.
+    The rungs of the first objective that has any are the trial's intermediate values, at steps in percent of its budget;
+    not of a trial that ends early in a study of several objectives, on which Optuna's own TPESampler would raise ever after.
     """
     rungs = next((found for name in outcome.info if (found := outcome.rungs(name))), {})
+    if outcome.state is not State.COMPLETE and len(trial.study.directions) > 1:
+        rungs = {}
     for share, value in rungs.items():
         # not `trial.report`, which refuses studies of several objectives
         trial.storage.set_trial_intermediate_value(trial._trial_id, round(100 * share), value)
@@ -173,12 +176,16 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     elif isinstance(own.get("values"), dict):
         values = own["values"]
     info = own.get("info", {})
-    state = STATES[trial.state]
-    if state is State.INFEASIBLE and own.get("state") == State.STOPPED.value:
-        state = State.STOPPED
+    state = state_of(trial, own)
     violations = own.get("violations") or dict(trial.constraints)  # a trial evaluated twice keeps its first constraints
     reason = own.get("reason") or str(trial.user_attrs.get(f"{PREFIX}reason", ""))
     return Trial(arch, values, violations, state, reason, info, trial.number, own.get("seconds", 0.0))
+
+
+def state_of(trial: FrozenTrial, own: Mapping[str, Any]) -> State:
+    """The state of a trial that is not waiting; `own` is what its attributes hold (`from_attributes`)."""
+    stopped = own.get("state") == State.STOPPED.value and all(v <= 0 for v in trial.constraints.values())
+    return State.STOPPED if trial.state is TrialState.PRUNED and stopped else STATES[trial.state]
 
 
 @lru_cache(maxsize=20_000)

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SpaceError
 from nas_bo.optuna.branches import Table
-from nas_bo.optuna.bridge import STATES, architecture, distributions, from_frozen
+from nas_bo.optuna.bridge import STATES, architecture, distributions, from_frozen, state_of
 from nas_bo.optuna.coding import Coding, coding, cover
 from nas_bo.optuna.conditions import Plan, arrange
 from nas_bo.optuna.derived import derived
@@ -27,7 +27,7 @@ from nas_bo.space.domain import Domain
 from nas_bo.space.extend import field_names, projected
 from nas_bo.space.neighbours import middle
 from nas_bo.space.tree import Decision
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import Column, Trial, from_attributes
 
 
 @dataclass(eq=False)
@@ -98,7 +98,10 @@ class View:
         arch = self.space.decide(partial(_value, flat, partly))
         if own is not None:
             return replace(own, architecture=arch)
-        return Trial(arch, values, dict(frozen.constraints), STATES[frozen.state], number=frozen.number)
+        told = from_attributes(frozen.user_attrs)  # what it was at rungs, whatever its parameters are
+        state = state_of(frozen, told)
+        reason, info = str(told.get("reason", "")), told.get("info", {})
+        return Trial(arch, values, dict(frozen.constraints), state, reason, info, frozen.number)
 
     def flat(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `params` that this view names, by flat path."""

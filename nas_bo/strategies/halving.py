@@ -86,7 +86,18 @@ class SuccessiveHalving:
                 if found:
                     peers.setdefault(name, {})[trial.architecture.id] = found
         table = {name: [rung for rungs in by_id.values() for rung in rungs] for name, by_id in peers.items()}
-        return _Judge(self, problem.columns, table)
+        return self.among(problem.columns, table)
+
+    def among(
+        self, columns: Sequence[Column], peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
+    ) -> Judge:
+        """What decides at rungs by comparing with `peers` alone.
+
+        Args:
+            peers: what is evaluated in stages -> (share of the budget, values there) of every architecture that came to
+                it; values by the names of `columns`, in their own directions.
+        """
+        return _Judge(self, tuple(columns), peers)
 
 
 def _known(problem: Problem, trial: Trial) -> dict[str, float]:

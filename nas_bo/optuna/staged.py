@@ -1,0 +1,200 @@
+"""Early stopping in studies of several objectives, in which Optuna's own `report` and `should_prune` raise.
+
+The rule is asynchronous successive halving by non-dominated rank (Schmucker et al., 2021, "Multi-objective asynchronous
+successive halving", arXiv 2106.12639): `nas_bo.strategies.SuccessiveHalving` has it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_bo.errors import HostError
+from nas_bo.optuna.bridge import columns
+from nas_bo.strategies import SuccessiveHalving
+from nas_bo.strategies.halving import SAME
+from nas_bo.trial import PREFIX, Column, State, from_attributes, write_attributes
+
+MOST_RUNGS = 20
+
+Peer = tuple[float, dict[str, float]]  # share of the budget, values there
+
+
+class StagedTrial(optuna.Trial):
+    """An Optuna trial whose `report` takes all objectives at once; made by `staged`.
+
+    What it was at the rungs is kept with the trial (`nas_bo.Trial.rungs`), so that other threads, processes and machines
+    on the study compare with it, and strategies of nas_bo learn from it, also from trials that were stopped.
+    """
+
+    _budget: float
+    _rungs: tuple[float, ...]
+    _stopping: SuccessiveHalving
+    _columns: tuple[Column, ...]
+    _kept: list[Peer]
+    _diverged: str
+    _asked: float | None
+
+    def report(self, value: Any, step: int) -> None:
+        """Report all objectives after `step` of the budget (epochs, tokens, ...).
+
+        Args:
+            value: one number for each direction of the study, in their order, or a mapping from metric names. In a mapping
+                some may be missing at every rung: they are compared by nobody then.
+
+        Raises:
+            HostError: the numbers do not fit the study, or a step that is not above the one before.
+        """
+        values = self._named(value)
+        if not isinstance(step, (int, float)) or isinstance(step, bool) or not math.isfinite(step) or step < 0:
+            raise HostError(
+                f"report(step={step!r}): the step is a number of what the budget of {self._budget:g} counts"
+            )
+        strange = [name for name, v in values.items() if not math.isfinite(v)]
+        if len(self._columns) == 1:  # in other studies Optuna's own TPESampler raises where a pruned trial has a curve
+            super().report(next(iter(values.values())), int(step))
+        if strange:
+            self._diverged = f"{strange[0]} is {values[strange[0]]} at step {step:g}"
+            self._keep(State.INFEASIBLE, self._diverged)
+            return
+        share = step / self._budget
+        reached = [rung for rung in self._rungs if rung <= share + SAME]
+        if reached and all(abs(reached[-1] - at) > SAME for at, _ in self._kept):
+            self._kept.append((reached[-1], values))
+            self._asked = reached[-1]
+            self._keep()
+
+    def should_prune(self) -> bool:
+        """Whether the trial is not worth going on with: it is asked for at rungs, and False in between.
+
+        True as well once a number was reported that is not finite. An architecture that was stopped before, and was
+        proposed again, goes on to the end.
+        """
+        if self._diverged:
+            return True
+        if self._asked is None:
+            return False
+        share, values = self._kept[-1]
+        self._asked = None  # an answer is given once: later trials do not change it
+        others = [t for t in self.study.get_trials(deepcopy=False) if t.number != self.number]
+        if any(_stopped(t) and t.params == self.params for t in others):
+            return False
+        peers = [peer for t in others if _counts(t) for peer in rungs_of(t)]
+        judge = self._stopping.among(self._columns, {"": peers})
+        if judge("", share, values):
+            return False
+        self._keep(State.STOPPED, f"stopped at {share:.0%} of the budget")
+        return True
+
+    def _named(self, value: Any) -> dict[str, float]:
+        names = [c.name for c in self._columns]
+        if isinstance(value, Mapping):
+            foreign = [name for name in value if name not in names]
+            if foreign or not value:
+                raise HostError(f"report({foreign[0] if foreign else value!r}): the study has {', '.join(names)}")
+            found = {name: value[name] for name in names if name in value}
+        else:
+            numbers = (
+                list(value) if isinstance(value, Sequence) or (hasattr(value, "tolist") and value.ndim) else [value]
+            )
+            if len(numbers) != len(names):
+                raise HostError(
+                    f"report({value!r}): the study wants {len(names)} numbers, in the order {', '.join(names)}; or report a "
+                    "mapping from these names"
+                )
+            found = dict(zip(names, numbers, strict=True))
+        try:
+            return {name: float(number) for name, number in found.items()}
+        except (TypeError, ValueError):
+            raise HostError(f"report({value!r}): one of them is no number") from None
+
+    def _keep(self, state: State | None = None, reason: str = "") -> None:
+        """Into the attributes that readers of nas_bo know, beside what is there already."""
+        before = from_attributes(self.user_attrs)
+        info = {name: dict(about) for name, about in before.get("info", {}).items()}
+        for column in self._columns:
+            rungs = [[share, values[column.name]] for share, values in self._kept if column.name in values]
+            if rungs:
+                info[column.name] = {**info.get(column.name, {}), "rungs": rungs}
+        data = {**before, "info": info, "reason": reason}
+        if state is not None:  # Optuna knows one kind of trial that ends early
+            data["state"] = state.value
+        for key, text in write_attributes(f"{PREFIX}trial", data).items():
+            self.set_user_attr(key, text)
+
+
+def staged(
+    trial: optuna.Trial,
+    *,
+    budget: float,
+    stopping: SuccessiveHalving | None = None,
+    rungs: Sequence[float] | None = None,
+) -> StagedTrial:
+    """`trial` with early stopping, in studies of one or several objectives, with any sampler::
+
+        trial = staged(trial, budget=27)
+        for epoch in range(1, 28):
+            ...
+            trial.report([loss, latency_ms], epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+    The study's own pruner plays no part. A trial that reports at other steps counts at a rung with its first report
+    there or beyond.
+
+    Args:
+        budget: the step at which an evaluation is complete.
+        stopping: `SuccessiveHalving()` by default: at every rung the best third goes on.
+        rungs: the steps at which it is decided; by default budget / eta, budget / eta**2, ... as far as
+            `SuccessiveHalving.least` allows (with the defaults: a third of the budget).
+
+    Raises:
+        HostError: a budget or rungs that mean nothing.
+    """
+    rule = SuccessiveHalving() if stopping is None else stopping
+    if not hasattr(rule, "among"):
+        raise HostError(f"staged(stopping={rule!r}): pass a SuccessiveHalving(...)")
+    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < math.inf:
+        raise HostError(f"staged(budget={budget!r}): it is the last step that is reported, a number above 0")
+    if rungs is None:
+        powers = (rule.eta**-k for k in range(1, MOST_RUNGS))
+        shares = [share for share in powers if share >= rule.least - SAME and share * budget >= 1]
+    else:
+        shares = [step / budget for step in rungs]
+        if not shares or any(not 0 < share < 1 for share in shares):
+            raise HostError(f"staged(rungs={rungs!r}): they are steps between 0 and the budget, {budget:g}")
+    made = StagedTrial.__new__(StagedTrial)
+    made.__dict__.update(trial.__dict__)
+    made._budget, made._rungs, made._stopping = float(budget), tuple(sorted(shares)), rule
+    made._columns, made._diverged, made._asked = columns(trial.study), "", None
+    made._kept = rungs_of_attributes(trial.user_attrs)
+    return made
+
+
+def rungs_of(trial: FrozenTrial) -> list[Peer]:
+    """What a trial was at the rungs that it reached: (share of the budget, values by name)."""
+    return rungs_of_attributes(trial.user_attrs)
+
+
+def rungs_of_attributes(attributes: Mapping[str, Any]) -> list[Peer]:
+    found: dict[float, dict[str, float]] = {}
+    for name, about in from_attributes(attributes).get("info", {}).items():
+        for share, value in about.get("rungs", ()) if isinstance(about, dict) else ():
+            found.setdefault(float(share), {})[name] = float(value)
+    return sorted(found.items())
+
+
+def _stopped(trial: FrozenTrial) -> bool:
+    return trial.state is TrialState.PRUNED and from_attributes(trial.user_attrs).get("state") == State.STOPPED.value
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether others are compared with it: failed and infeasible ones say nothing of what is worth going on with."""
+    return trial.state is not TrialState.FAIL and all(amount <= 0 for amount in trial.constraints.values())
+
+
+__all__ = ["StagedTrial", "staged"]
