@@ -1,0 +1,103 @@
+"""The site: what checks it finds what is wrong; figures come from results or not at all; every public name is in the reference."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def _load(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_check_finds_what_is_wrong(tmp_path):
+    check = _load(ROOT / ".ci" / "check_site.py")
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top">x</h1><a href="b.html#there">b</a><a href="#top">t</a> <code>{{ a }}</code>'
+    )
+    (tmp_path / "b.html").write_text('<p id="there"></p><a href="./">home</a><a href="https://example.org">far</a>')
+    assert check.problems(tmp_path) == []
+    (tmp_path / "b.html").write_text(
+        '<p id="here"></p><a href="c.html">c</a><script src="https://cdn.example.org/x.js"></script>{{ n.json: a }}'
+    )
+    (tmp_path / "x.css").write_text("@import url('https://fonts.example.org/a.css');")
+    found = "\n".join(check.problems(tmp_path))
+    for word in (
+        "b.html#there has no such anchor",
+        "c.html leads nowhere",
+        "loads https://cdn",
+        "not rendered",
+        "loads https://fonts",
+    ):
+        assert word in found
+    assert len(found.splitlines()) == 5
+    assert check.problems(tmp_path / "nothing") != []
+
+
+def test_figures_come_from_results(tmp_path, monkeypatch):
+    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
+    figures = _load(DOCS / "_build" / "figures.py")
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    data = {
+        "what": "w",
+        "machine": {"processor": "P"},
+        "list": [{"a": 1.234, "b": {"c": None}}, {"a": 2}],
+        "map": {"x": {"a": 0.5}},
+    }
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    (tmp_path / "t.md").write_text("# Title\n\n## Part\n\ntext\n")
+    assert figures.rendered("{{ r.json: list/0/a | .1f }} s, {{ r.json: what }}") == "1.2 s, w"
+    made = figures.rendered("{{ r.json: list\n   A = a | .2f\n}}\n\n{{ r.json: map\n   name = key\n   A = a\n}}")
+    assert made.count("|---") == 2 or made.count("| --- |") == 2
+    assert "| 1.23 |\n| 2.00 |" in made and "| x | 0.5 |" in made
+    assert figures.rendered("{{ t.md }}").strip().startswith("### Part")
+    assert "| `r.json` | w | P |" in figures.rendered("{{ every result }}")
+    for wrong in ("{{ r.json: list/9/a }}", "{{ no.json: a }}", "{{ r.json: what | .1f }}", "{{ no.md }}",
+                  "{{ r.json: list\n   A = z\n}}", "{{ r.json: nowhere\n   A = a\n}}"):  # fmt: skip
+        with pytest.raises(figures.PluginError):
+            figures.rendered(wrong)
+
+
+def test_docstrings_become_markdown():
+    pytest.importorskip("griffe", reason="the extra docs is not installed")
+    markdown = _load(DOCS / "_build" / "docstrings.py").markdown
+    text = "A table::\n\n===== ====\na     b c\n===== ====\nx     y\n===== ====\n\nrows, [a][b]"
+    assert markdown(text) == (
+        "A table:\n\n\n```text\n===== ====\na     b c\n===== ====\nx     y\n===== ====\n```\n\nrows, [a]\\[b]"
+    )
+    assert markdown("two == 2, or three") == "two == 2, or three"
+
+
+REFERENCE = _load(DOCS / "_build" / "reference.py")
+
+
+@pytest.mark.parametrize("page", REFERENCE.PAGES)
+def test_every_public_name_is_in_the_reference(page):
+    room = REFERENCE.PAGES[page]
+    module = importlib.import_module(f"nas_bo.{room}" if room else "nas_bo")
+    text = REFERENCE.completed((DOCS / "reference" / f"{page}.md").read_text(), room)
+    missing = set(getattr(module, "__all__", ())) - REFERENCE.written(text) - {"NasBoError"}  # all errors are there
+    if page == "search":
+        missing -= REFERENCE.written((DOCS / "reference" / "space.md").read_text())
+    assert not missing, f"not in docs/reference/{page}.md: {sorted(missing)}"
+
+
+def test_a_name_that_nobody_wrote_down_is_added():
+    text = REFERENCE.completed("::: nas_bo.report.page\n", "report")
+    assert "::: nas_bo.report.picture.picture\n" in text and "::: nas_bo.report.page.page" not in text
+    assert REFERENCE.completed(text, "report") == text
+
+
+def test_pages_say_nothing_of_where_they_were_written():
+    for path in [*DOCS.rglob("*.md"), ROOT / "mkdocs.yml"]:
+        assert not re.search(r"/tmp/|/work/|/root/|/home/", path.read_text()), path.name
