@@ -29,7 +29,7 @@ from nas_bo.space import Space
 from nas_bo.space.extend import Projected
 from nas_bo.space.steer import steered
 from nas_bo.strategies.variation import build
-from nas_bo.trial import Trial
+from nas_bo.trial import State, Trial
 
 STARTING = timedelta(seconds=60)  # how long a running trial may take to ask for its parameters
 MOST_PROBLEMS = 64  # with other parameters fixed each, remembered per study
@@ -123,7 +123,9 @@ class Sampler(BaseSampler):
             ours = search_space == view.offered
             if not ours and any(view.offered.get(name) != dist for name, dist in search_space.items()):
                 view = flat_view(search_space)
-            proposed = view.params(self._choose(study, trial, view))
+            with view.asking:
+                chosen = view.propose(trial.number, self._choose(study, trial, view))
+            proposed = view.params(chosen)
         except Exception as error:
             self._warn(f"no proposal could be made ({type(error).__name__}: {error}); drawing at random")
             return {}
@@ -182,6 +184,9 @@ class Sampler(BaseSampler):
                     ours = view.trial(frozen, problem.columns, memory, partly=True)
             if ours is not None:
                 history.append(ours)
+        for number, arch in view.proposed.items():
+            if number > trial.number:  # another thread of ours was faster
+                history.append(Trial(arch, {}, {}, State.RUNNING, number=number))
         if starting > MOST_STARTING:
             return None
         proposals = self.strategy.suggest(problem, history, starting + 1)

@@ -29,6 +29,8 @@ from nas_bo.space.neighbours import middle
 from nas_bo.space.tree import Decision
 from nas_bo.trial import Column, Trial, from_attributes
 
+MOST_PROPOSED = 256
+
 
 @dataclass(eq=False)
 class View:
@@ -39,6 +41,8 @@ class View:
         names: flat path in `space` -> the parameter in Optuna and its coding; without what `base` has.
         offered: the distributions by name, of the parameters that some trial had or that `base` can have.
         remembered: finished trials read before, for the objectives by whose names they were read.
+        proposed: what this process proposed for trials that may not have asked for all of it yet, by number.
+        asking: held while a proposal is made, so that two threads of one process never get the same.
     """
 
     space: type[Space]
@@ -47,6 +51,8 @@ class View:
     offered: Mapping[str, BaseDistribution]
     remembered: dict[tuple[Column, ...], dict[int, Trial]] = field(default_factory=dict)
     problems: dict[tuple[tuple[Column, ...], type[Space]], Problem] = field(default_factory=dict)
+    proposed: OrderedDict[int, Architecture] = field(default_factory=OrderedDict)
+    asking: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def paths(self) -> dict[str, tuple[str, Coding]]:
@@ -69,13 +75,21 @@ class View:
         if ours is not None or frozen.state not in STATES:
             return ours
         finished = frozen.state.is_finished()
-        try:
+        with suppress(SpaceError, ValueError):  # ValueError: Optuna's own, for a value outside a distribution
             ours = self._read(frozen, cols, finished or partly)
-        except (SpaceError, ValueError):  # ValueError: Optuna's own, for a value outside a distribution
-            return None
+        known = None if finished or ours is not None else self.proposed.get(frozen.number)
+        if known is not None:
+            return Trial(known, {}, {}, STATES[frozen.state], number=frozen.number)
         if finished and ours is not None:
             memory[frozen.number] = ours
         return ours
+
+    def propose(self, number: int, arch: Architecture) -> Architecture:
+        """Remember `arch` for threads that ask while trial `number` has told the study only a part of it; under `asking`."""
+        self.proposed[number] = arch
+        while len(self.proposed) > MOST_PROPOSED:
+            self.proposed.popitem(last=False)
+        return arch
 
     def _read(self, frozen: FrozenTrial, cols: Sequence[Column], partly: bool) -> Trial | None:
         values: dict[str, float] = {}
