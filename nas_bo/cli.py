@@ -11,14 +11,13 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_bo.errors import EverythingFailed, NasBoError, SearchError
+from nas_bo.command.failure import errors as _errors
+from nas_bo.command.mlflow import app as _mlflow
 from nas_bo.trial import State
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(_mlflow, name="mlflow")
 
 Storage = Annotated[str, typer.Option(help="where the study is kept: a .db or .log file, or any Optuna storage URL")]
 Study = Annotated[str | None, typer.Option(help="name of the study; by default that of the space")]
@@ -318,22 +318,6 @@ def _finish(result: Result, out: Path, as_json: bool, storage: str, mlflow: str 
         raise typer.Exit(130)
     if not result.front:
         raise typer.Exit(1 if all(t.state is State.FAILED for t in result.trials) else 3)
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    """One clear paragraph on stderr and the right exit code, for every error that is the library's own."""
-    try:
-        yield
-    except SearchError as error:
-        typer.echo(f"nas-bo: {error}", err=True)
-        raise typer.Exit(1 if isinstance(error, EverythingFailed) else 2) from None
-    except NasBoError as error:
-        typer.echo(f"nas-bo: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("nas-bo: interrupted before the search began", err=True)
-        raise typer.Exit(130) from None
 
 
 def _say(text: str) -> None:

@@ -131,7 +131,7 @@ def search(
     _check_reachable(problem)
     queue = [space.architecture(a) for a in enqueue]
     about = _about(problem, strategy, seed) | ({} if stopping is None else {"stopping": repr(stopping)})
-    tracker = _tracker(track)
+    tracker = _tracker(track, storage)
     if tracker is not None:
         tracker.check()
         if hasattr(tracker, "warm"):
@@ -472,12 +472,13 @@ def short_name(arch: Architecture) -> str:
         return arch.id[:8]
 
 
-def _tracker(track: Any) -> Any:
+def _tracker(track: Any, storage: Any) -> Any:
+    """What is not logged yet waits beside the study, where the study is a file."""
     if track is None or hasattr(track, "log"):
         return track
-    from nas_bo.mlflow import Tracker
+    from nas_bo.mlflow import Tracker, beside
 
-    return Tracker(uri=str(track))
+    return Tracker(uri=str(track), spool=beside(storage))
 
 
 def _check_stopping(problem: Problem, stopping: Any) -> None:

@@ -6,10 +6,12 @@ the user's. mlflow itself is imported when the first trial is logged.
 """
 
 from nas_bo.mlflow.server import UI, open_ui
+from nas_bo.mlflow.spool import beside
 from nas_bo.mlflow.tracker import Tracker
 
 __all__ = [
     "UI",
     "Tracker",
+    "beside",
     "open_ui",
 ]

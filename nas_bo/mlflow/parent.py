@@ -9,7 +9,8 @@ from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store
-from nas_bo.mlflow.session import TERMINAL, Session
+from nas_bo.mlflow.process import process
+from nas_bo.mlflow.session import TERMINAL, WRITER, Session
 
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
@@ -105,6 +106,7 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
         ("nas.study", subject.name),
         ("nas.study_key", subject.key),
         ("nas.uid", subject.name),
+        (WRITER, process()),
         ("nas.space", about.get("space", {}).get("title")),
         ("nas.space_hash", about.get("fingerprint")),
         ("nas.hw", about.get("device")),

@@ -13,22 +13,38 @@ from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store, view
+from nas_bo.mlflow.process import process
 from nas_bo.report import Summary, TrustReport, frame, front_text, page, picture
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
 
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
+PROGRESS = "nas.progress"
+WRITER = "nas.writer"  # which process wrote a run: says whether one that is left running is being written still
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
+
+
+class FilesError(Exception):
+    """The files of a run could not be written; its numbers are there."""
 
 
 @dataclass
 class Child:
-    """What is known of a trial's run."""
+    """What is known of a trial's run.
+
+    Attributes:
+        point: see `content.Content`.
+        run: MLflow's own record of a run that was made or read here, and is not finished.
+        written: this process has logged its metrics; only files and the end are missing.
+    """
 
     run_id: str
     status: str
     pareto: str
+    point: list[float] | None = None
+    run: Any = None
+    written: bool = False
 
 
 @dataclass
@@ -85,15 +101,20 @@ class Session:
         if child is None:
             tags = {**self.tags, **made.tags, **self._identity(number), "nas.pareto": word(pareto)}
             run = self.client.create_run(self.experiment, start_time=made.start, tags=tags, run_name=made.name)
-            child = self.children[number] = Child(run.info.run_id, "RUNNING", word(pareto))
-        else:  # a process died while it wrote this run; logging all again would double the curves
-            self.children[number] = child
-            run = self.client.get_run(child.run_id)
-            metrics = self._missing(run, metrics)
-        self._batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
-        store.put_files(self.client, run, made.files)
+            child = Child(run.info.run_id, "RUNNING", word(pareto), made.point, run)
+        elif not child.written:  # a process died while it wrote this run; logging all again would double the curves
+            child.run = self.client.get_run(child.run_id)
+            metrics = self._missing(child.run, metrics)
+        self.children[number] = child
+        if not child.written:
+            self._batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
+            child.written = True
+        try:
+            store.put_files(self.client, child.run, made.files)
+        except Exception as error:
+            raise FilesError(str(error) or type(error).__name__) from error
         self.client.set_terminated(child.run_id, status=made.status, end_time=made.end)
-        child.status = made.status
+        child.status, child.run = made.status, None
         if self.reopen:
             self.client.update_run(self.parent, status="RUNNING")
             self.reopen = False
@@ -112,6 +133,7 @@ class Session:
             "nas.study": self.subject.name,
             "nas.study_key": self.key,
             "nas.uid": f"{self.subject.name}/{number}",
+            WRITER: process(),
         }
 
     def _batch(
@@ -128,6 +150,12 @@ class Session:
             f"tags.`nas.trial` = '{number:03d}' AND tags.`nas.study_key` = '{self.key}' AND tags.`nas.kind` = 'trial'"
         )
         return self._search(query).get(number)
+
+    def child(self, number: int) -> Child | None:
+        """A trial's run, also one that another process made."""
+        if number not in self.children and (found := self._find(number)) is not None:
+            self.children[number] = found
+        return self.children.get(number)
 
     def load(self) -> None:
         """Read which trials are there; of two runs of one trial, which two machines may have made, one is deleted."""
@@ -158,7 +186,8 @@ class Session:
             if twin.info.lifecycle_stage == "active":
                 self.client.delete_run(twin.info.run_id)
         first = twins[0]
-        return Child(first.info.run_id, first.info.status, first.data.tags.get("nas.pareto", ""))
+        point = content.point(first.data.metrics, first.data.tags, self.columns)
+        return Child(first.info.run_id, first.info.status, first.data.tags.get("nas.pareto", ""), point)
 
     # ---- the study ---------------------------------------------------------------------------------------------
 
@@ -203,16 +232,32 @@ class Session:
 
     def _progress(self, trials: Sequence[Trial]) -> None:
         """Step metrics of the parent, continued where the last report ended and with its reference point."""
-        tags = self.client.get_run(self.parent).data.tags
-        known = json.loads(tags.get("nas.progress", "{}"))
+        known = self.progress()
         worst = known.get("reference") or view.reference(trials, self.columns)
-        after = known.get("after", -1)
-        metrics = view.progress(trials, self.columns, worst, after)
+        metrics = view.progress(trials, self.columns, worst, known.get("after", -1))
         if metrics:
-            for i in range(0, len(metrics), 900):
-                self._batch(self.parent, metrics[i : i + 900], {}, int(time.time() * 1000))
-            data = {"after": metrics[-1][2], "reference": worst}
-            self.client.set_tag(self.parent, "nas.progress", json.dumps(data))
+            self.tell_progress(metrics, worst, metrics[-1][2])
+
+    def progress(self) -> dict[str, Any]:
+        """What the parent's step metrics have come to: "after" (trial), "reference" point, and "by" whom "at" what time."""
+        tags = self.client.get_run(self.parent).data.tags
+        data = json.loads(tags.get(PROGRESS, "{}"))
+        return data if data.get("key", self.key) == self.key else {}  # a user's parent may have had several studies
+
+    def tell_progress(
+        self, metrics: Sequence[tuple[str, float, int]], reference: Sequence[float] | None, after: int, by: str = ""
+    ) -> None:
+        """Add steps to the parent's metrics and note how far they go.
+
+        Args:
+            by: the process that will add the next ones; "" leaves that open.
+        """
+        for i in range(0, len(metrics), 900):
+            self._batch(self.parent, metrics[i : i + 900], {}, int(time.time() * 1000))
+        data = {"after": after, "reference": reference, "key": self.key}
+        if by:
+            data |= {"by": by, "at": round(time.time())}
+        self.client.set_tag(self.parent, PROGRESS, json.dumps(data))
 
     def _trust(self, summary: Summary) -> None:
         """The figures of the trust reports as metrics of the parent, those that are new; the first line as a tag."""

@@ -1,7 +1,7 @@
 """The place where runs are kept: an address that does not depend on the current folder, checked before it is used.
 
 MLflow tries a bad SQLite path for 100 seconds and a dead server for four minutes. Here a path is tried with the
-file system first, and requests to a server run with few retries and a short time-out.
+file system first, and requests to a server are made once, with a short time-out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 from nas_bo.errors import HostError
 
 _SHORT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would repeat POST too, and so double what did arrive
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines per run, into what a program may pipe on
 }
@@ -75,6 +75,13 @@ def resolve(uri: str | Path | None) -> str:
 def redact(text: str) -> str:
     """The text without the user names and passwords of addresses in it."""
     return re.sub(r"://[^/@\s'\"]*@", "://***@", text)
+
+
+def public(uri: str) -> str:
+    """The URI as it may stand in a file: of a server without user name and password, of a database with ``***``."""
+    if uri.startswith(("http://", "https://")):
+        return re.sub(r"://[^/@\s]*@", "://", uri)
+    return redact(uri)
 
 
 def database(uri: str) -> Path | None:
@@ -269,7 +276,7 @@ _patience = _Patience()
 
 @contextmanager
 def patience(uri: str, timeout: float) -> Iterator[None]:
-    """Requests to a server inside of this give up after one retry and `timeout` seconds each.
+    """Requests to a server inside of this are made once and give up after `timeout` seconds.
 
     It sets ``MLFLOW_HTTP_REQUEST_*`` (and stops MLflow from printing addresses) in the environment of this process for
     as long as it lasts, as far as they are not set already: other MLflow calls of the process are as impatient then.

@@ -1,26 +1,27 @@
-"""Tracker: the one object people hold. It never raises into a search, and it forgets nothing that was not logged."""
+"""Tracker: the one object people hold. It never raises into a search, and it loses nothing.
+
+A finished trial is put on disk before anything else (`spool`), and a thread logs it from there (`writer`).
+"""
 
 from __future__ import annotations
 
-import logging
+import atexit
 import os
 import threading
-import time
-from collections import deque
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, store, view
-from nas_bo.mlflow.parent import open_session
-from nas_bo.mlflow.session import Session
+from nas_bo.mlflow import content, records, spool, store, view
+from nas_bo.mlflow.records import Subject
+from nas_bo.mlflow.spool import Record, Spool, Target
+from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
 
-_log = logging.getLogger("nas_bo.mlflow")
-
-LONGEST_PAUSE = 60.0  # seconds between attempts while the store is down
+AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are being logged
 
 
 class Tracker:
@@ -28,10 +29,13 @@ class Tracker:
 
     Use it as a callback (``study.optimize(..., callbacks=[Tracker()])``), or call `log` after ``study.tell``; call
     `finish` at the end for the report. Runs are found again by study and trial, so nothing is logged twice: not
-    after a restart, not by `log_study`. May be pickled, and shared by threads.
+    after a restart, not by `log_study`, not by several processes. May be pickled, and shared by threads.
 
-    While the store cannot be reached, trials wait in `pending`; an attempt is made after 5 s, then after up to 60 s,
-    and each gives up after `timeout`. What still waits when the process ends is in the study: `log_study` brings it in.
+    `log` writes the trial into the spool, a folder, and returns; a thread logs it and removes the file. While the store
+    cannot be reached, trials wait there: an attempt is made after 5 s, then after up to 60 s, and each gives up after
+    `timeout`. What is left when the process ends, or is killed, is logged by the next Tracker of the same study, or by
+    ``nas-bo mlflow sync``. While a search runs, ``nas.pareto`` of its trials and the parent's best values, front size and
+    hypervolume are brought up to date every 10 s.
 
     Args:
         name: of the parent run; default the study's name.
@@ -41,6 +45,10 @@ class Tracker:
             else the study's name.
         tags: for the parent and for every child.
         timeout: seconds per request to a server.
+        parent: the id of a run of yours under which the trials shall stand; you end it yourself, and `experiment` does
+            not count. MLflow's UI shows one level of nesting: it should be no child itself.
+        spool: a folder for trials that are not logged yet; default ``NAS_BO_SPOOL``, else ``mlflow_spool`` beside the
+            database of MLflow, else in the current folder. It is there only while something is in it.
 
     Raises:
         HostError: the URI is malformed; whether it can be reached says `check`.
@@ -54,9 +62,12 @@ class Tracker:
         experiment: str | None = None,
         tags: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        parent: str | None = None,
+        spool: str | Path | None = None,
     ) -> None:
-        self.name, self.experiment, self.timeout = name, experiment, timeout
+        self.name, self.experiment, self.timeout, self.parent = name, experiment, timeout, parent
         self.uri = store.resolve(uri)
+        self.spool = _spool(spool, self.uri)
         self.tags = {content.clean(str(k)): str(v) for k, v in (tags or {}).items()}
         reserved = [k for k in self.tags if k.startswith(("mlflow.", "nas."))]
         if reserved:
@@ -65,14 +76,9 @@ class Tracker:
 
     def _clear(self) -> None:
         self._process = os.getpid()
-        self._lock = threading.RLock()
-        self._queue: deque[tuple[Any, Any]] = deque()
-        self._refused: list[tuple[Any, Any]] = []
-        self._client: Any = None
-        self._sessions: dict[str, Session] = {}
-        self._known: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # study object -> key of its session
-        self._warned: set[str] = set()
-        self._failures, self._closed_until = 0, 0.0
+        self._writer = Writer(self.uri, self.timeout, Spool(self.spool))
+        self._known: WeakKeyDictionary[Any, Subject] = WeakKeyDictionary()
+        _living.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if not k.startswith("_")}
@@ -96,7 +102,9 @@ class Tracker:
 
     def warm(self) -> threading.Thread:
         """Import mlflow and open the store in a thread (some six CPU seconds for a new database)."""
-        thread = threading.Thread(target=lambda: self._guarded(self._connect), name="nas_bo.mlflow", daemon=True)
+        thread = threading.Thread(
+            target=lambda: self._writer.guarded(self._writer.connect), name="nas_bo.mlflow", daemon=True
+        )
         thread.start()
         return thread
 
@@ -105,18 +113,12 @@ class Tracker:
         self.log(study, trial)
 
     def log(self, study: Any, trial: Any) -> None:
-        """Log a finished trial (as ``study.tell`` returns it), and what waits. Unfinished ones are left alone.
+        """Take a finished trial (as ``study.tell`` returns it); it is on disk when this returns, and soon in MLflow.
 
-        A thread that comes while another is logging leaves its trial to that one and goes on.
+        Unfinished ones are left alone.
         """
-        self._own_process()
         if getattr(getattr(trial, "state", None), "name", "") in records.FINISHED:
-            self._queue.append((study, trial))
-        while self._queue and time.monotonic() >= self._closed_until and self._lock.acquire(blocking=False):
-            try:
-                self._drain()
-            finally:
-                self._lock.release()
+            self._safely(self._take, study, trial)
 
     def log_study(self, study: Any, *, finish: bool = False) -> int:
         """Bring in every finished trial that is not there yet and repair what a killed process left half done.
@@ -127,10 +129,14 @@ class Tracker:
         Returns:
             How many trials were brought in or repaired; -1 when the store failed (a warning says why).
         """
-        done = self._locked(self._back_fill, study)
+        done = self._guarded(self._back_fill, study)
         if finish and done is not None:
             self.finish(study)
         return -1 if done is None else done
+
+    def flush(self, timeout: float = 60.0) -> bool:
+        """Wait until what was logged is in MLflow; False when it is not after `timeout` seconds, or the store fails."""
+        return self._own().flush(timeout)
 
     def finish(
         self,
@@ -142,19 +148,16 @@ class Tracker:
     ) -> None:
         """Log what waits, mark the Pareto front, write the report into the parent run and end it.
 
+        Waits as long as the store takes what is given to it, and gives up when it fails.
+
         Args:
             files: artifact name -> a file, bytes or text; names without a folder go into ``report/`` and replace
                 what is written there by default (pareto.png, pareto.html, pareto_table.json, trials.csv, README.md).
             description: Markdown for the parent; default one that leads with the result.
             summary: what the report tells; default what the study itself says.
         """
-        self._locked(self._finish, study, dict(files or {}), description, summary)
-        if self.pending:
-            self._warn(
-                f"left {len(self.pending)}",
-                f"{len(self.pending)} trials could not be logged to {self.uri}; they are safe in the study: call "
-                "Tracker(...).log_study(study) when the store can be reached",
-            )
+        self._guarded(self._finish, study, dict(files or {}), description, summary)
+        self._tell_left()
 
     def url(self, study: Any, base: str | None = None) -> str:
         """The address that opens the UI on the study's front.
@@ -162,139 +165,147 @@ class Tracker:
         Args:
             base: the address of the UI; default the server tracked to, else that of ``nas-bo ui``.
         """
-        base = base or (self.uri if self.uri.startswith("http") else "http://127.0.0.1:5000")
-        session = self._locked(self._session, study)
-        return view.address(base, session.experiment, session.key) if session else base
+        base = base or (store.public(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000")
+        opened = self._guarded(self._open, study)
+        return view.address(base, opened.session.experiment, opened.session.key) if opened else base
 
     @property
     def pending(self) -> list[tuple[str, int]]:
         """(study, trial number) of what waits to be logged."""
-        return [(study.study_name, trial.number) for study, trial in [*self._refused, *self._queue]]
+        return [(job.study, job.number) for job in self._writer.pending]
 
-    # ---- the work; all of it under the lock -----------------------------------------------------------------------
+    # ---- the work -------------------------------------------------------------------------------------------------
 
-    def _drain(self) -> None:
-        """Log what waits, until it fails. What MLflow refuses is set aside, so that it does not block the rest."""
-        while self._queue:
-            study, trial = self._queue[0]
-            try:
-                with store.patience(self.uri, self.timeout):
-                    session = self._session(study)
-                    if session is not None:
-                        session.log(content.of_study(trial, session.subject))
-                self._queue.popleft()
-                self._failures, self._closed_until = 0, 0.0
-            except Exception as error:
-                if _refusal(error):
-                    self._refused.append(self._queue.popleft())
-                    self._warn(
-                        f"refused {error}",
-                        f"MLflow refuses trial {trial.number} of {study.study_name!r}: {_line(error)}",
-                    )
-                else:
-                    self._broken(error)
-                    return
+    def _take(self, study: Any, trial: Any) -> None:
+        subject = self._subject(study)
+        if subject is not None:
+            self._own().put(Record(self._target(subject), subject, content.of_study(trial, subject)))
 
     def _back_fill(self, study: Any) -> int:
-        self._retry()
-        session = self._session(study)
-        if session is None:
+        subject = self._subject(study)
+        if subject is None:
             return 0
-        session.load()
-        summary = records.summary(study, session.about, session.columns, study.study_name)
-        best = {t.number for t in summary.front()}
-        return sum(
-            session.log(content.of_study(t, session.subject), t.number in best, look=False)
-            for t in records.finished(study)
-        )
+        target, done = self._target(subject), 0
+        self._writer.adopt(target.folder(subject), living=True)
+        self._drained(study, subject)
+        opened = self._writer.session(target, subject)
+        opened.session.load()
+        made = [content.of_study(t, subject) for t in records.finished(study)]
+        for one in made:
+            opened.standing.add(one.number, one.point)
+        for one in made:
+            try:
+                done += opened.session.log(one, one.number in opened.standing.front, look=False)
+            except Exception as error:
+                if not refusal(error):
+                    raise
+                self._writer.put(Record(target, subject, one))  # it is refused again, told, and kept
+        if done:
+            opened.changed = True
+            opened.session.load()  # another machine may have done the same in this moment
+        return done
 
     def _finish(self, study: Any, files: Mapping[str, Any], description: str | None, summary: Summary | None) -> None:
-        self._retry()
-        session = self._session(study)
-        if session is not None:
+        subject = self._subject(study)
+        self._drained(study, subject)
+        if subject is not None:
+            opened = self._writer.session(self._target(subject), subject)
+            session = opened.session
             if summary is None:
                 summary = records.summary(study, session.about, session.columns, self.name or study.study_name)
             session.finish(summary, files, description)
+            opened.changed = False
 
-    def _retry(self) -> None:
-        """Everything that waits once more, what was refused included; raises when the store is still down."""
-        self._closed_until = 0.0
-        self._queue.extendleft(reversed(self._refused))
-        self._refused.clear()
-        self._drain()
-        if self._closed_until:
+    def _drained(self, study: Any, subject: Subject | None) -> None:
+        """Everything that waits is logged; raises when the store is still down. What was refused is made anew."""
+        if subject is not None and (aside := [job for job in self._writer.refused if job.study == subject.name]):
+            numbers = {job.number for job in aside}
+            for trial in records.finished(study):
+                if trial.number in numbers:
+                    self._writer.put(Record(self._target(subject), subject, content.of_study(trial, subject)))
+        if not self._writer.drain():
             raise _StillDown
 
-    def _session(self, study: Any) -> Session | None:
-        if (known := self._known.get(study)) in self._sessions:  # spares reading the study anew for every trial
-            return self._sessions[str(known)]
-        subject = records.subject(study)
-        if subject is None:
-            return None
-        self._known[study] = subject.key
-        if subject.key not in self._sessions:
-            experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-            experiment = experiment or subject.about.get("space", {}).get("title") or self.name or subject.title
-            session = open_session(self._connect(), self.uri, subject, experiment, self.name, self.tags)
-            session.publish_view([])
-            self._sessions[subject.key] = session
-        return self._sessions[subject.key]
+    def _open(self, study: Any) -> Open | None:
+        subject = self._subject(study)
+        return None if subject is None else self._writer.session(self._target(subject), subject)
 
-    def _connect(self) -> Any:
-        with self._lock:
-            if self._client is None:
-                self._client = store.connect(self.uri)
-            return self._client
+    def _subject(self, study: Any) -> Subject | None:
+        found = self._known.get(study)  # spares reading the study anew for every trial
+        if found is None:
+            found = records.subject(study)
+            if found is not None:
+                self._known[study] = found
+                self._own().others[found.key] = _others(study, found)
+        return found
+
+    def _target(self, subject: Subject) -> Target:
+        experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
+        experiment = experiment or subject.about.get("space", {}).get("title") or self.name or subject.title
+        return Target(self.uri, experiment, self.name, self.tags, self.parent)
 
     # ---- failures -------------------------------------------------------------------------------------------------
 
-    def _locked(self, work: Callable[..., Any], *args: Any) -> Any:
-        self._own_process()
-        with self._lock:
-            return self._guarded(work, *args)
+    def _own(self) -> Writer:
+        """The writer of this process; after a fork connections and locks belong to the parent process."""
+        if self._process != os.getpid():
+            self._clear()
+        return self._writer
+
+    def _safely(self, work: Callable[..., Any], *args: Any) -> None:
+        try:
+            work(*args)
+        except Exception as error:
+            self._writer.warn(
+                f"take {type(error).__name__}",
+                f"a trial could not be taken for MLflow ({type(error).__name__}: {error}); the search goes on, and "
+                "Tracker(...).log_study(study) tries it again",
+            )
 
     def _guarded(self, work: Callable[..., Any], *args: Any) -> Any:
         """The result of `work`, or None after a warning."""
         try:
-            with store.patience(self.uri, self.timeout):
-                return work(*args)
+            return self._own().guarded(work, *args)
         except _StillDown:
             return None
-        except Exception as error:
-            self._broken(error)
-            return None
 
-    def _broken(self, error: Exception) -> None:
-        """Warn, and leave the store alone for a while."""
-        pause = min(LONGEST_PAUSE, 5.0 * 2**self._failures)
-        self._failures += 1
-        self._closed_until = time.monotonic() + pause
-        if getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST":
-            self._sessions.clear()  # deleted under our hands: look again, make it again
-        self._warn(
-            type(error).__name__ + str(getattr(error, "error_code", "")),
-            f"MLflow at {self.uri} could not be written ({_line(error)}); the search goes on, trials wait and are "
-            "logged later",
-        )
-
-    def _warn(self, cause: str, message: str) -> None:
-        if cause not in self._warned:
-            self._warned.add(cause)
-            _log.warning("%s", store.redact(message))
-
-    def _own_process(self) -> None:
-        if self._process != os.getpid():  # after a fork: connections and locks belong to the parent process
-            self._clear()
+    def _tell_left(self) -> None:
+        if left := self.pending:
+            self._writer.warn(
+                f"left {len(left)}",
+                f"{len(left)} trials could not be logged to {self.uri}; they are kept in {self.spool}: call "
+                f"`nas-bo mlflow sync {self.spool}`, or Tracker(...).log_study(study), when the store can be reached",
+            )
 
 
-class _StillDown(Exception):
+class _StillDown(BaseException):
     """The store was tried a moment ago and failed; that was warned of."""
 
 
-def _refusal(error: Exception) -> bool:
-    return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE"
+def _spool(folder: str | Path | None, uri: str) -> Path:
+    return Path(folder).expanduser().absolute() if folder is not None else spool.default(uri)
 
 
-def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 300 else text[:299] + "…"
+def _others(study: Any, subject: Subject) -> Callable[[set[int]], Iterable[tuple[int, list[float] | None]]]:
+    """See `Writer.others`."""
+    there = weakref.ref(study)
+
+    def look(known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
+        alive = there()
+        for trial in records.finished(alive) if alive is not None else ():
+            if trial.number not in known:
+                yield trial.number, content.of_study(trial, subject).point
+
+    return look
+
+
+_living: weakref.WeakSet[Tracker] = weakref.WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for tracker in list(_living):
+        if tracker._process == os.getpid():
+            tracker._writer.flush(AT_EXIT)
+            tracker._writer.tell_last()
+            tracker._tell_left()

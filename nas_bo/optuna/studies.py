@@ -149,6 +149,25 @@ def load(storage: str | optuna.storages.BaseStorage, name: str | None = None) ->
     return optuna.load_study(study_name=name or names[0], storage=backend)
 
 
+def names(storage: str | optuna.storages.BaseStorage) -> list[str]:
+    """The studies in a storage that is there.
+
+    Raises:
+        HostError: it cannot be opened.
+    """
+    path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
+    if path and "://" not in path and not os.path.exists(path):
+        raise HostError(f"there is no file {path!r}; give the storage of the studies")
+    try:
+        return sorted(optuna.get_all_study_names(_storage(storage)))
+    except HostError:
+        raise
+    except Exception as error:
+        raise HostError(
+            f"{storage!r} is no storage of studies that can be read ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+
+
 def _storage(storage: str | optuna.storages.BaseStorage | None) -> Any:
     if not isinstance(storage, str):
         return storage

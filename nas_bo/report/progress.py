@@ -59,7 +59,7 @@ def steps(trials: Sequence[Trial], columns: Sequence[Column], worst: Sequence[fl
             kept = np.concatenate([kept, point])
             kept = kept[non_dominated(kept)]
             best = tuple(columns[j].sign * float(kept[:, j].min()) for j in range(len(columns)))
-            made.append(Step(t.number or 0, best, len(kept), _volume(kept, worst), True))
+            made.append(Step(t.number or 0, best, len(kept), volume(kept, worst), True))
         else:
             last = made[-1]
             made.append(Step(t.number or 0, last.best, last.n_pareto, last.hypervolume, False))
@@ -71,7 +71,8 @@ def units(columns: Sequence[Column]) -> str:
     return " · ".join(c.unit or c.name for c in columns)
 
 
-def _volume(points: np.ndarray, worst: Sequence[float] | None) -> float | None:
+def volume(points: np.ndarray, worst: Sequence[float] | None) -> float | None:
+    """The hypervolume of `points` (n, m), to be minimised; None where it cannot be computed."""
     if worst is None or points.shape[1] != len(worst):
         return None
     try:

@@ -77,6 +77,7 @@ def test_a_study_of_ours_from_first_trial_to_report(uri, tmp_path):
     tracker.check()
     for trial in study.trials:
         tracker.log(study, trial)
+    assert tracker.flush()
     store = Store(uri)
     (parent,) = store.runs("Tiny", "study")
     assert parent.info.status == "RUNNING" and parent.data.params["study/seed"] == "0"
@@ -159,6 +160,7 @@ def test_nothing_is_logged_twice_and_a_restart_goes_on(uri):
     first(study, study.trials[0])
     again = pickle.loads(pickle.dumps(first))
     again.log(study, study.trials[1])
+    assert again.flush()
     add(study, 9, 1.5)
     assert again.log_study(study) == 1
     store = Store(uri)
@@ -169,7 +171,9 @@ def test_nothing_is_logged_twice_and_a_restart_goes_on(uri):
     steps = store.client.get_metric_history(parent.info.run_id, "study/n_pareto")
     assert [m.step for m in steps] == [0, 1, 2, 3, 4]
     add(study, 10, 1.4)
-    Tracker(uri=uri).log(study, study.trials[-1])  # the search goes on after its report
+    later = Tracker(uri=uri)
+    later.log(study, study.trials[-1])  # the search goes on after its report
+    assert later.flush()
     assert store.runs("Tiny", "study")[0].info.status == "RUNNING"
 
 
@@ -269,17 +273,21 @@ def test_a_folder_that_cannot_be_written_does_not_stop_a_study(tmp_path, caplog)
     study = ours(1)
     start = time.perf_counter()
     tracker(study, study.trials[0])
+    assert not tracker.flush()
     assert time.perf_counter() - start < 10 and tracker.pending == [("ours", 0)]
     assert "choose a folder" in caplog.text
 
 
 def test_a_deleted_experiment_is_said_and_trials_wait(uri, caplog):
     study = ours(2)
-    Tracker(uri=uri).log(study, study.trials[0])
+    first = Tracker(uri=uri)
+    first.log(study, study.trials[0])
+    assert first.flush()
     store = Store(uri)
     store.client.delete_experiment(store.experiment("Tiny").experiment_id)
     tracker = Tracker(uri=uri)
     tracker.log(study, study.trials[1])
+    assert not tracker.flush()
     assert "experiments restore" in caplog.text and tracker.pending == [("ours", 1)]
     store.client.restore_experiment(store.experiment("Tiny").experiment_id)
     tracker.finish(study)  # and what waited is there
@@ -296,6 +304,7 @@ def test_what_mlflow_refuses_blocks_nothing_else(uri, caplog, monkeypatch):
     add(study, 7, 2.0, latency=40.0)  # the only one that logs how far a limit is violated
     for trial in (study.trials[3], *study.trials[:3]):
         tracker.log(study, trial)
+    assert not tracker.flush()
     assert tracker.pending == [("ours", 3)] and caplog.text.count("refuses trial 3") == 1
     monkeypatch.undo()
     tracker.finish(study)
@@ -330,6 +339,7 @@ study = ours(4)
 tracker = Tracker(uri=sys.argv[1])
 for trial in study.trials[int(sys.argv[2]) :: 2]:
     tracker.log(study, trial)
+tracker.flush()
 sys.exit(len(tracker.pending))
 """
     path = str(tmp_path / "mlflow.db")

@@ -62,12 +62,13 @@ def test_a_trial_takes_six_requests_and_prints_nothing(ui, studies, monkeypatch,
     tracker, study = Tracker(uri=ui.base, experiment="Requests"), studies[1]
     add(study, 1, 2.5)
     tracker.log(study, study.trials[-1])  # makes experiment, parent and view
+    assert tracker.flush()
     calls: list[str] = []
     real = rest._get_http_response_with_retries
     monkeypatch.setattr(rest, "_get_http_response_with_retries", lambda *a, **k: calls.append(a[1]) or real(*a, **k))
     add(study, 2, 2.4)
     tracker.log(study, study.trials[-1])
-    assert tracker.pending == [] and 0 < len(calls) <= 6, calls
+    assert tracker.flush() and tracker.pending == [] and 0 < len(calls) <= 6, calls
     assert capsys.readouterr().out == ""
 
 
