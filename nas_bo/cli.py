@@ -18,6 +18,7 @@ import typer
 
 from nas_bo.command.failure import errors as _errors
 from nas_bo.command.mlflow import app as _mlflow
+from nas_bo.errors import NasBoError
 from nas_bo.trial import State
 
 if TYPE_CHECKING:

@@ -275,7 +275,7 @@ def test_patience_changes_the_environment_only_inside(monkeypatch):
         with store.patience("http://x", 5):
             pass
         assert (
-            os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1" and os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
+            os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0" and os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
         )
     assert dict(os.environ) == before
     with store.patience("sqlite:///x", 5):
