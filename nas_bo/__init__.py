@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nas_bo.errors import NasBoError
     from nas_bo.loop import search
     from nas_bo.problem import Objective, Problem, Reported, Value
+    from nas_bo.profiling import profile
     from nas_bo.result import Result
     from nas_bo.space import Space, choice, integer, option, real, repeat, require
     from nas_bo.trial import State, Trial
@@ -44,6 +45,7 @@ _HOME = {
     "choice": "space",
     "integer": "space",
     "option": "space",
+    "profile": "profiling",
     "real": "space",
     "repeat": "space",
     "require": "space",
@@ -66,6 +68,7 @@ __all__ = [
     "choice",
     "integer",
     "option",
+    "profile",
     "real",
     "repeat",
     "require",

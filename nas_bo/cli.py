@@ -18,6 +18,7 @@ import typer
 
 from nas_bo.command.failure import errors as _errors
 from nas_bo.command.mlflow import app as _mlflow
+from nas_bo.command.profile import profile
 from nas_bo.errors import NasBoError
 from nas_bo.trial import State
 
@@ -291,6 +292,9 @@ def ui(
         with open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
             _say(f"{shown.front()}\nPress Ctrl-C to stop.")
             shown.process.wait()
+
+
+app.command()(profile)
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ TOP = {
     "result",
     "checked",
     "kept",
+    "profiling",
     "validation",
     "workers",
     "cli",

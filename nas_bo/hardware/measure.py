@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ import torch
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.clock import Asked, clock_for
+from nas_bo.hardware.measurement import Measurement
 from nas_bo.hardware.runtimes.eager import InTorch
 from nas_bo.hardware.runtimes.runtime import DECODED
 from nas_bo.hardware.workload import Setting
@@ -29,30 +29,6 @@ from nas_bo.model import quiet
 WARM_UP = 2
 MIN_REPEATS = 9
 MAX_BUSY = 10  # percent
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """A median with what it takes to judge it. Times in milliseconds.
-
-    Attributes:
-        median_ms: per prefill, or per decoded token.
-        low_ms, high_ms: 95 % confidence interval of the median, from order statistics.
-        spread: interquartile range over median.
-        repeats: timed repeats.
-        settled: whether the interval became as tight as asked before the cap.
-        wall_ratio: wall time over CPU time; far above 1 the machine was busy with other work.
-    """
-
-    median_ms: float
-    low_ms: float
-    high_ms: float
-    spread: float
-    repeats: int
-    settled: bool
-    wall_ratio: float
-    clock: str
-    device: str
 
 
 def measure(

@@ -20,7 +20,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.clock import Asked, Clock, clock_for, undisturbed
 from nas_bo.hardware.drift import Drift, drift_of
-from nas_bo.hardware.measure import Measurement, check_idle, interval, named
+from nas_bo.hardware.measure import check_idle, interval, named
+from nas_bo.hardware.measurement import Measurement
 from nas_bo.hardware.runtimes.runtime import Prepared, Runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import quiet

@@ -1,0 +1,93 @@
+"""`nas-bo profile`: options to `nas_bo.profile` and back."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas_bo.errors import NasBoError
+
+
+def profile(
+    space: Annotated[
+        str, typer.Option(help="a named space (see `nas-bo spaces`), module:Class or file.py:Class")
+    ] = "tiny_gpt",
+    out: Annotated[Path, typer.Option(help="the file; an interrupted profile goes on from what is beside it")] = Path(
+        "device.json"
+    ),
+    runtime: Annotated[str, typer.Option(help="eager, compile, onnxruntime, onnxruntime-int8 or openvino")] = "eager",
+    phase: Annotated[list[str] | None, typer.Option(help="repeatable: prefill, decode; default: both")] = None,
+    context: Annotated[list[int] | None, typer.Option(help="repeatable: tokens; default: 128")] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="repeatable: sequences at a time; default: 1")] = None,
+    dtype: Annotated[str, typer.Option(help="of weights and activations")] = "float32",
+    vocab_size: Annotated[int, typer.Option(help="of the tokenizer; 256 is bytes")] = 256,
+    architectures: Annotated[int, typer.Option(help="how many are measured")] = 30,
+    lookup: Annotated[
+        bool, typer.Option("--lookup", help="measure every single part as well, for lookup models")
+    ] = False,
+    device: Annotated[
+        str | None, typer.Option(help="torch device to measure on; default: CUDA if there is one")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="of a CPU")] = 1,
+    clock: Annotated[
+        str, typer.Option(help="cpu (time of the processor), wall, or auto: wall where nothing else runs")
+    ] = "auto",
+    precision: Annotated[
+        float, typer.Option(help="half width of the 95 % interval at which an architecture is done, as a share")
+    ] = 0.02,
+    max_seconds: Annotated[float, typer.Option(help="at most this long on one architecture and setting")] = 2.0,
+    name: Annotated[str | None, typer.Option(help="what to call the device; default: what it calls itself")] = None,
+    seed: Annotated[int, typer.Option(help="of the choice of architectures")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+) -> None:
+    """Measure this device once; `nas-bo search --device device.json` then knows its latencies anywhere."""
+    try:
+        from nas_bo.command import resolve
+        from nas_bo.hardware.workload import Setting
+        from nas_bo.profiling import profile as run
+
+        chosen: Any = [
+            Setting(p, b, c, dtype, vocab_size)  # type: ignore[arg-type]
+            for p in phase or ("prefill", "decode")
+            for b in batch or (1,)
+            for c in context or (128,)
+        ]
+        found = run(
+            resolve.named_space(space), out, list(dict.fromkeys(chosen)), runtime_name=runtime, device=device, threads=threads,
+            architectures=architectures, lookup=lookup, clock=clock, precision=precision, max_seconds=max_seconds, name=name,  # type: ignore[arg-type]
+            seed=seed, on_progress=_Shown(as_json),
+        )  # fmt: skip
+    except NasBoError as error:
+        typer.echo(f"nas-bo: {error}", err=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("nas-bo: interrupted; what was measured is kept, and the same command continues", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "file": str(out)}, indent=1))
+        return
+    typer.echo(f"\n{found}\n\nprofile  {out}   (nas-bo search --space {space} --device {out})")
+
+
+class _Shown:
+    """A line on stderr every few seconds, or one that is written over on a terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet, self._last, self._phase = quiet, 0.0, ""
+
+    def __call__(self, progress: Any) -> None:
+        now = time.monotonic()
+        fresh = progress.phase != self._phase
+        if self._quiet or not (fresh or progress.done == progress.total or now - self._last > 2.0):
+            return
+        self._last, self._phase = now, progress.phase
+        if progress.phase == "device":
+            text = "measuring what the device can do"
+        else:
+            text = f"measuring {progress.phase}: {progress.done} of {progress.total} known, {progress.seconds:.0f} s"
+        print(text, file=sys.stderr, flush=True)
