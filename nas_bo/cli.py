@@ -80,7 +80,10 @@ def search(
         ),
     ] = 4,
     device: Annotated[
-        str | None, typer.Option(help="torch device to train and measure on; default: CUDA if there is one")
+        str | None,
+        typer.Option(
+            help="torch device to train and measure on (default: CUDA if there is one); or what latencies are predicted for: a file that `nas-bo profile` wrote, or a device that `nas-bo devices` lists"
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("nas-bo-out"),
     as_json: Json = False,

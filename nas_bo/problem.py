@@ -33,6 +33,7 @@ class Objective(Protocol):
       it instead of by the noisy measurement, so that the same seed gives the same search;
     * ``conditions() -> dict``: what must not change while a study goes on (corpus fingerprint, budget, ...);
       called before the search starts, so this is also where bad configuration raises;
+    * ``check_space(space)``: raises when the objective cannot speak of that space; called when a problem is made;
     * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
     * ``parts``: the objectives that it is made of; their limits count as well;
     * ``steer(arch, info) -> float``: the value without the noise of its measured parts, from what `info` kept of them;
@@ -228,6 +229,9 @@ class Problem:
                 f"two objectives are named {twice[0]!r}; names must differ (most objectives take name=...)"
             )
         self._every = tuple(_with_parts((*self.objectives, *self.limits)))
+        for objective in (*self._every, *self.proxies):
+            if hasattr(objective, "check_space"):
+                objective.check_space(space)
         self._limited = [column(o) for o in self._every]
         bounds = sorted({limit for c in self._limited for limit in c.limits()})
         rules = sorted(f"rule:{r.name}" for r in space.rules())

@@ -135,7 +135,7 @@ def profile(
         session = Session(
             runs, anchors, clock, precision, max_seconds=max_seconds, seed=seed, before=visits, sessions=sessions
         )
-        return session.measure(todo, keep, say)
+        return session.measure(todo, keep, say, lambda: on_progress(Progress("waiting", 0, len(todo), 0.0)))
 
     outcome = measure("architectures", wanted, _anchors(archs, settings[0], rooflines))
     number = {setting: at for at, setting in enumerate(settings)}

@@ -88,6 +88,8 @@ class _Shown:
         self._last, self._phase = now, progress.phase
         if progress.phase == "device":
             text = "measuring what the device can do"
+        elif progress.phase == "waiting":
+            text = "something else is measured on this machine; waiting for it to end"
         else:
             text = f"measuring {progress.phase}: {progress.done} of {progress.total} known, {progress.seconds:.0f} s"
         print(text, file=sys.stderr, flush=True)

@@ -47,9 +47,11 @@ def job(
         NasBoError: an option means nothing.
     """
     from nas_bo.objectives import Flops, KVCacheBytes, Latency, Parameters, ValidationLoss
+    from nas_bo.objectives.target import is_torch_device
 
     chosen = named_space(space)
-    loss = ValidationLoss(tokens=budget, data=data, tokenizer=tokenizer, seed=seed, device=device)
+    here = device if is_torch_device(device) else None  # where it trains; any other device is what latencies are for
+    loss = ValidationLoss(tokens=budget, data=data, tokenizer=tokenizer, seed=seed, device=here)
     vocab = (
         256 if tokenizer is None and (data is None or not data.endswith((".bin", ".npy"))) else loss.corpus().vocab_size
     )
@@ -62,7 +64,9 @@ def job(
         "kv_cache_bytes": KVCacheBytes,
     }
     made = [as_objective(_objective(text, words)) for text in objectives or ("val_loss", "latency_ms")]
-    named = {o.name for o in made} | {p.name for o in made for p in getattr(o, "parts", ())}
+    named = {o.name.partition("@")[0] for o in made} | {
+        p.name.partition("@")[0] for o in made for p in getattr(o, "parts", ())
+    }
     limits = []
     for option, value, word in (
         ("max-parameters", max_parameters, "parameters"),

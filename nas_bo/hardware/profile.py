@@ -97,20 +97,24 @@ class Profile:
             ProfileError: nothing was measured in that setting, or there is no such model.
             ObjectiveError: too little was measured.
         """
+        if kind not in KINDS:
+            raise ProfileError(f"model kind {kind!r}: it is one of {', '.join(KINDS)}")
+        made: Any = self._made(self._number(setting), kind)
+        made.of_space = OfSpace(self.device.name, self.space, self.fingerprint_of_space)
+        made.fingerprint = self.fingerprint
+        fitted: LatencyModel = made
+        return fitted
+
+    def _made(self, at: int, kind: Kind) -> Any:
         from nas_bo.hardware.learned import Learned
         from nas_bo.hardware.lookup import Lookup
         from nas_bo.hardware.roofline_model import RooflineModel
 
-        if kind not in KINDS:
-            raise ProfileError(f"model kind {kind!r}: it is one of {', '.join(KINDS)}")
-        at = self._number(setting)
         has, device, runtime = self.settings[at], self.device.name, self.runtime
         archs, times = self.measured(has)
-        made: Any
         if kind == "measured":
-            return Measured(
-                has, {r.arch: r.measurement for r in self.records if r.setting == at}, device=device, runtime=runtime
-            )
+            known = {r.arch: r.measurement for r in self.records if r.setting == at}
+            return Measured(has, known, device=device, runtime=runtime)
         if kind == "lookup":
             if at not in self.tables:
                 raise ProfileError(
@@ -121,9 +125,7 @@ class Profile:
         base = self._roofline(has)
         if kind == "roofline":
             return RooflineModel(base, has, device=device, runtime=runtime).fit(archs, times)
-        made = Learned(base, has, archs, times, device=device, runtime=runtime)
-        fitted: LatencyModel = made
-        return fitted
+        return Learned(base, has, archs, times, device=device, runtime=runtime)
 
     def measured(self, setting: Setting | None = None) -> tuple[list[Architecture], list[float]]:
         """Architectures and milliseconds in one setting."""
@@ -165,11 +167,8 @@ class Profile:
             ProfileError: it is of another; the message says of which and what to do.
         """
         what = f"the profile of {self.device.name!r} is"
-        if space is not None and space_mark(space) != self.fingerprint_of_space:
-            raise ProfileError(
-                f"{what} of the space {self.space!r} (mark {self.fingerprint_of_space}), asked for is {space.title!r} (mark "
-                f"{space_mark(space)}): its models have not seen these layers; run `nas-bo profile` for that space"
-            )
+        if space is not None:
+            OfSpace(self.device.name, self.space, self.fingerprint_of_space).check(space)
         if runtime is not None and runtime != self.runtime:
             raise ProfileError(
                 f"{what} of the runtime {self.runtime!r}, asked for is {runtime!r}; profile again with --runtime {runtime}"
@@ -284,6 +283,24 @@ class Profile:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+
+@dataclass(frozen=True)
+class OfSpace:
+    """The space that a model of a profile is of; goes with the model to wherever it is used."""
+
+    device: str
+    title: str
+    mark: str
+
+    def check(self, space: type[Space]) -> None:
+        """Raise ProfileError for another space."""
+        if space_mark(space) != self.mark:
+            raise ProfileError(
+                f"the profile of {self.device!r} is of the space {self.title!r} (mark {self.mark}), asked for is "
+                f"{space.title!r} (mark {space_mark(space)}): its models have not seen these layers; run `nas-bo profile` for "
+                "that space"
+            )
 
 
 def space_mark(space: type[Space]) -> str:

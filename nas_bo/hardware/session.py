@@ -133,12 +133,14 @@ class Session:
         wanted: Sequence[Wanted],
         keep: Callable[[int, Sequence[Visit]], None] = lambda session, visits: None,
         progress: Callable[[int, int], None] = lambda settled, of: None,
+        waiting: Callable[[], None] = lambda: None,
     ) -> Outcome:
         """Measure all of `wanted`, going on from `before` (visits of a session that was interrupted).
 
         Args:
             keep: called with the number of this session and new visits, at least once a round.
             progress: called once a round with how many are settled, and of how many.
+            waiting: called before it waits for another session on this machine: there is one at a time.
 
         Raises:
             ObjectiveError: the clock is too coarse for these models, or the device is absent or busy.
@@ -154,7 +156,7 @@ class Session:
         done = len(wanted) - len(todo)
         settings = list(dict.fromkeys(w.setting for w in todo))
         rng = random.Random(f"{self.seed} {self._session}")
-        with quiet.machine(), runtime.running():
+        with quiet.machine(waiting), runtime.running():
             anchors = self._prepare([Wanted(a, s) for a in self.anchors for s in settings], unsupported) if todo else []
             named_anchors = {item.wanted.key for item in anchors}
             for block in self._blocks([w for w in todo if w.key not in named_anchors], anchors):

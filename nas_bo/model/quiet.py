@@ -108,14 +108,19 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def machine() -> Iterator[None]:
-    """Around a whole session of measurements: one at a time per user and machine, the others wait."""
+def machine(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Around a whole session of measurements: one at a time per user and machine, the others wait; `waiting` is called
+    before a wait."""
     if fcntl is None:
         yield
         return
     user = os.getuid() if hasattr(os, "getuid") else 0
     with (Path(tempfile.gettempdir()) / f"nas-bo-measuring-{user}").open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            waiting()
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

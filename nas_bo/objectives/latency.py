@@ -12,6 +12,7 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.target import Timed, is_torch_device, timed
 from nas_bo.problem import Value
+from nas_bo.space.space import Space
 from nas_bo.trial import Direction
 
 NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"}
@@ -119,6 +120,13 @@ class Latency:
         from nas_bo.hardware.measure import device_name, pick_device
 
         return {**said, "device": device_name(pick_device(self.device).partition(":")[0]), **more}
+
+    def check_space(self, space: type[Space]) -> None:
+        """Raise ProfileError when the models are of a profile of another space."""
+        for model, _ in () if self._found is None else self._found.steps:
+            of = getattr(model, "of_space", None)
+            if of is not None:
+                of.check(space)
 
     def predict(self, arch: Architecture) -> float:
         """The prediction; for a measured latency the roofline estimate, in milliseconds: right in rank, not in scale."""

@@ -62,6 +62,10 @@ class Throughput:
         found: dict[str, Any] = self.latency.conditions()  # type: ignore[attr-defined]
         return found
 
+    def check_space(self, space: Any) -> None:
+        """Raise ProfileError when the models are of a profile of another space."""
+        self.latency.check_space(space)  # type: ignore[attr-defined]
+
     def predict(self, arch: Architecture) -> float:
         """The prediction, or for a measured throughput what the roofline says."""
         return self._rate(self.latency.predict(arch))  # type: ignore[attr-defined]
