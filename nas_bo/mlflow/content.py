@@ -15,14 +15,17 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
+from nas_bo.architecture import Architecture
 from nas_bo.mlflow import records
-from nas_bo.report import Summary, figure
+from nas_bo.report import Summary, drawing, figure, vocabulary
 from nas_bo.trial import PREFIX, Column, State, Trial
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
 MOST_PARAMS = 100  # what one request takes
 MOST_LAYER_PARAMS = 40  # per-layer choices above this stand in arch.json only: the UI draws an axis for each
 MOST_POINTS = 200  # of a curve
+MOST_SAMPLES = 64  # of a measurement that are logged one by one; more go into trial.json
+NOTE = "mlflow.note.content"  # the description, as the UI shows it
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
 
 
@@ -32,7 +35,8 @@ class Content:
 
     Attributes:
         metrics: (name, value, step).
-        files: artifact name -> text. On a server every file costs a request: two at most for an ordinary trial.
+        files: artifact name -> text. On a server every file costs a request: two for an ordinary trial, three where
+            something is too long for MLflow.
         spilled: what MLflow would have cut; it goes into the file ``trial.json``.
         number: of the trial in its study; -1 for anything that is no trial.
         start, end: milliseconds since 1970; None where it is not known.
@@ -122,11 +126,25 @@ def of_study(frozen: Any, subject: records.Subject) -> Content:
     trial = records.trial(frozen, subject.columns, own)
     known = own.domains() if own is not None else {}
     inside = [name for name in frozen.params if name in known]
-    return of_trial(frozen, trial, subject.columns, records.label(frozen), inside, ours=bool(subject.about))
+    return of_trial(
+        frozen,
+        trial,
+        subject.columns,
+        records.label(frozen),
+        inside,
+        ours=bool(subject.about),
+        vocab_size=vocabulary(subject.about),
+    )
 
 
 def of_trial(
-    frozen: Any, trial: Trial, cols: Sequence[Column], label: str, in_space: Iterable[str], ours: bool
+    frozen: Any,
+    trial: Trial,
+    cols: Sequence[Column],
+    label: str,
+    in_space: Iterable[str],
+    ours: bool,
+    vocab_size: int = 256,
 ) -> Content:
     """Everything of a finished trial.
 
@@ -134,6 +152,7 @@ def of_trial(
         frozen: Optuna's record of it.
         in_space: flat names that belong to the architecture; other parameters keep their own name.
         ours: the study was made by nas_bo; otherwise nothing is left out for being the architecture's.
+        vocab_size: of the model, for its drawing.
     """
     number = f"{frozen.number:03d}"
     made = Content(" ".join([number, label or records.short(frozen.params)]).strip()[:120], STATUS[frozen.state.name])
@@ -150,12 +169,49 @@ def of_trial(
         made.metric("train/reported", value, int(step))
     _params(made, frozen.params, frozenset(in_space), label)
     _tags(made, frozen, trial, label)
+    described(made, trial, cols)
     if ours:
-        made.files["arch.json"] = json.dumps(trial.architecture.to_dict(), indent=1)
+        made.files |= architecture_files(trial.architecture, label, vocab_size)
+    if made.tags["nas.state"] in ("fail", "oom"):  # the reason is looked for here, the drawing is not
+        made.files.pop("arch.svg", None)
+        if trial.reason:
+            made.files["error.txt"] = error_text(trial)
     if made.spilled:
         made.spilled |= {"info": dict(trial.info), "violations": dict(trial.violations), "reason": trial.reason}
         made.files["trial.json"] = json.dumps(made.spilled, indent=1, default=str)
     return made
+
+
+def architecture_files(arch: Architecture, label: str, vocab_size: int = 256) -> dict[str, str]:
+    """``arch.json``, from which it can be built again, and ``arch.svg``, its drawing."""
+    return {
+        "arch.json": json.dumps(arch.to_dict(), indent=1),
+        "arch.svg": drawing(arch, vocab_size=vocab_size, title=label),
+    }
+
+
+def error_text(trial: Trial) -> str:
+    """Why a trial failed, and what was known of it until then."""
+    known = [f"{name} = {value}" for name, value in trial.values.items()]
+    broken = [f"{name} violated by {v:g}" for name, v in trial.violations.items() if v > 0]
+    lines = [trial.reason, "", *known, *broken, f"after {trial.seconds:.3g} s"]
+    return "\n".join([*lines, "", "architecture:", *(f"{k} = {v}" for k, v in trial.architecture.flat.items())]) + "\n"
+
+
+def described(made: Content, trial: Trial, cols: Sequence[Column]) -> None:
+    """The description of a run: what was found, and how."""
+    rows = [
+        f"| {escaped(c.title)} | {figure(trial.values.get(c.name))} | {escaped(how(trial.info.get(c.name, {})))} |"
+        for c in cols
+    ]
+    lead = escaped(trial.reason) if trial.reason else ""
+    table = "\n".join(["| objective | value | how |", "|---|---:|---|", *rows])
+    made.tag(NOTE, "\n\n".join(filter(None, [lead, table])))
+
+
+def escaped(text: str) -> str:
+    """As Markdown shows it, on one line."""
+    return " ".join(re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text).split())
 
 
 def of_trust(summary: Summary) -> Content:
@@ -196,7 +252,7 @@ def state(frozen: Any, trial: Trial) -> str:
 
 def how(info: Mapping[str, Any]) -> str:
     """How a number was obtained, on one line: ``measured; device cpu; repeats 9; spread 0.03``."""
-    skip = ("how", "curve", "curve_name", "seconds", "parameters")
+    skip = ("how", "curve", "curve_name", "seconds", "cpu_seconds", "parameters")
     rest = [f"{k} {figure(v) if isinstance(v, float) else v}" for k, v in info.items() if k not in skip and _scalar(v)]
     return "; ".join(([str(info["how"])] if "how" in info else []) + rest)
 
@@ -206,7 +262,9 @@ def _numbers(made: Content, trial: Trial) -> None:
     taken: set[str] = set()
     for objective, info in trial.info.items():
         made.metric(f"cost/{objective}.seconds", info.get("seconds"))
-        made.metric(f"hw/{objective}.spread", info.get("spread"))
+        made.metric(f"cost/{objective}.cpu_seconds", info.get("cpu_seconds"))
+        for end in ("spread", "low", "high"):
+            made.metric(f"hw/{objective}.{end}", info.get(end))
         if "parameters" in info:
             taken.add("parameters")
             if "arch_stat/parameters" not in {name for name, _, _ in made.metrics}:
@@ -221,8 +279,32 @@ def _numbers(made: Content, trial: Trial) -> None:
                 made.metric(name, value, int(step))
             if len(points) > MOST_POINTS:
                 made.spilled.setdefault("curves", {})[objective] = curve
-        if any(isinstance(v, (list, dict)) for k, v in info.items() if k != "curve"):
-            made.spilled.setdefault("samples", []).append(objective)  # the whole info goes into trial.json
+        for key, value in info.items():
+            if key != "curve" and isinstance(value, (list, tuple, dict)) and not _series(made, objective, key, value):
+                made.spilled.setdefault("samples", []).append(objective)  # the whole info goes into trial.json
+
+
+def _series(made: Content, objective: str, key: str, value: Any) -> bool:
+    """Log a short series as a metric over steps: samples, pairs of a step and a value, named parts. False for all else."""
+    if isinstance(value, dict):
+        if not value or len(value) > MOST_SAMPLES or not all(_number(v) for v in value.values()):
+            return False
+        for name, part in value.items():
+            made.metric(f"part/{objective}.{name}", part)
+        return True
+    if not value:
+        return True
+    if len(value) <= MOST_SAMPLES and all(_number(v) for v in value):
+        for step, sample in enumerate(value):
+            made.metric(f"hw/{objective}.{key}", sample, step)
+        return True
+    pairs = [p for p in value if isinstance(p, (list, tuple)) and len(p) == 2 and _number(p[0]) and _number(p[1])]
+    if len(pairs) < len(value) or len(pairs) > MOST_POINTS or any(p[0] < 0 for p in pairs):
+        return False
+    small = max(p[0] for p in pairs) <= 1  # shares of a budget: steps are whole numbers
+    for at, seen in pairs:
+        made.metric(f"val/{objective}" if key == "validation" else f"val/{objective}.{key}", seen, round(at * 100) if small else int(at))  # fmt: skip
+    return True
 
 
 def _constraints(made: Content, trial: Trial, ours: bool) -> None:
@@ -270,6 +352,10 @@ def _tags(made: Content, frozen: Any, trial: Trial, label: str) -> None:
 
 def milliseconds(moment: datetime | None) -> int | None:
     return int(moment.timestamp() * 1000) if moment is not None else None
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _scalar(value: Any) -> bool:

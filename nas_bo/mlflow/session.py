@@ -14,11 +14,10 @@ from typing import Any
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store, view
 from nas_bo.mlflow.process import process
-from nas_bo.report import Summary, TrustReport, frame, front_text, page, picture
+from nas_bo.report import Summary, TrustReport, frame, front_text, page, picture, pictures
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
 
-NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
 PROGRESS = "nas.progress"
 WRITER = "nas.writer"  # which process wrote a run: says whether one that is left running is being written still
@@ -222,7 +221,7 @@ class Session:
         self._upload({name: make() for name, make in _report(summary, text).items() if name not in brought} | brought)
         if len(text) > content.TAG_LENGTH:
             text = text[: content.TAG_LENGTH - 40].rsplit("\n", 1)[0] + "\n\n(whole: report/README.md)"
-        self.client.set_tag(self.parent, NOTE, text)
+        self.client.set_tag(self.parent, content.NOTE, text)
         tables = [{"path": "report/pareto_table.json", "type": "table"}]
         self.client.set_tag(self.parent, "mlflow.loggedArtifacts", json.dumps(tables))
         self.publish_view(summary.trials)
@@ -304,8 +303,13 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
                 (".txt", report.text),
             )
         },
+        **{f"pictures/{name}": partial(_same, data) for name, data in pictures(summary).items()},
         "report/trials.csv": lambda: frame(summary.trials, summary.columns, summary.labels).to_csv(index=False),
     }
+
+
+def _same(data: bytes) -> bytes:
+    return data
 
 
 def _as_json(report: TrustReport) -> str:

@@ -127,7 +127,28 @@ def test_a_trial_of_ours():
     assert made.params["arch/code"].startswith("d") and "arch/layers.0.mixer" in made.params
     assert made.tags["nas.how.latency_ms"] == "measured; device cpu; repeats 9; spread 0.03000"
     assert made.tags["nas.state"] == "complete" and made.name.startswith("000 d")
-    assert list(made.files) == ["arch.json"]
+    assert list(made.files) == ["arch.json", "arch.svg"]
+    assert made.files["arch.svg"].startswith("<svg") and "width</text>" in made.files["arch.svg"]
+    note = made.tags["mlflow.note.content"]
+    assert (
+        "| latency\\_ms [ms] | 10 | measured; device cpu; repeats 9; spread 0.03000 |".replace("[ms]", "\\[ms\\]")
+        in note
+    )
+
+
+def test_short_series_are_metrics_over_steps_and_cost_no_file():
+    info = {
+        "samples": [1.5, 2.5], "validation": [[1000, 3.5], [2000, 2.5]], "rungs": [[0.25, 4.0]], "low": 2.4, "high": 2.6,
+        "probe": [["0.1", 2]], "parts": {"a": 1.0, "b": 2}, "cpu_seconds": 3.25,
+    }  # fmt: skip
+    made = made_of(add(our_study(), 1, 2.5, **info))
+    seen = {(n, s): v for n, v, s in made.metrics}
+    assert (seen["hw/val_loss.samples", 0], seen["hw/val_loss.samples", 1]) == (1.5, 2.5)
+    assert seen["val/val_loss", 2000] == 2.5 and seen["val/val_loss.rungs", 25] == 4.0
+    assert seen["hw/val_loss.low", 0] == 2.4 and seen["part/val_loss.b", 0] == 2 and seen["cost/val_loss.cpu_seconds", 0] == 3.25  # fmt: skip
+    assert json.loads(made.files["trial.json"])["samples"] == ["val_loss"]  # the probe is no series
+    del info["probe"]
+    assert "trial.json" not in made_of(add(our_study(), 1, 2.5, **info)).files
 
 
 def test_states_reasons_and_violations_are_told():
@@ -136,6 +157,9 @@ def test_states_reasons_and_violations_are_told():
     assert (failed.status, failed.tags["nas.state"]) == ("FAILED", "fail")
     assert failed.tags["nas.error"] == "val_loss: diverged at step 3"
     assert ("obj/latency_ms", 10.0, 0) in failed.metrics  # what was measured before it failed
+    assert list(failed.files) == ["arch.json", "error.txt"]
+    assert failed.files["error.txt"].startswith("val_loss: diverged at step 3\n") and "latency_ms = 10.0" in failed.files["error.txt"]  # fmt: skip
+    assert failed.tags["mlflow.note.content"].startswith("val\\_loss: diverged at step 3")
     assert broken.tags["nas.state"] == "infeasible"
     assert ("constraint/latency_ms at most 25", 5.0, 0) in broken.metrics
 
