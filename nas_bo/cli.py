@@ -70,6 +70,10 @@ def search(
         float | None, typer.Option(help="never train an architecture with more parameters")
     ] = None,
     max_latency_ms: Annotated[float | None, typer.Option(help="never train an architecture that is slower")] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="repeatable: what to compare with: largest, smallest, or an arch.json; evaluated, no trial"),
+    ] = None,
     retrain: Annotated[
         float, typer.Option(help="train the front again at this multiple of the budget; 0 does not")
     ] = 2.0,
@@ -114,6 +118,7 @@ def search(
                 study_name=study,
                 track=track,
                 seed=seed,
+                baseline=resolve.baselines(baseline or []) or None,
                 retrain=retrain,
                 retrain_others=retrain_others,
                 on_progress=shown.update,

@@ -13,10 +13,10 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from nas_bo import checked
+from nas_bo import baseline as compared
+from nas_bo import checked, provenance, recipe
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ModelError, SearchError, SpaceError
@@ -71,6 +71,7 @@ def search(
     study_name: str | None = None,
     track: Any = None,
     seed: int = 0,
+    baseline: Any = None,
     retrain: float = 2.0,
     retrain_others: int = 4,
     enqueue: Sequence[Architecture | Mapping[str, Any]] = (),
@@ -98,6 +99,9 @@ def search(
         study_name: by default the space's name, with the seed where it is not 0.
         seed: of the default strategy and of the sampler that the study is left with; an objective's own seed is its own.
         track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`; None tracks nothing.
+        baseline: what to compare with, evaluated first with the same objectives, drawn and tabulated beside the front and no
+            trial: "largest" or "smallest" of the space, an architecture or its flat values, a list of these, or a mapping of
+            labels to these.
         retrain: train the front again at this multiple of the budget, with another seed; 0 does not.
         retrain_others: and with it this many architectures off the front, across the range, so that `Result.trust` rests not
             on winners alone; at most a tenth of the trials. Each costs `retrain` budgets; 0 leaves them out.
@@ -130,6 +134,7 @@ def search(
     _check_stopping(problem, stopping)
     _check_reachable(problem)
     queue = [space.architecture(a) for a in enqueue]
+    others = compared.baselines(baseline, problem, short_name)
     about = _about(problem, strategy, seed) | ({} if stopping is None else {"stopping": repr(stopping)})
     tracker = _tracker(track, storage)
     if tracker is not None:
@@ -150,6 +155,7 @@ def search(
     try:
         if tracker is not None and studies.finished(study):
             tracker.log_study(study)  # what ended before a kill and was not told to the tracker
+        run.compare(others)
         run.search(queue)
         if retrain:
             run.retrain(float(retrain), retrain_others)
@@ -202,6 +208,27 @@ class _Run:
         self.exhausted = False
         self.own_seconds: list[float] = []
         self.remembered: dict[int, Trial] = {}
+
+    # ---- what to compare with ----------------------------------------------------------------------------------
+
+    def compare(self, others: Mapping[str, Architecture]) -> None:
+        """Evaluate the baselines that the study does not have yet."""
+        if not others:
+            return
+        known = dict(studies.kept(self.study, "baselines") or {})
+        studies.keep(self.study, "baselines", {**known, **{label: arch.id for label, arch in others.items()}})
+        todo = {
+            arch.id: (label, arch)
+            for label, arch in others.items()
+            if studies.kept(self.study, f"baseline:{arch.id}") is None
+        }
+        for arch_id, (_, arch) in todo.items():
+            self.team.submit(arch_id, self.problem, arch)
+        for ended in range(1, len(todo) + 1):
+            key, outcome = self.team.take()
+            label = todo[str(key)][0]
+            studies.keep(self.study, f"baseline:{key}", compared.record(label, outcome))
+            self.tell_progress("baseline", ended, len(todo), outcome, label)
 
     # ---- searching ---------------------------------------------------------------------------------------------
 
@@ -380,8 +407,13 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         kept = studies.kept(study, f"retrained:{factor:g}:{t.architecture.id}") if factor else None
         if kept is not None:
             again[t.architecture.id] = kept
-    retrained = [Retrained(arch_id, kept["values"], kept["reason"]) for arch_id, kept in again.items()]
-    told_apart = ("space", "columns", "conditions", "fingerprint", "constraints", "proxies")
+    retrained = [
+        Retrained(arch_id, kept["values"], kept["reason"], kept.get("info", {}), kept.get("factor", 1.0))
+        for arch_id, kept in again.items()
+    ]
+    told_apart = ("space", "columns", "conditions", "fingerprint", "constraints", "proxies", "recipe")
+    asked = (studies.kept(study, "baselines") or {}).items()
+    kept_too = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
     facts = {k: v for k, v in about.items() if k not in told_apart}
     for objective, conditions in about.get("conditions", {}).items():
         facts |= {f"{objective}: {what}": value for what, value in conditions.items()}
@@ -403,6 +435,7 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         facts=facts,
         study=study,
         interrupted=interrupted,
+        baselines=[{**kept, "label": label} for label, kept in kept_too if kept],
         space=space,
         vocab_size=vocabulary(about),
     )
@@ -518,23 +551,22 @@ def _check_reachable(problem: Problem, draws: int = 300) -> None:
 
 
 def _about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
-    versions = {"python": platform.python_version()}
-    for package in ("nas_bo", "torch", "optuna", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    conditions = problem.conditions()
+    rebuilt = {name: [recipe.describe(o) for o in getattr(problem, name)] for name in ("objectives", "limits")}
     return {
         "space": problem.space.to_dict(),
         "fingerprint": problem.space.fingerprint(),
         "columns": [asdict(c) for c in problem.columns],
         "constraints": list(problem.constraint_names),
-        "conditions": problem.conditions(),
+        "conditions": conditions,
+        "recipe": rebuilt,
         **({"proxies": [asdict(column(p)) for p in problem.proxies]} if problem.proxies else {}),
         "strategy": repr(strategy),
         "seed": seed,
-        "versions": versions,
+        "versions": provenance.versions(),
         "machine": platform.machine(),
+        "device": provenance.device(conditions),
+        "git": provenance.git(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
 from nas_bo.report import Agreement, Summary, TrustReport, frame, front_markdown, front_text, page, picture
+from nas_bo.report.against import against
 from nas_bo.report.pictures import pictures
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, State, Trial, front, knee
@@ -26,11 +27,15 @@ class Retrained:
 
     Attributes:
         values: trained objective -> its value at the larger budget; empty when it failed, with the `reason`.
+        info: objective -> how that was obtained.
+        factor: how many times the budget of the search.
     """
 
     id: str
     values: Mapping[str, float]
     reason: str = ""
+    info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -173,7 +178,11 @@ class Result:
             self.columns,
             self.trials,
             self.labels,
-            [{"id": r.id, "values": dict(r.values)} for r in self.retrained if r.values],
+            [
+                {"id": r.id, "values": dict(r.values), "info": r.info, "factor": r.factor}
+                for r in self.retrained
+                if r.values
+            ],
             self.agreement,
             self.notes,
             self.facts,
@@ -245,6 +254,7 @@ class Result:
                 for t in self.trials
                 if t.architecture.id in best and t.feasible
             ],
+            "baselines": [{k: b.get(k) for k in ("label", "id", "values", "reason")} for b in self.baselines],
             "agreement": None if self.agreement is None else self.agreement.text(),
             "trust": None if self.trust is None else self.trust.to_dict(),
             "validation": None if self.validation is None else self.validation.to_dict(),
@@ -257,7 +267,7 @@ class Result:
         checks = [str(report) for report in (self.trust, self.validation) if report is not None]
         if not checks and self.agreement is not None:
             checks = [self.agreement.text()]
-        return "\n\n".join([self.table(), *checks, *self.notes])
+        return "\n\n".join([self.table(), *against(self.summary()), *checks, *self.notes])
 
     def _repr_html_(self) -> str:
         """The picture and the table, for notebooks."""

@@ -202,7 +202,8 @@ def test_the_result_tells_what_it_found(tmp_path):
     shown = result._repr_html_()
     assert shown.startswith("<img") and "data:image/png;base64," in shown
     names = {p.name for p in result.save(tmp_path / "out")}
-    assert names == {"front.png", "front.html", "front.md", "trials.csv", "result.json"}
+    pictures = {"progress.png", "parallel.png", "importance.png", "knee.svg"}
+    assert names == {"front.png", "front.html", "front.md", "trials.csv", "result.json"} | pictures
     assert json.loads((tmp_path / "out" / "result.json").read_text())["trials"] == 20
     assert result.study.best_trials
     with pytest.raises(SearchError, match="no objective 'speed'; there are: loss, cost"):

@@ -98,6 +98,22 @@ def named_space(word: str) -> type[Space]:
     )
 
 
+def baselines(words: Sequence[str]) -> list[Any]:
+    """``largest``, ``smallest`` or the file of an architecture (raises SearchError)."""
+    found: list[Any] = []
+    for word in words:
+        if word in ("largest", "smallest"):
+            found.append(word)
+            continue
+        try:
+            found.append(Architecture.from_json(Path(word).read_text(encoding="utf-8")))
+        except OSError as cause:
+            raise SearchError(
+                f"--baseline {word}: it is neither 'largest' nor 'smallest', nor a file that can be read ({cause.strerror})"
+            ) from cause
+    return found
+
+
 def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
     if text in words:
         return words[text]()

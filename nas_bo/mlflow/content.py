@@ -163,7 +163,7 @@ def of_trial(
     for c in cols:  # objectives first: the UI shows the first metrics
         made.metric(f"obj/{c.name}", trial.values.get(c.name))
     made.metric("cost/seconds", round(trial.seconds, 3))
-    _numbers(made, trial)
+    numbers(made, trial)
     _constraints(made, trial, ours)
     for step, value in thin(sorted(frozen.intermediate_values.items())):
         made.metric("train/reported", value, int(step))
@@ -257,7 +257,7 @@ def how(info: Mapping[str, Any]) -> str:
     return "; ".join(([str(info["how"])] if "how" in info else []) + rest)
 
 
-def _numbers(made: Content, trial: Trial) -> None:
+def numbers(made: Content, trial: Trial) -> None:
     """Curves, times, spreads and sizes that the objectives noted of their values."""
     taken: set[str] = set()
     for objective, info in trial.info.items():

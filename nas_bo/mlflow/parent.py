@@ -110,6 +110,7 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
         ("nas.space", about.get("space", {}).get("title")),
         ("nas.space_hash", about.get("fingerprint")),
         ("nas.hw", about.get("device")),
+        ("nas.git", _git(about.get("git") or {})),
         ("nas.sampler", about.get("strategy") or subject.sampler),
     ):
         if value:
@@ -119,7 +120,17 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
             f"{op} {bound:g}" for op, bound in (("<=", column.at_most), (">=", column.at_least)) if bound is not None
         ]
         made.param(f"objective/{column.name}", " ".join([column.direction, column.unit, *limits]).strip())
-    for fact in ("strategy", "seed", "device"):
+    for fact in ("strategy", "seed", "device", "stopping"):
         if about.get(fact) is not None:
             made.param(f"study/{fact}", about[fact])
+    for objective, conditions in (about.get("conditions") or {}).items():
+        for what, value in conditions.items():
+            made.param(f"study/{objective}.{what}", value)
+    for package, installed in (about.get("versions") or {}).items():
+        made.param(f"version/{package}", installed)
     return made
+
+
+def _git(state: Mapping[str, Any]) -> str:
+    """The commit that the search ran from, and whether files differed from it."""
+    return f"{state['commit']}{' with changes' if state.get('dirty') else ''}" if state.get("commit") else ""

@@ -169,5 +169,25 @@ def summary(study: Any, known: Mapping[str, Any], cols: list[Column], title: str
     own, frozen = space(known), finished(study)
     trials = [trial(t, cols, own) for t in frozen]
     labels = {t.architecture.id: label(f) or short(f.params) for t, f in zip(trials, frozen, strict=True)}
-    facts = {k: v for k, v in known.items() if k not in ("space", "columns")}
-    return Summary(title, cols, trials, labels, facts=facts, space=own, vocab_size=vocabulary(known))
+    facts = {k: v for k, v in known.items() if k not in ("space", "columns", "recipe")}
+    return Summary(
+        title,
+        cols,
+        trials,
+        labels,
+        facts=facts,
+        baselines=baselines(study),
+        space=own,
+        vocab_size=vocabulary(known),
+    )
+
+
+def baselines(study: Any) -> list[dict[str, Any]]:
+    """What a search was compared with."""
+    asked = read_attributes(study.user_attrs, f"{PREFIX}baselines")
+    found = []
+    for label, arch_id in asked.items() if isinstance(asked, dict) else ():
+        kept = read_attributes(study.user_attrs, f"{PREFIX}baseline:{arch_id}")
+        if isinstance(kept, dict):
+            found.append({**kept, "label": label})
+    return found

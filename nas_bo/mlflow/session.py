@@ -106,7 +106,7 @@ class Session:
             metrics = self._missing(child.run, metrics)
         self.children[number] = child
         if not child.written:
-            self._batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
+            self.batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
             child.written = True
         try:
             store.put_files(self.client, child.run, made.files)
@@ -135,9 +135,7 @@ class Session:
             WRITER: process(),
         }
 
-    def _batch(
-        self, run_id: str, metrics: Sequence[tuple[str, float, int]], params: Mapping[str, str], at: int
-    ) -> None:
+    def batch(self, run_id: str, metrics: Sequence[tuple[str, float, int]], params: Mapping[str, str], at: int) -> None:
         from mlflow.entities import Metric, Param
 
         self.client.log_batch(
@@ -194,10 +192,11 @@ class Session:
         """The shared view of the experiment, rewritten so that it fits the trials."""
         own = self.subject.space
         top = [n for n in (own.domains() if own else {}) if "." not in n]
+        spread = {f"hw/{name}.spread": None for t in trials for name, i in t.info.items() if "spread" in i}
         seen = list(dict.fromkeys(n for t in trials for n in t.architecture.flat if "." not in n))
         params = [f"arch/{n}" for n in top] or [content.clean(n) for n in seen]
         counted = ["arch_stat/parameters"] if any("parameters" in i for t in trials for i in t.info.values()) else []
-        state = view.state(self.key, self.parent, self.columns, params, counted)
+        state = view.state(self.key, self.parent, self.columns, params, [*counted, *spread, "cost/seconds"])
         self.client.set_experiment_tag(self.experiment, view.VIEW + self.key, state)
         self.client.set_experiment_tag(self.experiment, view.LAST, self.key)
 
@@ -208,11 +207,14 @@ class Session:
             child.pareto = word(on_front)
 
     def finish(self, summary: Summary, files: Mapping[str, Path | bytes | str], description: str | None) -> None:
-        """Pareto membership, metrics over trials, report, description; the parent is terminated."""
+        """Pareto membership, baselines and re-trainings, metrics over trials, report, description; the parent is terminated."""
+        from nas_bo.mlflow import lineage
+
         self.load()
         best = {t.number for t in summary.front()}
         for number, child in self.children.items():
             self.mark(number, child, number in best)
+        lineage.log_relatives(self, summary)
         self._progress(summary.trials)
         self._trust(summary)
         links = {n: f"#/experiments/{self.experiment}/runs/{c.run_id}" for n, c in self.children.items()}
@@ -252,7 +254,7 @@ class Session:
             by: the process that will add the next ones; "" leaves that open.
         """
         for i in range(0, len(metrics), 900):
-            self._batch(self.parent, metrics[i : i + 900], {}, int(time.time() * 1000))
+            self.batch(self.parent, metrics[i : i + 900], {}, int(time.time() * 1000))
         data = {"after": after, "reference": reference, "key": self.key}
         if by:
             data |= {"by": by, "at": round(time.time())}
@@ -264,7 +266,7 @@ class Session:
         made = content.of_trust(summary)
         fresh = [m for m in made.metrics if known.get(m[0]) != m[1]]
         if fresh:
-            self._batch(self.parent, fresh, {}, int(time.time() * 1000))
+            self.batch(self.parent, fresh, {}, int(time.time() * 1000))
         for tag, text in made.tags.items():
             self.client.set_tag(self.parent, tag, text)
 

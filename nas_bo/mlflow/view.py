@@ -12,12 +12,19 @@ from urllib.parse import quote
 
 from nas_bo.mlflow.content import TAG_LENGTH, clean
 from nas_bo.report import Summary, figure, front_markdown
+from nas_bo.report.against import against
 from nas_bo.report.progress import reference, steps
 from nas_bo.trial import Column, Trial
 
 VIEW = "mlflow.sharedViewState."  # + key: an experiment tag that holds the state of the runs page
 LAST = "nas.front"  # experiment tag: the key of the study that was reported last
 MOST_STEPS = 500
+HIDDEN = (
+    "study",
+    "retrain",
+    "rerun",
+    "model",
+)  # kinds of runs that are no points of the picture: what is left is trials and baselines
 
 __all__ = ["address", "describe", "progress", "reference", "state"]
 
@@ -55,7 +62,8 @@ def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str
         )
     shown = [*objectives, *metrics]
     data = {
-        "searchFilter": f'tags.`nas.study_key` = "{key}" AND tags.`nas.kind` = "trial"',
+        "searchFilter": f'tags.`nas.study_key` = "{key}" AND '
+        + " AND ".join(f'tags.`nas.kind` != "{k}"' for k in HIDDEN),
         "orderByKey": f"metrics.`{objectives[0]}`",
         "orderByAsc": columns[0].direction == "minimize",
         "startTime": "ALL",
@@ -64,7 +72,7 @@ def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str
         "modelVersionFilter": "All Runs",
         "selectedColumns": [
             *(f"metrics.`{m}`" for m in shown),
-            *(f"tags.`{t}`" for t in ("nas.pareto", "nas.state")),
+            *(f"tags.`{t}`" for t in ("nas.pareto", "nas.state", "nas.kind")),
             *(f"params.`{p}`" for p in list(params)[:3]),
         ],
         "columnOrder": [],
@@ -122,7 +130,7 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
         checks = [r.markdown() for r in (summary.trust, summary.validation) if r is not None]
         if not checks and summary.agreement is not None:
             checks = [summary.agreement.text()]
-        parts = [f"**{first}**", table, *checks, *map(str, summary.notes)]
+        parts = [f"**{first}**", *against(summary), table, *checks, *map(str, summary.notes)]
         text = "\n\n".join(p for p in parts if p)
         if len(text) <= TAG_LENGTH:
             return text

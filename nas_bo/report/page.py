@@ -14,6 +14,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from nas_bo.report.against import against
 from nas_bo.report.charts import importances, parallel, progress
 from nas_bo.report.coordinates import axes, drawn
 from nas_bo.report.drawing import drawing
@@ -41,7 +42,7 @@ def page(summary: Summary) -> str:
     left_out = len(summary.trials) - len(shown)
     body = [
         f"<header><h1>{title}</h1><p class=lead>{_lead(summary)}</p>",
-        *(f"<p class=note>{escape(str(note))}</p>" for note in summary.notes),
+        *(f"<p class=note>{escape(str(note))}</p>" for note in [*against(summary), *summary.notes]),
         "</header>",
         '<section id=plot aria-label="scatter plot of all trials"></section>',
         "<section><h2>The front</h2>" + _front_table(summary, rows) + _drawings(summary) + "</section>",

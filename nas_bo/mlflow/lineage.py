@@ -1,0 +1,123 @@
+"""The runs beside a study's trials: baselines and re-trainings, each linked to what it belongs to, and back.
+
+The UI shows one level of nesting, so all of them are children of the study's run; ``nas.of`` and links in the descriptions say
+the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nas_bo.mlflow import content, records, store
+from nas_bo.mlflow.session import PARENT, Session
+from nas_bo.report import Summary, figure, vocabulary
+from nas_bo.trial import State, Trial
+
+
+def link(experiment: str, run_id: str) -> str:
+    """The address of a run inside the UI, wherever that is."""
+    return f"#/experiments/{experiment}/runs/{run_id}"
+
+
+def log_relatives(session: Session, summary: Summary) -> None:
+    """Make the runs of baselines and re-trainings that are not there yet."""
+    if not (summary.baselines or summary.retrained):
+        return
+    there = known(session, "baseline") | known(session, "retrain")
+    for base in summary.baselines:
+        uid = f"{session.subject.name}/baseline/{base.get('label', '')}"
+        if base.get("id") and uid not in there:
+            trial = _as_trial(session, base.get("flat") or {}, base)
+            made = beside(session, f"baseline {base['label']}", "baseline", uid, trial, str(base["label"]))
+            create(session, made)
+    by_id = summary.by_id()
+    for again in summary.retrained:
+        before = by_id.get(again.get("id", ""))
+        child = session.children.get(before.number) if before is not None and before.number is not None else None
+        factor = again.get("factor", 1.0)
+        uid = f"{session.subject.name}/retrain/{again.get('id', '')}@{factor:g}"
+        if before is None or child is None or uid in there:
+            continue
+        trial = Trial(before.architecture, again["values"], info=again.get("info") or {})
+        made = beside(
+            session, f"{before.number:03d} re-trained x{factor:g}", "retrain", uid, trial, summary.label(before)
+        )
+        made.tag("nas.of", child.run_id)
+        made.tag("nas.factor", f"{factor:g}")
+        address = link(session.experiment, child.run_id)
+        lead = f"Trial [{before.number}]({address}) trained again at {factor:g} times the budget with another seed."
+        made.tag(content.NOTE, f"{lead}\n\n{made.tags.get(content.NOTE, '')}")
+        run_id = create(session, made)
+        values = ", ".join(f"{k} {figure(v)}" for k, v in again["values"].items())
+        attach(
+            session.client, child.run_id, "nas.retrained", run_id,
+            f"[Re-trained]({link(session.experiment, run_id)}) at {factor:g} times the budget: {content.escaped(values)}",
+        )  # fmt: skip
+
+
+def known(session: Session, kind: str) -> dict[str, str]:
+    """``nas.uid`` -> run id of the study's runs of this kind."""
+    query = f"tags.`nas.study_key` = '{session.key}' AND tags.`nas.kind` = '{kind}'"
+    runs = session.client.search_runs([session.experiment], query, max_results=1000)
+    return {run.data.tags.get("nas.uid", ""): str(run.info.run_id) for run in runs}
+
+
+def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label: str) -> content.Content:
+    """A run that is no trial, with the numbers of one."""
+    made = content.Content(name[:120], "FINISHED" if trial.state is State.COMPLETE else "FAILED")
+    for c in session.columns:
+        made.metric(f"obj/{c.name}", trial.values.get(c.name))
+    if trial.seconds:
+        made.metric("cost/seconds", round(trial.seconds, 3))
+    content.numbers(made, trial)
+    made.param("arch/code", label)
+    for tag, value in (
+        ("nas.kind", kind),
+        ("nas.uid", uid),
+        ("nas.study", session.subject.name),
+        ("nas.study_key", session.key),
+        ("nas.state", trial.state.value),
+        ("nas.arch", trial.architecture.id),
+        ("nas.label", label),
+    ):
+        made.tag(tag, value)
+    if trial.reason:
+        made.tag("nas.error", trial.reason)
+    for objective, info in trial.info.items():
+        made.tag(f"nas.how.{objective}", content.how(info) or "not noted")
+    content.described(made, trial, [c for c in session.columns if c.name in trial.values] or session.columns)
+    made.files = content.architecture_files(trial.architecture, label, vocabulary(session.about))
+    return made
+
+
+def create(session: Session, made: content.Content, files: Mapping[str, Any] | None = None) -> str:
+    """Write the run, as a child of the study's; returns its id."""
+    now = int(time.time() * 1000)
+    tags = {**session.tags, **made.tags, PARENT: session.parent}
+    run = session.client.create_run(session.experiment, tags=tags, run_name=made.name)
+    session.batch(run.info.run_id, made.metrics, made.params, now)
+    store.put_files(session.client, run, {**made.files, **(files or {})})
+    session.client.set_terminated(run.info.run_id, status=made.status)
+    return str(run.info.run_id)
+
+
+def attach(client: Any, run_id: str, tag: str, value: str, sentence: str) -> None:
+    """Link from a run: a tag, and a line in its description."""
+    note = client.get_run(run_id).data.tags.get(content.NOTE, "")
+    client.set_tag(run_id, tag, value)
+    if sentence not in note and len(note) + len(sentence) + 2 <= content.TAG_LENGTH:
+        client.set_tag(run_id, content.NOTE, f"{note}\n\n{sentence}" if note else sentence)
+
+
+def _as_trial(session: Session, flat: Mapping[str, Any], kept: Mapping[str, Any]) -> Trial:
+    state = State(kept["state"]) if kept.get("state") in {s.value for s in State} else State.COMPLETE
+    return Trial(
+        records.architecture(flat, session.subject.space),
+        kept.get("values") or {},
+        state=state,
+        reason=kept.get("reason") or "",
+        info=kept.get("info") or {},
+        seconds=kept.get("seconds") or 0.0,
+    )
