@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_bo.command.asking import ask, tell
+from nas_bo.command.dashboard import dashboard
 from nas_bo.command.failure import errors as _errors
 from nas_bo.command.mlflow import app as _mlflow
 from nas_bo.command.profile import profile
-from nas_bo.errors import NasBoError
 from nas_bo.trial import State
 
 if TYPE_CHECKING:
@@ -200,55 +201,6 @@ def report(
 
 
 @app.command()
-def ask(
-    storage: Storage = "nas-bo.db",
-    study: Study = None,
-    space: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: tiny_gpt")] = None,
-    objective: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="repeatable: parameters, mflops, kv_cache_bytes and module:name are computed; any other name is what you will tell, smaller being better, or max:NAME; default: val_loss and latency_ms"
-        ),
-    ] = None,
-    at_most: Annotated[list[str] | None, typer.Option(help="repeatable: a hard limit, latency_ms=25")] = None,
-    at_least: Annotated[list[str] | None, typer.Option(help="repeatable: the same from below")] = None,
-    strategy: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: bayes")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="for what is computed; default: 256, bytes")] = None,
-    seed: Annotated[int | None, typer.Option(help="as in `nas-bo search`; default: 0")] = None,
-    count: Annotated[int, typer.Option(help="how many architectures")] = 1,
-    waiting: Annotated[bool, typer.Option("--open", help="print what was asked and not told yet, instead")] = False,
-) -> None:
-    """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
-    with _errors():
-        from nas_bo.command import asking
-
-        opened = asking.session(
-            storage, study, space=space, objectives=objective, at_most=at_most, at_least=at_least, strategy=strategy,
-            vocab_size=vocab_size, seed=seed, create=not waiting,
-        )  # fmt: skip
-        for asked in opened.open if waiting else (opened.ask() for _ in range(count)):
-            _say(asking.document(opened, asked))
-
-
-@app.command()
-def tell(storage: Storage = "nas-bo.db", study: Study = None) -> None:
-    """Read from stdin what became of asked architectures: {"number": 0, "values": {"val_loss": 2.4}}, or "failed": "why"."""
-    with _errors():
-        from nas_bo.command import asking
-
-        opened, refused = None, False
-        for data in asking.read():  # the study may be made by the `ask` at the other end of the pipe
-            opened = opened or asking.session(storage, study, create=False)
-            try:
-                _say(asking.tell(opened, data))
-            except NasBoError as error:  # the others are told all the same
-                typer.echo(f"nas-bo: {error}", err=True)
-                refused = True
-    if refused:
-        raise typer.Exit(2)
-
-
-@app.command()
 def spaces(
     name: Annotated[str | None, typer.Argument(help="describe this one")] = None,
     as_json: Json = False,
@@ -303,6 +255,9 @@ def ui(
 
 
 app.command()(profile)
+app.command()(dashboard)
+app.command()(ask)
+app.command()(tell)
 
 
 def main() -> None:

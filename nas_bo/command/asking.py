@@ -8,12 +8,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from nas_bo.errors import HostError, SearchError
+import typer
+
+from nas_bo.command.failure import errors
+from nas_bo.errors import HostError, NasBoError, SearchError
 
 if TYPE_CHECKING:
     from nas_bo.ask_tell import Asked, AskTell
+
+Storage = Annotated[str, typer.Option(help="where the study is kept: a .db or .log file, or any Optuna storage URL")]
+Study = Annotated[str | None, typer.Option(help="name of the study; by default that of the space")]
 
 KEPT = "asking"  # the attribute of the study that has the words
 SIDES = {"at_most": "--at-most", "at_least": "--at-least"}
@@ -173,7 +179,7 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any]]:
         raise SearchError("there is nothing on stdin to be told; pipe JSON documents into `nas-bo tell`")
 
 
-def tell(session: AskTell, data: Mapping[str, Any]) -> str:
+def keep(session: AskTell, data: Mapping[str, Any]) -> str:
     """Tell one document, and what the study then holds as a line of JSON (raises NasBoError)."""
     if not isinstance(data, dict) or "number" not in data:
         raise SearchError(f"{json.dumps(data)[:80]} has no number of a trial; add what `nas-bo ask` printed")
@@ -199,4 +205,47 @@ def tell(session: AskTell, data: Mapping[str, Any]) -> str:
     )
 
 
-__all__ = ["document", "read", "session", "tell"]
+def ask(
+    storage: Storage = "nas-bo.db",
+    study: Study = None,
+    space: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: tiny_gpt")] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="repeatable: parameters, mflops, kv_cache_bytes and module:name are computed; any other name is what you will tell, smaller being better, or max:NAME; default: val_loss and latency_ms"
+        ),
+    ] = None,
+    at_most: Annotated[list[str] | None, typer.Option(help="repeatable: a hard limit, latency_ms=25")] = None,
+    at_least: Annotated[list[str] | None, typer.Option(help="repeatable: the same from below")] = None,
+    strategy: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: bayes")] = None,
+    vocab_size: Annotated[int | None, typer.Option(help="for what is computed; default: 256, bytes")] = None,
+    seed: Annotated[int | None, typer.Option(help="as in `nas-bo search`; default: 0")] = None,
+    count: Annotated[int, typer.Option(help="how many architectures")] = 1,
+    waiting: Annotated[bool, typer.Option("--open", help="print what was asked and not told yet, instead")] = False,
+) -> None:
+    """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
+    with errors():
+        opened = session(
+            storage, study, space=space, objectives=objective, at_most=at_most, at_least=at_least, strategy=strategy,
+            vocab_size=vocab_size, seed=seed, create=not waiting,
+        )  # fmt: skip
+        for asked in opened.open if waiting else (opened.ask() for _ in range(count)):
+            typer.echo(document(opened, asked))
+
+
+def tell(storage: Storage = "nas-bo.db", study: Study = None) -> None:
+    """Read from stdin what became of asked architectures: {"number": 0, "values": {"val_loss": 2.4}}, or "failed": "why"."""
+    with errors():
+        opened, refused = None, False
+        for data in read():  # the study may be made by the `ask` at the other end of the pipe
+            opened = opened or session(storage, study, create=False)
+            try:
+                typer.echo(keep(opened, data))
+            except NasBoError as error:  # the others are told all the same
+                typer.echo(f"nas-bo: {error}", err=True)
+                refused = True
+    if refused:
+        raise typer.Exit(2)
+
+
+__all__ = ["ask", "document", "keep", "read", "session", "tell"]

@@ -201,7 +201,7 @@ class _Rules(dict[str, Callable[[Architecture], Any]]):
         return lambda arch: True
 
 
-def stored(storage: str, study: str | None) -> Result:
+def stored(storage: Any, study: str | None) -> Result:
     """The result of a study in a storage (raises HostError)."""
     from nas_bo.loop import load_result
     from nas_bo.optuna import studies

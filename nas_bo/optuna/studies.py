@@ -127,19 +127,8 @@ def load(storage: str | optuna.storages.BaseStorage, name: str | None = None) ->
     Raises:
         HostError: no such storage or study, or several studies and no name.
     """
-    path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
-    if path and "://" not in path and not os.path.exists(path):
-        raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
-    try:
-        backend = _storage(storage)
-        names = optuna.get_all_study_names(backend)
-    except HostError:
-        raise
-    except Exception as error:
-        raise HostError(
-            f"the storage {storage!r} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); give the one that "
-            "`nas-bo search` printed"
-        ) from error
+    backend = opened(storage)
+    names = optuna.get_all_study_names(backend)
     if name is None and len(names) != 1:
         raise HostError(
             f"{storage} holds {len(names)} studies ({', '.join(sorted(names)) or 'none'}); name one with --study"
@@ -166,6 +155,24 @@ def names(storage: str | optuna.storages.BaseStorage) -> list[str]:
         raise HostError(
             f"{storage!r} is no storage of studies that can be read ({type(error).__name__}: {str(error).splitlines()[0]})"
         ) from error
+
+
+def opened(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+    """A storage that is there (raises HostError where it is not, or cannot be read)."""
+    path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
+    if path and "://" not in path and not os.path.exists(path):
+        raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
+    try:
+        backend = optuna.storages.get_storage(_storage(storage))
+        optuna.get_all_study_names(backend)
+    except HostError:
+        raise
+    except Exception as error:
+        raise HostError(
+            f"the storage {storage!r} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); give the one that "
+            "`nas-bo search` printed"
+        ) from error
+    return backend
 
 
 def _storage(storage: str | optuna.storages.BaseStorage | None) -> Any:
