@@ -101,3 +101,26 @@ def test_a_name_that_nobody_wrote_down_is_added():
 def test_pages_say_nothing_of_where_they_were_written():
     for path in [*DOCS.rglob("*.md"), ROOT / "mkdocs.yml"]:
         assert not re.search(r"/tmp/|/work/|/root/|/home/", path.read_text()), path.name
+
+
+def test_every_command_is_in_the_reference():
+    import typer.main
+
+    from nas_bo.cli import app
+
+    text = _load(DOCS / "_build" / "commands.py").rendered()
+
+    def walk(command, typed):
+        for name, sub in getattr(command, "commands", {}).items():
+            yield from walk(sub, f"{typed} {name}")
+        if not hasattr(command, "commands"):
+            yield typed, command
+
+    found = dict(walk(typer.main.get_command(app), "nas-bo"))
+    assert set(re.findall(r"^## (.+)$", text, re.M)) == set(found)
+    for typed, command in found.items():
+        section = text.split(f"## {typed}\n")[1].split("\n## ")[0]
+        for parameter in command.params:
+            if parameter.name != "help":
+                words = [*parameter.opts, parameter.name.upper()]
+                assert any(f"`{word}`" in section for word in words), f"{typed} {parameter.name}"
