@@ -47,8 +47,8 @@ def _registers(node: ast.AST) -> bool:
 
 
 def commands(name: str = CLI, prefix: str = "nas-bo") -> Iterator[tuple[str, Module, ast.FunctionDef]]:
-    """(the command as it is typed, its module, its function), in the order of the source."""
-    module = Module(name)
+    """(the command as it is typed, its module, its function), in the order of the source; groups of commands last."""
+    module, groups = Module(name), []
     for node in module.tree.body:
         if isinstance(node, ast.FunctionDef):
             for decorator in filter(_registers, node.decorator_list):
@@ -63,7 +63,9 @@ def commands(name: str = CLI, prefix: str = "nas-bo") -> Iterator[tuple[str, Mod
         if isinstance(call.func, ast.Attribute) and call.func.attr == "add_typer" and isinstance(call.args[0], ast.Name):
             home, _ = module.imported[call.args[0].id]
             (word,) = (k.value.value for k in call.keywords if k.arg == "name" and isinstance(k.value, ast.Constant))
-            yield from commands(home, f"{prefix} {word}")
+            groups.append((home, f"{prefix} {word}"))
+    for home, typed in groups:
+        yield from commands(home, typed)
 
 
 def _named(call: Any, function: str) -> str:
