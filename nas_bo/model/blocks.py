@@ -81,6 +81,8 @@ class Attention(nn.Module):
             return keys[:, :, : start + length], values[:, :, : start + length], state
         k, v = torch.cat((state[0], k), 2), torch.cat((state[1], v), 2)
         state = (k[:, :, -window:], v[:, :, -window:])
+        if k.shape[2] > 2 * window:  # a view would keep the whole prompt alive
+            state = (state[0].clone(), state[1].clone())
         return (*state, state) if length == 1 else (k, v, state)
 
     def new_state(self, batch: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,9 +170,10 @@ class Conv(nn.Module):
         u, gate = self.proj(x).chunk(2, -1)
         past = self.kernel - 1
         padded = F.pad(u, (0, 0, past, 0)) if state is None else torch.cat((state, u), 1)
-        return self.out(self._convolve(padded, x.shape[1]) * F.silu(gate)), (
-            None if state is None else padded[:, padded.shape[1] - past :]
-        )
+        if state is not None:
+            state = padded[:, padded.shape[1] - past :]
+            state = state.clone() if x.shape[1] > past else state  # a view would keep the whole prompt alive
+        return self.out(self._convolve(padded, x.shape[1]) * F.silu(gate)), state
 
     def _convolve(self, padded: Tensor, length: int) -> Tensor:
         # On the meta device always conv1d, whose FLOPs FlopCounterMode sees.

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas_bo.objectives.cost import Flops, KVCacheBytes, Parameters
     from nas_bo.objectives.curves import Extrapolation, extrapolate
+    from nas_bo.objectives.energy import Energy
     from nas_bo.objectives.growth import Growth
     from nas_bo.objectives.latency import Latency
     from nas_bo.objectives.low_fidelity import ValidationLoss
+    from nas_bo.objectives.memory import Fits, Memory, fitting
     from nas_bo.objectives.noise import SeedNoise, noise_of, seed_noise
     from nas_bo.objectives.predicted import Predicted
     from nas_bo.objectives.predicted_inputs import Rung
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
 _HOME = {
     "AssociativeRecall": "proxy_task",
     "DecoderParameters": "zero_cost",
+    "Energy": "energy",
     "Extrapolation": "curves",
+    "Fits": "memory",
     "Flops": "cost",
     "GradientNorm": "zero_cost",
     "Grasp": "zero_cost",
@@ -55,6 +59,7 @@ _HOME = {
     "LearningRateProbe": "probe",
     "MarkovSource": "proxy_task",
     "Memorisation": "proxy_task",
+    "Memory": "memory",
     "Naswot": "zero_cost",
     "Parameters": "cost",
     "Predicted": "predicted",
@@ -71,6 +76,7 @@ _HOME = {
     "Weighted": "weighted",
     "ZenScore": "zero_cost",
     "extrapolate": "curves",
+    "fitting": "memory",
     "noise_of": "noise",
     "quantile_limit": "zero_cost",
     "seed_noise": "noise",
@@ -79,7 +85,9 @@ _HOME = {
 __all__ = [
     "AssociativeRecall",
     "DecoderParameters",
+    "Energy",
     "Extrapolation",
+    "Fits",
     "Flops",
     "GradientNorm",
     "Grasp",
@@ -92,6 +100,7 @@ __all__ = [
     "LearningRateProbe",
     "MarkovSource",
     "Memorisation",
+    "Memory",
     "Naswot",
     "Parameters",
     "Predicted",
@@ -108,6 +117,7 @@ __all__ = [
     "Weighted",
     "ZenScore",
     "extrapolate",
+    "fitting",
     "noise_of",
     "quantile_limit",
     "seed_noise",

@@ -1,0 +1,185 @@
+"""Memory of an architecture in closed form, and whether it fits a device and runs there at all."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import DeviceError, ObjectiveError, SpaceError
+from nas_bo.hardware import memory
+from nas_bo.hardware.device import Device
+from nas_bo.hardware.workload import Setting
+from nas_bo.model.spec import check
+from nas_bo.objectives.target import plain_device
+from nas_bo.problem import Value
+from nas_bo.space import Space, require
+from nas_bo.trial import Direction
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak bytes of weights, cache and activations: of inference with `batch` sequences of `context` tokens (the larger of
+    prefill and decoding), or of a training step (see `nas_bo.hardware.memory`).
+
+    Computed, not measured: a limit rejects an architecture before anything is spent.
+
+    Args:
+        training: (batch, sequence) of a training step instead of inference; float32 with AdamW.
+        at_most, at_least: hard limits in bytes.
+        device: a `Device`, the name of one, a file or profile: its memory is then `at_most`, unless that is given.
+
+    Raises:
+        ObjectiveError: a size or data type is impossible.
+        DeviceError: there is no such device, or its memory is not known.
+    """
+
+    context: int = 2048
+    batch: int = 1
+    dtype: str = "float32"
+    vocab_size: int = 256
+    training: tuple[int, int] | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    device: Any = None
+    ignore: tuple[str, ...] = ()
+    name: str = ""
+    unit: str = "B"
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_setting", _setting(self))
+        _check_training("Memory", self.training)
+        word = "peak_bytes" if self.training is None else "training_bytes"
+        if self.device is not None:
+            figures = plain_device(self.device)
+            word = f"{word}@{figures.name}"
+            if self.at_most is None:
+                object.__setattr__(self, "at_most", figures.figure("memory_bytes", use="a limit on memory"))
+        if not self.name:
+            object.__setattr__(self, "name", word)
+
+    def conditions(self) -> dict[str, Any]:
+        return _sizes(self)
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        setting: Setting = self._setting  # type: ignore[attr-defined]
+        return Value(memory.needed(arch, setting, self.training), how="closed form")
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Whether an architecture runs on a device: its memory suffices and the device supports every block. For ``limits=[...]``:
+    what does not fit is never proposed and never trained.
+
+    The value is 0 where it fits; else by what share the memory falls short, plus the number of kinds of blocks that the
+    device does not support. `info` says which.
+
+    Args:
+        device: a `Device`, the name of one in the table, a file or profile.
+        context, batch, dtype: of inference.
+        training: (batch, sequence) of a training step instead.
+        share: of the device's memory that is there for the model.
+
+    Raises:
+        ObjectiveError: a size, share or data type is impossible.
+        DeviceError: there is no such device, or neither its memory nor its operations are known.
+    """
+
+    device: Any
+    context: int = 2048
+    batch: int = 1
+    dtype: str = "float32"
+    vocab_size: int = 256
+    training: tuple[int, int] | None = None
+    share: float = 1.0
+    ignore: tuple[str, ...] = ()
+    name: str = ""
+    at_most: float | None = 0.0
+    at_least: float | None = None
+    unit: str = ""
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def __post_init__(self) -> None:
+        figures = plain_device(self.device)
+        if figures.memory_bytes is None and figures.operations is None:
+            raise DeviceError(
+                f"of the device {figures.name!r} neither memory_bytes nor operations are known, so everything would fit; write "
+                "one of them into its file"
+            )
+        if isinstance(self.share, bool) or not isinstance(self.share, (int, float)) or not 0 < self.share <= 1:
+            raise ObjectiveError(f"Fits(share={self.share!r}): it is a share of the memory, above 0 and at most 1")
+        _check_training("Fits", self.training)
+        object.__setattr__(self, "_figures", figures)
+        object.__setattr__(self, "_setting", _setting(self))
+        if not self.name:
+            object.__setattr__(self, "name", f"fits@{figures.name}")
+
+    def conditions(self) -> dict[str, Any]:
+        figures = self._device
+        there = {"memory_bytes": figures.memory_bytes, "operations": figures.operations and list(figures.operations)}
+        return {**_sizes(self), "device": figures.name, "share": self.share, **there}
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        setting: Setting = self._setting  # type: ignore[attr-defined]
+        figures = self._device
+        spec = check(arch, self.ignore)
+        kinds = dict.fromkeys(kind for layer in spec.layers for kind in (layer.mixer.kind, layer.mlp.kind))
+        missing = [kind for kind in kinds if not figures.supports(kind)]
+        info: dict[str, Any] = {"how": "closed form", "device": figures.name, "unsupported": missing}
+        over = 0.0
+        if figures.memory_bytes is not None:
+            needed, there = memory.needed(arch, setting, self.training), figures.memory_bytes * self.share
+            info |= {"needed_bytes": needed, "available_bytes": int(there)}
+            over = max(0.0, needed / there - 1)
+        return Value(over + len(missing), **info)
+
+    def holds(self, arch: Architecture) -> bool:
+        """Whether it fits: a rule for `require`, as in ``fits = require(Fits("pi5").holds)`` in the body of a space."""
+        return float(self(arch)) <= 0
+
+    @property
+    def _device(self) -> Device:
+        found: Device = self._figures  # type: ignore[attr-defined]
+        return found
+
+
+def fitting(title: str, space: type[Space], *limits: Fits) -> type[Space]:
+    """The space without the architectures that do not fit: one rule for each device, so that studies of Optuna and clients
+    of Ax that know nothing of us never draw them as well. Bind it to its title at the top of a module::
+
+        PiGPT = fitting("PiGPT", TinyGPT, Fits("pi5", context=4096))
+
+    Raises:
+        SpaceError: a field of the space has the name of a rule (``fits_pi5``).
+    """
+    module = sys._getframe(1).f_globals.get("__name__", __name__)  # where pickle is to look for it
+    rules = {re.sub(r"\W+", "_", limit.name): require(limit.holds) for limit in limits}
+    taken = [name for name in rules if name in space._fields]
+    if taken:
+        raise SpaceError(f"{space.title} has a field {taken[0]!r}; give Fits another name=")
+    return type(title, (space,), {**rules, "title": title, "__module__": module})
+
+
+def _setting(owner: Memory | Fits) -> Setting:
+    return Setting("prefill", owner.batch, owner.context, owner.dtype, owner.vocab_size, tuple(owner.ignore))
+
+
+def _sizes(owner: Memory | Fits) -> dict[str, Any]:
+    training = owner.training if owner.training is None else list(owner.training)
+    sizes = {"context": owner.context, "batch": owner.batch, "dtype": owner.dtype, "vocab_size": owner.vocab_size}
+    return {**sizes, "training": training}
+
+
+def _check_training(owner: str, training: Any) -> None:
+    fine = training is None or (
+        isinstance(training, tuple) and len(training) == 2 and all(one.__class__ is int and one > 0 for one in training)
+    )
+    if not fine:
+        raise ObjectiveError(
+            f"{owner}(training={training!r}): it is (batch, sequence), two whole numbers of at least 1"
+        )

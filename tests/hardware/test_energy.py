@@ -1,0 +1,88 @@
+"""Modelled energy, and meters: one that is not there, or does not move, never gives 0 J."""
+
+from __future__ import annotations
+
+import pickle
+import time
+
+import pytest
+from nas_bo.search_spaces import TinyGPT
+
+from nas_bo.errors import DeviceError, MissingExtra, NasBoError, ObjectiveError
+from nas_bo.hardware.device import Device
+from nas_bo.hardware.energy import EnergyModel, Prices
+from nas_bo.hardware.meters import NvmlMeter, RaplMeter, measure_energy, measured_energy
+from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.workload import Setting, workload
+
+ARCHS = [TinyGPT.sample(seed) for seed in range(12)]
+PRICED = Device(
+    "mine", "cpu", gflops={"float32": 60}, gbytes=10, pj_per_flop={"float32": 5}, pj_per_byte=50, idle_watts=2
+)
+
+
+class Clock:
+    """A meter of a device that draws 7 W whatever it does."""
+
+    name = "7 W"
+
+    def joules(self) -> float:
+        return 7 * time.perf_counter()
+
+
+class Stuck:
+    name = "stuck"
+
+    def joules(self) -> float:
+        return 0.0
+
+
+def test_the_model_adds_arithmetic_traffic_and_idling() -> None:
+    setting = Setting("decode", 4, 100)
+    plain, idle = EnergyModel(PRICED, setting), EnergyModel(PRICED, setting, idle=True)
+    for arch in ARCHS:
+        work = workload(arch, "decode", 4, 100)
+        expected = (5 * work.flops + 50 * work.moved_bytes) * 1e-9
+        assert plain.predict(arch) == pytest.approx(expected)
+        milliseconds = RooflineModel(PRICED, setting).predict(arch)
+        assert idle.predict(arch) == pytest.approx(expected + 2 * milliseconds)
+    assert plain.predict(ARCHS[0]).info == {"how": "modelled", "device": "mine", "idle": False}
+    assert idle.predict(ARCHS[0]).info["idle"] and list(plain.predict_many(ARCHS)) == pytest.approx(
+        [plain.predict(a) for a in ARCHS]
+    )
+    with pytest.raises(DeviceError, match=r"no pj_per_byte, which modelled energy needs"):
+        EnergyModel(Device.named("h100"), setting)
+    with pytest.raises(DeviceError, match=r"no idle_watts"):
+        EnergyModel(Device.named("v100"), setting, idle=True)
+
+
+def test_a_meter_that_does_not_move_is_an_error() -> None:
+    with pytest.raises(ObjectiveError, match="'stuck' went by 0 J"):
+        measure_energy(lambda: None, Stuck())
+
+
+def test_a_meter_that_moves_is_divided_among_the_runs(monkeypatch) -> None:
+    monkeypatch.setattr("nas_bo.hardware.meters.RUN_SECONDS", 0.05)
+    reading = measure_energy(lambda: time.sleep(0.005), Clock())
+    assert (
+        7 * 5 <= reading.millijoules < 7 * 12 and reading.low <= reading.millijoules <= reading.high
+    )  # 7 W, 5 ms and more
+    for phase in ("prefill", "decode"):
+        assert measured_energy(ARCHS[0], Setting(phase, 1, 16), Clock(), "cpu").millijoules > 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("meter", [NvmlMeter, RaplMeter])
+def test_a_meter_is_there_or_says_that_it_is_not(meter) -> None:
+    try:
+        made = meter()
+    except (ObjectiveError, MissingExtra) as error:
+        assert "modelled energy" in str(error) or "pip install 'nas_bo[energy]'" in str(error)
+        return
+    first = made.joules()
+    time.sleep(0.3)
+    assert pickle.loads(pickle.dumps(made)).joules() >= first > 0 and made.name
+
+
+def test_prices_need_no_device() -> None:
+    assert EnergyModel(Prices(1, 0), Setting()).predict(ARCHS[0]) == pytest.approx(workload(ARCHS[0]).flops * 1e-9)
+    assert issubclass(MissingExtra, NasBoError)

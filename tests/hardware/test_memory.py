@@ -1,0 +1,80 @@
+"""Memory in closed form against real runs, followed storage by storage."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from nas_bo.search_spaces import TinyGPT
+
+from nas_bo.errors import ObjectiveError
+from nas_bo.hardware import memory
+from nas_bo.hardware.memory_measure import StorageTracker, measured_inference, measured_training
+from nas_bo.hardware.workload import Setting
+from nas_bo.model import build, parameters
+from nas_bo.model.transformer import ROTARY_TABLE
+from tests.hardware.spaces import Everything
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+KERNELS = 1.25 if DEVICE == "cuda" else 1.0  # CUDA kernels have workspaces, blocks are rounded up
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_inference_is_that_of_a_real_run(phase) -> None:
+    for seed in range(24):
+        rng = random.Random(seed)
+        setting = Setting(phase, rng.choice([1, 4]), rng.choice([24, 100, 200]))
+        for arch in (Everything.sample(seed), TinyGPT.sample(seed)):
+            ratio = memory.inference(arch, setting).total / measured_inference(arch, setting, DEVICE)
+            assert 0.95 / KERNELS < ratio < 1.06 * KERNELS, (seed, setting, arch)
+
+
+def test_training_is_that_of_a_real_step() -> None:
+    ratios = []
+    for seed in range(16):
+        for space, low, high in ((TinyGPT, 0.95, 1.1), (Everything, 0.9, 1.2)):
+            arch = space.sample(seed)
+            ratios.append(memory.training(arch, 2, 48).total / measured_training(arch, 2, 48, device=DEVICE))
+            assert low / KERNELS < ratios[-1] < high * KERNELS, (seed, arch)
+    assert abs(sum(ratios) / len(ratios) - 1) < 0.05 * KERNELS
+
+
+def test_the_tracker_sees_what_is_alive() -> None:
+    with StorageTracker() as tracker:
+        first = torch.zeros(1000)
+        second = first + 1
+        view = second[10:]
+        del first, second
+        assert tracker.live == 4000 and tracker.peak == 8000
+        del view
+    assert tracker.live == 0
+
+
+def test_the_parts_are_what_they_say() -> None:
+    arch = TinyGPT.sample(3)
+    setting = Setting("decode", 2, 300, "bfloat16")
+    found = memory.inference(arch, setting)
+    assert found.weights == 2 * parameters(arch, 256)
+    cache = build(arch, 256, dtype=torch.bfloat16).new_cache(2, 300)
+    held = sum(
+        t.nbytes for state in cache.states for t in (state if isinstance(state, tuple) else [state]) if t is not None
+    )
+    assert found.cache == held and memory.TABLE == ROTARY_TABLE
+    assert memory.needed(arch, setting) >= found.total
+    train = memory.training(arch, 8, 64)
+    assert train.states == 8 * parameters(arch, 256) and train.total > found.total
+    with pytest.raises(ObjectiveError, match="at least 1"):
+        memory.training(arch, 0, 64)
+
+
+def test_decoding_forgets_the_prompt() -> None:
+    """What a cache keeps of a prompt is its own storage, not a view of something longer."""
+    for seed in range(30):
+        model = build(Everything.sample(seed), 256).eval()
+        with torch.inference_mode():
+            cache = model.new_cache(1, 200)
+            model(torch.zeros(1, 200, dtype=torch.long), cache=cache)
+        for state in cache.states:
+            for one in state if isinstance(state, tuple) else [state]:
+                assert one is None or one.untyped_storage().nbytes() <= 2 * one.nbytes
