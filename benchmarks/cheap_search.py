@@ -6,8 +6,8 @@ Random search: the 32 reference architectures of `fidelity.py` (500,000 tokens e
 `Bayes` with `ValidationLoss.quick(cost=0.1)`, as many evaluations as cost T / 5. Size: of 2,000 random architectures the largest one under each
 latency of our front. The chosen architectures are trained in full with the seeds 1 and 2, which is not counted for any of the three, and compared by
 the hypervolume of (mean loss, modelled latency) below the reference point (3.2 bits per byte, 3.6 ms). Every training is kept in
-benchmarks/results/cheap_search_raw.jsonl, so it may be stopped and started again. About ten minutes of one core for a seed.
-Writes benchmarks/results/cheap_search.json.
+benchmarks/results/cheap_search_raw.jsonl, and every finished seed in benchmarks/results/cheap_search.json, so it may be stopped and started again
+(delete both to begin anew). About ten minutes of one core for a seed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import argparse
 import json
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ from nas_bo.strategies.pareto import hypervolume
 from nas_bo.trial import non_dominated
 
 RESULTS = Path(__file__).parent / "results"
+OUT = RESULTS / "cheap_search.json"
 REFERENCE = (3.2, 3.6)
 SHARE = 0.1  # of a full training that a quick one costs
 SEEDS = (1, 2)  # of the trainings that are compared
@@ -100,7 +102,6 @@ def main(argv: list[str] | None = None) -> int:
     at = {a.id: i for i, a in enumerate(archs)}
     points = np.array([[np.mean([full[at[a.id], s] for s in SEEDS]), modelled_ms(a)] for a in chosen])
     figures: dict[str, Any] = {
-        "machine": device_name("cpu"),
         "python": platform.python_version(),
         "torch": version("torch"),
         "reference_point": REFERENCE,
@@ -113,7 +114,9 @@ def main(argv: list[str] | None = None) -> int:
         "largest_under_each_latency": [],
     }
     evaluations = int(len(archs) / 5 / SHARE)
-    for seed in range(options.seeds):
+    known = json.loads(OUT.read_text()) if OUT.exists() else {"bayes_quick": [], "largest_under_each_latency": []}
+    figures |= {name: known[name] for name in ("bayes_quick", "largest_under_each_latency")}
+    for seed in range(len(figures["bayes_quick"]), options.seeds):
         began = time.process_time()
         result = search(
             TinyGPT,
@@ -131,6 +134,7 @@ def main(argv: list[str] | None = None) -> int:
         figures["bayes_quick"].append(
             {
                 "seed": seed,
+                "machine": device_name("cpu"),
                 "evaluations": evaluations,
                 "search_cpu_s": round(spent, 1),
                 "front": len(ours),
@@ -141,9 +145,19 @@ def main(argv: list[str] | None = None) -> int:
         figures["largest_under_each_latency"].append(
             {"seed": seed, "front": len(sized), "hypervolume": round(hypervolume(trained(sized, raw), REFERENCE), 4)}
         )
-        (RESULTS / "cheap_search.json").write_text(json.dumps(figures, indent=1) + "\n")
-        sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+        OUT.write_text(json.dumps(figures | summary(figures), indent=1) + "\n")
+    sys.stdout.write(json.dumps(figures | summary(figures), indent=1) + "\n")
     return 0
+
+
+def summary(figures: dict[str, Any]) -> dict[str, Any]:
+    """Mean and standard deviation of the hypervolumes over seeds."""
+    found = {}
+    for name in ("bayes_quick", "largest_under_each_latency"):
+        values = [one["hypervolume"] for one in figures[name]]
+        sd = round(statistics.stdev(values), 4) if len(values) > 1 else None
+        found[name] = {"seeds": len(values), "mean": round(statistics.mean(values), 4), "sd": sd}
+    return {"summary": found}
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_each_host_is_imported_behind_its_own_door(path):
             assert host == place, f"{path} imports {module}"
 
 
-BY_GRADIENTS = {"alternation.py", "darts.py", "gradient.py", "proxyless.py", "store.py"}
+BY_GRADIENTS = {"alternation.py", "darts.py", "gdas.py", "gradient.py", "proxyless.py", "store.py"}
 
 
 def test_only_search_by_gradients_lets_a_strategy_see_the_model():

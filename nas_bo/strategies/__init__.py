@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas_bo.strategies.bayes import Bayes
     from nas_bo.strategies.darts import Darts
+    from nas_bo.strategies.gdas import GDAS
     from nas_bo.strategies.halving import Stopping, SuccessiveHalving
     from nas_bo.strategies.local_search import LocalSearch
     from nas_bo.strategies.nsga2 import NSGA2
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nas_bo.strategies.successive import Successive
 
 _HOMES = {
+    "GDAS": "gdas",
     "Bayes": "bayes",
     "Darts": "darts",
     "LocalSearch": "local_search",
@@ -36,6 +38,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "GDAS",
     "NSGA2",
     "Bayes",
     "Darts",

@@ -33,7 +33,13 @@ logger = logging.getLogger(__name__)
 
 
 class Method(ABC):
-    """How the two gradients are estimated."""
+    """How the two gradients are estimated.
+
+    Attributes:
+        apart: what has shared weights of its own, see `Supernet`.
+    """
+
+    apart: tuple[str, ...] = ()
 
     @abstractmethod
     def turn(self, run: Run, update: int) -> list[int]:
@@ -90,7 +96,8 @@ class Run:
         self.device = torch.device(device)
         self.method = settings.method()
         first = torch.Generator().manual_seed(settings.seed % (1 << 63))
-        self.net = Supernet(space, corpus.vocab_size, settings.ignore, generator=first).to(self.device)
+        net = Supernet(space, corpus.vocab_size, settings.ignore, apart=self.method.apart, generator=first)
+        self.net = net.to(self.device)
         self.relaxation: Relaxation = relaxation_of(space, settings.ignore)
         self.text, self.held_out = parted(corpus, settings.held_out)
         self.batch, self.sequence = int(DEFAULTS["batch_size"]), int(DEFAULTS["sequence"])

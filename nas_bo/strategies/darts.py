@@ -72,6 +72,8 @@ class Darts(GradientSearch):
 
 
 class _Mixed(Method):
+    apart = ("layer",)  # in a mixture no operation is the second of its kind: which came before is not decided
+
     def __init__(self, samples: int, iterations: int) -> None:
         self.samples, self.iterations = samples, iterations
         self._plan: Plan | None = None
@@ -114,7 +116,7 @@ class _Mixed(Method):
         import torch
 
         values, gradients = [], []
-        with _frozen(run.net):
+        with frozen(run.net):
             for draw in draws:
                 leaf = torch.tensor(logits, dtype=run.net.embedding.dtype, requires_grad=True)
                 loss, _ = self.plan(run).loss(run.net, draw, leaf, tokens, targets)
@@ -234,7 +236,7 @@ class Plan:
             if self.depth is not None:
                 cells = self.relaxation.cells[self.depth]
                 order = sorted(range(cells.count), key=lambda cell: cells.domain.values[cell])  # type: ignore[arg-type, return-value]
-                exits = [net.spec(self._changed(draw, {self.depth: cell}).arch) for cell in order]
+                exits = [net.spec(self.changed(draw, {self.depth: cell}).arch) for cell in order]
                 places = [self.relaxation.slices[self.depth].start + cell for cell in order]
             layers = [
                 {part: self._options(net, draw, (index, part)) for part in ("mixer", "mlp")}
@@ -248,26 +250,45 @@ class Plan:
         ]
         return known
 
+    def options(
+        self, net: Supernet, draw: Draw
+    ) -> tuple[list[DecoderSpec], list[int], list[dict[str, list[tuple[list[int], Any]]]]]:
+        """As they are mixed, for the draw alone: the exits, shallow first; where the logits of their depths are; and for
+        every layer and part (where the logits of its choices are, the block)."""
+        _, places, layers = self._options_of(net, draw)
+        exits = [net.spec(draw.arch)]
+        if self.depth is not None:
+            first = self.relaxation.slices[self.depth].start
+            exits = [net.spec(self.changed(draw, {self.depth: place - first}).arch) for place in places]
+        return (
+            exits,
+            places,
+            [
+                {part: [(at, getattr(spec.layers[index], part)) for at, spec in found] for part, found in layer.items()}
+                for index, layer in enumerate(layers)
+            ],
+        )
+
     def _options(self, net: Supernet, draw: Draw, key: tuple[int, str]) -> list[tuple[list[int], DecoderSpec]]:
         if key not in self.blocks:
             return [([], net.spec(draw.arch))]
         found: dict[tuple[int, ...], DecoderSpec] = {}
         paths = self.blocks[key]
         for combination in itertools.product(*(range(self.relaxation.cells[path].count) for path in paths)):
-            one = self._changed(draw, dict(zip(paths, combination, strict=True)))
+            one = self.changed(draw, dict(zip(paths, combination, strict=True)))
             at = tuple(self.relaxation.slices[path].start + one.cells[path] for path in paths if path in one.cells)
             if at not in found:
                 found[at] = net.spec(one.arch)
         return [(list(at), spec) for at, spec in found.items()]
 
-    def _changed(self, draw: Draw, cells: dict[str, int]) -> Draw:
+    def changed(self, draw: Draw, cells: dict[str, int]) -> Draw:
         """The draw with other cells; decisions that become active only then are at their first cell."""
         forced = {**dict.fromkeys(self.relaxation.cells, 0), **draw.cells, **cells}
         return self.relaxation.decide(np.zeros(0), random.Random(0), forced)
 
 
 @contextmanager
-def _frozen(net: Supernet) -> Iterator[None]:
+def frozen(net: Supernet) -> Iterator[None]:
     """Backward passes reach the logits only."""
     net.requires_grad_(False)
     try:

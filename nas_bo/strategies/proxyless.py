@@ -53,12 +53,7 @@ class _Paths(Method):
         return run.guard.live()
 
     def train(self, run: Run, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        if not run.updates or run.rng.random() < self.explore:
-            p = run.relaxation.probabilities(run.relaxation.uniform())
-        else:
-            p = run.probabilities(run.rng.randrange(len(run.logits)))
-        run.tokens[0] += tokens.numel()
-        return run.net.loss(tokens, targets, run.relaxation.draw(p, run.rng).arch)
+        return trained_path(run, self.explore, tokens, targets)
 
     def losses(self, run: Run, pool: Pool, tokens: Tensor, targets: Tensor) -> dict[int, tuple[float, np.ndarray]]:
         import torch
@@ -75,3 +70,14 @@ class _Paths(Method):
             gradient = expectation_gradient(values, run.scores(pool, index)[:n], weights[:n])
             answers[index] = float(shares @ values), gradient
         return answers
+
+
+def trained_path(run: Run, explore: float, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of a path to train the weights on, and its nats per token; tokens, targets (B, T). A share `explore` of the
+    paths is uniform, the others come from the distributions."""
+    if not run.updates or run.rng.random() < explore:
+        p = run.relaxation.probabilities(run.relaxation.uniform())
+    else:
+        p = run.probabilities(run.rng.randrange(len(run.logits)))
+    run.tokens[0] += tokens.numel()
+    return run.net.loss(tokens, targets, run.relaxation.draw(p, run.rng).arch)
