@@ -181,7 +181,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=list(SEARCHES), choices=list(SEARCHES))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--trainings", type=int, nargs="*", default=[1, 2], help="seeds of the trainings that are compared")
+    parser.add_argument(
+        "--trainings", type=int, nargs="*", default=[1, 2], help="seeds of the trainings that are compared"
+    )
     parser.add_argument("--data", type=Path, default=RESULTS / "fidelity_raw.jsonl", help="raw file of fidelity.py")
     parser.add_argument("--report", action="store_true", help="search nothing")
     options = parser.parse_args(argv)

@@ -226,3 +226,17 @@ def test_the_searched_loss_is_read_with_all_its_dials(monkeypatch):
     monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"val_loss": quick.conditions()}})
     found = _searched(ValidationLoss(tokens=400_000, seed=1), SimpleNamespace())
     assert found.conditions() == quick.conditions() and found.growth == quick.growth
+
+
+def test_the_searched_loss_is_read_with_its_learning_rate_probe(monkeypatch):
+    from types import SimpleNamespace
+
+    from nas_bo.command.validation import _searched
+    from nas_bo.objectives import LearningRateProbe, ValidationLoss
+    from nas_bo.optuna import studies
+
+    probed = ValidationLoss(tokens=50_000, probe=LearningRateProbe((0.5, 2.0), 10_000))
+    kept = json.loads(json.dumps(probed.conditions()))  # as a study keeps them
+    monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"val_loss": kept}})
+    found = _searched(ValidationLoss(tokens=400_000, seed=1), SimpleNamespace())
+    assert found.probe == probed.probe and found.conditions() == probed.conditions()

@@ -154,6 +154,10 @@ def _searched(reference: Any, study: Any) -> Any:
         from nas_bo.objectives import Growth
 
         dials["growth"] = Growth(**settings["growth"])
+    if "probe" in settings:
+        from nas_bo.objectives import LearningRateProbe
+
+        dials["probe"] = LearningRateProbe(**settings["probe"])
     return replace(
         reference, tokens=settings["tokens"], seed=settings["seed"], name="val_loss searched", rungs=(), **dials
     )

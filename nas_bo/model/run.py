@@ -50,7 +50,7 @@ class Run:
     ) -> None:
         self.model, self.corpus, self.steps, self.seed, self.progress = model, corpus, steps, seed, progress
         self.batch, self.sequence = int(settings["batch_size"]), int(settings["sequence"])
-        self.clip = settings["clip"]
+        self.settings, self.clip = settings, settings["clip"]
         self.evaluation_tokens = evaluation_tokens
         self.device = model.embedding.weight.device
         self.bf16 = _use_bf16(model, self.device) if bf16 is None else bf16

@@ -87,6 +87,8 @@ class Alternatives:
     Attributes:
         value: the loss of the draw, nats per token.
         paths: the decisions that were looked at.
+        rows: for every alternative, where the logits of its cells are.
+        changes: the loss with it, or, for operations of blocks, its change to first order.
     """
 
     def __init__(self, run: Run, plan: Plan, draw: Draw, tokens: Tensor, targets: Tensor) -> None:
@@ -94,8 +96,8 @@ class Alternatives:
 
         self.relaxation = run.relaxation
         self.paths: set[str] = set()
-        self._rows: list[list[int]] = []  # where the logits of the cells of an alternative are
-        self._changes: list[float] = []  # the loss with it, or its first-order change
+        self.rows: list[list[int]] = []
+        self.changes: list[float] = []
         passes = 1.0
         with frozen(run.net):
             if run.net.spec(draw.arch).parallel or not plan.mixed:
@@ -141,8 +143,8 @@ class Alternatives:
         return 1.0 + sum(len({*one}) for layer in blocks for one in layer.values()) / (2 * len(blocks))
 
     def _add(self, at: list[int], change: float, paths: Iterable[str]) -> None:
-        self._rows.append(at)
-        self._changes.append(change)
+        self.rows.append(at)
+        self.changes.append(change)
         self.paths.update(paths)
 
     def _places(self) -> None:
@@ -150,14 +152,17 @@ class Alternatives:
         masks = np.zeros((len(self.relaxation.slices), self.relaxation.size))
         for number, at in enumerate(self.relaxation.slices.values()):
             owner[at], masks[number, at] = number, 1.0
-        self._chosen = np.zeros((len(self._rows), self.relaxation.size))
-        self._active = np.zeros((len(self._rows), self.relaxation.size))
-        for row, at in enumerate(self._rows):
-            self._chosen[row, at] = 1.0
-            self._active[row] = masks[owner[at]].sum(0)
+        self._chosen = np.zeros((len(self.rows), self.relaxation.size))
+        self._active = np.zeros((len(self.rows), self.relaxation.size))
+        for row, cells in enumerate(self.rows):
+            self._chosen[row, cells] = 1.0
+            self._active[row] = masks[owner[cells]].sum(0)
+
+    def shares(self, p: np.ndarray) -> np.ndarray:
+        """(rows,): the probability of every alternative among those of its decision or block."""
+        return np.asarray(np.exp(self._chosen @ np.log(np.maximum(p, 1e-300))))
 
     def gradient(self, p: np.ndarray) -> np.ndarray:
         """(P,): of the expected loss over one decision, or the decisions of one block, at a time, with probabilities p."""
-        shares = np.exp(self._chosen @ np.log(np.maximum(p, 1e-300)))
-        weighted = shares * np.array(self._changes)
+        weighted = self.shares(p) * np.array(self.changes)
         return np.asarray(weighted @ self._chosen - (weighted @ self._active) * p)

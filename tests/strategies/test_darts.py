@@ -20,14 +20,17 @@ import torch
 from nas_bo.errors import CheckpointError, ModelError, SearchError, TrainingDiverged
 from nas_bo.model import attention, conv, dense, linear_attention, moe, skip
 from nas_bo.model.data import Corpus
+from nas_bo.model.mixed import PARTS, mixed_losses
 from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.swaps import swaps
 from nas_bo.objectives import Flops, Latency, Parameters
 from nas_bo.problem import Function, Problem, Reported
 from nas_bo.space import Space, choice, integer, real, repeat, require
-from nas_bo.strategies import Darts, ProxylessNAS, Strategy, store
+from nas_bo.strategies import GDAS, Darts, ProxylessNAS, Strategy, store
 from nas_bo.strategies.alternation import Run, parted
 from nas_bo.strategies.collapse import FINISHED, WINDOW, Guard, largest_eigenvalue
 from nas_bo.strategies.darts import Plan
+from nas_bo.strategies.gdas import Alternatives
 from nas_bo.strategies.gradient import agreement
 from nas_bo.strategies.relaxation import Relaxation, expectation_gradient, relaxation_of
 
@@ -244,6 +247,80 @@ def test_a_mixture_with_all_weight_on_one_option_is_that_network():
             assert float(mixed) == pytest.approx(float(alone), abs=2e-5)
 
 
+def test_a_mixture_is_of_the_same_weights_whatever_was_mixed_before():
+    """Operations that are counted within their kind would be others in every draw, and the first draw decided for all."""
+    run = a_run(Darts(lambdas=(0,)), Wide)
+    plan, p = Plan(run.relaxation), run.probabilities(0)
+    draws = [run.relaxation.decide(p, random.Random(seed), {"width": 0, "norm": 0}) for seed in range(4)]
+    draws = [plan.completed(draw, p, random.Random(0)) for draw in draws]
+    found = []
+    for draw in draws:  # they differ in what is mixed only
+        with torch.no_grad():
+            found.append(float(plan.loss(run.net, draw, torch.zeros(run.relaxation.size), *batch(run))[0]))
+    with torch.no_grad():  # by a plan that has seen no other
+        fresh = Plan(run.relaxation).loss(run.net, draws[-1], torch.zeros(run.relaxation.size), *batch(run))[0]
+    assert float(fresh) == pytest.approx(found[0], abs=1e-6)
+    assert len({draw.arch.id for draw in draws}) == 4 and found == pytest.approx([found[0]] * len(found), abs=1e-6)
+
+
+@pytest.mark.parametrize("space", [Little, Wide])
+@pytest.mark.parametrize("leave", [0, 1])
+def test_swaps_are_the_derivatives_of_gates_between_operations(space, leave):
+    run = a_run(GDAS(lambdas=(0,)), space)
+    run.net.double()
+    plan, (tokens, targets) = Plan(run.relaxation), batch(run)
+    for seed in range(3):
+        draw = plan.completed(
+            run.relaxation.draw(run.probabilities(0), random.Random(seed)), run.probabilities(0), random.Random(1)
+        )
+        path = run.net.spec(draw.arch)
+        exits, _, layers = plan.options(run.net, draw)
+        blocks = [{part: list(dict.fromkeys(block for _, block in layer[part])) for part in PARTS} for layer in layers]
+        losses, changes = swaps(run.net, tokens, targets, path, blocks, exits, leave)
+        gates, options = [], []
+        for index, layer in enumerate(blocks):
+            options.append({})
+            for part in PARTS:
+                own = getattr(path.layers[index], part)
+                some = [torch.tensor(float(b == own), dtype=torch.float64, requires_grad=True) for b in layer[part]]
+                specs = []
+                for block in layer[part]:
+                    changed = path.layers[index]._replace(**{part: block})
+                    specs.append(path._replace(layers=(*path.layers[:index], changed, *path.layers[index + 1 :])))
+                options[-1][part] = list(zip(some, specs, strict=True))
+                gates += some
+        exact, _ = mixed_losses(run.net, tokens, targets, options, exits)
+        slopes = torch.autograd.grad(exact[leave], gates, allow_unused=True)
+        wanted = torch.stack([torch.zeros(()) if slope is None else slope for slope in slopes])
+        assert losses.tolist() == pytest.approx(exact.tolist(), abs=1e-9)
+        assert changes.tolist() == pytest.approx(wanted.tolist(), abs=1e-9)
+        assert changes.abs().max() > 1e-4
+        for spec, loss in zip(exits, losses, strict=True):
+            with torch.no_grad():
+                assert float(loss) == pytest.approx(float(run.net.loss(tokens, targets, spec)[1]), abs=1e-6)
+
+
+def test_alternatives_give_the_gradient_of_what_every_decision_alone_would_change():
+    run = a_run(GDAS(lambdas=(0,)), Little)
+    relaxation, plan, (tokens, targets) = run.relaxation, Plan(run.relaxation), batch(run)
+    at = some_logits(relaxation, 2)
+    draw = relaxation.draw(relaxation.probabilities(at), random.Random(3))
+    found = Alternatives(run, plan, draw, tokens, targets)
+    assert found.paths == set(relaxation.cells)  # depth and width exactly, blocks to first order
+
+    def expected(logits):
+        return float(found.shares(relaxation.probabilities(logits)) @ np.array(found.changes))
+
+    assert found.gradient(relaxation.probabilities(at)) == pytest.approx(differences(expected, at), abs=1e-6)
+    place = relaxation.slices["width"].start + draw.cells["width"]
+    other = relaxation.slices["width"].start + 1 - draw.cells["width"]
+    with torch.no_grad():
+        swapped = run.net.loss(tokens, targets, plan.changed(draw, {"width": 1 - draw.cells["width"]}).arch)[1]
+    assert found.changes[found.rows.index([place])] == found.value
+    assert found.changes[found.rows.index([other])] == pytest.approx(float(swapped), abs=1e-6)
+    assert all(weight.requires_grad and weight.grad is None for weight in run.net.parameters())
+
+
 def test_the_gradient_of_mixtures_is_that_of_their_expected_loss():
     """What is mixed by automatic differentiation, what is sampled (the width) by the score function: the mean over all
     pairs of samples against central differences of the whole."""
@@ -284,7 +361,7 @@ def test_what_cannot_be_mixed_is_sampled(space):
     plan = Plan(relaxation_of(space))
     if space is Same:
         assert plan.mixed == frozenset() and plan.depth is None
-    for kind in (Darts, ProxylessNAS):
+    for kind in (Darts, GDAS, ProxylessNAS):
         found = kind(lambdas=(0.0, 1.0), tokens=4_000, updates=4).search(space, CORPUS, cost=Parameters())
         assert len(found.front) == 2 and all(map(space.contains, found.front))
 
@@ -366,7 +443,7 @@ def test_a_dear_block_is_skipped_for_its_cost_and_the_result_says_so(caplog):
 SHORT = {"tokens": 4_000, "updates": 4, "lambdas": (0.0, 0.5)}
 
 
-@pytest.mark.parametrize("kind", [Darts, ProxylessNAS])
+@pytest.mark.parametrize("kind", [Darts, GDAS, ProxylessNAS])
 def test_a_search_over_the_whole_vocabulary(kind):
     steps = []
     search = kind(**SHORT, seed=3)
@@ -425,7 +502,7 @@ def test_a_divergence_lowers_the_rate_once_and_then_says_so(monkeypatch, caplog)
     lambda: Darts(lambdas=()), lambda: Darts(lambdas=(-1,)), lambda: Darts(lambdas=(0.1, 0.1)), lambda: Darts(tokens=0),
     lambda: Darts(samples=1), lambda: Darts(iterations=-1), lambda: Darts(seed=0.5), lambda: Darts(held_out=0),
     lambda: ProxylessNAS(paths=1), lambda: ProxylessNAS(explore=2), lambda: ProxylessNAS(rate=math.inf),
-    lambda: ProxylessNAS(updates=0), lambda: ProxylessNAS(warmup=-1), lambda: ProxylessNAS(lambdas=math.nan),
+    lambda: GDAS(paths=1), lambda: GDAS(explore=-1), lambda: ProxylessNAS(updates=0), lambda: ProxylessNAS(warmup=-1), lambda: ProxylessNAS(lambdas=math.nan),
 ])  # fmt: skip
 def test_wrong_settings_are_refused(make):
     with pytest.raises(SearchError, match=r"must be|number|probability"):
@@ -479,7 +556,7 @@ def ids(strategy, of, trials, n):
     return [arch.id for arch in strategy.suggest(of, trials, n)]
 
 
-@pytest.mark.parametrize("kind", [Darts, ProxylessNAS])
+@pytest.mark.parametrize("kind", [Darts, GDAS, ProxylessNAS])
 def test_it_is_a_pure_strategy_that_trains_once(kind):
     strategy, of = kind(**SHORT), problem()
     assert isinstance(strategy, Strategy)
@@ -594,3 +671,4 @@ def test_the_command_line_knows_them():
     from nas_bo.command.resolve import _strategy
 
     assert _strategy("darts", 3) == Darts(seed=3) and _strategy("proxylessnas", 4) == ProxylessNAS(seed=4)
+    assert _strategy("gdas", 5) == GDAS(seed=5)

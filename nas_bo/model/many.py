@@ -1,0 +1,184 @@
+"""Runs of equal shape as one: their weights are stacked, and every kernel works on all of them (`torch.func.vmap`).
+
+What it saves is kernels, not arithmetic: on a CPU little (`benchmarks/grouped_training.py`), so there it is off unless asked
+for; on a GPU, which such models leave idle, it is on. Only runs of one shape can be stacked, above all several seeds of one
+architecture. Models of different shapes share a GPU as processes, as the workers of `search` do.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Collection, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ModelError, TrainingDiverged
+from nas_bo.model.data import Corpus
+from nas_bo.model.inference import EVALUATION_TOKENS, torch_threads
+from nas_bo.model.run import CURVE_POINTS
+from nas_bo.model.schedule import settings_of
+from nas_bo.model.spec import DecoderSpec, MlpSpec, check
+from nas_bo.model.training import Training, TrainingResult
+from nas_bo.model.transformer import Decoder
+
+TOGETHER = 8  # runs that are stacked on a GPU
+
+
+def train_many(
+    archs: Sequence[Architecture | Node],
+    corpus: Corpus,
+    tokens: float = 200_000,
+    seeds: int | Sequence[int] = 0,
+    *,
+    settings: Mapping[str, float | None] | None = None,
+    together: int | None = None,
+    device: torch.device | str | None = None,
+    bf16: bool | None = None,
+    threads: int | None = 1,
+    ignore: Collection[str] = (),
+    evaluation_tokens: int = EVALUATION_TOKENS,
+) -> list[TrainingResult | TrainingDiverged]:
+    """`train` for several runs, those of equal shape and settings stacked.
+
+    What a stacked run gives does not depend on which runs it is stacked with: on a CPU to the bit, also not on how many
+    (from two on). Against the run alone it differs as much as another order of additions does, and so it may on a GPU by
+    the number of runs. Mixtures of experts are trained alone, since how many rows go where differs between runs.
+
+    Args:
+        archs: one per run.
+        corpus, tokens, device, bf16, threads, ignore, evaluation_tokens: as in `train`.
+        seeds: one per run, or one for all.
+        settings: from `lr` to `clip`, as in `train`.
+        together: how many runs are stacked at most; 1 stacks none; None is 8 on a GPU and 1 on a CPU.
+
+    Returns:
+        For every run, in the order given, its result, or the error of one that diverged, which disturbs no other. The
+        seconds of stacked runs are equal parts.
+
+    Raises:
+        ModelError: as `train`; no runs, or not as many seeds; together is below 1.
+        DataError: as `train`.
+    """
+    each = [seeds] * len(archs) if isinstance(seeds, int) else list(seeds)
+    if not archs or len(each) != len(archs):
+        raise ModelError(
+            f"train_many got {len(archs)} architectures and {len(each)} seeds; it needs at least one architecture, and one "
+            "seed for all or as many as architectures"
+        )
+    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    if together is None:
+        together = 1 if kind == "cpu" else TOGETHER
+    if isinstance(together, bool) or not isinstance(together, int) or together < 1:
+        raise ModelError(f"train_many(together={together!r}): it must be a whole number of at least 1")
+    groups: dict[tuple[DecoderSpec, tuple[float, ...]], list[int]] = {}
+    for index, arch in enumerate(archs):
+        key = check(arch, ignore), tuple(settings_of(arch, settings or {}).values())
+        groups.setdefault(key, []).append(index)
+    outcomes: dict[int, TrainingResult | TrainingDiverged] = {}
+    for (spec, _), members in groups.items():
+        size = 1 if any(isinstance(mlp, MlpSpec) and mlp.experts for _, mlp in spec.layers) else together
+        for start in range(0, len(members), size):
+            some = members[start : start + size]
+            runs = [
+                Training(archs[i], corpus, tokens, each[i], settings=settings, device=device, bf16=bf16, threads=threads,
+                         ignore=ignore, evaluation_tokens=evaluation_tokens)
+                for i in some
+            ]  # fmt: skip
+            errors = _stacked(runs, threads) if len(runs) > 1 else [None]
+            for i, run, error in zip(some, runs, errors, strict=True):
+                outcomes[i] = _finish(run) if error is None else error
+    return [outcomes[index] for index in range(len(archs))]
+
+
+def _finish(training: Training) -> TrainingResult | TrainingDiverged:
+    try:
+        return training.to()
+    except TrainingDiverged as error:
+        return error
+
+
+class _Loss(nn.Module):
+    """The losses of a decoder as what a functional call calls."""
+
+    def __init__(self, model: Decoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.loss(tokens, targets)
+
+
+def _stacked(trainings: Sequence[Training], threads: int | None) -> list[TrainingDiverged | None]:
+    """Train all to the end, without evaluating them; the errors of those that diverged."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    runs = [training._run for training in trainings]
+    first, count = runs[0], len(runs)
+    modules = [_Loss(run.model.train()) for run in runs]
+    weights: dict[str, Tensor] = {
+        name: weight.detach().requires_grad_() for name, weight in stack_module_state(modules)[0].items()
+    }
+    at = {weight: weights[name] for name, weight in modules[0].named_parameters()}
+    groups = first.model.parameter_groups(first.settings["lr"], first.settings["weight_decay"])
+    groups = [{**group, "params": [at[weight] for weight in group["params"]]} for group in groups]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
+
+    def losses(some: dict[str, Tensor], tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = functional_call(modules[0], some, (tokens, targets))
+        return found
+
+    errors: list[TrainingDiverged | None] = [None] * count
+    every = math.ceil(first.steps / CURVE_POINTS)
+    unseen: list[Tensor] = []
+    # Attention as matrix products on a CPU: its own kernel there cannot be stacked, and would be called one by one.
+    backends = [SDPBackend.MATH] if first.device.type == "cpu" else list(SDPBackend.__members__.values())
+    with torch_threads(threads), sdpa_kernel(backends), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="There is a performance drop")
+        for batches in zip(*(run._batches(0, run.steps) for run in runs), strict=True):
+            batch = torch.stack(batches)  # (M, B, T + 1)
+            factor = first.schedule.rate(first.step)
+            for group, rate in zip(optimizer.param_groups, first.rates, strict=True):
+                group["lr"] = rate * factor
+            with torch.autocast(first.device.type, torch.bfloat16, enabled=first.bf16):
+                loss, nll = vmap(losses)(weights, batch[..., :-1], batch[..., 1:])
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+            if first.clip:
+                _clip(list(weights.values()), first.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            for run in runs:
+                run.step += 1
+            unseen.append(nll.detach())
+            if len(unseen) == every or first.step == first.steps:  # the only wait for the device
+                for i, column in enumerate(torch.stack(unseen, 1).cpu().unbind(0)):
+                    if errors[i] is None:
+                        runs[i]._unseen = list(column.unbind(0))
+                        try:
+                            runs[i]._look()
+                        except TrainingDiverged as error:
+                            errors[i] = error
+                unseen = []
+                if all(errors):
+                    break
+    with torch.no_grad():
+        for name, stacked in weights.items():
+            for module, weight in zip(modules, stacked.unbind(0), strict=True):
+                module.get_parameter(name).copy_(weight)
+    for training in trainings:
+        training._seconds += (time.perf_counter() - wall) / count
+        training._cpu_seconds += (time.process_time() - cpu) / count
+    return errors
+
+
+def _clip(weights: Sequence[Tensor], bound: float) -> None:
+    """Scale the gradients of every run, (M, ...) each, to a global norm of at most `bound`."""
+    gradients = [weight.grad for weight in weights if weight.grad is not None]
+    norms = torch.stack([gradient.flatten(1).norm(dim=1) for gradient in gradients]).norm(dim=0)  # (M,)
+    scale = (bound / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale.view(-1, *(1 for _ in gradient.shape[1:])))
