@@ -22,7 +22,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.clock import Asked, clock_for
 from nas_bo.hardware.measurement import Measurement
 from nas_bo.hardware.runtimes.eager import InTorch
-from nas_bo.hardware.runtimes.runtime import DECODED
+from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import quiet
 

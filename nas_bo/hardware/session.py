@@ -22,7 +22,7 @@ from nas_bo.hardware.clock import Asked, Clock, clock_for, undisturbed
 from nas_bo.hardware.drift import Drift, drift_of
 from nas_bo.hardware.measure import check_idle, interval, named
 from nas_bo.hardware.measurement import Measurement
-from nas_bo.hardware.runtimes.runtime import Prepared, Runtime
+from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import quiet
 from nas_bo.model.counts import Arch, parameters

@@ -6,13 +6,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.runtimes.runtime import Prepared, Runtime
+from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 
 if TYPE_CHECKING:
+    from nas_bo.hardware.runtimes.compiled import Compiled as Compiled
     from nas_bo.hardware.runtimes.eager import Eager as Eager
+    from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime as OnnxRuntime
+    from nas_bo.hardware.runtimes.openvino import OpenVino as OpenVino
 
 NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "eager": ("eager", "Eager", {}),
+    "compile": ("compiled", "Compiled", {}),
+    "onnxruntime": ("onnxruntime", "OnnxRuntime", {}),
+    "onnxruntime-int8": ("onnxruntime", "OnnxRuntime", {"int8": True}),
+    "openvino": ("openvino", "OpenVino", {}),
 }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_bo.errors import ObjectiveError, Unsupported
-from nas_bo.hardware.runtimes.runtime import DECODED
+from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 

@@ -1,0 +1,64 @@
+"""torch.compile: one fixed shape per architecture and setting. On a CPU it needs a C++ compiler, and half a minute each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas_bo.errors import Unsupported
+from nas_bo.hardware.runtimes.eager import Eager
+from nas_bo.hardware.runtimes.exported import Called, first, function
+from nas_bo.hardware.runtimes.interface import agree
+from nas_bo.hardware.workload import Setting
+from nas_bo.model.counts import Arch
+
+BOUND = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """Args: as of `Eager`. Compiled code is kept by torch and found again in the next process."""
+
+    device: str | None = None
+    threads: int = 1
+    name: str = "compile"
+    inside: bool = False
+    _eager: Eager = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_eager", Eager(self.device, self.threads))
+        object.__setattr__(self, "device", self._eager.device)
+
+    def conditions(self) -> dict[str, Any]:
+        return {**self._eager.conditions(), "mode": "torch.compile, fixed shapes"}
+
+    def running(self) -> AbstractContextManager[None]:
+        return self._no_gradients()
+
+    @contextmanager
+    def _no_gradients(self) -> Iterator[None]:
+        import torch
+
+        # not inference mode, which guards of compiled code do not know
+        with self._eager.running(), torch.inference_mode(False), torch.no_grad():
+            yield
+
+    def prepare(self, arch: Arch, setting: Setting) -> Called:
+        import torch
+
+        made = function(arch, setting, str(self.device), self.name)
+        dynamo: Any = torch._dynamo  # untyped in torch
+        dynamo.reset()  # every model is another piece of code, and how many may be compiled is limited
+        compiled: Any = torch.compile(made.module, dynamic=False)
+        try:
+            with self._no_gradients():
+                got = first(compiled(*made.inputs))
+        except Exception as error:  # whatever the compiler behind it raises
+            text = " ".join(str(error).split())[:200]
+            raise Unsupported(
+                f"torch.compile fails ({type(error).__name__}: {text}); on a CPU it needs a C++ compiler such as g++"
+            ) from error
+        agree(self.name, got, made.expected, BOUND[setting.dtype])
+        return Called(lambda: compiled(*made.inputs), made.weight_bytes)

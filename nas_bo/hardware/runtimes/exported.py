@@ -1,0 +1,170 @@
+"""A model as a function without a cache of its own, which is what compilers and other runtimes take; and as ONNX.
+
+Decoding becomes one step at a fixed position: a token and the states go in, logits and the new states come out, keys and
+values joined to those before as deployed decoders do (a full attention is one whose window is longer than the context).
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas_bo.errors import MissingExtra, Unsupported
+from nas_bo.hardware.runtimes.eager import built
+from nas_bo.hardware.runtimes.interface import DECODED
+from nas_bo.hardware.workload import Setting, specified
+from nas_bo.model.counts import Arch
+from nas_bo.model.spec import AttentionSpec, DecoderSpec
+
+
+@dataclass(frozen=True)
+class Function:
+    """A model as a torch module that changes nothing, and what to call it with.
+
+    Attributes:
+        module: ``module(*inputs)`` is the logits, for decoding followed by the new states.
+        inputs: tokens, for decoding followed by the states.
+        expected: the logits that eager torch gives, (batch, tokens, vocabulary).
+        weight_bytes: of its parameters.
+    """
+
+    module: Any
+    inputs: tuple[Any, ...]
+    expected: np.ndarray
+    weight_bytes: int
+
+
+def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
+    """The model of an architecture in one setting.
+
+    Raises:
+        ModelError: it cannot be built.
+        Unsupported: the data type is none of torch's, or there is not enough memory.
+    """
+    import torch
+
+    spec = specified(arch, setting)
+    if setting.phase == "decode":
+        spec = _joined(spec, setting.context + DECODED)
+    model, tokens = built(spec, setting, device, name)
+    with torch.inference_mode():
+        if setting.phase == "prefill":
+            inputs: tuple[Any, ...] = (tokens[:, : setting.context].contiguous(),)
+            module = model
+            expected = model(*inputs)
+        else:
+            cache = model.new_cache(setting.batch, setting.context + DECODED)
+            model(tokens[:, : setting.context], cache=cache)
+            states = [[s.contiguous() for s in _flat(state)] for state in cache.states]
+            module = _step(model, setting, [len(state) for state in states])
+            inputs = (
+                tokens[:, setting.context : setting.context + 1].contiguous(),
+                *(s for one in states for s in one),
+            )
+            expected = module(*inputs)[0]
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # tensors made in inference mode cannot be exported
+    return Function(module, tuple(one.clone() for one in inputs), expected.float().cpu().numpy(), weights)
+
+
+def first(outputs: Any) -> np.ndarray:
+    """The logits among what a function gives, as float32."""
+    logits = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
+    return logits.float().cpu().numpy() if hasattr(logits, "cpu") else np.asarray(logits, dtype=np.float32)
+
+
+def to_onnx(made: Function, name: str) -> bytes:
+    """The function as an ONNX file, shapes fixed.
+
+    Raises:
+        MissingExtra: onnx or onnxscript is not installed.
+        Unsupported: torch cannot export it.
+    """
+    import torch
+
+    for package in ("onnx", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise MissingExtra(package, "onnx") from None
+    file = io.BytesIO()
+    with silence(), torch.no_grad():
+        try:
+            program: Any = torch.onnx.export(made.module, made.inputs, dynamo=True, verbose=False)
+            program.save(file)
+        except Exception as error:  # torch wraps whatever an operation raises
+            cause = error.__cause__ or error
+            text = " ".join(str(cause).split())[:200]
+            raise Unsupported(f"{name}: torch cannot export it to ONNX ({type(cause).__name__}: {text})") from error
+    return file.getvalue()
+
+
+def _joined(spec: DecoderSpec, length: int) -> DecoderSpec:
+    """The same network, its full attentions written as windows that nothing falls out of."""
+    layers = []
+    for layer in spec.layers:
+        mixer = layer.mixer
+        if isinstance(mixer, AttentionSpec) and mixer.window is None:
+            layer = layer._replace(mixer=mixer._replace(window=length))
+        layers.append(layer)
+    return spec._replace(layers=tuple(layers))
+
+
+def _flat(state: Any) -> tuple[Any, ...]:
+    if state is None:
+        return ()
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _step(model: Any, setting: Setting, counts: list[int]) -> Any:
+    """A module (token, *states) -> (logits, *new states) at the position after `context` tokens."""
+    import torch
+
+    from nas_bo.model.transformer import Cache
+
+    class Step(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, token: Any, *states: Any) -> Any:
+            left = iter(states)
+            taken = [tuple(next(left) for _ in range(n)) for n in counts]
+            kept: list[Any] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
+            cache = Cache(setting.batch, setting.context + DECODED, setting.context, kept)
+            logits = self.model(token, cache=cache)
+            return (logits, *(s for state in cache.states for s in _flat(state)))
+
+    return Step().eval()
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Exporters tell at length what they do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+class Called:
+    """Something to call, ready as it is."""
+
+    steps = 1
+
+    def __init__(self, run: Callable[[], Any], held_bytes: int) -> None:
+        self._run, self.held_bytes = run, held_bytes
+
+    def ready(self) -> Callable[[], Any]:
+        return self._run
