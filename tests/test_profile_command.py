@@ -53,11 +53,6 @@ def test_killed_it_goes_on_and_a_search_uses_the_file(tmp_path):
     data = json.loads((tmp_path / "device.json").read_text())
     assert len(data["drift"]["sessions"]) == 2 and len(data["measured"]) == 8 and not part.exists()
 
-    asked = ["search", "--trials", "3", "--budget", "2000", "--workers", "1", "--mlflow", "none", "--retrain", "0"]
-    searched = nas_bo(*asked, "--device", "device.json", "--json", cwd=tmp_path)
-    out, err = searched.communicate(timeout=180)
-    assert searched.returncode == 2 and "has nothing for prefill of 1 x 128 tokens" in err and "--context 128" in err
-
 
 def test_a_search_for_the_profiled_device(tmp_path):
     profiled = nas_bo("profile", "--architectures", "6", "--max-seconds", "0.1", "--name", "box", cwd=tmp_path)

@@ -10,7 +10,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.roofline import Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives.cost import positive
-from nas_bo.objectives.target import Timed, is_torch_device, timed
+from nas_bo.objectives.target import Timed, is_torch_device, measured_here, timed
 from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
@@ -43,7 +43,7 @@ class Latency:
             of your own (`nas_bo.hardware.contract`); for a request a pair, prefill and decode.
         dtype: of weights and activations.
         output_length: tokens of the answer to a request.
-        runtime: what runs the model; with a profile it must be the profile's.
+        runtime: what runs the model, one of `nas_bo.hardware.runtimes.NAMES`; with a profile it must be the profile's.
 
     Raises:
         ObjectiveError: a setting is impossible, or the model cannot be had from that device.
@@ -85,10 +85,7 @@ class Latency:
                 )
             found = timed("Latency", device, self.model, wanted, self.runtime)
         elif self.runtime not in (None, "eager"):
-            raise ObjectiveError(
-                f"Latency(runtime={self.runtime!r}) is measured by `nas-bo profile --runtime {self.runtime}`; give the file that "
-                "it writes as device=, or leave the runtime out to measure eager torch"
-            )
+            found = measured_here(str(self.runtime), self.device, wanted, self.precision, self.max_seconds)
         object.__setattr__(self, "_timed", found)
         if not self.name:
             object.__setattr__(self, "name", NAMES[self.phase] + ("" if found is None else found.suffix()))
@@ -130,7 +127,7 @@ class Latency:
 
     def predict(self, arch: Architecture) -> float:
         """The prediction; for a measured latency the roofline estimate, in milliseconds: right in rank, not in scale."""
-        if self._found is not None:
+        if self._found is not None and self._found.how != "measured":
             return float(self._found.value(arch))
         return sum(
             often * self.guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, s.ignore)

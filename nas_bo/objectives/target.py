@@ -75,6 +75,7 @@ class Timed:
         steps: pairs of a model and how often its phase is run; the latency is the sum.
         device: the name of the device.
         how: which kind of model.
+        here: it is measured on this machine.
         fingerprint: changes when the figures or measurements behind the models do; None for models of the user's own.
     """
 
@@ -82,13 +83,16 @@ class Timed:
     device: str
     how: str
     fingerprint: str | None
+    here: bool = False
 
     @property
     def runtime(self) -> str:
         return self.steps[0][0].runtime
 
     def suffix(self) -> str:
-        """What distinguishes the names of objectives on this device by this model."""
+        """What distinguishes the names of objectives on this device by this model; of what is measured here, the runtime."""
+        if self.here:
+            return f".{self.runtime}"
         return f"{'@' + self.device if self.device else ''}.{self.how}"
 
     def value(self, arch: Architecture) -> Value:
@@ -135,6 +139,30 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
     steps = tuple((one, often) for one, (_, often) in zip(models, wanted, strict=True))
     marks = [getattr(one, "fingerprint", None) for one in models]
     return Timed(steps, name, models[0].how, None if None in marks else digest(marks))
+
+
+def measured_here(
+    runtime: str, device: str | None, wanted: list[tuple[Setting, float]], precision: float, max_seconds: float
+) -> Timed:
+    """Measurements on this machine with another runtime than eager torch.
+
+    Raises:
+        ObjectiveError: there is no such runtime, or it does not run on that device.
+        MissingExtra: it is not installed.
+    """
+    from nas_bo.hardware.measured import Measured
+    from nas_bo.hardware.runtimes import runtime as made
+
+    runs = made(runtime, device)
+    how: dict[str, Any] = {"precision": precision, "max_seconds": max_seconds, "clock": "cpu"}
+    models = [(Measured(setting, runtime_here=runs, **how), often) for setting, often in wanted]
+    return Timed(tuple(models), _machine(str(runs.device)), "measured", digest(runs.conditions()), here=True)
+
+
+def _machine(device: str) -> str:
+    from nas_bo.hardware.measure import named
+
+    return named(device)
 
 
 def digest(data: Any) -> str:

@@ -125,7 +125,7 @@ def test_throughput_is_the_latency_of_a_batch_turned_round() -> None:
         (lambda: Latency(model=object()), ObjectiveError, "no latency model"),
         (lambda: Latency("request", output_length=0), ObjectiveError, "above 0"),
         (lambda: Latency("request", output_length=math.nan), ObjectiveError, "above 0"),
-        (lambda: Latency(device="cpu", runtime="onnx"), ObjectiveError, "nas-bo profile --runtime onnx"),
+        (lambda: Latency(device="cpu", runtime="onnx"), ObjectiveError, "there is no runtime .onnx.; there are eager"),
         (lambda: Throughput(device="pi9"), DeviceError, "pi9"),
         (lambda: Throughput(batch=0), ObjectiveError, "above 0"),
     ],

@@ -15,6 +15,8 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 
 BOUND = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
+# All models share the code of `Decoder`, and torch runs what goes beyond its limits uncompiled, without a word.
+LIMITS = {"recompile_limit": 100_000, "accumulated_recompile_limit": 1_000_000, "fail_on_recompile_limit_hit": True}
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,15 @@ class Compiled:
         import torch
 
         # not inference mode, which guards of compiled code do not know
-        with self._eager.running(), torch.inference_mode(False), torch.no_grad():
+        dynamo: Any = torch._dynamo  # untyped in torch
+        wanted = {name: value for name, value in LIMITS.items() if hasattr(dynamo.config, name)}
+        with self._eager.running(), dynamo.config.patch(wanted), torch.inference_mode(False), torch.no_grad():
             yield
 
     def prepare(self, arch: Arch, setting: Setting) -> Called:
         import torch
 
         made = function(arch, setting, str(self.device), self.name)
-        dynamo: Any = torch._dynamo  # untyped in torch
-        dynamo.reset()  # every model is another piece of code, and how many may be compiled is limited
         compiled: Any = torch.compile(made.module, dynamic=False)
         try:
             with self._no_gradients():
