@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import socket
@@ -14,8 +15,10 @@ from nas_bo.errors import HostError
 from nas_bo.mlflow import Tracker, open_ui
 from nas_bo.mlflow.server import _free_port
 from nas_bo.report import Summary, page
+from nas_bo.trial import Column
 from tests.doors.test_mlflow import Store, ours
 from tests.doors.test_mlflow_content import add, our_study
+from tests.report.test_importance import Layered, trials
 from tests.report.test_report import LATENCY, LOSS, SIZE, summary
 
 
@@ -189,3 +192,56 @@ def test_the_report_draws_hovers_highlights_and_sorts(browser, shot, tmp_path):
     shot("report")
     errors = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
     assert [text for text in errors if "report.html" in text] == []
+
+
+@pytest.mark.browser
+def test_a_trial_of_the_front_opens_with_its_drawing_how_it_was_measured_and_its_curve(ui, browser, shot):
+    store = Store(ui.base)
+    trial = store.runs("Tiny", "trial")[5]
+    assert trial.data.tags["nas.pareto"] == "true"
+    base = f"{ui.base}/#/experiments/{trial.info.experiment_id}/runs/{trial.info.run_id}"
+    browser.get(base)
+    wait_for(lambda: "measured; device cpu; repeats 9" in browser.find_element("tag name", "body").text)
+    shot("trial")
+    browser.get(f"{base}/artifacts/arch.svg")
+    drawn = "return [...document.querySelectorAll('img')].filter(i => i.naturalWidth > 500).map(i => i.naturalWidth)"
+    assert set(wait_for(lambda: browser.execute_script(drawn))) == {860}
+    shot("drawing")
+    browser.get(f"{base}/model-metrics")
+    search = wait_for(lambda: browser.find_elements("css selector", "input[placeholder='Search metric charts']"))[0]
+    search.send_keys("train/loss")
+    line = ".js-plotly-plot .scatterlayer path.js-line"
+    curve = wait_for(lambda: browser.find_elements("css selector", line))[0]
+    assert curve.get_attribute("d").count("L") + curve.get_attribute("d").count(",") >= 10  # many points, not one
+    shot("curve")
+
+
+@pytest.mark.browser
+def test_the_report_has_drawings_importance_and_lines_that_lead_to_their_trial(browser, shot, tmp_path):
+    history = trials(Layered, lambda a: -math.log(a.width) - 0.1 * a.depth, 40, noise=0.01)
+    columns = [Column("loss", "nats"), Column("cost", "ms")]
+    baselines = [{"label": "plain GPT", "values": {"loss": -3.0, "cost": 9.0}}]
+    s = Summary("Importance", columns, history, space=Layered, baselines=baselines)
+    file = tmp_path / "importance.html"
+    file.write_text(page(s), encoding="utf-8")
+    browser.get(file.as_uri())
+
+    def find(query: str) -> list:
+        return browser.find_elements("css selector", query)
+
+    assert len(find("[data-wire]")) == 40 and len(find(".dot.base")) == 2  # in the picture and in its key
+    opened = [d for d in find("details") if d.get_attribute("open")]
+    assert len(opened) == 1 and opened[0].find_element("css selector", "svg").size["width"] > 500
+    folded = next(d for d in find("details") if not d.get_attribute("open"))
+    folded.find_element("css selector", "summary").click()
+    assert folded.find_element("css selector", "svg").is_displayed()
+    bars = find("rect.alone")
+    assert bars and max(b.size["width"] for b in bars) > 200
+    wire = find("[data-wire]")[-1]
+    browser.execute_script("arguments[0].dispatchEvent(new MouseEvent('click', {bubbles: true}))", wire)
+    (row,) = {r.get_attribute("data-i") for r in find("tr.on")}
+    assert row == wire.get_attribute("data-wire") and find(".dot.on")
+    browser.execute_script("document.querySelector('[data-wire]').scrollIntoView({block: 'center'})")
+    shot("importance")
+    errors = [line["message"] for line in browser.get_log("browser") if line["level"] == "SEVERE"]
+    assert [text for text in errors if "importance.html" in text] == []
