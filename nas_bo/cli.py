@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_bo.command.again import register, rerun
 from nas_bo.command.asking import ask, tell
 from nas_bo.command.dashboard import dashboard
 from nas_bo.command.failure import errors as _errors
@@ -258,6 +259,8 @@ app.command()(profile)
 app.command()(dashboard)
 app.command()(ask)
 app.command()(tell)
+app.command()(rerun)
+app.command()(register)
 
 
 def main() -> None:

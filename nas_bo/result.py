@@ -227,6 +227,15 @@ class Result:
             ) from error
         return written
 
+    def register(
+        self, name: str, *, track: Any = None, picks: Sequence[str] = ("knee", "fastest", "best_quality"), **more: Any
+    ) -> list[Any]:
+        """Train the picks again, to the bits of the search's re-training, and put them into MLflow's registry under these
+        aliases; see `nas_bo.chosen.register`. ``nas_bo.mlflow.load_model("models:/NAME@knee")`` loads them."""
+        from nas_bo.chosen import register
+
+        return register(self, name, track=track, wanted=picks, **more)
+
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-safe data."""
         best = {t.architecture.id for t in self.front}

@@ -14,11 +14,13 @@ CORE = {"architecture", "problem", "trial", "errors"}
 ROOMS = ["space", "surrogate", "model", "hardware", "objectives", "strategies", "report"]  # left to right
 DOORS = {"optuna", "ax", "mlflow", "lm_eval"}
 TOP = {
+    "again",
     "ask_tell",
     "loop",
     "result",
     "baseline",
     "checked",
+    "chosen",
     "kept",
     "profiling",
     "provenance",

@@ -5,13 +5,16 @@ Only `MlflowClient` with explicit run ids is used: the fluent API, its active ru
 the user's. mlflow itself is imported when the first trial is logged.
 """
 
+from nas_bo.mlflow.registry import Registered, load_model
 from nas_bo.mlflow.server import UI, open_ui
 from nas_bo.mlflow.spool import beside
 from nas_bo.mlflow.tracker import Tracker
 
 __all__ = [
     "UI",
+    "Registered",
     "Tracker",
     "beside",
+    "load_model",
     "open_ui",
 ]

@@ -78,10 +78,9 @@ def about(study: Any) -> dict[str, Any]:
 def columns(study: Any, known: Mapping[str, Any]) -> list[Column]:
     """The objectives of a study, in the order of its values."""
     directions = [d.name.lower() for d in study.directions]
-    kept = known.get("columns") or []
+    kept = columns_of(known)
     if len(kept) == len(directions):
-        fields = Column.__dataclass_fields__
-        return [Column(**{k: v for k, v in c.items() if k in fields}) for c in kept]
+        return kept
     names = study.metric_names or (
         ["value"] if len(directions) == 1 else [f"value_{i}" for i in range(len(directions))]
     )
@@ -89,6 +88,12 @@ def columns(study: Any, known: Mapping[str, Any]) -> list[Column]:
         Column(n, direction="maximize" if d == "maximize" else "minimize")
         for n, d in zip(names, directions, strict=True)
     ]
+
+
+def columns_of(known: Mapping[str, Any]) -> list[Column]:
+    """The objectives as `about` has them; [] of a study that nas_bo did not make."""
+    fields = Column.__dataclass_fields__
+    return [Column(**{k: v for k, v in c.items() if k in fields}) for c in known.get("columns") or []]
 
 
 def key(study: Any, known: Mapping[str, Any]) -> str | None:

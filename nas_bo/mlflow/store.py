@@ -249,6 +249,20 @@ class _Quiet(logging.Filter):
         return record.levelno >= logging.WARNING
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Downloads inside of this draw no progress bars on stderr."""
+    name = "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"
+    ours = name not in os.environ
+    if ours:
+        os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if ours:
+            os.environ.pop(name, None)
+
+
 class _Patience:
     """How many are inside `patience`; the environment is the only place where MLflow reads its retries from."""
 

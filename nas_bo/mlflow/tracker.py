@@ -9,7 +9,8 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -168,6 +169,23 @@ class Tracker:
         base = base or (store.public(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000")
         opened = self._guarded(self._open, study)
         return view.address(base, opened.session.experiment, opened.session.key) if opened else base
+
+    @contextmanager
+    def opened(self, study: Any) -> Iterator[Any]:
+        """The study's `Session`, its trials logged, for runs beside them.
+
+        Raises:
+            HostError: the store fails, or no trial of the study has begun.
+        """
+        if self.log_study(study) < 0:
+            raise HostError(
+                f"the store {store.redact(self.uri)} could not be written; see the warning, mend it, try again"
+            )
+        found = self._guarded(self._open, study)
+        if found is None:
+            raise HostError(f"no trial of {study.study_name!r} has begun, so it has no run in MLflow")
+        with store.patience(self.uri, self.timeout):
+            yield found.session
 
     @property
     def pending(self) -> list[tuple[str, int]]:

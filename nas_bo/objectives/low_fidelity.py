@@ -234,6 +234,11 @@ class ValidationLoss:
         training = Training(chosen, corpus, self.tokens, self.seed, settings=settings, checkpoint=checkpoint, **how)
         return training, about
 
+    def trained(self, arch: Architecture) -> TrainingResult:
+        """The training of a call with its model: the same weights, to the bit, that a call evaluates."""
+        result = self._begin(arch, None)[0].to(self.fidelity)
+        return replace(result, model=result.model.eval())
+
     def _folder(self) -> str | None:
         if self.checkpoints is not None:
             try:

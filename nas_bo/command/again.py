@@ -1,0 +1,67 @@
+"""`nas-bo rerun` and `nas-bo register`: from what was logged to a second evaluation, and to a model in the registry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.command.failure import errors
+
+
+def rerun(
+    run: Annotated[str, typer.Argument(help="id of a trial's run in MLflow, or of a study's: its knee")],
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file")] = "mlflow.db",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="repeatable: a module of yours that defines an objective and may be imported"),
+    ] = None,
+    log: Annotated[bool, typer.Option(help="log it as a run linked to the other")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+) -> None:
+    """Evaluate a run again from what was logged, and say whether the figures agree; exit code 1 where they do not."""
+    with errors():
+        from nas_bo.again import rerun as evaluate
+
+        if allow:
+            sys.path.insert(0, str(Path.cwd()))
+        made = evaluate(run, track=mlflow, allow=allow or (), log=log)
+    typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else str(made))
+    if made.agrees is False:
+        raise typer.Exit(1)
+
+
+def register(
+    storage: Annotated[str, typer.Argument(help="the storage of a search")] = "nas-bo.db",
+    name: Annotated[str, typer.Option(help="of the model in the registry")] = "nas-bo",
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(help="repeatable: knee, fastest, best_quality, or the number of a trial; default: the three"),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="name of the study; by default that of the space")] = None,
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file")] = "mlflow.db",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="repeatable: a module of yours that defines an objective and may be imported"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+) -> None:
+    """Train the chosen architectures to the end and put them into MLflow's model registry, under aliases."""
+    with errors():
+        from nas_bo.chosen import ALIASES
+        from nas_bo.chosen import register as put
+        from nas_bo.command import resolve
+
+        if allow:
+            sys.path.insert(0, str(Path.cwd()))
+        found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=allow or ())
+    if as_json:
+        typer.echo(json.dumps([vars(one) | {"uri": one.uri} for one in found], indent=1))
+        return
+    for one in found:
+        values = ", ".join(f"{key} {value:.5g}" for key, value in one.values.items())
+        typer.echo(f"{one.name} version {one.version}  {', '.join(one.aliases)}  trial {one.trial}  {values}")
+    typer.echo(f"load one with nas_bo.mlflow.load_model({found[0].uri!r}, tracking_uri={mlflow!r})")

@@ -1,0 +1,191 @@
+"""The model registry: weights as safetensors beside ``arch.json``, under aliases, and loaded again without pickle.
+
+A version is the folder ``model`` of a run: ``arch.json`` (the architecture), ``model.json`` (vocabulary and where the weights
+come from) and ``model.safetensors``. Nothing else of it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import HostError, MissingExtra, NasBoError
+from nas_bo.mlflow import content, lineage, store
+from nas_bo.mlflow.session import Session
+from nas_bo.trial import Trial
+
+if TYPE_CHECKING:
+    from nas_bo.model import Decoder
+
+FOLDER, WEIGHTS, ARCH, ABOUT = "model", "model.safetensors", "arch.json", "model.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A version in the registry.
+
+    Attributes:
+        aliases: under which it is found.
+        trial: the number of the trial whose architecture it is.
+        run_id: of the run that has its files.
+        values: of the weights, as they were evaluated after training.
+    """
+
+    name: str
+    version: str
+    aliases: tuple[str, ...]
+    trial: int | None
+    run_id: str
+    values: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def uri(self) -> str:
+        return f"models:/{self.name}@{self.aliases[0]}" if self.aliases else f"models:/{self.name}/{self.version}"
+
+
+def publish(
+    session: Session,
+    name: str,
+    trial: Trial,
+    aliases: Sequence[str],
+    model: Decoder,
+    about: Mapping[str, Any],
+    values: Mapping[str, float],
+    label: str,
+    ignore: Sequence[str] = (),
+) -> Registered:
+    """Log the weights as a run beside the study's trials, register them, and link trial and model both ways.
+
+    Args:
+        about: how the weights were made; JSON-safe.
+        values: what they were evaluated to.
+    """
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise MissingExtra("safetensors", "models") from error
+    from mlflow.exceptions import MlflowException
+
+    client, number = session.client, trial.number
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    said = {"format": FORMAT, "vocab_size": model.vocab_size, "ignore": list(ignore), "values": dict(values), **about}
+    uid = f"{session.subject.name}/model/{trial.architecture.id}"
+    measured = Trial(trial.architecture, values, info={n: i for n, i in trial.info.items() if n not in values})
+    made = lineage.beside(
+        session, f"{number:03d} model" if number is not None else "model", "model", uid, measured, label
+    )
+    child = session.children.get(number) if number is not None else None
+    if child is not None:
+        made.tag("nas.of", child.run_id)
+    files = {
+        f"{FOLDER}/{ARCH}": json.dumps(trial.architecture.to_dict(), indent=1),
+        f"{FOLDER}/{ABOUT}": json.dumps(said, indent=1),
+        f"{FOLDER}/{WEIGHTS}": save(weights, metadata={"format": "pt", "architecture": trial.architecture.id}),
+    }
+    run_id = lineage.create(session, made, files)
+    try:
+        client.create_registered_model(name, tags={"nas.kind": "model"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise HostError(f"the registry does not take the model name {name!r} ({error.message})") from error
+    source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+    told = ", ".join(f"{key} {value:.5g}" for key, value in values.items())
+    version = client.create_model_version(
+        name, source, run_id, description=f"{label}: {told}. Load it with nas_bo.mlflow.load_model.",
+        tags={"nas.arch": trial.architecture.id, "nas.study_key": session.key, "nas.trial": str(number)},
+    ).version  # fmt: skip
+    for alias in aliases:
+        client.set_registered_model_alias(name, alias, version)
+    if child is not None:
+        sentence = f"[Model]({lineage.link(session.experiment, run_id)}) {content.escaped(name)} version {version} ({', '.join(aliases)})"
+        lineage.attach(client, child.run_id, "nas.model", f"{name}/{version}", sentence)
+    client.set_tag(run_id, "nas.model", f"{name}/{version}")
+    return Registered(name, str(version), tuple(aliases), number, run_id, dict(values))
+
+
+def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any = None) -> Decoder:
+    """The registered model, in evaluation mode: ``load_model("models:/my-gpt@knee")``.
+
+    It is built from ``arch.json``, and its weights are read with safetensors: nothing that is loaded can run code.
+
+    Args:
+        uri: ``models:/name@alias``, ``models:/name/3``, or ``runs:/run id``.
+        tracking_uri: the store; default as for `Tracker`.
+        device: a torch device; None is CUDA where there is one, else the CPU.
+
+    Raises:
+        HostError: there is no such model, its files are not there or not ours, or they do not fit together.
+        MissingExtra: safetensors is not installed.
+    """
+    where = store.resolve(tracking_uri)
+    store.check(where, 5)
+    with store.patience(where, 60), store.quietly(), tempfile.TemporaryDirectory() as folder:
+        path = _download(where, uri, folder)
+        return load_folder(path, device)
+
+
+def load_folder(folder: str | Path, device: Any = None) -> Decoder:
+    """The same from a folder with the three files."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingExtra("safetensors", "models") from error
+    from nas_bo.model import build
+
+    path = Path(folder)
+    missing = [name for name in (ARCH, ABOUT, WEIGHTS) if not (path / name).is_file()]
+    if missing:
+        raise HostError(f"the model has no {missing[0]}; it was not registered by nas_bo, so use what registered it")
+    try:
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        if about.get("format") != FORMAT:
+            raise HostError(
+                f"the model is of format {about.get('format')!r}, this version reads {FORMAT}; upgrade nas_bo"
+            )
+        arch = Architecture.from_json((path / ARCH).read_text(encoding="utf-8"))
+        if device is None:
+            from nas_bo.hardware.measure import pick_device
+
+            device = pick_device(None)
+        made: Decoder = build(arch, int(about["vocab_size"]), tuple(about.get("ignore", ())), device=device)
+        made.load_state_dict(load_file(str(path / WEIGHTS), device=str(device)))
+    except NasBoError:
+        raise
+    except Exception as error:
+        raise HostError(
+            f"the files of the model do not fit together ({type(error).__name__}: {str(error)[:300]}); register it again"
+        ) from error
+    return made.eval()
+
+
+def _download(where: str, uri: str, folder: str) -> Path:
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    named = re.fullmatch(r"models:/([^/@]+)(?:@([^/@]+)|/(\d+))", uri)
+    run = re.fullmatch(r"runs:/([0-9a-f]{32})(?:/model)?/?", uri)
+    if not (named or run):
+        raise HostError(
+            f"the model {uri!r} is not named right; write models:/name@alias, models:/name/3 or runs:/run id"
+        )
+    client = store.connect(where)
+    try:
+        if named:
+            version = client.get_model_version_by_alias(named[1], named[2]).version if named[2] else named[3]
+            source = client.get_model_version_download_uri(named[1], str(version))
+        else:
+            assert run is not None
+            source = f"{client.get_run(run[1]).info.artifact_uri}/{FOLDER}"
+        found = get_artifact_repository(source, tracking_uri=where)
+        return Path(found.download_artifacts("", folder))
+    except MlflowException as error:
+        raise HostError(
+            f"{uri} is not in {store.redact(where)} ({error.message}); `nas-bo register` puts a model there"
+        ) from error
