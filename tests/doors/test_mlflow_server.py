@@ -33,6 +33,7 @@ def ui(studies, tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     folder = tmp_path_factory.mktemp("server")
+    patch.setenv("NAS_BO_SPOOL", str(folder / "spool"))  # by default it is in the current folder
     uri, port = f"sqlite:///{folder}/mlflow.db", _free_port()
     waiting = Tracker(uri=f"http://127.0.0.1:{port}", timeout=5)
     for trial in studies[0].trials:
