@@ -9,8 +9,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TOOLS = {"nas-bo": "-m nas_bo", "python": "", "optuna": "-c 'import optuna.cli; raise SystemExit(optuna.cli.main())'"}
 
 FENCE = re.compile(r"^( *)```(\w+)([^\n]*)\n(.*?)^\1```$", re.M | re.S)
 LEFT_OUT = re.compile(r"<!-- not run: (.+?) -->\s*\Z")
@@ -56,3 +63,19 @@ def program(page: str) -> str:
             script = "\n".join(["set -e", *commands(block)])
             parts.append(f"__import__('subprocess').run(['bash', '-c', {script!r}], check=True)")
     return "\n".join(parts)
+
+
+def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the program of a page in an empty folder, with the commands of this checkout at hand."""
+    tools, work = folder / "bin", folder / "work"
+    tools.mkdir()
+    work.mkdir()
+    for tool, words in TOOLS.items():
+        (tools / tool).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        (tools / tool).chmod(0o755)
+    (work / "page.py").write_text(program(page.read_text()))
+    path = f"{tools}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "NAS_BO_SPOOL"):
+        env.pop(name, None)
+    return subprocess.run([sys.executable, "page.py"], cwd=work, env=env, capture_output=True, text=True, timeout=300)
