@@ -3,9 +3,6 @@
 Needs the extra `lightning`. Optuna's own pruning callback refuses studies of several objectives; `staged` does not.
 """
 
-import logging
-import warnings
-
 import optuna
 import pytorch_lightning as pl
 import torch
@@ -24,15 +21,12 @@ class Decoder(pl.LightningModule):
         super().__init__()
         self.model, self.lr = build(arch, vocab_size=256), lr
 
-    def loss(self, batch):
+    def training_step(self, batch, _):
         (tokens,) = batch
         return torch.nn.functional.cross_entropy(self.model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
 
-    def training_step(self, batch, _):
-        return self.loss(batch)
-
     def validation_step(self, batch, _):
-        self.log("val_loss", self.loss(batch))
+        self.log("val_loss", self.training_step(batch, _))
 
     def configure_optimizers(self):
         return torch.optim.AdamW(self.parameters(), lr=self.lr)
@@ -60,20 +54,15 @@ def objective(trial):
     model = Decoder(arch, trial.suggest_float("lr", 1e-3, 1e-2, log=True))
     size = parameters(arch, 256)
     stop = Stop(staged(trial, budget=EPOCHS, stopping=SuccessiveHalving(startup=3)), size)
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-    }
-    trainer = pl.Trainer(max_epochs=EPOCHS, callbacks=[stop], num_sanity_val_steps=0, accelerator="auto", **quiet)
+    quiet = dict.fromkeys(
+        ("logger", *(f"enable_{w}" for w in ("checkpointing", "progress_bar", "model_summary"))), False
+    )
+    trainer = pl.Trainer(max_epochs=EPOCHS, callbacks=[stop], num_sanity_val_steps=0, **quiet)
     trainer.fit(model, batches(0, STEPS), batches(1, 2))
     return float(trainer.callback_metrics["val_loss"]), size
 
 
 if __name__ == "__main__":
-    warnings.filterwarnings("ignore")
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     pl.seed_everything(0)
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=Sampler(TinyGPT, Bayes(seed=0, startup=4)))
