@@ -1,12 +1,14 @@
 """Whether one learning rate serves the whole space: the best `lr` of the smallest, the largest, a deep narrow and a
 shallow wide model of `tiny_gpt`.
 
-    python benchmarks/learning_rates.py [--quick]
+    python benchmarks/learning_rates.py [--quick] [--embedding-power 1]
 
 Each model is trained at half, one and two times the default rate, further by factors of 2 until the best lies inside,
 and at half octaves on either side of it; two seeds, whole runs of 100,000 tokens. The best rate is the top of a
 parabola through the five points in log rate. What must hold: the best rates lie within one octave.
-Writes benchmarks/results/learning_rates.json.
+With `--embedding-power 1` the rate of the embedding falls with the width, as those of matrices do
+(`Decoder.parameter_groups`). Every run is kept in benchmarks/results/learning_rates_raw.jsonl, so it may be stopped and started again.
+Writes benchmarks/results/learning_rates.json, or learning_rates_embedding_1.json.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from nas_bo.errors import TrainingDiverged
 from nas_bo.model import Corpus, label, load_corpus, parameters, train
 from nas_bo.model.schedule import DEFAULTS
 
+RESULTS = Path(__file__).parent / "results"
+RAW = RESULTS / "learning_rates_raw.jsonl"
 TOKENS = 100_000
 SEEDS = (0, 1)
 MOST = 4  # octaves from the default
@@ -55,18 +59,30 @@ def models() -> dict[str, Architecture]:
 class Sweep:
     """Losses of one model by rate, in octaves from the default: one row of SEEDS each."""
 
-    def __init__(self, arch: Architecture, corpus: Corpus, tokens: int) -> None:
-        self.arch, self.corpus, self.tokens = arch, corpus, tokens
+    def __init__(self, arch: Architecture, corpus: Corpus, tokens: int, power: float, keep: bool) -> None:
+        self.arch, self.corpus, self.tokens, self.power, self.keep = arch, corpus, tokens, power, keep
         self.losses: dict[float, list[float]] = {}
 
     def at(self, octave: float) -> float:
         if octave not in self.losses:
-            self.losses[octave] = [self._run(DEFAULTS["lr"] * 2**octave, seed) for seed in SEEDS]
+            self.losses[octave] = [self._kept(octave, seed) for seed in SEEDS]
         return sum(self.losses[octave]) / len(SEEDS)
+
+    def _kept(self, octave: float, seed: int) -> float:
+        key = [self.arch.id, self.tokens, self.power, octave, seed]
+        for line in RAW.read_text().splitlines() if self.keep and RAW.exists() else ():
+            row = json.loads(line)
+            if row["key"] == key:
+                return float(row["loss"])
+        found = self._run(DEFAULTS["lr"] * 2**octave, seed)
+        if self.keep:
+            with RAW.open("a") as file:
+                file.write(json.dumps({"key": key, "loss": found}) + "\n")
+        return found
 
     def _run(self, lr: float, seed: int) -> float:
         try:
-            return train(self.arch, self.corpus, self.tokens, seed, lr=lr).bits_per_byte
+            return train(self.arch, self.corpus, self.tokens, seed, lr=lr, embedding_power=self.power).bits_per_byte
         except TrainingDiverged:
             return math.inf
 
@@ -102,11 +118,13 @@ def _peak(octaves: list[float], losses: list[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few steps each, and no file is written")
-    quick = parser.parse_args().quick
+    parser.add_argument("--embedding-power", type=float, default=0.0)
+    options = parser.parse_args()
+    quick, power = options.quick, options.embedding_power
     corpus, began = load_corpus(), time.process_time()
     figures = []
     for name, arch in models().items():
-        found = Sweep(arch, corpus, 2_000 if quick else TOKENS).best()
+        found = Sweep(arch, corpus, 2_000 if quick else TOKENS, power, not quick).best()
         size = {"model": name, "label": label(arch), "parameters": parameters(arch, corpus.vocab_size)}
         figures.append({**size, **found})
         sys.stderr.write(f"{name}: {found['best_octave']:+.2f} octaves {found['best_octave_by_seed']}\n")
@@ -114,6 +132,7 @@ def main() -> None:
     report = {
         "what": f"best learning rate in octaves from the default {DEFAULTS['lr']:g}, runs of {TOKENS:,} tokens; "
         "losses: [octave, bits per byte of seeds 0 and 1]",
+        "embedding_power": power,
         "machine": {
             "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
             "system": platform.system(),
@@ -129,9 +148,8 @@ def main() -> None:
     text = json.dumps(report, indent=1)
     sys.stdout.write(text + "\n")
     if not quick:
-        path = Path(__file__).parent / "results" / "learning_rates.json"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text + "\n")
+        name = "learning_rates.json" if not power else f"learning_rates_embedding_{power:g}.json"
+        (RESULTS / name).write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def train_many(
         archs: one per run.
         corpus, tokens, device, bf16, threads, ignore, evaluation_tokens: as in `train`.
         seeds: one per run, or one for all.
-        settings: from `lr` to `clip`, as in `train`.
+        settings: from `lr` to `embedding_power`, as in `train`.
         together: how many runs are stacked at most; 1 stacks none; None is 8 on a GPU and 1 on a CPU.
 
     Returns:
@@ -124,8 +124,7 @@ def _stacked(trainings: Sequence[Training], threads: int | None) -> list[Trainin
         name: weight.detach().requires_grad_() for name, weight in stack_module_state(modules)[0].items()
     }
     at = {weight: weights[name] for name, weight in modules[0].named_parameters()}
-    groups = first.model.parameter_groups(first.settings["lr"], first.settings["weight_decay"])
-    groups = [{**group, "params": [at[weight] for weight in group["params"]]} for group in groups]
+    groups = [{**group, "params": [at[weight] for weight in group["params"]]} for group in first.optimizer.param_groups]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
 
     def losses(some: dict[str, Tensor], tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

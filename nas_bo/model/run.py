@@ -55,7 +55,7 @@ class Run:
         self.device = model.embedding.weight.device
         self.bf16 = _use_bf16(model, self.device) if bf16 is None else bf16
         self.schedule = Schedule(steps, settings["warmup"], settings["decay"])
-        groups = model.parameter_groups(settings["lr"], settings["weight_decay"])
+        groups = model.parameter_groups(settings["lr"], settings["weight_decay"], settings.get("embedding_power", 0.0))
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
         self.rates = [float(group["lr"]) for group in groups]
         self.worst = math.log(model.vocab_size) + DIVERGED_ABOVE

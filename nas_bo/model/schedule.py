@@ -17,8 +17,12 @@ DEFAULTS: dict[str, float] = {
     "warmup": 0.05,
     "decay": 0.25,
     "clip": 1.0,
+    "embedding_power": 0.0,
 }
 """What `train` reads from the top level of an architecture when it is there, and uses when it is not."""
+
+
+SHARES = ("warmup", "decay", "embedding_power")  # from 0 to 1
 
 
 def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, float]:
@@ -36,12 +40,14 @@ def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, flo
         if value is None:
             value = fields.get(name, default) if hasattr(fields, "get") else default
         whole = name in ("batch_size", "sequence")
-        low, high = (1, math.inf) if whole else (0.0, 1.0 if name in ("warmup", "decay") else math.inf)
+        low, high = (1, math.inf) if whole else (0.0, 1.0 if name in SHARES else math.inf)
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
             raise ModelError(
                 f"{name}={value!r} must be {'an integer of at least 1' if whole else f'a number from {low} to {high}'}"
             )
         settings[name] = value
+    if not settings["embedding_power"]:  # not named where it is not used, so that older checkpoints can go on
+        del settings["embedding_power"]
     return settings
 
 

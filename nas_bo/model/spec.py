@@ -13,7 +13,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 
 ACTIVATIONS = ("gelu", "silu", "relu2")
-HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip")
+HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip", "embedding_power")
 """Top-level fields that are no part of the network; `nas_bo.model.train` reads them."""
 
 

@@ -68,6 +68,7 @@ def train(
     warmup: float | None = None,
     decay: float | None = None,
     clip: float | None = None,
+    embedding_power: float | None = None,
     validate_at: Collection[float] = (),
     device: torch.device | str | None = None,
     bf16: bool | None = None,
@@ -94,6 +95,8 @@ def train(
         batch_size, sequence: tokens per step; defaults 8 x 64.
         warmup, decay: shares of the steps; defaults 0.05 and 0.25.
         clip: bound of the gradient's global norm, default 1.0; 0 does not clip.
+        embedding_power: 0 to 1, default 0; 1 lets the rate of the embedding fall with the width, as those of matrices do
+            (`Decoder.parameter_groups`).
             The arguments from `lr` to here, when None, are taken from fields of that name at the top level of the
             architecture (so that they can be searched), else the defaults in `DEFAULTS` hold.
         validate_at: shares of the budget (0 to 1) after which to evaluate as well.
@@ -120,7 +123,7 @@ def train(
         corpus,
         tokens,
         seed,
-        settings={**given, "warmup": warmup, "decay": decay, "clip": clip},
+        settings={**given, "warmup": warmup, "decay": decay, "clip": clip, "embedding_power": embedding_power},
         validate_at=validate_at,
         device=device,
         bf16=bf16,
@@ -136,7 +139,7 @@ def train(
 class Training:
     """A run that is trained in pieces: ``t = Training(arch, corpus, 500_000); t.to(0.25); t.to(1.0)``.
 
-    Args: as of `train`; `settings` holds those from `lr` to `clip`, missing ones and None as there. A `checkpoint`
+    Args: as of `train`; `settings` holds those from `lr` to `embedding_power`, missing ones and None as there. A `checkpoint`
     that is a folder gets one file per run, named after its identity.
 
     Attributes:

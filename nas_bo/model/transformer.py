@@ -239,20 +239,29 @@ class Decoder(nn.Module):
             else:
                 weight.fill_(1.0)
 
-    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+    def parameter_groups(
+        self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
+    ) -> list[dict[str, Any]]:
         """Groups for a torch optimiser, as in the table of `initialise`: matrices at lr * 128 / fan_in (their count
-        is small: one group per distinct fan_in), all else at 2 lr and without decay."""
-        groups: dict[float, list[nn.Parameter]] = {}
+        is small: one group per distinct fan_in), all else at 2 lr and without decay.
+
+        With `embedding_power` the embedding learns at 2 lr * (128 / width) ** embedding_power: at 1 its rate falls with the
+        width as those of matrices do, and one `lr` serves small and large models better
+        (`benchmarks/learning_rates.py`). The default is 0, which all figures of `benchmarks/` rest on.
+        """
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, weight in self.named_parameters():
-            fan_in = weight.shape[-1] if self._kind(name, weight) == "matrix" else 0
-            groups.setdefault(fan_in, []).append(weight)
+            kind, fan_in = self._kind(name, weight), weight.shape[-1]
+            if kind == "matrix":
+                rate = lr * BASE_WIDTH / fan_in
+            elif kind == "embedding":
+                rate = lr * VECTOR_RATE * (BASE_WIDTH / fan_in) ** embedding_power
+            else:
+                rate = lr * VECTOR_RATE
+            groups.setdefault((rate, kind == "matrix"), []).append(weight)
         return [
-            {
-                "params": weights,
-                "lr": lr * BASE_WIDTH / fan_in if fan_in else lr * VECTOR_RATE,
-                "weight_decay": weight_decay if fan_in else 0.0,
-            }
-            for fan_in, weights in groups.items()
+            {"params": weights, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
+            for (rate, decays), weights in groups.items()
         ]
 
     @staticmethod

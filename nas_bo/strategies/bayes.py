@@ -10,7 +10,8 @@ their known objectives, limits and rules computed exactly.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.belief import Belief
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.strategies.design import spread
-from nas_bo.strategies.fidelity import unfinished
+from nas_bo.strategies.fidelity import still_to_pay, unfinished
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.scores import Score, scorer
 from nas_bo.strategies.strategy import check_count, check_seed, fresh, generator, seen_ids
@@ -46,7 +47,9 @@ class Bayes:
 
     Values of an objective at a part of its budget (`Trial.rungs`) and the proxies of the problem are modelled beside it
     (see `nas_bo.surrogate.sources`), so trials that were stopped early inform it as well. An architecture that was
-    stopped is suggested once more, to be evaluated to the end, when nothing else promises as much.
+    stopped is suggested once more, to be evaluated to the end, when nothing else promises as much for its price: where the
+    evaluation goes on from a checkpoint, the gain is divided by the share that is left to pay (Snoek et al., 2012, "Practical
+    Bayesian optimization of machine learning algorithms", section 3.2).
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
     Attributes:
@@ -90,12 +93,14 @@ class Bayes:
         belief = Belief(problem, trials)
         belief.believe(pending)
         stopped = unfinished(trials)
+        left = still_to_pay(problem, trials)
         seen = (seen_ids(trials) | {arch.id for arch in pending}) - stopped.keys()
         parents = best_trials(problem, trials, PARENTS)
         batch: list[Architecture] = []
         while len(batch) < n:
             waiting = [arch for key, arch in stopped.items() if key not in seen]
-            arch = self._maximise(belief, scorer(belief, rng), [*parents, *pending, *batch], waiting, seen, rng)
+            score = scorer(belief, rng)
+            arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng)
             if arch is None:
                 break
             batch.append(arch)
@@ -110,13 +115,19 @@ class Bayes:
         score: Score,
         parents: list[Architecture],
         stopped: list[Architecture],
+        left: Mapping[str, float],
         seen: set[str],
         rng: np.random.Generator,
     ) -> Architecture | None:
         """The best-scored unseen admissible architecture among about `candidates`: random ones, variations of the best
         trials and those whose evaluation was stopped first, then the best so far are varied again and again."""
         genomes = genomes_of(belief.problem.space)
-        found = _Candidates(belief, score, seen)
+        cheaper = {
+            row.tobytes(): -math.log(left[arch.id])
+            for arch, row in zip(stopped, genomes.encode(stopped), strict=True)
+            if left[arch.id] < 1
+        }
+        found = _Candidates(belief, score, seen, cheaper)
         wild = int(RANDOM * self.candidates)
         found.add(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)]))
         if parents:
@@ -152,8 +163,9 @@ class _Candidates:
     error of the difference between parent and child.
     """
 
-    def __init__(self, belief: Belief, score: Score, seen: set[str]) -> None:
-        self._belief, self._score, self._seen = belief, score, seen
+    def __init__(self, belief: Belief, score: Score, seen: set[str], cheaper: Mapping[bytes, float]) -> None:
+        self._belief, self._seen = belief, seen
+        self._gain, self._cheaper = score, cheaper  # what is added to the logarithm of the gain, by genome
         width, known = len(genomes_of(belief.problem.space).paths), len(belief.known.positions)
         self.genomes = np.zeros((0, width))
         self.correction = np.zeros((0, known))
@@ -177,13 +189,19 @@ class _Candidates:
         genomes, correction = genomes[new], correction[new]
         inputs, approximate = self._belief.look(genomes)
         known = self._belief.known.from_scale(approximate + correction) if correction.shape[1] else correction
-        scores = np.nan_to_num(self._score(inputs, known), nan=-np.inf, neginf=-np.inf)
+        scores = np.nan_to_num(self._score(genomes, inputs, known), nan=-np.inf, neginf=-np.inf)
         self._inputs = inputs if self._inputs is None else np.concatenate([self._inputs, inputs])
         self.genomes = np.concatenate([self.genomes, genomes])
         self.correction = np.concatenate([self.correction, correction])
         self._approximate = np.concatenate([self._approximate, approximate])
         self._scores = np.concatenate([self._scores, scores])
         self._verified = np.concatenate([self._verified, np.zeros(len(genomes), dtype=bool)])
+
+    def _score(self, genomes: np.ndarray, inputs: np.ndarray, known: np.ndarray) -> np.ndarray:
+        found = self._gain(inputs, known)
+        if self._cheaper:
+            found = found + np.array([self._cheaper.get(row.tobytes(), 0.0) for row in genomes])
+        return found
 
     def verify(self, number: int) -> np.ndarray:
         """Row numbers of the `number` best verified candidates, best first: unseen, admissible, scored exactly. Those that
@@ -200,7 +218,9 @@ class _Candidates:
             known = np.array([values for values, _ in answers]).reshape(len(todo), -1)
             usable = np.array([ok and arch.id not in self._seen for arch, (_, ok) in zip(archs, answers, strict=True)])
             if known.shape[1]:
-                self._scores[todo] = np.nan_to_num(self._score(self._inputs[todo], known), nan=-np.inf, neginf=-np.inf)
+                self._scores[todo] = np.nan_to_num(
+                    self._score(self.genomes[todo], self._inputs[todo], known), nan=-np.inf, neginf=-np.inf
+                )
                 exact = belief.known.to_scale(known)
                 self.correction[todo] = np.nan_to_num(exact - self._approximate[todo])
             self._scores[todo[~usable]] = -np.inf

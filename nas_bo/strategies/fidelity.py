@@ -13,7 +13,7 @@ from nas_bo.problem import Problem
 from nas_bo.surrogate.sources import CoKriging, Observed, bent
 from nas_bo.trial import Column, State, Trial
 
-__all__ = ["direct", "noise_of", "sources_of", "unfinished"]
+__all__ = ["direct", "noise_of", "sources_of", "still_to_pay", "unfinished"]
 
 GUESS = 0.7  # the slope that is expected between two budgets of one objective, both standardised
 
@@ -29,6 +29,20 @@ def unfinished(trials: Sequence[Trial]) -> dict[str, Architecture]:
         else:
             found[arch.id] = arch
     return {key: arch for key, arch in found.items() if key not in others}
+
+
+def still_to_pay(problem: Problem, trials: Sequence[Trial]) -> dict[str, float]:
+    """What it costs to finish the `unfinished` ones, by id, as a share of a whole evaluation: less than 1 where every
+    objective that was stopped goes on from a checkpoint (has `checkpoints`, as `ValidationLoss`)."""
+    waiting = unfinished(trials)
+    resumable = {o.name: bool(getattr(o, "checkpoints", None)) for o in problem.objectives}
+    found = {}
+    for trial in trials:
+        if trial.architecture.id in waiting:
+            reached = {name: trial.rungs(name) for name in resumable}
+            shares = [max(rungs) if resumable[name] else 0.0 for name, rungs in reached.items() if rungs]
+            found[trial.architecture.id] = 1.0 - min(shares, default=0.0)
+    return found
 
 
 def noise_of(trials: Sequence[Trial], name: str) -> float | None:

@@ -121,6 +121,15 @@ def test_hyperparameters_come_from_the_architecture(corpus: Corpus) -> None:
     assert train(searched, corpus, 6400, lr=1e-3, batch_size=8).settings["lr"] == 1e-3
 
 
+def test_the_rate_of_the_embedding_is_a_setting_that_is_named_only_where_it_is_used(corpus: Corpus) -> None:
+    plain, zero = train(SMALL, corpus, 2_560), train(SMALL, corpus, 2_560, embedding_power=0.0)
+    scaled = train(SMALL, corpus, 2_560, embedding_power=1.0)
+    assert plain.settings == zero.settings and "embedding_power" not in plain.settings
+    assert plain.bits_per_byte == zero.bits_per_byte != scaled.bits_per_byte
+    assert scaled.settings["embedding_power"] == 1.0
+    assert train(Node({**SMALL, "embedding_power": 1.0}), corpus, 2_560).bits_per_byte == scaled.bits_per_byte
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -128,6 +137,7 @@ def test_hyperparameters_come_from_the_architecture(corpus: Corpus) -> None:
         ({"batch_size": 0}, "batch_size=0"),
         ({"batch_size": 2.5}, "batch_size=2.5"),
         ({"warmup": 2.0}, "warmup=2.0"),
+        ({"embedding_power": 1.5}, "embedding_power=1.5"),
         ({"lr": float("nan")}, "lr=nan"),
         ({"tokens": 0}, "tokens=0"),
         ({"tokens": math.inf}, "tokens=inf"),

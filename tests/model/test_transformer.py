@@ -220,6 +220,22 @@ def test_learning_rates_follow_fan_in() -> None:
         assert rates[name][1] == 0.0, name
 
 
+def test_the_rate_of_the_embedding_may_follow_the_width() -> None:
+    model = made(decoder(layer(ATTENTION, DENSE), layer(CONV, SKIP)))
+    width = model.embedding.weight.shape[1]
+
+    def rates(power: float) -> dict[str, float]:
+        groups = model.parameter_groups(1e-3, 0.1, power)
+        at = {id(w): g["lr"] for g in groups for w in g["params"]}
+        return {name: at[id(weight)] for name, weight in model.named_parameters()}
+
+    plain, scaled = rates(0.0), rates(1.0)
+    assert plain["embedding.weight"] == 2e-3 and scaled["embedding.weight"] == 2e-3 * 128 / width
+    assert {k: v for k, v in plain.items() if k != "embedding.weight"} == {
+        k: v for k, v in scaled.items() if k != "embedding.weight"
+    }
+
+
 def test_the_module_is_plain() -> None:
     model = made(decoder(layer(ATTENTION, DENSE), layer(CONV, MOE)))
     tokens = some_tokens(1, 8)

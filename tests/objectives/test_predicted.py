@@ -181,6 +181,8 @@ def test_an_earlier_study_makes_few_trials_suffice(plain):
     ]
     assert errors[0] < 0.5 * errors[1]
     assert "earlier study (30 architectures, val_loss) used" in found.card.text()
+    assert found.card.n < 20 and "intervals are too narrow" in found.card.text()
+    assert "too narrow" not in plain.card.text()
 
 
 def test_an_earlier_study_of_something_else_is_used_only_if_it_helps():

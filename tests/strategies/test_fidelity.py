@@ -12,7 +12,7 @@ from nas_bo.errors import SearchError
 from nas_bo.problem import Function, Problem
 from nas_bo.strategies import Bayes, Reservation, Stopping
 from nas_bo.strategies.belief import Belief
-from nas_bo.strategies.fidelity import noise_of, sources_of, unfinished
+from nas_bo.strategies.fidelity import noise_of, sources_of, still_to_pay, unfinished
 from nas_bo.strategies.reservation import price
 from nas_bo.surrogate.sources import CoKriging
 from nas_bo.trial import State, Trial
@@ -129,6 +129,25 @@ def test_a_stopped_architecture_may_be_proposed_once_more_and_no_other():
     assert not unfinished(trials) and Bayes(startup=2).suggest(problem, trials, 3) == []
     batch = Bayes(startup=2).suggest(problem, trials[:6], 4)
     assert sorted(a.id for a in batch) == sorted(a.id for a in archs[4:])
+
+
+class _Resumed(Staged):
+    checkpoints = "a folder"
+
+
+def test_what_goes_on_from_a_checkpoint_is_cheaper_to_finish_and_gets_finished_earlier():
+    finished = {}
+    for kind in (Staged, _Resumed):
+        problem = Problem(Toy, [kind(rungs=(0.25, 0.9), noise=0.5), cost], staged=True)
+        trials = history(problem, 9)
+        for trial in history(problem, 0, 12, seed=1):
+            trials.append(problem.evaluate(trial.architecture, lambda name, share, values: share < 0.5))
+        left = still_to_pay(problem, trials)
+        assert left.keys() == unfinished(trials).keys() and len(left) == 12
+        assert list(left.values()) == pytest.approx([1.0 if kind is Staged else 0.1] * 12)
+        batch = Bayes(seed=1, candidates=600).suggest(problem, trials, 6)
+        finished[kind] = sum(arch.id in left for arch in batch)
+    assert finished[_Resumed] > finished[Staged], finished
 
 
 class _Numbers:
