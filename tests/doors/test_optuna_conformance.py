@@ -24,7 +24,11 @@ STRATEGIES = {
 }
 
 
-TRAINING = {"Darts", "ProxylessNAS"}  # learn from the weights of a model of the space, which these studies have not
+TRAINING = {
+    "Darts",
+    "GDAS",
+    "ProxylessNAS",
+}  # learn from the weights of a model of the space, which these studies have not
 
 
 def test_every_strategy_is_here():
