@@ -53,6 +53,9 @@ def test_every_trial_is_in_mlflow(searched):
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     runs = [r for e in client.search_experiments() for r in client.search_runs([e.experiment_id])]
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    again = [r for r in children if r.data.tags["nas.kind"] == "retrain"]
+    children = [r for r in children if r.data.tags["nas.kind"] == "trial"]
+    assert again and {r.data.tags["nas.of"] for r in again} <= {r.info.run_id for r in children}
     assert len(children) == 4 and {r.info.status for r in children} == {"FINISHED"}
     assert all({"obj/val_loss", "obj/latency_ms"} <= set(r.data.metrics) for r in children)
 

@@ -165,8 +165,7 @@ def of_trial(
     made.metric("cost/seconds", round(trial.seconds, 3))
     numbers(made, trial)
     _constraints(made, trial, ours)
-    for step, value in thin(sorted(frozen.intermediate_values.items())):
-        made.metric("train/reported", value, int(step))
+    _reported(made, frozen, trial)
     _params(made, frozen.params, frozenset(in_space), label)
     _tags(made, frozen, trial, label)
     described(made, trial, cols)
@@ -305,6 +304,19 @@ def _series(made: Content, objective: str, key: str, value: Any) -> bool:
     for at, seen in pairs:
         made.metric(f"val/{objective}" if key == "validation" else f"val/{objective}.{key}", seen, round(at * 100) if small else int(at))  # fmt: skip
     return True
+
+
+def _reported(made: Content, frozen: Any, trial: Trial) -> None:
+    """Intermediate values; where a study of several objectives has none, what each was at its rungs, in percent."""
+    reported = {"": frozen.intermediate_values}
+    if not frozen.intermediate_values:
+        rungs = {name: {round(100 * share): v for share, v in trial.rungs(name).items()} for name in trial.info}
+        found = {name: points for name, points in rungs.items() if points}
+        first = next(iter(found), "")
+        reported = {"" if name == first else f".{name}": points for name, points in found.items()}
+    for name, points in reported.items():
+        for step, value in thin(sorted(points.items())):
+            made.metric(f"train/reported{name}", value, int(step))
 
 
 def _constraints(made: Content, trial: Trial, ours: bool) -> None:
