@@ -6,12 +6,15 @@ values joined to those before as deployed decoders do (a full attention is one w
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,8 +83,11 @@ def first(outputs: Any) -> np.ndarray:
     return logits.float().cpu().numpy() if hasattr(logits, "cpu") else np.asarray(logits, dtype=np.float32)
 
 
-def to_onnx(made: Function, name: str) -> bytes:
+def to_onnx(made: Function, name: str, kept: Path | None = None) -> bytes:
     """The function as an ONNX file, shapes fixed.
+
+    Args:
+        kept: a file where it is read from, or written to once it is made.
 
     Raises:
         MissingExtra: onnx or onnxscript is not installed.
@@ -89,6 +95,8 @@ def to_onnx(made: Function, name: str) -> bytes:
     """
     import torch
 
+    if kept is not None and kept.exists():
+        return kept.read_bytes()
     for package in ("onnx", "onnxscript"):
         try:
             __import__(package)
@@ -103,7 +111,22 @@ def to_onnx(made: Function, name: str) -> bytes:
             cause = error.__cause__ or error
             text = " ".join(str(cause).split())[:200]
             raise Unsupported(f"{name}: torch cannot export it to ONNX ({type(cause).__name__}: {text})") from error
+    if kept is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        half = kept.with_name(f"{kept.name}.{os.getpid()}")
+        half.write_bytes(file.getvalue())
+        half.replace(kept)
     return file.getvalue()
+
+
+def kept_file(folder: str | None, arch: Arch, setting: Setting) -> Path | None:
+    """Where the export of an architecture in one setting is kept in `folder`, by torch's version; None for no folder."""
+    if folder is None:
+        return None
+    from importlib.metadata import version
+
+    said = repr((specified(arch, setting), setting, version("torch"), version("onnxscript")))
+    return Path(folder) / f"{hashlib.sha256(said.encode()).hexdigest()[:20]}.onnx"
 
 
 def _joined(spec: DecoderSpec, length: int) -> DecoderSpec:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import MissingExtra, ObjectiveError, Unsupported
-from nas_bo.hardware.runtimes.exported import Called, first, function, silence, to_onnx
+from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file, silence, to_onnx
 from nas_bo.hardware.runtimes.interface import agree
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
@@ -28,11 +28,13 @@ class OnnxRuntime:
     """Args:
     device: "cpu" or None.
     threads: within an operation.
+    exports: folder where exported models are kept for the next time; None keeps none.
     int8: quantise matrix products dynamically.
     """
 
     device: str | None = None
     threads: int = 1
+    exports: str | None = None
     int8: bool = False
     name: str = ""
     inside: bool = False
@@ -55,7 +57,7 @@ class OnnxRuntime:
         if setting.dtype != "float32":
             raise Unsupported(f"{self.name} takes float32 models here, not {setting.dtype}")
         made = function(arch, setting, "cpu", self.name)
-        file = to_onnx(made, self.name)
+        file = to_onnx(made, self.name, kept_file(self.exports, arch, setting))
         if self.int8:
             file = _quantised(file)
         options = onnxruntime.SessionOptions()

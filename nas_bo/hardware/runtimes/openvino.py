@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_bo.errors import Unsupported
-from nas_bo.hardware.runtimes.exported import Called, first, function, to_onnx
+from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file, to_onnx
 from nas_bo.hardware.runtimes.interface import agree
 from nas_bo.hardware.runtimes.onnxruntime import only_cpu, versions
 from nas_bo.hardware.workload import Setting
@@ -23,10 +23,12 @@ class OpenVino:
     """Args:
     device: "cpu" or None.
     threads: of inference.
+    exports: folder where exported models are kept for the next time; None keeps none.
     """
 
     device: str | None = None
     threads: int = 1
+    exports: str | None = None
     name: str = "openvino"
     inside: bool = True  # its threads are its own, also when it is one
 
@@ -51,7 +53,7 @@ class OpenVino:
         # weights stay float32 in the file; the data type is the one that it computes in
         plain = Setting(setting.phase, setting.batch, setting.context, "float32", setting.vocab_size, setting.ignore)
         made = function(arch, plain, "cpu", self.name)
-        file = to_onnx(made, self.name)
+        file = to_onnx(made, self.name, kept_file(self.exports, arch, plain))
         hint = HINT[setting.dtype]
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
