@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.hardware.calibration import checked_times, reach
 from nas_bo.hardware.workload import Work
 
 # logarithms: sd of a common factor, of one per kind, of one that varies with size, length in decades, sd of the noise,
@@ -23,6 +24,9 @@ from nas_bo.hardware.workload import Work
 PRIOR = np.array([0.0, -1.0, -1.0, 0.0, -6.0, -1.5])
 WIDTH = np.array([0.5, 1.0, 1.0, 1.0, 1.5, 1.0])
 ITERATIONS = 40
+AGAIN = 12  # iterations of a fit that begins at another one's end
+REFITTED = 20  # measurements up to which each is predicted by a fit of its own
+SHORTEST = -0.7  # logarithm of the length, in decades, beyond which intervals trust no similarity
 FARTHEST = 4.0  # standard deviations of the priors that a fit may go
 LEAST = 3  # models
 
@@ -62,18 +66,21 @@ class Posterior:
     """g after the measurements. `known` are the operations that were measured, as parts of models.
 
     Attributes:
+        kernel: of the mean.
+        doubt: of the variance: the same, but no less varied and no smoother than is believed beforehand. A fit to few
+            models takes the little that it has seen for all there is, and is then sure of widths that it never saw.
         pull: (U,), so that the mean of g at new operations is ``between(new, known) @ pull``.
-        root: (n, U), so that the variance falls by the squares of ``root @ between(known, new)``.
-        widen: by how much larger the errors were, each model left out in turn, than the process believed; at least 1.
-        reach: half width of the interval in standard deviations.
+        root: (n, U), so that the variance falls by the squares of ``root @ doubt.between(known, new)``.
+        reach: half width of the interval in standard deviations: at least that of a normal distribution, and as much as the
+            errors at models that were left out ask for (Lei et al., 2018, arXiv 1604.04173, section 5.2).
     """
 
     known: list[Work]
     kernel: Kernel
+    doubt: Kernel
     scale: float
     pull: np.ndarray
     root: np.ndarray
-    widen: float
     reach: float
 
 
@@ -88,49 +95,96 @@ def fit(known: list[Work], base: np.ndarray, times: np.ndarray, level: float = 0
     Raises:
         ObjectiveError: too few models, or times that are not finite numbers above 0.
     """
-    from scipy.optimize import minimize
-    from scipy.stats import t as student
+    from scipy.stats import norm
 
     n = len(times)
     if n < LEAST:
         raise ObjectiveError(f"{n} measured models are too few to learn from; measure at least {LEAST}")
-    bad = [float(time) for time in times if not 0 < time < math.inf]
-    if bad:
-        raise ObjectiveError(f"a measured time is {bad[0]!r}; every one must be a finite number above 0")
+    checked_times(list(times), n)
     scale = float(np.median(times / base.sum(1)))
     shares = base * scale / times[:, None]  # relative to the measurement, so that the noise is relative as well
     rest = 1 - shares.sum(1)
     compared = _compared(known, known)
-
-    def covariance(logs: np.ndarray) -> np.ndarray:
-        kernel = Kernel(tuple(logs))
-        found: np.ndarray = shares @ kernel._of(*compared) @ shares.T + (kernel.noise + 1e-10) * np.eye(n)
-        return found
-
-    def loss(logs: np.ndarray) -> float:
-        belief = float(0.5 * (((logs - PRIOR) / WIDTH) ** 2).sum())
-        try:
-            lower = np.linalg.cholesky(covariance(logs))
-        except np.linalg.LinAlgError:
-            return 1e6 + belief
-        half = np.linalg.solve(lower, rest)
-        return float(0.5 * half @ half + np.log(np.diag(lower)).sum()) + belief
-
-    bounds = list(zip(PRIOR - FARTHEST * WIDTH, PRIOR + FARTHEST * WIDTH, strict=True))
-    logs = minimize(loss, PRIOR, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS}).x
-    kernel = Kernel(tuple(float(one) for one in logs))
-    full = covariance(logs)
-    inverse = np.linalg.inv(full)
-    left_out = (inverse @ rest) / np.sqrt(np.diag(inverse))  # equation 5.12, standardised
+    logs = _logs(shares, rest, compared, PRIOR, ITERATIONS)
+    kernel, doubt = Kernel(tuple(map(float, logs))), Kernel(_doubted(logs))
+    inverse = np.linalg.inv(_covariance(shares, kernel, compared))
+    doubted = _covariance(shares, doubt, compared)
+    spread = 1 / np.sqrt(np.diag(np.linalg.inv(doubted)))  # of each model without its own measurement
+    if n > REFITTED:
+        left_out = (inverse @ rest) / np.diag(inverse)  # equation 5.12
+    else:
+        left_out = np.array([_left_out(i, base, times, compared, logs) for i in range(n)])
     return Posterior(
         known,
         kernel,
+        doubt,
         scale,
         shares.T @ (inverse @ rest),
-        np.linalg.solve(np.linalg.cholesky(full), shares),
-        max(1.0, float(np.sqrt((left_out**2).mean()))),
-        float(student.ppf(0.5 + level / 2, n - 1)),
+        np.linalg.solve(np.linalg.cholesky(doubted), shares),
+        max(float(norm.ppf(0.5 + level / 2)), reach(np.abs(left_out) / spread, level)),
     )
+
+
+def _covariance(shares: np.ndarray, kernel: Kernel, compared: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    found: np.ndarray = shares @ kernel._of(*compared) @ shares.T + (kernel.noise + 1e-10) * np.eye(len(shares))
+    return found
+
+
+def _logs(
+    shares: np.ndarray, rest: np.ndarray, compared: tuple[np.ndarray, np.ndarray], start: np.ndarray, iterations: int
+) -> np.ndarray:
+    """The most probable logarithms of the kernel's numbers (equation 5.8, and the priors)."""
+    from scipy.optimize import minimize
+
+    same, squared = compared
+    eye, often = np.eye(len(rest)), shares.sum(1)
+    alike, common = shares @ same @ shares.T, np.outer(often, often)
+
+    def loss(logs: np.ndarray) -> tuple[float, np.ndarray]:
+        belief, pull = float(0.5 * (((logs - PRIOR) / WIDTH) ** 2).sum()), (logs - PRIOR) / WIDTH**2
+        amount = np.exp(2 * logs)
+        near = np.exp(-squared / (2 * amount[3]))
+        steep = near * squared / amount[3]
+        parts = [common, alike, shares @ near @ shares.T, eye, shares @ (same * near) @ shares.T]
+        weights = amount[[0, 1, 2, 4, 5]]
+        bent = amount[2] * (shares @ steep @ shares.T) + amount[5] * (shares @ (same * steep) @ shares.T)
+        full = sum(w * part for w, part in zip(weights, parts, strict=True)) + 1e-10 * eye
+        try:
+            lower = np.linalg.cholesky(full)
+        except np.linalg.LinAlgError:
+            return 1e6 + belief, pull
+        inverse = np.linalg.inv(full)
+        solved = inverse @ rest
+        slope = 0.5 * (inverse - np.outer(solved, solved))  # equation 5.9
+        flat = [2 * w * float((slope * part).sum()) for w, part in zip(weights, parts, strict=True)]
+        gradient = np.array([*flat[:3], float((slope * bent).sum()), *flat[3:]]) + pull
+        return float(0.5 * rest @ solved + np.log(np.diag(lower)).sum()) + belief, gradient
+
+    bounds = list(zip(PRIOR - FARTHEST * WIDTH, PRIOR + FARTHEST * WIDTH, strict=True))
+    found: np.ndarray = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations}
+    ).x
+    return found
+
+
+def _doubted(logs: np.ndarray) -> tuple[float, ...]:
+    common, kind, size, length, noise, within = logs
+    most = np.maximum([common, kind, size, within], PRIOR[[0, 1, 2, 5]])
+    return (*map(float, most[:3]), min(float(length), SHORTEST), float(noise), float(most[3]))
+
+
+def _left_out(
+    i: int, base: np.ndarray, times: np.ndarray, compared: tuple[np.ndarray, np.ndarray], start: np.ndarray
+) -> float:
+    """The error at model i, relative to its time, of a process that was fitted to the others."""
+    others = np.arange(len(times)) != i
+    scale = float(np.median(times[others] / base[others].sum(1)))
+    shares = base * scale / times[:, None]
+    rest = 1 - shares.sum(1)
+    kernel = Kernel(tuple(_logs(shares[others], rest[others], compared, start, AGAIN)))
+    cross = shares[i] @ kernel._of(*compared) @ shares[others].T
+    expected = cross @ np.linalg.solve(_covariance(shares[others], kernel, compared), rest[others])
+    return float(rest[i] - expected)
 
 
 def _compared(first: list[Work], second: list[Work]) -> tuple[np.ndarray, np.ndarray]:

@@ -95,8 +95,8 @@ class Learned:
             prior = self._prior[some[:, :, None], some[:, None, :]].sum((1, 2))
             variance[start : start + 1000] = prior - (self._known[some].sum(1) ** 2).sum(1)
         after = self.posterior
-        spread = np.sqrt(np.maximum(variance, 0) + after.kernel.noise * mean**2)
-        return mean, after.reach * after.widen * spread
+        spread = np.sqrt(np.maximum(variance, 0) + after.doubt.noise * mean**2)
+        return mean, after.reach * spread
 
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
         """Corrected time of each operation: a base for the model of another device."""
@@ -108,16 +108,16 @@ class Learned:
         """Mean and covariance of one more part."""
         after, found = self.posterior, list(works(part, self.setting))
         base = after.scale * self.base.operations_ms(found)
-        cross = after.kernel.between(after.known, found) @ base
+        cross = after.doubt.between(after.known, found) @ base
         prior = [0.0]
         for other, times in self._seen:
-            prior.append(float(times @ after.kernel.between(other, found) @ base))
-        prior.append(float(base @ after.kernel.between(found, found) @ base))
+            prior.append(float(times @ after.doubt.between(other, found) @ base))
+        prior.append(float(base @ after.doubt.between(found, found) @ base))
         at = len(self._seen) + 1
         grown = np.zeros((at + 1, at + 1))
         grown[:at, :at] = self._prior
         grown[at, :] = grown[:, at] = prior
         self._prior = grown
-        self._mean = np.append(self._mean, base.sum() + cross @ after.pull)
+        self._mean = np.append(self._mean, base.sum() + after.pull @ (after.kernel.between(after.known, found) @ base))
         self._known = np.vstack([self._known, after.root @ cross])
         self._seen.append((found, base))
