@@ -53,6 +53,19 @@ def test_intervals_hold_what_they_promise() -> None:
     assert np.median(half / mean) < 0.2
 
 
+def test_intervals_hold_from_ten_measurements() -> None:
+    inside, wide = [], []
+    for draw in range(10):
+        rng = np.random.default_rng(draw)
+        order, noisy = rng.permutation(len(TRUTH)), TRUTH * np.exp(rng.normal(0, 0.01, len(TRUTH)))
+        taught, asked = order[:10], order[10:]
+        model = Learned(BASE, SETTING, [ARCHS[i] for i in taught], list(noisy[taught]))
+        mean, half = model.predict_many([ARCHS[i] for i in asked])
+        inside.append(np.mean(np.abs(noisy[asked] - mean) <= half))
+        wide.append(np.median(half / mean))
+    assert np.mean(inside) >= 0.85 and np.median(wide) < 0.08
+
+
 def test_one_and_many_agree_whatever_was_asked_before() -> None:
     first, second = learned(), learned()
     mean, half = first.predict_many(ARCHS[HELD])
