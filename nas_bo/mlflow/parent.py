@@ -119,7 +119,7 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
         limits = [
             f"{op} {bound:g}" for op, bound in (("<=", column.at_most), (">=", column.at_least)) if bound is not None
         ]
-        made.param(f"objective/{column.name}", " ".join([column.direction, column.unit, *limits]).strip())
+        made.param(f"objective/{column.name}", " ".join(filter(None, [column.direction, column.unit, *limits])))
     for fact in ("strategy", "seed", "device", "stopping"):
         if about.get(fact) is not None:
             made.param(f"study/{fact}", about[fact])

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, spool, store, view
+from nas_bo.mlflow.experiment import AxSource, follow
 from nas_bo.mlflow.records import Subject
+from nas_bo.mlflow.source import Source, number, points, source
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
@@ -26,10 +27,11 @@ AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are 
 
 
 class Tracker:
-    """Logs the trials of Optuna studies into MLflow: a parent run per study, a child run per trial.
+    """Logs the trials of Optuna studies and Ax experiments into MLflow: a parent run per study, a child run per trial.
 
     Use it as a callback (``study.optimize(..., callbacks=[Tracker()])``), or call `log` after ``study.tell``; call
-    `finish` at the end for the report. Runs are found again by study and trial, so nothing is logged twice: not
+    `finish` at the end for the report. With Ax, `watch` the client. Wherever a `study` is wanted, a study of Optuna, a
+    client of Ax or an experiment of Ax will do, also one that is finished and never heard of nas_bo. Runs are found again by study and trial, so nothing is logged twice: not
     after a restart, not by `log_study`, not by several processes. May be pickled, and shared by threads.
 
     `log` writes the trial into the spool, a folder, and returns; a thread logs it and removes the file. While the store
@@ -78,7 +80,8 @@ class Tracker:
     def _clear(self) -> None:
         self._process = os.getpid()
         self._writer = Writer(self.uri, self.timeout, Spool(self.spool))
-        self._known: WeakKeyDictionary[Any, Subject] = WeakKeyDictionary()
+        self._known: dict[int, tuple[weakref.ref[Any], Subject]] = {}
+        self._seen: dict[str, set[int]] = {}
         _living.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -116,9 +119,10 @@ class Tracker:
     def log(self, study: Any, trial: Any) -> None:
         """Take a finished trial (as ``study.tell`` returns it); it is on disk when this returns, and soon in MLflow.
 
-        Unfinished ones are left alone.
+        Unfinished ones are left alone. Of Ax the arguments are the client and the index of the trial; `watch` spares
+        the calls.
         """
-        if getattr(getattr(trial, "state", None), "name", "") in records.FINISHED:
+        if isinstance(trial, int) or getattr(getattr(trial, "state", None), "name", "") in records.FINISHED:
             self._safely(self._take, study, trial)
 
     def log_study(self, study: Any, *, finish: bool = False) -> int:
@@ -187,6 +191,20 @@ class Tracker:
         with store.patience(self.uri, self.timeout):
             yield found.session
 
+    @contextmanager
+    def watch(self, client: Any, every: float = 5.0) -> Iterator[Any]:
+        """Log the trials of an Ax client as they end, for as long as this lasts: whatever the loop is.
+
+        ``with tracker.watch(client): ...`` works with ``complete_trial``, ``mark_trial_failed`` and the like, and with
+        ``run_trials``, of which the trials are looked at every so many seconds. The client is the same afterwards.
+        """
+        self._safely(self._new, client)
+        with follow(client, lambda: self._safely(self._new, client), every):
+            try:
+                yield client
+            finally:
+                self._safely(self._new, client, True)
+
     @property
     def pending(self) -> list[tuple[str, int]]:
         """(study, trial number) of what waits to be logged."""
@@ -195,20 +213,35 @@ class Tracker:
     # ---- the work -------------------------------------------------------------------------------------------------
 
     def _take(self, study: Any, trial: Any) -> None:
-        subject = self._subject(study)
+        of, subject = source(study), self._subject(study)
+        if subject is None:
+            return
+        if isinstance(trial, int):
+            trial = next((t for t in of.finished() if number(t) == trial), None)
+            if trial is None:
+                return
+        self._own().put(Record(self._target(subject), subject, of.content(trial, subject)))
+
+    def _new(self, client: Any, all_: bool = False) -> None:
+        """Take the trials of an Ax client that have ended since this was asked."""
+        of, subject = AxSource(getattr(client, "_experiment", None) or client), self._subject(client)
         if subject is not None:
-            self._own().put(Record(self._target(subject), subject, content.of_study(trial, subject)))
+            seen = self._seen.setdefault(subject.key, set())
+            for trial in of.finished():
+                if trial.index not in seen and (all_ or of.complete(trial)):
+                    seen.add(trial.index)
+                    self._own().put(Record(self._target(subject), subject, of.content(trial, subject)))
 
     def _back_fill(self, study: Any) -> int:
-        subject = self._subject(study)
+        of, subject = source(study), self._subject(study)
         if subject is None:
             return 0
         target, done = self._target(subject), 0
         self._writer.adopt(target.folder(subject), living=True)
-        self._drained(study, subject)
+        self._drained(of, subject)
         opened = self._writer.session(target, subject)
         opened.session.load()
-        made = [content.of_study(t, subject) for t in records.finished(study)]
+        made = [of.content(t, subject) for t in of.finished()]
         for one in made:
             opened.standing.add(one.number, one.point)
         for one in made:
@@ -224,23 +257,20 @@ class Tracker:
         return done
 
     def _finish(self, study: Any, files: Mapping[str, Any], description: str | None, summary: Summary | None) -> None:
-        subject = self._subject(study)
-        self._drained(study, subject)
+        of, subject = source(study), self._subject(study)
+        self._drained(of, subject)
         if subject is not None:
             opened = self._writer.session(self._target(subject), subject)
-            session = opened.session
-            if summary is None:
-                summary = records.summary(study, session.about, session.columns, self.name or study.study_name)
-            session.finish(summary, files, description)
+            opened.session.finish(summary or of.summary(subject, self.name or subject.name), files, description)
             opened.changed = False
 
-    def _drained(self, study: Any, subject: Subject | None) -> None:
+    def _drained(self, of: Source, subject: Subject | None) -> None:
         """Everything that waits is logged; raises when the store is still down. What was refused is made anew."""
         if subject is not None and (aside := [job for job in self._writer.refused if job.study == subject.name]):
             numbers = {job.number for job in aside}
-            for trial in records.finished(study):
-                if trial.number in numbers:
-                    self._writer.put(Record(self._target(subject), subject, content.of_study(trial, subject)))
+            for trial in of.finished():
+                if number(trial) in numbers:
+                    self._writer.put(Record(self._target(subject), subject, of.content(trial, subject)))
         if not self._writer.drain():
             raise _StillDown
 
@@ -249,13 +279,14 @@ class Tracker:
         return None if subject is None else self._writer.session(self._target(subject), subject)
 
     def _subject(self, study: Any) -> Subject | None:
-        found = self._known.get(study)  # spares reading the study anew for every trial
-        if found is None:
-            found = records.subject(study)
-            if found is not None:
-                self._known[study] = found
-                self._own().others[found.key] = _others(study, found)
-        return found
+        found = self._known.get(id(study))  # spares reading the study anew for every trial
+        if found is None or found[0]() is not study:
+            subject = source(study).subject()
+            if subject is None:
+                return None
+            found = self._known[id(study)] = (weakref.ref(study), subject)
+            self._own().others[subject.key] = _others(study, subject)
+        return found[1]
 
     def _target(self, subject: Subject) -> Target:
         experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
@@ -310,9 +341,7 @@ def _others(study: Any, subject: Subject) -> Callable[[set[int]], Iterable[tuple
 
     def look(known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
         alive = there()
-        for trial in records.finished(alive) if alive is not None else ():
-            if trial.number not in known:
-                yield trial.number, content.of_study(trial, subject).point
+        return points(source(alive), known, subject) if alive is not None else ()
 
     return look
 
