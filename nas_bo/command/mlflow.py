@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -45,6 +46,7 @@ def sync(
         from nas_bo.mlflow.sync import Synced
         from nas_bo.mlflow.sync import sync as spooled
 
+        logging.getLogger("nas_bo.mlflow").setLevel(logging.ERROR)  # what is left, and why, is told at the end
         done: list[Synced] = []
         if _is_storage(where):
             done += [_one(where, name, mlflow) for name in ([study] if study else _names(where))]
@@ -56,13 +58,16 @@ def sync(
     if as_json:
         typer.echo(json.dumps({"logged": total.logged, "ended": total.ended, "left": total.left}, indent=1))
     else:
-        _say(total)
+        _say(total, where)
     if total.left:
         raise typer.Exit(1)
 
 
-def _say(total: Any) -> None:
-    typer.echo(f"{total.logged} {'trial' if total.logged == 1 else 'trials'} logged")
+def _say(total: Any, where: str) -> None:
+    if total.logged or total.left:
+        typer.echo(f"{total.logged} {'trial' if total.logged == 1 else 'trials'} logged")
+    elif not total.ended:
+        typer.echo(f"nothing is left to be logged in {where}")
     for name, number in total.ended:
         what = f"trial {number} of {name!r} as FAILED" if number >= 0 else f"the parent run of {name!r} as KILLED"
         typer.echo(f"ended {what}: the process that wrote it was killed")

@@ -223,7 +223,9 @@ class Session:
         self._upload({name: make() for name, make in _report(summary, text).items() if name not in brought} | brought)
         if len(text) > content.TAG_LENGTH:
             text = text[: content.TAG_LENGTH - 40].rsplit("\n", 1)[0] + "\n\n(whole: report/README.md)"
-        self.client.set_tag(self.parent, content.NOTE, text)
+        noted = self.guest and self.client.get_run(self.parent).data.tags.get(content.NOTE)
+        if not noted:  # a user's own words stand
+            self.client.set_tag(self.parent, content.NOTE, text)
         tables = [{"path": "report/pareto_table.json", "type": "table"}]
         self.client.set_tag(self.parent, "mlflow.loggedArtifacts", json.dumps(tables))
         self.publish_view(summary.trials)
@@ -235,9 +237,13 @@ class Session:
         """Step metrics of the parent, continued where the last report ended and with its reference point."""
         known = self.progress()
         worst = known.get("reference") or view.reference(trials, self.columns)
-        metrics = view.progress(trials, self.columns, worst, known.get("after", -1))
+        after = known.get("after", -1)
+        metrics = view.progress(trials, self.columns, worst, after)
+        if after >= 0 and not known.get("reference"):  # steps were told before there was a reference point
+            every = view.progress(trials, self.columns, worst)
+            metrics = [m for m in every if m[0] == "study/hypervolume" and m[2] <= after] + metrics
         if metrics:
-            self.tell_progress(metrics, worst, metrics[-1][2])
+            self.tell_progress(metrics, worst, max(m[2] for m in metrics))
 
     def progress(self) -> dict[str, Any]:
         """What the parent's step metrics have come to: "after" (trial), "reference" point, and "by" whom "at" what time."""

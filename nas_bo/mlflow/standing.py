@@ -14,6 +14,7 @@ from nas_bo.mlflow.view import MOST_STEPS
 from nas_bo.report.progress import volume
 from nas_bo.trial import Column
 
+VOLUME = "study/hypervolume"
 MOST_OBJECTIVES = 5  # of a hypervolume, which grows dear
 ENOUGH = 10  # feasible trials from which the reference point of the hypervolume is taken
 
@@ -38,7 +39,8 @@ class Standing:
         self._marks: dict[int, bool] = {}
         self._waiting: list[tuple[int, np.ndarray]] = []  # feasible trials whose step is not told yet
         self._first: list[np.ndarray] = []
-        self._told: list[tuple[int, np.ndarray]] = []  # the front as of the last step told
+        self._told: list[np.ndarray] = []  # the front as of the last step told
+        self._unsized: list[tuple[int, np.ndarray]] = []  # fronts whose hypervolume is not told yet
         self._feasible = 0
 
     def admits(self, point: Sequence[float] | None) -> bool:
@@ -81,40 +83,43 @@ class Standing:
             self.reference = [float(x) for x in reference]
 
     def steps(self, last: bool = False) -> list[tuple[str, float, int]]:
-        """Metrics of the study that are new, as (name, value, trial number); none before there is a reference point.
+        """Metrics of the study that are new, as (name, value, trial number); a hypervolume once there is a reference point.
 
         A trial that ends after one with a higher number has no step of its own; it counts in those that follow.
 
         Args:
             last: take the reference point from what there is.
         """
-        if self.reference is None and 1 < len(self.columns) <= MOST_OBJECTIVES:
-            if not self._first or not (last or self._feasible >= ENOUGH):
-                return []
-            points = np.asarray(self._first)
-            spread = points.max(0) - points.min(0)
-            margin = np.where(spread > 0, spread, np.maximum(1.0, np.abs(points.max(0))))
-            self.reference = [float(x) for x in points.max(0) + 0.1 * margin]
         made: list[tuple[str, float, int]] = []
         every = max(1, self._feasible // MOST_STEPS)
         self._waiting.sort(key=lambda pair: pair[0])
         for i, (number, point) in enumerate(self._waiting):
-            changed = not any(np.all(p <= point) for _, p in self._told)
+            changed = not any(np.all(p <= point) for p in self._told)
             if changed:
-                self._told = [(n, p) for n, p in self._told if not np.all(point <= p)] + [(number, point)]
+                self._told = [p for p in self._told if not np.all(point <= p)] + [point]
             if number > self.after and (changed or i % every == 0 or i == len(self._waiting) - 1):
                 made += self._step(number)
                 self.after = number
         self._waiting.clear()
+        if self.reference is None and self._first and (last or self._feasible >= ENOUGH):
+            points = np.asarray(self._first)
+            spread = points.max(0) - points.min(0)
+            margin = np.where(spread > 0, spread, np.maximum(1.0, np.abs(points.max(0))))
+            self.reference = [float(x) for x in points.max(0) + 0.1 * margin]
+        if self.reference is not None:
+            for number, points in self._unsized:
+                size = volume(points, self.reference)
+                if size is not None:
+                    made.append((VOLUME, size, number))
+            self._unsized.clear()
         return made
 
     def _step(self, number: int) -> list[tuple[str, float, int]]:
-        points = np.asarray([p for _, p in self._told])
+        points = np.asarray(self._told)
         best = points.min(0)
         made = [(clean(f"study/best_{c.name}"), float(c.sign * best[j]), number) for j, c in enumerate(self.columns)]
         if len(self.columns) > 1:
             made.append(("study/n_pareto", float(len(points)), number))
-            size = volume(points, self.reference)
-            if size is not None:
-                made.append(("study/hypervolume", size, number))
+            if len(self.columns) <= MOST_OBJECTIVES:
+                self._unsized.append((number, points))
         return made

@@ -219,8 +219,7 @@ class Writer:
                 self.failures, self.closed_until = 0, 0.0
             except Exception as error:
                 if not self._set_aside(job, error):
-                    self.reasons[job.study, job.number] = line(error)
-                    self.broken(error)
+                    self.reasons[job.study, job.number] = self.broken(error)
                     return False
         with self._state:
             if self._queue and self._queue[0] is job:
@@ -311,17 +310,19 @@ class Writer:
 
     # ---- failures ----------------------------------------------------------------------------------------------
 
-    def broken(self, error: Exception) -> None:
-        """Warn, and leave the store alone for a while."""
+    def broken(self, error: Exception) -> str:
+        """Warn, and leave the store alone for a while; returns the cause in words."""
         self.closed_until = time.monotonic() + min(LONGEST_PAUSE, 5.0 * 2**self.failures)
         self.failures += 1
         if _gone(error):
             self.open.clear()  # deleted under our hands: look again, make it again
+        cause = self._cause(error)
         self.warn(
             type(error).__name__ + str(getattr(error, "error_code", "")),
-            f"MLflow at {self.uri} could not be written ({self._cause(error)}); the search goes on, trials wait and are "
+            f"MLflow at {self.uri} could not be written ({cause}); the search goes on, trials wait and are "
             "logged later",
         )
+        return cause
 
     def _cause(self, error: Exception) -> str:
         """What is wrong, in words that say what to do where that is known."""
