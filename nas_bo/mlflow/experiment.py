@@ -52,7 +52,7 @@ class AxSource:
         """None before there is an objective."""
         if self.experiment.optimization_config is None:
             return None
-        name = str(self.experiment.name or "ax")
+        name = str(self.experiment._name or "ax")  # `name` raises where there is none
         began = self.experiment.time_created.isoformat(timespec="seconds")
         key = hashlib.sha256(f"{name}\n{began}".encode()).hexdigest()[:12]
         return Subject(name, key, self._wanted().columns, sampler=self._generator())

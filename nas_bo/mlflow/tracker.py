@@ -31,8 +31,9 @@ class Tracker:
 
     Use it as a callback (``study.optimize(..., callbacks=[Tracker()])``), or call `log` after ``study.tell``; call
     `finish` at the end for the report. With Ax, `watch` the client. Wherever a `study` is wanted, a study of Optuna, a
-    client of Ax or an experiment of Ax will do, also one that is finished and never heard of nas_bo. Runs are found again by study and trial, so nothing is logged twice: not
-    after a restart, not by `log_study`, not by several processes. May be pickled, and shared by threads.
+    client of Ax or an experiment of Ax will do, also one that is finished and never heard of nas_bo. Runs are found again
+    by study and trial, so nothing is logged twice: not after a restart, not by `log_study`, not by several processes. May
+    be pickled, and shared by threads.
 
     `log` writes the trial into the spool, a folder, and returns; a thread logs it and removes the file. While the store
     cannot be reached, trials wait there: an attempt is made after 5 s, then after up to 60 s, and each gives up after
@@ -187,7 +188,8 @@ class Tracker:
             )
         found = self._guarded(self._open, study)
         if found is None:
-            raise HostError(f"no trial of {study.study_name!r} has begun, so it has no run in MLflow")
+            name = getattr(study, "study_name", "the experiment")
+            raise HostError(f"no trial of {name!r} has begun, so it has no run in MLflow")
         with store.patience(self.uri, self.timeout):
             yield found.session
 

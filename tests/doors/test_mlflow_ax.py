@@ -101,6 +101,21 @@ def test_a_loop_is_watched_and_the_client_is_the_same_afterwards(uri, tmp_path):
     assert len(runs) == 6 and [r.data.tags["nas.pareto"] for r in runs] == ["false"] * 5 + ["true"]
 
 
+def test_a_client_without_a_name_is_an_experiment_too(uri):  # noqa: F811
+    client = Client(random_seed=0)
+    client.configure_experiment(parameters=[RangeParameterConfig("x", (0.0, 1.0), "float")])
+    client.configure_optimization(objective="-loss")
+    client.complete_trial(client.attach_trial({"x": 0.5}), {"loss": 2.0})
+    tracker = Tracker(uri=uri, experiment="nameless")
+    assert tracker.log_study(client) == 1
+    with tracker.watch(client):
+        client.complete_trial(client.attach_trial({"x": 0.25}), {"loss": 1.0})
+    tracker.finish(client)
+    runs = Store(uri).runs("nameless", "trial")
+    assert [r.data.metrics["obj/loss"] for r in runs] == [2.0, 1.0] and runs[0].data.tags["nas.study"] == "ax"
+    assert [r.info.run_name for r in Store(uri).runs("nameless", "study")] == ["ax"]
+
+
 class Runner(IRunner):
     def run_trial(self, trial_index: int, parameterization: Any) -> dict[str, Any]:
         return {"x": parameterization["x"]}
