@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
@@ -24,6 +25,7 @@ def client(
     objectives: Sequence[Wanted],
     *,
     limits: Sequence[Objective | Callable[[Architecture], float]] = (),
+    thresholds: Mapping[str, float] | None = None,
     strategy: Any = None,
     more: Sequence[Any] = (),
     name: str | None = None,
@@ -43,8 +45,11 @@ def client(
 
     Args:
         objectives: what is minimised, or maximised where an objective says so; a name is an objective that you report.
-            Their ``at_most`` and ``at_least`` become outcome constraints, and so the thresholds of the front.
-        limits: objectives that are only kept within their bounds. Analytic ones cost no metric: they are obeyed exactly.
+            Their ``at_most`` and ``at_least`` are obeyed; those of analytic ones exactly, before anything is spent.
+        limits: objectives that are only kept within their bounds. Analytic ones cost no metric.
+        thresholds: by objective, the worst value that is of interest: what Ax measures its front from. Either all
+            objectives have a threshold or a bound, or none has one but for bounds of analytic objectives: with some
+            missing, ``get_pareto_frontier`` of Ax 1.3 is always empty.
         strategy: any of ours, by default `Bayes`; or a generation strategy of Ax, such as `modular_botorch` gives.
         more: further parameters, as Ax's configurations; searched with the space.
         name: of the experiment; by default the space's.
@@ -62,6 +67,7 @@ def client(
     from ax.generation_strategy.generation_strategy import GenerationStrategy
 
     from nas_bo.ax.evaluate import Metric, Runner
+    from nas_bo.ax.wanted import metrics_of
 
     if isinstance(objectives, str):
         raise HostError(f"client(objectives={objectives!r}): it must be a list, even when there is only one")
@@ -71,21 +77,23 @@ def client(
     made.configure_experiment(
         name=name or space.title, parameters=[*parameters(space), *more], parameter_constraints=constraints(space)
     )
+    ours = not isinstance(strategy, GenerationStrategy)
     told = ", ".join(("-" if o.direction == "minimize" else "") + o.name for o in problem.objectives)
-    bounds = [
-        f"{o.name} {'<=' if sign > 0 else '>='} {bound!r}"
-        for o in (*problem.objectives, *modelled)
-        for sign, bound in column(o).limits().values()
-    ]
+    bounds = [*_thresholds(problem, dict(thresholds or {}), ours), *(b for o in modelled for b in _bounds(o))]
+    names = [o.name for o in problem.objectives] + [o.name for o in modelled]
     try:
         made.configure_optimization(objective=told, outcome_constraints=bounds)
+        understood = metrics_of(made._experiment)
     except Exception as error:
+        understood = [str(error).splitlines()[0]]
+    if understood != sorted(names):
         raise HostError(
-            f"Ax understands neither names with spaces or signs nor some words of mathematics as names of objectives: {told!r} "
-            f"({str(error).splitlines()[0]}); give them other names"
-        ) from error
+            f"Ax reads objectives and limits as an expression, and in {told!r} with the constraints {bounds} it does not find "
+            f"{', '.join(sorted(names))} but {', '.join(understood)}; names with spaces or signs, and some words of mathematics, "
+            "need another name"
+        )
     known = [o for o in (*problem.objectives, *problem.limits) if _is_known(o)]
-    if isinstance(strategy, GenerationStrategy):
+    if not ours:
         made.set_generation_strategy(strategy)
     else:
         if strategy is None:
@@ -100,6 +108,56 @@ def client(
     elif workers != 1:
         raise HostError(f"client(workers={workers}): objectives that you report are not evaluated by run_trials")
     return made
+
+
+def _bounds(objective: Objective) -> list[str]:
+    """Its limits in Ax's language."""
+    return [f"{objective.name} {'<=' if s > 0 else '>='} {bound!r}" for s, bound in column(objective).limits().values()]
+
+
+def _thresholds(problem: Problem, given: dict[str, float], ours: bool) -> list[str]:
+    """The outcome constraints on objectives, which Ax takes for thresholds of the front: one for each or none at all.
+
+    Ax 1.3 compares with NaN where one has none, so its front is empty (``pareto_frontier_evaluator``). Without
+    thresholds it infers them. `ours`: a strategy of ours generates, which obeys analytic objectives by itself.
+    """
+    names = [o.name for o in problem.objectives]
+    strange = [name for name in given if name not in names]
+    if strange:
+        raise HostError(f"client(thresholds=...): {strange[0]!r} is no objective; there are {', '.join(names)}")
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise HostError(f"client(thresholds=...): {name!r} has {value!r}; it must be a finite number")
+    found: dict[str, str] = {}
+    needed = bool(given)
+    for objective in problem.objectives:
+        limits = column(objective).limits()
+        needed = needed or bool(limits and not (ours and objective.cost == "analytic"))
+        sign = 1.0 if objective.direction == "minimize" else -1.0
+        facing = [bound for s, bound in limits.values() if s == sign]
+        if len(facing) < len(limits) and not (ours and objective.cost == "analytic"):
+            raise HostError(
+                f"the objective {objective.name!r} has a bound on the side of its good values, and Ax has no such thresholds; "
+                "give that bound to an objective of another name in limits=[...]"
+            )
+        if objective.name in given:
+            facing = [*facing, given[objective.name]]
+        if facing:
+            found[objective.name] = (
+                f"{objective.name} {'<=' if sign > 0 else '>='} {sign * min(sign * b for b in facing)!r}"
+            )
+    missing = [name for name in names if name not in found]
+    if not needed or (not missing and len(names) > 1):
+        return [] if missing or len(names) == 1 else list(found.values())
+    if len(names) == 1:
+        raise HostError(
+            f"Ax takes neither a bound nor a threshold on its only objective {names[0]!r}; leave it out, or give the bound to an "
+            "objective of another name in limits=[...]"
+        )
+    raise HostError(
+        f"Ax needs a threshold for every objective or for none, otherwise its Pareto front stays empty; {', '.join(missing)} "
+        f"{'has' if len(missing) == 1 else 'have'} none: add thresholds={{{missing[0]!r}: the worst value that is of interest}}"
+    )
 
 
 def storage(url: str) -> StorageConfig:

@@ -15,8 +15,8 @@ from ax.api.protocols.runner import IRunner
 from ax.core.trial_status import TrialStatus
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 
-from nas_bo.architecture import Architecture
 from nas_bo.ax import packing
+from nas_bo.ax.elsewhere import begin, evaluate
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
 from nas_bo.problem import Problem
@@ -126,10 +126,10 @@ class Runner(IRunner):  # type: ignore[misc]
 
     def _submit(self, index: int, metadata: Mapping[str, Any], attempt: int) -> None:
         if self._pool is None:  # spawn: torch's threads and CUDA do not survive a fork
-            self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"))
+            self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), begin)
         arch = architecture(self._problem.space, metadata[PARAMETERS])
         try:
-            future = self._pool.submit(_evaluate, pickle.dumps(self._problem), arch)
+            future = self._pool.submit(evaluate, pickle.dumps(self._problem), arch)
         except BrokenProcessPool as broken:
             future = Future()
             future.set_exception(broken)
@@ -146,11 +146,6 @@ class Metric(IMetric):  # type: ignore[misc]
                 f"trial {trial_index} has no value of {self.name!r}: {trial_metadata.get(STATE, 'unknown')}"
             )
         return 0, float(values[self.name])  # Ax takes floats only, also of what is counted
-
-
-def _evaluate(problem: bytes, arch: Architecture) -> Trial:
-    read: Problem = pickle.loads(problem)
-    return read.evaluate(arch)
 
 
 def _told(outcome: Trial) -> dict[str, Any]:

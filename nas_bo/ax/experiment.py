@@ -118,7 +118,7 @@ def register() -> None:
         import ax  # noqa: F401
     except ImportError:
         raise MissingExtra("ax-platform", "ax") from None
-    import nas_bo.ax.evaluate  # noqa: F401
+    import nas_bo.ax.evaluate
     import nas_bo.ax.node  # noqa: F401
 
 

@@ -61,3 +61,24 @@ def depth(arch) -> float:
 
 depth.at_most = 3.0
 depth.cost = "measured"
+
+
+class Flat(Space):
+    """As small as Ax's own model needs to be quick."""
+
+    n = integer(1, 4)
+    width = integer(1, 8)
+
+
+def wide(arch) -> float:
+    return 8.0 - arch.width
+
+
+def begin(storage: str, log: str, trials: int) -> None:
+    """What a process does until it is killed: an experiment in a database, evaluated by our objectives."""
+    from nas_bo import ax as nas_ax
+    from nas_bo.strategies import NSGA2
+
+    objectives = [Slow(log, seconds=0.5), Cost()]
+    client = nas_ax.client(Deep, objectives, strategy=NSGA2(seed=0), storage=nas_ax.storage(storage))
+    client.run_trials(max_trials=trials, initial_seconds_between_polls=0)
