@@ -19,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, TrainingDiverged
+from nas_bo.model import quiet
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, torch_threads
 from nas_bo.model.run import CURVE_POINTS
@@ -136,9 +137,10 @@ def _stacked(trainings: Sequence[Training], threads: int | None) -> list[Trainin
     unseen: list[Tensor] = []
     # Attention as matrix products on a CPU: its own kernel there cannot be stacked, and would be called one by one.
     backends = [SDPBackend.MATH] if first.device.type == "cpu" else list(SDPBackend.__members__.values())
-    with torch_threads(threads), sdpa_kernel(backends), warnings.catch_warnings():
+    with torch_threads(threads), sdpa_kernel(backends), warnings.catch_warnings(), quiet.working() as step:
         warnings.filterwarnings("ignore", message="There is a performance drop")
         for batches in zip(*(run._batches(0, run.steps) for run in runs), strict=True):
+            step()
             batch = torch.stack(batches)  # (M, B, T + 1)
             factor = first.schedule.rate(first.step)
             for group, rate in zip(optimizer.param_groups, first.rates, strict=True):

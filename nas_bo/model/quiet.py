@@ -40,7 +40,7 @@ class _Gate:
         finally:
             self._depth -= 1
             if self._depth == 0:
-                fcntl.flock(self._running, fcntl.LOCK_UN)
+                self._rest()
 
     def _enter(self) -> None:
         fcntl.flock(self._waiting, fcntl.LOCK_SH)
@@ -52,11 +52,17 @@ class _Gate:
             fcntl.flock(self._waiting, fcntl.LOCK_SH | fcntl.LOCK_NB)
             fcntl.flock(self._waiting, fcntl.LOCK_UN)
         except OSError:  # somebody measures, or waits to
-            torch = sys.modules.get("torch")
+            self._rest()
+            self._enter()
+
+    def _rest(self) -> None:
+        """Let others measure once the device has done what it was given."""
+        torch = sys.modules.get("torch")
+        try:
             if torch is not None and torch.cuda.is_initialized():
                 torch.cuda.synchronize()
+        finally:
             fcntl.flock(self._running, fcntl.LOCK_UN)
-            self._enter()
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nas_bo.errors import ModelError, TrainingDiverged
-from nas_bo.model import attention, conv, dense, linear_attention, moe, train, train_many
+from nas_bo.model import attention, conv, dense, linear_attention, moe, quiet, train, train_many
 from nas_bo.model.data import Corpus
 from nas_bo.space import Space, choice, repeat
 
@@ -89,3 +89,16 @@ def test_what_makes_no_sense_is_refused(args):
     archs = [an_arch("conv")] * len(args.pop("archs"))
     with pytest.raises(ModelError, match="train_many"):
         train_many(archs, CORPUS, 3_000, **args)
+
+
+def test_they_stand_still_while_a_sibling_worker_measures(tmp_path, monkeypatch) -> None:
+    looked: list[int] = []
+
+    class Gate(quiet._Gate):
+        def _step(self) -> None:
+            looked.append(self._depth)
+            super()._step()
+
+    monkeypatch.setattr(quiet, "_gate", Gate(tmp_path))
+    train_many([an_arch("conv")] * 2, CORPUS, 20_480, (0, 1), together=2, **LOOK)
+    assert len(looked) >= 40  # steps; evaluations look as well, but less often

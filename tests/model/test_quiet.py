@@ -8,6 +8,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from nas_bo.model import quiet
 
@@ -84,6 +85,19 @@ def test_outside_of_workers_nothing_is_held(tmp_path):
             step()
         with quiet.alone():
             pass
+    finally:
+        quiet.leave()
+
+
+def test_the_device_has_done_its_work_before_a_sibling_measures(tmp_path, monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: waited.append(quiet._gate._depth))
+    quiet.join(tmp_path)
+    try:
+        with quiet.working() as step:
+            step()
+        assert waited == [0]
     finally:
         quiet.leave()
 
