@@ -32,6 +32,9 @@ class Meter(Protocol):
 class NvmlMeter:
     """The counter of an NVIDIA GPU (Volta and later), whole board, through NVML.
 
+    Args:
+        index: of the GPU as torch counts them.
+
     Raises:
         MissingExtra: nvidia-ml-py is not installed.
         ObjectiveError: there is no driver, no such GPU, or the GPU has no counter.
@@ -46,7 +49,7 @@ class NvmlMeter:
         self._index = index
         try:
             pynvml.nvmlInit()
-            self._handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            self._handle = _handle(pynvml, index)
             pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
             named = pynvml.nvmlDeviceGetName(self._handle)
         except pynvml.NVMLError as error:
@@ -61,6 +64,20 @@ class NvmlMeter:
 
     def joules(self) -> float:
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
+
+
+def _handle(nvml: Any, index: int) -> Any:
+    """NVML's handle of a GPU of torch. NVML knows nothing of CUDA_VISIBLE_DEVICES and has an order of its own: the same
+    number there may be another GPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return nvml.nvmlDeviceGetHandleByIndex(index)
+    if index >= torch.cuda.device_count():
+        raise ObjectiveError(f"there is no GPU {index}, torch sees {torch.cuda.device_count()}; give a smaller number")
+    return nvml.nvmlDeviceGetHandleByUUID(
+        "GPU-" + str(torch.cuda.get_device_properties(index).uuid).removeprefix("GPU-")
+    )
 
 
 class RaplMeter:
@@ -107,11 +124,12 @@ def meter_of(device: str | None) -> Meter:
     Raises:
         MissingExtra, ObjectiveError: there is none; see the meters.
     """
+    import torch
+
     from nas_bo.hardware.measure import pick_device
 
-    where = pick_device(device)
-    kind, _, index = where.partition(":")
-    return NvmlMeter(int(index or 0)) if kind == "cuda" else RaplMeter()
+    kind, _, index = pick_device(device).partition(":")
+    return NvmlMeter(int(index or torch.cuda.current_device())) if kind == "cuda" else RaplMeter()
 
 
 @dataclass(frozen=True)
