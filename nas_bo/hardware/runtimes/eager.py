@@ -105,7 +105,10 @@ class InTorch:
                 self._states = list(self._cache.states)
             self._run: Callable[[], Any] = self._decode if setting.phase == "decode" else self._prefill
             if graphs:
-                self._graph = self._capture()
+                with torch.cuda.device(tokens.device):
+                    self._graph = self._capture()
+            elif tokens.is_cuda:
+                self._run()  # what does not fit is known here
         except torch.OutOfMemoryError as error:
             raise Unsupported(
                 f"{setting.phase} of {setting.batch} x {setting.context} tokens does not fit into the memory that is free"
