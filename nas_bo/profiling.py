@@ -25,6 +25,7 @@ from nas_bo.hardware.runtimes import Runtime, runtime
 from nas_bo.hardware.session import Outcome, Session, Visit, Wanted
 from nas_bo.hardware.workload import Setting
 from nas_bo.kept import Lines
+from nas_bo.model import quiet
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 
@@ -103,6 +104,7 @@ def profile(
         "settings": [asdict(s) for s in settings],
         "architectures": architectures,
         "device": str(runs.device),
+        "clock": clock,
         "seed": seed,
     }
     _same(kept.get("asked"), asked, part)
@@ -110,7 +112,8 @@ def profile(
     told = kept.get("device")
     if told is None:
         on_progress(Progress("device", 0, architectures * len(settings), 0.0))
-        here = Device.here(str(runs.device), threads=threads)
+        with quiet.machine(lambda: on_progress(Progress("waiting", 0, architectures * len(settings), 0.0))):
+            here = Device.here(str(runs.device), threads=threads)
         told = (here if name is None else replace(here, name=_name(name))).to_dict()
         kept.put("device", told)
     measured_on = Device.from_dict(told)
@@ -137,7 +140,8 @@ def profile(
         )
         return session.measure(todo, keep, say, lambda: on_progress(Progress("waiting", 0, len(todo), 0.0)))
 
-    outcome = measure("architectures", wanted, _anchors(archs, settings[0], rooflines))
+    anchors = _anchors(archs, settings[0], rooflines)
+    outcome = measure("architectures", wanted, anchors)
     number = {setting: at for at, setting in enumerate(settings)}
     found = Profile(
         device=measured_on,
@@ -167,7 +171,7 @@ def profile(
         "seconds": round(time.perf_counter() - begun, 1),
         "clock": ", ".join(clocks),
         "versions": _versions(),
-        "anchors": [a.id for a in archs[:ANCHORS]],
+        "anchors": list(dict.fromkeys(a.id for a in anchors)),
     }
     found = replace(found, about=about)
     found.save(path)

@@ -59,7 +59,7 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        return f"{name_of(self.arch)} {said(self.setting)}"
+        return f"{name_of(self.arch)} {said(self.setting)} {self.setting.vocab_size}"
 
 
 @dataclass(frozen=True)
@@ -149,14 +149,15 @@ class Session:
         start = time.perf_counter()
         runtime = self.runtime
         device = str(runtime.device)
-        check_idle(device)
-        clock = clock_for(self.clock, device, runtime.inside, runtime.threads)
         unsupported: dict[str, str] = {}
         todo = [w for w in wanted if not self._settled(w.key)]
         done = len(wanted) - len(todo)
         settings = list(dict.fromkeys(w.setting for w in todo))
         rng = random.Random(f"{self.seed} {self._session}")
         with quiet.machine(waiting), runtime.running():
+            with quiet.alone():
+                check_idle(device)
+                clock = clock_for(self.clock, device, runtime.inside, runtime.threads)
             anchors = self._prepare([Wanted(a, s) for a in self.anchors for s in settings], unsupported) if todo else []
             named_anchors = {item.wanted.key for item in anchors}
             for block in self._blocks([w for w in todo if w.key not in named_anchors], anchors):
@@ -169,6 +170,8 @@ class Session:
                     closed = sum(not item.open for item in items if item not in anchors)
                     progress(done + closed, len(wanted))
                 done += len(items) - len(anchors)
+            if todo:
+                progress(len(wanted), len(wanted))
         drift = self.drift()
         measured = {w.key: self._result(w.key, clock, drift) for w in wanted if w.key in self._visits}
         return Outcome(measured, unsupported, drift, time.perf_counter() - start)

@@ -44,6 +44,9 @@ def test_it_measures_fits_and_judges(made):
         table = {q.model: q for q in found.quality if q.setting == at}
         assert list(table) == ["learned", "roofline", "flops", "parameters"]
         assert table["learned"].mape_percent < table["parameters"].mape_percent
+    often = {r.arch.id: r.measurement.repeats for r in found.records}
+    assert len(found.about["anchors"]) == 3
+    assert {often[anchor] for anchor in found.about["anchors"]} == {max(often.values())}  # they were in every round
     assert "held-out" in str(found) and "my-box" not in found.about
     assert found.about["versions"]["torch"] and found.conditions["threads"] == 1
 
@@ -153,6 +156,17 @@ def test_a_part_of_another_profile_is_not_continued(tmp_path):
     part.write_text(json.dumps({"key": "asked", "data": {"space": "0" * 16}}) + "\n")
     with pytest.raises(ProfileError, match="keeps an interrupted profile with space=.*delete the file"):
         profile(TinyGPT, tmp_path / "d.json")
+
+
+def test_times_of_two_clocks_are_not_put_together(tmp_path):
+    def stop(progress):
+        if progress.phase == "architectures":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        profile(TinyGPT, tmp_path / "d.json", (SHORT,), architectures=5, clock="cpu", on_progress=stop)
+    with pytest.raises(ProfileError, match="with clock='cpu', this one has 'wall'"):
+        profile(TinyGPT, tmp_path / "d.json", (SHORT,), architectures=5, clock="wall")
 
 
 def test_a_table_of_parts_comes_back_from_the_file(made):
