@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from nas_bo.errors import DeviceError
+from nas_bo.hardware.clock import check_timed
 from nas_bo.hardware.device import Device
-from nas_bo.hardware.measure import device_name, pick_device
+from nas_bo.hardware.measure import named, pick_device
 
 SIDE = {"cpu": 512, "cuda": 4096}  # of the matrices
 COPIED = {"cpu": 64 << 20, "cuda": 512 << 20}  # bytes
@@ -33,7 +34,8 @@ def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 60:
         raise DeviceError(f"seconds={seconds!r}: it must be a number above 0 and below 60")
     where = torch.device(pick_device(device))
-    kind = where.type if where.type in SIDE else "cpu"
+    check_timed(str(where))
+    kind = where.type
     before = torch.get_num_threads()
     if where.type == "cpu":
         torch.set_num_threads(threads)
@@ -44,7 +46,7 @@ def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3)
             overhead = _starts(where, threads, seconds)
     finally:
         torch.set_num_threads(before)
-    title = device_name(where.type)
+    title = named(str(where))
     name = re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.") or where.type
     said = f"measured on {title} with torch {torch.__version__}" + (
         f", {threads} thread{'s' * (threads > 1)}" if where.type == "cpu" else ""

@@ -28,15 +28,17 @@ class Clock:
     Attributes:
         kind: "thread" and "process" are CPU time, "wall" is wall time, "cuda" is device events.
         said: how a measurement names it.
+        device: whose events, of CUDA.
     """
 
     kind: Literal["thread", "process", "wall", "cuda"]
     said: str
+    device: str = "cuda"
 
     def __call__(self, run: Callable[[], Any]) -> tuple[float, float]:
         """Milliseconds, and how many times longer it took on the wall than in CPU time (CUDA: than on the device)."""
         if self.kind == "cuda":
-            return _cuda(run)
+            return _cuda(run, self.device)
         processor = time.thread_time_ns if self.kind == "thread" else time.process_time_ns
         wall, begun = time.perf_counter_ns(), processor()
         run()
@@ -53,12 +55,13 @@ def clock_for(asked: Asked, device: str, inside: bool = False, threads: int = 1)
         threads: that the work runs on.
 
     Raises:
-        ObjectiveError: no such clock, or CPU time of several threads, which is no latency.
+        ObjectiveError: no such clock, a device that has none, or CPU time of several threads, which is no latency.
     """
+    check_timed(device)
     if asked not in ("auto", "cpu", "wall"):
         raise ObjectiveError(f"clock={asked!r}: it is 'auto', 'cpu' or 'wall'")
     if device.startswith("cuda"):
-        return Clock("cuda", "CUDA events")
+        return Clock("cuda", "CUDA events", device)
     if asked == "cpu" and threads > 1:
         raise ObjectiveError(
             f"clock='cpu' with threads={threads}: CPU time adds up over threads and is no latency; use one thread, or "
@@ -69,6 +72,16 @@ def clock_for(asked: Asked, device: str, inside: bool = False, threads: int = 1)
     return (
         Clock("process", "process CPU time, one thread") if inside else Clock("thread", "thread CPU time, one thread")
     )
+
+
+def check_timed(device: str) -> None:
+    """Raise ObjectiveError for a device that is neither a CPU nor CUDA: others go on working after a call is back, and what
+    would be timed is the call."""
+    if device.partition(":")[0] not in ("cpu", "cuda"):
+        raise ObjectiveError(
+            f"nothing is measured on the device {device!r}: there is a clock for 'cpu' and 'cuda' only; take one of these, or "
+            "a prediction for another device (device= a `Device`, the name of one, or a file)"
+        )
 
 
 def busy() -> float:
@@ -96,16 +109,17 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _cuda(run: Callable[[], Any]) -> tuple[float, float]:
+def _cuda(run: Callable[[], Any], device: str) -> tuple[float, float]:
     import torch
 
     events: Any = torch.cuda.Event  # untyped in torch
-    begin, end = events(enable_timing=True), events(enable_timing=True)
-    torch.cuda.synchronize()
-    wall = time.perf_counter_ns()
-    begin.record()
-    run()
-    end.record()
-    end.synchronize()
-    spent = begin.elapsed_time(end)
-    return spent, (time.perf_counter_ns() - wall) / 1e6 / max(spent, 1e-6)
+    with torch.cuda.device(device):  # events are recorded on the stream of the current device
+        begin, end = events(enable_timing=True), events(enable_timing=True)
+        torch.cuda.synchronize()
+        wall = time.perf_counter_ns()
+        begin.record()
+        run()
+        end.record()
+        end.synchronize()
+        spent = begin.elapsed_time(end)
+        return spent, (time.perf_counter_ns() - wall) / 1e6 / max(spent, 1e-6)

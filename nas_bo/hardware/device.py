@@ -255,7 +255,7 @@ class Device:
             seconds: of each benchmark, roughly.
 
         Raises:
-            ObjectiveError: the device is named but not there.
+            ObjectiveError: the device is named but not there, or neither a CPU nor CUDA.
             DeviceError: `threads` or `seconds` is impossible.
         """
         from nas_bo.hardware.benchmark import benchmark

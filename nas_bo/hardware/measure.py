@@ -29,6 +29,7 @@ from nas_bo.model import quiet
 WARM_UP = 2
 MIN_REPEATS = 9
 MAX_BUSY = 10  # percent
+CALM = 3.0  # seconds that a driver's figure, a mean over up to one, has to come down after work of our own
 
 
 def measure(
@@ -82,7 +83,7 @@ def measure(
         settled=settled,
         wall_ratio=statistics.median(ratios),
         clock=timer.said,
-        device=device_name(device.type),
+        device=named(str(device)),
     )
 
 
@@ -105,9 +106,9 @@ def pick_device(device: str | None) -> str:
 
 @lru_cache
 def device_name(kind: str) -> str:
-    """What the device calls itself."""
-    if kind == "cuda":
-        return str(torch.cuda.get_device_name())
+    """What the device calls itself; "cpu", or "cuda" with or without its number."""
+    if kind.startswith("cuda"):
+        return str(torch.cuda.get_device_name(kind))
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():
@@ -149,22 +150,28 @@ def _rank(n: int) -> int:
 
 def named(device: str) -> str:
     """What the device behind a torch device calls itself."""
-    return device_name(device.partition(":")[0])
+    return device_name(device if device.startswith("cuda") else device.partition(":")[0])
 
 
 def check_idle(device: str, busy_percent: float | None = None) -> None:
     """Raise ObjectiveError when an accelerator is at work for somebody else: its times would be of both.
 
     Args:
-        busy_percent: how busy it is; None asks the driver, where its package (nvidia-ml-py) is installed.
+        busy_percent: how busy it is; None asks the driver, where its package (nvidia-ml-py) is installed, and again for
+            some seconds, since it counts what this process did a moment ago as well.
     """
     if not device.startswith("cuda"):
         return
-    if busy_percent is None:
+    until = time.monotonic() + CALM
+    while busy_percent is None:
         try:
-            busy_percent = float(torch.cuda.utilization(device))
-        except (RuntimeError, ModuleNotFoundError, AssertionError):
+            told = float(torch.cuda.utilization(device))
+        except Exception:  # no package, no driver, or a share of a GPU: its errors have no common base with torch's
             return
+        if told <= MAX_BUSY or time.monotonic() > until:
+            busy_percent = told
+        else:
+            time.sleep(0.1)
     if busy_percent > MAX_BUSY:
         raise ObjectiveError(
             f"{device} is {busy_percent:.0f} % busy with other work (at most {MAX_BUSY} %): its times would be of both; end "

@@ -12,7 +12,7 @@ from nas_bo.hardware.meters import Meter, measured_energy, meter_of
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.latency import NAMES, Latency
-from nas_bo.objectives.target import digest, is_torch_device, plain_device
+from nas_bo.objectives.target import digest, is_torch_device, measurable, plain_device
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
@@ -73,6 +73,8 @@ class Energy:
             raise ObjectiveError(
                 f'Energy(model="measured", device={self.device!r:.60}): measured is what is here, a torch device'
             )
+        if self.model == "measured":
+            measurable("Energy", self.device, self.dtype)
         if self.model == "measured" and self.meter is None:
             object.__setattr__(self, "meter", meter_of(self.device))
         figures = self.guide if here else plain_device(self.device)
@@ -119,14 +121,14 @@ class Energy:
         return found
 
     def _measured(self, arch: Architecture, meter: Meter) -> Value:
-        from nas_bo.hardware.measure import device_name, pick_device
+        from nas_bo.hardware.measure import named, pick_device
 
         where = pick_device(self.device)
         readings = [(measured_energy(arch, setting, meter, where), often) for setting, often in self._settings()]
         return Value(
             sum(one.millijoules * often for one, often in readings),
             how="measured",
-            device=device_name(where.partition(":")[0]),
+            device=named(where),
             meter=meter.name,
             low=sum(one.low * often for one, often in readings),
             high=sum(one.high * often for one, often in readings),

@@ -10,7 +10,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.roofline import Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives.cost import positive
-from nas_bo.objectives.target import Timed, is_torch_device, measured_here, timed
+from nas_bo.objectives.target import Timed, is_torch_device, measurable, measured_here, timed
 from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
@@ -84,8 +84,10 @@ class Latency:
                     "of a device, or the path of a profile"
                 )
             found = timed("Latency", device, self.model, wanted, self.runtime)
-        elif self.runtime not in (None, "eager"):
-            found = measured_here(str(self.runtime), self.device, wanted, self.precision, self.max_seconds)
+        else:
+            measurable("Latency", self.device, self.dtype)
+            if self.runtime not in (None, "eager"):
+                found = measured_here(str(self.runtime), self.device, wanted, self.precision, self.max_seconds)
         object.__setattr__(self, "_timed", found)
         if not self.name:
             object.__setattr__(self, "name", NAMES[self.phase] + ("" if found is None else found.suffix()))
@@ -114,9 +116,9 @@ class Latency:
                 "fingerprint": found.fingerprint,
             }
             return {**said, **more, **known}
-        from nas_bo.hardware.measure import device_name, pick_device
+        from nas_bo.hardware.measure import named, pick_device
 
-        return {**said, "device": device_name(pick_device(self.device).partition(":")[0]), **more}
+        return {**said, "device": named(pick_device(self.device)), **more}
 
     def check_space(self, space: type[Space]) -> None:
         """Raise ProfileError when the models are of a profile of another space."""

@@ -13,9 +13,11 @@ from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError, ObjectiveError
+from nas_bo.hardware.clock import check_timed
 from nas_bo.hardware.contract import LatencyModel
 from nas_bo.hardware.device import Device
 from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
 from nas_bo.problem import Value
 
@@ -26,6 +28,17 @@ _TORCH = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|meta)(:\d+)?")
 def is_torch_device(device: object) -> bool:
     """Whether it names a device of this machine; None is the best that there is."""
     return device is None or (isinstance(device, str) and _TORCH.fullmatch(device) is not None)
+
+
+def measurable(owner: str, device: str | None, dtype: str) -> None:
+    """Raise ObjectiveError for a torch device that nothing is measured on, or a data type that models are not run in."""
+    if device is not None:
+        check_timed(device)
+    if dtype not in DTYPES:
+        raise ObjectiveError(
+            f"{owner}(dtype={dtype!r}) is measured here, where models run in {', '.join(DTYPES)}; take one of these, or a "
+            "prediction for a device whose figures for it are known"
+        )
 
 
 def found_device(device: Any) -> Any:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DeviceError, MissingExtra, NasBoError, ObjectiveError
@@ -14,6 +17,7 @@ from nas_bo.hardware.energy import EnergyModel, Prices
 from nas_bo.hardware.meters import NvmlMeter, RaplMeter, measure_energy, measured_energy
 from nas_bo.hardware.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, workload
+from nas_bo.objectives import Energy, Latency
 
 ARCHS = [TinyGPT.sample(seed) for seed in range(12)]
 PRICED = Device(
@@ -81,6 +85,44 @@ def test_a_meter_is_there_or_says_that_it_is_not(meter) -> None:
     first = made.joules()
     time.sleep(0.3)
     assert pickle.loads(pickle.dumps(made)).joules() >= first > 0 and made.name
+
+
+def test_a_gpu_is_found_by_what_torch_calls_it(monkeypatch) -> None:
+    """With CUDA_VISIBLE_DEVICES=1 the first GPU of torch is the second of the driver."""
+
+    class Failed(Exception):
+        pass
+
+    class Nvml:
+        NVMLError = Failed
+
+        def nvmlInit(self): ...
+        def nvmlDeviceGetHandleByIndex(self, index):
+            return f"GPU-{'ab'[index]}"
+
+        def nvmlDeviceGetHandleByUUID(self, uuid):
+            return uuid
+
+        def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+            return {"GPU-a": 1000, "GPU-b": 2000}[handle]
+
+        def nvmlDeviceGetName(self, handle):
+            return handle
+
+    monkeypatch.setitem(sys.modules, "pynvml", Nvml())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="b"))
+    assert NvmlMeter(0).joules() == 2.0
+    with pytest.raises(ObjectiveError, match="no GPU 1, torch sees 1"):
+        NvmlMeter(1)
+
+
+def test_what_cannot_be_run_here_is_refused_when_it_is_asked_for() -> None:
+    for made in (Latency, lambda dtype: Energy(model="measured", meter=Clock(), dtype=dtype)):
+        for dtype in ("float8", "int8"):
+            with pytest.raises(ObjectiveError, match=f"dtype='{dtype}'.*is measured here, where models run in float64"):
+                made(dtype=dtype)
 
 
 def test_prices_need_no_device() -> None:

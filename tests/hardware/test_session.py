@@ -6,19 +6,22 @@ import itertools
 import math
 import random
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
+import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.clock import Clock, clock_for
+from nas_bo.hardware.device import Device
 from nas_bo.hardware.drift import drift_of, polish
 from nas_bo.hardware.measure import check_idle, interval
 from nas_bo.hardware.runtimes import runtime
 from nas_bo.hardware.session import LEAST, Session, Visit, Wanted
 from nas_bo.hardware.workload import Setting
+from nas_bo.objectives import Latency
 
 PREFILL, DECODE = Setting(context=32), Setting("decode", context=32)
 ARCHS = [TinyGPT.sample(seed) for seed in range(6)]
@@ -214,6 +217,77 @@ def test_an_accelerator_that_is_busy_is_refused():
     check_idle("cuda:0", busy_percent=3.0)
     with pytest.raises(ObjectiveError, match="cuda:0 is 80 % busy with other work"):
         check_idle("cuda:0", busy_percent=80.0)
+
+
+def test_work_of_our_own_a_moment_ago_is_waited_for_and_a_driver_that_does_not_answer_refuses_nothing(monkeypatch):
+    told = iter([100, 60, 0])
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(told))
+    check_idle("cuda:0")
+    assert not list(told)
+    monkeypatch.setattr("nas_bo.hardware.measure.CALM", 0.2)
+    monkeypatch.setattr(torch.cuda, "utilization", lambda device: 100)
+    with pytest.raises(ObjectiveError, match="100 % busy with other work"):
+        check_idle("cuda:0")
+    monkeypatch.undo()
+    if not torch.cuda.is_available():
+        check_idle("cuda:0")  # where nvidia-ml-py is installed, it raises errors of its own
+
+
+def test_events_are_those_of_the_device_that_works(monkeypatch):
+    current, recorded = ["cuda"], []
+
+    @contextmanager
+    def device(name):
+        current.append(name)
+        yield
+        current.pop()
+
+    class Event:
+        def __init__(self, enable_timing):
+            pass
+
+        def record(self):
+            recorded.append(current[-1])
+
+        def synchronize(self):
+            pass
+
+        def elapsed_time(self, other):
+            return 2.0
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: recorded.append(current[-1]))
+    clock = clock_for("auto", "cuda:1")
+    assert clock(lambda: None)[0] == 2.0 and clock.kind == "cuda"
+    assert recorded == ["cuda:1"] * 3
+
+
+@pytest.mark.parametrize("device", ["meta", "mps", "xpu:0"])
+def test_a_device_without_a_clock_is_refused(device):
+    with pytest.raises(ObjectiveError, match="there is a clock for 'cpu' and 'cuda' only"):
+        clock_for("auto", device)
+    with pytest.raises(ObjectiveError, match="there is a clock"):
+        Latency(device=device)
+    with pytest.raises(ObjectiveError):  # absent, or without a clock
+        Device.here(device)
+
+
+def test_settings_that_differ_in_the_vocabulary_alone_are_told_apart():
+    class Large(Invented):
+        def prepare(self, arch, setting):
+            return Spin(1e-4 if setting.vocab_size == 256 else 4e-4, self.slow)
+
+    small, large = Wanted(ARCHS[0], PREFILL), Wanted(ARCHS[0], Setting(context=32, vocab_size=32_000))
+    found = Session(Large(), clock="cpu").measure([small, large]).measured
+    assert found[large.key].median_ms / found[small.key].median_ms == pytest.approx(4, rel=0.2)
+
+
+def test_the_last_word_of_progress_is_all_of_them():
+    said: list[tuple[int, int]] = []
+    session = Session(Invented(), anchors=ARCHS[:2], clock="cpu", precision=0.2)
+    session.measure(wanted(ARCHS[:4]), progress=lambda done, of: said.append((done, of)))
+    assert said[-1] == (4, 4)
 
 
 def test_a_clock_that_does_not_move_is_an_error():
