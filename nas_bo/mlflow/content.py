@@ -35,8 +35,7 @@ class Content:
 
     Attributes:
         metrics: (name, value, step).
-        files: artifact name -> text. On a server every file costs a request: two for an ordinary trial, three where
-            something is too long for MLflow.
+        files: artifact name -> text; see `uploads`.
         spilled: what MLflow would have cut; it goes into the file ``trial.json``.
         number: of the trial in its study; -1 for anything that is no trial.
         start, end: milliseconds since 1970; None where it is not known.
@@ -54,6 +53,18 @@ class Content:
     start: int | None = None
     end: int | None = None
     point: list[float] | None = None
+
+    @property
+    def uploads(self) -> dict[str, str]:
+        """The files as they are written: at most two, since on a server every one costs a request.
+
+        What is too long for MLflow (``trial.json``) stands under the key ``trial`` of ``arch.json`` where there is one.
+        """
+        made = dict(self.files)
+        if "arch.json" in made and "trial.json" in made:
+            whole = {**json.loads(made["arch.json"]), "trial": json.loads(made.pop("trial.json"))}
+            made["arch.json"] = json.dumps(whole, indent=1)
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spilled"}

@@ -83,7 +83,7 @@ class Session:
     def log(self, made: content.Content, pareto: bool = False, *, look: bool = True) -> bool:
         """Log one finished trial; False when it is there already.
 
-        On a server it takes four requests and one for each file.
+        On a server it takes four requests and one for each of at most two files.
 
         Args:
             look: search for a run of this trial first, which another process or an earlier attempt may have made; a
@@ -109,7 +109,7 @@ class Session:
             self.batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
             child.written = True
         try:
-            store.put_files(self.client, child.run, made.files)
+            store.put_files(self.client, child.run, made.uploads)
         except Exception as error:
             raise FilesError(str(error) or type(error).__name__) from error
         self.client.set_terminated(child.run_id, status=made.status, end_time=made.end)

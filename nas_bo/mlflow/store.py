@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import sqlite3
 import tempfile
 import threading
@@ -172,10 +173,30 @@ def _check_server(uri: str, timeout: float) -> None:
             f"what answers at {shown} is not an MLflow server (it said {error.code}); check the address and the port"
         ) from error
     except (OSError, ValueError) as error:
-        raise HostError(
-            f"no MLflow server answers at {shown} ({getattr(error, 'reason', error)}); start one with 'nas-bo ui' or "
-            "'mlflow server', or track into a file with uri='sqlite:///mlflow.db'"
-        ) from error
+        raise HostError(_silent(uri, error)) from error
+
+
+def reach(uri: str, timeout: float) -> None:
+    """Whether anybody listens at a server's address: while nobody does, MLflow need not be imported, which takes seconds.
+
+    Raises:
+        HostError: nobody does.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("http", "https") or parts.hostname is None or parts.scheme in urllib.request.getproxies():
+        return
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname, port), timeout).close()
+    except OSError as error:
+        raise HostError(_silent(uri, error)) from error
+
+
+def _silent(uri: str, error: Exception) -> str:
+    return (
+        f"no MLflow server answers at {redact(uri)} ({getattr(error, 'reason', error)}); start one with 'nas-bo ui' or "
+        "'mlflow server', or track into a file with uri='sqlite:///mlflow.db'"
+    )
 
 
 def connect(uri: str) -> Any:

@@ -150,6 +150,7 @@ class Writer:
     def connect(self) -> Any:
         with self.lock:
             if self._client is None:
+                store.reach(self.uri, min(3.0, self.timeout))
                 self._client = store.connect(self.uri)
             return self._client
 

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
+from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError
 from nas_bo.mlflow import Tracker, content, open_ui, records, store, view
 from nas_bo.space import Space, choice, integer, option, repeat
@@ -172,6 +173,15 @@ def test_what_is_long_is_spilled_whole():
     spilled = json.loads(made.files["trial.json"])
     assert spilled["curves"]["val_loss"] == curve and spilled["info"]["val_loss"]["samples"] == samples
     assert all(len(v) <= content.TAG_LENGTH for v in made.tags.values())
+
+
+def test_what_is_spilled_costs_no_request_where_there_is_an_architecture():
+    made = made_of(add(our_study(), 1, 2.5, samples=[0.125] * 2000))
+    assert set(made.files) == {"arch.json", "arch.svg", "trial.json"} and set(made.uploads) == {"arch.json", "arch.svg"}
+    assert json.loads(made.uploads["arch.json"])["trial"] == json.loads(made.files["trial.json"])
+    assert Architecture.from_json(made.uploads["arch.json"]) == TINY.sample(1)  # read as before
+    plain = made_of(foreign([1.0], {"lr": 0.1}, {"note": "x" * 9000}), [Column("value")], None)
+    assert set(plain.uploads) == {"trial.json"} and plain.uploads == plain.files
 
 
 def foreign(values, params, user=None, state=optuna.trial.TrialState.COMPLETE, **more):

@@ -73,6 +73,10 @@ def test_a_trial_takes_six_requests_and_prints_nothing(ui, studies, monkeypatch,
     add(study, 2, 2.4)
     tracker.log(study, study.trials[-1])
     assert tracker.flush() and tracker.pending == [] and 0 < len(calls) <= 6, calls
+    calls.clear()
+    add(study, 3, 2.3, curve=[[k, 5.0] for k in range(1000)])  # more than MLflow takes of a curve
+    tracker.log(study, study.trials[-1])
+    assert tracker.flush() and tracker.pending == [] and 0 < len(calls) <= 6, calls
     assert capsys.readouterr().out == ""
 
 

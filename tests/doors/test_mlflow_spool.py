@@ -145,6 +145,30 @@ def test_a_hanging_server_costs_the_search_nothing_and_sync_brings_all_in(uri, t
     assert Tracker(uri=uri).log_study(study) == 0  # as if it had never been away
 
 
+DEAD = """
+import sys, time, optuna
+from nas_bo.mlflow import Tracker
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+tracker = Tracker(uri=sys.argv[1], spool=sys.argv[2])
+optuna.create_study().optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=3, callbacks=[tracker])
+until = time.monotonic() + 20
+while not tracker._writer.failures and time.monotonic() < until:
+    time.sleep(0.05)
+print(tracker._writer.failures, len(tracker.pending), "mlflow" in sys.modules)
+"""
+
+
+def test_mlflow_is_not_even_imported_while_its_server_is_dead(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # nobody listens there
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", DEAD, address, tmp_path / "spool"], env=ENV, capture_output=True, text=True
+        )
+    assert done.stdout.split() == ["1", "3", "False"], done.stderr
+    assert "no MLflow server answers" in done.stderr and len(Spool(tmp_path / "spool").left()) == 3
+
+
 def test_files_that_cannot_be_written_wait_and_the_numbers_do_not(uri, tmp_path, caplog):  # noqa: F811
     study, tracker = ours(3), Tracker(uri=uri)
     tracker.log(study, study.trials[0])
