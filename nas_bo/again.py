@@ -151,7 +151,7 @@ def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
     while True:
         found = client.search_runs([parent.info.experiment_id], query, max_results=1000, page_token=token)
         for run in found:
-            values = {c.name: run.data.metrics.get(f"obj/{content.clean(c.name)}") for c in columns}
+            values = {c.name: run.data.metrics.get(content.clean(f"obj/{c.name}")) for c in columns}
             if run.data.tags.get("nas.state") == "complete" and all(v is not None for v in values.values()):
                 number = int(run.data.tags["nas.trial"])
                 runs[number] = (run, Trial(records.architecture({"number": number}, None), values, number=number))
@@ -186,9 +186,9 @@ def _evaluate(
     info: dict[str, Mapping[str, Any]] = {}
     made, seconds = [], 0.0
     changed = _changed(about)
-    bigger = run.data.tags.get("nas.kind") == "retrain"
+    bigger = "nas.factor" in run.data.tags  # a re-training, or one that was evaluated again
     for column, described in zip(records.columns_of(about), about["recipe"]["objectives"], strict=True):
-        before = run.data.metrics.get(f"obj/{content.clean(column.name)}")
+        before = run.data.metrics.get(content.clean(f"obj/{column.name}"))
         if before is None and bigger:
             continue  # a re-training has the trained objectives only
         try:
@@ -220,7 +220,7 @@ def _verdict(
         return False, f"it failed: {again.reason}"
     if before is None:
         return None, "there was no value then"
-    low, high = (metrics.get(f"hw/{content.clean(name)}.{end}") for end in ("low", "high"))
+    low, high = (metrics.get(content.clean(f"hw/{name}.{end}")) for end in ("low", "high"))
     own = again.info.get(name, {})
     if cost == "measured":
         if low is None or high is None or "low" not in own or "high" not in own:
@@ -277,6 +277,8 @@ def _log(session: Session, run: Any, trial: Trial, made: Again) -> str:
     uid = f"{session.subject.name}/rerun/{run.info.run_id}"
     again = lineage.beside(session, f"{run.info.run_name} again", "rerun", uid, trial, label)
     again.tag("nas.of", run.info.run_id)
+    if "nas.factor" in run.data.tags:
+        again.tag("nas.factor", run.data.tags["nas.factor"])
     again.tag("nas.agrees", {True: "true", False: "false", None: "unknown"}[made.agrees])
     address = lineage.link(session.experiment, run.info.run_id)
     lines = "\n".join(

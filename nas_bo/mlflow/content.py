@@ -98,7 +98,7 @@ class Content:
 
 def point(metrics: Mapping[str, float], tags: Mapping[str, str], cols: Sequence[Column]) -> list[float] | None:
     """`Content.point` of a run that is there already."""
-    found = [metrics.get(f"obj/{clean(c.name)}") for c in cols]
+    found = [metrics.get(clean(f"obj/{c.name}")) for c in cols]
     if tags.get("nas.state") != "complete" or any(value is None for value in found):
         return None
     return [c.sign * float(value) for c, value in zip(cols, found, strict=True) if value is not None]

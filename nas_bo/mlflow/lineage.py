@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_bo.mlflow import content, records, store
-from nas_bo.mlflow.session import PARENT, Session
+from nas_bo.mlflow.process import dead, process
+from nas_bo.mlflow.session import PARENT, TERMINAL, WRITER, Session
 from nas_bo.report import Summary, figure, vocabulary
 from nas_bo.trial import State, Trial
 
@@ -58,10 +59,15 @@ def log_relatives(session: Session, summary: Summary) -> None:
 
 
 def known(session: Session, kind: str) -> dict[str, str]:
-    """``nas.uid`` -> run id of the study's runs of this kind."""
+    """``nas.uid`` -> run id of the study's runs of this kind; one that a killed process left half written is deleted."""
     query = f"tags.`nas.study_key` = '{session.key}' AND tags.`nas.kind` = '{kind}'"
-    runs = session.client.search_runs([session.experiment], query, max_results=1000)
-    return {run.data.tags.get("nas.uid", ""): str(run.info.run_id) for run in runs}
+    found = {}
+    for run in session.client.search_runs([session.experiment], query, max_results=1000):
+        if run.info.status not in TERMINAL and dead(run.data.tags.get(WRITER, "")):
+            session.client.delete_run(run.info.run_id)
+        else:
+            found[run.data.tags.get("nas.uid", "")] = str(run.info.run_id)
+    return found
 
 
 def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label: str) -> content.Content:
@@ -95,7 +101,7 @@ def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label
 def create(session: Session, made: content.Content, files: Mapping[str, Any] | None = None) -> str:
     """Write the run, as a child of the study's; returns its id."""
     now = int(time.time() * 1000)
-    tags = {**session.tags, **made.tags, PARENT: session.parent}
+    tags = {**session.tags, **made.tags, PARENT: session.parent, WRITER: process()}
     run = session.client.create_run(session.experiment, tags=tags, run_name=made.name)
     session.batch(run.info.run_id, made.metrics, made.params, now)
     store.put_files(session.client, run, {**made.files, **(files or {})})

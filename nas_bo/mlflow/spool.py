@@ -6,6 +6,7 @@ written whole (temporary name, fsync, rename), and are removed when their run ha
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -137,20 +138,31 @@ class Spool:
 
 @contextmanager
 def claim(path: Path) -> Iterator[bool]:
-    """Whether the record is there and is this process's to log for as long as this lasts."""
+    """Whether the record is there and is this process's to log for as long as this lasts.
+
+    On a file system without locks it is: two processes may then write one run; the second one finds it there.
+    """
     file: IO[bytes] | None = None
     try:
         try:
-            file = path.open("rb")
+            file = path.open("r+b")  # to be written: NFS locks no other file
             if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             mine = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
-        except OSError:  # another process has it, or has just finished it
+        except (BlockingIOError, FileNotFoundError):  # another process has it, or has just finished it
             mine = False
         yield mine
     finally:
         if file is not None:
             file.close()
+
+
+def _lock(file: IO[bytes]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            raise BlockingIOError(*error.args) from error
 
 
 def default(uri: str) -> Path:

@@ -5,7 +5,8 @@ Every trial costs one comparison with the front, so that a long study is followe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -70,6 +71,16 @@ class Standing:
             self._marks[other] = False
         self.front[number] = new
         self._marks[number] = True
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """What was asked for inside of this, and could not be told, is asked for again later."""
+        kept = (self._marks, list(self._waiting), list(self._told), self.reference, self.after)
+        try:
+            yield
+        except BaseException:
+            self._marks, self._waiting, self._told, self.reference, self.after = kept
+            raise
 
     def marks(self) -> dict[int, bool]:
         """Whether it is on the front, of the trials for which that has changed since this was asked."""

@@ -42,7 +42,7 @@ def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str
         params: parameter names for the parallel coordinates, most important first.
         metrics: names of further metrics for the columns of the table.
     """
-    objectives = [f"obj/{clean(c.name)}" for c in columns]
+    objectives = [clean(f"obj/{c.name}") for c in columns]
 
     def chart(kind: str, **fields: Any) -> dict[str, Any]:
         fixed = {"type": kind, "uuid": f"nas-{kind.lower()}-{len(charts)}", "metricSectionId": "nas-front"}

@@ -295,12 +295,14 @@ class Writer:
         if study.leads and len(study.standing.known) <= max(study.standing.known, default=-1):
             for number, point in self.others.get(session.key, _nobody)(study.standing.known):
                 study.standing.add(number, point)
-        metrics = study.standing.steps(last) if study.leads else []  # the first time only the name is left there
-        session.tell_progress(metrics, study.standing.reference, study.standing.after, "" if last else me)
-        for number, on_front in study.standing.marks().items():
-            child = session.child(number)
-            if child is not None:
-                session.mark(number, child, on_front)
+        with study.standing.telling():
+            metrics = study.standing.steps(last) if study.leads else []  # the first time only the name is left there
+            session.tell_progress(metrics, study.standing.reference, study.standing.after, "" if last else me)
+        with study.standing.telling():
+            for number, on_front in study.standing.marks().items():
+                child = session.child(number)
+                if child is not None:
+                    session.mark(number, child, on_front)
         study.changed = not study.leads
 
     def tell_last(self) -> None:

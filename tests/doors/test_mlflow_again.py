@@ -71,6 +71,8 @@ def test_a_retraining_and_a_study_are_evaluated_again_too(result, uri):
     again = store.runs("TinyGPT", "retrain")[0]
     made = rerun(again.info.run_id, track=uri, log=False)
     assert [(c.name, c.agrees) for c in made.compared] == [("val_loss", True)] and made.logged is None
+    twice = rerun(rerun(again.info.run_id, track=uri).logged, track=uri, log=False)  # at the budget of the re-training
+    assert [(c.name, c.agrees) for c in twice.compared] == [("val_loss", True)]
     parent = store.runs("TinyGPT", "study")[0]
     made = rerun(parent.info.run_id, track=uri, log=False)
     assert made.name.startswith(f"{result.knee().number:03d} ")

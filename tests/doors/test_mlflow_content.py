@@ -323,6 +323,15 @@ def test_the_view_is_small_and_complete():
     assert data["compareRunCharts"][0]["yaxis"]["key"] == "obj/val_loss" and data["orderByAsc"] is True
 
 
+def test_objectives_with_names_that_mlflow_does_not_take_are_found_again():
+    cols = [Column("loss (nats)"), Column("val_loss@10%")]
+    made = made_of(foreign([1.0, 2.0], {"x": 0.5}), cols, None)
+    metrics = {name: value for name, value, _ in made.metrics}
+    assert content.point(metrics, made.tags, cols) == made.point == [1.0, 2.0]
+    shown = json.loads(view.state("abc", "p" * 32, cols, [], []))["compareRunCharts"][0]
+    assert {shown["xaxis"]["key"], shown["yaxis"]["key"]} <= set(metrics)
+
+
 def test_progress_goes_on_where_it_ended():
     cols = COLUMNS[:2]
     trials = [records.trial(foreign([5 - 0.1 * i, 1 + i % 4], {"x": float(i)}), cols, None) for i in range(12)]

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -54,6 +57,21 @@ def test_relatives_are_runs_linked_both_ways_and_made_once(found, uri):
     Tracker(uri=uri).log_study(found.study, finish=True)  # by someone who has the study alone
     assert len(store.runs("Toy", "baseline")) == 1 and len(store.runs("Toy", "retrain")) == len(again)
     assert len(store.runs("Toy", "trial")) == 8
+
+
+def test_a_relative_that_a_killed_process_left_half_written_is_made_anew(found, uri):
+    store = Store(uri)
+    (base,) = store.runs("Toy", "baseline")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone = f"{platform.node()}:{ended.pid}:1"
+    tags = {k: v for k, v in base.data.tags.items() if not k.startswith("mlflow.")} | {"nas.writer": gone}
+    store.client.delete_run(base.info.run_id)
+    half = store.client.create_run(base.info.experiment_id, tags=tags)
+    Tracker(uri=uri).log_study(found.study, finish=True)
+    (again,) = store.runs("Toy", "baseline")
+    assert again.info.run_id != half.info.run_id and again.info.status == "FINISHED"
+    assert again.data.metrics["obj/cost"] == base.data.metrics["obj/cost"]
 
 
 def test_the_parent_has_what_is_needed_to_run_it_again(found, uri):

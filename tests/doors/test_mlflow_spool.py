@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -67,6 +68,50 @@ def test_passwords_are_not_written_to_disk(tmp_path):
         assert "secret" not in path.read_text() and spool.read(path)[0].target.uri == stands
         with_login, without = a_record(ours(1), uri=address), a_record(ours(1), uri=stands)
         assert with_login.target.folder(with_login.subject) == without.target.folder(without.subject)
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.ENOLCK, errno.ENOTSUP])
+def test_a_record_is_logged_also_where_files_cannot_be_locked(tmp_path, monkeypatch, number):
+    """NFS locks files only that are open to be written (EBADF), other file systems none."""
+
+    def lock(file, _how):
+        if number != errno.EBADF or not file.writable():
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(spool.fcntl, "flock", lock)
+    path = Spool(tmp_path).put(a_record(ours(1)))
+    with spool.claim(path) as mine:
+        assert mine
+    path.unlink()
+    with spool.claim(path) as mine:
+        assert not mine
+
+
+def test_what_could_not_be_told_of_the_front_is_told_later(uri, monkeypatch):  # noqa: F811
+    """Without the report at the end, which would mend it."""
+    tracker, study = Tracker("x", uri=uri), our_study()
+    for i in range(12):
+        add(study, i, 3.0 - 0.1 * i, latency=5.0 + i % 3)
+        tracker.log(study, study.trials[-1])
+    assert tracker.flush()
+    (opened,) = tracker._writer.open.values()
+
+    def fails(*_args, **_more):
+        raise ConnectionError("the server is restarted")
+
+    for method in ("tell_progress", "mark"):
+        with monkeypatch.context() as broken:
+            broken.setattr(type(opened.session), method, fails)
+            tracker._writer.guarded(lambda: tracker._writer.tell(opened, last=True))
+    tracker._writer.guarded(lambda: tracker._writer.tell(opened, last=True))
+    store = Store(uri)
+    best = {t.number for t in records.summary(study, records.about(study), opened.session.columns, "x").front()}
+    runs = store.runs("Tiny", "trial")
+    assert {int(r.data.tags["nas.trial"]) for r in runs if r.data.tags["nas.pareto"] == "true"} == best and best
+    (parent,) = store.runs("Tiny", "study")
+    assert parent.data.metrics["study/best_val_loss"] == pytest.approx(1.9)
+    steps = [m.step for m in store.client.get_metric_history(parent.info.run_id, "study/n_pareto")]
+    assert steps == sorted(set(steps)) and steps[-1] == 11
 
 
 def test_one_process_at_a_time_has_a_record(tmp_path):
