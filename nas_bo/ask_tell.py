@@ -150,6 +150,12 @@ class AskTell:
         """
         if (values is None) == (failed is None):
             raise SearchError(f"trial {number}: tell either values or a reason for failing, and not both")
+        foreign = [name for name, about in (info or {}).items() if not isinstance(about, Mapping)]
+        if foreign:
+            raise SearchError(
+                f"trial {number}: the info of {foreign[0]!r} is {(info or {})[foreign[0]]!r}; write names and what they say, "
+                '{"how": "measured"}'
+            )
         frozen = self._frozen(number)
         arch = door.architecture(self.space, frozen.params)
         outcome = self._outcome(number, arch, values, failed, info or {})
@@ -171,6 +177,10 @@ class AskTell:
         if not found or found[0].state.name == "WAITING":
             there = ", ".join(str(t.number) for t in self.open) or "none"
             raise SearchError(f"trial {number} was not asked for; those that wait to be told: {there}")
+        if owner := studies.evaluated_by(found[0]):
+            raise SearchError(
+                f"trial {number} was not asked for: a search evaluates it (process {owner}) and tells it itself"
+            )
         return found[0]
 
     def _outcome(

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import optuna
 import pytest
+from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
 from nas_bo import AskTell, Reported, search
@@ -93,6 +94,46 @@ def test_several_open_at_once_are_different_and_may_be_told_in_any_order(tmp_pat
         other = session(str(tmp_path / "a.db"))
         other.tell(a.number, {"loss": 1.0, "ms": 1.0})
     assert opt.open == [] and len(opt.result().trials) == 8
+
+
+def test_a_trial_that_a_search_evaluates_cannot_be_told_by_others(tmp_path) -> None:
+    from nas_bo.optuna import studies
+
+    opt = AskTell(Tiny, ["loss"], storage=str(tmp_path / "a.db"), strategy=Random())
+    trial, _ = studies.ask(opt.study, opt.problem, None)
+    with pytest.raises(SearchError, match="a search evaluates it"):
+        opt.tell(trial.number, {"loss": 1.0})
+    studies.release(trial)
+    assert opt.tell(trial.number, {"loss": 1.0}).state is State.COMPLETE
+
+
+def test_info_that_is_none_is_refused(tmp_path) -> None:
+    opt = AskTell(Tiny, ["loss"], strategy=Random())
+    with pytest.raises(SearchError, match=r"info of 'loss' is 'mine'; write"):
+        opt.tell(opt.ask().number, {"loss": 1.0}, info={"loss": "mine"})
+
+
+def test_a_search_that_maximises_goes_on_by_asking(tmp_path, monkeypatch) -> None:
+    class Accuracy:
+        name, unit, direction, cost = "accuracy", "", "maximize", "trained"
+
+        def __call__(self, arch) -> float:
+            return 0.5
+
+    search(TinyGPT, [Accuracy()], trials=1, strategy=Random(), storage=str(tmp_path / "nas-bo.db"), retrain=0)
+    asked = inside(tmp_path, monkeypatch, "", "ask", "--strategy", "random")
+    assert asked.exit_code == 0 and json.loads(asked.stdout)["tell"] == ["accuracy"], asked.stderr
+
+
+def test_lines_that_are_not_json_hide_none_of_the_others() -> None:
+    from nas_bo.command.asking import read
+
+    found = list(read(['{"number": 0}\n', "epoch 1\n", "\n", '{"number":\n', ' 1} {"number": 2}\n', "done\n"]))
+    assert [d["number"] for d in found if isinstance(d, dict)] == [0, 1, 2]
+    assert [str(d).partition(";")[0] for d in found if not isinstance(d, dict)] == [
+        "this on stdin is not JSON: 'epoch 1'",
+        "this on stdin is not JSON: 'done'",
+    ]
 
 
 def test_asked_trials_belong_to_nobody_that_could_die(tmp_path) -> None:

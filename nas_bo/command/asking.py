@@ -108,7 +108,11 @@ def _of_search(study: Any) -> dict[str, Any]:
     if about is None:
         return {}
     names = [name for name, space in NAMED.items() if space.fingerprint() == about["fingerprint"]]
-    return {"objectives": [c["name"] for c in about["columns"]], **({"space": names[0]} if names else {})}
+    side = {"minimize": "", "maximize": "max:"}
+    return {
+        "objectives": [side[c["direction"]] + c["name"] for c in about["columns"]],
+        **({"space": names[0]} if names else {}),
+    }
 
 
 def _bounds(texts: Sequence[str], option: str) -> dict[str, float]:
@@ -152,11 +156,13 @@ def document(session: AskTell, asked: Asked) -> str:
     return json.dumps({**asked.to_dict(), **told}, separators=(", ", ": "))
 
 
-def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any]]:
+def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | SearchError]:
     """The documents on stdin, each as soon as it is there: one a line, one over several lines, or lists of them.
 
+    In the place of a line that is not JSON stands an error.
+
     Raises:
-        SearchError: nothing, or something else, is on stdin.
+        SearchError: nothing is on stdin, or it ends within a document.
     """
     decoder, text, count = json.JSONDecoder(), "", 0
     for line in sys.stdin if stream is None else stream:
@@ -165,22 +171,33 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any]]:
             try:
                 data, end = decoder.raw_decode(text)
             except json.JSONDecodeError:
-                break  # it may go on in the next line
+                if text[0] in "{[":
+                    break  # it may go on in the next line
+                count += 1
+                yield _no_json(text)  # a warning, say, that a program has printed; what follows is told all the same
+                text = ""
+                break
             text = text[end:].lstrip()
             for each in data if isinstance(data, list) else [data]:
                 count += 1
                 yield each
     if text:
-        raise SearchError(
-            f"this on stdin is not JSON: {text[:80]!r}; `nas-bo tell` wants documents such as "
-            '{"number": 0, "values": {"val_loss": 2.41}} or {"number": 0, "failed": "out of memory"}'
-        )
+        raise _no_json(text)
     if not count:
         raise SearchError("there is nothing on stdin to be told; pipe JSON documents into `nas-bo tell`")
 
 
-def keep(session: AskTell, data: Mapping[str, Any]) -> str:
+def _no_json(text: str) -> SearchError:
+    return SearchError(
+        f"this on stdin is not JSON: {text.rstrip()[:80]!r}; `nas-bo tell` wants documents such as "
+        '{"number": 0, "values": {"val_loss": 2.41}} or {"number": 0, "failed": "out of memory"}'
+    )
+
+
+def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
     """Tell one document, and what the study then holds as a line of JSON (raises NasBoError)."""
+    if isinstance(data, SearchError):
+        raise data
     if not isinstance(data, dict) or "number" not in data:
         raise SearchError(f"{json.dumps(data)[:80]} has no number of a trial; add what `nas-bo ask` printed")
     number = data["number"]

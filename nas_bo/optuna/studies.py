@@ -245,6 +245,13 @@ def _suggested(study: Study, trial: optuna.Trial, problem: Problem) -> tuple[opt
     return None
 
 
+def evaluated_by(trial: FrozenTrial) -> str:
+    """The process of a search, not known to be dead, that runs the trial now; "" where anyone may tell it."""
+    owner = str(trial.user_attrs.get(f"{PREFIX}owner", ""))
+    free = trial.state is not TrialState.RUNNING or not owner or owner == ASKED or _is_dead(owner)
+    return "" if free else owner
+
+
 def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
     """A running trial of the study, to be told by this process."""
     return optuna.Trial(study, frozen._trial_id)
