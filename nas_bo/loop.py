@@ -40,7 +40,7 @@ class Progress:
     """What the search tells while it runs, after every trial.
 
     Attributes:
-        phase: "search" or "retrain".
+        phase: "baseline", "search" or "retrain".
         done, total: trials (or re-trainings) ended, and wanted.
         seconds_left: estimate from what the others took; None before the first.
         trial: the one that just ended; None at the start of a phase.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 
 import pytest
 from nas_bo.search_spaces import Hybrid, Llama, TinyGPT
@@ -80,9 +81,9 @@ def test_the_sentence_counts_what_is_better():
         ({k: min(t.values[k] for t in best) - 1 for k in worse}, "it would be on the front"),
         ({"loss": 1.0}, "not all objectives were evaluated"),
     ):
-        from dataclasses import replace
-
         assert says in against(replace(summary, baselines=[{"label": "x", "values": values}]))[0]
+    base = {"label": "x", "values": {k: -1.0 for k in worse}, "state": "infeasible", "reason": "violates ms<=5"}
+    assert "infeasible (violates ms<=5), so it would be on no front" in against(replace(summary, baselines=[base]))[0]
 
 
 def test_a_baseline_that_breaks_is_told_and_the_search_goes_on():

@@ -47,7 +47,7 @@ class StagedTrial(optuna.Trial):
                 some may be missing at every rung: they are compared by nobody then.
 
         Raises:
-            HostError: the numbers do not fit the study, or a step that is not above the one before.
+            HostError: the numbers do not fit the study, or a step that is no number of at least 0.
         """
         values = self._named(value)
         if not isinstance(step, (int, float)) or isinstance(step, bool) or not math.isfinite(step) or step < 0:

@@ -25,6 +25,8 @@ def _sentence(summary: Summary, base: Mapping[str, Any]) -> str:
     if not all(_known(values, c.name) for c in summary.columns):
         reason = base.get("reason") or "not all objectives were evaluated"
         return f"{name}{f': {told}' if told else ''} ({reason})."
+    if base.get("state", "complete") != "complete":
+        return f"{name}: {told}; it is {base['state']}{_because(base)}, so it would be on no front."
     best = summary.front()
     if not best:
         return f"{name}: {told}."
@@ -36,6 +38,10 @@ def _sentence(summary: Summary, base: Mapping[str, Any]) -> str:
     if np.any(np.all(points == own, axis=1)):
         return f"{name}: {told}; it is on the front."
     return f"{name}: {told}; none of the front is as good in everything: it would be on the front."
+
+
+def _because(base: Mapping[str, Any]) -> str:
+    return f" ({base['reason']})" if base.get("reason") else ""
 
 
 def _known(values: Mapping[str, Any], name: str) -> bool:
