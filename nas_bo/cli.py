@@ -20,6 +20,7 @@ from nas_bo.command.again import register, rerun
 from nas_bo.command.asking import ask, tell
 from nas_bo.command.dashboard import dashboard
 from nas_bo.command.failure import errors as _errors
+from nas_bo.command.merging import merge
 from nas_bo.command.mlflow import app as _mlflow
 from nas_bo.command.profile import profile
 from nas_bo.trial import State
@@ -259,6 +260,7 @@ app.command()(profile)
 app.command()(dashboard)
 app.command()(ask)
 app.command()(tell)
+app.command()(merge)
 app.command()(rerun)
 app.command()(register)
 

@@ -16,11 +16,13 @@ from nas_bo.optuna.bridge import (
     record,
     suggest,
 )
+from nas_bo.optuna.merging import Merged, merge, origin
 from nas_bo.optuna.sampler import Sampler
 from nas_bo.optuna.staged import StagedTrial, staged
 
 __all__ = [
     "EvaluationFailed",
+    "Merged",
     "Sampler",
     "StagedTrial",
     "architecture",
@@ -29,7 +31,9 @@ __all__ = [
     "distributions",
     "from_frozen",
     "history",
+    "merge",
     "objective",
+    "origin",
     "record",
     "staged",
     "suggest",

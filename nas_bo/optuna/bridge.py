@@ -42,7 +42,8 @@ def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
 
     Raises:
         optuna.TrialPruned: the point breaks a rule (samplers that know nothing of rules propose such points).
-        HostError: the trial fixes a parameter to a value outside the space.
+        HostError: the trial fixes a parameter to a value outside the space, or earlier trials of the study have a
+            parameter of the same name that is another one.
     """
     try:
         arch = space.decide(lambda path, domain: _suggest(trial, path, domain))
@@ -202,6 +203,18 @@ def _distribution(domain: Domain) -> BaseDistribution:
 
 
 def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Any:
+    try:
+        return _suggest_within(trial, path, domain)
+    except ValueError as error:
+        if not any(text in str(error) for text in ("dynamic value space", "different distribution kind")):
+            raise
+        raise HostError(
+            f"trial {trial.number}: earlier trials of the study {trial.study.study_name!r} have a parameter {path!r} with other "
+            f"values, and Optuna wants them to stay the same ({error}). Rename that field of the space, or start another study"
+        ) from error
+
+
+def _suggest_within(trial: optuna.Trial, path: str, domain: Domain) -> Any:
     if isinstance(domain, Choice):
         return trial.suggest_categorical(path, domain.values)
     if isinstance(domain, Integer):

@@ -72,33 +72,41 @@ def open_study(
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([c.name for c in cols])
     else:
-        _check_same(name, before, about)
+        check_same(name, before, about)
     return study
 
 
-def _check_same(name: str, began: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    remedy = "Continue it as it was begun, or give this search another study name (--study) or another storage"
+REMEDY = "Continue it as it was begun, or give this search another study name (--study) or another storage"
+
+
+def check_same(
+    name: str,
+    began: Mapping[str, Any],
+    about: Mapping[str, Any],
+    this: str = "this search",
+    remedy: str = REMEDY,
+) -> None:
+    """Whether what `about` describes belongs into the study `name`, which was begun so (raises HostError where not)."""
     if began["fingerprint"] != about["fingerprint"]:
         raise HostError(
-            f"the study {name!r} belongs to the space {began['space']['title']!r} with schema {began['fingerprint']}, this "
-            f"search has {about['space']['title']!r} with schema {about['fingerprint']}: fields, choices or rules differ. {remedy}"
+            f"the study {name!r} belongs to the space {began['space']['title']!r} with schema {began['fingerprint']}, {this} "
+            f"has {about['space']['title']!r} with schema {about['fingerprint']}: fields, choices or rules differ. {remedy}"
         )
     if began["columns"] != about["columns"]:
         before, now = ([_limited(c) for c in side["columns"]] for side in (began, about))
         raise HostError(
-            f"the study {name!r} was begun with the objectives {', '.join(before)}, this search has {', '.join(now)}. {remedy}"
+            f"the study {name!r} was begun with the objectives {', '.join(before)}, {this} has {', '.join(now)}. {remedy}"
         )
     if began["constraints"] != about["constraints"]:
         was, now_is = (", ".join(side["constraints"]) or "none" for side in (began, about))
-        raise HostError(
-            f"the study {name!r} was begun with the rules and limits {was}, this search has {now_is}. {remedy}"
-        )
+        raise HostError(f"the study {name!r} was begun with the rules and limits {was}, {this} has {now_is}. {remedy}")
+    has = "now it is" if this == "this search" else f"{this} has"
     for objective, conditions in about["conditions"].items():
         for what, value in conditions.items():
             earlier = began["conditions"].get(objective, {}).get(what)
             if earlier != value:
                 raise HostError(
-                    f"the study {name!r} was begun with {objective}: {what} = {earlier!r}, now it is {value!r}; values "
+                    f"the study {name!r} was begun with {objective}: {what} = {earlier!r}, {has} {value!r}; values "
                     f"measured under different conditions do not compare. {remedy}"
                 )
 
