@@ -150,10 +150,15 @@ def _running(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, context:
     elif isinstance(mixer, LinearAttentionSpec):
         inner, chunk = rows * mixer.heads * mixer.head_dim, min(counts.CHUNK, new)
         square = batch * mixer.heads * chunk * chunk
-        before = 2 * flow + 4 * inner + rows * mixer.heads + inner
+        wide = max(1, 4 // size)  # decays and the state are float32 at least
+        before = 2 * flow + 4 * inner + wide * rows * mixer.heads + inner
         done = inner * max(0, -(-new // counts.CHUNK) - 1) * chunk // new
-        state = batch * mixer.heads * mixer.head_dim**2
-        stages += [before + done + 4 * square + state, before + 2 * inner + 3 * state, before + 4 * inner + state]
+        state = batch * mixer.heads * mixer.head_dim**2 * wide
+        stages += [
+            before + done + 2 * (1 + wide) * square + state,
+            before + 2 * inner + 3 * state,
+            before + 4 * inner + state,
+        ]
     elif isinstance(mixer, ConvSpec):
         stages.append(8 * flow + batch * (mixer.kernel - 1) * spec.width)
     both = isinstance(mlp, MlpSpec) and mixer.kind != "skip"

@@ -12,8 +12,9 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware import memory
 from nas_bo.hardware.memory_measure import StorageTracker, measured_inference, measured_training
 from nas_bo.hardware.workload import Setting
-from nas_bo.model import build, parameters
+from nas_bo.model import build, dense, linear_attention, parameters
 from nas_bo.model.transformer import ROTARY_TABLE
+from nas_bo.space import Space, choice, repeat
 from tests.hardware.spaces import Everything
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -28,6 +29,18 @@ def test_inference_is_that_of_a_real_run(phase) -> None:
         for arch in (Everything.sample(seed), TinyGPT.sample(seed)):
             ratio = memory.inference(arch, setting).total / measured_inference(arch, setting, DEVICE)
             assert 0.95 / KERNELS < ratio < 1.06 * KERNELS, (seed, setting, arch)
+
+
+def test_decays_are_float32_in_models_of_narrower_types() -> None:
+    class Scans(Space):
+        width = choice(32, 64)
+        layers = repeat(2, mixer=linear_attention(heads=choice(2, 4)), mlp=dense(ratio=choice(1, 2)))
+
+    for seed in range(8):
+        setting = Setting("prefill", 1 + seed % 3, (64, 65, 200)[seed % 3], "bfloat16", 64)
+        arch = Scans.sample(seed)
+        ratio = memory.inference(arch, setting).total / measured_inference(arch, setting, DEVICE)
+        assert 0.93 / KERNELS < ratio < 1.07 * KERNELS, (seed, setting, arch)
 
 
 def test_training_is_that_of_a_real_step() -> None:
