@@ -6,13 +6,14 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import ProfileError
+from nas_bo.errors import NasBoError, ProfileError
 from nas_bo.hardware.clock import Asked
 from nas_bo.hardware.design import informative, pool
 from nas_bo.hardware.device import Device
@@ -109,61 +110,62 @@ def profile(
     }
     _same(kept.get("asked"), asked, part)
     kept.put("asked", asked)
-    told = kept.get("device")
-    if told is None:
-        on_progress(Progress("device", 0, architectures * len(settings), 0.0))
-        with quiet.machine(lambda: on_progress(Progress("waiting", 0, architectures * len(settings), 0.0))):
-            here = Device.here(str(runs.device), threads=threads)
-        told = (here if name is None else replace(here, name=_name(name))).to_dict()
-        kept.put("device", told)
-    measured_on = Device.from_dict(told)
-    base = measured_on if all(s.dtype in measured_on.gflops for s in settings) else Roofline()
-    rooflines = base if isinstance(base, Roofline) else Roofline.of(base, settings[0].dtype)
-    archs = informative(pool(space, seed=seed), architectures, settings, rooflines)
-    wanted = [Wanted(arch, setting) for setting in settings for arch in archs]
-    before = 0.0
+    with _worth_keeping(kept, part):
+        told = kept.get("device")
+        if told is None:
+            on_progress(Progress("device", 0, architectures * len(settings), 0.0))
+            with quiet.machine(lambda: on_progress(Progress("waiting", 0, architectures * len(settings), 0.0))):
+                here = Device.here(str(runs.device), threads=threads)
+            told = (here if name is None else replace(here, name=_name(name))).to_dict()
+            kept.put("device", told)
+        measured_on = Device.from_dict(told)
+        base = measured_on if all(s.dtype in measured_on.gflops for s in settings) else Roofline()
+        rooflines = base if isinstance(base, Roofline) else Roofline.of(base, settings[0].dtype)
+        archs = informative(pool(space, seed=seed), architectures, settings, rooflines)
+        wanted = [Wanted(arch, setting) for setting in settings for arch in archs]
+        before = 0.0
 
-    def measure(what: str, todo: Sequence[Wanted], anchors: Sequence[Architecture]) -> Outcome:
-        nonlocal before
-        visits, sessions, count = _read(kept, what)
+        def measure(what: str, todo: Sequence[Wanted], anchors: Sequence[Architecture]) -> Outcome:
+            nonlocal before
+            visits, sessions, count = _read(kept, what)
 
-        def keep(session: int, fresh: Sequence[Visit]) -> None:
-            nonlocal count
-            kept.put(f"{what} {count}", {"session": session, "visits": [list(v) for v in fresh]})
-            count += 1
+            def keep(session: int, fresh: Sequence[Visit]) -> None:
+                nonlocal count
+                kept.put(f"{what} {count}", {"session": session, "visits": [list(v) for v in fresh]})
+                count += 1
 
-        def say(done: int, of: int) -> None:
-            on_progress(Progress(what, done, of, time.perf_counter() - begun))
+            def say(done: int, of: int) -> None:
+                on_progress(Progress(what, done, of, time.perf_counter() - begun))
 
-        session = Session(
-            runs, anchors, clock, precision, max_seconds=max_seconds, seed=seed, before=visits, sessions=sessions
+            session = Session(
+                runs, anchors, clock, precision, max_seconds=max_seconds, seed=seed, before=visits, sessions=sessions
+            )
+            return session.measure(todo, keep, say, lambda: on_progress(Progress("waiting", 0, len(todo), 0.0)))
+
+        anchors = _anchors(archs, settings[0], rooflines)
+        outcome = measure("architectures", wanted, anchors)
+        number = {setting: at for at, setting in enumerate(settings)}
+        found = Profile(
+            device=measured_on,
+            runtime=runs.name,
+            space=space.title,
+            fingerprint_of_space=space_mark(space),
+            settings=tuple(settings),
+            records=tuple(
+                Record(w.arch, number[w.setting], outcome.measured[w.key])
+                for w in wanted
+                if w.key in outcome.measured and isinstance(w.arch, Architecture)
+            ),
+            unsupported=tuple(
+                (w.arch.id, number[w.setting], outcome.unsupported[w.key])
+                for w in wanted
+                if w.key in outcome.unsupported and isinstance(w.arch, Architecture)
+            ),
+            drift=outcome.drift,
+            tables=_tables(space, settings, measure, seed) if lookup else {},
+            conditions=runs.conditions(),
         )
-        return session.measure(todo, keep, say, lambda: on_progress(Progress("waiting", 0, len(todo), 0.0)))
-
-    anchors = _anchors(archs, settings[0], rooflines)
-    outcome = measure("architectures", wanted, anchors)
-    number = {setting: at for at, setting in enumerate(settings)}
-    found = Profile(
-        device=measured_on,
-        runtime=runs.name,
-        space=space.title,
-        fingerprint_of_space=space_mark(space),
-        settings=tuple(settings),
-        records=tuple(
-            Record(w.arch, number[w.setting], outcome.measured[w.key])
-            for w in wanted
-            if w.key in outcome.measured and isinstance(w.arch, Architecture)
-        ),
-        unsupported=tuple(
-            (w.arch.id, number[w.setting], outcome.unsupported[w.key])
-            for w in wanted
-            if w.key in outcome.unsupported and isinstance(w.arch, Architecture)
-        ),
-        drift=outcome.drift,
-        tables=_tables(space, settings, measure, seed) if lookup else {},
-        conditions=runs.conditions(),
-    )
-    _enough(found)
+        _enough(found)
     found = replace(found, quality=cross_validated(found, seed))
     clocks = sorted({r.measurement.clock for r in found.records})
     about = {
@@ -191,6 +193,17 @@ def _same(before: Any, asked: dict[str, Any], part: Path) -> None:
                 f"{str(part)!r} keeps an interrupted profile with {what}={before.get(what)!r}, this one has {value!r}; repeat "
                 "that command to go on, delete the file to begin again, or choose another --out"
             )
+
+
+@contextmanager
+def _worth_keeping(kept: Lines, part: Path) -> Iterator[None]:
+    """What ends with an error before anything is measured leaves no file that would stand in the way of the next try."""
+    try:
+        yield
+    except NasBoError:
+        if kept.get("architectures 0") is None:
+            part.unlink(missing_ok=True)
+        raise
 
 
 def _read(kept: Lines, what: str) -> tuple[list[Visit], list[int], int]:

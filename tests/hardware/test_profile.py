@@ -151,6 +151,13 @@ def test_asked_for_nonsense(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_measured_nothing_leaves_nothing_in_the_way(tmp_path):
+    for wrong in ({"device": "meta"}, {"settings": (Setting(dtype="int8"),)}):
+        with pytest.raises(NasBoError):
+            profile(TinyGPT, tmp_path / "d.json", **{"settings": (SHORT,), "architectures": 5, **wrong})
+        assert not list(tmp_path.iterdir())
+
+
 def test_a_part_of_another_profile_is_not_continued(tmp_path):
     part = tmp_path / "d.json.part"
     part.write_text(json.dumps({"key": "asked", "data": {"space": "0" * 16}}) + "\n")
