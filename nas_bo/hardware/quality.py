@@ -47,10 +47,10 @@ def fits(base: Device | Roofline, setting: Setting, table: Mapping[Part, float] 
 
 
 def scored(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Mean absolute error in percent, Kendall's tau."""
+    """Mean absolute error in percent, Kendall's tau (0 where all are predicted alike)."""
     from scipy.stats import kendalltau
 
-    tau = float(kendalltau(predicted, truth)[0]) if len(truth) > 1 else float("nan")
+    tau = float(np.nan_to_num(kendalltau(predicted, truth)[0])) if len(truth) > 1 else float("nan")
     return float(100 * np.mean(np.abs(predicted / truth - 1))), tau
 
 
@@ -81,7 +81,8 @@ def _line(size: Callable[[Architecture], float]) -> Fit:
     def fit(
         archs: Sequence[Architecture], ms: Sequence[float]
     ) -> Callable[[Sequence[Architecture]], tuple[np.ndarray, np.ndarray]]:
-        slope, start = np.polyfit(np.log([size(a) for a in archs]), np.log(ms), 1)
+        sizes = np.log([size(a) for a in archs])
+        slope, start = np.polyfit(sizes, np.log(ms), 1) if np.ptp(sizes) > 0 else (0.0, float(np.mean(np.log(ms))))
 
         def ask(others: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
             predicted = np.exp(start + slope * np.log([size(a) for a in others]))

@@ -11,6 +11,7 @@ import pytest
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DeviceError, ObjectiveError
+from nas_bo.hardware import quality
 from nas_bo.hardware.calibration import reach
 from nas_bo.hardware.contract import LatencyModel
 from nas_bo.hardware.device import Device
@@ -148,3 +149,10 @@ def test_answers_are_cheap() -> None:
         for arch in many:
             model.predict(arch)
         assert (time.process_time() - start) / len(many) < 150e-6, name
+
+
+def test_sizes_that_are_all_alike_tell_nothing_and_say_so() -> None:
+    """Not NaN, which is no JSON."""
+    told = quality._line(lambda arch: 5.0)([ARCHS[0]] * 4, [1.0, 2.0, 4.0, 8.0])([ARCHS[0]] * 4)[0]
+    assert list(told) == pytest.approx([8**0.5] * 4)
+    assert quality.scored(told, np.array([1.0, 2.0, 4.0, 8.0]))[1] == 0.0
