@@ -165,7 +165,8 @@ class Writer:
             session = open_session(
                 self.connect(), self.uri, subject, target.experiment, target.name, target.tags, target.parent
             )
-            session.publish_view([])
+            if not session.reopen:  # the report has published one that fits the trials
+                session.publish_view([])
             standing = Standing(subject.columns)
             for number, child in sorted(session.children.items()):
                 standing.add(number, child.point)

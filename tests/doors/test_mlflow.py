@@ -17,7 +17,7 @@ import optuna
 import pytest
 
 from nas_bo.architecture import Architecture
-from nas_bo.mlflow import Tracker
+from nas_bo.mlflow import Tracker, view
 from nas_bo.report import Proxy, Summary, agreement, trust
 from tests.doors.test_mlflow_content import TINY, add, our_study
 
@@ -195,6 +195,19 @@ def test_runs_that_a_killed_process_left_are_repaired(uri):
     assert bare.info.run_id not in runs  # deleted by the user, and not brought back
 
 
+def test_who_opens_a_reported_study_leaves_its_view_as_it_is(uri):
+    study = ours(3)
+    Tracker("x", uri=uri).log_study(study, finish=True)
+
+    def views() -> dict[str, str]:
+        return {k: v for k, v in Store(uri).experiment("Tiny").tags.items() if k.startswith(view.VIEW)}
+
+    before = views()
+    assert "latency_ms.spread" in str(before)
+    Tracker("x", uri=uri).url(study)
+    assert views() == before
+
+
 def test_two_studies_of_one_name_are_two(uri):
     tracker = Tracker(uri=uri)
     for started in ("2026-01-01T00:00:00", "2026-01-02T00:00:00"):
@@ -333,7 +346,7 @@ def test_threads_share_a_tracker(uri):
 def test_two_processes_make_one_database_and_one_parent(tmp_path):
     code = """
 import sys
-from nas_bo.mlflow import Tracker
+from nas_bo.mlflow import Tracker, view
 from tests.doors.test_mlflow import ours
 study = ours(4)
 tracker = Tracker(uri=sys.argv[1])
