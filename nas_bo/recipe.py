@@ -69,10 +69,10 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
     if "dict" in data:
         return {rebuild(k, allow): rebuild(v, allow) for k, v in data["dict"]}
     if "name" in data:
-        return _import(_allowed(data["name"], allow))
+        return _own(data["name"], allow)
     if "type" not in data:
         raise SearchError(f"this is no description of an objective: {data!s:.200}")
-    kind = _import(_allowed(data["type"], allow))
+    kind = _own(data["type"], allow)
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise SearchError(f"{data['type']} is no dataclass any more, so the objective cannot be built again")
     known = {f.name for f in fields(kind) if f.init}
@@ -111,6 +111,15 @@ def _allowed(name: str, allow: Collection[str]) -> str:
             f"--allow {module.partition('.')[0]}, or allow=[{module.partition('.')[0]!r}]"
         )
     return name
+
+
+def _own(name: str, allow: Collection[str]) -> Any:
+    """What `name` says, if an allowed module defines it: most modules have others, such as `os`, within their reach."""
+    found = _import(_allowed(name, allow))
+    if isinstance(found, type) or hasattr(found, "__qualname__"):
+        _allowed(f"{getattr(found, '__module__', None)}:{name.partition(':')[2]}", allow)
+        return found
+    raise SearchError(f"{name} is neither a function nor a class, so the objective cannot be built again")
 
 
 def _why(thing: Any) -> str:

@@ -43,6 +43,14 @@ def test_an_own_function_needs_leave_to_be_imported():
     assert rebuild(data, ["tests"]).function is loss
 
 
+@pytest.mark.parametrize("name", ["nas_bo.provenance:os.system", "nas_bo.provenance:subprocess.run"])
+def test_what_nas_bo_imports_is_not_within_reach(name):
+    with pytest.raises(SearchError, match="no part of nas_bo"):
+        rebuild({"name": name})
+    with pytest.raises(SearchError, match="neither a function nor a class"):
+        rebuild({"name": "nas_bo.provenance:os"})
+
+
 @dataclass
 class Here:
     x: int = 1
