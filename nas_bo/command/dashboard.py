@@ -37,7 +37,9 @@ class Shown:
     def make(self, study_id: int, trial_id: int | None, name: str) -> bytes:
         from nas_bo.command import resolve
         from nas_bo.optuna import architecture
+        from nas_bo.report import vocabulary
         from nas_bo.report.drawing import drawing
+        from nas_bo.trial import PREFIX, read_attributes
 
         if trial_id is None:
             study = self._backend.get_study_name_from_id(study_id)
@@ -45,7 +47,10 @@ class Shown:
         space = self._space(study_id)
         assert space is not None
         arch = architecture(space, self._backend.get_trial(trial_id).params)
-        return (drawing(arch) if name.endswith(".svg") else json.dumps(arch.to_dict(), indent=1)).encode()
+        vocab = vocabulary(read_attributes(self._backend.get_study_user_attrs(study_id), f"{PREFIX}study"))
+        return (
+            drawing(arch, vocab_size=vocab) if name.endswith(".svg") else json.dumps(arch.to_dict(), indent=1)
+        ).encode()
 
     def _space(self, study_id: int) -> type[Space] | None:
         from nas_bo.command.resolve import _Rules

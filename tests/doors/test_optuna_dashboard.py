@@ -22,6 +22,7 @@ from nas_bo import search
 from nas_bo.cli import app
 from nas_bo.command.dashboard import opened
 from nas_bo.errors import HostError
+from nas_bo.objectives import Parameters
 from nas_bo.optuna.dashboard import serve
 from nas_bo.strategies import Random
 
@@ -165,3 +166,11 @@ def test_the_pages_in_a_browser(served, tmp_path, monkeypatch) -> None:
             chrome.save_screenshot(f"{folder}/dashboard-{page.count('/')}.png")
     finally:
         chrome.quit()
+
+
+def test_drawings_count_with_the_vocabulary_of_the_study(tmp_path):
+    storage = str(tmp_path / "a.db")
+    found = search(TinyGPT, [Parameters(vocab_size=5000)], strategy=Random(), trials=1, storage=storage, retrain=0)
+    _, shown = opened(storage)
+    study = found.study
+    assert b"vocabulary 5000" in shown.make(study._study_id, study.trials[0]._trial_id, "architecture.svg")
