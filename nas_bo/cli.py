@@ -232,13 +232,27 @@ def devices(
         str | None, typer.Argument(help="show this one: a name of the table, or the path of a file")
     ] = None,
     here: Annotated[bool, typer.Option("--here", help="measure this machine, which takes seconds")] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="draw the roofline of the device, and where an architecture's time goes, in this folder"),
+    ] = None,
+    space: Annotated[str, typer.Option(help="of what is drawn")] = "tiny_gpt",
+    arch: Annotated[
+        Path | None, typer.Option(help="JSON file of what is drawn (default: the space's architecture of seed 0)")
+    ] = None,
+    phase: Annotated[str, typer.Option(help="of what is drawn: prefill or decode")] = "prefill",
+    context: Annotated[int, typer.Option(help="of what is drawn: tokens")] = 128,
+    dtype: Annotated[str, typer.Option(help="of what is drawn: of weights and activations")] = "float32",
     as_json: Json = False,
 ) -> None:
     """List the devices whose figures are known, or show one with the source of each figure."""
     with _errors():
-        from nas_bo.command.devices import text
+        from nas_bo.command import devices as command
 
-        _say(text(name, here, as_json))
+        if pictures is None:
+            _say(command.text(name, here, as_json))
+        else:
+            _say(command.pictures(name, here, space, arch, (phase, context, dtype), pictures))
 
 
 @app.command()

@@ -52,6 +52,7 @@ def test_killed_it_goes_on_and_a_search_uses_the_file(tmp_path):
     assert "measuring what the device can do" not in err  # that was kept
     data = json.loads((tmp_path / "device.json").read_text())
     assert len(data["drift"]["sessions"]) == 2 and len(data["measured"]) == 8 and not part.exists()
+    assert (tmp_path / "device.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_search_for_the_profiled_device(tmp_path):

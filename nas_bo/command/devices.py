@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError
 from nas_bo.hardware.device import Device
+from nas_bo.hardware.workload import Setting
 
 UNITS = {
     "gflops": "GFLOP/s",
@@ -34,6 +37,51 @@ def text(name: str | None, here: bool, as_json: bool) -> str:
         return "\n".join(_row(one) for one in devices)
     found = Device.here() if here else _one(str(name))
     return json.dumps(found.to_dict(), indent=1) if as_json else _said(found)
+
+
+def pictures(
+    name: str | None, here: bool, space: str, arch: Path | None, drawn_in: tuple[str, int, str], folder: Path
+) -> str:
+    """Draw an architecture under the roofline of a device, and where its time goes there; say where the pictures are.
+
+    Args:
+        arch: a JSON file of an architecture; None draws that of seed 0 of the space.
+        drawn_in: phase, context, data type.
+
+    Raises:
+        NasBoError: no such device, space or architecture, or the folder cannot be written.
+    """
+    from nas_bo.command.resolve import named_space
+    from nas_bo.hardware.roofline import Roofline
+    from nas_bo.report.hardware_picture import breakdown_picture, roofline_picture
+
+    if here == (name is not None):
+        raise DeviceError("nas-bo devices --pictures: give a name, a file, or --here")
+    phase, context, dtype = drawn_in
+    setting = Setting(phase, context=context, dtype=dtype)  # type: ignore[arg-type]
+    found, of = Device.here() if here else _one(str(name)), named_space(space)
+    drawn = of.sample(0) if arch is None else architecture(arch)
+    made = {
+        "roofline.png": roofline_picture(drawn, found, setting),
+        "breakdown.png": breakdown_picture(drawn, Roofline.of(found, setting.dtype), setting),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, data in made.items():
+            (folder / file).write_bytes(data)
+    except OSError as error:
+        raise DeviceError(f"{str(folder)!r} cannot be written ({error.strerror}); choose another place") from error
+    return "\n".join(f"picture  {folder / file}" for file in made)
+
+
+def architecture(file: Path) -> Architecture:
+    """An architecture from its JSON file (raises DeviceError)."""
+    try:
+        return Architecture.from_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DeviceError(
+            f"{str(file)!r} is no JSON of an architecture ({error}); Architecture.to_json() writes one"
+        ) from error
 
 
 def _one(word: str) -> Device:

@@ -68,10 +68,25 @@ def profile(
     except KeyboardInterrupt:
         typer.echo("nas-bo: interrupted; what was measured is kept, and the same command continues", err=True)
         raise typer.Exit(130) from None
+    drawn = _picture(found, out, seed)
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "file": str(out)}, indent=1))
         return
     typer.echo(f"\n{found}\n\nprofile  {out}   (nas-bo search --space {space} --device {out})")
+    if drawn is not None:
+        typer.echo(f"picture  {drawn}")
+
+
+def _picture(found: Any, out: Path, seed: int) -> Path | None:
+    """Predicted against measured, beside the file; None where too little was measured to hold some out."""
+    from nas_bo.report.hardware_picture import predicted_picture
+
+    made = predicted_picture(found, seed=seed)
+    if made is None:
+        return None
+    path = out.with_name(out.stem + ".png")
+    path.write_bytes(made)
+    return path
 
 
 class _Shown:

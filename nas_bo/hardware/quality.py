@@ -54,24 +54,35 @@ def scored(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
     return float(100 * np.mean(np.abs(predicted / truth - 1))), tau
 
 
+def held_out(profile: Profile, at: int, seed: int = 0) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Milliseconds and half widths (inf for none) by each model, five folds over what was measured in setting `at`; in the
+    order of `Profile.measured`. Empty where there are fewer than 8."""
+    setting = profile.settings[at]
+    archs, times = profile.measured(setting)
+    n = len(archs)
+    if n < LEAST:
+        return {}
+    fold = np.random.default_rng(seed).permutation(n) % FOLDS
+    found = {}
+    for name, fit in fits(profile._roofline(setting), setting, profile.tables.get(at)).items():
+        mean, half = np.zeros(n), np.full(n, np.inf)
+        for k in range(FOLDS):
+            taught, asked = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
+            ask = fit([archs[i] for i in taught], [times[i] for i in taught])
+            mean[asked], half[asked] = ask([archs[i] for i in asked])
+        found[name] = mean, half
+    return found
+
+
 def cross_validated(profile: Profile, seed: int = 0) -> tuple[Quality, ...]:
     """Five folds over the measured architectures of each setting; nothing where there are fewer than 8."""
     found = []
     for at, setting in enumerate(profile.settings):
-        archs, times = profile.measured(setting)
-        n, truth = len(archs), np.array(times)
-        if n < LEAST:
-            continue
-        fold = np.random.default_rng(seed).permutation(n) % FOLDS
-        for name, fit in fits(profile._roofline(setting), setting, profile.tables.get(at)).items():
-            mean, half = np.zeros(n), np.full(n, np.inf)
-            for k in range(FOLDS):
-                taught, asked = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-                ask = fit([archs[i] for i in taught], [times[i] for i in taught])
-                mean[asked], half[asked] = ask([archs[i] for i in asked])
+        truth = np.array(profile.measured(setting)[1])
+        for name, (mean, half) in held_out(profile, at, seed).items():
             inside = float(np.mean(np.abs(truth - mean) <= half)) if np.isfinite(half).all() else None
             error, tau = scored(mean, truth)
-            found.append(Quality(at, name, n, round(error, 3), round(tau, 4), inside))
+            found.append(Quality(at, name, len(truth), round(error, 3), round(tau, 4), inside))
     return tuple(found)
 
 
