@@ -32,6 +32,7 @@ BLOCKS = tuple(sorted({*MIXER_FIELDS, *MLP_FIELDS} - {"skip"}))
 FIGURES = ("gflops", "gbytes", "memory_bytes", "cache_bytes", "overhead_us", "pj_per_flop", "pj_per_byte", "idle_watts")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _BY_TYPE = ("gflops", "pj_per_flop")
+_PRICES = ("pj_per_flop", "pj_per_byte", "idle_watts")  # which no benchmark of ours finds out
 
 
 @dataclass(frozen=True)
@@ -107,18 +108,19 @@ class Device:
             DeviceError: it is not known; the message says what to do.
         """
         value = getattr(self, name)
+        other = "take a device that has it" if name in _PRICES else "measure it there with Device.here()"
         if name in _BY_TYPE:
             if dtype in value:
                 return float(value[dtype])
             has = f"it has {', '.join(value)}" if value else "it has none"
             raise DeviceError(
                 f"the device {self.name!r} has no {name} for {dtype}, which {use} needs ({has}); choose a data type that it "
-                f"has, write the figure into its file ([{name}], {dtype} = ...), or measure it there with Device.here()"
+                f"has, write the figure into its file ([{name}], {dtype} = ...), or {other}"
             )
         if value is None:
             raise DeviceError(
                 f"the device {self.name!r} has no {name}, which {use} needs; write the figure into its file "
-                f"({name} = ...), or measure it there with Device.here()"
+                f"({name} = ...), or {other}"
             )
         return float(value)
 

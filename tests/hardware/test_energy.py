@@ -54,8 +54,9 @@ def test_the_model_adds_arithmetic_traffic_and_idling() -> None:
     assert idle.predict(ARCHS[0]).info["idle"] and list(plain.predict_many(ARCHS)) == pytest.approx(
         [plain.predict(a) for a in ARCHS]
     )
-    with pytest.raises(DeviceError, match=r"no pj_per_byte, which modelled energy needs"):
+    with pytest.raises(DeviceError, match=r"no pj_per_byte, which modelled energy needs") as refused:
         EnergyModel(Device.named("h100"), setting)
+    assert "Device.here()" not in str(refused.value)  # it measures no energy
     with pytest.raises(DeviceError, match=r"no idle_watts"):
         EnergyModel(Device.named("v100"), setting, idle=True)
 
