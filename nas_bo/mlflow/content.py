@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from nas_bo.architecture import Architecture
@@ -104,6 +105,7 @@ def point(metrics: Mapping[str, float], tags: Mapping[str, str], cols: Sequence[
     return [c.sign * float(value) for c, value in zip(cols, found, strict=True) if value is not None]
 
 
+@lru_cache(maxsize=4096)  # a curve asks for its name at every point
 def clean(name: str) -> str:
     """A name that MLflow accepts; one that had to be changed ends in digits of the original, so that two never meet.
 
