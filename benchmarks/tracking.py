@@ -463,7 +463,10 @@ def main() -> None:
     for name in asked.only:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             at = time.perf_counter()
+            before = {k: v for k, v in figures.get(name, {}).items() if not isinstance(v, (dict, list))}
             figures[name] = PARTS[name](Path(folder), asked.quick)
+            if before:
+                figures[name]["run_before"] = before
             figures[name]["part_took_s"] = round(time.perf_counter() - at, 1)
             for tracker in list(_living):
                 tracker._writer.open.clear()  # nothing is told of a store that is deleted now
