@@ -11,6 +11,7 @@ who tells may be another process, on another machine, tomorrow. `nas-bo ask` and
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -25,6 +26,8 @@ from nas_bo.problem import Objective, Problem, Reported
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 
+_ASKING = threading.Lock()
+REPEATED = 4  # proposals in turn of what is running already before the space counts as exhausted
 REFUSED = 20  # points that break a rule (enqueued ones may) before asking gives up
 
 
@@ -103,27 +106,35 @@ class AskTell:
         Raises:
             SearchError: the space is exhausted.
         """
+        again = 0
         for _ in range(REFUSED):
-            pair = studies.ask_for(self.study, self.problem)
-            if pair is not None:
-                trial, arch = pair
-                self._refuse_repetition(trial, arch)
+            with _ASKING:  # sessions of one process see what the others asked for
+                pair = studies.ask_for(self.study, self.problem)
+            if pair is None:
+                continue
+            trial, arch = pair
+            same = self._same(trial, arch)
+            if not same:
                 return Asked(trial.number, arch, self.problem.analytic(arch))
+            studies.tell(self.study, trial, "pruned", f"the same as trial {same[0].number}; or {self._exhausted()}")
+            again += 1
+            # one that runs was perhaps asked for in the same moment by another process; else nothing is left
+            if again == REPEATED or all(t.state is not State.RUNNING for t in same):
+                raise SearchError(f"{self._exhausted()}. Widen the space, or stop here")
         raise SearchError(
             f"{REFUSED} proposals in turn break the rules of {self.space.title}; see the reasons of the last trials of "
             f"the study {self.study.study_name!r}"
         )
 
-    def _refuse_repetition(self, trial: Any, arch: Architecture) -> None:
-        """End the trial where its architecture was evaluated before, or is now: then nothing else is left."""
-        if studies.was_enqueued(self.study, trial.number):  # whoever did it wants it
-            return
+    def _same(self, trial: Any, arch: Architecture) -> list[Trial]:
+        """Earlier trials of this architecture, evaluated or running; none where somebody wants it again."""
+        if studies.was_enqueued(self.study, trial.number):
+            return []
         before = door.history(self.study, self.space, self.problem.columns, below=trial.number)
-        same = [t for t in before if t.architecture.id == arch.id]
-        if any(t.state is not State.STOPPED for t in same):
-            text = f"the space {self.space.title} is exhausted: every architecture that it admits was asked for"
-            studies.tell(self.study, trial, "pruned", text)
-            raise SearchError(f"{text}. Widen the space, or stop here")
+        return [t for t in before if t.architecture.id == arch.id and t.state is not State.STOPPED]
+
+    def _exhausted(self) -> str:
+        return f"the space {self.space.title} is exhausted: every architecture that it admits was asked for"
 
     def tell(
         self,

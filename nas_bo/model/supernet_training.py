@@ -218,6 +218,10 @@ class _Run:
     # ---- training -------------------------------------------------------------------------------------------------
 
     def go(self, validate: Sequence[Architecture], stops: Collection[int]) -> None:
+        with quiet.working() as between:
+            self._go(validate, stops, between)
+
+    def _go(self, validate: Sequence[Architecture], stops: Collection[int], between: Callable[[], None]) -> None:
         weights = list(self.net.parameters())
         good = self._state()
         losses: list[Tensor] = []
@@ -229,8 +233,8 @@ class _Run:
                 first, count = self.step, min(BLOCK, self.steps - self.step)
                 block = self.corpus.batches(first, count, self.batch, self.sequence, self.seed)
                 batches = as_tensor(block, self.device)
-            with quiet.working():
-                losses.append(self._one(batches[self.step - first], weights))
+            between()
+            losses.append(self._one(batches[self.step - first], weights))
             self.step += 1
             if self.step % self.every and self.step < self.steps and self.step not in stops:
                 continue
