@@ -158,7 +158,7 @@ class Real:
             value = math.exp(low + position * (high - low))
         else:
             value = self.low + position * (self.high - self.low)
-        return min(self.high, max(self.low, value))
+        return min(self.high, max(self.low, value)) + 0.0  # never -0.0, which would be another architecture
 
     def canonical(self, value: Any) -> float:
         value = _native(value)
@@ -166,7 +166,7 @@ class Real:
             raise SpaceError(f"{value!r} is not a finite number")
         if not self.low <= value <= self.high:
             raise SpaceError(f"{value!r} is not {self.describe()}")
-        return float(value)
+        return float(value) + 0.0
 
     def position(self, value: Primitive) -> float:
         v = float(value)  # type: ignore[arg-type]
@@ -300,7 +300,7 @@ def real(low: float, high: float, log: bool = False) -> Real:
         raise SpaceError(f"real({low}, {high}): low is above high; swap them")
     if log and low <= 0:
         raise SpaceError(f"real(...): low={low} must be above 0 on a log scale")
-    return Real(float(low), float(high), bool(log))
+    return Real(float(low) + 0.0, float(high) + 0.0, bool(log))
 
 
 def option(name: str, /, **fields: Any) -> Option:
