@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -26,8 +27,11 @@ def _group() -> None:
 def sync(
     where: Annotated[
         str,
-        typer.Argument(help="a spool or the folder it is in; or the storage of studies (a .db or .log file, or a URL)"),
-    ] = ".",
+        typer.Argument(
+            help="a spool or the folder it is in, by default NAS_BO_SPOOL, else this folder; or the storage of studies (a "
+            ".db or .log file, or a URL)"
+        ),
+    ] = "",
     study: Annotated[str | None, typer.Option(help="only this study of the storage; by default all")] = None,
     mlflow: Annotated[
         str | None,
@@ -47,6 +51,7 @@ def sync(
         from nas_bo.mlflow.sync import sync as spooled
 
         logging.getLogger("nas_bo.mlflow").setLevel(logging.ERROR)  # what is left, and why, is told at the end
+        where = where or os.environ.get("NAS_BO_SPOOL") or "."
         done: list[Synced] = []
         if _is_storage(where):
             done += [_one(where, name, mlflow) for name in ([study] if study else _names(where))]

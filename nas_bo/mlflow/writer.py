@@ -1,7 +1,7 @@
 """Writer: the one thread of a process that talks to an MLflow store, so that no search waits for it.
 
 It takes records in their order, tries again when the store fails (after 5 s, then up to 60 s), sets aside what MLflow
-refuses, and never raises. All work on the store, also that of others, is done under `Writer.lock`.
+refuses and what fails again and again while the store answers, and never raises. All work on the store, also that of others, is done under `Writer.lock`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from nas_bo.mlflow.standing import Standing
 _log = logging.getLogger("nas_bo.mlflow")
 
 LONGEST_PAUSE = 60.0  # seconds between attempts while the store is down
+MOST_TRIES = 3  # of one trial while the store answers, before others go first
 TELL_EVERY = 10.0  # seconds between reports of the front
 LEASE = 120.0  # seconds after which a machine that says nothing no longer reports the front
 IDLE = 30.0  # seconds after which the thread ends; the next record starts it again
@@ -35,12 +36,17 @@ IDLE = 30.0  # seconds after which the thread ends; the next record starts it ag
 
 @dataclass
 class Job:
-    """A record that waits: its file, or itself where it could not be written."""
+    """A record that waits: its file, or itself where it could not be written.
+
+    Attributes:
+        tries: attempts that failed although the store answered.
+    """
 
     study: str
     number: int
     path: Path | None
     record: Record | None = None
+    tries: int = 0
 
 
 @dataclass
@@ -261,12 +267,26 @@ class Writer:
             message = f"MLflow refuses trial {job.number} of {job.study!r}: {line(error)}"
         elif isinstance(error, HostError) and job.path is not None and str(job.path) in str(error):
             message = str(error)
+        elif self._tried(job):
+            message = (
+                f"trial {job.number} of {job.study!r} could not be logged in {job.tries} attempts, although MLflow answers: "
+                f"{line(error)}; it waits, and others go first"
+            )
         else:
             return False
         self.reasons[job.study, job.number] = line(error)
         self.refused.append(job)
         self.warn(f"{type(error).__name__} {str(error)[:60]}", message)
         return True
+
+    def _tried(self, job: Job) -> bool:
+        """Whether it is this trial that fails, and not the store: tried `MOST_TRIES` times while the store answered."""
+        try:
+            store.check(self.uri, min(3.0, self.timeout))
+        except HostError:
+            return False
+        job.tries += 1
+        return job.tries >= MOST_TRIES
 
     # ---- the front, while it grows -----------------------------------------------------------------------------
 
