@@ -20,7 +20,9 @@ def profile(
     out: Annotated[Path, typer.Option(help="the file; an interrupted profile goes on from what is beside it")] = Path(
         "device.json"
     ),
-    runtime: Annotated[str, typer.Option(help="eager, compile, onnxruntime, onnxruntime-int8 or openvino")] = "eager",
+    runtime: Annotated[
+        str, typer.Option(help="eager, cuda-graphs, compile, onnxruntime, onnxruntime-int8 or openvino")
+    ] = "eager",
     phase: Annotated[list[str] | None, typer.Option(help="repeatable: prefill, decode; default: both")] = None,
     context: Annotated[list[int] | None, typer.Option(help="repeatable: tokens; default: 128")] = None,
     batch: Annotated[list[int] | None, typer.Option(help="repeatable: sequences at a time; default: 1")] = None,

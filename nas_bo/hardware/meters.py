@@ -16,7 +16,7 @@ from nas_bo.errors import MissingExtra, ObjectiveError
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 
-RUN_SECONDS = 0.5  # of one reading: counters step only every 20 to 100 ms
+RUN_SECONDS = 2.0  # of one reading: counters step only every 20 to 100 ms
 READINGS = 3
 
 

@@ -136,7 +136,7 @@ def test_loading_the_room_loads_no_runtime():
 
     code = "import nas_bo.hardware.runtimes, nas_bo.hardware.profile, sys; print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
-    assert list(NAMES) == ["eager", "compile", "onnxruntime", "onnxruntime-int8", "openvino"]
+    assert list(NAMES) == ["eager", "cuda-graphs", "compile", "onnxruntime", "onnxruntime-int8", "openvino"]
 
 
 def test_devices_and_threads_that_a_runtime_cannot_use():
@@ -148,7 +148,7 @@ def test_devices_and_threads_that_a_runtime_cannot_use():
         runtime("eager", "cpu", threads=0)
     from nas_bo.hardware.runtimes.eager import Eager
 
-    with pytest.raises(ObjectiveError, match="graphs=True needs a CUDA device"):
+    with pytest.raises(ObjectiveError, match="CUDA graphs need a CUDA device"):
         Eager("cpu", graphs=True)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "eager": ("eager", "Eager", {}),
+    "cuda-graphs": ("eager", "Eager", {"graphs": True}),
     "compile": ("compiled", "Compiled", {}),
     "onnxruntime": ("onnxruntime", "OnnxRuntime", {}),
     "onnxruntime-int8": ("onnxruntime", "OnnxRuntime", {"int8": True}),

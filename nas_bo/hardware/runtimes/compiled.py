@@ -10,11 +10,10 @@ from typing import Any
 from nas_bo.errors import Unsupported
 from nas_bo.hardware.runtimes.eager import Eager
 from nas_bo.hardware.runtimes.exported import Called, first, function
-from nas_bo.hardware.runtimes.interface import agree
+from nas_bo.hardware.runtimes.interface import BOUND, agree
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 
-BOUND = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 # All models share the code of `Decoder`, and torch runs what goes beyond its limits uncompiled, without a word.
 LIMITS = {"recompile_limit": 100_000, "accumulated_recompile_limit": 1_000_000, "fail_on_recompile_limit_hit": True}
 

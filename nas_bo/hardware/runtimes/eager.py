@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_bo.errors import ObjectiveError, Unsupported
-from nas_bo.hardware.runtimes.interface import DECODED
+from nas_bo.hardware.runtimes.interface import BOUND, DECODED, agree
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 
@@ -37,7 +37,9 @@ class Eager:
         if self.threads < 1:
             raise ObjectiveError(f"{type(self).__name__}(threads={self.threads!r}): at least 1")
         if self.graphs and not str(self.device).startswith("cuda"):
-            raise ObjectiveError(f"graphs=True needs a CUDA device, this is {self.device!r}; leave it out")
+            raise ObjectiveError(f"CUDA graphs need a CUDA device, this is {self.device!r}; take the runtime 'eager'")
+        if self.graphs and self.name == "eager":
+            object.__setattr__(self, "name", "cuda-graphs")
 
     def conditions(self) -> dict[str, Any]:
         import torch
@@ -106,7 +108,7 @@ class InTorch:
             self._run: Callable[[], Any] = self._decode if setting.phase == "decode" else self._prefill
             if graphs:
                 with torch.cuda.device(tokens.device):
-                    self._graph = self._capture()
+                    self._graph = self._capture(setting)
             elif tokens.is_cuda:
                 self._run()  # what does not fit is known here
         except torch.OutOfMemoryError as error:
@@ -125,31 +127,35 @@ class InTorch:
     def _prefill(self) -> Any:
         return self._model(self._tokens[:, : self._context])
 
-    def _decode(self) -> None:
+    def _decode(self) -> Any:
+        logits = None
         for at in range(self._context, self._context + DECODED):
-            self._model(self._tokens[:, at : at + 1], cache=self._cache)
+            logits = self._model(self._tokens[:, at : at + 1], cache=self._cache)
+        return logits
 
-    def _capture(self) -> Any:
+    def _capture(self, setting: Setting) -> Any:
         import torch
 
-        def once() -> None:
+        def once() -> Any:
             if self.steps > 1:
                 self._cache.states, self._cache.position = list(self._states), self._context
-            self._run()
+            return self._run()
 
         cuda: Any = torch.cuda  # untyped in torch
         stream = cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            once()
+            expected = once()
         torch.cuda.current_stream().wait_stream(stream)
         graph: Any = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
-                once()
+                got = once()
         except RuntimeError as error:
             raise Unsupported(
                 f"it cannot be captured as a CUDA graph ({str(error).splitlines()[0]}); mixtures of experts ask the device "
-                "for sizes; use graphs=False"
+                "for sizes; take the runtime 'eager'"
             ) from error
+        graph.replay()
+        agree("cuda-graphs", got.float().cpu().numpy(), expected.float().cpu().numpy(), BOUND[setting.dtype])
         return graph
