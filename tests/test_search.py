@@ -105,7 +105,7 @@ def test_ctrl_c_keeps_what_ended_and_returns_it(tmp_path):
 
 
 def test_more_trials_extend_a_finished_search(tmp_path):
-    path = str(tmp_path / "s.db")
+    path = tmp_path / "s.db"
     run(storage=path, trials=8, strategy=Random(seed=0))
     assert len(run(storage=path, trials=8, strategy=Random(seed=0)).trials) == 8
     assert flats(run(storage=path, trials=12, strategy=Random(seed=0))) == flats(

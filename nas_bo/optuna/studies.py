@@ -24,9 +24,11 @@ from nas_bo.trial import ATTRIBUTE_WIDTH, PREFIX, Column, State, Trial, plain, r
 RELEASED = "released"  # instead of the owner of a running trial
 ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
 
+Storage = str | os.PathLike[str] | optuna.storages.BaseStorage
+
 
 def open_study(
-    storage: str | optuna.storages.BaseStorage | None,
+    storage: Storage | None,
     name: str,
     cols: Sequence[Column],
     about: Mapping[str, Any],
@@ -129,7 +131,7 @@ def kept(study: Study, key: str) -> Any:
     return read_attributes(study.user_attrs, f"{PREFIX}{key}")
 
 
-def load(storage: str | optuna.storages.BaseStorage, name: str | None = None) -> Study:
+def load(storage: Storage, name: str | None = None) -> Study:
     """A study that is there; `name` may be left out when the storage holds only one.
 
     Raises:
@@ -146,12 +148,13 @@ def load(storage: str | optuna.storages.BaseStorage, name: str | None = None) ->
     return optuna.load_study(study_name=name or names[0], storage=backend)
 
 
-def names(storage: str | optuna.storages.BaseStorage) -> list[str]:
+def names(storage: Storage) -> list[str]:
     """The studies in a storage that is there.
 
     Raises:
         HostError: it cannot be opened.
     """
+    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
     path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
     if path and "://" not in path and not os.path.exists(path):
         raise HostError(f"there is no file {path!r}; give the storage of the studies")
@@ -165,8 +168,9 @@ def names(storage: str | optuna.storages.BaseStorage) -> list[str]:
         ) from error
 
 
-def opened(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseStorage:
+def opened(storage: Storage) -> optuna.storages.BaseStorage:
     """A storage that is there (raises HostError where it is not, or cannot be read)."""
+    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
     path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
     if path and "://" not in path and not os.path.exists(path):
         raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
@@ -183,7 +187,8 @@ def opened(storage: str | optuna.storages.BaseStorage) -> optuna.storages.BaseSt
     return backend
 
 
-def _storage(storage: str | optuna.storages.BaseStorage | None) -> Any:
+def _storage(storage: Storage | None) -> Any:
+    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
     if not isinstance(storage, str):
         return storage
     if "://" not in storage:
