@@ -30,7 +30,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.hardware.measure import device_name
 from nas_bo.model import label, load_corpus, parameters, train_many
 
-RUNS = (2, 4, 8)
+RUNS = {"cpu": (2, 4, 8), "cuda": (4, 16)}
 STEPS, ROUNDS = 12, 5
 
 
@@ -67,11 +67,11 @@ def seconds(arch: Architecture, runs: int, together: int, device: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one round, and no file is written")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", choices=RUNS)
     options = parser.parse_args()
     figures = []
     for arch in models():
-        for runs in RUNS:
+        for runs in RUNS[options.device]:
             seconds(arch, runs, runs, options.device)  # warm
             pairs = [
                 (seconds(arch, runs, 1, options.device), seconds(arch, runs, runs, options.device))

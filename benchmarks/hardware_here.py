@@ -1,13 +1,15 @@
-"""How well latencies on this machine can be measured again, and predicted, with torch eager and ONNX Runtime.
+"""How well latencies on this machine can be measured again, and predicted: torch eager and ONNX Runtime, or a GPU.
 
     python benchmarks/hardware_here.py --prepare              # exports for ONNX Runtime; the machine may be busy
     python benchmarks/hardware_here.py                        # measures; the machine should do nothing else
     python benchmarks/hardware_here.py --case tiny_gpt.eager  # one part of it
+    python benchmarks/hardware_here.py --device cuda          # a GPU: torch eager and CUDA graphs
 
 Two spaces (tiny_gpt, and one of 10 to 50 million parameters), two runtimes, prefill and decode. In each case 20 designed
 and 30 random architectures are measured in a session, and the 30 in a second one that knows nothing of the first. The latency models are fitted
 to the 20 (the roofline to the first 10) and asked for the 30, beside straight lines on FLOPs and on parameters. Visits are
-kept as they come, finished cases in full: the same command goes on. Writes benchmarks/results/hardware_here.json.
+kept as they come, finished cases in full: the same command goes on. Writes benchmarks/results/hardware_here.json, of a GPU
+hardware_cuda.json.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
@@ -32,8 +35,7 @@ from nas_bo.hardware.lookup import Lookup
 from nas_bo.hardware.measure import device_name
 from nas_bo.hardware.quality import fits, scored
 from nas_bo.hardware.roofline import Roofline
-from nas_bo.hardware.runtimes import Runtime
-from nas_bo.hardware.runtimes.eager import Eager
+from nas_bo.hardware.runtimes import Runtime, runtime
 from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime
 from nas_bo.hardware.session import Session, Visit, Wanted
 from nas_bo.hardware.workload import Setting
@@ -45,7 +47,7 @@ from nas_bo.space import Space, choice, integer, repeat, require
 TAUGHT, ASKED, FIRST = 20, 30, 10
 DRAWS = 20
 PHASES = ("prefill", "decode")
-RESULTS = Path(__file__).parent / "results" / "hardware_here.json"
+RESULTS = Path(__file__).parent / "results"
 
 
 class Middle(Space):
@@ -65,9 +67,15 @@ class Middle(Space):
 
 
 SPACES: dict[str, type[Space]] = {"tiny_gpt": TinyGPT, "middle": Middle}
-CASES = ("tiny_gpt.eager", "tiny_gpt.onnxruntime", "middle.eager", "middle.onnxruntime")
+CASES = {
+    "cpu": ("tiny_gpt.eager", "tiny_gpt.onnxruntime", "middle.eager", "middle.onnxruntime"),
+    "cuda": ("tiny_gpt.cuda-graphs", "middle.cuda-graphs", "tiny_gpt.eager", "middle.eager"),
+}
 # half widths at which a measurement is settled, and caps in seconds per architecture, setting and session
-EFFORT = {"tiny_gpt": (0.008, 1.0, 3), "middle": (0.01, 1.6, 2)}
+EFFORT = {
+    "cpu": {"tiny_gpt": (0.008, 1.0, 3), "middle": (0.01, 1.6, 2)},
+    "cuda": {"tiny_gpt": (0.01, 0.3, 3), "middle": (0.01, 0.3, 2)},
+}
 
 
 class Prepared:
@@ -94,9 +102,11 @@ def chosen(space: str, count: int | None) -> tuple[list[Architecture], list[Arch
     return taught, others[: ASKED if count is None else count]
 
 
-def runtime_of(case: str, exports: Path) -> Runtime:
+def runtime_of(case: str, asked: argparse.Namespace) -> Runtime:
     name = case.partition(".")[2]
-    return Eager("cpu") if name == "eager" else OnnxRuntime(exports=str(exports))
+    if name == "onnxruntime":
+        return OnnxRuntime(exports=str(asked.work / "exports"))
+    return runtime(name, asked.torch_device)
 
 
 def measured(case: str, asked: argparse.Namespace, kept: Lines) -> dict[str, Any]:
@@ -104,9 +114,11 @@ def measured(case: str, asked: argparse.Namespace, kept: Lines) -> dict[str, Any
     start = time.perf_counter()
     space = case.partition(".")[0]
     taught, others = chosen(space, asked.count)
-    runs = Prepared(runtime_of(case, asked.work / "exports"))
-    precision, seconds, repeats = EFFORT[space]
-    how = {"clock": "cpu", "precision": precision, "max_seconds": seconds, "repeats": repeats, "hold_bytes": 20e9}
+    runs = runtime_of(case, asked)
+    if space == "tiny_gpt":
+        runs = Prepared(runs)
+    precision, seconds, repeats = EFFORT[asked.torch_device][space]
+    how = {"clock": "cpu", "precision": precision, "max_seconds": seconds, "repeats": repeats, "hold_bytes": 6e9}
     settings = [Setting(phase) for phase in PHASES]
 
     def session(name: str, archs: list[Any], seed: int, only: list[Setting] = settings, **more: Any) -> Any:
@@ -281,32 +293,38 @@ def prepare(asked: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--case", action="append", choices=CASES, help="repeatable; default: all")
+    parser.add_argument("--device", dest="torch_device", default="cpu", choices=CASES)
+    parser.add_argument("--case", action="append", help=f"repeatable; default: all of {CASES}")
     parser.add_argument("--prepare", action="store_true", help="only export models for ONNX Runtime")
     parser.add_argument("--no-lookup", dest="lookup", action="store_false", help="leave the tables of parts out")
     parser.add_argument("--count", type=int, help="architectures taught and asked; default: 20 and 30")
     parser.add_argument("--work", type=Path, default=Path("hardware_here"), help="folder for exports and what is kept")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    asked.case = asked.case or list(CASES)
+    known = CASES[asked.torch_device]
+    asked.case = asked.case or list(known)
+    if not {*asked.case} <= {*known}:
+        parser.error(f"--case {' '.join(asked.case)}: with --device {asked.torch_device} there are {', '.join(known)}")
+    here = "here" if asked.torch_device == "cpu" else asked.torch_device
+    asked.out = asked.out or RESULTS / f"hardware_{here}.json"
     asked.work.mkdir(parents=True, exist_ok=True)
     if asked.prepare:
         prepare(asked)
         return
     kept = Lines(asked.work / "kept.jsonl")
     if kept.get("device") is None:
-        kept.put("device", Device.here("cpu").to_dict())
+        kept.put("device", Device.here(asked.torch_device).to_dict())
     asked.device = Device.from_dict(kept.get("device"))
     for case in asked.case:
         if kept.get(f"done {case}") is None:
             kept.put(f"done {case}", measured(case, asked, kept))
             write(asked, kept)
-    if kept.get("profile") is None:
+    if kept.get("profile") is None and asked.torch_device == "cpu":
         started = time.perf_counter()
-        made = profile(TinyGPT, asked.work / "device.json", device="cpu", clock="cpu")
+        made = profile(TinyGPT, asked.work / "device.json", device=asked.torch_device, clock="cpu")
         seconds = round(time.perf_counter() - started, 1)
         kept.put("profile", {"architectures": 30, "seconds": seconds, "quality": [vars(q) for q in made.quality]})
-    if kept.get("speed") is None:
+    if kept.get("speed") is None and asked.torch_device == "cpu":
         archs = pool(TinyGPT, TAUGHT, seed=3)
         size = np.array([counts.flops(a, 256, 128) for a in archs], dtype=float)
         kept.put("speed", speed(asked.device, archs, size / 5e10))
@@ -318,14 +336,15 @@ def write(asked: argparse.Namespace, kept: Lines) -> None:
     report = {
         "what": "measuring twice and predicting latencies on this machine; one thread; MAPE in percent, Kendall tau",
         "machine": {
-            "processor": device_name("cpu"),
+            "processor": device_name(asked.torch_device),
             "cores": os.cpu_count(),
             "load": [round(x, 2) for x in os.getloadavg()],
+            "torch": torch.__version__,
             "system": f"{platform.system()} {platform.machine()}",
             "python": platform.python_version(),
         },
         "device": kept.get("device"),
-        "cases": [kept.get(f"done {case}") for case in CASES if kept.get(f"done {case}") is not None],
+        "cases": [row for case in CASES[asked.torch_device] if (row := kept.get(f"done {case}")) is not None],
         "profile": kept.get("profile"),
         "speed_cpu_time": kept.get("speed"),
     }

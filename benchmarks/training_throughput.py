@@ -1,13 +1,14 @@
 """The training loop of the library against a plain loop in the style of nanoGPT: same network shape, same corpus, same
 batch size, one thread, CPU.
 
-    python benchmarks/training_throughput.py [--quick]
+    python benchmarks/training_throughput.py [--quick] [--device cuda]
 
 The plain side is what one would write by hand and write well: RMS norm, rotary positions, one q/k/v product,
 `scaled_dot_product_attention`, gated MLP, fused AdamW in two groups, gradient clipping, batches drawn with numpy. The
 two take turns; the figure is the median over rounds of (tokens per CPU second of the library) / (that of the plain
 loop).
-Writes benchmarks/results/training_throughput.json.
+On a GPU both train in bf16 autocast, and seconds are those of the wall.
+Writes benchmarks/results/training_throughput.json, of a GPU training_throughput_cuda.json.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from nas_bo.model import Corpus, build, load_corpus
 from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS
 
-SHAPES = ((64, 4, 2), (64, 1, 2), (128, 4, 4))  # width, layers, heads
+SHAPES = {
+    "cpu": ((64, 4, 2), (64, 1, 2), (128, 4, 4)),
+    "cuda": ((64, 4, 2), (128, 4, 4), (512, 8, 8)),
+}  # width, layers, heads
 BATCH, SEQUENCE = 8, 64
 
 
@@ -89,13 +93,15 @@ def plain_loop(model: Plain, corpus: Corpus, steps: int, seed: int) -> None:
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95), fused=True)
     rng = np.random.default_rng(seed)
+    device = model.embedding.weight.device
     for step in range(steps):
         starts = rng.integers(0, len(corpus.train) - SEQUENCE, BATCH)
         x = torch.stack([torch.from_numpy(corpus.train[i : i + SEQUENCE].astype(np.int64)) for i in starts])
         y = torch.stack([torch.from_numpy(corpus.train[i + 1 : i + 1 + SEQUENCE].astype(np.int64)) for i in starts])
         for group in optimizer.param_groups:
             group["lr"] = 1e-3 * min(1.0, (step + 1) / 50)
-        loss = model(x, y)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss = model(x.to(device), y.to(device))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -105,7 +111,7 @@ def plain_loop(model: Plain, corpus: Corpus, steps: int, seed: int) -> None:
 
 
 def library_loop(model: Any, corpus: Corpus, steps: int, seed: int) -> None:
-    Run(model, corpus, dict(DEFAULTS), steps, seed, False).go()
+    Run(model, corpus, dict(DEFAULTS), steps, seed, model.embedding.weight.is_cuda).go()
 
 
 def arch_of(width: int, layers: int, heads: int) -> Node:
@@ -115,21 +121,28 @@ def arch_of(width: int, layers: int, heads: int) -> Node:
 
 
 def rate(loop: Any, model: Any, corpus: Corpus, steps: int, seed: int) -> float:
-    start = time.process_time()
+    cuda = next(model.parameters()).is_cuda
+    clock = time.perf_counter if cuda else time.process_time
+    start = clock()
     loop(model, corpus, steps, seed)
-    return steps * BATCH * SEQUENCE / (time.process_time() - start)
+    if cuda:
+        torch.cuda.synchronize()
+    return steps * BATCH * SEQUENCE / (clock() - start)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few rounds of the smallest shape, and no file is written")
-    quick = parser.parse_args().quick
+    parser.add_argument("--device", default="cpu", choices=SHAPES)
+    options = parser.parse_args()
+    quick, device = options.quick, options.device
     torch.set_num_threads(1)
     corpus = load_corpus()
     figures = []
-    for width, layers, heads in SHAPES[1:2] if quick else SHAPES:
-        ours = build(arch_of(width, layers, heads), corpus.vocab_size)
-        plain = Plain(corpus.vocab_size, width, layers, heads)
+    second = "cpu_second" if device == "cpu" else "second"
+    for width, layers, heads in SHAPES[device][1:2] if quick else SHAPES[device]:
+        ours = build(arch_of(width, layers, heads), corpus.vocab_size).to(device)
+        plain = Plain(corpus.vocab_size, width, layers, heads).to(device)
         sizes = [sum(weight.numel() for weight in model.parameters()) for model in (ours, plain)]
         if sizes[0] != sizes[1]:
             raise SystemExit(f"the two networks differ: {sizes} parameters")
@@ -148,8 +161,8 @@ def main() -> None:
                 "width": width,
                 "layers": layers,
                 "parameters": sizes[0],
-                "library_tokens_per_cpu_second": round(statistics.median(one for one, _ in rates)),
-                "plain_tokens_per_cpu_second": round(statistics.median(two for _, two in rates)),
+                f"library_tokens_per_{second}": round(statistics.median(one for one, _ in rates)),
+                f"plain_tokens_per_{second}": round(statistics.median(two for _, two in rates)),
                 "ratio_median": round(statistics.median(ratios), 3),
                 "ratio_least": round(ratios[0], 3),
                 "ratio_greatest": round(ratios[-1], 3),
@@ -158,9 +171,12 @@ def main() -> None:
             }
         )
     report = {
-        "what": "training throughput, one thread, fp32, steps of 8 x 64 tokens; ratio above 1: the library is faster",
+        "what": f"training throughput, {'one thread, fp32' if device == 'cpu' else 'bf16'}, steps of 8 x 64 tokens; ratio above 1: "
+        "the library is faster",
         "machine": {
-            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine()),
+            "processor": torch.cpu.get_capabilities().get("cpu_name", platform.machine())
+            if device == "cpu"
+            else torch.cuda.get_device_name(),
             "system": platform.system(),
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -170,7 +186,8 @@ def main() -> None:
     text = json.dumps(report, indent=1)
     sys.stdout.write(text + "\n")
     if not quick:
-        path = Path(__file__).parent / "results" / "training_throughput.json"
+        name = "training_throughput.json" if device == "cpu" else f"training_throughput_{device}.json"
+        path = Path(__file__).parent / "results" / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text + "\n")
 

@@ -69,7 +69,11 @@ class Attention(nn.Module):
             k, v, state = self._remember(k, v, state, context.start)
         mask = context.mask(k.shape[2], window)
         causal = mask is None and length > 1
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=kv_heads != heads)
+        grouped = kv_heads != heads
+        if grouped and q.is_cuda and q.dtype.itemsize > 2:  # there only kernels of half precision know groups
+            k, v = (one.repeat_interleave(heads // kv_heads, 1) for one in (k, v))
+            grouped = False
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
         return self.out(y.transpose(1, 2).reshape(batch, length, heads * dim)), state
 
     def _remember(self, k: Tensor, v: Tensor, state: Any, start: int) -> tuple[Tensor, Tensor, Any]:

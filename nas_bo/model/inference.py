@@ -90,7 +90,10 @@ def generate(
 def as_tensor(tokens: Any, device: torch.device) -> Tensor:
     # One copy of narrow integers, widened where they are used.
     narrow = tokens if tokens.dtype.name in ("uint8", "int32", "int64") else tokens.astype("int32")
-    return torch.from_numpy(narrow).to(device, non_blocking=True).long()
+    found = torch.from_numpy(narrow)
+    if device.type == "cuda":
+        found = found.pin_memory()  # else the copy waits for all that the device has to do
+    return found.to(device, non_blocking=True).long()
 
 
 def check_vocabulary(model: Decoder, corpus: Corpus) -> None:

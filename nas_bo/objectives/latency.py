@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.target import Timed, is_torch_device, measurable, measured_here, timed
@@ -16,6 +17,14 @@ from nas_bo.space.space import Space
 from nas_bo.trial import Direction
 
 NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"}
+
+
+@lru_cache
+def _guide(device: str | None) -> Roofline:
+    """A roofline that orders what is measured on a torch device."""
+    from nas_bo.hardware.measure import pick_device
+
+    return GPU if pick_device(device).startswith("cuda") else Roofline()
 
 
 @dataclass(frozen=True)
@@ -38,7 +47,7 @@ class Latency:
             (`Device.names`), a profile that ``nas-bo profile`` wrote, or the path of a file with either.
         precision: half width of the 95 % interval of the median at which measuring stops, as a share of it.
         max_seconds: cap on measuring one architecture.
-        guide: the model behind `predict` of a measured latency.
+        guide: the model behind `predict` of a measured latency; None is a roofline of one CPU core, on CUDA of a GPU.
         model: "roofline" (the default for a device), "learned" (for a profile), "lookup", "measured", or a latency model
             of your own (`nas_bo.hardware.contract`); for a request a pair, prefill and decode.
         dtype: of weights and activations.
@@ -59,7 +68,7 @@ class Latency:
     device: Any = None
     precision: float = 0.04
     max_seconds: float = 0.5
-    guide: Roofline = field(default_factory=Roofline)
+    guide: Roofline | None = None
     ignore: tuple[str, ...] = ()
     name: str = ""
     unit: str = "ms"
@@ -131,8 +140,9 @@ class Latency:
         """The prediction; for a measured latency the roofline estimate, in milliseconds: right in rank, not in scale."""
         if self._found is not None and self._found.how != "measured":
             return float(self._found.value(arch))
+        guide = self.guide or _guide(self.device)
         return sum(
-            often * self.guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, s.ignore)
+            often * guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, s.ignore)
             for s, often in self.settings()
         )
 

@@ -18,7 +18,11 @@ from nas_bo.space import Space, choice, repeat
 from tests.hardware.spaces import Everything
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-KERNELS = 1.25 if DEVICE == "cuda" else 1.0  # CUDA kernels have workspaces, blocks are rounded up
+SLACK = 5e5 if DEVICE == "cuda" else 0.0  # bytes: CUDA kernels have workspaces, blocks are rounded up
+
+
+def within(predicted: float, measured: float, low: float, high: float) -> bool:
+    return low * measured - SLACK < predicted < high * measured + SLACK
 
 
 @pytest.mark.parametrize("phase", ["prefill", "decode"])
@@ -27,8 +31,8 @@ def test_inference_is_that_of_a_real_run(phase) -> None:
         rng = random.Random(seed)
         setting = Setting(phase, rng.choice([1, 4]), rng.choice([24, 100, 200]))
         for arch in (Everything.sample(seed), TinyGPT.sample(seed)):
-            ratio = memory.inference(arch, setting).total / measured_inference(arch, setting, DEVICE)
-            assert 0.95 / KERNELS < ratio < 1.06 * KERNELS, (seed, setting, arch)
+            found = memory.inference(arch, setting).total, measured_inference(arch, setting, DEVICE)
+            assert within(*found, 0.95, 1.06), (found, seed, setting, arch)
 
 
 def test_decays_are_float32_in_models_of_narrower_types() -> None:
@@ -39,8 +43,8 @@ def test_decays_are_float32_in_models_of_narrower_types() -> None:
     for seed in range(8):
         setting = Setting("prefill", 1 + seed % 3, (64, 65, 200)[seed % 3], "bfloat16", 64)
         arch = Scans.sample(seed)
-        ratio = memory.inference(arch, setting).total / measured_inference(arch, setting, DEVICE)
-        assert 0.93 / KERNELS < ratio < 1.07 * KERNELS, (seed, setting, arch)
+        found = memory.inference(arch, setting).total, measured_inference(arch, setting, DEVICE)
+        assert within(*found, 0.93, 1.07), (found, seed, setting, arch)
 
 
 def test_training_is_that_of_a_real_step() -> None:
@@ -48,9 +52,10 @@ def test_training_is_that_of_a_real_step() -> None:
     for seed in range(16):
         for space, low, high in ((TinyGPT, 0.95, 1.1), (Everything, 0.9, 1.2)):
             arch = space.sample(seed)
-            ratios.append(memory.training(arch, 2, 48).total / measured_training(arch, 2, 48, device=DEVICE))
-            assert low / KERNELS < ratios[-1] < high * KERNELS, (seed, arch)
-    assert abs(sum(ratios) / len(ratios) - 1) < 0.05 * KERNELS
+            found = memory.training(arch, 2, 48).total, measured_training(arch, 2, 48, device=DEVICE)
+            assert within(*found, low, high), (found, seed, arch)
+            ratios.append(found[0] / found[1])
+    assert abs(sum(ratios) / len(ratios) - 1) < (0.1 if DEVICE == "cuda" else 0.05)
 
 
 def test_the_tracker_sees_what_is_alive() -> None:

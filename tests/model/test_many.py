@@ -16,7 +16,7 @@ from nas_bo.space import Space, choice, repeat
 
 TEXT = np.frombuffer(b"".join(b"abc%d the cat sat on the mat; " % (i % 97) for i in range(2000)), np.uint8)
 CORPUS = Corpus("cats", TEXT[:40_000], TEXT[40_000:48_000], 256, 40_000, 8_000)
-LOOK = {"evaluation_tokens": 1_024}
+LOOK = {"evaluation_tokens": 1_024, "device": "cpu"}  # of a GPU see tests/test_cuda.py
 
 
 class Kinds(Space):

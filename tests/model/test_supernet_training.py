@@ -54,6 +54,7 @@ def test_it_learns_and_counts_every_pass(corpus):
         sequence=32,
         validate=[arch],
         validate_at=(0.1,),
+        device="cpu",
     )
     assert (result.steps, result.passes, result.tokens) == (100, 200, 200 * 8 * 32)
     assert [at for at, _ in result.validation] == [20 * 8 * 32, 200 * 8 * 32]

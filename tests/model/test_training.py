@@ -32,7 +32,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 def test_it_learns_and_reports(corpus: Corpus) -> None:
     calls: list[tuple[int, int, float]] = []
-    result = train(ARCH, corpus, 60_000, progress=lambda *call: calls.append(call), validate_at=(0.25, 0.5))
+    result = train(
+        ARCH, corpus, 60_000, device="cpu", progress=lambda *call: calls.append(call), validate_at=(0.25, 0.5)
+    )
     untrained = evaluate(build(ARCH, 256, generator=torch.Generator().manual_seed(0)), corpus)
     assert result.bits_per_byte < 3.0 < 6.5 < untrained
     assert result.steps == 117 and result.tokens == 117 * 512
@@ -50,7 +52,8 @@ def test_the_same_seed_gives_the_same_bits(corpus: Corpus) -> None:
     one, two, other = (train(ARCH, corpus, 6000, seed=seed) for seed in (1, 1, 2))
     assert one.bits_per_byte == two.bits_per_byte and one.curve == two.curve
     assert other.bits_per_byte != one.bits_per_byte
-    again = train(build(ARCH, 256, generator=torch.Generator().manual_seed(1)), corpus, 6000, seed=1)
+    model = build(ARCH, 256, generator=torch.Generator().manual_seed(1)).to(next(one.model.parameters()).device)
+    again = train(model, corpus, 6000, seed=1)
     assert again.bits_per_byte == one.bits_per_byte
 
 
@@ -182,7 +185,7 @@ def test_bf16_trains_too(corpus: Corpus) -> None:
 
 
 def test_generation(corpus: Corpus) -> None:
-    model = train(decoder(layer(CONV, GATED), layer(ATTENTION, SKIP), width=32), corpus, 80_000).model
+    model = train(decoder(layer(CONV, GATED), layer(ATTENTION, SKIP), width=32), corpus, 80_000, device="cpu").model
     prompt = torch.tensor([list(b"the square of 12 "), list(b"the square of 34 ")])
     greedy = generate(model, prompt, 12, temperature=0)
     assert greedy.shape == (2, 29) and torch.equal(greedy[:, :17], prompt)

@@ -83,7 +83,7 @@ def test_a_score_says_how_it_was_obtained_and_repeats_to_the_bit(score):
     [
         EVERYTHING,
         decoder(*EVERYTHING.layers, parallel=True, tied=False, norm="layer", bias=True, position="none"),
-        *(decoder(layer(mixer, SKIP if mixer is not SKIP else DENSE)) for mixer in MIXERS.values()),
+        *(decoder(layer(mixer, SKIP if mixer is not SKIP else DENSE), width=64) for mixer in MIXERS.values()),
     ],
 )
 def test_every_block_of_the_vocabulary_has_a_score(score, arch):
