@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.hardware.additive import PRIOR, Kernel
+from nas_bo.hardware.additive import PRIOR, Kernel, Models
 from nas_bo.hardware.learned import Base
 from nas_bo.hardware.workload import Setting, Work, parts, specified, works
 from nas_bo.space.space import Space
@@ -68,7 +68,5 @@ def _covariance(archs: Sequence[Architecture], setting: Setting, base: Base) -> 
     often = np.zeros((len(rows), len(known)))
     for i, row in enumerate(rows):
         often[i, list(row)] = list(row.values())
-    shares = often * base.operations_ms(known)
-    shares /= shares.sum(1, keepdims=True)
-    covariance: np.ndarray = shares @ Kernel(tuple(PRIOR)).between(known, known) @ shares.T
-    return covariance
+    times = base.operations_ms(known)
+    return Kernel(tuple(PRIOR)).of_models(Models.of(known, often, times, often @ times))

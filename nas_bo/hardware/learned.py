@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.additive import Posterior, fit
+from nas_bo.hardware.additive import Posterior, alike, fit
 from nas_bo.hardware.contract import answer
 from nas_bo.hardware.device import Device
 from nas_bo.hardware.parts_index import PartsIndex
@@ -73,10 +73,11 @@ class Learned:
         for i, row in enumerate(rows):
             often[i, list(row)] = list(row.values())
         times = np.asarray(measured_ms, dtype=float)
-        self.posterior: Posterior = fit(known, often * base.operations_ms(known), times, level)
+        self.posterior: Posterior = fit(known, often, base.operations_ms(known), times, level)
         self._index = PartsIndex(setting)
         self._seen: list[tuple[list[Work], np.ndarray]] = []
         self._mean: np.ndarray = np.zeros(1)
+        self._sums: np.ndarray = np.zeros((1, 3))  # ms of the scaled base, bytes moved, millions of softmax terms
         self._prior: np.ndarray = np.zeros((1, 1))
         self._known: np.ndarray = np.zeros((1, len(measured_ms)))
 
@@ -87,14 +88,19 @@ class Learned:
 
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds and half widths of their intervals, (n,) each."""
-        padded = self._index.rows(architectures, self._learn)
-        mean: np.ndarray = self._mean[padded].sum(1)
-        variance = np.empty(len(padded))
+        padded, after = self._index.rows(architectures, self._learn), self.posterior
+        base, moved, scores = self._sums[padded].sum(1).T
+        near = alike(np.log10(np.maximum(moved, 1.0)), after.sizes)
+        mean: np.ndarray = self._mean[padded].sum(1) + after.price_ns * scores
+        mean += base * (after.kernel.whole * near @ after.whole_pull)
+        variance = after.doubt.whole * base**2 + after.doubt.price * scores**2
+        shared = after.doubt.whole * base[:, None] * near @ after.whole_root.T
+        shared += after.doubt.price * np.outer(scores, after.price_root)
         for start in range(0, len(padded), 1000):
             some = padded[start : start + 1000]
             prior = self._prior[some[:, :, None], some[:, None, :]].sum((1, 2))
-            variance[start : start + 1000] = prior - (self._known[some].sum(1) ** 2).sum(1)
-        after = self.posterior
+            known = self._known[some].sum(1) + shared[start : start + 1000]
+            variance[start : start + 1000] += prior - (known**2).sum(1)
         spread = np.sqrt(np.maximum(variance, 0) + after.doubt.noise * mean**2)
         return mean, after.reach * spread
 
@@ -102,7 +108,8 @@ class Learned:
         """Corrected time of each operation: a base for the model of another device."""
         after, base = self.posterior, self.base.operations_ms(found)
         corrected = 1 + after.kernel.between(list(found), after.known) @ after.pull
-        return np.asarray(after.scale * base * np.maximum(corrected, 0.02))
+        priced = max(after.price_ns, 0.0) * np.array([work.scores for work in found], dtype=float) * 1e-6
+        return np.asarray(after.scale * base * np.maximum(corrected, 0.02) + priced)
 
     def _learn(self, part: Part) -> None:
         """Mean and covariance of one more part."""
@@ -120,4 +127,6 @@ class Learned:
         self._prior = grown
         self._mean = np.append(self._mean, base.sum() + after.pull @ (after.kernel.between(after.known, found) @ base))
         self._known = np.vstack([self._known, after.root @ cross])
+        moved, scores = sum(work.moved_bytes for work in found), sum(work.scores for work in found)
+        self._sums = np.vstack([self._sums, [base.sum(), moved, scores * 1e-6]])
         self._seen.append((found, base))

@@ -29,12 +29,14 @@ class Roofline:
         gbytes: attainable memory bandwidth, 1e9 bytes/s.
         overhead_us: microseconds per kernel start.
         bytes_per_value: of weights and activations.
+        score_ns: nanoseconds per term of a softmax; 0 takes it for free, as in a fused kernel.
     """
 
     gflops: float = 60.0
     gbytes: float = 10.0
     overhead_us: float = 8.0
     bytes_per_value: float = 4.0
+    score_ns: float = 0.0
 
     @classmethod
     def of(cls, device: Device, dtype: str = "float32") -> Roofline:
@@ -70,17 +72,18 @@ class Roofline:
         return total_us * 1e-3
 
     def columns(self, found: Sequence[Work]) -> np.ndarray:
-        """(n, 2) milliseconds of arithmetic or traffic without any overhead, and kernels started, of each operation."""
+        """(n, 3): milliseconds of arithmetic or traffic without any overhead, kernels started, and millions of softmax terms, of
+        each operation."""
         import numpy as np
 
-        rows = [(work.flops / self.gflops, work.moved_bytes / self.gbytes, work.kernels) for work in found]
-        arithmetic, memory, kernels = np.array(rows, dtype=float).reshape(-1, 3).T
-        return np.stack([np.maximum(arithmetic, memory) * 1e-6, kernels], axis=1)
+        rows = [(work.flops / self.gflops, work.moved_bytes / self.gbytes, work.kernels, work.scores) for work in found]
+        arithmetic, memory, kernels, scores = np.array(rows, dtype=float).reshape(-1, 4).T
+        return np.stack([np.maximum(arithmetic, memory) * 1e-6, kernels, scores * 1e-6], axis=1)
 
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
         """(n,) modelled time of each operation: what a learned model begins with. Bytes are those of its data type."""
-        busy, kernels = self.columns(found).T
-        milliseconds: np.ndarray = busy + self.overhead_us * kernels * 1e-3
+        busy, kernels, scores = self.columns(found).T
+        milliseconds: np.ndarray = busy + self.overhead_us * kernels * 1e-3 + self.score_ns * scores
         return milliseconds
 
 

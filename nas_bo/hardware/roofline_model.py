@@ -17,9 +17,10 @@ from nas_bo.problem import Value
 
 
 class RooflineModel:
-    """``busy * scale + kernels * overhead + fixed``, where `busy` is the longer of arithmetic and traffic, summed over
-    operations. Before anything is measured: scale 1, the device's overhead (none where it is not known), no fixed part,
-    and no interval, since nobody knows how much of its peak a device attains.
+    """``busy * scale + kernels * overhead + scores * score + fixed``, where `busy` is the longer of arithmetic and traffic,
+    and `scores` are the terms of softmaxes, summed over operations. Before anything is measured: scale 1, the device's
+    overhead (none where it is not known), softmaxes for free, no fixed part, and no interval, since nobody knows how much of
+    its peak a device attains.
 
     Args:
         base: a device or its roofline.
@@ -46,11 +47,11 @@ class RooflineModel:
         self.device = device or (base.name if isinstance(base, Device) else "")
         self.setting, self.runtime, self.level = setting, runtime, level
         self._index = PartsIndex(setting)
-        self._table = np.zeros((1, 2))
-        self._set(Calibration((1.0, self.base.overhead_us * 1e-3, 0.0), float("inf"), 0))
+        self._table = np.zeros((1, 3))
+        self._set(Calibration(self._believed, float("inf"), 0))
 
     def fit(self, architectures: Sequence[Arch], measured_ms: Sequence[float]) -> RooflineModel:
-        """The same model with scale, overhead and fixed part fitted; three measurements give an interval, ten a good one.
+        """The same model with scale, overhead, score and fixed part fitted; three measurements give an interval, ten a good one.
 
         Raises:
             ObjectiveError: nothing measured, not one time per architecture, or times that are no numbers above 0.
@@ -59,8 +60,7 @@ class RooflineModel:
         made = RooflineModel(self.base, self.setting, device=self.device, runtime=self.runtime, level=self.level)
         sums = made._sums(architectures)
         columns = np.column_stack([sums, np.ones(len(sums))])
-        believed = np.array([1.0, self.base.overhead_us * 1e-3, 0.0])
-        made._set(calibrate(columns, believed, measured_ms, self.level))
+        made._set(calibrate(columns, np.array(self._believed), measured_ms, self.level))
         return made
 
     @property
@@ -69,9 +69,13 @@ class RooflineModel:
 
     @property
     def fitted(self) -> dict[str, float]:
-        """The three numbers: `scale`, `overhead_us` per kernel, `fixed_ms`."""
-        scale, overhead, fixed = self.calibration.weights
-        return {"scale": scale, "overhead_us": overhead * 1e3, "fixed_ms": fixed}
+        """The four numbers: `scale`, `overhead_us` per kernel, `score_ns` per term of a softmax, `fixed_ms`."""
+        scale, overhead, score, fixed = self.calibration.weights
+        return {"scale": scale, "overhead_us": overhead * 1e3, "score_ns": score, "fixed_ms": fixed}
+
+    @property
+    def _believed(self) -> tuple[float, ...]:
+        return 1.0, self.base.overhead_us * 1e-3, self.base.score_ns, 0.0
 
     def predict(self, arch: Arch) -> Value:
         """Milliseconds; see `LatencyModel`."""
@@ -79,12 +83,12 @@ class RooflineModel:
         return answer(self, float(milliseconds[0]), float(half[0]), self.level)
 
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        milliseconds = self._sums(architectures) @ self._weights[:2] + self._weights[2]
+        milliseconds = self._sums(architectures) @ self._weights[:3] + self._weights[3]
         return milliseconds, milliseconds * self.calibration.share
 
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
         """Time of each operation without the fixed part: a base for learned models, and what a breakdown shows."""
-        milliseconds: np.ndarray = np.maximum(self.base.columns(found) @ self._weights[:2], 1e-12)
+        milliseconds: np.ndarray = np.maximum(self.base.columns(found) @ self._weights[:3], 1e-12)
         return milliseconds
 
     def _set(self, calibration: Calibration) -> None:

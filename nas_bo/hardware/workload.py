@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model import counts
-from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+from nas_bo.model.spec import AttentionSpec, DecoderSpec, LayerSpec, MixerSpec, check
 
 Phase = Literal["prefill", "decode"]
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int8": 1}
@@ -30,6 +30,7 @@ class Work(NamedTuple):
         activation_bytes: values read and written that are neither parameters nor cache.
         cache_bytes: keys, values and states read and written while decoding; 0 in a prefill.
         kernels: eager kernels started, roughly.
+        scores: terms of softmaxes over keys, a cost of its own where attention is no fused kernel; 0 but in attention.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Work(NamedTuple):
     activation_bytes: int
     cache_bytes: int
     kernels: int
+    scores: int = 0
 
     @property
     def moved_bytes(self) -> int:
@@ -177,5 +179,13 @@ def works(part: Part, setting: Setting) -> tuple[Work, ...]:
         cache = cached if kind in ("mixer.attention", "mixer.scan", "mixer.conv") else 0
         if cache > activations * size:
             raise ModelError(f"{kind} moves {activations * size} bytes but its cache {cache}; please report this")
-        found.append(Work(name, kind, flops, weights * size, activations * size - cache, cache, kernels))
+        scores = _scores(layer.mixer, setting) if layer is not None and kind == "mixer.attention" else 0
+        found.append(Work(name, kind, flops, weights * size, activations * size - cache, cache, kernels, scores))
     return tuple(found)
+
+
+def _scores(mixer: MixerSpec, setting: Setting) -> int:
+    assert isinstance(mixer, AttentionSpec)
+    new = setting.context if setting.phase == "prefill" else 1
+    seen = setting.context if new > 1 or mixer.window is None else min(setting.context, mixer.window)
+    return setting.batch * mixer.heads * new * seen

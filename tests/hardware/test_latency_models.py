@@ -74,7 +74,7 @@ def test_a_calibrated_roofline_finds_what_the_device_attains() -> None:
     assert error(raw) > 0.3 and error(fitted) < 0.01 and fitted.runtime == "eager"  # type: ignore[arg-type]
     found = fitted.fitted  # type: ignore[attr-defined]
     assert found["overhead_us"] == pytest.approx(11, rel=0.05) and found["scale"] == pytest.approx(2.6, rel=0.2)
-    assert raw.fitted == {"scale": 1.0, "overhead_us": 8.0, "fixed_ms": 0.0}  # type: ignore[attr-defined]
+    assert raw.fitted == {"scale": 1.0, "overhead_us": 8.0, "score_ns": 0.0, "fixed_ms": 0.0}  # type: ignore[attr-defined]
     one = raw.fit(ARCHS[:1], TRUTH[:1])  # type: ignore[attr-defined]
     assert one.predict(ARCHS[0]) == pytest.approx(TRUTH[0], rel=0.02) and math.isinf(one.calibration.share)
 

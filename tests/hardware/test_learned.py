@@ -11,6 +11,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.learned import Learned
 from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, workload
 
 SETTING = Setting("decode", context=64)
@@ -87,6 +88,29 @@ def test_another_device_helps() -> None:
         for base in (BASE, other)
     )
     assert transferred < alone
+
+
+def test_what_softmaxes_cost_is_learned() -> None:
+    """As in a runtime that writes the scores out: of two layers of one width, that with more heads is slower."""
+    setting = Setting("prefill", context=128)
+    real = Roofline(overhead_us=3.0, score_ns=4.0)
+    truth = np.array([real.operations_ms(workload(arch, "prefill", context=128).operations).sum() for arch in ARCHS])
+    model = Learned(BASE, setting, ARCHS[:20], list(truth[:20]))
+    assert np.mean(np.abs(model.predict_many(ARCHS[HELD])[0] / truth[HELD] - 1)) < 0.03
+    assert 3.0 < model.posterior.price_ns < 5.0
+    fitted = RooflineModel(BASE, setting).fit(ARCHS[:10], list(truth[:10]))
+    assert fitted.fitted["score_ns"] == pytest.approx(4.0, rel=0.05)
+    found = workload(ARCHS[3], "prefill", context=128).operations
+    assert model.operations_ms(found).sum() == pytest.approx(model.predict(ARCHS[3]), rel=0.05)
+
+
+def test_what_operations_do_to_each_other_is_learned() -> None:
+    """The larger a model, the less of it is in the cache when the next token comes."""
+    moved = np.array([workload(arch, "decode", context=64).moved_bytes for arch in ARCHS])
+    truth = TRUTH * (moved / moved.min()) ** 0.4
+    mean, half = Learned(BASE, SETTING, ARCHS[:20], list(truth[:20])).predict_many(ARCHS[HELD])
+    assert np.mean(np.abs(mean / truth[HELD] - 1)) < 0.04
+    assert np.mean(np.abs(truth[HELD] - mean) <= half) >= 0.8
 
 
 @pytest.mark.parametrize("times", [[1.0, 2.0, float("nan")], [1.0, 0.0, 2.0], [1.0, float("inf"), 2.0]])

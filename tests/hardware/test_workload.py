@@ -13,7 +13,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, workload
 from nas_bo.model import build, operations
-from tests.model.architectures import ATTENTION, DENSE, architectures, decoder, layer
+from tests.model.architectures import ATTENTION, CONV, DENSE, WINDOW, architectures, decoder, layer
 
 VOCAB = 17
 
@@ -82,3 +82,11 @@ def test_every_data_type_has_a_size() -> None:
     arch = decoder(layer(ATTENTION, DENSE))
     sizes = {name: workload(arch, dtype=name).moved_bytes / BYTES[name] for name in BYTES}
     assert len(set(sizes.values())) == 1
+
+
+def test_softmax_terms_are_heads_times_queries_times_keys() -> None:
+    arch = decoder(layer(ATTENTION, DENSE), layer(WINDOW, DENSE), layer(CONV, DENSE), width=32)
+    for phase, expected in (("prefill", [2 * 40 * 40, 4 * 40 * 40]), ("decode", [2 * 40, 4 * 5])):
+        found = workload(arch, phase, 3, 40).operations  # type: ignore[arg-type]
+        assert [work.scores for work in found if work.kind == "mixer.attention"] == [3 * n for n in expected]
+        assert not any(work.scores for work in found if work.kind != "mixer.attention")
