@@ -89,6 +89,7 @@ class Writer:
         self._client: Any = None
         self._thread: threading.Thread | None = None
         self._warned: set[str] = set()
+        self._most_tries = MOST_TRIES
 
     # ---- entrances ---------------------------------------------------------------------------------------------
 
@@ -133,14 +134,20 @@ class Writer:
             return not self.refused
 
     def drain(self) -> bool:
-        """Log everything that waits now, in this thread, what was refused included; False when the store fails."""
+        """Log everything that waits now, in this thread, what was refused included; False when the store fails.
+
+        Each trial is tried once, and what fails while the store answers holds up no other.
+        """
         with self.lock:
-            self.closed_until = 0.0
+            self.closed_until, self._most_tries = 0.0, 1
             with self._state:
                 self._queue.extendleft(reversed(self.refused))
                 self.refused.clear()
-            while self._one():
-                pass
+            try:
+                while self._one():
+                    pass
+            finally:
+                self._most_tries = MOST_TRIES
             return not self.closed_until
 
     def guarded(self, work: Callable[..., Any], *args: Any) -> Any:
@@ -269,8 +276,8 @@ class Writer:
             message = str(error)
         elif self._tried(job):
             message = (
-                f"trial {job.number} of {job.study!r} could not be logged in {job.tries} attempts, although MLflow answers: "
-                f"{line(error)}; it waits, and others go first"
+                f"trial {job.number} of {job.study!r} could not be logged in {job.tries} attempt{'s' * (job.tries > 1)}, although "
+                f"MLflow answers: {line(error)}; it waits, and others go first"
             )
         else:
             return False
@@ -280,13 +287,13 @@ class Writer:
         return True
 
     def _tried(self, job: Job) -> bool:
-        """Whether it is this trial that fails, and not the store: tried `MOST_TRIES` times while the store answered."""
+        """Whether it is this trial that fails, and not the store: tried several times while the store answered."""
         try:
             store.check(self.uri, min(3.0, self.timeout))
         except HostError:
             return False
         job.tries += 1
-        return job.tries >= MOST_TRIES
+        return job.tries >= self._most_tries
 
     # ---- the front, while it grows -----------------------------------------------------------------------------
 

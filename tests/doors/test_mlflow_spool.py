@@ -19,12 +19,15 @@ import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from nas_bo.architecture import Architecture, Node
+from nas_bo.cli import app
 from nas_bo.errors import HostError
 from nas_bo.mlflow import Tracker, content, records, spool
 from nas_bo.mlflow import writer as writing
 from nas_bo.mlflow.process import dead, process
+from nas_bo.mlflow.session import Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
 from nas_bo.mlflow.sync import sync, sync_study
@@ -237,6 +240,46 @@ def test_files_that_cannot_be_written_wait_and_the_numbers_do_not(uri, tmp_path,
     runs = store.runs("Tiny", "trial")
     assert [r.info.status for r in runs] == ["FINISHED"] * 3 and store.files(runs[2]) >= {"arch.json"}
     assert len(store.client.get_metric_history(runs[1].info.run_id, "train/loss")) == 30  # not doubled
+
+
+def test_a_trial_that_fails_though_the_store_answers_holds_up_no_other(uri, monkeypatch, caplog):  # noqa: F811
+    study, tracker = ours(3), Tracker(uri=uri)
+    log = Session.log
+
+    def fails(self, made, *more):
+        if made.number == 0:
+            raise ConnectionError("cut off")
+        return log(self, made, *more)
+
+    monkeypatch.setattr(writing, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(Session, "log", fails)
+    for trial in study.trials:
+        tracker.log(study, trial)
+    until = time.monotonic() + 60
+    while len(tracker.pending) > 1 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert tracker.pending == [("ours", 0)] and not tracker.flush() and "in 3 attempts, although MLflow" in caplog.text
+    store = Store(uri)
+    assert [int(r.data.tags["nas.trial"]) for r in store.runs("Tiny", "trial")] == [1, 2]
+    monkeypatch.undo()
+    tracker.finish(study)
+    assert [int(r.data.tags["nas.trial"]) for r in store.runs("Tiny", "trial")] == [0, 1, 2]
+
+
+def test_a_trial_that_cannot_be_brought_in_holds_up_no_other(uri, tmp_path, monkeypatch):  # noqa: F811
+    """The run that should be its parent is not there."""
+    study, kept = ours(4), Spool(tmp_path / "kept")
+    for number, parent in ((0, "f" * 32), (1, None), (2, "e" * 32), (3, None)):
+        kept.put(a_record(study, number, uri=uri, parent=parent))
+    for _ in range(2):
+        found = sync(kept.root)
+        assert sorted(number for _, number, _ in found.left) == [0, 2]
+        assert all("f" * 32 in why or "e" * 32 in why for _, _, why in found.left)
+    assert [int(r.data.tags["nas.trial"]) for r in Store(uri).runs("Tiny", "trial")] == [1, 3]
+    monkeypatch.setenv("NAS_BO_SPOOL", str(kept.root))
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["mlflow", "sync"])
+    assert done.exit_code == 1 and "left: 1 of 'ours' (0)" in done.output and "(2)" in done.output
 
 
 def test_a_spool_that_cannot_be_written_is_said_and_trials_are_logged_all_the_same(uri, tmp_path, caplog):  # noqa: F811
