@@ -226,6 +226,16 @@ def test_replacing_a_count_replaces_it_for_the_inherited_list():
     assert set(Both.domains()) == set(Base.domains()) | {"lr"}
 
 
+def test_zero_has_no_sign():
+    class Signed(Space):
+        x = real(-0.0, 0.0)
+        y = real(-1.0, 1.0)
+
+    one, other = (Signed.architecture({"x": zero, "y": zero}) for zero in (-0.0, 0.0))
+    assert one.id == other.id and str(one.x) == str(one.y) == "0.0"
+    assert {str(Signed.sample(seed).x) for seed in range(20)} == {"0.0"}
+
+
 def test_ids_are_stable_across_processes_and_versions():
     """The digits are written down: they may never change, whatever the hash seed or the version of Python."""
     arch = TinyGPT.sample(7)
