@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -318,9 +318,21 @@ def _failures(shown: Sequence[Trial], rows: dict[int, int]) -> str:
 def _facts(facts: Any) -> str:
     lines = []
     for name, value in facts.items():
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        text = _said(value)
         lines.append(f"<dt>{escape(str(name))}<dd>{escape(text if len(text) <= 4000 else text[:4000] + ' …')}")
     return f"<dl>{''.join(lines)}</dl>" if lines else "<p>Nothing was noted.</p>"
+
+
+def _said(value: Any) -> str:
+    """Plain data in words, what is nested in parentheses."""
+    if isinstance(value, Mapping):
+        inner = ((key, _said(one), isinstance(one, (Mapping, list, tuple))) for key, one in value.items())
+        return ", ".join(f"{key} ({text})" if nested else f"{key} {text}" for key, text, nested in inner)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_said, value))
+    if value is None:
+        return "none"
+    return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
 def _table(head: Sequence[str], lines: Sequence[str]) -> str:
