@@ -29,14 +29,12 @@ class Roofline:
         gbytes: attainable memory bandwidth, 1e9 bytes/s.
         overhead_us: microseconds per kernel start.
         bytes_per_value: of weights and activations.
-        score_ns: nanoseconds per term of a softmax; 0 takes it for free, as in a fused kernel.
     """
 
     gflops: float = 60.0
     gbytes: float = 10.0
     overhead_us: float = 8.0
     bytes_per_value: float = 4.0
-    score_ns: float = 0.0
 
     @classmethod
     def of(cls, device: Device, dtype: str = "float32") -> Roofline:
@@ -82,11 +80,11 @@ class Roofline:
 
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
         """(n,) modelled time of each operation: what a learned model begins with. Bytes are those of its data type."""
-        busy, kernels, scores = self.columns(found).T
-        milliseconds: np.ndarray = busy + self.overhead_us * kernels * 1e-3 + self.score_ns * scores
+        busy, kernels, _ = self.columns(found).T
+        milliseconds: np.ndarray = busy + self.overhead_us * kernels * 1e-3
         return milliseconds
 
 
 GPU = Roofline(gflops=50_000.0, gbytes=3_000.0, overhead_us=12.0)
-"""A server GPU running eager float32, which starts kernels for longer than they take: an H200 with torch 2.11, from the
-latencies of 40 small models, of which it orders those of either phase with Kendall's tau above .8."""
+"""A server GPU running eager float32, which starts kernels for longer than small ones take: round figures of an H200 with
+torch 2.11. How far one of this form orders what is measured there: benchmarks/results/hardware_cuda.json."""

@@ -75,7 +75,7 @@ class RooflineModel:
 
     @property
     def _believed(self) -> tuple[float, ...]:
-        return 1.0, self.base.overhead_us * 1e-3, self.base.score_ns, 0.0
+        return 1.0, self.base.overhead_us * 1e-3, 0.0, 0.0
 
     def predict(self, arch: Arch) -> Value:
         """Milliseconds; see `LatencyModel`."""

@@ -1,7 +1,8 @@
 """Writer: the one thread of a process that talks to an MLflow store, so that no search waits for it.
 
 It takes records in their order, tries again when the store fails (after 5 s, then up to 60 s), sets aside what MLflow
-refuses and what fails again and again while the store answers, and never raises. All work on the store, also that of others, is done under `Writer.lock`.
+refuses and what fails again and again while the store answers, and never raises. All work on the store, also that of
+others, is done under `Writer.lock`.
 """
 
 from __future__ import annotations

@@ -93,8 +93,9 @@ def test_another_device_helps() -> None:
 def test_what_softmaxes_cost_is_learned() -> None:
     """As in a runtime that writes the scores out: of two layers of one width, that with more heads is slower."""
     setting = Setting("prefill", context=128)
-    real = Roofline(overhead_us=3.0, score_ns=4.0)
-    truth = np.array([real.operations_ms(workload(arch, "prefill", context=128).operations).sum() for arch in ARCHS])
+    real = Roofline(overhead_us=3.0).columns
+    works = [real(workload(arch, "prefill", context=128).operations).sum(0) for arch in ARCHS]
+    truth = np.array(works) @ np.array([1.0, 3e-3, 4.0])
     model = Learned(BASE, setting, ARCHS[:20], list(truth[:20]))
     assert np.mean(np.abs(model.predict_many(ARCHS[HELD])[0] / truth[HELD] - 1)) < 0.03
     assert 3.0 < model.posterior.price_ns < 5.0

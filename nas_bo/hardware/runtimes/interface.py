@@ -13,12 +13,8 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 
 DECODED = 8  # tokens per timed repeat of decoding
-BOUND = {
-    "float64": 1e-6,
-    "float32": 1e-3,
-    "bfloat16": 5e-2,
-    "float16": 1e-2,
-}  # of `agree`, by dtype, for compiled torch
+# of `agree`, for what torch itself compiles or replays
+BOUND = {"float64": 1e-6, "float32": 1e-3, "bfloat16": 5e-2, "float16": 1e-2}
 
 
 class Prepared(Protocol):
