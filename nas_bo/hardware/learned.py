@@ -76,8 +76,13 @@ class Learned:
         self.posterior: Posterior = fit(known, often, base.operations_ms(known), times, level)
         self._index = PartsIndex(setting)
         self._seen: list[tuple[list[Work], np.ndarray]] = []
-        self._mean: np.ndarray = np.zeros(1)
-        self._sums: np.ndarray = np.zeros((1, 3))  # ms of the scaled base, bytes moved, millions of softmax terms
+        # mean without h, ms of the scaled base, bytes moved, millions of softmax terms
+        self._sums: np.ndarray = np.zeros((1, 4))
+        after = self.posterior
+        pull, root = after.kernel.whole * after.whole_pull, after.doubt.whole * after.whole_root.T
+        self._whole: np.ndarray = np.column_stack([pull, root])
+        self._priced: np.ndarray = after.doubt.price * after.price_root
+        self._variances = after.doubt.whole, after.doubt.price, after.doubt.noise
         self._prior: np.ndarray = np.zeros((1, 1))
         self._known: np.ndarray = np.zeros((1, len(measured_ms)))
 
@@ -89,19 +94,18 @@ class Learned:
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds and half widths of their intervals, (n,) each."""
         padded, after = self._index.rows(architectures, self._learn), self.posterior
-        base, moved, scores = self._sums[padded].sum(1).T
-        near = alike(np.log10(np.maximum(moved, 1.0)), after.sizes)
-        mean: np.ndarray = self._mean[padded].sum(1) + after.price_ns * scores
-        mean += base * (after.kernel.whole * near @ after.whole_pull)
-        variance = after.doubt.whole * base**2 + after.doubt.price * scores**2
-        shared = after.doubt.whole * base[:, None] * near @ after.whole_root.T
-        shared += after.doubt.price * np.outer(scores, after.price_root)
+        mean, base, moved, scores = self._sums[padded].sum(1).T
+        whole = base[:, None] * (alike(np.log10(moved), after.sizes) @ self._whole)
+        mean = mean + whole[:, 0]
+        of_whole, of_price, noise = self._variances
+        variance = of_whole * base**2 + of_price * scores**2
+        shared = whole[:, 1:] + scores[:, None] * self._priced
         for start in range(0, len(padded), 1000):
             some = padded[start : start + 1000]
             prior = self._prior[some[:, :, None], some[:, None, :]].sum((1, 2))
             known = self._known[some].sum(1) + shared[start : start + 1000]
             variance[start : start + 1000] += prior - (known**2).sum(1)
-        spread = np.sqrt(np.maximum(variance, 0) + after.doubt.noise * mean**2)
+        spread = np.sqrt(np.maximum(variance, 0) + noise * mean**2)
         return mean, after.reach * spread
 
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray:
@@ -125,8 +129,8 @@ class Learned:
         grown[:at, :at] = self._prior
         grown[at, :] = grown[:, at] = prior
         self._prior = grown
-        self._mean = np.append(self._mean, base.sum() + after.pull @ (after.kernel.between(after.known, found) @ base))
         self._known = np.vstack([self._known, after.root @ cross])
-        moved, scores = sum(work.moved_bytes for work in found), sum(work.scores for work in found)
-        self._sums = np.vstack([self._sums, [base.sum(), moved, scores * 1e-6]])
+        moved, scores = sum(work.moved_bytes for work in found), 1e-6 * sum(work.scores for work in found)
+        mean = base.sum() + after.pull @ (after.kernel.between(after.known, found) @ base) + after.price_ns * scores
+        self._sums = np.vstack([self._sums, [mean, base.sum(), moved, scores]])
         self._seen.append((found, base))
