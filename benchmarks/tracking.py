@@ -463,10 +463,8 @@ def main() -> None:
     for name in asked.only:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             at = time.perf_counter()
-            before = {k: v for k, v in figures.get(name, {}).items() if not isinstance(v, (dict, list))}
-            figures[name] = PARTS[name](Path(folder), asked.quick)
-            if before:
-                figures[name]["run_before"] = before
+            load = round(os.getloadavg()[0], 2)
+            figures[name] = {**PARTS[name](Path(folder), asked.quick), "load_before": load}
             figures[name]["part_took_s"] = round(time.perf_counter() - at, 1)
             for tracker in list(_living):
                 tracker._writer.open.clear()  # nothing is told of a store that is deleted now
@@ -477,7 +475,7 @@ def main() -> None:
             versions = {p: version(p) for p in ("mlflow", "optuna", "sqlalchemy")} | {
                 "python": platform.python_version()
             }
-            what = "time, requests and losses of tracking in MLflow; other programs ran on the machine (load 6 to 9 on two cores)"
+            what = "time, requests and losses of tracking in MLflow; load_before is the load of the machine when a part began"
             report = {"what": what, "machine": machine, "versions": versions, "figures": figures}
             RESULTS.write_text(json.dumps(report, indent=1) + "\n")
 
