@@ -259,11 +259,11 @@ def test_the_fluent_api_stays_the_users(uri, tmp_path):
     assert mlflow.get_tracking_uri() == before and mlflow.active_run() is None
 
 
-def test_a_dead_server_costs_seconds_and_one_warning(caplog):
+def test_a_dead_server_costs_seconds_and_one_warning(tmp_path, caplog):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    tracker = Tracker(uri=f"http://127.0.0.1:{port}")
+    tracker = Tracker(uri=f"http://127.0.0.1:{port}", spool=tmp_path / "spool")
     study = our_study()
     import mlflow  # noqa: F401  (what is measured is the network)
 
