@@ -154,9 +154,8 @@ def names(storage: Storage) -> list[str]:
     Raises:
         HostError: it cannot be opened.
     """
-    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
-    path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
-    if path and "://" not in path and not os.path.exists(path):
+    path = _missing(storage)
+    if path:
         raise HostError(f"there is no file {path!r}; give the storage of the studies")
     try:
         return sorted(optuna.get_all_study_names(_storage(storage)))
@@ -170,9 +169,8 @@ def names(storage: Storage) -> list[str]:
 
 def opened(storage: Storage) -> optuna.storages.BaseStorage:
     """A storage that is there (raises HostError where it is not, or cannot be read)."""
-    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
-    path = storage.removeprefix("sqlite:///") if isinstance(storage, str) else ""
-    if path and "://" not in path and not os.path.exists(path):
+    path = _missing(storage)
+    if path:
         raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
     try:
         backend = optuna.storages.get_storage(_storage(storage))
@@ -185,6 +183,13 @@ def opened(storage: Storage) -> optuna.storages.BaseStorage:
             "`nas-bo search` printed"
         ) from error
     return backend
+
+
+def _missing(storage: Storage) -> str:
+    """The file that a storage is in, where there is none; else nothing."""
+    name = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
+    path = name.removeprefix("sqlite:///") if isinstance(name, str) else ""
+    return path if path and "://" not in path and not os.path.exists(path) else ""
 
 
 def _storage(storage: Storage | None) -> Any:
