@@ -325,13 +325,13 @@ def _facts(facts: Any) -> str:
 
 def _said(value: Any) -> str:
     """Plain data in words, what is nested in parentheses."""
+    if value is None or value in ({}, [], ()):
+        return "none"
     if isinstance(value, Mapping):
         inner = ((key, _said(one), isinstance(one, (Mapping, list, tuple))) for key, one in value.items())
         return ", ".join(f"{key} ({text})" if nested else f"{key} {text}" for key, text, nested in inner)
     if isinstance(value, (list, tuple)):
         return ", ".join(map(_said, value))
-    if value is None:
-        return "none"
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
