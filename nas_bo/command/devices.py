@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from nas_bo.architecture import Architecture
+from nas_bo.command.failure import errors
+from nas_bo.command.options import Json
 from nas_bo.errors import DeviceError
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.workload import Setting
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.device import Device
 
 UNITS = {
     "gflops": "GFLOP/s",
@@ -28,6 +34,8 @@ def text(name: str | None, here: bool, as_json: bool) -> str:
     Raises:
         NasBoError: there is no such device, or the file is wrong.
     """
+    from nas_bo.hardware.device import Device
+
     if here and name is not None:
         raise DeviceError(f"nas-bo devices {name} --here: give a name or --here, not both")
     if name is None and not here:
@@ -39,7 +47,7 @@ def text(name: str | None, here: bool, as_json: bool) -> str:
     return json.dumps(found.to_dict(), indent=1) if as_json else _said(found)
 
 
-def pictures(
+def drawings(
     name: str | None, here: bool, space: str, arch: Path | None, drawn_in: tuple[str, int, str], folder: Path
 ) -> str:
     """Draw an architecture under the roofline of a device, and where its time goes there; say where the pictures are.
@@ -52,7 +60,9 @@ def pictures(
         NasBoError: no such device, space or architecture, or the folder cannot be written.
     """
     from nas_bo.command.resolve import named_space
+    from nas_bo.hardware.device import Device
     from nas_bo.hardware.roofline import Roofline
+    from nas_bo.hardware.workload import Setting
     from nas_bo.report.hardware_picture import breakdown_picture, roofline_picture
 
     if here == (name is not None):
@@ -108,3 +118,29 @@ def _said(device: Device) -> str:
             f"{'operations':<22} {', '.join(device.operations)}   {device.source('operations') or 'no source'}"
         )
     return "\n".join(lines)
+
+
+def devices(
+    name: Annotated[
+        str | None, typer.Argument(help="show this one: a name of the table, or the path of a file")
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="measure this machine, which takes seconds")] = False,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="draw the roofline of the device, and where an architecture's time goes, in this folder"),
+    ] = None,
+    space: Annotated[str, typer.Option(help="of what is drawn")] = "tiny_gpt",
+    arch: Annotated[
+        Path | None, typer.Option(help="JSON file of what is drawn (default: the space's architecture of seed 0)")
+    ] = None,
+    phase: Annotated[str, typer.Option(help="of what is drawn: prefill or decode")] = "prefill",
+    context: Annotated[int, typer.Option(help="of what is drawn: tokens")] = 128,
+    dtype: Annotated[str, typer.Option(help="of what is drawn: of weights and activations")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """List the devices whose figures are known, or show one with the source of each figure."""
+    with errors():
+        if pictures is None:
+            typer.echo(text(name, here, as_json))
+        else:
+            typer.echo(drawings(name, here, space, arch, (phase, context, dtype), pictures))

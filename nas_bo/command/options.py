@@ -1,0 +1,23 @@
+"""Options that several commands share, and what their defaults mean."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+Storage = Annotated[str, typer.Option(help="where the study is kept: a .db or .log file, or any Optuna storage URL")]
+Study = Annotated[str | None, typer.Option(help="name of the study; by default that of the space")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
+Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file; 'none' tracks nothing")]
+
+
+def tracked(word: str) -> str | None:
+    """What `--mlflow` means: None for 'none'."""
+    return None if word.lower() == "none" else word
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

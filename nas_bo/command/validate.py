@@ -1,0 +1,69 @@
+"""`nas-bo validate`: options to `nas_bo.validate` and back; what they mean is in `validation`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.command.failure import errors
+from nas_bo.command.options import Json, Study, cores, tracked
+
+
+def validate(
+    space: Annotated[
+        str, typer.Option(help="a named space (see `nas-bo spaces`), module:Class or file.py:Class")
+    ] = "tiny_gpt",
+    data: Annotated[str | None, typer.Option(help="as in `nas-bo search`")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="as in `nas-bo search`")] = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="repeatable: val_loss@25% (the reference run after a quarter), val_loss@200k (a run of its own), val_loss (as the study has it), an objective of nas_bo, or module:name; parameters and FLOPs are always judged; default: val_loss@25%, and val_loss with a study"
+        ),
+    ] = None,
+    reference_budget: Annotated[float, typer.Option(help="training tokens that count as the truth")] = 500_000,
+    architectures: Annotated[int, typer.Option(help="how many are trained at the reference budget")] = 12,
+    seeds: Annotated[int, typer.Option(help="how often each is; two give the ceiling and the noise")] = 2,
+    workers: Annotated[int | None, typer.Option(help="local processes; default: one per core, at most 4")] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="the storage of a search: its architectures are used, and the report is kept with it"),
+    ] = None,
+    study: Study = None,
+    mlflow: Annotated[
+        str,
+        typer.Option(
+            help="MLflow tracking URI or a .db file; the report goes to the run of the study, if there is one"
+        ),
+    ] = "mlflow.db",
+    seed: Annotated[int, typer.Option(help="the same seed chooses the same architectures")] = 0,
+    device: Annotated[str | None, typer.Option(help="torch device to train on; default: CUDA if there is one")] = None,
+    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("nas-bo-out"),
+    as_json: Json = False,
+) -> None:
+    """Check how far cheap estimates of quality can be trusted; the same command continues one that was stopped."""
+    with errors():
+        from nas_bo.command import progress, validation
+
+        job = validation.job(
+            space=space, data=data, tokenizer=tokenizer, proxies=proxy, reference_budget=reference_budget,
+            storage=storage, study=study, seed=seed, device=device, out=out,
+        )  # fmt: skip
+        track = None if job.study is None else tracked(mlflow)
+        count = workers if workers is not None else max(1, min(4, cores()))
+        try:
+            with progress.show(quiet=as_json) as shown:
+                report = validation.run(job, architectures, seeds, count, track, seed, shown.update)
+        except KeyboardInterrupt:
+            typer.echo("nas-bo: interrupted; what was evaluated is kept, and the same command continues", err=True)
+            raise typer.Exit(130) from None
+        written = validation.write(job, report)
+    if as_json:
+        typer.echo(json.dumps({**report.to_dict(), "files": [str(p) for p in written]}, indent=1))
+        return
+    typer.echo(f"\n{report}\n")
+    for path in written:
+        typer.echo(f"{validation.WORDS.get(path.suffix, 'file'):<8} {path}")
