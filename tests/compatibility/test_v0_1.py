@@ -1,0 +1,91 @@
+"""What version 0.1 wrote is read by this one: studies, profiles, checkpoints, supernets; ids and numbers are as they were.
+
+The numbers that rest on additions of floats are equal to the bit with the torch and the processor they were made on.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from nas_bo import search
+from nas_bo.architecture import Architecture
+from nas_bo.hardware.profile import Profile
+from nas_bo.model import Supernet, evaluate, load_corpus, train
+from nas_bo.objectives import Flops, Parameters
+from nas_bo.strategies import Random
+from tests.compatibility.make import KINDS, architectures, facts, trained
+from tests.compatibility.spaces import Small, Smaller, busy, text
+
+DATA = Path(__file__).parent.parent / "data" / "v0_1"
+FACTS = json.loads(gzip.decompress((DATA / "facts.json.gz").read_bytes()))
+SAME = FACTS["torch"] == torch.__version__ and FACTS["cpu"] == torch.backends.cpu.get_cpu_capability()
+
+
+def near(value):
+    return value if SAME else pytest.approx(value, rel=1e-4)
+
+
+def opened(name: str, folder: Path) -> Path:
+    path = folder / name
+    path.write_bytes(gzip.decompress((DATA / f"{name}.gz").read_bytes()))
+    return path
+
+
+@pytest.mark.parametrize("name", FACTS["architectures"])
+def test_architectures_are_what_they_were(name):
+    for drawn, then in zip(architectures()[name], FACTS["architectures"][name], strict=True):
+        arch = Architecture.from_json(then["json"])
+        assert arch.id == then["id"] == drawn.id and arch.to_json() == then["json"] == drawn.to_json()
+        now = json.loads(json.dumps(facts(arch)))
+        assert now == {key: value for key, value in then.items() if key not in ("id", "json")}
+
+
+def test_trainings_lose_as_much(tmp_path):
+    for now, then in zip(trained(tmp_path), FACTS["trained"], strict=True):
+        assert now["weights"] == near(then["weights"]) and now["label"] == then["label"]
+        assert now["loss"] == near(then["loss"])
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.log"])
+def test_studies_go_on(name, tmp_path):
+    path = opened(name, tmp_path)
+    asked = {"strategy": Random(seed=3), "storage": str(path), "retrain": 0}
+    before = search(Small, [Parameters(), Flops(), busy], trials=4, **asked)
+    archs = [trial.architecture for trial in before.trials]
+    assert len(archs) == 4
+    for trial in before.trials:
+        values = {"parameters": Parameters(), "mflops": Flops(), "busy": busy}
+        assert trial.values == {key: float(one(trial.architecture)) for key, one in values.items()}
+    after = search(Small, [Parameters(), Flops(), busy], trials=6, **asked)
+    assert [trial.architecture for trial in after.trials][:4] == archs and len(after.trials) == 6
+
+
+def test_the_profile_says_the_same(tmp_path):
+    path = opened("profile.json", tmp_path)
+    found = Profile.load(path)
+    assert found.fingerprint == FACTS["fingerprint"]
+    archs = [Small.sample(seed) for seed in range(4)]
+    for one in found.settings:
+        for kind in KINDS:
+            said = found.model(one, kind=kind).predict_many(archs)[0]
+            assert said == pytest.approx(FACTS["predicted"][f"{kind} {one.phase}"], rel=1e-6), kind
+    assert Profile.load(found.save(tmp_path / "again.json")).fingerprint == found.fingerprint
+
+
+def test_the_checkpoint_goes_on(tmp_path):
+    path = opened("run.pt", tmp_path)
+    corpus = load_corpus(text(tmp_path / "words.txt"))
+    run = train(Smaller.sample(2), corpus, 8192, 5, checkpoint=path, evaluation_tokens=4096)
+    assert run.resumed == FACTS["resumed"] > 0 and run.bits_per_byte == near(FACTS["continued"])
+
+
+def test_the_supernet_has_its_weights(tmp_path):
+    net = Supernet.load(opened("supernet.pt", tmp_path), Smaller)
+    corpus = load_corpus(text(tmp_path / "words.txt"))
+    losses = [evaluate(net.extract(Smaller.sample(seed)), corpus, 4096) for seed in range(4)]
+    assert losses == near(FACTS["inherited"])
