@@ -22,7 +22,7 @@ from nas_bo.hardware.clock import Asked, Clock, clock_for, undisturbed
 from nas_bo.hardware.drift import Drift, drift_of
 from nas_bo.hardware.measure import check_idle, interval, named
 from nas_bo.hardware.measurement import Measurement
-from nas_bo.hardware.runtimes.interface import Prepared, Runtime
+from nas_bo.hardware.runtimes.interface import Prepared, Runtime, Weighs
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import quiet
 from nas_bo.model.counts import Arch, parameters
@@ -271,10 +271,15 @@ class Session:
         held = 0.0
         for one in wanted:
             # weights twice: some runtimes keep a copy of their own
-            size = 2 * 4.0 * parameters(one.arch, one.setting.vocab_size, one.setting.ignore)
+            size = 2 * self._weight_bytes(one)
             if block and held + size > room:
                 yield block
                 block, held = [], 0.0
             block.append(one)
             held += size
         yield block
+
+    def _weight_bytes(self, wanted: Wanted) -> float:
+        if isinstance(self.runtime, Weighs):
+            return self.runtime.weight_bytes(wanted.arch, wanted.setting)
+        return 4.0 * parameters(wanted.arch, wanted.setting.vocab_size, wanted.setting.ignore)

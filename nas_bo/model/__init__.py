@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from nas_bo.model.inference import evaluate as evaluate
     from nas_bo.model.inference import generate as generate
     from nas_bo.model.many import train_many as train_many
+    from nas_bo.model.own import CachedDecoder as CachedDecoder
     from nas_bo.model.sampling import Balanced as Balanced
     from nas_bo.model.sampling import Fair as Fair
     from nas_bo.model.sampling import Sampling as Sampling
@@ -55,6 +56,7 @@ _HOME = {
     **dict.fromkeys(("Corpus", "load_corpus"), "data"),
     **dict.fromkeys(("evaluate", "generate"), "inference"),
     **dict.fromkeys(("Balanced", "Fair", "Sampling", "Sandwich", "Uniform"), "sampling"),
+    "CachedDecoder": "own",
     "Supernet": "supernet",
     "train_many": "many",
     **dict.fromkeys(("SupernetDiverged", "SupernetResult", "train_supernet"), "supernet_training"),

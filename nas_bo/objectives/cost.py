@@ -1,4 +1,5 @@
-"""Costs that follow from the architecture alone, exactly and in microseconds."""
+"""Costs that follow from the architecture alone, exactly: of our decoder in microseconds, of a model of the user's own by
+building it without weights, which takes milliseconds."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model import counts
+from nas_bo.model.own import Build, called, check_build
+from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
 
@@ -19,6 +22,8 @@ class Parameters:
         vocab_size: of the tokenizer that the model is for; 256 is bytes.
         ignore: top-level fields of the space that are the user's own and no part of the network.
         at_most, at_least: hard limits: an architecture beyond them is never measured or trained.
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own`), whose parameters are counted, on the
+            meta device where it can be built there.
     """
 
     vocab_size: int = 256
@@ -29,17 +34,31 @@ class Parameters:
     unit: str = ""
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
+    build: Build | None = None
+
+    def __post_init__(self) -> None:
+        check_build("Parameters", self.build)
 
     def conditions(self) -> dict[str, Any]:
-        return {"vocab_size": self.vocab_size}
+        return {"vocab_size": self.vocab_size} if self.build is None else {"build": called(self.build)}
 
     def __call__(self, arch: Architecture, /) -> float:
+        if self.build is not None:
+            from nas_bo.hardware.traced import size
+
+            found = size(self.build, arch)
+            return Value(found.parameters, how=f"counted on the {found.where} device")
         return float(counts.parameters(arch, self.vocab_size, self.ignore))
 
 
 @dataclass(frozen=True)
 class Flops:
-    """Floating-point operations of one forward pass over `tokens` tokens, in millions (a multiply-add is two)."""
+    """Floating-point operations of one forward pass over `tokens` tokens, in millions (a multiply-add is two).
+
+    Args:
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own`), whose operations are counted as
+            torch's `FlopCounterMode` does, on the meta device where it can be run there.
+    """
 
     vocab_size: int = 256
     tokens: int = 128
@@ -50,14 +69,23 @@ class Flops:
     unit: str = "MFLOP"
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
+    build: Build | None = None
 
     def __post_init__(self) -> None:
         positive(self, "tokens")
+        check_build("Flops", self.build)
 
     def conditions(self) -> dict[str, Any]:
-        return {"vocab_size": self.vocab_size, "tokens": self.tokens}
+        said = {"vocab_size": self.vocab_size, "tokens": self.tokens}
+        return said if self.build is None else {"tokens": self.tokens, "build": called(self.build)}
 
     def __call__(self, arch: Architecture, /) -> float:
+        if self.build is not None:
+            from nas_bo.hardware.traced import traced
+            from nas_bo.hardware.workload import Setting
+
+            found = traced(self.build, arch, Setting("prefill", 1, self.tokens, vocab_size=self.vocab_size))
+            return Value(found.flops / 1e6, how=f"counted on the {found.where} device")
         return counts.flops(arch, self.vocab_size, self.tokens, ignore=self.ignore) / 1e6
 
 

@@ -10,8 +10,9 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.own import Build, called, check_build
 from nas_bo.objectives.cost import positive
-from nas_bo.objectives.target import Timed, is_torch_device, measurable, measured_here, timed
+from nas_bo.objectives.target import Timed, is_torch_device, measurable, measured_here, own_model, timed
 from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
@@ -53,6 +54,10 @@ class Latency:
         dtype: of weights and activations.
         output_length: tokens of the answer to a request.
         runtime: what runs the model, one of `nas_bo.hardware.runtimes.NAMES`; with a profile it must be the profile's.
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own`), which is run instead of our decoder:
+            through `nas_bo.hardware.runtimes.own_model.OwnModel`, a runtime like the others. Decoding needs a cache
+            (`nas_bo.model.CachedDecoder`, or that of Hugging Face's decoders). Strategies steer by the roofline of its operations
+            (`nas_bo.hardware.traced`); the same is the prediction for a device that is not here.
 
     Raises:
         ObjectiveError: a setting is impossible, or the model cannot be had from that device.
@@ -78,6 +83,7 @@ class Latency:
     dtype: str = "float32"
     output_length: int = 64
     runtime: str | None = None
+    build: Build | None = None
 
     def __post_init__(self) -> None:
         if self.phase not in NAMES:
@@ -85,7 +91,11 @@ class Latency:
         positive(self, "context", "batch", "precision", "max_seconds", "output_length")
         wanted = self.settings()
         found: Timed | None = None
-        if not (is_torch_device(self.device) and self.model in (None, "measured")):
+        check_build("Latency", self.build)
+        if self.build is not None:
+            how = (self.runtime, self.precision, self.max_seconds)
+            found = own_model("Latency", self.build, self.device, self.model, wanted, *how)
+        elif not (is_torch_device(self.device) and self.model in (None, "measured")):
             device = None if is_torch_device(self.device) else self.device
             if device is None and isinstance(self.model, str):
                 raise ObjectiveError(
@@ -99,7 +109,8 @@ class Latency:
                 found = measured_here(str(self.runtime), self.device, wanted, self.precision, self.max_seconds)
         object.__setattr__(self, "_timed", found)
         if not self.name:
-            object.__setattr__(self, "name", NAMES[self.phase] + ("" if found is None else found.suffix()))
+            plain = found is None or (self.build is not None and found.here)
+            object.__setattr__(self, "name", NAMES[self.phase] + ("" if plain or found is None else found.suffix()))
 
     def settings(self) -> list[tuple[Setting, float]]:
         """What is run, and how often."""
@@ -117,7 +128,8 @@ class Latency:
         more |= {} if self.phase != "request" else {"output_length": self.output_length}
         more |= {} if self.runtime is None else {"runtime": self.runtime}
         found = self._found
-        if found is not None:
+        more |= {} if self.build is None else {"build": called(self.build)}
+        if found is not None and not (self.build is not None and found.here):
             known = {
                 "device": found.device,
                 "model": found.how,
@@ -141,6 +153,10 @@ class Latency:
         if self._found is not None and self._found.how != "measured":
             return float(self._found.value(arch))
         guide = self.guide or _guide(self.device)
+        if self.build is not None:
+            from nas_bo.hardware.traced import TracedRoofline
+
+            return sum(n * float(TracedRoofline(self.build, guide, s).predict(arch)) for s, n in self.settings())
         return sum(
             often * guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, s.ignore)
             for s, often in self.settings()
@@ -148,7 +164,10 @@ class Latency:
 
     def __call__(self, arch: Architecture, /) -> Value:
         if self._found is not None:
-            return self._found.value(arch)
+            value = self._found.value(arch)
+            if self.build is not None and self._found.here:
+                value.info["predicted"] = round(self.predict(arch), 5)
+            return value
         import torch
 
         from nas_bo.hardware.measure import measure, pick_device

@@ -12,6 +12,7 @@ from nas_bo.errors import DeviceError, ObjectiveError, SpaceError
 from nas_bo.hardware import memory
 from nas_bo.hardware.device import Device
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.own import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.target import plain_device
 from nas_bo.problem import Value
@@ -24,9 +25,12 @@ class Memory:
     """Peak bytes of weights, cache and activations: of inference with `batch` sequences of `context` tokens (the larger of
     prefill and decoding), or of a training step (see `nas_bo.hardware.memory`).
 
-    Computed, not measured: a limit rejects an architecture before anything is spent.
+    Computed, not measured: a limit rejects an architecture before anything is spent. For a model of your own the closed form is
+    not known: the peak is that of the storages alive at once while torch traces one prefill (or training step) without numbers,
+    with weights, activations, and the cache where the model offers one; `info` says so.
 
     Args:
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own`).
         training: (batch, sequence) of a training step instead of inference; float32 with AdamW.
         at_most, at_least: hard limits in bytes.
         device: a `Device`, the name of one, a file or profile: its memory is then `at_most`, unless that is given.
@@ -49,10 +53,12 @@ class Memory:
     unit: str = "B"
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
+    build: Build | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_setting", _setting(self))
         _check_training("Memory", self.training)
+        check_build("Memory", self.build)
         word = "peak_bytes" if self.training is None else "training_bytes"
         if self.device is not None:
             figures = plain_device(self.device)
@@ -63,10 +69,12 @@ class Memory:
             object.__setattr__(self, "name", word)
 
     def conditions(self) -> dict[str, Any]:
-        return _sizes(self)
+        return _sizes(self) if self.build is None else {**_sizes(self), "build": called(self.build)}
 
     def __call__(self, arch: Architecture, /) -> Value:
         setting: Setting = self._setting  # type: ignore[attr-defined]
+        if self.build is not None:
+            return _traced(self.build, arch, setting, self.training)
         return Value(memory.needed(arch, setting, self.training), how="closed form")
 
 
@@ -163,6 +171,18 @@ def fitting(title: str, space: type[Space], *limits: Fits) -> type[Space]:
     if taken:
         raise SpaceError(f"{space.title} has a field {taken[0]!r}; give Fits another name=")
     return type(title, (space,), {**rules, "title": title, "__module__": module})
+
+
+def _traced(build: Build, arch: Architecture, setting: Setting, training: tuple[int, int] | None) -> Value:
+    from nas_bo.hardware.traced import size, traced, training_peak
+
+    weights = size(build, arch).parameter_bytes(setting.dtype)
+    if training is not None:
+        peak, where = training_peak(build, arch, *training, setting.vocab_size)
+        return Value(peak, how=f"traced on the {where} device", of="a training step with AdamW in float32")
+    found = traced(build, arch, setting, cache=True)
+    of = "weights, activations, cache" if found.cache else "weights, activations; the model offers no cache"
+    return Value(found.peak_bytes, how=f"traced on the {found.where} device", of=of, weight_bytes=weights)
 
 
 def _setting(owner: Memory | Fits) -> Setting:

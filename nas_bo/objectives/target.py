@@ -172,6 +172,49 @@ def measured_here(
     return Timed(tuple(models), _machine(str(runs.device)), "measured", digest(runs.conditions()), here=True)
 
 
+def own_model(
+    owner: str, build: Any, device: Any, model: Any, wanted: list[tuple[Setting, float]], runtime: str | None,
+    precision: float, max_seconds: float,
+) -> Timed:  # fmt: skip
+    """What `device=` and `model=` mean for a model of the user's own: measurements on a torch device, else a roofline of its
+    traced operations.
+
+    Raises:
+        ObjectiveError: another runtime, or a kind of model that speaks of our decoder only.
+        DeviceError: see `found_device`.
+    """
+    from nas_bo.hardware.traced import TracedRoofline
+
+    if runtime not in (None, "eager"):
+        raise ObjectiveError(
+            f"{owner}(build=..., runtime={runtime!r}): models of your own run in eager torch; leave it out"
+        )
+    here = is_torch_device(device)
+    if model not in (None, "measured" if here else "roofline"):
+        raise ObjectiveError(
+            f"{owner}(build=..., model={model!r:.60}): that model speaks of the decoder of nas_bo; models of your own are "
+            "measured on a torch device, or get a roofline for a device whose figures are known; leave model= out"
+        )
+    if here:
+        from nas_bo.hardware.measured import Measured
+        from nas_bo.hardware.runtimes.own_model import OwnModel
+
+        measurable(owner, device, wanted[0][0].dtype)
+        runs = OwnModel(build, device)
+        how: dict[str, Any] = {"precision": precision, "max_seconds": max_seconds, "clock": "cpu"}
+        steps: Any = tuple((Measured(setting, runtime_here=runs, **how), often) for setting, often in wanted)
+        return Timed(steps, _machine(str(runs.device)), "measured", None, here=True)
+    figures = found_device(device)
+    if not isinstance(figures, Device):
+        raise ObjectiveError(
+            f"{owner}(build=..., device={device!r:.60}): a profile speaks of the decoder of nas_bo; give the device itself for a "
+            "roofline, or leave device= out to measure here"
+        )
+    known = {**figures.known(), "operations": figures.operations}
+    traces = tuple((TracedRoofline(build, figures, setting), often) for setting, often in wanted)
+    return Timed(traces, figures.name, "roofline", digest(known))
+
+
 def _machine(device: str) -> str:
     from nas_bo.hardware.measure import named
 

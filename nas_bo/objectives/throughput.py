@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
+from nas_bo.model.own import Build, check_build
 from nas_bo.objectives.latency import NAMES, Latency
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
@@ -15,7 +16,8 @@ from nas_bo.trial import Direction
 class Throughput:
     """Tokens per second that a batch of sequences makes (``phase="decode"`` or "request"), or that are read ("prefill").
 
-    It is what `Latency` says, turned round, and takes its arguments; a limit is a number of tokens per second.
+    It is what `Latency` says, turned round, and takes its arguments, `build` for a model of your own among them; a limit is a
+    number of tokens per second.
 
     Raises:
         ObjectiveError, DeviceError: see `Latency`.
@@ -39,9 +41,22 @@ class Throughput:
     unit: str = "tokens/s"
     direction: Direction = "maximize"
     cost: Literal["measured"] = "measured"
+    build: Build | None = None
 
     def __post_init__(self) -> None:
-        same = ("phase", "context", "batch", "vocab_size", "device", "model", "dtype", "output_length", "runtime")
+        check_build("Throughput", self.build)
+        same = (
+            "phase",
+            "context",
+            "batch",
+            "vocab_size",
+            "device",
+            "model",
+            "dtype",
+            "output_length",
+            "runtime",
+            "build",
+        )
         timing = Latency(
             **{name: getattr(self, name) for name in same},
             precision=self.precision,

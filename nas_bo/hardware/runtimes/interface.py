@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -67,6 +67,15 @@ class Runtime(Protocol):
             Unsupported: this runtime cannot run the architecture in this setting, or runs it to another result.
             ModelError: the architecture cannot be built.
         """
+        ...
+
+
+@runtime_checkable
+class Weighs(Protocol):
+    """What a runtime of models other than our decoder offers beyond the minimum: the size of what it will build."""
+
+    def weight_bytes(self, arch: Any, setting: Setting) -> float:
+        """Bytes of the weights, known before anything is prepared (raises ModelError)."""
         ...
 
 

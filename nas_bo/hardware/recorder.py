@@ -1,0 +1,80 @@
+"""Recording what torch dispatches: operations with their FLOPs and bytes, and the peak of storages alive at once.
+
+`FlopCounterMode` of torch leaves out the fused attention of CPUs, in torch 2.13 also on the meta device without gradients;
+here it counts as every other attention does.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+
+from nas_bo.hardware.memory_measure import StorageTracker
+from nas_bo.hardware.workload import Work
+
+
+class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
+    """A dispatch mode. To be used without gradients or under autograd, not in inference mode, where composite operations
+    reach it in one piece and their FLOPs are not known.
+
+    Args:
+        weights: parameters and buffers of the model; reading them counts as weights, and they count in `peak`.
+    """
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        held = list(weights)
+        self.watch(held)
+        self._weights = {id(one) for one in held}
+        self._seen: Counter[tuple[str, int, int, int]] = Counter()
+
+    def works(self) -> tuple[Work, ...]:
+        """The operations so far; equal ones are added up, which no sum over operations sees."""
+        return tuple(
+            Work(name, name, n * flops, n * weights, n * activations, 0, n)
+            for (name, flops, weights, activations), n in self._seen.items()
+        )
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        made = func(*args, **given)
+        outputs = [one for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
+        self.watch(outputs)
+        if getattr(func, "is_view", False):
+            return made
+        packet = func._overloadpacket
+        flops = _flops(packet, args, given, made)
+        weights = activations = 0
+        for one in tree_leaves((args, given)):
+            if isinstance(one, torch.Tensor):
+                if id(one) in self._weights or (one._base is not None and id(one._base) in self._weights):
+                    weights += _bytes(one)
+                else:
+                    activations += _bytes(one)
+        activations += sum(_bytes(one) for one in outputs)
+        self._seen[str(packet).removeprefix("aten."), flops, weights, activations] += 1
+        return made
+
+
+def _flops(packet: Any, args: Any, given: Any, made: Any) -> int:
+    if packet in flop_registry:
+        return int(flop_registry[packet](*args, **given, out_val=made))
+    name = str(packet)
+    if "scaled_dot_product" in name and "backward" not in name:  # that of CPUs, which meta may take as well
+        query, key, value = (one.shape for one in args[:3])
+        grouped = (*query[:2], *key[2:])
+        count: Any = sdpa_flop_count  # untyped in torch
+        return int(count(query, grouped, (*query[:2], *value[2:])))
+    if "rnn_layer" in name:  # oneDNN's recurrent layers: two matrices, used at every token
+        rows = args[0].numel() // args[0].shape[-1]
+        return int(2 * rows * (args[1].numel() + args[2].numel()))
+    return 0
+
+
+def _bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,100 @@
+"""Models of the user's own in eager PyTorch: `prepare` calls their `build` where other runtimes build our decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from nas_bo.errors import Unsupported
+from nas_bo.hardware.runtimes.eager import DTYPES, SEED, Eager
+from nas_bo.hardware.runtimes.interface import DECODED
+from nas_bo.hardware.workload import Setting
+from nas_bo.model import own
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """Args:
+    build: from an architecture to a torch module (`nas_bo.model.own`).
+    device: a torch device; None is CUDA where there is one, else the CPU.
+    threads: of the CPU.
+    """
+
+    build: own.Build
+    device: str | None = None
+    threads: int = 1
+    name: str = "eager"
+    inside: bool = False
+
+    def __post_init__(self) -> None:
+        own.check_build(type(self).__name__, self.build)
+        object.__setattr__(self, "device", self._eager.device)
+
+    def conditions(self) -> dict[str, Any]:
+        return {**self._eager.conditions(), "build": own.called(self.build)}
+
+    def running(self) -> AbstractContextManager[None]:
+        return self._eager.running()
+
+    def weight_bytes(self, arch: Any, setting: Setting) -> float:
+        """Before anything is built: see `nas_bo.hardware.runtimes.interface.Weighs`."""
+        from nas_bo.hardware.traced import size
+
+        return size(self.build, arch).parameter_bytes(setting.dtype)
+
+    def prepare(self, arch: Any, setting: Setting) -> OwnPrepared:
+        """As of every runtime.
+
+        Raises:
+            ModelError: the function raises, or what it builds is no model of tokens.
+            ObjectiveError: decoding of a model without a cache.
+        """
+        import torch
+
+        if setting.dtype not in DTYPES:
+            raise Unsupported(f"{self.name} runs models in {', '.join(DTYPES)}, not in {setting.dtype}")
+        model = own.built(self.build, arch, str(self.device), setting.dtype)
+        shape = (setting.batch, setting.context + DECODED)
+        tokens = torch.randint(setting.vocab_size, shape, generator=torch.Generator().manual_seed(SEED))
+        with torch.inference_mode():
+            return OwnPrepared(model, tokens.to(str(self.device)), setting)
+
+    @property
+    def _eager(self) -> Eager:
+        return Eager(self.device, self.threads)
+
+
+class OwnPrepared:
+    """The call to be timed: (batch, context) tokens, or 8 more after as many cached ones."""
+
+    def __init__(self, model: Any, tokens: Any, setting: Setting) -> None:
+        self._model, self._tokens, self._context = model, tokens, setting.context
+        self.steps = DECODED if setting.phase == "decode" else 1
+        self.held_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
+        self._prompt = tokens[:, : setting.context]
+        if self.steps > 1:
+            self._decoding = own.Decoding(model, self._prompt, setting.context + DECODED)
+            self._decoding.again()
+            own.logits_of(self._decoding.step(self._next(self._context)), model)
+        else:
+            own.run(model, self._prompt)  # what is wrong with it is known here
+
+    def ready(self) -> Callable[[], Any]:
+        if self.steps == 1:
+            return self._prefill
+        self._decoding.again()
+        return self._decode
+
+    def _prefill(self) -> Any:
+        return self._model(self._prompt)
+
+    def _decode(self) -> Any:
+        logits = None
+        for at in range(self._context, self._context + DECODED):
+            logits = self._decoding.step(self._next(at))
+        return logits
+
+    def _next(self, at: int) -> Any:
+        return self._tokens[:, at : at + 1]
