@@ -1,7 +1,8 @@
 """The command `nas-bo`: arguments to `search()` and back, nothing else. Each command has a file in `command/`.
 
 Exit codes: 0 done; 1 the search failed (for example, every trial did); 2 something is wrong with the arguments, the
-data, the storage or the tracker, and nothing was started; 3 done, but no trial is feasible; 130 interrupted.
+data, the storage or the tracker, and nothing was started; 3 done, but no trial is feasible; 4 done, but not all
+of it is in MLflow (`nas-bo mlflow sync` mends that); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ import os
 import sys
 
 import typer
+from typer.core import TyperGroup
 
+from nas_bo.command import warned
 from nas_bo.command.again import register, rerun
 from nas_bo.command.asking import ask, tell
 from nas_bo.command.dashboard import dashboard
 from nas_bo.command.devices import devices
+from nas_bo.command.failure import errors, leave_at_once
 from nas_bo.command.merging import merge
 from nas_bo.command.mlflow import app as _mlflow
 from nas_bo.command.profile import profile
@@ -24,7 +28,17 @@ from nas_bo.command.spaces import spaces
 from nas_bo.command.ui import ui
 from nas_bo.command.validate import validate
 
+
+class _Commands(TyperGroup):
+    """Ctrl-C is exit code 130 also where a command has nothing to say about it."""
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
+        with errors():
+            return super().invoke(ctx)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Find language-model architectures that are good and cheap on a given device.",
     no_args_is_help=True,
     add_completion=False,
@@ -32,6 +46,12 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(_mlflow, name="mlflow")
+
+
+@app.callback()
+def _begin(context: typer.Context) -> None:
+    context.with_resource(warned.collecting())
+
 
 app.command()(search)
 app.command()(validate)
@@ -50,8 +70,11 @@ app.command()(register)
 
 def main() -> None:
     """Entry point of the command; see the module for the exit codes."""
+    warned.to_the_end()
     try:
         app()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    finally:
+        leave_at_once()

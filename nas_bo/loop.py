@@ -24,11 +24,13 @@ from nas_bo.optuna import studies
 from nas_bo.problem import Judge, Objective, Problem, column
 from nas_bo.report import TrustReport, agreement, vocabulary
 from nas_bo.result import Result, Retrained, spent
+from nas_bo.signals import uninterrupted
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial, front
 from nas_bo.workers import Here, Processes, Workers
 
 _log = logging.getLogger(__name__)
+_of_trials = logging.getLogger(f"{__name__}.trials")  # for whoever shows every trial anyway
 
 MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly, its ends kept
 MAX_CHECKED = 14  # re-trained in all, those off the front included
@@ -162,8 +164,9 @@ def search(
     except KeyboardInterrupt:
         interrupted = True
     finally:
-        team.close()
-        run.release()
+        with uninterrupted():
+            team.close()
+            run.release()
     return run.result(interrupted)
 
 
@@ -319,7 +322,7 @@ class _Run:
         frozen = studies.tell_outcome(self.study, trial, outcome, name)
         self.own_seconds.append(outcome.seconds)
         if outcome.state is State.FAILED:
-            _log.warning("trial %s failed: %s", number, outcome.reason)
+            _of_trials.warning("trial %s failed: %s", number, outcome.reason)
         if self.tracker is not None:
             self.tracker.log(self.study, frozen)
         self.tell_progress("search", studies.finished(self.study), self.total, outcome, name)

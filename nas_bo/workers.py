@@ -16,8 +16,10 @@ from typing import Protocol
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.heard import Ear, Heard, hearing, repeat, sendable
 from nas_bo.model.quiet import join
 from nas_bo.problem import Judge, Problem
+from nas_bo.signals import uninterrupted
 from nas_bo.trial import State, Trial
 
 DIED = (
@@ -78,7 +80,9 @@ class Processes:
         self._count = count
         self._quiet = tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
         self._pool = self._start()
-        self._running: dict[Future[Trial], tuple[Hashable, Problem, Architecture, Judge | None, int]] = {}
+        self._running: dict[
+            Future[tuple[Trial, list[Heard]]], tuple[Hashable, Problem, Architecture, Judge | None, int]
+        ] = {}
 
     def _start(self) -> ProcessPoolExecutor:
         # spawn, not fork: torch's threads and CUDA do not survive a fork
@@ -88,7 +92,8 @@ class Processes:
         self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None, attempt: int = 1
     ) -> None:
         try:
-            future = self._pool.submit(_evaluate, pickle.dumps(problem), arch, judge)
+            with uninterrupted():  # a process that is being started would print a traceback
+                future = self._pool.submit(_evaluate, pickle.dumps(problem), arch, judge)
         except BrokenProcessPool as broken:  # a process died since; `take` starts new ones
             future = Future()
             future.set_exception(broken)
@@ -100,7 +105,8 @@ class Processes:
             future = min(done, key=list(self._running).index)
             key, _, arch, _, _ = self._running[future]
             try:
-                outcome = future.result()
+                outcome, heard = future.result()
+                repeat(heard)
             except BrokenProcessPool:
                 lost = self._recover()
                 if lost is not None:
@@ -151,7 +157,13 @@ def _follow() -> None:
         os._exit(1)
 
 
-def _evaluate(problem: bytes, arch: Architecture, judge: Judge | None) -> Trial:
+def _evaluate(problem: bytes, arch: Architecture, judge: Judge | None) -> tuple[Trial, list[Heard]]:
+    """The trial, and what it warned of."""
+    with hearing(ear := Ear()):
+        return _evaluated(problem, arch, judge), sendable(ear.heard)
+
+
+def _evaluated(problem: bytes, arch: Architecture, judge: Judge | None) -> Trial:
     """`problem` comes pickled, so that one that cannot be read here is a failed trial with the reason."""
     try:
         read: Problem = pickle.loads(problem)

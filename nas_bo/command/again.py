@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from nas_bo.command import warned
 from nas_bo.command.failure import errors
 
 
@@ -29,7 +30,7 @@ def rerun(
         if allow:
             sys.path.insert(0, str(Path.cwd()))
         made = evaluate(run, track=mlflow, allow=allow or (), log=log)
-    typer.echo(json.dumps(made.to_dict(), indent=1) if as_json else str(made))
+    typer.echo(json.dumps({**made.to_dict(), "warnings": warned.current().texts}, indent=1) if as_json else str(made))
     if made.agrees is False:
         raise typer.Exit(1)
 

@@ -3,33 +3,61 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from nas_bo.command.failure import errors
+from nas_bo.command import warned
+from nas_bo.command.failure import INTERRUPTED, errors
 from nas_bo.trial import State
 
 if TYPE_CHECKING:
+    from nas_bo.command.tracking import Tracking
     from nas_bo.result import Result
 
+NOT_TRACKED = 4  # exit code of a search that is done, but not in MLflow
 
-def finish(result: Result, out: Path, as_json: bool, storage: str, mlflow: str | None) -> None:
-    """Write the report into a folder of `out`, say where everything is, and leave with the exit code that the result means."""
-    with errors():
+
+def finish(
+    result: Result,
+    out: Path,
+    as_json: bool,
+    storage: str,
+    tracked: Tracking | None,
+    interrupted: str | Callable[[], str],
+) -> None:
+    """Write the report into a folder of `out`, say where everything is, and leave with the exit code that the result means.
+
+    Args:
+        interrupted: what Ctrl-C means now.
+    """
+    with errors(interrupted):
+        missing = "" if tracked is None else tracked.missing()
         written = result.save(out / result.title)
-        if as_json:
-            typer.echo(json.dumps({**result.to_dict(), "files": [str(p) for p in written]}, indent=1))
-        else:
-            typer.echo(f"\n{result}\n")
-            for path in written[:2]:
-                typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
-            typer.echo(f"study    {storage}   (nas-bo report {storage})")
-            if result.url and mlflow is not None:
-                hint = "" if mlflow.startswith("http") else f"{mlflow}   (nas-bo ui --mlflow {mlflow}), then "
-                typer.echo(f"MLflow   {hint}{result.url}")
+        _say(result, written, as_json, storage, tracked, missing)
     if result.interrupted:
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     if not result.front:
         raise typer.Exit(1 if all(t.state is State.FAILED for t in result.trials) else 3)
+    if missing:
+        raise typer.Exit(NOT_TRACKED)
+
+
+def _say(
+    result: Result, written: Sequence[Path], as_json: bool, storage: str, tracked: Tracking | None, missing: str
+) -> None:
+    if as_json:
+        more = {"files": [str(p) for p in written], "warnings": warned.current().texts}
+        sync = {"not_tracked": {"why": missing, "command": tracked.mend}} if tracked is not None and missing else {}
+        typer.echo(json.dumps({**result.to_dict(), **more, **sync}, indent=1))
+    else:
+        typer.echo(f"\n{result}\n")
+        for path in written[:2]:
+            typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
+        typer.echo(f"study    {storage}   (nas-bo report {storage})")
+        if tracked is not None and (missing or result.url):
+            typer.echo(f"MLflow   {missing or tracked.address(result)}")
+    if missing:
+        typer.echo(f"nas-bo: {missing}", err=True)

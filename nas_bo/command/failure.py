@@ -1,18 +1,27 @@
-"""What the command says when something is wrong, and its exit code."""
+"""What the command says when something is wrong or it is interrupted, and its exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import typer
 
 from nas_bo.errors import EverythingFailed, NasBoError, SearchError
 
+INTERRUPTED = 130
+
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """One clear paragraph on stderr and the right exit code, for every error that is the library's own."""
+def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[None]:
+    """One clear paragraph on stderr and the right exit code, for every error that is the library's own.
+
+    Args:
+        interrupted: what Ctrl-C within this means, or what says so then.
+    """
     try:
         yield
     except SearchError as error:
@@ -22,5 +31,23 @@ def errors() -> Iterator[None]:
         typer.echo(f"nas-bo: {error}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        typer.echo("nas-bo: interrupted before the search began", err=True)
-        raise typer.Exit(130) from None
+        _hurry()
+        typer.echo(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def leave_at_once() -> None:
+    """From now on Ctrl-C ends the process without a traceback, while it waits for what runs when it exits."""
+    signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: object) -> None:
+    sys.stdout.flush()
+    os._exit(INTERRUPTED)
+
+
+def _hurry() -> None:
+    """What waits for MLflow is on the disk: the end of the process need not wait for it."""
+    tracker = sys.modules.get("nas_bo.mlflow.tracker")
+    if tracker is not None:
+        tracker.hurry()

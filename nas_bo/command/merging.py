@@ -17,7 +17,7 @@ def merge(
     study: Annotated[str | None, typer.Option(help="name of the study in it; by default that of the first")] = None,
 ) -> None:
     """Copy the finished trials of several studies of one space into one; again copies only what is new."""
-    with errors():
+    with errors("interrupted; the same command copies what is not there yet"):
         import optuna
 
         from nas_bo.optuna import merge as merged

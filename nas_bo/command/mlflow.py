@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections import Counter
 from contextlib import suppress
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nas_bo.command import warned
 from nas_bo.command.failure import errors
 from nas_bo.errors import NasBoError
 
@@ -46,11 +46,10 @@ def sync(
 
     Nothing is logged twice. A storage may hold any Optuna study, also one that never was tracked.
     """
-    with errors():
+    with errors("interrupted; the same command logs what is left"):
         from nas_bo.mlflow.sync import Synced
         from nas_bo.mlflow.sync import sync as spooled
 
-        logging.getLogger("nas_bo.mlflow").setLevel(logging.ERROR)  # what is left, and why, is told at the end
         where = where or os.environ.get("NAS_BO_SPOOL") or "."
         done: list[Synced] = []
         if _is_storage(where):
@@ -61,7 +60,7 @@ def sync(
         sum(s.logged for s in done), [e for s in done for e in s.ended], [left for s in done for left in s.left]
     )
     if as_json:
-        typer.echo(json.dumps({"logged": total.logged, "ended": total.ended, "left": total.left}, indent=1))
+        typer.echo(json.dumps({**vars(total), "warnings": warned.current().texts}, indent=1))
     else:
         _say(total, where)
     if total.left:

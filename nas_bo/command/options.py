@@ -13,11 +13,6 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document inst
 Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file; 'none' tracks nothing")]
 
 
-def tracked(word: str) -> str | None:
-    """What `--mlflow` means: None for 'none'."""
-    return None if word.lower() == "none" else word
-
-
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

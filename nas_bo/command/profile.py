@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from nas_bo.errors import NasBoError
+from nas_bo.command import warned
+from nas_bo.command.failure import errors
 
 
 def profile(
@@ -48,7 +49,8 @@ def profile(
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
 ) -> None:
     """Measure this device once; `nas-bo search --device device.json` then knows its latencies anywhere."""
-    try:
+    moment = "interrupted before anything was measured; the same command starts again"
+    with errors(lambda: moment):
         from nas_bo.command import resolve
         from nas_bo.hardware.workload import Setting
         from nas_bo.profiling import profile as run
@@ -59,20 +61,16 @@ def profile(
             for b in batch or (1,)
             for c in context or (128,)
         ]
+        moment = "interrupted; what was measured is kept, and the same command continues"
+        warned.current().listed = True
         found = run(
             resolve.named_space(space), out, list(dict.fromkeys(chosen)), runtime_name=runtime, device=device, threads=threads,
             architectures=architectures, lookup=lookup, clock=clock, precision=precision, max_seconds=max_seconds, name=name,  # type: ignore[arg-type]
             seed=seed, on_progress=_Shown(as_json),
         )  # fmt: skip
-    except NasBoError as error:
-        typer.echo(f"nas-bo: {error}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        typer.echo("nas-bo: interrupted; what was measured is kept, and the same command continues", err=True)
-        raise typer.Exit(130) from None
-    drawn = _picture(found, out, seed)
+        drawn = _picture(found, out, seed)
     if as_json:
-        typer.echo(json.dumps({**found.to_dict(), "file": str(out)}, indent=1))
+        typer.echo(json.dumps({**found.to_dict(), "file": str(out), "warnings": warned.current().texts}, indent=1))
         return
     typer.echo(f"\n{found}\n\nprofile  {out}   (nas-bo search --space {space} --device {out})")
     if drawn is not None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from nas_bo.command import warned
 from nas_bo.loop import Progress
 from nas_bo.report import figure
 from nas_bo.space import Space
@@ -19,7 +19,8 @@ SHOWN = 12  # points of the front that a terminal shows while the search runs
 @contextmanager
 def show(quiet: bool = False) -> Iterator[_Lines | _Live]:
     """What to call with every `Progress`; plain lines unless stderr is a terminal."""
-    _calm_libraries()
+    warned.calm_libraries()
+    warned.current().listed = True
     if quiet or not sys.stderr.isatty():
         yield _Lines(quiet)
         return
@@ -104,12 +105,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _calm_libraries() -> None:
-    """The display tells what the libraries would log line by line."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for name in ("mlflow", "alembic", "nas_bo"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -11,6 +11,8 @@ from nas_bo.command.ending import finish
 from nas_bo.command.failure import errors
 from nas_bo.command.options import Json, Study
 
+INTERRUPTED = "interrupted before the report was complete; the same command writes it again"
+
 
 def report(
     storage: Annotated[str, typer.Argument(help="the storage of a search")] = "nas-bo.db",
@@ -19,8 +21,8 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the table, the picture and the page of a study again."""
-    with errors():
+    with errors(INTERRUPTED):
         from nas_bo.command import resolve
 
         result = resolve.stored(storage, study)
-    finish(result, out, as_json, storage, None)
+    finish(result, out, as_json, storage, None, INTERRUPTED)

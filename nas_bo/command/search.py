@@ -9,7 +9,8 @@ import typer
 
 from nas_bo.command.ending import finish
 from nas_bo.command.failure import errors
-from nas_bo.command.options import Json, Mlflow, Storage, Study, cores, tracked
+from nas_bo.command.moment import Moment
+from nas_bo.command.options import Json, Mlflow, Storage, Study, cores
 
 
 def search(
@@ -64,8 +65,10 @@ def search(
     as_json: Json = False,
 ) -> None:
     """Search a space; without any option, tiny_gpt on the source of Python's standard library."""
-    with errors():
+    moment = Moment(storage, study, lambda told: shown.update(told))
+    with errors(moment.text):
         from nas_bo.command import progress, resolve
+        from nas_bo.command.tracking import tracking
 
         job = resolve.job(
             space=space, data=data, tokenizer=tokenizer, objectives=objective, strategy=strategy, trials=trials, budget=budget,
@@ -74,7 +77,7 @@ def search(
         resolve.writable(out)
         from nas_bo.loop import search as run
 
-        track = tracked(mlflow)
+        tracked = tracking(mlflow, storage)
         count = workers if workers is not None else max(1, min(4, cores()))
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials)
@@ -87,11 +90,11 @@ def search(
                 workers=count,
                 storage=storage,
                 study_name=study,
-                track=track,
+                track=None if tracked is None else tracked.tracker,
                 seed=seed,
                 baseline=resolve.baselines(baseline or []) or None,
                 retrain=retrain,
                 retrain_others=retrain_others,
-                on_progress=shown.update,
+                on_progress=moment,
             )
-    finish(result, out, as_json, storage, mlflow)
+    finish(result, out, as_json, storage, tracked, moment.text)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_bo.command import warned
+from nas_bo.command.ending import NOT_TRACKED
 from nas_bo.command.failure import errors
-from nas_bo.command.options import Json, Study, cores, tracked
+from nas_bo.command.options import Json, Study, cores
+
+if TYPE_CHECKING:
+    from nas_bo.report import TrustReport
+
+WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept"}
 
 
 def validate(
@@ -45,25 +53,36 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Check how far cheap estimates of quality can be trusted; the same command continues one that was stopped."""
-    with errors():
+    moment = "interrupted before the validation began; the same command starts it"
+    with errors(lambda: moment):
         from nas_bo.command import progress, validation
+        from nas_bo.command.tracking import tracking
 
         job = validation.job(
             space=space, data=data, tokenizer=tokenizer, proxies=proxy, reference_budget=reference_budget,
             storage=storage, study=study, seed=seed, device=device, out=out,
         )  # fmt: skip
-        track = None if job.study is None else tracked(mlflow)
+        tracked = None if job.study is None else tracking(mlflow, str(storage))
+        if tracked is not None:
+            tracked.tracker.check()
         count = workers if workers is not None else max(1, min(4, cores()))
-        try:
-            with progress.show(quiet=as_json) as shown:
-                report = validation.run(job, architectures, seeds, count, track, seed, shown.update)
-        except KeyboardInterrupt:
-            typer.echo("nas-bo: interrupted; what was evaluated is kept, and the same command continues", err=True)
-            raise typer.Exit(130) from None
+        moment = "interrupted; what was evaluated is kept, and the same command continues"
+        with progress.show(quiet=as_json) as shown:
+            report = validation.run(job, architectures, seeds, count, tracked and tracked.tracker, seed, shown.update)
         written = validation.write(job, report)
+        missing = "" if tracked is None else tracked.missing()
+    _say(report, written, as_json, missing)
+    if missing:
+        raise typer.Exit(NOT_TRACKED)
+
+
+def _say(report: TrustReport, written: Sequence[Path], as_json: bool, missing: str) -> None:
     if as_json:
-        typer.echo(json.dumps({**report.to_dict(), "files": [str(p) for p in written]}, indent=1))
-        return
-    typer.echo(f"\n{report}\n")
-    for path in written:
-        typer.echo(f"{validation.WORDS.get(path.suffix, 'file'):<8} {path}")
+        more = {"files": [str(p) for p in written], "warnings": warned.current().texts}
+        typer.echo(json.dumps({**report.to_dict(), **more}, indent=1))
+    else:
+        typer.echo(f"\n{report}\n")
+        for path in written:
+            typer.echo(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
+    if missing:
+        typer.echo(f"nas-bo: {missing}", err=True)

@@ -15,8 +15,6 @@ from nas_bo.report.trust_page import trust_page
 from nas_bo.result import trust_files
 from nas_bo.space import Space
 
-WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept"}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -73,7 +71,7 @@ def run(
     architectures: int,
     seeds: int,
     workers: int,
-    track: str | None,
+    track: Any,
     seed: int,
     on_progress: Callable[..., Any],
 ) -> TrustReport:

@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,21 @@ from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
 
 AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are being logged
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What a tracker has been given and could not log.
+
+    Attributes:
+        trials: how many of them.
+        report: the report of the study is missing or old.
+        why: the last cause that is known, "" for none.
+    """
+
+    trials: int
+    report: bool
+    why: str
 
 
 class Tracker:
@@ -83,6 +99,8 @@ class Tracker:
         self._writer = Writer(self.uri, self.timeout, Spool(self.spool))
         self._known: dict[int, tuple[weakref.ref[Any], Subject]] = {}
         self._seen: dict[str, set[int]] = {}
+        self._untaken = 0
+        self._finished: bool | None = None  # whether the last `finish` wrote the report
         _living.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -162,7 +180,7 @@ class Tracker:
             description: Markdown for the parent; default one that leads with the result.
             summary: what the report tells; default what the study itself says.
         """
-        self._guarded(self._finish, study, dict(files or {}), description, summary)
+        self._finished = bool(self._guarded(self._finish, study, dict(files or {}), description, summary))
         self._tell_left()
 
     def url(self, study: Any, base: str | None = None) -> str:
@@ -212,6 +230,15 @@ class Tracker:
         """(study, trial number) of what waits to be logged."""
         return [(job.study, job.number) for job in self._writer.pending]
 
+    def behind(self) -> Behind | None:
+        """What is not in MLflow now although it was given to this tracker; None when all is there."""
+        waiting = self.pending
+        if not (waiting or self._untaken or self._finished is False):
+            return None
+        reasons = self._writer.reasons
+        why = next((reasons[one] for one in waiting if one in reasons), "") or self._writer.cause
+        return Behind(len(waiting) + self._untaken, self._finished is not True, why)
+
     # ---- the work -------------------------------------------------------------------------------------------------
 
     def _take(self, study: Any, trial: Any) -> None:
@@ -258,13 +285,14 @@ class Tracker:
             opened.session.load()  # another machine may have done the same in this moment
         return done
 
-    def _finish(self, study: Any, files: Mapping[str, Any], description: str | None, summary: Summary | None) -> None:
+    def _finish(self, study: Any, files: Mapping[str, Any], description: str | None, summary: Summary | None) -> bool:
         of, subject = source(study), self._subject(study)
         self._drained(of, subject)
         if subject is not None:
             opened = self._writer.session(self._target(subject), subject)
             opened.session.finish(summary or of.summary(subject, self.name or subject.name), files, description)
             opened.changed = False
+        return True
 
     def _drained(self, of: Source, subject: Subject | None) -> None:
         """Everything that waits is logged; raises when the store is still down. What was refused is made anew."""
@@ -307,6 +335,7 @@ class Tracker:
         try:
             work(*args)
         except Exception as error:
+            self._untaken += 1
             self._writer.warn(
                 f"take {type(error).__name__}",
                 f"a trial could not be taken for MLflow ({type(error).__name__}: {error}); the search goes on, and "
@@ -349,12 +378,19 @@ def _others(study: Any, subject: Subject) -> Callable[[set[int]], Iterable[tuple
 
 
 _living: weakref.WeakSet[Tracker] = weakref.WeakSet()
+_hurried = threading.Event()
+
+
+def hurry() -> None:
+    """Let the end of this process wait no longer for what is on the disk anyway."""
+    _hurried.set()
 
 
 @atexit.register
 def _at_exit() -> None:
     for tracker in list(_living):
         if tracker._process == os.getpid():
-            tracker._writer.flush(AT_EXIT)
-            tracker._writer.tell_last()
+            if not _hurried.is_set():
+                tracker._writer.flush(AT_EXIT)
+                tracker._writer.tell_last()
             tracker._tell_left()

@@ -74,6 +74,7 @@ class Writer:
         refused: what is set aside until `drain`.
         others: key of a study -> a function that gives number and point of its finished trials, but for known ones:
             those of other processes.
+        cause: of the last failure of the store, in words.
         reasons: (study, trial number) -> why it is still waiting, as far as it was tried.
     """
 
@@ -90,6 +91,7 @@ class Writer:
         self._client: Any = None
         self._thread: threading.Thread | None = None
         self._warned: set[str] = set()
+        self.cause = ""
         self._most_tries = MOST_TRIES
 
     # ---- entrances ---------------------------------------------------------------------------------------------
@@ -348,7 +350,7 @@ class Writer:
         self.failures += 1
         if _gone(error):
             self.open.clear()  # deleted under our hands: look again, make it again
-        cause = self._cause(error)
+        cause = self.cause = self._cause(error)
         self.warn(
             type(error).__name__ + str(getattr(error, "error_code", "")),
             f"MLflow at {self.uri} could not be written ({cause}); the search goes on, trials wait and are "

@@ -1,0 +1,27 @@
+"""Ctrl-C, held back for as long as something must not be cut in the middle."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C within this comes where it ends; processes that are started within never get it.
+
+    On Windows, which cannot hold it back, this does nothing.
+    """
+    mask = getattr(signal, "pthread_sigmask", None)
+    if mask is None:
+        yield
+        return
+    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        mask(signal.SIG_SETMASK, before)
+
+
+__all__ = ["uninterrupted"]
