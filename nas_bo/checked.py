@@ -8,11 +8,45 @@ from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
+from nas_bo.knee import recommended
 from nas_bo.report import Proxy, TrustReport, trust
 from nas_bo.report.spread import across
 from nas_bo.trial import Column, State, Trial
 
 FLOPS_TOKENS = 128  # over which FLOPs are counted, as the objective does
+
+
+MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly
+MAX_CHECKED = 14  # re-trained in all, those off the front included; the knee and the ends come on top where they must
+
+
+def of_front(
+    best: Sequence[Trial],
+    columns: Sequence[Column],
+    most: int = MAX_RETRAINED,
+    baselines: Sequence[Mapping[str, Any]] = (),
+    levels: Mapping[str, Any] | None = None,
+) -> list[Trial]:
+    """What of a front is re-trained: the knee, the best in every objective, then others spread evenly up to `most`.
+
+    Args:
+        best: the front, best in the first objective first.
+        baselines, levels: see `nas_bo.trial.knee`.
+    """
+    middle = recommended(best, columns, baselines, levels)
+    ends = [min(best, key=lambda t: c.sign * t.values[c.name]) for c in columns] if best else []
+    chosen = list({id(t): t for t in [middle, *ends] if t is not None}.values())
+    rest = [t for t in best if all(t is not c for c in chosen)]
+    return [*chosen, *thin(rest, most - len(chosen))]
+
+
+def thin(trials: Sequence[Trial], most: int) -> list[Trial]:
+    """At most `most` of `trials`, evenly spaced, first and last among them."""
+    if len(trials) <= most:
+        return list(trials)
+    if most < 2:
+        return [trials[len(trials) // 2]] * max(0, most)
+    return [trials[round(i * (len(trials) - 1) / (most - 1))] for i in range(most)]
 
 
 def others(trials: Sequence[Trial], front: Sequence[Trial], column: Column, n: int) -> list[Trial]:

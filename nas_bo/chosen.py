@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +16,10 @@ ALIASES = ("knee", "fastest", "best_quality")
 
 
 def picks(result: Result, wanted: Sequence[str] = ALIASES) -> dict[str, Trial]:
-    """Alias -> trial of the front.
+    """Alias -> trial.
 
     ``fastest`` is best in the first measured objective (else in the first that is not trained), ``best_quality`` in the first
-    trained one (else in the first). A number is that trial.
+    trained one (else in the first). Anything else is read by `nas_bo.pick`; the letters and digits of the text make the alias.
 
     Raises:
         SearchError: no trial is feasible, there is no such alias or trial, or the study has nothing that is fast.
@@ -30,13 +31,16 @@ def picks(result: Result, wanted: Sequence[str] = ALIASES) -> dict[str, Trial]:
         elif word in ("fastest", "best_quality"):
             found[word] = result.best(_column(result.columns, word).name)
         else:
-            trial = next((t for t in result.trials if word.isdigit() and t.number == int(word) and t.feasible), None)
-            if trial is None:
-                raise SearchError(
-                    f"there is no pick {word!r}: it is {', '.join(ALIASES)}, or the number of a feasible trial"
-                )
-            found[f"trial_{word}"] = trial
+            trial = result.pick(word)
+            found[f"trial_{word}" if word.isdigit() else _alias(word)] = trial
     return found
+
+
+def _alias(text: str) -> str:
+    """``val_loss where latency_ms<=2`` as ``val_loss_where_latency_ms_at_most_2``: what MLflow allows in an alias."""
+    for sign, words in (("<", " at most "), (">", " at least "), ("≤", " at most "), ("≥", " at least ")):
+        text = text.replace(sign, words)
+    return re.sub(r"[^A-Za-z0-9]+", "_", text.replace("=", " ")).strip("_")[:120]
 
 
 def _column(columns: Sequence[Column], word: str) -> Column:

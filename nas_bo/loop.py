@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nas_bo import baseline as compared
-from nas_bo import checked, provenance, recipe
+from nas_bo import chance, checked, provenance, recipe
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ModelError, SearchError, SpaceError
@@ -32,8 +32,6 @@ from nas_bo.workers import Here, Processes, Workers
 _log = logging.getLogger(__name__)
 _of_trials = logging.getLogger(f"{__name__}.trials")  # for whoever shows every trial anyway
 
-MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly, its ends kept
-MAX_CHECKED = 14  # re-trained in all, those off the front included
 GIVE_UP_AFTER = 5  # trials that all failed
 
 
@@ -211,6 +209,7 @@ class _Run:
         self.exhausted = False
         self.own_seconds: list[float] = []
         self.remembered: dict[int, Trial] = {}
+        self.levels = chance.stated(problem.objectives)
 
     # ---- what to compare with ----------------------------------------------------------------------------------
 
@@ -351,11 +350,11 @@ class _Run:
         bigger = [o for o in bigger if o is not None]
         known = [t for t in self.history() if t.state is not State.RUNNING]
         best = front(known, self.problem.columns)
-        chosen = thin(best, MAX_RETRAINED)
+        chosen = checked.of_front(best, self.problem.columns, baselines=baselines_of(self.study), levels=self.levels)
         if not bigger or not chosen:
             return
         first = next((c for c in self.problem.columns if c.name == bigger[0].name), self.problem.columns[0])
-        chosen += checked.others(known, best, first, min(others, MAX_CHECKED - len(chosen)))
+        chosen += checked.others(known, best, first, min(others, checked.MAX_CHECKED - len(chosen)))
         again = Problem(self.problem.space, bigger)
         todo = [
             t.architecture
@@ -414,9 +413,7 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         Retrained(arch_id, kept["values"], kept["reason"], kept.get("info", {}), kept.get("factor", 1.0))
         for arch_id, kept in again.items()
     ]
-    told_apart = ("space", "columns", "conditions", "fingerprint", "constraints", "proxies", "recipe")
-    asked = (studies.kept(study, "baselines") or {}).items()
-    kept_too = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
+    told_apart = ("space", "columns", "conditions", "fingerprint", "constraints", "proxies", "recipe", "chance")
     facts = {k: v for k, v in about.items() if k not in told_apart}
     for objective, conditions in about.get("conditions", {}).items():
         facts |= {f"{objective}: {what}": value for what, value in conditions.items()}
@@ -438,10 +435,18 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         facts=facts,
         study=study,
         interrupted=interrupted,
-        baselines=[{**kept, "label": label} for label, kept in kept_too if kept],
+        baselines=baselines_of(study),
+        chance=about.get("chance") or {},
         space=space,
         vocab_size=vocabulary(about),
     )
+
+
+def baselines_of(study: Any) -> list[dict[str, Any]]:
+    """What the search was compared with, as far as that was evaluated: ``{"label", "values", ...}``."""
+    asked = (studies.kept(study, "baselines") or {}).items()
+    found = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
+    return [{**kept, "label": label} for label, kept in found if kept]
 
 
 def _agreement(trials: Sequence[Trial], columns: Sequence[Any], retrained: Sequence[Retrained]) -> Any:
@@ -489,13 +494,6 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
             f"{unsettled} measurements did not settle within their time; their intervals are wider than asked."
         )
     return notes
-
-
-def thin(trials: Sequence[Trial], most: int) -> list[Trial]:
-    """At most `most` of `trials`, evenly spaced, first and last among them."""
-    if len(trials) <= most:
-        return list(trials)
-    return [trials[round(i * (len(trials) - 1) / (most - 1))] for i in range(most)]
 
 
 def short_name(arch: Architecture) -> str:
@@ -563,6 +561,7 @@ def _about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
         "constraints": list(problem.constraint_names),
         "conditions": conditions,
         "recipe": rebuilt,
+        "chance": chance.stated(problem.objectives),
         **({"proxies": [asdict(column(p)) for p in problem.proxies]} if problem.proxies else {}),
         "strategy": repr(strategy),
         "seed": seed,

@@ -35,6 +35,7 @@ class Objective(Protocol):
       called before the search starts, so this is also where bad configuration raises;
     * ``check_space(space)``: raises when the objective cannot speak of that space; called when a problem is made;
     * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
+    * ``chance() -> float``: the value of guessing; what is no better is never the knee (`nas_bo.chance.KnowsChance`);
     * ``parts``: the objectives that it is made of; their limits count as well;
     * ``steer(arch, info) -> float``: the value without the noise of its measured parts, from what `info` kept of them;
     * ``stages(arch) -> Iterator[(share, value)]``: the evaluation rung by rung instead of at once. After each rung it
@@ -101,7 +102,7 @@ class Function:
         return self.function(arch)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("predict", "conditions", "larger", "steer", "stages"):  # what the wrapped object may offer
+        if name in ("predict", "conditions", "larger", "steer", "stages", "chance"):  # what the wrapped object may offer
             return getattr(self.__dict__.get("function"), name)
         raise AttributeError(name)
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
+from nas_bo.final import Final, intervals
 from nas_bo.report import Agreement, Summary, TrustReport, frame, front_markdown, front_text, page, picture
 from nas_bo.report.against import against
 from nas_bo.report.pictures import pictures
 from nas_bo.report.trust_picture import trust_picture
-from nas_bo.trial import Column, State, Trial, front, knee
+from nas_bo.trial import Column, State, Trial, front
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,6 +102,7 @@ class Result:
         study: the underlying Optuna study.
         interrupted: whether the search was stopped before it was complete.
         url: where the tracker shows it, if it does.
+        chance: objective name -> value of guessing, of those that state it.
     """
 
     title: str
@@ -119,10 +121,11 @@ class Result:
     baselines: Sequence[Mapping[str, Any]] = ()
     space: Any = field(default=None, repr=False)
     vocab_size: int = 256
+    chance: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def front(self) -> list[Trial]:
-        """The feasible trials that no other dominates, best in the first objective first."""
+        """The feasible trials that no other dominates, with the values of the search; best in the first objective first."""
         return front(self.trials, self.columns)
 
     def best(self, name: str) -> Trial:
@@ -139,16 +142,37 @@ class Result:
                 return min(feasible, key=lambda t: c.sign * t.values[name])
         raise SearchError(f"there is no objective {name!r}; there are: {', '.join(c.name for c in self.columns)}")
 
+    @property
+    def final(self) -> Final:
+        """The front after re-training, with final values, and its knee; see `nas_bo.final`."""
+        return self.summary().final
+
     def knee(self) -> Trial:
-        """The trial of the front nearest to the ideal point, objectives scaled to the range of the front.
+        """The trial to take when nobody says which objective counts more, with its final values.
+
+        It is the member of the final front nearest to the best value of every objective at once, each objective scaled to
+        its range over the front (by its logarithm where it spans more than three times), and all trained objectives together
+        counting as much as all costs together; what is no better than guessing, or worse than a baseline in everything, is
+        left out.
 
         Raises:
             SearchError: no feasible trial.
         """
-        found = knee(self.trials, self.columns)
+        found = self.final.knee
         if found is None:
             raise SearchError(f"no trial of {self.title!r} is feasible: {self._why_none()}")
         return found
+
+    def pick(self, text: str) -> Trial:
+        """The trial that `text` asks for, with its final values: ``knee``, ``best:val_loss``,
+        ``val_loss where latency_ms<=2 and parameters<=2e5``, or the number of a trial; see `nas_bo.pick`.
+
+        Raises:
+            SearchError: the text cannot be read, names what is not known, or nothing meets it.
+        """
+        from nas_bo.pick import pick
+
+        return pick(self, text)
 
     @property
     def spent(self) -> Spent:
@@ -178,11 +202,7 @@ class Result:
             self.columns,
             self.trials,
             self.labels,
-            [
-                {"id": r.id, "values": dict(r.values), "info": r.info, "factor": r.factor}
-                for r in self.retrained
-                if r.values
-            ],
+            [{"id": r.id, "values": dict(r.values), "info": r.info, "factor": r.factor} for r in self.retrained],
             self.agreement,
             self.notes,
             self.facts,
@@ -191,6 +211,7 @@ class Result:
             validation=self.validation,
             space=self.space,
             vocab_size=self.vocab_size,
+            chance=self.chance,
         )
 
     def files(self) -> dict[str, bytes]:
@@ -237,9 +258,16 @@ class Result:
         return register(self, name, track=track, wanted=picks, **more)
 
     def to_dict(self) -> dict[str, Any]:
-        """The result as JSON-safe data."""
-        best = {t.architecture.id for t in self.front}
-        middle = knee(self.trials, self.columns)
+        """The result as JSON-safe data.
+
+        ``front`` is the front of the search, and whatever else is on the final front; of every member ``values`` are of the
+        search, ``retrained`` those that were taken again (None where none were), ``final`` the values that count,
+        ``intervals`` the ends of those that were measured, ``on_final_front`` whether it is still there. ``knee`` is the number
+        of the trial, ``final_front`` those of the front after re-training, in the order of the first objective.
+        """
+        final = self.final
+        best = {t.architecture.id for t in [*self.front, *final.members]}
+        last = {t.architecture.id for t in final.members}
         return {
             "study": self.title,
             "objectives": [{"name": c.name, "unit": c.unit, "direction": c.direction} for c in self.columns],
@@ -250,7 +278,9 @@ class Result:
             "stopped": sum(t.state is State.STOPPED for t in self.trials),
             "spent": asdict(self.spent),
             "interrupted": self.interrupted,
-            "knee": None if middle is None else middle.number,
+            "knee": None if final.knee is None else final.knee.number,
+            "final_front": [t.number for t in final.members],
+            "evaluated_again": list(final.again),
             "front": [
                 {
                     "trial": t.number,
@@ -258,6 +288,10 @@ class Result:
                     "label": self.label(t),
                     "values": dict(t.values),
                     "retrained": next((dict(r.values) for r in self.retrained if r.id == t.architecture.id), None),
+                    "final": dict(final.best(t).values),
+                    "intervals": intervals(final.best(t)),
+                    "on_final_front": t.architecture.id in last,
+                    "why_not": final.left.get(t.architecture.id),
                     "architecture": dict(t.architecture.flat),
                 }
                 for t in self.trials

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.knee import recommended
 
 Direction = Literal["minimize", "maximize"]
 
@@ -185,18 +186,20 @@ def front(trials: Iterable[Trial], columns: Sequence[Column]) -> list[Trial]:
     return [trial for _, trial in sorted(chosen, key=lambda pair: pair[0])]
 
 
-def knee(trials: Sequence[Trial], columns: Sequence[Column]) -> Trial | None:
-    """The front's trial nearest to the ideal point after scaling each objective to the front's range.
+def knee(
+    trials: Sequence[Trial],
+    columns: Sequence[Column],
+    baselines: Sequence[Mapping[str, Any]] = (),
+    levels: Mapping[str, Any] | None = None,
+) -> Trial | None:
+    """The trial of the front to take when nobody says which objective counts more; None without a feasible trial.
 
-    Costs that span orders of magnitude are compared on a log scale when all values are positive.
+    It lies nearest to the best value of every objective at once, each objective scaled to its range over the front (by its
+    logarithm where it spans more than three times), and all trained objectives together counting as much as all costs
+    together; what is no better than guessing, or worse than a baseline in everything, is left out.
+
+    Args:
+        baselines: ``{"values": {objective: value}, ...}``.
+        levels: objective name -> value of guessing; what is in bits per byte has 8 by itself.
     """
-    best = front(trials, columns)
-    if not best:
-        return None
-    points = matrix(best, columns)
-    for j in range(points.shape[1]):
-        if columns[j].sign > 0 and points[:, j].min() > 0 and points[:, j].max() > 3 * points[:, j].min():
-            points[:, j] = np.log(points[:, j])
-    low, high = points.min(0), points.max(0)
-    scaled = (points - low) / np.where(high > low, high - low, 1.0)
-    return best[int(np.argmin((scaled**2).sum(1)))]
+    return recommended(front(trials, columns), columns, baselines, levels)

@@ -39,7 +39,7 @@ def log_relatives(session: Session, summary: Summary) -> None:
         child = session.children.get(before.number) if before is not None and before.number is not None else None
         factor = again.get("factor", 1.0)
         uid = f"{session.subject.name}/retrain/{again.get('id', '')}@{factor:g}"
-        if before is None or child is None or uid in there:
+        if before is None or child is None or uid in there or not again.get("values"):
             continue
         trial = Trial(before.architecture, again["values"], info=again.get("info") or {})
         made = beside(

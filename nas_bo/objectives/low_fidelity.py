@@ -176,6 +176,11 @@ class ValidationLoss:
                 found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
         return found
 
+    def chance(self) -> float:
+        """What guessing costs: of uniform tokens log2(vocabulary) bits each, of uniform bytes 8; the smaller of the two."""
+        corpus = self.corpus()
+        return min(8.0, math.log2(corpus.vocab_size) / corpus.bytes_per_token)
+
     def larger(self, factor: float) -> ValidationLoss:
         """The same measure of quality at `factor` times the budget and with another seed, for re-training winners:
         whole runs of the whole model on the whole text."""

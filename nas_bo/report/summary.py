@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from nas_bo.final import Final, settle
 from nas_bo.report.agreement import Agreement
 from nas_bo.report.trust import TrustReport
-from nas_bo.trial import Column, Trial, front, knee
+from nas_bo.trial import Column, Trial, front
 
 if TYPE_CHECKING:
     from nas_bo.report.importance import Importance
@@ -25,7 +26,8 @@ class Summary:
         columns: the objectives; values, axes and tables follow their order.
         trials: all trials, in the order of their numbers.
         labels: architecture id -> short name ("d64 A4 C7"); what has none is called by its number.
-        retrained: ``{"id": architecture id, "values": {objective: value}}``, values at a higher budget.
+        retrained: ``{"id": architecture id, "values": {objective: value}, "info": {...}, "factor": 2.0}``: values at a larger
+            budget, or measured again; failed ones have none.
         space: what was searched, if it is known: for the importance of its choices.
         vocab_size: of the models, for drawings.
         trust, validation: reports of how far the estimates can be trusted: that of the search, and that of a validation.
@@ -33,6 +35,7 @@ class Summary:
         agreement: how well searched and re-trained losses agree.
         notes: sentences for the reader, shown under the title.
         facts: what is needed to run it again (device, seed, versions, ...), shown as a list.
+        chance: objective name -> value of guessing, see `nas_bo.chance`.
     """
 
     title: str
@@ -48,6 +51,7 @@ class Summary:
     validation: TrustReport | None = None
     space: type[Space] | None = None
     vocab_size: int = 256
+    chance: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def importances(self) -> list[Importance]:
@@ -59,11 +63,34 @@ class Summary:
         found = (importance(self.trials, c, self.space) for c in self.columns)
         return [one for one in found if one is not None]
 
+    @cached_property
+    def final(self) -> Final:
+        """The front after re-training, with final values, and its knee."""
+        return settle(self.trials, self.columns, self.retrained, self.baselines, self.chance)
+
     def front(self) -> list[Trial]:
+        """The front of the search, with the values of the search."""
         return front(self.trials, self.columns)
 
     def knee(self) -> Trial | None:
-        return knee(self.trials, self.columns)
+        """The knee of the final front, with its final values."""
+        return self.final.knee
+
+    def kind(self, trial: Trial) -> str:
+        """What a trial of `trials` is in pictures: "knee", "final" (on the final front), "front" (on that of the search only,
+        where the two differ), "trial" or "out" (infeasible)."""
+        return self._kinds.get(id(trial), "trial" if trial.feasible else "out")
+
+    @cached_property
+    def _kinds(self) -> dict[int, str]:
+        by_id, kinds = self.by_id(), {}
+        for t in self.front():
+            kinds[id(t)] = "front"
+        for t in self.final.members:
+            kinds[id(by_id[t.architecture.id])] = "final" if self.final.again else "front"
+        if self.final.knee is not None:
+            kinds[id(by_id[self.final.knee.architecture.id])] = "knee"
+        return kinds
 
     def by_id(self) -> dict[str, Trial]:
         """The trial of every architecture; of several with one architecture the one on the front, else the first."""

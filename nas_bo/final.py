@@ -1,0 +1,132 @@
+"""The final front: what is left of a front when its architectures have been trained and measured again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from nas_bo.knee import beaten, interval, recommended
+from nas_bo.trial import Column, State, Trial, front
+
+
+@dataclass(frozen=True)
+class Final:
+    """The front after re-training; without re-training the front of the search.
+
+    Attributes:
+        members: of the front, with their final values and how those were obtained; best in the first objective first.
+        knee: the member to take, see `nas_bo.knee`; None without members.
+        again: names of the objectives that were evaluated again; empty where nothing was.
+        searched: the front of the search, with the values of the search.
+        known: architecture id -> the trial with its final values, for everything that was evaluated again in all of `again`.
+        left: architecture id -> why a member of `searched` is on the final front no more, or was never asked.
+        factor: how many times the budget of the search.
+    """
+
+    members: Sequence[Trial]
+    knee: Trial | None
+    again: Sequence[str] = ()
+    searched: Sequence[Trial] = ()
+    known: Mapping[str, Trial] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+    factor: float = 1.0
+
+    def best(self, trial: Trial) -> Trial:
+        """The trial with its final values; as it is where it was not evaluated again."""
+        return self.known.get(trial.architecture.id, trial)
+
+
+DOMINATED, NOT_AGAIN, BEYOND, FAILED = (
+    "dominated after re-training",
+    "not re-trained",
+    "beyond a limit after re-training",
+    "its re-training failed",
+)
+
+
+def settle(
+    trials: Sequence[Trial],
+    columns: Sequence[Column],
+    retrained: Sequence[Mapping[str, Any]] = (),
+    baselines: Sequence[Mapping[str, Any]] = (),
+    levels: Mapping[str, Any] | None = None,
+) -> Final:
+    """The final front of `trials`.
+
+    A trial whose architecture was evaluated again has the values of that evaluation, and those of the search where an
+    objective was evaluated once. Values of two budgets do not compare: where anything was evaluated again, the final front
+    is made of those that were evaluated again in the same objectives, and of nothing else.
+
+    Args:
+        retrained: ``{"id": architecture id, "values": {objective: value}, "info": {...}, "factor": 2.0}``.
+        baselines, levels: see `nas_bo.knee.recommended`.
+    """
+    searched = front(trials, columns)
+    names = {c.name for c in columns}
+    records = {str(r["id"]): r for r in retrained if r.get("id")}
+    found = {key: {n: v for n, v in (r.get("values") or {}).items() if n in names} for key, r in records.items()}
+    found = {key: values for key, values in found.items() if values and all(map(math.isfinite, values.values()))}
+    again = [c.name for c in columns if any(c.name in values for values in found.values())]
+    by_id = {t.architecture.id: t for t in [*reversed(trials), *searched]}
+    known: dict[str, Trial] = {}
+    for key, values in found.items():
+        trial = by_id.get(key)
+        if trial is None or trial.state is not State.COMPLETE or any(name not in values for name in again):
+            continue
+        final = {**trial.values, **values}
+        info = {**trial.info, **{n: i for n, i in (records[key].get("info") or {}).items() if n in values}}
+        known[key] = replace(trial, values=final, info=info, violations=_violated(trial, columns, final))
+    members = front(known.values(), columns)
+    if not members:  # nothing was evaluated again, or nothing of it keeps the limits
+        return Final(searched, recommended(searched, columns, baselines, levels), searched=searched, known=known)
+    best = {t.architecture.id for t in members}
+    on_it = {tuple(t.values[c.name] for c in columns) for t in members}
+    left = {}
+    for t in searched:
+        key = t.architecture.id
+        if key in best:
+            continue
+        if key not in known:
+            left[key] = FAILED if key in records and key not in found else NOT_AGAIN
+        elif not known[key].feasible:
+            left[key] = BEYOND
+        elif tuple(known[key].values[c.name] for c in columns) not in on_it:
+            left[key] = DOMINATED
+    factor = next((float(r.get("factor") or 1.0) for r in records.values()), 1.0)
+    middle = _knee(members, by_id, columns, baselines, levels)
+    return Final(members, middle, again, searched, known, left, factor)
+
+
+def intervals(trial: Trial) -> dict[str, dict[str, float]]:
+    """Objective -> the ends of its interval and the share of cases that it is to hold, of those that have one."""
+    found = {}
+    for name in trial.values:
+        info = trial.info.get(name, {})
+        low, high = interval(info)
+        if math.isfinite(low):
+            share = info.get("level")
+            found[name] = {"low": low, "high": high, "level": float(share) if isinstance(share, (int, float)) else 0.95}
+    return found
+
+
+def _knee(
+    members: Sequence[Trial],
+    by_id: Mapping[str, Trial],
+    columns: Sequence[Column],
+    baselines: Sequence[Mapping[str, Any]],
+    levels: Mapping[str, Any] | None,
+) -> Trial | None:
+    """Baselines are trained with the budget of the search, so they are compared with what the members were then."""
+    kept = [t for t in members if not beaten(by_id[t.architecture.id].values, columns, baselines)]
+    return recommended(kept or members, columns, (), levels)
+
+
+def _violated(trial: Trial, columns: Sequence[Column], final: Mapping[str, float]) -> dict[str, float]:
+    """The violations with those of the objectives' own limits taken of the final values."""
+    found = dict(trial.violations)
+    for c in columns:
+        for name, (sign, bound) in c.limits().items():
+            found[name] = max(0.0, sign * (final[c.name] - bound))
+    return found
