@@ -38,9 +38,9 @@ def picks(result: Result, wanted: Sequence[str] = ALIASES) -> dict[str, Trial]:
 
 def _alias(text: str) -> str:
     """``val_loss where latency_ms<=2`` as ``val_loss_where_latency_ms_at_most_2``: what MLflow allows in an alias."""
-    for sign, words in (("<", " at most "), (">", " at least "), ("≤", " at most "), ("≥", " at least ")):
-        text = text.replace(sign, words)
-    return re.sub(r"[^A-Za-z0-9]+", "_", text.replace("=", " ")).strip("_")[:120]
+    signs = {"<=": "at most", "≤": "at most", ">=": "at least", "≥": "at least", "<": "below", ">": "above"}
+    text = re.sub("|".join(signs), lambda found: f" {signs[found[0]]} ", text)
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:120]
 
 
 def _column(columns: Sequence[Column], word: str) -> Column:

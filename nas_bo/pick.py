@@ -180,4 +180,6 @@ def _unknown(text: str, name: str, known: Sequence[str], more: str = "") -> str:
     words = [*known, *([more] if more else [])]
     close = get_close_matches(name, words, n=1, cutoff=0.5)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"the pick {text!r} names {name!r}, which the study does not have{hint}; it has {', '.join(words)}. {GRAMMAR[0].upper()}{GRAMMAR[1:]}"
+    what = f"there is no pick {name!r}" if text.strip() == name else f"the pick {text!r} names {name!r}"
+    rule = GRAMMAR[0].upper() + GRAMMAR[1:]
+    return f"{what}: the study does not have that{hint}; it has {', '.join(words)}. {rule}"

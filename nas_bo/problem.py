@@ -102,7 +102,14 @@ class Function:
         return self.function(arch)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("predict", "conditions", "larger", "steer", "stages", "chance"):  # what the wrapped object may offer
+        if name in (
+            "predict",
+            "conditions",
+            "larger",
+            "steer",
+            "stages",
+            "chance",
+        ):  # what the wrapped object may offer
             return getattr(self.__dict__.get("function"), name)
         raise AttributeError(name)
 

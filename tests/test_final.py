@@ -43,7 +43,9 @@ def test_with_three_objectives_what_is_worse_than_guessing_is_not_the_knee():
     found = trials(THREE, columns)
     assert len(front(found, columns)) == 5
     assert knee(found, columns).number in (1, 2)
-    worse = trials([(2.3, 3.0, 400e3), (2.5, 2.5, 380e3), (2.6, 2.0, 350e3), (23.9, 0.25, 10e3), (24.5, 0.2, 9e3)], columns)
+    worse = trials(
+        [(2.3, 3.0, 400e3), (2.5, 2.5, 380e3), (2.6, 2.0, 350e3), (23.9, 0.25, 10e3), (24.5, 0.2, 9e3)], columns
+    )
     assert knee(worse, columns).values["val_loss"] < 3
     for cut in range(1, 5):  # nor is it in any smaller front that has something better
         some = [found[cut], found[4]] if cut < 4 else found[3:]

@@ -40,7 +40,9 @@ def register(
     name: Annotated[str, typer.Option(help="of the model in the registry")] = "nas-bo",
     pick: Annotated[
         list[str] | None,
-        typer.Option(help="repeatable: knee, fastest, best_quality, or the number of a trial; default: the three"),
+        typer.Option(
+            help="repeatable: knee, fastest, best_quality, best:NAME, 'val_loss where latency_ms<=2', or the number of a trial; default: the first three"
+        ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="name of the study; by default that of the space")] = None,
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file")] = "mlflow.db",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.final import Final, settle
 from nas_bo.report.agreement import Agreement
+from nas_bo.report.digits import figure
 from nas_bo.report.trust import TrustReport
 from nas_bo.trial import Column, Trial, front
 
@@ -112,16 +112,4 @@ def label(trial: Trial, labels: Mapping[str, str]) -> str:
     return known or (f"trial {trial.number}" if trial.number is not None else trial.architecture.id[:8])
 
 
-def figure(value: float | None) -> str:
-    """A number for people, at most four digits and a suffix: 2.430, 1,250, 250.0k, 1.235M; "" for None."""
-    if value is None:
-        return ""
-    if not math.isfinite(value):
-        return str(value)
-    size = abs(value)
-    for bound, suffix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k")):
-        if size >= bound * 0.99995:
-            return f"{value / (1e3 if suffix == 'k' else bound):#.4g}".rstrip(".") + suffix
-    if size >= 999.95 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:#.4g}".rstrip(".")
+__all__ = ["Summary", "figure", "label", "vocabulary"]

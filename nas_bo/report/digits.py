@@ -1,0 +1,57 @@
+"""Numbers for people: no more digits than are known, and the interval where there is one."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nas_bo.knee import interval
+
+SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k"))
+
+
+def figure(value: float | None) -> str:
+    """A number for people, at most four digits and a suffix: 2.430, 1,250, 250.0k, 1.235M; "" for None."""
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return str(value)
+    size = abs(value)
+    for bound, suffix in SCALES:
+        if size >= bound * 0.99995:
+            return f"{value / (1e3 if suffix == 'k' else bound):#.4g}".rstrip(".") + suffix
+    if size >= 999.95 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:#.4g}".rstrip(".")
+
+
+def measured(value: float, low: float, high: float) -> str:
+    """A value with its interval, both to the digits that the interval allows: ``1.80 ±0.06``, ``12,300 ±400``.
+
+    The half width has one digit, two where the first is a 1; an interval that is not centred counts by its longer side.
+    """
+    half = max(value - low, high - value)
+    if not (math.isfinite(value) and math.isfinite(half)) or half <= 0:
+        return figure(value)
+    scale, suffix = next(((1e3 if s == "k" else b, s) for b, s in SCALES if abs(value) >= b), (1.0, ""))
+    value, half = value / scale, half / scale
+    first = math.floor(math.log10(half))
+    places = -first + (half / 10**first < 1.95)
+    if suffix:
+        places = min(places, 3)
+    else:
+        places = min(places, max(0, 4 - math.floor(math.log10(abs(value) or 1.0))))  # five digits are enough
+    if places <= 0:
+        value, half = round(value, places), round(half, places)
+    shown = f"{half:,.{max(0, places)}f}"
+    if float(shown.replace(",", "")) == 0:  # narrower than what is shown of the value
+        return f"{value:,.{max(0, places)}f}{suffix}"
+    return f"{value:,.{max(0, places)}f}{suffix} ±{shown}{suffix}"
+
+
+def known(value: float | None, info: Any) -> str:
+    """`measured` where an interval was noted with the value, else `figure`."""
+    if value is None:
+        return ""
+    low, high = interval(info or {})
+    return figure(value) if math.isnan(low) else measured(value, low, high)
