@@ -67,7 +67,7 @@ def test_the_knee_as_a_pick_is_the_knee():
     [
         ("val_los where latency_ms<=2", "did you mean 'val_loss'"),
         ("val_loss where latency<=2", "did you mean 'latency_ms'"),
-        ("kne", "there is no pick 'kne'.* did you mean 'knee'"),
+        ("kne", "there is no pick 'kne'.*did you mean 'knee'"),
         ("best:parameters", "it has val_loss, latency_ms"),
         ("val_loss where latency_ms<=0.1", "the nearest is trial 5 "),
         ("val_loss where latency_ms<=3 and val_loss<=2.3", "the nearest is trial 2 .* latency_ms 2, val_loss 2.4"),
