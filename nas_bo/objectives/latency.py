@@ -12,7 +12,16 @@ from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own import Build, called, check_build
 from nas_bo.objectives.cost import positive
-from nas_bo.objectives.target import Timed, is_torch_device, measurable, measured_here, own_model, timed
+from nas_bo.objectives.target import (
+    BOUND,
+    Timed,
+    is_torch_device,
+    measurable,
+    measured_here,
+    own_model,
+    say_bound,
+    timed,
+)
 from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
@@ -40,6 +49,8 @@ class Latency:
     is the same in every run.
 
     With any other device it is predicted, and the name says for which device by which model: ``latency_ms@pi5.roofline``.
+    Where nobody knows what starting an operation costs on that device (`Device.overhead_us`), it is a bound that only ranks,
+    and its unit says so: "roofline bound" instead of "ms".
     A prediction counts as measured: its limits are applied before training, not when candidates are drawn.
 
     Args:
@@ -111,6 +122,9 @@ class Latency:
         if not self.name:
             plain = found is None or (self.build is not None and found.here)
             object.__setattr__(self, "name", NAMES[self.phase] + ("" if plain or found is None else found.suffix()))
+        if found is not None and found.bound and self.unit in ("ms", BOUND):
+            object.__setattr__(self, "unit", BOUND)
+            say_bound(self.name, found.device)
 
     def settings(self) -> list[tuple[Setting, float]]:
         """What is run, and how often."""

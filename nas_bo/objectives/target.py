@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
 from nas_bo.problem import Value
 
+BOUND = "roofline bound"  # the unit of what no overhead is known for; it is not milliseconds
 KINDS = ("roofline", "lookup", "learned", "measured")
+_log = logging.getLogger(__name__)
+_said: set[str] = set()
 _TORCH = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|meta)(:\d+)?")
 
 
@@ -89,6 +93,7 @@ class Timed:
         device: the name of the device.
         how: which kind of model.
         here: it is measured on this machine.
+        bound: it counts arithmetic and traffic only, since nobody knows what starting an operation costs there.
         fingerprint: changes when the figures or measurements behind the models do; None for models of the user's own.
     """
 
@@ -97,6 +102,7 @@ class Timed:
     how: str
     fingerprint: str | None
     here: bool = False
+    bound: bool = False
 
     @property
     def runtime(self) -> str:
@@ -117,6 +123,19 @@ class Timed:
             known = [float(at) * often for at, often in ends if at is not None]
             info[end] = round(sum(known), 6) if len(known) == len(ends) else None
         return Value(sum(float(one) * often for one, often in answers), **info)
+
+
+def say_bound(name: str, device: str) -> None:
+    """Say once that `name` is no time."""
+    if device not in _said:
+        _said.add(device)
+        _log.warning(
+            "%s is a roofline bound, not a time: for %r no figure is known for what starting an operation costs (overhead_us), "
+            "and that dominates small models. Read it as a rank. For milliseconds run `nas-bo profile` there and give its file, "
+            "or write overhead_us into a device file of your own",
+            name,
+            device,
+        )
 
 
 def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float]], runtime: str | None) -> Timed:
@@ -212,7 +231,7 @@ def own_model(
         )
     known = {**figures.known(), "operations": figures.operations}
     traces = tuple((TracedRoofline(build, figures, setting), often) for setting, often in wanted)
-    return Timed(traces, figures.name, "roofline", digest(known))
+    return Timed(traces, figures.name, "roofline", digest(known), bound=figures.overhead_us is None)
 
 
 def _machine(device: str) -> str:
@@ -240,7 +259,7 @@ def _of_device(
             )
         steps = [(RooflineModel(found, setting, runtime=runtime or ""), often) for setting, often in wanted]
         figures = {**found.known(), "operations": found.operations}
-        return Timed(tuple(steps), found.name, "roofline", digest(figures))
+        return Timed(tuple(steps), found.name, "roofline", digest(figures), bound=found.overhead_us is None)
     own = getattr(found, "runtime", None)
     if runtime is not None and own and own != runtime:
         raise ObjectiveError(

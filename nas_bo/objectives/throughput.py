@@ -8,6 +8,7 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.model.own import Build, check_build
 from nas_bo.objectives.latency import NAMES, Latency
+from nas_bo.objectives.target import BOUND
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
@@ -64,6 +65,8 @@ class Throughput:
             ignore=self.ignore,
         )
         object.__setattr__(self, "latency", timing)
+        if timing.unit == BOUND and self.unit == "tokens/s":
+            object.__setattr__(self, "unit", f"tokens/s, {BOUND}")
         if not self.name:
             words = {"prefill": "prefill_tokens_per_s", "decode": "tokens_per_s", "request": "request_tokens_per_s"}
             object.__setattr__(self, "name", words[self.phase] + timing.name.removeprefix(NAMES[self.phase]))

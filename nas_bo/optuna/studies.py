@@ -94,7 +94,7 @@ def check_same(
             f"the study {name!r} belongs to the space {began['space']['title']!r} with schema {began['fingerprint']}, {this} "
             f"has {about['space']['title']!r} with schema {about['fingerprint']}: fields, choices or rules differ. {remedy}"
         )
-    if began["columns"] != about["columns"]:
+    if _plain(began["columns"]) != _plain(about["columns"]):
         before, now = ([_limited(c) for c in side["columns"]] for side in (began, about))
         raise HostError(
             f"the study {name!r} was begun with the objectives {', '.join(before)}, {this} has {', '.join(now)}. {remedy}"
@@ -111,6 +111,14 @@ def check_same(
                     f"the study {name!r} was begun with {objective}: {what} = {earlier!r}, {has} {value!r}; values "
                     f"measured under different conditions do not compare. {remedy}"
                 )
+
+
+def _plain(columns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Columns as version 0.1 wrote them, which called a roofline bound milliseconds."""
+    return [
+        {**c, "unit": {"roofline bound": "ms"}.get(c["unit"], c["unit"].removesuffix(", roofline bound"))}
+        for c in columns
+    ]
 
 
 def _limited(column: Mapping[str, Any]) -> str:

@@ -32,7 +32,6 @@ from nas_bo.model import (
     parameters,
     train,
 )
-from nas_bo.model.spec import check
 from nas_bo.model.supernet_training import train_supernet
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.report.drawing import drawing
