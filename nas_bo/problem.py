@@ -14,6 +14,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ObjectiveError, Unsupported
+from nas_bo.once import once
 from nas_bo.trial import Column, Direction, State, Trial
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ ORDER = ("analytic", "measured", "trained")  # cheap before dear
 class Objective(Protocol):
     """A number of an architecture. No base class is needed.
 
-    `__call__` returns the value in `unit`; a `Value` may carry how it was obtained. Optional attributes:
+    `__call__` returns the value in `unit`; a `Value` may carry how it was obtained. Where `cost` is "analytic" the architecture
+    alone decides the value: it is computed once per architecture and process, an exception as well. Optional attributes:
 
     * ``at_most``, ``at_least``: hard limits, in the same unit;
     * ``predict(arch) -> float``: a deterministic estimate in the same unit that costs microseconds; strategies steer by
-      it instead of by the noisy measurement, so that the same seed gives the same search;
+      it instead of by the noisy measurement, so that the same seed gives the same search. Computed once as well;
     * ``conditions() -> dict``: what must not change while a study goes on (corpus fingerprint, budget, ...);
       called before the search starts, so this is also where bad configuration raises;
     * ``check_space(space)``: raises when the objective cannot speak of that space; called when a problem is made;
@@ -127,6 +129,42 @@ class Reported:
 
     def __call__(self, arch: Architecture, /) -> float:
         raise ObjectiveError(f"the objective {self.name!r} is reported by the host and cannot be evaluated here")
+
+
+@runtime_checkable
+class PassesOn(Protocol):
+    """An objective that only asks another one, which remembers: its own values are not kept a second time.
+
+    Attributes:
+        passes_on: true.
+    """
+
+    passes_on: bool
+
+
+def value_of(objective: Objective, arch: Architecture) -> float:
+    """The value of an objective; of an analytic one, computed once for each architecture in this process.
+
+    Raises: whatever the objective raises, again each time.
+    """
+    if objective.cost != "analytic" or isinstance(objective, PassesOn):
+        return objective(arch)
+    found: float = once(owner_of(objective), objective, arch, name=f"the analytic objective {objective.name!r}")
+    return found
+
+
+def estimate_of(objective: Objective, arch: Architecture) -> float:
+    """What the `predict` of an objective says, computed once for each architecture in this process."""
+    predict: Callable[[Architecture], float] = objective.predict  # type: ignore[attr-defined]
+    if isinstance(objective, PassesOn):
+        return predict(arch)
+    found: float = once(owner_of(objective), predict, arch, "predict", f"the estimate predict() of {objective.name!r}")
+    return found
+
+
+def owner_of(objective: Any) -> object:
+    """Whose values they are: a function of the user's own, however often it was made an objective."""
+    return objective.function if isinstance(objective, Function) else objective
 
 
 def as_objective(objective: Objective | Callable[[Architecture], float]) -> Objective:
@@ -253,9 +291,9 @@ class Problem:
         for objective in self.objectives:
             if objective.cost == "analytic":
                 with suppress(LimitViolated):
-                    found[objective.name] = float(objective(arch))
+                    found[objective.name] = float(value_of(objective, arch))
             elif getattr(objective, "predict", None) is not None:
-                found[objective.name] = float(objective.predict(arch))  # type: ignore[attr-defined]
+                found[objective.name] = float(estimate_of(objective, arch))
         return found
 
     def guide(self, trial: Trial) -> np.ndarray | None:
@@ -293,7 +331,7 @@ class Problem:
         for objective in self._every:
             if objective.cost == "analytic" and (names is None or objective.name in names):
                 with suppress(LimitViolated):
-                    found[objective.name] = float(objective(arch))
+                    found[objective.name] = float(value_of(objective, arch))
         return found
 
     def conditions(self) -> dict[str, dict[str, Any]]:
@@ -335,7 +373,7 @@ class Problem:
                 rungs: list[list[float]] = []
                 try:
                     if not hasattr(objective, "stages") or (judge is None and not self.staged):
-                        value, stopped = objective(arch), False
+                        value, stopped = value_of(objective, arch), False
                     elif judge is None:
                         value, stopped = _run(objective, arch, rungs, None)
                     else:  # what is known takes the place of what was measured: noise stops nothing
@@ -410,7 +448,7 @@ def _estimate(proxy: Objective, arch: Architecture) -> dict[str, Any]:
     """What a proxy says, for `info`; one that raises or gives no finite number says why instead."""
     began = time.perf_counter()
     try:
-        value = proxy(arch)
+        value = value_of(proxy, arch)
         number = float(value)
     except Exception as error:
         return {"error": _line(_said(error))}

@@ -18,7 +18,7 @@ from ax.core.types import ComparisonOp
 from nas_bo.architecture import Architecture
 from nas_bo.ax.view import View
 from nas_bo.errors import HostError, NasBoError
-from nas_bo.problem import Objective, Problem, as_objective, column
+from nas_bo.problem import Objective, Problem, as_objective, column, value_of
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
 from nas_bo.trial import Direction, State, Trial, from_attributes
@@ -38,6 +38,7 @@ class Told:
     at_most: float | None = None
     at_least: float | None = None
     given: Projected | None = None
+    passes_on = True
 
     def __call__(self, arch: Architecture, /) -> float:
         if self.given is None:
@@ -94,7 +95,7 @@ class AxProblem(Problem):
             if not isinstance(part, Told):
                 with suppress(Exception):  # one that raises is not known
                     reported = metrics.get(part.name, kept.get(part.name, math.nan))
-                    found[part.name] = float(part(arch) if part.cost == "analytic" else reported)
+                    found[part.name] = float(value_of(part, arch) if part.cost == "analytic" else reported)
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

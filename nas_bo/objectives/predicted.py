@@ -16,7 +16,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.objectives.predicted_card import Card
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
-from nas_bo.problem import ORDER, Objective, Value, column
+from nas_bo.problem import ORDER, Objective, Value, column, value_of
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.trial import Column, Direction, Trial
@@ -193,7 +193,7 @@ class Predicted:
         return [found[i] for i in range(len(archs))]
 
     def __call__(self, arch: Architecture, /) -> Value:
-        measured = {p.name: float(p(arch)) for p in self.measures}
+        measured = {p.name: float(value_of(p, arch)) for p in self.measures}
         usable = {name: number for name, number in measured.items() if math.isfinite(number)}
         got = self.estimate([arch], [usable])[0]
         return Value(

@@ -15,7 +15,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model.counts import flops, kv_cache_bytes, parameters
 from nas_bo.model.spec import DecoderSpec, SkipSpec, check
-from nas_bo.problem import Objective
+from nas_bo.problem import Objective, value_of
 from nas_bo.space import Space
 from nas_bo.surrogate.features import features_of
 from nas_bo.surrogate.structure import structure_of
@@ -121,7 +121,7 @@ class Inputs:
         return np.concatenate(parts, axis=1)
 
     def _told(self, archs: Sequence[Architecture]) -> np.ndarray:
-        return np.array([[float(o(arch)) for o in self.known] for arch in archs], dtype=float).reshape(
+        return np.array([[float(value_of(o, arch)) for o in self.known] for arch in archs], dtype=float).reshape(
             len(archs), len(self.known)
         )
 

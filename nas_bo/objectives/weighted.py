@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
-from nas_bo.problem import ORDER, LimitViolated, Objective, Value, as_objective, column
+from nas_bo.problem import ORDER, LimitViolated, Objective, Value, as_objective, column, estimate_of, value_of
 from nas_bo.trial import Direction
 
 
@@ -72,7 +72,7 @@ class Weighted:
         total = 0.0
         for weight, objective in self.terms:
             predict = getattr(objective, "predict", None)
-            part = info["parts"][objective.name] if predict is None else predict(arch)
+            part = info["parts"][objective.name] if predict is None else estimate_of(objective, arch)
             total += weight * column(objective).sign * float(part)
         return total
 
@@ -82,7 +82,7 @@ class Weighted:
         info: dict[str, Any] = {}
         for weight, objective in self.terms:
             try:
-                value = objective(arch)
+                value = value_of(objective, arch)
             except LimitViolated as stop:  # of a sum within this sum
                 raise LimitViolated({**parts, **stop.values}) from None
             described = column(objective)

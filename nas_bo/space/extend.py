@@ -52,11 +52,15 @@ class Projected:
     Where a host was told a value and not the parts that it is made of, `steer` gives that value, ``info["value"]``.
     """
 
+    passes_on = True
+
     def __init__(self, objective: Objective, project: Callable[[Architecture], Architecture]) -> None:
         self._objective, self._project = objective, project
 
     def __call__(self, arch: Architecture) -> float:
-        return self._objective(self._project(arch))
+        from nas_bo.problem import value_of
+
+        return value_of(self._objective, self._project(arch))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -64,7 +68,11 @@ class Projected:
         found = getattr(self._objective, name)  # AttributeError where the objective has no such thing
         if found is None:
             return None
-        if name in ("predict", "stages"):
+        if name == "predict":
+            from nas_bo.problem import estimate_of
+
+            return lambda arch: estimate_of(self._objective, self._project(arch))
+        if name == "stages":
             return lambda arch: found(self._project(arch))
         if name == "steer":
             return partial(self._steer, found)

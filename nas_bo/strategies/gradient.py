@@ -24,7 +24,8 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, TrainingDiverged
-from nas_bo.problem import Objective, Problem
+from nas_bo.once import once
+from nas_bo.problem import Objective, PassesOn, Problem, owner_of
 from nas_bo.space import Space
 from nas_bo.strategies import store
 from nas_bo.strategies.relaxation import Relaxation, relaxation_of
@@ -292,15 +293,17 @@ def price_of(cost: Any) -> Callable[[Architecture], float] | None:
     if cost is None:
         return None
     sign = -1.0 if getattr(cost, "direction", "minimize") == "maximize" else 1.0
-    function = getattr(cost, "predict", None)
+    function, kind = getattr(cost, "predict", None), "predict"
     if function is None:
         if getattr(cost, "cost", "analytic") != "analytic" or not callable(cost):
             raise SearchError(
                 f"the cost {getattr(cost, 'name', cost)!r} is {getattr(cost, 'cost', 'no objective')!r} and has no predict; "
                 "thousands of values are needed: take an analytic objective or one with predict, as Latency() or Parameters()"
             )
-        function = cost
-    return lambda arch: sign * float(function(arch))
+        function, kind = cost, ""
+    if isinstance(cost, PassesOn):
+        return lambda arch: sign * float(function(arch))
+    return lambda arch: sign * float(once(owner_of(cost), function, arch, kind))
 
 
 def _unseen(

@@ -49,7 +49,9 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
             f"quantile_limit(n={n}): only {len(archs)} different architectures came out of {ATTEMPTS * n} draws from "
             f"{space.__name__}; ask for fewer"
         )
-    values = np.array([float(objective(arch)) for arch in archs.values()])
+    from nas_bo.problem import value_of
+
+    values = np.array([float(value_of(objective, arch)) for arch in archs.values()])
     if not np.isfinite(values).all():
         raise ObjectiveError(
             f"quantile_limit: {objective.name} is not finite for {(~np.isfinite(values)).sum()} of {n} architectures; "
