@@ -14,9 +14,10 @@ from typing import Any, Literal, Protocol
 import torch
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import DataError, MissingExtra, ObjectiveError
+from nas_bo.errors import MissingExtra, ObjectiveError
 from nas_bo.model import Decoder, train
 from nas_bo.model.inference import torch_threads
+from nas_bo.model.tokenizer import fast_tokenizer
 from nas_bo.objectives import ValidationLoss
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
@@ -53,17 +54,11 @@ class JsonTokenizer:
 
     Raises:
         MissingExtra: the package is not installed.
-        DataError: there is no such file.
+        DataError: there is no such file, or it is no tokenizer.
     """
 
     def __init__(self, path: str | Path) -> None:
-        try:
-            from tokenizers import Tokenizer as Fast
-        except ImportError:
-            raise MissingExtra("tokenizers", "data") from None
-        if not Path(path).is_file():
-            raise DataError(f"there is no tokenizer file {str(path)!r}; give the path of a tokenizer.json")
-        self._fast = Fast.from_file(str(path))
+        self._fast = fast_tokenizer(path)
 
     def encode(self, text: str) -> list[int]:
         ids: list[int] = self._fast.encode(text, add_special_tokens=False).ids

@@ -413,10 +413,22 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         Retrained(arch_id, kept["values"], kept["reason"], kept.get("info", {}), kept.get("factor", 1.0))
         for arch_id, kept in again.items()
     ]
-    told_apart = ("space", "columns", "conditions", "fingerprint", "constraints", "proxies", "recipe", "chance")
+    told_apart = (
+        "space",
+        "columns",
+        "conditions",
+        "remarks",
+        "fingerprint",
+        "constraints",
+        "proxies",
+        "recipe",
+        "chance",
+    )
     facts = {k: v for k, v in about.items() if k not in told_apart}
     for objective, conditions in about.get("conditions", {}).items():
         facts |= {f"{objective}: {what}": value for what, value in conditions.items()}
+    for objective, remarks in about.get("remarks", {}).items():
+        facts |= {f"{objective}: {what}": value for what, value in remarks.items()}
     if factor:
         facts["front re-trained at"] = f"{factor:g} times the budget, another seed"
     proxies = [Column(**c) for c in about.get("proxies", ())]
@@ -560,6 +572,7 @@ def _about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
         "columns": [asdict(c) for c in problem.columns],
         "constraints": list(problem.constraint_names),
         "conditions": conditions,
+        **({"remarks": remarks} if (remarks := problem.remarks()) else {}),
         "recipe": rebuilt,
         "chance": chance.stated(problem.objectives),
         **({"proxies": [asdict(column(p)) for p in problem.proxies]} if problem.proxies else {}),

@@ -35,6 +35,7 @@ class Objective(Protocol):
       it instead of by the noisy measurement, so that the same seed gives the same search. Computed once as well;
     * ``conditions() -> dict``: what must not change while a study goes on (corpus fingerprint, budget, ...);
       called before the search starts, so this is also where bad configuration raises;
+    * ``remarks() -> dict``: what a reader of the results should know and what may change (see `Remarking`);
     * ``check_space(space)``: raises when the objective cannot speak of that space; called when a problem is made;
     * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
     * ``chance() -> float``: the value of guessing; what is no better is never the knee (`nas_bo.chance.KnowsChance`);
@@ -55,6 +56,14 @@ class Objective(Protocol):
     def cost(self) -> Literal["analytic", "measured", "trained"]: ...
 
     def __call__(self, arch: Architecture, /) -> float: ...
+
+
+@runtime_checkable
+class Remarking(Protocol):
+    """An objective with remarks for the reader of its results, such as what of a corpus was not read. They are kept with the
+    study; unlike conditions they may differ when it goes on."""
+
+    def remarks(self) -> Mapping[str, Any]: ...
 
 
 # (objective name, share of the budget spent, values so far) -> whether the evaluation goes on. The values, in their own
@@ -107,6 +116,7 @@ class Function:
         if name in (
             "predict",
             "conditions",
+            "remarks",
             "larger",
             "steer",
             "stages",
@@ -338,6 +348,12 @@ class Problem:
         """What must not change while a study goes on, by objective."""
         evaluated = (*self.objectives, *self.limits, *self.proxies)
         return {o.name: dict(o.conditions()) for o in evaluated if hasattr(o, "conditions")}
+
+    def remarks(self) -> dict[str, dict[str, Any]]:
+        """What the reader of the results should know, by objective; only of those that have something to say."""
+        evaluated = (*self.objectives, *self.limits, *self.proxies)
+        said = {o.name: dict(o.remarks()) for o in evaluated if isinstance(o, Remarking)}
+        return {name: remarks for name, remarks in said.items() if remarks}
 
     def evaluate(self, arch: Architecture, judge: Judge | None = None) -> Trial:
         """Evaluate cheap objectives first; a violated rule or limit ends it before anything dearer starts.

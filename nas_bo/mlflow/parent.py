@@ -126,6 +126,9 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
     for objective, conditions in (about.get("conditions") or {}).items():
         for what, value in conditions.items():
             made.param(f"study/{objective}.{what}", value)
+    for objective, remarks in (about.get("remarks") or {}).items():
+        for what, value in remarks.items():
+            made.param(f"study/{objective}.{what}", value)
     for package, installed in (about.get("versions") or {}).items():
         made.param(f"version/{package}", installed)
     return made

@@ -7,17 +7,24 @@ byte on held-out text, so that tokenizers compare.
 from __future__ import annotations
 
 import hashlib
-import json
+import logging
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas_bo.errors import DataError, MissingExtra
+from nas_bo.errors import DataError
+from nas_bo.model.left_out import LeftOut
+from nas_bo.model.text_files import COLUMNS, JSON_LINES, NotText, as_utf8, content_of, suffix_of, walk
+from nas_bo.model.text_folder import folder_texts
+from nas_bo.model.text_records import NoRecords, Reader, columns, json_lines, json_records
+from nas_bo.model.token_file import SUFFIXES, Tokens, check_vocab_size, read_tokens
+from nas_bo.model.tokenizer import Encoder
 
 VALIDATION_PERCENT = 5
 SHORTEST = 1024
@@ -29,7 +36,7 @@ STANDARD_LIBRARY_WITHOUT = frozenset(
      "ensurepip", "__pycache__")
 )  # fmt: skip
 
-Tokens = np.ndarray[Any, Any]
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +47,10 @@ class Corpus:
         name: where it came from, without the folder.
         train, validation: token ids, one-dimensional, unsigned integers (possibly memory-mapped).
         vocab_size: number of token ids.
-        train_bytes, validation_bytes: the UTF-8 bytes that the tokens stand for.
-        tokenizer: "bytes", or the name of the tokenizer's file, or "tokens" if they came ready-made.
+        train_bytes, validation_bytes: the UTF-8 bytes that the tokens stand for; their number of tokens where that is
+            not known.
+        tokenizer: "bytes", or the name of the tokenizer's file, or "tokens" if they came ready-made without one.
+        left_out: what was not read and why, and what of the text the tokenizer does not keep; "" if nothing.
     """
 
     name: str
@@ -51,6 +60,7 @@ class Corpus:
     train_bytes: int
     validation_bytes: int
     tokenizer: str = "bytes"
+    left_out: str = ""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,8 +73,13 @@ class Corpus:
 
     @property
     def bytes_per_token(self) -> float:
-        """Mean bytes that one held-out token stands for; 1.0 for bytes."""
+        """Mean bytes that one held-out token stands for; 1.0 for bytes, and for tokens of which that is not known."""
         return self.validation_bytes / len(self.validation)
+
+    @property
+    def unit(self) -> str:
+        """Of a loss on it: "bits/byte", or "bits/token" where the bytes that tokens stand for are not known."""
+        return "bits/token" if self.tokenizer == "tokens" else "bits/byte"
 
     def part(self, share: float) -> Corpus:
         """The same corpus with the first `share` (above 0, at most 1) of its training text, and all of its held-out
@@ -85,10 +100,11 @@ class Corpus:
 
     def describe(self) -> str:
         """One line for logs and reports."""
+        known = "bytes not known" if self.unit == "bits/token" else f"{self.bytes_per_token:.2f} bytes per token"
         return (
             f"{self.name}: {len(self.train):,} training and {len(self.validation):,} validation tokens "
-            f"({self.tokenizer}, vocabulary {self.vocab_size}, {self.bytes_per_token:.2f} bytes per token), "
-            f"sha256 {self.fingerprint[:12]}"
+            f"({self.tokenizer}, vocabulary {self.vocab_size}, {known}), "
+            f"sha256 {self.fingerprint[:12]}{f'; left out: {self.left_out}' if self.left_out else ''}"
         )
 
     def batches(self, start: int, count: int, batch: int, sequence: int, seed: int = 0) -> np.ndarray[Any, Any]:
@@ -130,153 +146,176 @@ class Corpus:
 
 
 def load_corpus(
-    data: str | Path | None = None, tokenizer: str | Path | None = None, vocab_size: int | None = None
+    data: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    vocab_size: int | None = None,
+    *,
+    dtype: str | None = None,
+    text_key: str | None = None,
 ) -> Corpus:
     """Read a corpus.
 
     Args:
         data: None for the source of Python's standard library as installed here (about 11 MB; its content differs
-            between Python versions: see `Corpus.fingerprint`). Else a text file, a folder of text files, a `.jsonl`
-            file (its field "text"), or tokens: a `.npy` file of integers, or a `.bin` file of unsigned 16-bit
-            little-endian integers (nanoGPT's form), of 8 bits if `vocab_size` is at most 256.
+            between Python versions: see `Corpus.fingerprint`). Else a text file; records with a text each, `.jsonl`,
+            `.ndjson`, `.json` (an array of objects), `.parquet` or `.arrow`; a folder of all these; or tokens: a `.npy`
+            file of integers, or a `.bin` file of unsigned 16-bit little-endian integers (nanoGPT's form), or of 8, 32 or
+            64 bits, with the header of llm.c or without one. Text may be compressed (`.gz`, `.bz2`, `.xz`).
         tokenizer: None for bytes; else a JSON file of the package `tokenizers`. With token files it is only read for
-            its vocabulary and for the bytes that tokens stand for.
+            its vocabulary and for the bytes that tokens stand for; the word "bytes" says that the ids of a token file
+            are bytes. Token files without it have a loss per token, not per byte.
         vocab_size: for token files only: the number of ids.
+        dtype: for `.bin` only: uint8, uint16, uint32 or int64; None finds out, and refuses what is ambiguous.
+        text_key: the field of a record that holds its text; None is "text".
 
-    Folders, `.jsonl` and the standard library are split by a hash of the file's relative name (or the record), so that
+    Folders, records and the standard library are split by a hash of the file's relative name (or the record), so that
     a file stays on its side when others come or go: 5 % of them are held out. A single text is cut into 20 blocks and
     the last 5 % of each held out; of a token file the last 5 %, which leaves it memory-mapped. Short ones (below 20,000
     tokens) hold out 15 %.
 
+    What is not read (files that are no text, hidden ones, records without text: at most 1 %) is logged as a warning and
+    kept in `Corpus.left_out`.
+
     Raises:
-        DataError: data or tokenizer are missing, unreadable, empty, too short, or not text.
+        DataError: data or tokenizer are missing, unreadable, empty, too short, not text, or ambiguous; or the tokenizer
+            loses text.
         MissingExtra: a tokenizer was given and the package `tokenizers` is not installed.
     """
-    encoder = None if tokenizer is None else _Encoder(Path(tokenizer))
-    if data is None:
+    for option, given in (("data", data), ("tokenizer", tokenizer)):
+        if given is not None and (not isinstance(given, (str, Path)) or not str(given).strip()):
+            raise DataError(f"{option}={given!r} (--{option}) is not a path; give one, or leave the option out")
+    check_vocab_size(vocab_size)
+    path = None if data is None else Path(data)
+    tokens = path is not None and path.suffix.lower() in SUFFIXES and not path.is_dir()
+    said = tokenizer == "bytes"
+    if path is not None:
+        _check_path(path, tokens, vocab_size, dtype, text_key)
+    elif vocab_size is not None or dtype is not None or text_key is not None:
+        option = "vocab_size" if vocab_size is not None else "dtype" if dtype is not None else "text_key"
+        raise DataError(f"{option} was given without data (--data); the default corpus is text, read as it is")
+    encoder = None if tokenizer is None or said else Encoder(Path(tokenizer))
+    left = LeftOut()
+    if path is None:
         folder = Path(sysconfig.get_path("stdlib"))
-        return _from_texts("python standard library", _standard_library(folder), encoder)
-    path = Path(data)
-    if not path.exists():
-        raise DataError(f"there is no file or folder {str(path)!r}; give a text file, a folder, .jsonl, .bin or .npy")
-    if path.suffix in (".bin", ".npy"):
-        return _from_tokens(path, encoder, vocab_size)
-    if vocab_size is not None:
+        return _from_texts("python standard library", _standard_library(folder), encoder, left)
+    if tokens:
+        return _from_tokens(path, encoder, vocab_size, dtype, said)
+    corpus = _read_texts(path, text_key, encoder, left)
+    if corpus.left_out and parent_process() is None:  # workers read the same again
+        logger.warning("corpus %s: left out %s", corpus.name, corpus.left_out)
+    return corpus
+
+
+def _check_path(path: Path, tokens: bool, vocab_size: int | None, dtype: str | None, text_key: str | None) -> None:
+    try:
+        there = path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise DataError(
+            f"there is no file or folder {str(path)!r}; give a text file, a folder, .jsonl, .json, .parquet, .bin or .npy"
+        )
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{str(path)!r} is neither a file nor a folder; write its content to a file and give that")
+    if vocab_size is not None and not tokens:
         raise DataError(
             f"vocab_size={vocab_size} was given for the text {path.name!r}; it is for .bin and .npy files, a text "
             "takes its vocabulary from the tokenizer"
         )
-    if path.is_dir():
-        return _from_texts(path.name, _folder(path), encoder)
-    if path.suffix == ".jsonl":
-        return _from_texts(path.name, _records(path), encoder)
-    return _from_blocks(path.name, _text(path, path.name), encoder)
+    if dtype is not None and not tokens:
+        raise DataError(f"dtype={dtype!r} was given for the text {path.name!r}; it is for .bin files of tokens")
+    if text_key is not None and not (path.is_dir() or suffix_of(path.name) in (".json", *JSON_LINES, *COLUMNS)):
+        raise DataError(
+            f"text_key={text_key!r} was given for {path.name!r}, which has no records; it is for .jsonl, .json, .parquet, "
+            "and folders of them"
+        )
 
 
 # ---- texts --------------------------------------------------------------------------------------------------------
 
 
 def _standard_library(folder: Path) -> Iterator[tuple[str, bytes]]:
-    for path in _walk(folder, STANDARD_LIBRARY_WITHOUT):
+    passed = LeftOut()  # what else is installed there is no part of this corpus
+    for name, path in walk(folder, STANDARD_LIBRARY_WITHOUT, passed, follow=False):
         if path.suffix == ".py":
             try:
-                yield path.relative_to(folder).as_posix(), path.read_bytes()
+                yield name, path.read_bytes()
             except OSError:
                 continue
 
 
-def _folder(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """All text files below; files that are not text are passed over, as in any folder of sources."""
-    for path in _walk(folder, frozenset(("__pycache__",))):
-        content = _read(path)
-        if content and _why_not_text(content) is None:
-            yield path.relative_to(folder).as_posix(), content
-
-
-def _walk(folder: Path, without: frozenset[str]) -> Iterator[Path]:
-    """Files below, sorted by name; no hidden ones."""
-    try:
-        entries = sorted(folder.iterdir(), key=lambda path: path.name)
-    except OSError as error:
-        raise DataError(
-            f"the folder {str(folder)!r} cannot be read ({error.strerror}); check its permissions"
-        ) from None
-    for path in entries:
-        if path.name.startswith(".") or path.name in without or path.is_symlink():
-            continue
-        if path.is_dir():
-            yield from _walk(path, without)
-        elif path.is_file():
-            yield path
-
-
-def _records(path: Path) -> Iterator[tuple[str, bytes]]:
-    for number, line in enumerate(_text(path, path.name).decode().split("\n"), 1):
-        if not line.strip():
-            continue
+def _read_texts(path: Path, text_key: str | None, encoder: Encoder | None, left: LeftOut) -> Corpus:
+    reader = Reader(path.name, text_key)
+    if path.is_dir():
+        return _from_texts(path.name, folder_texts(path, reader, left), encoder, left)
+    suffix = suffix_of(path.name)
+    if path.suffix.lower() in COLUMNS:
+        return _from_texts(path.name, reader.texts(columns(path, path.name, text_key)), encoder, left, reader)
+    content = _text(path)
+    if suffix in JSON_LINES:
+        return _from_texts(path.name, reader.texts(json_lines(path.name, content)), encoder, left, reader)
+    if suffix == ".json":
         try:
-            text = json.loads(line)["text"]
-            content = text.encode()
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            records = json_records(path.name, content, text_key)
+        except NoRecords as error:
             raise DataError(
-                f"line {number} of {path.name!r} is no JSON object with a field text ({type(error).__name__}: "
-                f"{line[:40]!r}...); write one such object per line"
+                f"{path.name!r} {error}; give an array of objects with a text each, one such object per line (.jsonl), or, "
+                "where the JSON itself is the text to learn, name the file .txt"
             ) from None
-        yield hashlib.sha1(content).hexdigest(), content
+        return _from_texts(path.name, reader.texts(records), encoder, left, reader)
+    return _from_blocks(path.name, content, encoder)
 
 
-def _text(path: Path, name: str) -> bytes:
-    content = _read(path)
-    if not content:
-        raise DataError(f"{name!r} is empty; a corpus needs at least {SHORTEST} tokens")
-    why = _why_not_text(content)
-    if why is not None:
+def _text(path: Path) -> bytes:
+    try:
+        content = as_utf8(content_of(path))
+    except NotText as error:
         raise DataError(
-            f"{name!r} is not text: {why}; give UTF-8 text, or tokens as .bin or .npy with the tokenizer that made them"
-        )
+            f"{path.name!r} is not text: {error}; give UTF-8 text, or tokens as .bin or .npy with the tokenizer that made "
+            "them"
+        ) from None
+    if not content:
+        raise DataError(f"{path.name!r} is empty; a corpus needs at least {SHORTEST} tokens")
     return content
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from None
-
-
-def _why_not_text(content: bytes) -> str | None:
-    if b"\0" in content:
-        return f"it has a NUL byte at {content.index(0):,}"
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        return f"byte {error.start:,} is not UTF-8"
-    return None
-
-
-def _from_texts(name: str, texts: Iterable[tuple[str, bytes]], encoder: _Encoder | None) -> Corpus:
+def _from_texts(
+    name: str,
+    texts: Iterable[tuple[str, bytes]],
+    encoder: Encoder | None,
+    left: LeftOut,
+    reader: Reader | None = None,
+) -> Corpus:
     parts: tuple[list[bytes], list[bytes]] = ([], [])
     for key, content in texts:
         parts[int(hashlib.sha1(key.encode()).hexdigest(), 16) % 100 < VALIDATION_PERCENT].append(content)
+    if reader is not None:
+        reader.check(left)
     train, validation = (b"\n".join(part) for part in parts)
+    if not train and not validation and left:
+        raise DataError(
+            f"{name!r} holds no text at all; left out: {left}. Give a file or folder with at least {SHORTEST} tokens"
+        )
     if parts[0] and not parts[1] and len(train) >= SHORTEST:  # too few files for 5 % of them: cut the text instead
-        return _from_blocks(name, train, encoder)
-    return _from_bytes(name, train, validation, encoder)
+        return _from_blocks(name, train, encoder, str(left))
+    return _from_bytes(name, train, validation, encoder, str(left))
 
 
-def _from_blocks(name: str, text: bytes, encoder: _Encoder | None) -> Corpus:
+def _from_blocks(name: str, text: bytes, encoder: Encoder | None, left: str = "") -> Corpus:
     if encoder is None:
         tokens = np.frombuffer(text, np.uint8)
-        return _checked(name, *_cut(tokens), 256, "bytes", None)
+        return _checked(name, *_cut(tokens), 256, "bytes", None, left)
     train, validation = _cut(np.frombuffer(text, np.uint8))  # a cut character is replaced by the decoder
-    return _from_bytes(name, train.tobytes(), validation.tobytes(), encoder)
+    return _from_bytes(name, train.tobytes(), validation.tobytes(), encoder, left)
 
 
-def _from_bytes(name: str, train: bytes, validation: bytes, encoder: _Encoder | None) -> Corpus:
+def _from_bytes(name: str, train: bytes, validation: bytes, encoder: Encoder | None, left: str) -> Corpus:
     if encoder is None:
-        return _checked(name, np.frombuffer(train, np.uint8), np.frombuffer(validation, np.uint8), 256, "bytes", None)
+        whole = np.frombuffer(train, np.uint8), np.frombuffer(validation, np.uint8)
+        return _checked(name, *whole, 256, "bytes", None, left)
+    left = "; ".join(filter(None, (left, encoder.check_text(name, train + b"\n" + validation))))
     sizes = len(train), len(validation)
-    return _checked(name, encoder.encode(train), encoder.encode(validation), encoder.size, encoder.name, sizes)
+    return _checked(name, encoder.encode(train), encoder.encode(validation), encoder.size, encoder.name, sizes, left)
 
 
 def _cut(tokens: Tokens, blocks: int = BLOCKS) -> tuple[Tokens, Tokens]:
@@ -293,7 +332,13 @@ def _cut(tokens: Tokens, blocks: int = BLOCKS) -> tuple[Tokens, Tokens]:
 
 
 def _checked(
-    name: str, train: Tokens, validation: Tokens, vocab_size: int, tokenizer: str, sizes: tuple[int, int] | None
+    name: str,
+    train: Tokens,
+    validation: Tokens,
+    vocab_size: int,
+    tokenizer: str,
+    sizes: tuple[int, int] | None,
+    left: str = "",
 ) -> Corpus:
     if len(train) + len(validation) == 0:
         raise DataError(f"{name!r} holds no text at all; give a file or folder with at least {SHORTEST} tokens")
@@ -303,77 +348,34 @@ def _checked(
             f"{SHORTEST} and {SHORTEST // 8} are needed; give more text"
         )
     train_bytes, validation_bytes = sizes or (len(train), len(validation))
-    return Corpus(name, train, validation, vocab_size, train_bytes, validation_bytes, tokenizer)
+    return Corpus(name, train, validation, vocab_size, train_bytes, validation_bytes, tokenizer, left)
 
 
 # ---- tokens -------------------------------------------------------------------------------------------------------
 
 
-def _from_tokens(path: Path, encoder: _Encoder | None, vocab_size: int | None) -> Corpus:
-    if vocab_size is None and encoder is not None:
-        vocab_size = encoder.size
-    try:
-        if path.suffix == ".npy":
-            tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-        elif path.stat().st_size == 0:
-            raise DataError(f"{path.name!r} is empty; a corpus needs at least {SHORTEST} tokens")
-        else:
-            small = vocab_size is not None and vocab_size <= 256
-            tokens = np.memmap(path, np.uint8 if small else np.dtype("<u2"), "r")
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read ({error.strerror or error}); check its permissions") from None
-    except ValueError as error:
-        raise DataError(f"{path.name!r} does not hold tokens ({error}); write it with numpy.save or tofile") from None
-    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+def _from_tokens(path: Path, encoder: Encoder | None, vocab_size: int | None, dtype: str | None, said: bool) -> Corpus:
+    """Tokens of a file; `said`: its ids are bytes."""
+    limit = 256 if said else vocab_size if vocab_size is not None or encoder is None else encoder.size
+    if said and vocab_size not in (None, 256):
         raise DataError(
-            f"{path.name!r} holds an array of {tokens.ndim} dimensions and type {tokens.dtype}; tokens are one "
-            "dimension of integers"
+            f"vocab_size={vocab_size} was given for {path.name!r}, whose ids are bytes; there are 256 of them"
         )
-    if len(tokens) < 2 * SHORTEST:
-        raise DataError(f"{path.name!r} is too short: {len(tokens)} tokens, where at least {2 * SHORTEST} are needed")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or (vocab_size is not None and high >= vocab_size):
-        raise DataError(
-            f"{path.name!r} has token ids from {low} to {high}, outside 0 to {(vocab_size or high + 1) - 1}; give the "
-            "tokenizer that made them"
-        )
-    if encoder is None and high > 255:
+    tokens, high = read_tokens(path, dtype, limit, 2 * SHORTEST)
+    if encoder is None and high > 255 and vocab_size is None:
         raise DataError(
             f"{path.name!r} has token ids up to {high}, so its tokens are not bytes, and bits per byte cannot be told "
-            "without the tokenizer that made them; pass tokenizer=, the path of its JSON file"
+            "without the tokenizer that made them; pass tokenizer= (--tokenizer), the path of its JSON file, or vocab_size= "
+            "(--vocab-size), the number of its ids: the loss is then in bits per token"
         )
     train, validation = _cut(tokens, blocks=1)
     if encoder is None:
-        return _checked(path.name, train, validation, vocab_size or 256, "bytes", None)
+        return _checked(path.name, train, validation, limit or 256, "bytes" if said else "tokens", None)
+    if high >= encoder.size:
+        raise DataError(
+            f"{path.name!r} has token ids up to {high}, and the tokenizer {encoder.name!r} only {encoder.size}; give the "
+            "tokenizer that made them"
+        )
+    encoder.check_tokens(path.name, tokens)
     sizes = encoder.count_bytes(train), encoder.count_bytes(validation)
-    return _checked(path.name, train, validation, vocab_size or encoder.size, encoder.name, sizes)
-
-
-class _Encoder:
-    """A JSON file of the package `tokenizers`."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            from tokenizers import Tokenizer
-        except ImportError:
-            raise MissingExtra("tokenizers", "data") from None
-        if not path.is_file():
-            raise DataError(f"there is no tokenizer file {str(path)!r}; give the path of a tokenizer.json")
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the package raises plain Exception
-            raise DataError(
-                f"{path.name!r} is no tokenizer ({str(error)[:80]}); give a JSON file of the package tokenizers"
-            ) from None
-        self.name = path.name
-        self.size: int = 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-
-    def encode(self, text: bytes) -> Tokens:
-        lines = text.decode(errors="replace").splitlines(keepends=True)
-        pieces = ["".join(lines[i : i + 200]) for i in range(0, len(lines), 200)]
-        ids = [np.asarray(one.ids, np.uint32) for one in self._tokenizer.encode_batch(pieces, add_special_tokens=False)]
-        return np.concatenate(ids) if ids else np.empty(0, np.uint32)
-
-    def count_bytes(self, tokens: Tokens) -> int:
-        pieces = [tokens[i : i + 4096].tolist() for i in range(0, len(tokens), 4096)]
-        return sum(len(text.encode()) for text in self._tokenizer.decode_batch(pieces, skip_special_tokens=False))
+    return _checked(path.name, train, validation, limit or encoder.size, encoder.name, sizes)

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -16,6 +15,7 @@ from nas_bo.model.schedule import DEFAULTS
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
+from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
@@ -31,7 +31,8 @@ EXTRAPOLATE_FROM = (0.2, 0.4, 0.6, 0.8, 1.0)  # shares of what is trained at whi
 
 @dataclass(frozen=True)
 class ValidationLoss:
-    """Bits per byte on held-out text after training for `tokens` tokens, or for a share of such a run.
+    """Bits per byte on held-out text after training for `tokens` tokens, or for a share of such a run; bits per token on
+    token files without a tokenizer, where `unit` says so.
 
     Args:
         tokens: the training budget, the single dial of `nas_bo.model.train`.
@@ -57,6 +58,7 @@ class ValidationLoss:
         growth: below the whole run, take off what larger and deeper models have still to gain.
         noise_sd: the standard deviation of one run between seeds, where it is known (`seed_noise` measures it). It is
             kept in the info of every value, for strategies that model noise.
+        vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """
 
     tokens: float = 200_000
@@ -68,7 +70,7 @@ class ValidationLoss:
     at_least: float | None = None
     ignore: tuple[str, ...] = ()
     name: str = "val_loss"
-    unit: str = "bits/byte"
+    unit: str = BITS_PER_BYTE
     direction: Direction = "minimize"
     cost: Literal["trained"] = "trained"
     fidelity: float = 1.0
@@ -84,6 +86,9 @@ class ValidationLoss:
     extrapolate: bool = False
     growth: Growth | None = None
     noise_sd: float | None = None
+    vocab_size: int | None = field(default=None, kw_only=True)
+    token_dtype: str | None = field(default=None, kw_only=True)
+    text_key: str | None = field(default=None, kw_only=True)
 
     @classmethod
     def quick(cls, tokens: float = 200_000, cost: float = 0.25, **dials: Any) -> Self:
@@ -120,6 +125,8 @@ class ValidationLoss:
 
     def __post_init__(self) -> None:
         positive(self, "tokens", "evaluation_tokens")
+        if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
+            object.__setattr__(self, "unit", unit_of(self))
         object.__setattr__(self, "rungs", tuple(self.rungs))
         for name in ("fidelity", "data_share", "width_factor", "min_rung"):
             self._share(name, getattr(self, name))
@@ -165,7 +172,7 @@ class ValidationLoss:
 
     def corpus(self) -> Corpus:
         """The corpus, read once per process (raises DataError)."""
-        return _corpus(self.data, self.tokenizer)
+        return corpus_of(self)
 
     def conditions(self) -> dict[str, Any]:
         corpus = self.corpus()
@@ -177,9 +184,16 @@ class ValidationLoss:
         return found
 
     def chance(self) -> float:
-        """What guessing costs: of uniform tokens log2(vocabulary) bits each, of uniform bytes 8; the smaller of the two."""
+        """What guessing costs: of uniform tokens log2(vocabulary) bits each, of uniform bytes 8; the smaller of the two,
+        where bytes are known."""
         corpus = self.corpus()
-        return min(8.0, math.log2(corpus.vocab_size) / corpus.bytes_per_token)
+        uniform = math.log2(corpus.vocab_size) / corpus.bytes_per_token
+        return uniform if corpus.unit == BITS_PER_TOKEN else min(8.0, uniform)
+
+    def remarks(self) -> dict[str, Any]:
+        """What of the text was not read, and why."""
+        left_out = self.corpus().left_out
+        return {"left out": left_out} if left_out else {}
 
     def larger(self, factor: float) -> ValidationLoss:
         """The same measure of quality at `factor` times the budget and with another seed, for re-training winners:
@@ -220,7 +234,7 @@ class ValidationLoss:
         from nas_bo.model import Training
         from nas_bo.model.narrow import narrower
 
-        corpus = self.corpus() if self.data_share == 1 else _part(self.data, self.tokenizer, self.data_share)
+        corpus = self.corpus() if self.data_share == 1 else part_of(self, self.data_share)
         chosen: Architecture | Node = arch if self.width_factor == 1 else narrower(arch, self.width_factor)
         settings: dict[str, float | None] = {"sequence": self.sequence, "batch_size": self.batch_size}
         how: dict[str, Any] = {
@@ -314,15 +328,3 @@ _DIALS = {
         "growth",
     )
 }
-
-
-@lru_cache(maxsize=2)
-def _corpus(data: str | None, tokenizer: str | None) -> Corpus:
-    from nas_bo.model import load_corpus
-
-    return load_corpus(data, tokenizer)
-
-
-@lru_cache(maxsize=2)
-def _part(data: str | None, tokenizer: str | None, share: float) -> Corpus:
-    return _corpus(data, tokenizer).part(share)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.objectives.cost import positive
-from nas_bo.objectives.low_fidelity import ValidationLoss, _corpus
+from nas_bo.objectives.low_fidelity import ValidationLoss
+from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
 from nas_bo.problem import Value
 from nas_bo.space.space import Space, is_space
 from nas_bo.trial import Direction
@@ -47,6 +48,7 @@ class SharedWeightLoss:
         device: a torch device; None is CUDA where there is one, else the CPU.
         at_most, at_least: hard limits in bits per byte.
         ignore: top-level fields of the space that are the user's own.
+        vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """
 
     space: type[Space]
@@ -67,12 +69,17 @@ class SharedWeightLoss:
     at_least: float | None = None
     ignore: tuple[str, ...] = ()
     name: str = "shared_loss"
-    unit: str = "bits/byte"
+    unit: str = BITS_PER_BYTE
     direction: Direction = "minimize"
     cost: Literal["trained"] = field(default="trained")
+    vocab_size: int | None = field(default=None, kw_only=True)
+    token_dtype: str | None = field(default=None, kw_only=True)
+    text_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         positive(self, "reference_tokens", "held_out_tokens", "fine_tune_lr")
+        if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
+            object.__setattr__(self, "unit", unit_of(self))
         if not is_space(self.space):
             raise ObjectiveError(
                 f"SharedWeightLoss(space={self.space!r}): it must be a search space, as in space=TinyGPT"
@@ -91,13 +98,15 @@ class SharedWeightLoss:
 
     def corpus(self) -> Corpus:
         """The corpus, read once per process (raises DataError)."""
-        return _corpus(self.data, self.tokenizer)
+        return corpus_of(self)
 
     def path(self) -> Path:
         """Where the supernet is, or will be."""
         if self.checkpoint is not None:
             return Path(self.checkpoint)
-        key = hashlib.sha256(json.dumps([self._recipe(), self.data, self.tokenizer]).encode()).hexdigest()[:12]
+        further = {k: v for k, v in options_of(self).items() if k not in ("data", "tokenizer")}
+        known = [self._recipe(), self.data, self.tokenizer, *([further] if further else [])]
+        key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
         return Path(f"nas-bo-supernet-{self.space.title.lower()}-{key}.pt")
 
     def conditions(self) -> dict[str, Any]:
@@ -116,12 +125,16 @@ class SharedWeightLoss:
         Extent(self.space, self.ignore)
         return {**said, **self._recipe()}
 
+    def remarks(self) -> dict[str, Any]:
+        """What of the text was not read, and why."""
+        left_out = self.corpus().left_out
+        return {"left out": left_out} if left_out else {}
+
     def larger(self, factor: float) -> ValidationLoss:
         """Training alone, at `factor` times `reference_tokens`: what the shared weights only stand in for."""
         return ValidationLoss(
             tokens=self.reference_tokens * factor,
-            data=self.data,
-            tokenizer=self.tokenizer,
+            **options_of(self),
             seed=self.seed + 1,
             device=self.device,
             ignore=self.ignore,

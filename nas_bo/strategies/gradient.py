@@ -158,6 +158,7 @@ class GradientSearch(ABC):
         device: a torch device; None is CUDA where there is one, else the CPU.
         checkpoint: a file for the result, so that processes share one search; None keeps it in memory only.
         ignore: top-level fields of the space that are the user's own; they stay uniform.
+        vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
 
     Raises:
         SearchError: a setting is out of range.
@@ -179,6 +180,9 @@ class GradientSearch(ABC):
     device: str | None = None
     checkpoint: str | None = None
     ignore: tuple[str, ...] = ()
+    vocab_size: int | None = field(default=None, kw_only=True)
+    token_dtype: str | None = field(default=None, kw_only=True)
+    text_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
@@ -203,6 +207,12 @@ class GradientSearch(ABC):
     def method(self) -> Method:
         """The way in which gradients are estimated; made once per search."""
 
+    def text(self) -> Corpus:
+        """The corpus that `data` names (raises DataError)."""
+        from nas_bo.model import load_corpus
+
+        return load_corpus(self.data, self.tokenizer, self.vocab_size, dtype=self.token_dtype, text_key=self.text_key)
+
     # ---- a search of its own --------------------------------------------------------------------------------------
 
     def search(
@@ -226,11 +236,10 @@ class GradientSearch(ABC):
             TrainingDiverged: the weights diverged twice.
         """
         from nas_bo.hardware.measure import pick_device
-        from nas_bo.model import load_corpus
         from nas_bo.model.inference import torch_threads
         from nas_bo.strategies.alternation import Run
 
-        corpus = load_corpus(self.data, self.tokenizer) if corpus is None else corpus
+        corpus = self.text() if corpus is None else corpus
         price = price_of(cost if cost is not None else self.cost)
         if price is None and any(self.lambdas):
             raise SearchError(

@@ -27,7 +27,16 @@ if TYPE_CHECKING:
 FORMAT = 1
 REMEMBERED = 8  # results kept in memory
 PROBES = 8  # architectures whose costs tell one cost from another
-NO_SETTINGS = ("cost", "data", "tokenizer", "device", "checkpoint")  # what is not itself part of what a result is of
+NO_SETTINGS = (
+    "cost",
+    "data",
+    "tokenizer",
+    "vocab_size",
+    "token_dtype",
+    "text_key",
+    "device",
+    "checkpoint",
+)  # what is not itself part of what a result is of
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +61,6 @@ def result_of(search: GradientSearch, problem: Problem) -> DartsResult:
 
 
 def _result(search: GradientSearch, problem: Problem) -> DartsResult:
-    from nas_bo.model import load_corpus
-
     cost = search.cost if search.cost is not None else _cheap(problem.objectives)
     if cost is None and search.lambdas != (0.0,):
         logger.warning(
@@ -61,7 +68,7 @@ def _result(search: GradientSearch, problem: Problem) -> DartsResult:
         )
         search = replace(search, lambdas=(0.0,))
     corpus = None if search.data or search.tokenizer else _text(problem.objectives)
-    corpus = load_corpus(search.data, search.tokenizer) if corpus is None else corpus
+    corpus = search.text() if corpus is None else corpus
     about = _about(search, problem, corpus, cost)
     key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
     if key in _memory:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.objectives.text import corpus_of
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
@@ -40,6 +41,7 @@ class ZeroCostScore(ABC):
         at_most, at_least: hard limits, in the score's own unit.
         direction: the published one; turn it where `nas-bo validate` says that the sign is the other one here.
         ignore: top-level fields of the architecture that are the user's own.
+        vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
 
     Raises (when called):
         ObjectiveError: the score is not a finite number; the message says for which seed and what to do.
@@ -59,6 +61,9 @@ class ZeroCostScore(ABC):
     unit: str = ""
     direction: Direction = "maximize"
     cost: Literal["measured"] = "measured"
+    vocab_size: int | None = field(default=None, kw_only=True)
+    token_dtype: str | None = field(default=None, kw_only=True)
+    text_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         whole(self, "seeds", "batch", "sequence")
@@ -77,9 +82,7 @@ class ZeroCostScore(ABC):
 
     def corpus(self) -> Corpus:
         """The corpus, read once per process (raises DataError)."""
-        from nas_bo.objectives.low_fidelity import ValidationLoss
-
-        return ValidationLoss(data=self.data, tokenizer=self.tokenizer).corpus()
+        return corpus_of(self)
 
     def conditions(self) -> dict[str, Any]:
         corpus = self.corpus()

@@ -1,0 +1,63 @@
+"""The text that objectives train and score on: read once per process, however many objectives name it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from nas_bo.model.data import Corpus
+
+BITS_PER_BYTE, BITS_PER_TOKEN = "bits/byte", "bits/token"
+
+
+class OfText(Protocol):
+    """What is trained on a corpus; the attributes are the arguments of `nas_bo.model.load_corpus`."""
+
+    @property
+    def data(self) -> str | None: ...
+    @property
+    def tokenizer(self) -> str | None: ...
+    @property
+    def vocab_size(self) -> int | None: ...
+    @property
+    def token_dtype(self) -> str | None: ...
+    @property
+    def text_key(self) -> str | None: ...
+
+
+def corpus_of(owner: OfText) -> Corpus:
+    """The corpus of `owner`, read once per process (raises DataError)."""
+    return _corpus(owner.data, owner.tokenizer, owner.vocab_size, owner.token_dtype, owner.text_key)
+
+
+def unit_of(owner: OfText) -> str:
+    """The unit of a loss on the corpus of `owner`, told from its name alone: nothing is read."""
+    tokens = owner.data is not None and str(owner.data).lower().endswith((".bin", ".npy"))
+    return BITS_PER_TOKEN if tokens and owner.tokenizer is None else BITS_PER_BYTE
+
+
+def options_of(owner: OfText) -> dict[str, Any]:
+    """The arguments of `nas_bo.model.load_corpus` that `owner` sets."""
+    names = ("data", "tokenizer", "vocab_size", "token_dtype", "text_key")
+    return {name: getattr(owner, name) for name in names if getattr(owner, name) is not None}
+
+
+@lru_cache(maxsize=2)
+def _corpus(
+    data: str | None, tokenizer: str | None, vocab_size: int | None, token_dtype: str | None, text_key: str | None
+) -> Corpus:
+    from nas_bo.model import load_corpus
+
+    return load_corpus(data, tokenizer, vocab_size, dtype=token_dtype, text_key=text_key)
+
+
+@lru_cache(maxsize=2)
+def _part(options: tuple[str | int | None, ...], share: float) -> Corpus:
+    return _corpus(*options).part(share)  # type: ignore[arg-type]
+
+
+def part_of(owner: OfText, share: float) -> Corpus:
+    """The corpus of `owner` with the first `share` of its training text (raises DataError)."""
+    options = owner.data, owner.tokenizer, owner.vocab_size, owner.token_dtype, owner.text_key
+    return _part(options, share)
