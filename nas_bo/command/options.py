@@ -11,6 +11,14 @@ Storage = Annotated[str, typer.Option(help="where the study is kept: a .db or .l
 Study = Annotated[str | None, typer.Option(help="name of the study; by default that of the space")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")]
 Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file; 'none' tracks nothing")]
+TextKey = Annotated[str | None, typer.Option(help="of records in --data: the field that holds the text; default: text")]
+TokenDtype = Annotated[
+    str | None, typer.Option(help="of a .bin in --data: uint8, uint16, uint32 or int64; default: found from the file")
+]
+VocabSize = Annotated[
+    int | None,
+    typer.Option(help="of tokens in --data: the number of ids; without --tokenizer the loss is then in bits per token"),
+]
 
 
 def cores() -> int:

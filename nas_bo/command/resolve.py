@@ -40,6 +40,9 @@ def job(
     max_parameters: float | None,
     max_latency_ms: float | None,
     device: str | None,
+    text_key: str | None = None,
+    token_dtype: str | None = None,
+    vocab_size: int | None = None,
 ) -> Job:
     """What the options of `nas-bo search` mean.
 
@@ -51,10 +54,17 @@ def job(
 
     chosen = named_space(space)
     here = device if is_torch_device(device) else None  # where it trains; any other device is what latencies are for
-    loss = ValidationLoss(tokens=budget, data=data, tokenizer=tokenizer, seed=seed, device=here)
-    vocab = (
-        256 if tokenizer is None and (data is None or not data.endswith((".bin", ".npy"))) else loss.corpus().vocab_size
+    loss = ValidationLoss(
+        tokens=budget,
+        data=data,
+        tokenizer=tokenizer,
+        text_key=text_key,
+        token_dtype=token_dtype,
+        vocab_size=vocab_size,
+        seed=seed,
+        device=here,
     )
+    vocab = 256 if tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     words: dict[str, Callable[[], Objective]] = {
         "val_loss": lambda: loss,
         "latency_ms": lambda: Latency(vocab_size=vocab, at_most=max_latency_ms, device=device),

@@ -10,7 +10,7 @@ import typer
 from nas_bo.command.ending import finish
 from nas_bo.command.failure import errors
 from nas_bo.command.moment import Moment
-from nas_bo.command.options import Json, Mlflow, Storage, Study, cores
+from nas_bo.command.options import Json, Mlflow, Storage, Study, TextKey, TokenDtype, VocabSize, cores
 
 
 def search(
@@ -19,9 +19,14 @@ def search(
     ] = "tiny_gpt",
     data: Annotated[
         str | None,
-        typer.Option(help="text file, folder, .jsonl, or tokens in .bin/.npy; default: Python's standard library"),
+        typer.Option(
+            help="text file, folder, .jsonl, .json, .parquet, or tokens in .bin/.npy; default: Python's standard library"
+        ),
     ] = None,
     tokenizer: Annotated[str | None, typer.Option(help="JSON file of the package tokenizers; default: bytes")] = None,
+    text_key: TextKey = None,
+    token_dtype: TokenDtype = None,
+    vocab_size: VocabSize = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,7 +76,8 @@ def search(
         from nas_bo.command.tracking import tracking
 
         job = resolve.job(
-            space=space, data=data, tokenizer=tokenizer, objectives=objective, strategy=strategy, trials=trials, budget=budget,
+            space=space, data=data, tokenizer=tokenizer, text_key=text_key,
+            token_dtype=token_dtype, vocab_size=vocab_size, objectives=objective, strategy=strategy, trials=trials, budget=budget,
             seed=seed, max_parameters=max_parameters, max_latency_ms=max_latency_ms, device=device,
         )  # fmt: skip
         resolve.writable(out)

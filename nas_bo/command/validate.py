@@ -12,7 +12,7 @@ import typer
 from nas_bo.command import warned
 from nas_bo.command.ending import NOT_TRACKED
 from nas_bo.command.failure import errors
-from nas_bo.command.options import Json, Study, cores
+from nas_bo.command.options import Json, Study, TextKey, TokenDtype, VocabSize, cores
 
 if TYPE_CHECKING:
     from nas_bo.report import TrustReport
@@ -26,6 +26,9 @@ def validate(
     ] = "tiny_gpt",
     data: Annotated[str | None, typer.Option(help="as in `nas-bo search`")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="as in `nas-bo search`")] = None,
+    text_key: TextKey = None,
+    token_dtype: TokenDtype = None,
+    vocab_size: VocabSize = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -59,7 +62,8 @@ def validate(
         from nas_bo.command.tracking import tracking
 
         job = validation.job(
-            space=space, data=data, tokenizer=tokenizer, proxies=proxy, reference_budget=reference_budget,
+            space=space, data=data, tokenizer=tokenizer, text_key=text_key,
+            token_dtype=token_dtype, vocab_size=vocab_size, proxies=proxy, reference_budget=reference_budget,
             storage=storage, study=study, seed=seed, device=device, out=out,
         )  # fmt: skip
         tracked = None if job.study is None else tracking(mlflow, str(storage))

@@ -40,6 +40,9 @@ def job(
     seed: int,
     device: str | None,
     out: Path,
+    text_key: str | None = None,
+    token_dtype: str | None = None,
+    vocab_size: int | None = None,
 ) -> Job:
     """What the options of `nas-bo validate` mean.
 
@@ -50,7 +53,16 @@ def job(
 
     chosen = resolve.named_space(space)
     # another seed than that of searches and proxies: they must not share the luck of a run
-    reference = ValidationLoss(tokens=reference_budget, data=data, tokenizer=tokenizer, seed=seed + 1, device=device)
+    reference = ValidationLoss(
+        tokens=reference_budget,
+        data=data,
+        tokenizer=tokenizer,
+        text_key=text_key,
+        token_dtype=token_dtype,
+        vocab_size=vocab_size,
+        seed=seed + 1,
+        device=device,
+    )
     found = None
     if storage is not None:
         from nas_bo.optuna import studies

@@ -54,7 +54,7 @@ def _corpus(
 
 @lru_cache(maxsize=2)
 def _part(options: tuple[str | int | None, ...], share: float) -> Corpus:
-    return _corpus(*options).part(share)  # type: ignore[arg-type]
+    return _corpus(*options).part(share)
 
 
 def part_of(owner: OfText, share: float) -> Corpus:
