@@ -179,7 +179,7 @@ class AskTell:
                 )
             return there
         trial = studies.taken_up(self.study, frozen)
-        return self._read(studies.tell_outcome(self.study, trial, outcome, short_name(arch)))
+        return self._read(studies.tell_outcome(self.study, trial, outcome, short_name(arch, self.space)))
 
     def _frozen(self, number: int) -> Any:
         if isinstance(number, bool) or not isinstance(number, int):

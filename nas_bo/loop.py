@@ -13,16 +13,18 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from nas_bo import baseline as compared
 from nas_bo import chance, checked, provenance, recipe
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
-from nas_bo.errors import EverythingFailed, ModelError, SearchError, SpaceError
+from nas_bo.errors import EverythingFailed, SearchError, SpaceError
 from nas_bo.optuna import studies
 from nas_bo.problem import Judge, Objective, Problem, column
 from nas_bo.report import TrustReport, agreement, vocabulary
+from nas_bo.report.labels import label_of, labels_of
 from nas_bo.result import Result, Retrained, spent
 from nas_bo.signals import uninterrupted
 from nas_bo.space import Space
@@ -134,7 +136,7 @@ def search(
     _check_stopping(problem, stopping)
     _check_reachable(problem)
     queue = [space.architecture(a) for a in enqueue]
-    others = compared.baselines(baseline, problem, short_name)
+    others = compared.baselines(baseline, problem, partial(label_of, space=space))
     about = _about(problem, strategy, seed) | ({} if stopping is None else {"stopping": repr(stopping)})
     tracker = _tracker(track, storage)
     if tracker is not None:
@@ -377,7 +379,7 @@ class _Run:
 
     def label(self, arch: Architecture) -> str:
         if arch.id not in self.labels:
-            self.labels[arch.id] = short_name(arch)
+            self.labels[arch.id] = short_name(arch, self.problem.space)
         return self.labels[arch.id]
 
     def tell_progress(self, phase: str, done: int, total: int, trial: Trial | None = None, label: str = "") -> None:
@@ -438,7 +440,7 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         title=study.study_name,
         columns=columns,
         trials=ended,
-        labels={t.architecture.id: short_name(t.architecture) for t in ended},
+        labels=labels_of(ended, space),
         retrained=retrained,
         agreement=_agreement(ended, columns, retrained),
         trust=trust,
@@ -508,14 +510,9 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
     return notes
 
 
-def short_name(arch: Architecture) -> str:
-    """What the decoder calls the architecture, else the start of its id."""
-    from nas_bo.model import label
-
-    try:
-        return label(arch)
-    except ModelError:
-        return arch.id[:8]
+def short_name(arch: Architecture, space: type[Space] | None = None) -> str:
+    """What an architecture is called alone (`nas_bo.report.labels`)."""
+    return label_of(arch, space)
 
 
 def _tracker(track: Any, storage: Any) -> Any:

@@ -20,6 +20,7 @@ from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.loop import Progress, short_name
 from nas_bo.problem import Objective, Problem, as_objective
 from nas_bo.report import Proxy, TrustReport, figure, trust
+from nas_bo.report.labels import labels_of
 from nas_bo.report.spread import across
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
@@ -292,7 +293,9 @@ def _evaluate(
             records.put(str(key_), _record(outcome))
             spent.append(outcome.seconds)
             later = sum(spent) / len(spent) * left / workers
-            notify(Progress("validate", total - left, total, later, outcome, short_name(outcome.architecture)))
+            notify(
+                Progress("validate", total - left, total, later, outcome, short_name(outcome.architecture, plan.space))
+            )
     finally:
         team.close()
 
@@ -345,7 +348,7 @@ def _report(plan: _Plan, records: kept.Records, chosen: Sequence[Architecture], 
         by_name[name] = Proxy(name, rows, plan.truths[0].direction, part, same_run=True)
     sizes = [_size(plan, a) for a in chosen]
     known = None if any(s is None for s in sizes) else [s for s in sizes if s is not None]
-    first = plan.truths[0]
+    first, labels = plan.truths[0], labels_of(chosen, plan.space)
     return trust(
         [by_name[name] for name in plan.names],
         reference,
@@ -355,7 +358,7 @@ def _report(plan: _Plan, records: kept.Records, chosen: Sequence[Architecture], 
         unit=first.unit,
         direction=first.direction,
         ids=[a.id for a in chosen],
-        labels=[short_name(a) for a in chosen],
+        labels=[labels[a.id] for a in chosen],
         chosen=f"Chosen across the range of sizes and estimates, seed {seed}.",
     )
 

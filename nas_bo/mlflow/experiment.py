@@ -20,6 +20,7 @@ from typing import Any
 from nas_bo.mlflow import content, records
 from nas_bo.mlflow.records import Subject
 from nas_bo.report import Summary
+from nas_bo.report.labels import labels_of
 from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes
 
 ENDED = ("COMPLETED", "FAILED", "EARLY_STOPPED", "ABANDONED")
@@ -106,7 +107,7 @@ class AxSource:
     def summary(self, subject: Subject, title: str) -> Summary:
         self._read_all()
         trials = [self._trial(t) for t in self.finished()]
-        labels = {t.architecture.id: records.short(t.architecture.flat) for t in trials}
+        labels = labels_of(trials)
         return Summary(title, subject.columns, trials, labels, facts={"generator": subject.sampler})
 
     # ---- reading ---------------------------------------------------------------------------------------------

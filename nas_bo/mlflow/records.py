@@ -17,6 +17,7 @@ from typing import Any
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import NasBoError
 from nas_bo.report import Summary, vocabulary
+from nas_bo.report.labels import labels_of
 from nas_bo.space import Space
 from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, read_attributes
 
@@ -173,7 +174,8 @@ def summary(study: Any, known: Mapping[str, Any], cols: list[Column], title: str
     """What the study itself says, for a report."""
     own, frozen = space(known), finished(study)
     trials = [trial(t, cols, own) for t in frozen]
-    labels = {t.architecture.id: label(f) or short(f.params) for t, f in zip(trials, frozen, strict=True)}
+    named = {t.architecture.id: label(f) for t, f in zip(trials, frozen, strict=True)}
+    labels = {key: named[key] or found for key, found in labels_of(trials, own).items()}
     facts = {k: v for k, v in known.items() if k not in ("space", "columns", "recipe")}
     return Summary(
         title,
