@@ -57,9 +57,10 @@ class CheckpointError(NasBoError, ValueError):
 
 
 class MissingExtra(NasBoError, ImportError):
-    """An optional package is not installed; the message is the pip line that installs it."""
+    """A package is not installed; the message has the pip line that installs it, also for those who work in a clone."""
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(
-            f"this needs the package {package!r}, which is not installed; install it with: pip install 'nas_bo[{extra}]'"
+            f"this needs the package {package!r}, which is not installed; install it with: pip install 'nas_bo[{extra}]', or, "
+            f"in a clone of the repository, with: pip install -c constraints.txt '.[{extra}]'"
         )
