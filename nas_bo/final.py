@@ -76,7 +76,7 @@ def settle(
         if trial is None or trial.state is not State.COMPLETE or any(name not in values for name in again):
             continue
         final = {**trial.values, **values}
-        info = {**trial.info, **{n: i for n, i in (records[key].get("info") or {}).items() if n in values}}
+        info = {**trial.info, **{n: _how(trial, records[key], n) for n in values}}
         known[key] = replace(trial, values=final, info=info, violations=_violated(trial, columns, final))
     members = front(known.values(), columns)
     if not members:  # nothing was evaluated again, or nothing of it keeps the limits
@@ -97,6 +97,13 @@ def settle(
     factor = next((float(r.get("factor") or 1.0) for r in records.values()), 1.0)
     middle = _knee(members, by_id, columns, baselines, levels)
     return Final(members, middle, again, searched, known, left, factor)
+
+
+def _how(trial: Trial, again: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """How the final value was obtained; the interval of the value before it is not its own."""
+    noted = (again.get("info") or {}).get(name)
+    old = trial.info.get(name, {})
+    return dict(noted) if noted else {k: v for k, v in old.items() if k not in ("low", "high", "level", "spread")}
 
 
 def intervals(trial: Trial) -> dict[str, dict[str, float]]:

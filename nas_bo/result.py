@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
 from nas_bo.final import Final, intervals
-from nas_bo.report import Agreement, Summary, TrustReport, frame, front_markdown, front_text, page, picture
+from nas_bo.report import Agreement, Summary, TrustReport, frame, page, picture
 from nas_bo.report.against import against
 from nas_bo.report.pictures import pictures
+from nas_bo.report.table import table_markdown, table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, State, Trial, front
 
@@ -192,8 +193,8 @@ class Result:
         return frame(self.trials, self.columns, self.labels)
 
     def table(self) -> str:
-        """The front as text."""
-        return front_text(self.trials, self.columns, self.labels)
+        """The front as text: values of the search and of the re-training in one table, and what its marks and names mean."""
+        return table_text(self.summary())
 
     def summary(self) -> Summary:
         """What pictures and pages are made of."""
@@ -222,7 +223,7 @@ class Result:
             "front.png": picture(told),
             "front.html": page(told).encode(),
             **pictures(told),
-            "front.md": front_markdown(self.trials, self.columns, self.labels).encode(),
+            "front.md": (table_markdown(told) + "\n").encode(),
             "trials.csv": self.frame().to_csv(index=False).encode(),
             "result.json": json.dumps(data, indent=1).encode(),
             **({} if self.validation is None else trust_files(self.validation, "validation")),

@@ -14,7 +14,8 @@ from typing import Any
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store, view
 from nas_bo.mlflow.process import process
-from nas_bo.report import Summary, TrustReport, frame, front_text, page, picture, pictures
+from nas_bo.report import Summary, TrustReport, frame, page, picture, pictures
+from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
 
@@ -299,7 +300,7 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
         "report/README.md": lambda: f"# {summary.title}\n\n{text}\n",
         "report/pareto.png": lambda: picture(summary),
         "report/pareto.html": lambda: page(summary),
-        "report/pareto.txt": lambda: front_text(summary.trials, summary.columns, summary.labels) + "\n",
+        "report/pareto.txt": lambda: table_text(summary) + "\n",
         "report/pareto_table.json": table,
         **{
             f"report/{stem}{end}": make

@@ -11,9 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from nas_bo.mlflow.content import TAG_LENGTH, clean
-from nas_bo.report import Summary, figure, front_markdown
+from nas_bo.report import Summary, figure
 from nas_bo.report.against import against
 from nas_bo.report.progress import reference, steps
+from nas_bo.report.table import table_markdown
 from nas_bo.trial import Column, Trial
 
 VIEW = "mlflow.sharedViewState."  # + key: an experiment tag that holds the state of the runs page
@@ -122,11 +123,10 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
             if what == "knee"
             else f"{len(summary.trials)} trials"
         )
-        first = f"{head}; {what} = trial {middle.number}{called}: {values}"
+        again = " (re-trained)" if summary.final.again else ""
+        first = f"{head}; {what} = trial {middle.number}{called}: {values}{again}"
     for rows in (8, 4, 2, 0):
-        table = (
-            front_markdown(summary.trials, summary.columns, summary.labels, links=links, at_most=rows) if rows else ""
-        )
+        table = table_markdown(summary, links=links, at_most=rows) if rows else ""
         checks = [r.markdown() for r in (summary.trust, summary.validation) if r is not None]
         if not checks and summary.agreement is not None:
             checks = [summary.agreement.text()]

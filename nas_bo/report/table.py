@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unicodedata import combining, east_asian_width
 
-from nas_bo.report.summary import figure, label
-from nas_bo.trial import Column, Trial, front, knee
+from nas_bo.final import BEYOND, DOMINATED, FAILED, NOT_AGAIN, Final
+from nas_bo.report.digits import figure, known
+from nas_bo.report.notation import legend
+from nas_bo.report.summary import Summary, label
+from nas_bo.trial import Column, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,14 +19,7 @@ if TYPE_CHECKING:
 
 def front_text(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
     """The Pareto front of `trials` as aligned lines; the knee has a star, limits stand in the head."""
-    head, rows, right = _front(trials, columns, labels or {})
-    if not rows:
-        return "no feasible trial yet"
-    table = [head, *rows]
-    widths = [max(_width(row[j]) for row in table) for j in range(len(head))]
-    lines = ["  ".join(_pad(cell, widths[j], right[j]) for j, cell in enumerate(row)).rstrip() for row in table]
-    rule = "  ".join("-" * w for w in widths)
-    return "\n".join([lines[0], rule, *lines[1:]])
+    return table_text(Summary("", columns, list(trials), labels or {}), marks=False)
 
 
 def front_markdown(
@@ -33,24 +30,48 @@ def front_markdown(
     links: Mapping[int, str] | None = None,
     at_most: int | None = None,
 ) -> str:
-    """The Pareto front of `trials` as a Markdown table.
+    """The Pareto front of `trials` as a Markdown table; see `table_markdown`."""
+    return table_markdown(Summary("", columns, list(trials), labels or {}), links=links, at_most=at_most)
+
+
+def table_text(summary: Summary, *, marks: bool = True) -> str:
+    """The front as aligned lines, the values of the search and those of the re-training in one table.
+
+    The knee has a star, limits stand in the head, what was measured has its interval. The lines below say what the marks
+    (where `marks`) and the short names mean.
+    """
+    made = of_front(summary)
+    if not made.rows:
+        return "no feasible trial yet"
+    table = [made.head, *([f"{row.mark} {row.cells[0]}".strip(), *row.cells[1:]] for row in made.rows)]
+    widths = [max(_width(row[j]) for row in table) for j in range(len(made.head))]
+    lines = ["  ".join(_pad(cell, widths[j], made.right[j]) for j, cell in enumerate(row)).rstrip() for row in table]
+    rule = "  ".join("-" * w for w in widths)
+    below = [folded(line, max(79, len(rule))) for line in (made.marks * marks, made.legend) if line]
+    return "\n".join([lines[0], rule, *lines[1:], *([""] * bool(below)), *below])
+
+
+def table_markdown(summary: Summary, *, links: Mapping[int, str] | None = None, at_most: int | None = None) -> str:
+    """The table of `table_text` in Markdown.
 
     Args:
         links: trial number -> address; such numbers become links.
         at_most: rows; what is left out is said in a last line.
     """
-    head, rows, right = _front(trials, columns, labels or {})
-    if not rows:
+    made = of_front(summary)
+    if not made.rows:
         return "*No feasible trial yet.*"
-    shown = rows if at_most is None else rows[:at_most]
-    cells = [[_escape(cell) for cell in row] for row in shown]
-    for row, plain in zip(cells, shown, strict=True):
-        number = plain[0].strip(" *")
-        if links and number.isdigit() and int(number) in links:
-            row[0] = f"[{row[0]}]({links[int(number)]})"
-    lines = [" | ".join(_escape(h) for h in head), " | ".join("---:" if r else "---" for r in right)]
-    text = "\n".join(f"| {line} |" for line in [*lines, *(" | ".join(row) for row in cells)])
-    return text + (f"\n\n{len(rows) - len(shown)} more on the front." if len(shown) < len(rows) else "")
+    shown = made.rows if at_most is None else made.rows[:at_most]
+    lines = [" | ".join(_escape(h) for h in made.head), " | ".join("---:" if r else "---" for r in made.right)]
+    for row in shown:
+        first = _escape(f"{row.mark} {row.cells[0]}".strip())
+        if links and row.trial.number is not None and row.trial.number in links:
+            first = f"[{first}]({links[row.trial.number]})"
+        lines.append(" | ".join([first, *map(_escape, row.cells[1:])]))
+    said = "\n".join(f"| {line} |" for line in lines)
+    more = len(made.rows) - len(shown)
+    below = [f"{more} more on the front."] * bool(more) + [_escape(s) for s in (made.marks, made.legend) if s]
+    return "\n\n".join([said, *below])
 
 
 def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> pd.DataFrame:
@@ -96,21 +117,92 @@ def parameters(trial: Trial) -> float | None:
     return None
 
 
-def _front(
-    trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str]
-) -> tuple[list[str], list[list[str]], list[bool]]:
-    """Head, rows and which columns are flushed right."""
-    best = front(trials, columns)
-    middle = knee(best, columns) if len(columns) > 1 and len(best) > 2 else None
-    counts = [parameters(t) for t in best]
+@dataclass(frozen=True)
+class Row:
+    """One architecture of the table. `trial` has its final values, where it was evaluated again."""
+
+    trial: Trial
+    mark: str
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True)
+class FrontTable:
+    """What every form of the table says.
+
+    Attributes:
+        right: which columns are flushed right.
+        marks, legend: what the marks before the numbers, and the short names, mean; "" where there are none.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Row]
+    right: Sequence[bool]
+    marks: str
+    legend: str
+
+
+MARKS = {
+    "*": "the knee",
+    "-": "dominated after re-training",
+    "x": "lost at re-training: failed, or beyond a limit",
+    "o": "on the front of the search, not re-trained",
+}
+_MARK_OF = {DOMINATED: "-", NOT_AGAIN: "o", BEYOND: "x", FAILED: "x"}
+
+
+def of_front(summary: Summary) -> FrontTable:
+    """The final front, then what else was on the front of the search: its values there, and those of the re-training."""
+    final, columns = summary.final, summary.columns
+    by_id = summary.by_id()
+    order = [*final.members, *(final.best(t) for t in final.searched if t.architecture.id in final.left)]
+    starred = len(columns) > 1 and len(final.members) > 2
+    counts = [parameters(t) for t in order]
     counted = any(c is not None for c in counts) and not any(c.name == "parameters" for c in columns)
-    head = ["trial", "architecture", *(heading(c) for c in columns), *(["parameters"] if counted else [])]
+    head = ["trial", "architecture"]
+    for c in columns:
+        head += [heading(c), again_title(final.factor)] if _twice(c, final) else [heading(c)]
     rows = []
-    for i, t in enumerate(best):
-        number = str(t.number) if t.number is not None else str(i + 1)
-        row = [f"* {number}" if t is middle else number, label(t, labels), *(figure(t.values[c.name]) for c in columns)]
-        rows.append([*row, *([figure(counts[i])] if counted else [])])
-    return head, rows, [True, False] + [True] * (len(head) - 2)
+    for i, t in enumerate(order):
+        key = t.architecture.id
+        knee = starred and final.knee is not None and key == final.knee.architecture.id
+        mark = "*" if knee else _MARK_OF.get(final.left.get(key, ""), "")
+        cells = [str(t.number) if t.number is not None else str(i + 1), label(t, summary.labels)]
+        for c in columns:
+            if _twice(c, final):
+                cells += [figure(by_id[key].values[c.name]), known(_again(t, c, final), t.info.get(c.name))]
+            else:
+                cells.append(known(t.values[c.name], t.info.get(c.name)))
+        rows.append(Row(t, mark, [*cells, *([figure(counts[i])] if counted else [])]))
+    head += ["parameters"] if counted else []
+    used = dict.fromkeys(r.mark for r in rows)
+    marks = "; ".join(f"{mark} {words}" for mark, words in MARKS.items() if mark in used)
+    return FrontTable(head, rows, [True, False] + [True] * (len(head) - 2), marks, legend(order, summary.labels))
+
+
+def again_title(factor: float) -> str:
+    return "re-trained" if factor == 1 else f"re-trained x{factor:g}"
+
+
+def _twice(c: Column, final: Final) -> bool:
+    """Whether the values of both budgets are shown; what was only measured again is told once, as it was last."""
+    return c.name in final.again and c.cost == "trained"
+
+
+def _again(trial: Trial, c: Column, final: Final) -> float | None:
+    return trial.values[c.name] if trial.architecture.id in final.known else None
+
+
+def folded(line: str, width: int) -> str:
+    """A sentence of parts joined by "; " in lines of at most `width`."""
+    lines, now = [], ""
+    for part in line.split("; "):
+        if now and len(now) + len(part) + 2 > width:
+            lines.append(now + ";")
+            now = part
+        else:
+            now = f"{now}; {part}" if now else part
+    return "\n".join([*lines, now])
 
 
 def heading(c: Column) -> str:

@@ -1,0 +1,92 @@
+"""The legend under a table: what ``d96 C4.x3g 3*A4/2 -`` means, only the notations that occur there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from nas_bo.errors import NasBoError
+from nas_bo.trial import Trial
+
+WORD = re.compile(
+    r"(?:(?P<run>\d+)\*)?"
+    r"(?P<mixer>A(?P<heads>\d+)(?:/(?P<group>\d+))?(?:w(?P<window>\d+))?|L(?P<linear>\d+)|C(?P<kernel>\d+)|-)?"
+    r"(?P<dot>\.)?"
+    r"(?P<mlp>(?:m(?P<experts>\d+)\.(?P<active>\d+))?x(?P<ratio>[\d.e+-]+)(?P<gated>g)?|-)?"
+)
+
+
+def legend(trials: Iterable[Trial], labels: Mapping[str, str]) -> str:
+    """One line; "" where no architecture has the short name of a decoder of ours."""
+    names = (_ours(t, labels.get(t.architecture.id, "")) for t in trials)
+    return explained(dict.fromkeys(filter(None, names)))
+
+
+def explained(names: Iterable[str]) -> str:
+    """The legend of short names that the decoder gave."""
+    found: dict[str, str] = {}
+    for name in names:
+        words = name.split()
+        found.setdefault("d", f"{words[0]}: width {words[0][1:]}")
+        if "..." in words:
+            found.setdefault("...", "...: more layers, too many to name")
+            words = words[: words.index("...")]
+        for i, word in enumerate(words[1:], start=2):
+            last = i == len(words) and i > 2 and "." not in re.sub(r"m\d+\.|x[\d.]+", "", word)
+            _word(word, last and "*" not in word, found)
+    order = ("d", "A", "/", "w", "L", "C", "no mixer", "x", "g", "m", "-", ".", "*", "...")
+    return "; ".join(found[key] for key in order if key in found)
+
+
+def _ours(trial: Trial, label: str) -> str:
+    """The label where it is the decoder's own name of the architecture."""
+    from nas_bo.model.vocabulary import label as named
+
+    if not re.match(r"d\d+ ", label):
+        return ""
+    try:
+        return label if named(trial.architecture) == label else ""
+    except NasBoError:
+        return ""
+
+
+def _word(word: str, last: bool, found: dict[str, str]) -> None:
+    """Add what is new in one word; `last` is the MLP of every layer."""
+    if last and word == "-":
+        found.setdefault("-", "-: no MLP")
+        return
+    match = WORD.fullmatch(word)
+    if match is None:
+        return
+    part = match.groupdict()
+    if part["run"]:
+        found.setdefault("*", f"{word}: {part['run']} such layers in a row")
+    if part["heads"]:
+        found.setdefault("A", f"A{part['heads']}: attention with {_count(part['heads'], 'head')}")
+    if part["group"]:
+        found.setdefault("/", f"A{part['heads']}/{part['group']}: {part['group']} query heads share a key/value head")
+    if part["window"]:
+        found.setdefault("w", f"w{part['window']}: which sees the last {part['window']} tokens")
+    if part["linear"]:
+        found.setdefault("L", f"L{part['linear']}: linear attention with {_count(part['linear'], 'head')}")
+    if part["kernel"]:
+        found.setdefault("C", f"C{part['kernel']}: gated convolution over the last {part['kernel']} tokens")
+    if part["mixer"] == "-":
+        found.setdefault("no mixer", "- at the front of a layer: nothing mixes tokens")
+    if part["dot"]:
+        found.setdefault(".", "after a dot: the MLP of that layer alone")
+        if part["mlp"] == "-":
+            found.setdefault("-", "-: no MLP")
+    if part["ratio"]:
+        wide = {"1": "of the model's width", "2": "of twice the width"}
+        of = "MLP " + wide.get(part["ratio"], f"of {part['ratio']} times the width")
+        if part["experts"]:
+            mixture = f"m{part['experts']}.{part['active']}: mixture of {_count(part['experts'], 'expert')}, {part['active']} active for a token"
+            found.setdefault("m", mixture)
+        found.setdefault("x", f"x{part['ratio']}: {of}")
+        if part["gated"]:
+            found.setdefault("g", "g: gated")
+
+
+def _count(number: str, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != '1')}"
