@@ -19,7 +19,7 @@ def parallel(axes: Sequence[Axis], kinds: Sequence[str], rows: Sequence[int], na
     """An axis per choice and objective, a line per trial.
 
     Args:
-        kinds: "trial", "front", "knee" or "out" of every trial.
+        kinds: `Summary.kind` of every trial.
         rows: number of the trial's row in the tables of the page, for highlighting.
         names: what is shown when the mouse rests on a line.
     """
@@ -33,7 +33,7 @@ def parallel(axes: Sequence[Axis], kinds: Sequence[str], rows: Sequence[int], na
         return top + (1 - axis.at(value)) * (high - top - 16)
 
     lines = []
-    order = sorted(range(len(kinds)), key=lambda k: ("out", "trial", "front", "knee").index(kinds[k]))
+    order = sorted(range(len(kinds)), key=lambda k: ("out", "trial", "front", "final", "knee").index(kinds[k]))
     for k in order:
         points, pen = [], "M"
         for x, axis in zip(xs, axes, strict=True):

@@ -65,9 +65,9 @@
   const shape = (kind, x, y, parent) => {
     if (kind === "knee") return make("polygon", { points: star(x, y, 11) }, parent);
     if (kind === "out") return make("path", { d: `M${x - 4} ${y - 4}l8 8m0 -8l-8 8` }, parent);
-    if (kind === "re") return make("path", { d: `M${x} ${y - 6}l6 6l-6 6l-6 -6z` }, parent);
+    if (kind === "re" || kind === "re last") return make("path", { d: `M${x} ${y - 6}l6 6l-6 6l-6 -6z` }, parent);
     if (kind === "base") return make("rect", { x: x - 5, y: y - 5, width: 10, height: 10 }, parent);
-    return make("circle", { cx: x, cy: y, r: kind === "front" ? 5.5 : 4 }, parent);
+    return make("circle", { cx: x, cy: y, r: kind === "front" || kind === "final" || kind === "old" ? 5.5 : 4 }, parent);
   };
   const draw = () => {
     const x = scale(X, L, W - R), y = scale(Y, H - B, T), svg = make("svg", { viewBox: `0 0 ${W} ${H}`, role: "img" });
@@ -81,29 +81,53 @@
     for (const v of axisOf(Y).limits) if (y.at(v) >= T && y.at(v) <= H - B) { make("line", { class: "limit", x1: L, x2: W - R, y1: y.at(v), y2: y.at(v) }, svg); make("text", { class: "limit-text", x: W - R - 4, y: y.at(v) - 4, "text-anchor": "end" }, svg, "limit " + show(v)); }
     const placed = [];
     data.trials.forEach((t, row) => { const a = value(t, X, row), b = value(t, Y, row); if (a !== null && b !== null) placed.push({ t, row, a, px: x.at(a), py: y.at(b) }); });
-    if (many === 2 && X >= 0) {
-      const best = placed.filter(p => p.t.kind === "front" || p.t.kind === "knee").sort((p, q) => p.a - q.a);
+    // where anything was re-trained, the front of the search is faint, and the final one is what is drawn
+    const again = [];
+    for (const r of data.retrained) {
+      const old = data.trials[r.row];
+      if (!old || X < 0 || (r.values[X] === null && r.values[Y] === null)) continue;
+      const values = r.values.map((v, i) => v ?? old.values[i]), ends = values.map((v, i) => r.ends[i] ?? (r.values[i] === null && old.ends ? old.ends[i] : null));
+      if (values[X] === null || values[Y] === null) continue;
+      again.push({ r, old, values, ends, a: values[X], px: x.at(values[X]), py: y.at(values[Y]) });
+    }
+    const settled = again.some(p => p.r.final);
+    const stair = (points, name) => {
       let d = "";
-      best.forEach((p, k) => { d += k === 0 ? `M${p.px} ${p.py}` : axisOf(X).sign > 0 ? `H${p.px}V${p.py}` : `V${p.py}H${p.px}`; });
-      if (d) make("path", { class: "stair", d }, svg);
+      [...points].sort((p, q) => p.a - q.a).forEach((p, k) => { d += k === 0 ? `M${p.px} ${p.py}` : axisOf(X).sign > 0 ? `H${p.px}V${p.py}` : `V${p.py}H${p.px}`; });
+      if (d) make("path", { class: name, d }, svg);
+    };
+    const onFront = t => t.kind === "front" || t.kind === "knee" || t.kind === "final";
+    if (many === 2 && X >= 0) {
+      stair(placed.filter(p => onFront(p.t)), settled ? "stair was" : "stair");
+      if (settled) stair(again.filter(p => p.r.final), "stair");
     }
-    const order = { out: 0, trial: 1, front: 2, knee: 3 };
+    const bars = (ends, px, py, name) => {
+      if (X >= 0 && ends?.[X]) make("line", { class: name, x1: x.at(ends[X][0]), x2: x.at(ends[X][1]), y1: py, y2: py }, svg);
+      if (ends?.[Y]) make("line", { class: name, x1: px, x2: px, y1: y.at(ends[Y][0]), y2: y.at(ends[Y][1]) }, svg);
+    };
+    const order = { out: 0, trial: 1, front: 2, final: 3, knee: 4 };
     placed.sort((p, q) => order[p.t.kind] - order[q.t.kind]);
-    for (const again of data.retrained) {
-      const old = data.trials[again.row];
-      if (!old || X < 0 || (again.values[X] === null && again.values[Y] === null)) continue;
-      const values = again.values.map((v, i) => v ?? old.values[i]);
-      if (values[X] === null || values[Y] === null || old.values[X] === null || old.values[Y] === null) continue;
-      const px = x.at(values[X]), py = y.at(values[Y]);
-      make("line", { class: "move", x1: x.at(old.values[X]), y1: y.at(old.values[Y]), x2: px, y2: py }, svg);
-      const node = shape("re", px, py, svg); node.setAttribute("class", "dot re"); hover(node, "re-trained: " + old.label, values);
+    for (const p of again) {
+      if (p.old.values[X] !== null && p.old.values[Y] !== null) make("line", { class: "move", x1: x.at(p.old.values[X]), y1: y.at(p.old.values[Y]), x2: p.px, y2: p.py }, svg);
     }
+    const name = t => (t.n === null ? "" : "trial " + t.n + ": ") + t.label;
     for (const p of placed) {
-      const node = shape(p.t.kind, p.px, p.py, svg);
-      node.setAttribute("class", "dot " + p.t.kind + (p.row === chosen ? " on" : ""));
-      node.dataset.dot = p.row;
-      hover(node, (p.t.n === null ? "" : "trial " + p.t.n + ": ") + p.t.label, p.t.values);
+      const kind = settled && onFront(p.t) ? "old" : p.t.kind, star = kind === "old" && p.t.kind === "knee";
+      if (onFront(p.t) && kind !== "old") bars(p.t.ends, p.px, p.py, "error");
+      const node = shape(kind, p.px, p.py, svg);
+      node.setAttribute("class", "dot " + kind + (p.row === chosen ? " on" : ""));
+      if (!star) node.dataset.dot = p.row;
+      hover(node, (settled ? "in the search, " : "") + name(p.t), p.t.values);
       node.addEventListener("click", () => choose(p.row, true));
+    }
+    for (const p of again) {
+      const star = p.old.kind === "knee", kind = star ? "knee" : p.r.final ? "re last" : "re";
+      bars(p.ends, p.px, p.py, "error");
+      const node = shape(kind, p.px, p.py, svg);
+      node.setAttribute("class", "dot " + kind);
+      if (star) node.dataset.dot = p.r.row;
+      hover(node, "re-trained, " + name(p.old), p.values);
+      node.addEventListener("click", () => choose(p.r.row, true));
     }
     for (const base of data.baselines) if (X >= 0 && base.values[X] !== null && base.values[Y] !== null) { const node = shape("base", x.at(base.values[X]), y.at(base.values[Y]), svg); node.setAttribute("class", "dot base"); hover(node, "baseline: " + base.label, base.values); }
     plot.querySelector(":scope > svg")?.remove();
@@ -153,8 +177,11 @@
   const key = document.createElement("div");
   key.className = "key";
   const kinds = new Set(data.trials.map(t => t.kind));
-  for (const [kind, word] of [["knee", many > 1 ? "knee" : "best"], ["front", "Pareto front"], ["trial", "trial"], ["out", "infeasible"], ["re", "re-trained"], ["base", "baseline"]]) {
-    if (!(kinds.has(kind) || (kind === "re" && data.retrained.length) || (kind === "base" && data.baselines.length))) continue;
+  const last = data.retrained.some(r => r.final), left = data.retrained.some(r => !r.final);
+  for (const [kind, word, shown] of [["knee", many > 1 ? "knee" : "best", kinds.has("knee")], ["re last", "front after re-training", last],
+    ["re", last ? "re-trained, not on it" : "re-trained", left], [last ? "old" : "front", last ? "front of the search" : "Pareto front", kinds.has("front") || kinds.has("final")],
+    ["trial", "trial", kinds.has("trial")], ["out", "infeasible", kinds.has("out")], ["base", "baseline", data.baselines.length > 0]]) {
+    if (!shown) continue;
     const span = document.createElement("span"), svg = make("svg", { viewBox: "0 0 24 24" });
     shape(kind, 12, 12, svg).setAttribute("class", "dot " + kind);
     span.append(svg, word);

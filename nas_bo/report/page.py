@@ -14,15 +14,18 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from nas_bo.knee import interval
 from nas_bo.report.against import against
 from nas_bo.report.charts import importances, parallel, progress
 from nas_bo.report.coordinates import axes, drawn
+from nas_bo.report.digits import figure, known
 from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import LEAST
+from nas_bo.report.notation import legend
 from nas_bo.report.picture import logarithmic
 from nas_bo.report.progress import reference, steps
-from nas_bo.report.summary import Summary, figure
-from nas_bo.report.table import heading, parameters
+from nas_bo.report.summary import Summary
+from nas_bo.report.table import heading, of_front
 from nas_bo.report.trust_page import section
 from nas_bo.trial import Column, State, Trial
 
@@ -46,9 +49,9 @@ def page(summary: Summary) -> str:
         "</header>",
         '<section id=plot aria-label="scatter plot of all trials"></section>',
         "<section><h2>The front</h2>" + _front_table(summary, rows) + _drawings(summary) + "</section>",
-        f"<section><h2>How far to trust the order</h2>{_trust(summary)}{_retrained(summary)}</section>",
+        f"<section><h2>How far to trust the order</h2>{_trust(summary)}</section>",
         "<section><h2>How the numbers were obtained</h2>" + _sources(summary) + "</section>",
-        _matters(summary, rows, best),
+        _matters(summary, rows),
         _went(summary),
         f"<section><h2>All trials</h2>{_trial_table(summary, shown, best)}"
         + (f"<p class=note>{left_out} earlier trials off the front are not listed.</p>" if left_out else "")
@@ -61,14 +64,14 @@ def page(summary: Summary) -> str:
         '<meta name=viewport content="width=device-width,initial-scale=1">'
         f"<style>{_asset('page.css')}</style></head><body>\n"
         + "\n".join(body)
-        + f"\n<script id=data type=application/json>{_data(summary, shown, best)}</script>"
+        + f"\n<script id=data type=application/json>{_data(summary, shown)}</script>"
         + f"\n<script>{_asset('page.js')}</script>\n</body></html>\n"
     )
 
 
 def _drawings(summary: Summary) -> str:
     """The knee's architecture, open; the others of the front folded."""
-    best, middle = summary.front(), summary.knee()
+    best, middle = summary.final.members, summary.knee()
     if middle is None:
         return ""
     shown = [middle, *(t for t in best if t is not middle)][:MOST_DRAWINGS]
@@ -86,12 +89,12 @@ def _named(summary: Summary, trial: Trial) -> str:
     return f"{name}: {told}" if name else told
 
 
-def _matters(summary: Summary, rows: dict[int, int], best: set[int]) -> str:
+def _matters(summary: Summary, rows: dict[int, int]) -> str:
     """Importance of the choices and parallel coordinates."""
-    found, middle = summary.importances, summary.knee()
+    found = summary.importances
     trials = [t for t in drawn(summary) if id(t) in rows]
     ranked = max(found, key=lambda one: one.explained).names if found else ()
-    kinds = ["knee" if t is middle else "front" if id(t) in best else "trial" if t.feasible else "out" for t in trials]
+    kinds = [summary.kind(t) for t in trials]
     wires = parallel(axes(summary, trials, ranked), kinds, [rows[id(t)] for t in trials], [_named(summary, t) for t in trials])  # fmt: skip
     bars = importances(found, {c.name: c for c in summary.columns})
     if not bars and summary.space is not None:
@@ -109,9 +112,8 @@ def _asset(name: str) -> str:
     return files("nas_bo.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _data(summary: Summary, shown: Sequence[Trial], best: set[int]) -> str:
+def _data(summary: Summary, shown: Sequence[Trial]) -> str:
     """What the plot needs, as JSON that cannot end the script element."""
-    middle = summary.knee()
     columns = []
     for c in summary.columns:
         values = [t.values[c.name] for t in shown if t.state is not State.FAILED and _finite(t.values.get(c.name))]
@@ -125,26 +127,28 @@ def _data(summary: Summary, shown: Sequence[Trial], best: set[int]) -> str:
         )
     rows = {id(t): i for i, t in enumerate(shown)}
     first = {arch: rows.get(id(t), -1) for arch, t in summary.by_id().items()}
+    last = {t.architecture.id for t in summary.final.members} if summary.final.again else set()
     data = {
         "columns": columns,
         "trials": [
             {
                 "n": t.number,
                 "label": summary.label(t),
-                "kind": "knee"
-                if middle is not None and t is middle
-                else "front"
-                if id(t) in best
-                else "trial"
-                if t.feasible
-                else "out",
+                "kind": summary.kind(t),
                 "values": _values(t.values, summary),
+                **({"ends": ends} if any(ends := _ends(t.info, t.values, summary)) else {}),
             }
             for t in shown
         ],
         "retrained": [
-            {"row": first.get(r.get("id", ""), -1), "values": _values(r.get("values", {}), summary)}
+            {
+                "row": first.get(r.get("id", ""), -1),
+                "values": _values(r["values"], summary),
+                "ends": _ends(r.get("info") or {}, r["values"], summary),
+                "final": str(r.get("id", "")) in last,
+            }
             for r in summary.retrained
+            if r.get("values")
         ],
         "baselines": [
             {"label": str(b.get("label", "")), "values": _values(b.get("values", {}), summary)}
@@ -160,43 +164,71 @@ def _values(values: Any, summary: Summary) -> list[float | None]:
     return [float(f"{values[c.name]:.7g}") if _finite(values.get(c.name)) else None for c in summary.columns]
 
 
+def _ends(info: Mapping[str, Any], values: Mapping[str, Any], summary: Summary) -> list[list[float] | None]:
+    """The interval of every column's value, where one was noted."""
+    found: list[list[float] | None] = []
+    for c in summary.columns:
+        low, high = interval(info.get(c.name) or {})
+        shown = c.name in values and math.isfinite(low) and high > low
+        found.append([float(f"{low:.5g}"), float(f"{high:.5g}")] if shown else None)
+    return found
+
+
 def _finite(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _lead(summary: Summary) -> str:
-    best, middle = summary.front(), summary.knee()
-    count = f"{len(summary.trials)} trials, {sum(t.feasible for t in summary.trials)} feasible"
+    final, middle = summary.final, summary.knee()
+    n = len(summary.trials)
+    count = f"{n} trial{'s' * (n != 1)}, {sum(t.feasible for t in summary.trials)} feasible"
     if middle is None:
         return f"{count}. No trial is feasible yet."
     told = ", ".join(
-        f"{escape(c.name)} {figure(middle.values[c.name])} {escape(c.unit)}".rstrip() for c in summary.columns
+        f"{escape(c.name)} {known(middle.values[c.name], middle.info.get(c.name))} {escape(c.unit)}".rstrip()
+        for c in summary.columns
     )
     name = f"<b>{escape(summary.label(middle))}</b>"
     if middle.number is not None and summary.labels.get(middle.architecture.id):
         name += f" (trial {middle.number})"
     if len(summary.columns) == 1:
         return f"{count}. The best is {name}: {told}."
-    return f"{count}, {len(best)} on the Pareto front. The knee is {name}: {told}."
+    where = f"{len(final.members)} on the Pareto front"
+    if final.again:
+        where = f"{len(final.searched)} on the front of the search, {len(final.members)} on the front after re-training"
+    return f"{count}, {where}. The knee is {name}: {told}."
 
 
 def _front_table(summary: Summary, rows: dict[int, int]) -> str:
-    best, middle = summary.front(), summary.knee()
-    counted = any(parameters(t) is not None for t in best) and not any(c.name == "parameters" for c in summary.columns)
-    head = ["trial", "architecture", *(heading(c) for c in summary.columns), *(["parameters"] if counted else [])]
+    """The final front, then what else was on that of the search, with the values of both; baselines; what it all means."""
+    made, by_id = of_front(summary), summary.by_id()
+    if not made.rows:
+        return "<p>No feasible trial yet.</p>"
     lines = []
-    for t in best:
-        cells = [
-            _number(t),
-            _text(summary.label(t) + (" ★" if t is middle and len(best) > 2 else "")),
-            *_cells(t, summary.columns),
-        ]
-        lines.append(_row(rows.get(id(t), -1), [*cells, *([_cell(parameters(t))] if counted else [])]))
+    for row in made.rows:
+        mark = f"<td class={_CLASS[row.mark]}>{row.mark.replace('*', '★')} " if row.mark else "<td>"
+        first = f"{mark.replace('<td', f'<td data-v={row.values[0]:g}', 1)}{row.cells[0]}"
+        numbers = [_value(text, value) for text, value in zip(row.cells[2:], row.values[2:], strict=True)]
+        index = rows.get(id(by_id.get(row.trial.architecture.id, row.trial)), -1)
+        lines.append(_row(index, [first, _text(row.cells[1]), *numbers]))
+    counted = made.head[-1] == "parameters" and len(made.head) > 2 + len(summary.columns)
+    twice = {c.name for c in summary.columns if c.name in summary.final.again and c.cost == "trained"}
     for base in summary.baselines:
         values = base.get("values", {})
-        cells = [_cell(v if _finite(v := values.get(c.name)) else None) for c in summary.columns]
-        lines.append(_row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells, *(["<td>"] * counted)]))  # fmt: skip
-    return _table(head, lines) if best else "<p>No feasible trial yet.</p>"
+        cells = []
+        for c in summary.columns:
+            cells += [_cell(v if _finite(v := values.get(c.name)) else None), *(["<td>"] * (c.name in twice))]
+        cells += ["<td>"] * (counted and len(cells) < len(made.head) - 2)
+        lines.append(_row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells]))
+    below = [made.marks.replace("* the", "★ the"), made.legend]
+    return _table(made.head, lines) + "".join(f"<p class=note>{escape(line)}.</p>" for line in below if line)
+
+
+_CLASS = {"*": "knee", "-": "lost", "x": "failed", "o": "lost"}
+
+
+def _value(shown: str, value: float | None) -> str:
+    return "<td>" if value is None or not math.isfinite(value) else f"<td class=n data-v={value:.7g}>{escape(shown)}"
 
 
 def _trust(summary: Summary) -> str:
@@ -206,19 +238,6 @@ def _trust(summary: Summary) -> str:
         told.insert(0, f"<p>{escape(summary.agreement.text())}</p>")
     nothing = "The front was not re-evaluated at a higher budget, so how far its order can be trusted is not known."
     return "".join(told) or f"<p>{nothing}</p>"
-
-
-def _retrained(summary: Summary) -> str:
-    by_id = summary.by_id()
-    lines = []
-    for again in summary.retrained:
-        before, values = by_id.get(again.get("id", "")), again.get("values", {})
-        told = [c for c in summary.columns if _finite(values.get(c.name))]
-        name = summary.label(before) if before else str(again.get("id", ""))
-        for c in told:
-            old = before.values.get(c.name) if before else None
-            lines.append(_row(-1, [_number(before), _text(name), _text(c.title), _cell(old), _cell(values[c.name])]))
-    return _table(["trial", "architecture", "objective", "in the search", "re-trained"], lines) if lines else ""
 
 
 def _sources(summary: Summary) -> str:
@@ -294,7 +313,8 @@ def _trial_table(summary: Summary, shown: Sequence[Trial], best: set[int]) -> st
             _cell(t.seconds or None),
         ]
         lines.append(_row(i, cells, "; ".join(f"{k} = {v}" for k, v in t.architecture.flat.items())))
-    return _table(head, lines)
+    below = legend(shown, summary.labels)
+    return _table(head, lines) + (f"<p class=note>{escape(below)}.</p>" if below else "")
 
 
 def _failures(shown: Sequence[Trial], rows: dict[int, int]) -> str:
@@ -361,4 +381,4 @@ def _cell(value: float | None, unit: str = "") -> str:
 
 
 def _cells(trial: Trial, columns: Sequence[Column]) -> list[str]:
-    return [_cell(trial.values.get(c.name)) for c in columns]
+    return [_value(known(trial.values.get(c.name), trial.info.get(c.name)), trial.values.get(c.name)) for c in columns]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 TOGETHER = "#9db9e3"  # what a choice explains with others
 MOST_BARS = 12
+DRAWN = {"knee": (KNEE, 2.4, 4), "final": (FRONT, 1.4, 3), "front": (FRONT, 1.4, 3)}
 
 
 def pictures(summary: Summary) -> dict[str, bytes]:
@@ -83,11 +84,10 @@ def parallel_picture(summary: Summary, important: Sequence[str] = (), *, dpi: in
     axes = axes_of(summary, trials, important)
     if len(axes) < 2 or not trials:
         return None
-    best, middle = {id(t) for t in summary.front()}, summary.knee()
     made, canvas = _figure(max(8.0, 1.7 * len(axes)), 5.0, dpi)
     panel: Any = made.add_subplot(1, 1, 1)
     for k, t in enumerate(trials):
-        colour, thick, order = (KNEE, 2.4, 4) if t is middle else (FRONT, 1.4, 3) if id(t) in best else (OTHER, 0.7, 2)
+        colour, thick, order = DRAWN.get(summary.kind(t), (OTHER, 0.7, 2))
         values = [np.nan if (v := a.values[k]) is None else a.at(v) for a in axes]
         panel.plot(
             range(len(axes)), values, color=colour, linewidth=thick, alpha=1 if order > 2 else 0.45, zorder=order

@@ -119,11 +119,19 @@ def parameters(trial: Trial) -> float | None:
 
 @dataclass(frozen=True)
 class Row:
-    """One architecture of the table. `trial` has its final values, where it was evaluated again."""
+    """One architecture of the table.
+
+    Attributes:
+        trial: with its final values, where it was evaluated again.
+        mark: a key of `MARKS`, or "".
+        cells: what is shown.
+        values: the numbers behind the cells; None for text and for what is not known.
+    """
 
     trial: Trial
     mark: str
     cells: Sequence[str]
+    values: Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -167,13 +175,19 @@ def of_front(summary: Summary) -> FrontTable:
         key = t.architecture.id
         knee = starred and final.knee is not None and key == final.knee.architecture.id
         mark = "*" if knee else _MARK_OF.get(final.left.get(key, ""), "")
-        cells = [str(t.number) if t.number is not None else str(i + 1), label(t, summary.labels)]
+        number = t.number if t.number is not None else i + 1
+        cells: list[str] = [str(number), label(t, summary.labels)]
+        values: list[float | None] = [number, None]
         for c in columns:
             if _twice(c, final):
-                cells += [figure(by_id[key].values[c.name]), known(_again(t, c, final), t.info.get(c.name))]
-            else:
-                cells.append(known(t.values[c.name], t.info.get(c.name)))
-        rows.append(Row(t, mark, [*cells, *([figure(counts[i])] if counted else [])]))
+                values.append(by_id[key].values[c.name])
+                cells.append(figure(values[-1]))
+            values.append(_again(t, c, final) if _twice(c, final) else t.values[c.name])
+            cells.append(known(values[-1], t.info.get(c.name)))
+        if counted:
+            values.append(counts[i])
+            cells.append(figure(counts[i]))
+        rows.append(Row(t, mark, cells, values))
     head += ["parameters"] if counted else []
     used = dict.fromkeys(r.mark for r in rows)
     marks = "; ".join(f"{mark} {words}" for mark, words in MARKS.items() if mark in used)

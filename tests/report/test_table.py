@@ -40,8 +40,13 @@ def test_search_and_re_training_are_one_table():
     rows = {int(re.match(r"[-*o ]*(\d+)", line)[1]): line for line in lines[2:7]}
     assert list(rows) == [0, 2, 3, 1, 4]  # the final front, then what was on the front of the search only
     assert "1.900" in rows[0] and "9.50 ±0.10" in rows[0] and "2.100  " in rows[2]  # no interval of another measurement
-    assert rows[1].lstrip().startswith("- 1") and "2.350" in rows[1] and rows[4].lstrip().startswith("o 4") and "0.50 ±0.05" in rows[4]
-    assert sum(line.startswith("*") for line in rows.values()) == 1
+    assert (
+        rows[1].lstrip().startswith("- 1")
+        and "2.350" in rows[1]
+        and rows[4].lstrip().startswith("o 4")
+        and "0.50 ±0.05" in rows[4]
+    )
+    assert sum(line.lstrip().startswith("*") for line in rows.values()) == 1
     below = "\n".join(lines[7:])
     assert (
         "* the knee" in below and "- dominated after re-training" in below and "o on the front of the search" in below
