@@ -2,7 +2,9 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const plot = document.getElementById("plot"), NS = "http://www.w3.org/2000/svg";
-  const W = 980, H = 470, L = 66, R = 18, T = 18, B = 50;
+  const L = 66, R = 18, T = 18, B = 50;
+  let W = 980, H = 470;  // as wide as the page, so that letters keep their size on a telephone
+  const fit = () => { W = Math.max(340, Math.min(980, plot.clientWidth || 980)); H = W < 600 ? 390 : 470; };
   const make = (tag, attributes = {}, parent = null, text = null) => {
     const node = document.createElementNS(NS, tag);
     for (const [k, v] of Object.entries(attributes)) node.setAttribute(k, v);
@@ -77,7 +79,7 @@
     const better = a => a.sign === 0 ? "" : a.sign > 0 ? "   ← better" : "   better →";
     make("text", { x: (L + W - R) / 2, y: H - 10, "text-anchor": "middle" }, svg, axisOf(X).title + better(axisOf(X)));
     make("text", { transform: `translate(16 ${(T + H - B) / 2}) rotate(-90)`, "text-anchor": "middle" }, svg, axisOf(Y).title + better(axisOf(Y)));
-    for (const v of axisOf(X).limits) if (x.at(v) >= L && x.at(v) <= W - R) { make("line", { class: "limit", x1: x.at(v), x2: x.at(v), y1: T, y2: H - B }, svg); make("text", { class: "limit-text", x: x.at(v) + 4, y: T + 8 }, svg, "limit " + show(v)); }
+    for (const v of axisOf(X).limits) if (x.at(v) >= L && x.at(v) <= W - R) { make("line", { class: "limit", x1: x.at(v), x2: x.at(v), y1: T, y2: H - B }, svg); const right = x.at(v) > W - R - 60; make("text", { class: "limit-text", x: x.at(v) + (right ? -4 : 4), y: T + 8, "text-anchor": right ? "end" : "start" }, svg, "limit " + show(v)); }
     for (const v of axisOf(Y).limits) if (y.at(v) >= T && y.at(v) <= H - B) { make("line", { class: "limit", x1: L, x2: W - R, y1: y.at(v), y2: y.at(v) }, svg); make("text", { class: "limit-text", x: W - R - 4, y: y.at(v) - 4, "text-anchor": "end" }, svg, "limit " + show(v)); }
     const placed = [];
     data.trials.forEach((t, row) => { const a = value(t, X, row), b = value(t, Y, row); if (a !== null && b !== null) placed.push({ t, row, a, px: x.at(a), py: y.at(b) }); });
@@ -99,7 +101,7 @@
     const onFront = t => t.kind === "front" || t.kind === "knee" || t.kind === "final";
     if (many === 2 && X >= 0) {
       stair(placed.filter(p => onFront(p.t)), settled ? "stair was" : "stair");
-      if (settled) stair(again.filter(p => p.r.final), "stair");
+      if (settled) stair(again.filter(p => p.r.final), "stair last");
     }
     const bars = (ends, px, py, name) => {
       if (X >= 0 && ends?.[X]) make("line", { class: name, x1: x.at(ends[X][0]), x2: x.at(ends[X][1]), y1: py, y2: py }, svg);
@@ -188,5 +190,7 @@
     key.append(span);
   }
   plot.append(key, tip);
+  fit();
   draw();
+  addEventListener("resize", () => { const before = W; fit(); if (W !== before) draw(); });
 })();

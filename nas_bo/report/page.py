@@ -7,6 +7,7 @@ stand in the HTML itself; JavaScript (page.js) adds the scatter plot, sorting an
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ from nas_bo.report.trust_page import section
 from nas_bo.trial import Column, State, Trial
 
 MOST_ROWS = 2000  # trials listed in full; a longer history is listed by its front and its last trials
+MOST_TALL = 60  # rows of a table that are shown without a box that scrolls
 MOST_DRAWINGS = 16  # architectures of the front that are drawn
 
 
@@ -83,9 +85,9 @@ def _drawings(summary: Summary) -> str:
 
 
 def _named(summary: Summary, trial: Trial) -> str:
-    told = ", ".join(f"{c.name} {figure(trial.values[c.name])}" for c in summary.columns)
-    known = summary.labels.get(trial.architecture.id)
-    name = f"trial {trial.number}" + (f", {known}" if known else "") if trial.number is not None else known or ""
+    told = ", ".join(f"{c.name} {known(trial.values[c.name], trial.info.get(c.name))}" for c in summary.columns)
+    own = summary.labels.get(trial.architecture.id)
+    name = f"trial {trial.number}" + (f", {own}" if own else "") if trial.number is not None else own or ""
     return f"{name}: {told}" if name else told
 
 
@@ -236,6 +238,8 @@ def _trust(summary: Summary) -> str:
     told = [(f"<h3>{head}</h3>" if head else "") + section(report) for head, report in reports if report is not None]
     if summary.agreement is not None and summary.trust is None:
         told.insert(0, f"<p>{escape(summary.agreement.text())}</p>")
+    if summary.final.again and not told:
+        return f"<p>The front was re-trained at {summary.final.factor:g} times the budget; how far its order held was not judged.</p>"
     nothing = "The front was not re-evaluated at a higher budget, so how far its order can be trusted is not known."
     return "".join(told) or f"<p>{nothing}</p>"
 
@@ -314,7 +318,7 @@ def _trial_table(summary: Summary, shown: Sequence[Trial], best: set[int]) -> st
         ]
         lines.append(_row(i, cells, "; ".join(f"{k} = {v}" for k, v in t.architecture.flat.items())))
     below = legend(shown, summary.labels)
-    return _table(head, lines) + (f"<p class=note>{escape(below)}.</p>" if below else "")
+    return _table(head, lines, tall=len(lines) <= MOST_TALL) + (f"<p class=note>{escape(below)}.</p>" if below else "")
 
 
 def _failures(shown: Sequence[Trial], rows: dict[int, int]) -> str:
@@ -355,9 +359,24 @@ def _said(value: Any) -> str:
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
-def _table(head: Sequence[str], lines: Sequence[str]) -> str:
+def _table(head: Sequence[str], lines: Sequence[str], *, tall: bool = True) -> str:
+    """A table; on a narrow screen every row becomes a card, in which each value has the head of its column before it.
+
+    Args:
+        tall: whether it is shown in full; else in a box that scrolls.
+    """
     cells = "".join(f"<th><button>{escape(h)}</button>" for h in head)
-    return f"<div class=scroll><table><thead><tr>{cells}</thead><tbody>{''.join(lines)}</tbody></table></div>"
+    key = "t" + hashlib.sha256("\n".join(head).encode()).hexdigest()[:6]  # tables of one head share their rules
+    names = "".join(f".{key} td:nth-child({i})::before{{content:{_css(h)}}}" for i, h in enumerate(head, start=1))
+    style = f"<style>@media(max-width:640px){{{names}}}</style>"
+    box = "scroll" if tall else "scroll box"
+    body = "".join(lines)
+    return f"{style}<div class='{box}'><table class='cards {key}'><thead><tr>{cells}</thead><tbody>{body}</tbody></table></div>"
+
+
+def _css(text: str) -> str:
+    """A string of CSS, in which no character can end it or the element around it."""
+    return '"' + "".join(c if c.isalnum() or c in " _.,/%[]()-" else f"\\{ord(c):x} " for c in text) + '"'
 
 
 def _row(index: int, cells: Sequence[str], hover: str = "") -> str:

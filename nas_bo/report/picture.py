@@ -9,6 +9,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
+from nas_bo.knee import interval
 from nas_bo.report.summary import Summary
 from nas_bo.report.summary import figure as figure_text
 from nas_bo.trial import Column, State, Trial
@@ -70,10 +71,12 @@ def picture(summary: Summary, *, width: float = 8.0, height: float | None = None
 
 
 def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
-    best, feasible = summary.front(), sum(t.feasible for t in summary.trials)
-    done = f"{len(summary.trials)} trials, {feasible} feasible" + (
-        f", {len(best)} on the front" if len(summary.columns) > 1 else ""
-    )
+    best, final, feasible = summary.front(), summary.final, sum(t.feasible for t in summary.trials)
+    n = len(summary.trials)
+    done = f"{n} trial{'s' * (n != 1)}, {feasible} feasible"
+    if len(summary.columns) > 1:
+        done += f", {len(best)} on the front" + (" of the search" if final.again else "")
+        done += f", {len(final.members)} after re-training" if final.again else ""
     figure.suptitle(f"{_plain(summary.title, 70)}\n{done}", fontsize=12, color=INK, x=0.01, ha="left")
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -83,7 +86,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
             entries.values(),
             entries.keys(),
             loc="outside lower center",
-            ncols=min(6, len(entries)),
+            ncols=min(6 if (len(entries) < 7 and not summary.final.again) or len(panels) > 1 else 4, len(entries)),
             frameon=False,
             fontsize=9,
         )
@@ -95,7 +98,9 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
 
 
 def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) -> None:
-    best = summary.front()
+    """Two objectives. Where anything was re-trained, the front of the search is faint and the final one is what is drawn."""
+    best, final = summary.front(), summary.final
+    settled = bool(final.again)
     chosen = {id(t) for t in best}
     known = [t for t in summary.trials if t.state in (State.COMPLETE, State.INFEASIBLE) and _has(t.values, x, y)]
     out = [t for t in known if not t.feasible]
@@ -103,39 +108,14 @@ def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) ->
     _dots(axes, out, x, y, marker="x", s=26, color=GREY, linewidths=1.2, label="infeasible", zorder=2)
     _dots(axes, rest, x, y, s=26, color=OTHER, alpha=0.75, linewidths=0, label="trial", zorder=3)
     if alone and best:
-        line = sorted(best, key=lambda t: t.values[x.name])
-        axes.plot(
-            [t.values[x.name] for t in line],
-            [t.values[y.name] for t in line],
-            drawstyle="steps-post" if x.direction == "minimize" else "steps-pre",
-            color=FRONT,
-            linewidth=1.4,
-            alpha=0.8,
-            zorder=4,
-        )
-    _dots(axes, best, x, y, s=46, color=FRONT, edgecolors="white", linewidths=0.8, label="Pareto front", zorder=6)
-    by_id = summary.by_id()
-    for i, again in enumerate(summary.retrained):
-        before, values = by_id.get(again.get("id", "")), again.get("values", {})
-        if x.name not in values and y.name not in values:
-            continue  # nothing new in this panel
-        if before is not None:
-            values = {**before.values, **values}
-            if _has(values, x, y) and _has(before.values, x, y):
-                ends = [(before.values[x.name], values[x.name]), (before.values[y.name], values[y.name])]
-                axes.plot(*ends, color=RETRAINED, linewidth=0.8, alpha=0.6, zorder=5)
-        if _has(values, x, y):
-            axes.scatter(
-                [values[x.name]],
-                [values[y.name]],
-                marker="D",
-                s=30,
-                facecolors="white",
-                edgecolors=RETRAINED,
-                linewidths=1.4,
-                zorder=7,
-                label="" if i else "re-trained",
-            )
+        faint: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.55, "linestyle": (0, (3, 3))} if settled else {}
+        _stair(axes, best, x, y, color=FRONT, **faint)
+    if settled:
+        _dots(axes, best, x, y, s=40, facecolors="white", edgecolors=FRONT, linewidths=1.2, alpha=0.7, label="front of the search", zorder=5)  # fmt: skip
+        _again(axes, summary, x, y, alone)
+    else:
+        _errors(axes, best, x, y)
+        _dots(axes, best, x, y, s=46, color=FRONT, edgecolors="white", linewidths=0.8, label="Pareto front", zorder=6)
     for i, base in enumerate(summary.baselines):
         values = base.get("values", {})
         if _has(values, x, y):
@@ -150,14 +130,15 @@ def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) ->
                 color=BASELINE,
             )
     middle = summary.knee()
-    if middle is not None and len(best) > 2:
+    starred = middle is not None and len(final.members) > 2
+    if middle is not None and starred:
         at = (middle.values[x.name], middle.values[y.name])
         axes.scatter(
             [at[0]], [at[1]], marker="*", s=230, color=KNEE, edgecolors="white", linewidths=0.8, zorder=8, label="knee"
         )
     _scale(axes, "x", x, summary)
     _scale(axes, "y", y, summary)
-    if middle is not None and len(best) > 2:
+    if middle is not None and starred:
         _call_out(axes, summary, middle, at)
     for column, draw, name in ((x, axes.axvline, "x"), (y, axes.axhline, "y")):
         for bound, sign in ((column.at_most, "≤"), (column.at_least, "≥")):
@@ -174,6 +155,48 @@ def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) ->
                     color=KNEE,
                     ha="left" if name == "x" else "right",
                 )
+
+
+def _again(axes: Axes, summary: Summary, x: Column, y: Column, alone: bool) -> None:
+    """What was re-trained: a line from where the search saw it, filled where it is on the final front."""
+    final, by_id = summary.final, summary.by_id()
+    for key, t in final.known.items():
+        before = by_id[key].values
+        if _has(before, x, y) and _has(t.values, x, y):
+            ends = [(before[x.name], t.values[x.name]), (before[y.name], t.values[y.name])]
+            axes.plot(*ends, color=RETRAINED, linewidth=0.8, alpha=0.5, zorder=4)
+    last = {t.architecture.id for t in final.members}
+    lost = [t for key, t in final.known.items() if key not in last]
+    if alone and final.members:
+        _stair(axes, final.members, x, y, color=RETRAINED)
+    _errors(axes, [*final.members, *lost], x, y)
+    style = {"marker": "D", "s": 34, "edgecolors": RETRAINED, "linewidths": 1.3}
+    _dots(axes, lost, x, y, facecolors="white", label="re-trained, not on it", zorder=6, **style)
+    _dots(axes, final.members, x, y, facecolors=RETRAINED, label="front after re-training", zorder=7, **style)
+
+
+def _stair(axes: Axes, members: Sequence[Trial], x: Column, y: Column, **style: Any) -> None:
+    line = sorted((t for t in members if _has(t.values, x, y)), key=lambda t: t.values[x.name])
+    axes.plot(
+        [t.values[x.name] for t in line],
+        [t.values[y.name] for t in line],
+        drawstyle="steps-post" if x.direction == "minimize" else "steps-pre",
+        **{"linewidth": 1.4, "alpha": 0.8, "zorder": 4, **style},
+    )
+
+
+def _errors(axes: Axes, members: Sequence[Trial], x: Column, y: Column) -> None:
+    """The intervals of measured values."""
+    for t in members:
+        if not _has(t.values, x, y):
+            continue
+        at: dict[str, Any] = {"color": INK, "linewidth": 1.0, "alpha": 0.7, "zorder": 5}
+        low, high = interval(t.info.get(x.name, {}))
+        if high > low:
+            axes.plot([low, high], [t.values[y.name]] * 2, **at)
+        low, high = interval(t.info.get(y.name, {}))
+        if high > low:
+            axes.plot([t.values[x.name]] * 2, [low, high], **at)
 
 
 def _call_out(axes: Axes, summary: Summary, middle: Trial, at: tuple[float, float]) -> None:

@@ -211,3 +211,49 @@ def test_a_long_history_is_cut_and_says_so():
     text = page(s)
     assert "earlier trials off the front are not listed" in text and len(text) < 1_500_000
     assert all(f"data-v={t.number}>" in text for t in s.front())
+
+
+def again(s: Summary) -> Summary:
+    best = s.front()
+    records = [
+        {
+            "id": t.architecture.id,
+            "values": {"val_loss": t.values["val_loss"] - 0.3, "latency_ms": t.values["latency_ms"] * 1.02},
+            "info": {
+                "latency_ms": {"low": t.values["latency_ms"], "high": t.values["latency_ms"] * 1.05, "level": 0.9}
+            },
+            "factor": 2.0,
+        }
+        for t in best[1:]
+    ]
+    return Summary(s.title, s.columns, s.trials, s.labels, records)
+
+
+def test_the_page_and_the_picture_tell_the_final_front_from_that_of_the_search():
+    s = again(summary())
+    text = page(s)
+    data = json.loads(Page(text).raw["data"])
+    kinds = [t["kind"] for t in data["trials"]]
+    assert kinds.count("knee") == 1 and kinds.count("final") == len(s.final.members) - 1
+    assert kinds.count("front") == len(s.front()) - len(s.final.members) > 0
+    assert sum(r["final"] for r in data["retrained"]) == len(s.final.members)
+    assert all(r["ends"][0] is None and len(r["ends"][1]) == 2 for r in data["retrained"])
+    assert "on the front after re-training" in text and "re-trained x2" in text and "±" in text
+    assert "was not re-evaluated" not in text and "not re-trained" in text
+    assert f"The knee is <b>{s.label(s.knee())}</b>" in text and figure(s.knee().values["val_loss"]) in text
+    assert size(picture(s))[1] > 500
+    for t in data["trials"]:
+        assert "ends" not in t  # what was measured without an interval has no bar
+
+
+def test_on_a_narrow_screen_every_value_has_the_head_of_its_column_and_no_head_can_end_the_style():
+    evil = Column('x"}</style><script>', "ms")
+    s = Summary("x", [evil], [trial(0, {evil.name: 1.0})])
+    text = page(s)
+    assert text.count("<style>@media(max-width:640px)") >= 2 and "</style><script>" not in text.replace("</style></head>", "")  # fmt: skip
+    assert 'content:"trial"' in text and "max-height:460px" not in text
+
+
+def test_one_trial_is_not_one_trials():
+    s = Summary("x", [LOSS, LATENCY], [trial(0, {"val_loss": 1.0, "latency_ms": 1.0})])
+    assert "1 trial, 1 feasible" in page(s) and "1 trials" not in page(s)
