@@ -18,6 +18,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from nas_bo import optuna as door
+from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.loop import Result, _about, default_strategy, load_result, short_name
@@ -88,6 +89,7 @@ class AskTell:
                 f"AskTell cannot evaluate {dear[0]!r}: what is measured or trained is told; give its name instead of the "
                 "objective, or use search(), which evaluates"
             )
+        preflight.check(self.problem, "AskTell")
         self.strategy = default_strategy(seed) if strategy is None else strategy
         self._told = [o.name for o in every if _told(o)]
         name = study_name or space.title + (f"-seed{seed}" if seed else "")

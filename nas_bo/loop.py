@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from nas_bo import baseline as compared
-from nas_bo import chance, checked, provenance, recipe
+from nas_bo import chance, checked, preflight, provenance, recipe
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError
@@ -134,6 +134,7 @@ def search(
     if not hasattr(strategy, "suggest"):
         raise SearchError(f"search(strategy={strategy!r}): a strategy is an object with suggest(problem, trials, n)")
     _check_stopping(problem, stopping)
+    preflight.check(problem, "search")
     _check_reachable(problem)
     queue = [space.architecture(a) for a in enqueue]
     others = compared.baselines(baseline, problem, partial(label_of, space=space))

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
 from nas_bo.hardware.clock import Asked
@@ -92,6 +93,7 @@ def profile(
         raise ProfileError(f"profile(architectures={architectures!r}): at least {LEAST}; the default is 30")
     if not settings:
         raise ProfileError("profile(settings=()): give at least one Setting")
+    preflight.check_space(space, "profile", settings[0].ignore)
     path = Path(out)
     if path.is_dir():
         raise ProfileError(f"{str(path)!r} is a folder; give the name of a file, such as device.json")

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas_bo import checked, kept
+from nas_bo import checked, kept, preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.loop import Progress, short_name
@@ -73,6 +73,7 @@ def validate(
             raise SearchError(f"validate({name}={value!r}): it must be a whole number of at least {least}")
     truths = _seeds(_default() if reference is None else as_objective(reference), seeds)
     plan = _plan(space, [as_objective(p) for p in proxies], truths)
+    preflight.check(Problem(space, plan.truths[:1], proxies=plan.own), "validate")
     for objective in (*plan.truths, *plan.own):
         if hasattr(objective, "conditions"):
             objective.conditions()  # bad configuration and a missing corpus raise here

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.ax.experiment import generation, register
 from nas_bo.ax.lowering import constraints, parameters
@@ -72,6 +73,7 @@ def client(
     if isinstance(objectives, str):
         raise HostError(f"client(objectives={objectives!r}): it must be a list, even when there is only one")
     problem = Problem(space, [Reported(o) if isinstance(o, str) else o for o in objectives], limits)
+    preflight.check(problem, "client")
     modelled = [limit for limit in problem.limits if limit.cost != "analytic"]
     made = Client(storage_config=storage)
     made.configure_experiment(

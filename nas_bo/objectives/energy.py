@@ -10,6 +10,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.energy import EnergyModel, Prices
 from nas_bo.hardware.meters import Meter, measured_energy, meter_of
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.latency import NAMES, Latency
 from nas_bo.objectives.target import digest, is_torch_device, measurable, plain_device
@@ -98,6 +99,10 @@ class Energy:
             return {**said, "meter": self.meter.name}
         figures = plain_device(self.device)
         return {**said, "device": figures.name, "idle": self.idle, "fingerprint": digest(figures.known())}
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the decoder cannot be built."""
+        check(arch, self.ignore)
 
     def predict(self, arch: Architecture) -> float:
         """The model; for measured energy a guide that is right in rank, not in scale."""

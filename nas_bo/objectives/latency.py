@@ -11,6 +11,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own import Build, called, check_build
+from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.target import (
     BOUND,
@@ -161,6 +162,16 @@ class Latency:
             of = getattr(model, "of_space", None)
             if of is not None:
                 of.check(space)
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise where the model cannot be built or run; not asked of latency models of the user's own."""
+        if self.build is not None:
+            from nas_bo.hardware.traced import traced
+
+            for setting, _ in self.settings():
+                traced(self.build, arch, setting)
+        elif self.model is None or isinstance(self.model, str):
+            check(arch, self.ignore)
 
     def predict(self, arch: Architecture) -> float:
         """The prediction; for a measured latency the roofline estimate, in milliseconds: right in rank, not in scale."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
@@ -211,6 +212,10 @@ class ValidationLoss:
             extrapolate=False,
             growth=None,
         )
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the decoder cannot be built."""
+        check(arch, self.ignore)
 
     def __call__(self, arch: Architecture, /) -> Value:
         return self._value(arch, *self._begin(arch, self._folder()), self.fidelity)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.low_fidelity import ValidationLoss
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
@@ -164,6 +165,10 @@ class SharedWeightLoss:
                 del _LOADED[next(iter(_LOADED))]
             _LOADED[key] = net
         return _LOADED[key]
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the decoder cannot be built."""
+        check(arch, self.ignore)
 
     def __call__(self, arch: Architecture, /) -> Value:
         from nas_bo.model.inference import evaluate, torch_threads

@@ -84,6 +84,10 @@ class Throughput:
         """Raise ProfileError when the models are of a profile of another space."""
         self.latency.check_space(space)  # type: ignore[attr-defined]
 
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise where the model cannot be built or run."""
+        self.latency.check_architecture(arch)  # type: ignore[attr-defined]
+
     def predict(self, arch: Architecture) -> float:
         """The prediction, or for a measured throughput what the roofline says."""
         return self._rate(self.latency.predict(arch))  # type: ignore[attr-defined]

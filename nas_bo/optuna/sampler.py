@@ -19,6 +19,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, SearchError
 from nas_bo.optuna.bridge import columns, distributions
@@ -91,6 +92,8 @@ class Sampler(BaseSampler):
         self.space, self.strategy, self.seed = space, strategy, seed
         self.objectives = None if objectives is None else [as_objective(o) for o in objectives]
         self.limits = [as_objective(o) for o in limits]
+        if space is not None and self.objectives:
+            preflight.check(Problem(space, self.objectives, self.limits), "Sampler", again=True)
         self._forget()
 
     def _forget(self) -> None:

@@ -72,7 +72,7 @@ class Projected:
             from nas_bo.problem import estimate_of
 
             return lambda arch: estimate_of(self._objective, self._project(arch))
-        if name == "stages":
+        if name in ("stages", "check_architecture"):
             return lambda arch: found(self._project(arch))
         if name == "steer":
             return partial(self._steer, found)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.proxy_task.task import Task, at_least
 from nas_bo.problem import Value
@@ -76,6 +77,10 @@ class ProxyTask:
         """The same task with `factor` times the steps and other seeds, for re-training winners."""
         steps = max(1, round(self.steps * factor))
         return replace(self, steps=steps, first_seed=self.first_seed + self.seeds, at_most=None, at_least=None)
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the decoder cannot be built."""
+        check(arch, self.ignore)
 
     def __call__(self, arch: Architecture, /) -> Value:
         import torch

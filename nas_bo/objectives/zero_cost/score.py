@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.model.spec import check
 from nas_bo.objectives.text import corpus_of
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
@@ -94,6 +95,10 @@ class ZeroCostScore(ABC):
             "batch": self.batch,
             "sequence": self.sequence,
         }
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the decoder cannot be built."""
+        check(arch, self.ignore)
 
     def __call__(self, arch: Architecture, /) -> Value:
         import torch
