@@ -512,7 +512,8 @@ def test_a_storage_that_belongs_to_another_search_is_refused(tmp_path):
     path = str(tmp_path / "s.db")
     run(storage=path, trials=2, study_name="mine")
     with pytest.raises(HostError, match="belongs to the space 'Toy'"):
-        search(Few, [loss, cost], storage=path, study_name="mine", retrain=0)
+        small = Function(lambda arch: float(arch.b), "cost", "units", cost="analytic")  # `cost` itself is none for Few
+        search(Few, [loss, small], storage=path, study_name="mine", retrain=0)
     with pytest.raises(HostError, match="begun with the objectives loss, cost, this search has cost, loss"):
         run(objectives=[cost, loss], storage=path, study_name="mine")
     with pytest.raises(HostError, match="rules and limits none, this search has"):
