@@ -23,16 +23,20 @@ from typing import Any, Literal
 
 from nas_bo.errors import DeviceError
 from nas_bo.hardware.workload import BYTES
-from nas_bo.model.spec import MIXER_FIELDS, MLP_FIELDS
+from nas_bo.model.blocks.skip import SKIP
+from nas_bo.model.blocks.table import known
 
 SCHEMA = 1  # version of the file
 KINDS = ("gpu", "cpu", "npu")
-BLOCKS = tuple(sorted({*MIXER_FIELDS, *MLP_FIELDS} - {"skip"}))
-"""Kinds of blocks that a device may support or not."""
 FIGURES = ("gflops", "gbytes", "memory_bytes", "cache_bytes", "overhead_us", "pj_per_flop", "pj_per_byte", "idle_watts")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _BY_TYPE = ("gflops", "pj_per_flop")
 _PRICES = ("pj_per_flop", "pj_per_byte", "idle_watts")  # which no benchmark of ours finds out
+
+
+def _blocks() -> list[str]:
+    """Kinds of blocks that a device may support or not."""
+    return sorted(known().keys() - {SKIP.kind})
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ class Device:
 
     def supports(self, kind: str) -> bool:
         """Whether blocks of that kind run on it."""
-        return self.operations is None or kind == "skip" or kind in self.operations
+        return self.operations is None or kind == SKIP.kind or kind in self.operations
 
     def known(self) -> dict[str, float]:
         """Every figure that is known, by the name that `sources` uses."""
@@ -288,12 +292,12 @@ class Device:
             return None
         if isinstance(given, str) or not isinstance(given, (list, tuple)):
             raise self._wrong(
-                "operations", given, f"a list of kinds of blocks ({', '.join(BLOCKS)}), or left out for all"
+                "operations", given, f"a list of kinds of blocks ({', '.join(_blocks())}), or left out for all"
             )
         for kind in given:
-            if kind not in BLOCKS:
+            if kind not in _blocks():
                 raise DeviceError(
-                    f"the device {self.name!r} supports an operation {kind!r} that no block has; there are {', '.join(BLOCKS)}"
+                    f"the device {self.name!r} supports an operation {kind!r} that no block has; there are {', '.join(_blocks())}"
                 )
         return tuple(given)
 

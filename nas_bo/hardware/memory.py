@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import NamedTuple
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.workload import BYTES, Setting, specified
+from nas_bo.hardware.workload import BYTES, Phase, Setting, specified
 from nas_bo.model import counts
-from nas_bo.model.spec import AttentionSpec, ConvSpec, DecoderSpec, LayerSpec, LinearAttentionSpec, MlpSpec
+from nas_bo.model.blocks.block import Call, Shared, Sharing, Trained, remembered
+from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.table import block_of
+from nas_bo.model.spec import DecoderSpec, LayerSpec
 
 TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.transformer.ROTARY_TABLE
 INDEX = 8  # bytes of a token id
@@ -59,7 +60,7 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     return Memory(
         counts.parameters(spec, setting.vocab_size) * size,
         _kept_tables(spec, size),
-        counts.kv_cache_bytes(spec, context, size, batch),
+        counts.kv_cache_bytes(spec, context, size, batch) if setting.phase == "decode" or counts.steps(spec) else 0,
         peak + made + batch * new * INDEX,
     )
 
@@ -112,7 +113,8 @@ def needed(arch: counts.Arch, setting: Setting, train: tuple[int, int] | None = 
     """Bytes of the larger of both phases of inference, or of a training step of (batch, sequence)."""
     if train is not None:
         return training(arch, *train, setting.vocab_size, setting.ignore).total
-    return max(inference(arch, Setting(phase, *_sizes(setting))).total for phase in ("prefill", "decode"))
+    phases: tuple[Phase, ...] = ("prefill", "decode") if counts.steps(specified(arch, setting)) else ("prefill",)
+    return max(inference(arch, Setting(phase, *_sizes(setting))).total for phase in phases)
 
 
 def _sizes(setting: Setting) -> tuple[int, int, str, int, tuple[str, ...]]:
@@ -122,56 +124,18 @@ def _sizes(setting: Setting) -> tuple[int, int, str, int, tuple[str, ...]]:
 # ---- what is there while a layer runs -----------------------------------------------------------------------------
 
 
-class _Mlp(NamedTuple):
-    wide: int  # values per row before the activation
-    hidden: int  # after it
-
-
-def _mlp(spec: MlpSpec) -> _Mlp:
-    return _Mlp(spec.hidden * (1 + spec.gated), spec.hidden)
-
-
-@lru_cache(maxsize=65536)
+@remembered
 def _running(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, context: int, size: int) -> int:
     """Bytes alive at the worst moment of one layer, its input included."""
-    rows = batch * new
-    flow = rows * spec.width
-    stages = [2 * flow]
-    mixer, mlp = layer
-    if isinstance(mixer, AttentionSpec):
-        a, k = rows * mixer.heads * mixer.head_dim, rows * mixer.kv_heads * mixer.head_dim
-        packed, turned = a + 2 * k, (a + k) if spec.position == "rotary" else 0
-        stages.append(2 * flow + packed + 3 * turned)
-        joined = 0
-        if mixer.window is not None:
-            past = min(mixer.window, context - 1) if new == 1 else 0
-            joined = 2 * batch * (past + new) * mixer.kv_heads * mixer.head_dim
-        stages.append(2 * flow + packed + turned + joined + a + flow)
-    elif isinstance(mixer, LinearAttentionSpec):
-        inner, chunk = rows * mixer.heads * mixer.head_dim, min(counts.CHUNK, new)
-        square = batch * mixer.heads * chunk * chunk
-        wide = max(1, 4 // size)  # decays and the state are float32 at least
-        before = 2 * flow + 4 * inner + wide * rows * mixer.heads + inner
-        done = inner * max(0, -(-new // counts.CHUNK) - 1) * chunk // new
-        state = batch * mixer.heads * mixer.head_dim**2 * wide
-        stages += [
-            before + done + 2 * (1 + wide) * square + state,
-            before + 2 * inner + 3 * state,
-            before + 4 * inner + state,
-        ]
-    elif isinstance(mixer, ConvSpec):
-        stages.append(8 * flow + batch * (mixer.kernel - 1) * spec.width)
-    both = isinstance(mlp, MlpSpec) and mixer.kind != "skip"
-    if isinstance(mlp, MlpSpec):
+    call = Call("prefill" if new == context else "decode", new, context, batch, size)
+    flow = batch * new * spec.width
+    mixer, mlp = (block_of(one).peak_values(one, spec.frame, call) for one in layer)
+    peak = 2 * flow + mixer
+    if not absent(layer.mlp):
+        both = not absent(layer.mixer)
         base = 5 * flow if both and not spec.parallel else 4 * flow if both else 2 * flow
-        wide, hidden = _mlp(mlp)
-        inside = wide + hidden * (2 if mlp.gated or mlp.activation == "relu2" else 1)
-        if mlp.experts:
-            k = mlp.top_k
-            stages += [base + 4 * k * flow + flow, base + 2 * k * flow + rows * k * inside // mlp.experts]
-        else:
-            stages.append(base + max(rows * inside, rows * hidden + flow))
-    return max(stages) * size
+        peak = max(peak, base + mlp)
+    return peak * size
 
 
 def _kept_tables(spec: DecoderSpec, size: int) -> int:
@@ -185,67 +149,62 @@ def _tables(spec: DecoderSpec, context: int, new: int, size: int) -> int:
 
 def _masks(spec: DecoderSpec, new: int, keys: int) -> int:
     """Bytes of the masks of windows, which all layers share."""
-    windows = {one.mixer.window for one in spec.layers if isinstance(one.mixer, AttentionSpec) and one.mixer.window}
-    return new * keys * sum(new > 1 and window < keys for window in windows)
+    windows = {one.window for layer in spec.layers if (one := _shared(layer, spec)).window}
+    return new * keys * sum(new > 1 and window < keys for window in windows if window is not None)
 
 
 def _masking(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, keys: int, size: int) -> int:
     """Bytes alive while the first layer with a window makes its mask: ages of keys, and three of truth values."""
-    mixer = layer.mixer
-    if not isinstance(mixer, AttentionSpec) or mixer.window is None:
+    shared = _shared(layer, spec)
+    if shared.window is None:
         return 0
-    a, k = mixer.heads * mixer.head_dim, mixer.kv_heads * mixer.head_dim
-    inside = 2 * spec.width + a + 4 * k + (a + k if spec.position == "rotary" else 0)
-    return batch * new * inside * size + new * keys * (INDEX + 2)
+    return batch * new * (2 * spec.width + shared.held) * size + new * keys * (INDEX + 2)
 
 
 def _rotary_dims(spec: DecoderSpec) -> set[int]:
-    if spec.position != "rotary":
-        return set()
-    return {layer.mixer.head_dim for layer in spec.layers if isinstance(layer.mixer, AttentionSpec)}
+    return {dim for layer in spec.layers if (dim := _shared(layer, spec).rotary) is not None}
+
+
+def _shared(layer: LayerSpec, spec: DecoderSpec) -> Shared:
+    block = block_of(layer.mixer)
+    return block.shared(layer.mixer, spec.frame) if isinstance(block, Sharing) else Shared()
 
 
 # ---- what a backward pass needs -----------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=65536)
+@remembered
 def _saved(layer: LayerSpec, spec: DecoderSpec, batch: int, length: int) -> int:
     """Values that one layer keeps for its gradients, its output included."""
-    rows = batch * length
-    flow = rows * spec.width
+    flow = batch * length * spec.width
     normed = (2 if spec.norm == "rms" else 1) * flow
-    mixer, mlp = layer
     total = 0
-    if isinstance(mixer, AttentionSpec):
-        a, k = rows * mixer.heads * mixer.head_dim, rows * mixer.kv_heads * mixer.head_dim
-        total += a + 2 * k + (a + k if spec.position == "rotary" else 0) + a + rows * mixer.heads
-    elif isinstance(mixer, LinearAttentionSpec):
-        inner, square = rows * mixer.heads * mixer.head_dim, rows * mixer.heads * min(counts.CHUNK, length)
-        total += 4 * inner + rows * mixer.heads * 8 + 3 * square + 8 * inner
-    elif isinstance(mixer, ConvSpec):
-        total += 6 * flow
-    if mixer.kind != "skip":
+    for one in layer:
+        block = block_of(one)
+        if isinstance(block, Trained):
+            total += block.saved_values(one, spec.frame, batch, length)
+        else:  # all that its operations read and write, an upper bound
+            call = Call("prefill", length, length, batch)
+            total += batch * sum(row.activations for row in block.operations(one, spec.frame, call))
+    if not absent(layer.mixer):
         total += normed + flow
-    if isinstance(mlp, MlpSpec):
-        wide, hidden = _mlp(mlp)
-        kept = rows * ((2 * hidden if mlp.activation == "relu2" else wide) + hidden * (2 if mlp.gated else 1))
-        total += kept * mlp.top_k + 2 * mlp.top_k * flow if mlp.experts else kept
-        total += flow + (0 if spec.parallel and mixer.kind != "skip" else normed)
+    if not absent(layer.mlp):
+        total += flow + (normed if counts.has_mlp_norm(layer, spec.frame) else 0)
     return total
 
 
-@lru_cache(maxsize=65536)
+@remembered
 def _undoing(layer: LayerSpec, spec: DecoderSpec, batch: int, length: int) -> int:
     """Values that come and go while the gradients of one layer are computed, at their worst."""
-    rows = batch * length
-    flow = rows * spec.width
+    flow = batch * length * spec.width
     stages = [5 * flow]
-    if isinstance(layer.mlp, MlpSpec):
-        wide, hidden = _mlp(layer.mlp)
-        stages.append(2 * flow + rows * (wide + 2 * hidden) * (layer.mlp.top_k if layer.mlp.experts else 1))
-    if isinstance(layer.mixer, AttentionSpec):
-        mixer = layer.mixer
-        stages.append(2 * flow + 2 * rows * (mixer.heads + 2 * mixer.kv_heads) * mixer.head_dim)
+    for one in layer:
+        block = block_of(one)
+        if isinstance(block, Trained):
+            stages.append(2 * flow + block.undone_values(one, spec.frame, batch, length))
+        else:
+            call = Call("prefill", length, length, batch)
+            stages.append(2 * flow + 2 * block.peak_values(one, spec.frame, call))
     return max(stages)
 
 

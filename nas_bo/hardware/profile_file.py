@@ -11,16 +11,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ProfileError
 from nas_bo.hardware.measurement import Measurement
 from nas_bo.hardware.workload import Part, Setting
-from nas_bo.model.spec import AttentionSpec, ConvSpec, LayerSpec, LinearAttentionSpec, MlpSpec, SkipSpec
-
-_SPECS: dict[str, Any] = {
-    "attention": AttentionSpec,
-    "linear_attention": LinearAttentionSpec,
-    "conv": ConvSpec,
-    "skip": SkipSpec,
-    "dense": MlpSpec,
-    "moe": MlpSpec,
-}
+from nas_bo.model.blocks.table import known, unknown
+from nas_bo.model.spec import LayerSpec
 
 
 @dataclass(frozen=True)
@@ -85,9 +77,17 @@ def blocks_from(rows: Sequence[Mapping[str, Any]]) -> dict[Part, float]:
     for row in rows:
         fields = {**row}
         ms, layer = float(fields.pop("ms")), fields.pop("layer")
-        made = None if layer is None else LayerSpec(*(_SPECS[spec[0]](*spec) for spec in layer))
+        made = None if layer is None else LayerSpec(*map(_spec_from, layer))
         found[Part(layer=made, **fields)] = ms
     return found
+
+
+def _spec_from(values: Sequence[Any]) -> Any:
+    """A block after checking, from its plain values. Fields that it has gained since are at their default."""
+    block = known().get(values[0])
+    if block is None:
+        raise unknown("block", values[0])
+    return block.Spec(*values)
 
 
 def described(setting: Setting) -> str:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model import counts
-from nas_bo.model.spec import AttentionSpec, DecoderSpec, LayerSpec, MixerSpec, check
+from nas_bo.model.blocks.block import remembered
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 Phase = Literal["prefill", "decode"]
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int8": 1}
@@ -144,7 +144,7 @@ def workload(
         setting,
         (*rows, *shell[1:]),
         counts.parameters(spec, vocab_size),
-        counts.kv_cache_bytes(spec, context, BYTES[dtype], batch),
+        counts.kv_cache_bytes(spec, context, BYTES[dtype], batch) if phase == "decode" or counts.steps(spec) else 0,
     )
 
 
@@ -157,35 +157,30 @@ def parts(spec: DecoderSpec) -> list[Part]:
     return [Part(layer, spec.width, *spec[2:]) for layer in (None, *spec.layers)]
 
 
-@lru_cache(maxsize=65536)
+@remembered
 def works(part: Part, setting: Setting) -> tuple[Work, ...]:
     """The operations of one part. Counted once per distinct part: a search sees the same few layers again and again."""
     layer = part.layer
     alone = DecoderSpec(part.width, () if layer is None else (layer,), *part[2:])
-    size = BYTES[setting.dtype]
-    cached = 0
-    if layer is not None and setting.phase == "decode":
-        # attention reads what it keeps; a state is read and written
-        held = counts.kv_cache_bytes(alone, setting.context, size, setting.batch)
-        cached = held if layer.mixer.kind == "attention" else 2 * held
+    size, batch = BYTES[setting.dtype], setting.batch
     found = []
-    for name, flops, weights, activations, kernels in counts.operations(
-        alone, setting.vocab_size, setting.phase, setting.context, setting.batch
-    ):
-        inside = name.startswith("layers.0.")
-        if inside != (layer is not None):
+    for row in counts.rows(alone, setting.vocab_size, setting.phase, setting.context, batch):
+        if row.name.startswith("layers.0.") != (layer is not None):
             continue
-        kind = name.removeprefix("layers.0.")
-        cache = cached if kind in ("mixer.attention", "mixer.scan", "mixer.conv") else 0
-        if cache > activations * size:
-            raise ModelError(f"{kind} moves {activations * size} bytes but its cache {cache}; please report this")
-        scores = _scores(layer.mixer, setting) if layer is not None and kind == "mixer.attention" else 0
-        found.append(Work(name, kind, flops, weights * size, activations * size - cache, cache, kernels, scores))
+        kind = row.name.removeprefix("layers.0.")
+        moved, cache = row.activations * batch * size, row.cached * batch * size
+        if cache > moved:
+            raise ModelError(f"{kind} moves {moved} bytes but its cache {cache}; its `operations` must count both")
+        found.append(
+            Work(
+                row.name,
+                kind,
+                row.flops * batch,
+                row.weights * size,
+                moved - cache,
+                cache,
+                row.kernels,
+                row.scores * batch,
+            )
+        )
     return tuple(found)
-
-
-def _scores(mixer: MixerSpec, setting: Setting) -> int:
-    assert isinstance(mixer, AttentionSpec)
-    new = setting.context if setting.phase == "prefill" else 1
-    seen = setting.context if new > 1 or mixer.window is None else min(setting.context, mixer.window)
-    return setting.batch * mixer.heads * new * seen

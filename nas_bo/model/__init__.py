@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nas_bo.model.blocks.table import OURS
+
 if TYPE_CHECKING:
     from nas_bo.model.counts import Operation as Operation
     from nas_bo.model.counts import active_parameters as active_parameters
@@ -45,9 +47,10 @@ if TYPE_CHECKING:
     from nas_bo.model.vocabulary import linear_attention as linear_attention
     from nas_bo.model.vocabulary import moe as moe
     from nas_bo.model.vocabulary import skip as skip
+    from nas_bo.model.vocabulary import word as word
 
 _HOME = {
-    **dict.fromkeys(("attention", "conv", "dense", "label", "linear_attention", "moe", "skip"), "vocabulary"),
+    **dict.fromkeys((*OURS, "label", "word"), "vocabulary"),
     **dict.fromkeys(
         ("Operation", "active_parameters", "flops", "kv_cache_bytes", "operations", "parameters"), "counts"
     ),

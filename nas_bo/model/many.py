@@ -20,11 +20,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, TrainingDiverged
 from nas_bo.model import quiet
+from nas_bo.model.blocks.block import Sparse
+from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, torch_threads
 from nas_bo.model.run import CURVE_POINTS
 from nas_bo.model.schedule import settings_of
-from nas_bo.model.spec import DecoderSpec, MlpSpec, check
+from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.model.training import Training, TrainingResult
 from nas_bo.model.transformer import Decoder
 
@@ -83,7 +85,7 @@ def train_many(
         groups.setdefault(key, []).append(index)
     outcomes: dict[int, TrainingResult | TrainingDiverged] = {}
     for (spec, _), members in groups.items():
-        size = 1 if any(isinstance(mlp, MlpSpec) and mlp.experts for _, mlp in spec.layers) else together
+        size = 1 if any(isinstance(block_of(one), Sparse) for layer in spec.layers for one in layer) else together
         for start in range(0, len(members), size):
             some = members[start : start + size]
             runs = [

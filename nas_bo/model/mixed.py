@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nas_bo.model.blocks.skip import absent
 from nas_bo.model.spec import DecoderSpec
 from nas_bo.model.supernet import Supernet
 from nas_bo.model.transformer import BALANCE
@@ -63,7 +64,7 @@ def mixed_losses(
             together: dict[Any, tuple[Tensor, DecoderSpec]] = {}
             for weight, spec in layer[part]:
                 block = getattr(spec.layers[index], part)
-                if block.kind != "skip":
+                if not absent(block):
                     there = together.get(block)
                     together[block] = (weight if there is None else there[0] + weight, spec)
             added = []

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Narrowing
+from nas_bo.model.blocks.table import known
 
 NARROWEST = 8
 
@@ -43,7 +44,5 @@ def _narrow(value: Any, width: int, narrow: int) -> Any:
     if not isinstance(value, Node):
         return value
     fields = {name: _narrow(one, width, narrow) for name, one in value.items()}
-    if value.get("kind") in ("attention", "linear_attention"):
-        wide = value.get("head_dim") or width / value["heads"]
-        fields["head_dim"] = max(2, 2 * math.ceil(wide * narrow / width / 2))
-    return Node(fields)
+    block = known().get(value.get("kind", ""))
+    return Node(block.narrowed(fields, width, narrow) if isinstance(block, Narrowing) else fields)

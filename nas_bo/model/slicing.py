@@ -21,55 +21,40 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from nas_bo.model.spec import AttentionSpec, ConvSpec, DecoderSpec, LinearAttentionSpec, MlpSpec
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Sliceable
+from nas_bo.model.blocks.cuts import Cut as Cut
+from nas_bo.model.blocks.cuts import Piece as Piece
+from nas_bo.model.blocks.cuts import plain
+from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.table import apart_fields, block_of
+from nas_bo.model.counts import has_mlp_norm
+from nas_bo.model.spec import DecoderSpec
 
-APART_FIELDS = frozenset(
-    ("width", "depth", "heads", "head_dim", "kv_group", "window", "kernel", "ratio", "activation", "gated", "experts",
-     "top_k", "norm", "position", "parallel", "tied", "bias", "layer",
-     "mixers")
-)  # fmt: skip
+_OF_DECODERS = ("width", "depth", "norm", "position", "parallel", "tied", "bias", "layer", "mixers")
+APART_FIELDS = frozenset((*_OF_DECODERS, *apart_fields()))
 """The fields whose values can be given weights of their own. "layer" stands for the index of the layer, "mixers" for the
 set of kinds of mixers in the network: attention alone learns other things than attention beside convolutions, and has
 blocks of its own then (a split of the supernet, as in Zhao et al. 2021, arXiv 2006.06863)."""
 
+
+def can_be_apart() -> frozenset[str]:
+    """As `APART_FIELDS`, with the fields of blocks of one's own."""
+    return APART_FIELDS | apart_fields()
+
+
 ALWAYS_APART = frozenset(("gated",))  # a gate multiplies, an ungated unit adds: not the same weights
-
-
-class Piece(NamedTuple):
-    """Part of a bank: the first `sizes[i]` entries along every axis i; the last ones along the axis `last`; entries
-    spread evenly along the axis `spread`; every `step`-th along axis 0."""
-
-    bank: str
-    sizes: tuple[int, ...]
-    last: int | None = None
-    spread: int | None = None
-    step: int = 1
-
-    @property
-    def needs(self) -> tuple[int, ...]:
-        """The least shape of a bank that has these entries."""
-        first, *rest = self.sizes
-        return ((first - 1) * self.step + 1, *rest)
-
-
-class Cut(NamedTuple):
-    """One parameter of a decoder: its pieces, each reshaped to `shapes[i]` and joined along `axis`."""
-
-    name: str
-    pieces: tuple[Piece, ...]
-    shapes: tuple[tuple[int, ...], ...]
-    axis: int = 0
 
 
 def cuts(spec: DecoderSpec, vocab_size: int, apart: frozenset[str]) -> list[Cut]:
     """Every parameter of the decoder of `spec`, in the order of its names by part."""
     width, own = spec.width, _Own(spec, apart)
-    found = [_plain("embedding.weight", own("embedding"), (vocab_size, width))]
+    found = [plain("embedding.weight", own("embedding"), (vocab_size, width))]
     for index, place in enumerate(places(spec)):
         found += layer_cuts(spec, index, place, apart, f"layers.{index}.")
     found += _norm("norm", f"norm/depth{len(spec.layers)}", spec)
     if not spec.tied:
-        found.append(_plain("head.weight", own("head"), (vocab_size, width)))
+        found.append(plain("head.weight", own("head"), (vocab_size, width)))
     return found
 
 
@@ -103,20 +88,27 @@ def layer_cuts(spec: DecoderSpec, index: int, place: Place, apart: frozenset[str
     among = f"/mixers={place.mixers}" if "mixers" in apart else ""
     mixer_at, mlp_at = f"mixer{numbers[0]}/{mixer.kind}{among}", f"mlp{numbers[1]}/{mlp.kind}{among}"
     found: list[Cut] = []
-    if isinstance(mixer, AttentionSpec):
-        found += _attention(mixer, spec, own(mixer_at, mixer), f"{prefix}mixer.")
-    elif isinstance(mixer, LinearAttentionSpec):
-        found += _linear_attention(mixer, spec, own(mixer_at, mixer), f"{prefix}mixer.")
-    elif isinstance(mixer, ConvSpec):
-        found += _conv(mixer, spec, own(mixer_at, mixer), f"{prefix}mixer.")
-    if isinstance(mlp, MlpSpec):
-        make = _mixture if mlp.experts else _dense
-        found += make(mlp, spec, own(mlp_at, mlp), f"{prefix}mlp.")
-    if mixer.kind != "skip":
+    for part, at in (("mixer", mixer_at), ("mlp", mlp_at)):
+        one = mixer if part == "mixer" else mlp
+        block = sliceable(one)
+        found += block.slices(one, spec.frame, own(at, block.apart(one, spec.frame)), f"{prefix}{part}.")
+    if not absent(mixer):
         found += _norm(f"{prefix}mixer_norm", own(f"{mixer_at}/norm"), spec)
-    if mlp.kind != "skip" and not (spec.parallel and mixer.kind != "skip"):
+    if has_mlp_norm(spec.layers[index], spec.frame):
         found += _norm(f"{prefix}mlp_norm", own(f"{mlp_at}/norm"), spec)
     return found
+
+
+def sliceable(spec: Any) -> Sliceable[Any]:
+    """The block as one whose weights can be shared (raises ModelError where it does not say how)."""
+    block = block_of(spec)
+    if not isinstance(block, Sliceable):
+        raise ModelError(
+            f"the block {block.kind!r} has no slices(spec, frame, bank, prefix) and no apart(spec, frame), so nothing says which "
+            "part of larger weights a small one takes; leave it out of spaces of supernets, or add both (see "
+            "nas_bo.model.blocks.Sliceable)"
+        )
+    return block
 
 
 class _Own:
@@ -126,119 +118,13 @@ class _Own:
         self.apart = apart | ALWAYS_APART
         values: dict[str, Any] = {**spec._asdict(), "depth": len(spec.layers)}
         self.suffix = "".join(f"/{name}={values[name]}" for name in sorted(self.apart & values.keys()))
-        self.width = spec.width
 
-    def __call__(self, bank: str, block: Any = None) -> str:
-        if block is None:
-            return bank + self.suffix
-        values = block._asdict()
-        if isinstance(block, AttentionSpec):
-            values["kv_group"] = block.heads // block.kv_heads
-        if isinstance(block, MlpSpec):
-            values["ratio"] = f"{block.hidden / self.width:.6g}"
+    def __call__(self, bank: str, values: Mapping[str, Any] = MappingProxyType({})) -> str:
         return bank + self.suffix + "".join(f"/{name}={values[name]}" for name in sorted(self.apart & values.keys()))
-
-
-def _plain(name: str, bank: str, sizes: tuple[int, ...], last: int | None = None) -> Cut:
-    return Cut(name, (Piece(bank, sizes, last),), (sizes,))
 
 
 def _norm(name: str, bank: str, spec: DecoderSpec) -> Iterator[Cut]:
     bank = f"{bank}/{spec.norm}/width{spec.width}"
-    yield _plain(f"{name}.weight", f"{bank}/gain", (spec.width,))
+    yield plain(f"{name}.weight", f"{bank}/gain", (spec.width,))
     if spec.norm == "layer" and spec.bias:
-        yield _plain(f"{name}.bias", f"{bank}/bias", (spec.width,))
-
-
-def _rows(
-    name: str,
-    bank: str,
-    parts: dict[str, tuple[int, ...]],
-    width: int,
-    bias: bool,
-    turned: tuple[str, ...] = (),
-    steps: Mapping[str, int] = MappingProxyType({}),
-) -> Iterator[Cut]:
-    """A linear layer into a block whose rows are several parts of different meaning, each with its own bank."""
-    flat = [_product(sizes) for sizes in parts.values()]
-    yield Cut(
-        f"{name}.weight",
-        tuple(
-            Piece(f"{bank}/{part}", (*sizes, width), None, 2 if part in turned else None, steps.get(part, 1))
-            for part, sizes in parts.items()
-        ),
-        tuple((count, width) for count in flat),
-    )
-    if bias:
-        yield Cut(
-            f"{name}.bias",
-            tuple(
-                Piece(f"{bank}/{part}_bias", sizes, None, 2 if part in turned else None, steps.get(part, 1))
-                for part, sizes in parts.items()
-            ),
-            tuple((count,) for count in flat),
-        )
-
-
-def _out(name: str, bank: str, width: int, sizes: tuple[int, ...], bias: bool) -> Iterator[Cut]:
-    """A linear layer out of a block."""
-    yield Cut(f"{name}.weight", (Piece(f"{bank}/out", (width, *sizes)),), ((width, _product(sizes)),))
-    if bias:
-        yield _plain(f"{name}.bias", f"{bank}/out_bias", (width,))
-
-
-def _attention(mixer: AttentionSpec, spec: DecoderSpec, bank: str, prefix: str) -> Iterator[Cut]:
-    rotary = spec.position == "rotary"
-    dims = (2, mixer.head_dim // 2) if rotary else (mixer.head_dim,)
-    bank = bank if rotary else f"{bank}/unturned"
-    parts = {"q": (mixer.heads, *dims), "k": (mixer.kv_heads, *dims), "v": (mixer.kv_heads, *dims)}
-    group = mixer.heads // mixer.kv_heads  # a shared key is that of the first query head of its group
-    turned = ("q", "k") if rotary else ()
-    yield from _rows(f"{prefix}qkv", bank, parts, spec.width, spec.bias, turned, {"k": group, "v": group})
-    yield from _out(f"{prefix}out", bank, spec.width, (mixer.heads, *dims), spec.bias)
-
-
-def _linear_attention(mixer: LinearAttentionSpec, spec: DecoderSpec, bank: str, prefix: str) -> Iterator[Cut]:
-    heads, inner = mixer.heads, (mixer.heads, mixer.head_dim)
-    parts: dict[str, tuple[int, ...]] = {"q": inner, "k": inner, "v": inner, "g": inner, "step": (heads,)}
-    yield from _rows(f"{prefix}qkvg", bank, parts, spec.width, spec.bias)
-    yield _plain(f"{prefix}log_decay", f"{bank}/heads{heads}/log_decay", (heads,))
-    yield _plain(f"{prefix}step_bias", f"{bank}/heads{heads}/step_bias", (heads,))
-    yield from _out(f"{prefix}out", bank, spec.width, inner, spec.bias)
-
-
-def _conv(mixer: ConvSpec, spec: DecoderSpec, bank: str, prefix: str) -> Iterator[Cut]:
-    width = spec.width
-    yield from _rows(f"{prefix}proj", bank, {"u": (width,), "gate": (width,)}, width, spec.bias)
-    yield _plain(f"{prefix}taps", f"{bank}/taps", (width, mixer.kernel), last=1)  # the last taps see the nearest tokens
-    yield from _out(f"{prefix}out", bank, width, (width,), spec.bias)
-
-
-def _dense(mlp: MlpSpec, spec: DecoderSpec, bank: str, prefix: str) -> Iterator[Cut]:
-    parts: dict[str, tuple[int, ...]] = {"gate": (mlp.hidden,), "up": (mlp.hidden,)}
-    yield from _rows(f"{prefix}up", bank, parts if mlp.gated else {"up": (mlp.hidden,)}, spec.width, spec.bias)
-    yield from _out(f"{prefix}out", bank, spec.width, (mlp.hidden,), spec.bias)
-
-
-def _mixture(mlp: MlpSpec, spec: DecoderSpec, bank: str, prefix: str) -> Iterator[Cut]:
-    experts, hidden, width = mlp.experts, mlp.hidden, spec.width
-    names = ("gate", "up") if mlp.gated else ("up",)
-
-    def joined(name: str, end: str, sizes: tuple[int, ...]) -> Cut:
-        return Cut(
-            f"{prefix}{name}", tuple(Piece(f"{bank}/{one}{end}", sizes) for one in names), (sizes,) * len(names), 1
-        )
-
-    yield _plain(f"{prefix}router.weight", f"{bank}/router", (experts, width))
-    yield joined("up", "", (experts, hidden, width))
-    yield _plain(f"{prefix}out", f"{bank}/out", (experts, width, hidden))
-    if spec.bias:
-        yield joined("up_bias", "_bias", (experts, hidden))
-        yield _plain(f"{prefix}out_bias", f"{bank}/out_bias", (experts, width))
-
-
-def _product(sizes: tuple[int, ...]) -> int:
-    total = 1
-    for size in sizes:
-        total *= size
-    return total
+        yield plain(f"{name}.bias", f"{bank}/bias", (spec.width,))

@@ -16,11 +16,14 @@ from torch.func import functional_call
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, ModelError
+from nas_bo.model.blocks.block import MATRICES, role_of
+from nas_bo.model.blocks.skip import SKIP, absent
+from nas_bo.model.blocks.table import known
 from nas_bo.model.extent import Extent
-from nas_bo.model.slicing import APART_FIELDS, Cut, Piece, Place, cuts, layer_cuts, places
-from nas_bo.model.spec import DecoderSpec, LayerSpec, SkipSpec, check
+from nas_bo.model.slicing import Cut, Piece, Place, can_be_apart, cuts, layer_cuts, places
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.model.supernet_file import FORMAT, read, write
-from nas_bo.model.transformer import BASE_WIDTH, BRANCH_GAIN, VECTOR_RATE, Decoder, _Context, _normal
+from nas_bo.model.transformer import BASE_WIDTH, BRANCH_GAIN, VECTOR_RATE, Decoder, _Context, _normal, begin
 from nas_bo.space.space import Space
 
 SKELETONS = 64  # decoders without weights that are kept for the next call with the same architecture
@@ -59,10 +62,10 @@ class Supernet(nn.Module):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
-        strange = sorted(set(apart) - APART_FIELDS)
+        strange = sorted(set(apart) - can_be_apart())
         if strange:
             raise ModelError(
-                f"apart has {strange[0]!r}, which is no field; there are: {', '.join(sorted(APART_FIELDS))}"
+                f"apart has {strange[0]!r}, which is no field; there are: {', '.join(sorted(can_be_apart()))}"
             )
         if vocab_size < 1:
             raise ModelError(f"vocab_size={vocab_size!r} must be at least 1; take the vocab_size of the corpus")
@@ -81,16 +84,19 @@ class Supernet(nn.Module):
     def _sizes(self) -> dict[str, tuple[int, ...]]:
         """The shape of every bank: what the largest slice of it needs along each axis."""
         sizes: dict[str, tuple[int, ...]] = {}
+        self._roles: dict[str, str] = {}
 
         def add(found: list[Cut]) -> None:
             for cut in found:
                 for piece in cut.pieces:
                     needs = piece.needs
+                    if piece.bank not in sizes:
+                        self._roles[_key(piece.bank)] = _role(cut, piece.bank)
                     sizes[piece.bank] = tuple(map(max, sizes.get(piece.bank, needs), needs))
 
         self._widest = self._depth = 1
         specs = list(dict.fromkeys(self.extent.specs("depth" in self.apart)))
-        sets = _subsets({layer.mixer.kind for spec in specs for layer in spec.layers} - {"skip"})
+        sets = _subsets({one.mixer.kind for spec in specs for one in spec.layers if not absent(one.mixer)})
         seen = set()
         for spec in specs:
             self._widest, self._depth = max(self._widest, spec.width), max(self._depth, len(spec.layers))
@@ -101,11 +107,7 @@ class Supernet(nn.Module):
                     seen.add(key)
                     for number in range(index + 1):
                         for mixers in sets if "mixers" in self.apart else [layer.mixer.kind]:
-                            there = (
-                                layer
-                                if layer.mixer.kind in mixers.split("+")
-                                else LayerSpec(SkipSpec("skip"), layer.mlp)
-                            )
+                            there = layer if layer.mixer.kind in mixers.split("+") else LayerSpec(SKIP, layer.mlp)
                             one = spec._replace(layers=(*spec.layers[:index], there))
                             add(layer_cuts(one, index, Place(number, number, mixers), self.apart))
         return sizes
@@ -263,7 +265,7 @@ class Supernet(nn.Module):
         if spec.parallel:
             raise ModelError("branch: with parallel=True mixer and mlp read one norm; mix whole layers instead")
         block = getattr(spec.layers[index], part)
-        if block.kind == "skip":
+        if absent(block):
             return torch.zeros_like(x), None
         layer = self._skeleton(spec).decoder.layers[index]
         alone = _Branch(getattr(layer, f"{part}_norm"), getattr(layer, part))
@@ -292,30 +294,25 @@ class Supernet(nn.Module):
         """Draw all weights again: as `Decoder.initialise`, for the sizes of the banks."""
         shrink = BRANCH_GAIN / math.sqrt(2 * max(1, self._depth))
         for name, weight in self.banks.items():
-            role = _role(name)
+            role = self._roles[name]
             if role == "embedding":
                 _normal(weight, 1.5 / math.sqrt(weight.shape[-1]), generator)
-            elif role == "taps":
-                _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
-            elif role == "out":
-                _normal(weight, shrink / math.sqrt(_fan_in(name, tuple(weight.shape))), generator)
-            elif role == "matrix":
-                _normal(weight, 1 / math.sqrt(_fan_in(name, tuple(weight.shape))), generator)
-            elif role == "step_bias":
-                step = torch.logspace(math.log10(0.002), math.log10(0.3), len(weight), dtype=torch.float64)
-                weight.copy_(step.expm1().log())
+            elif role in MATRICES:
+                gain = 1 if role == "in" else shrink
+                _normal(weight, gain / math.sqrt(_fan_in(role, tuple(weight.shape))), generator)
             elif role == "gain" and name.startswith("norm/"):
                 weight.fill_(min(1.0, 4 / math.sqrt(len(weight))))
             elif role == "gain":
                 weight.fill_((self._widest / len(weight)) ** WIDTH_GAIN)
             else:
-                weight.zero_()
+                begin(weight, role, generator)
 
     def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Groups for a torch optimiser, as `Decoder.parameter_groups`, for the sizes of the banks."""
         groups: dict[int, list[nn.Parameter]] = {}
         for name, weight in self.banks.items():
-            fan_in = _fan_in(name, tuple(weight.shape)) if _role(name) in ("matrix", "out") else 0
+            role = self._roles[name]
+            fan_in = _fan_in(role, tuple(weight.shape)) if role in MATRICES else 0
             groups.setdefault(fan_in, []).append(weight)
         return [
             {
@@ -428,17 +425,17 @@ def _key(bank: str) -> str:
     return bank.replace(".", "_")  # parameters of a module have no dots in their names
 
 
-def _role(name: str) -> str:
-    last = name.rsplit("/", 1)[-1]
-    if name.startswith(("embedding", "head")):
-        return "embedding" if name.startswith("embedding") else "matrix"
-    if last in ("taps", "gain", "log_decay", "step_bias", "out"):
-        return last
-    return "bias" if last.endswith("bias") else "matrix"
+def _role(cut: Cut, bank: str) -> str:
+    """As `Decoder._role`, of a bank; "gain" of any norm."""
+    name = cut.name.rpartition("layers.")[2].lstrip("0123456789").lstrip(".")  # "mixer.qkv.weight", "mlp_norm.weight"
+    place, _, inside = name.partition(".")
+    if place in ("mixer", "mlp"):
+        return role_of(inside, len(cut.shapes[0]), known()[bank.split("/")[1]])
+    if place.endswith("norm"):
+        return "gain" if inside == "weight" else "zeros"
+    return "embedding" if place == "embedding" else "in"
 
 
-def _fan_in(name: str, sizes: tuple[int, ...]) -> int:
+def _fan_in(role: str, sizes: tuple[int, ...]) -> int:
     """Of the matrix that a bank is: heads and their values count together, experts do not."""
-    if name.endswith("/out") and "/moe" not in name:
-        return math.prod(sizes[1:])
-    return sizes[-1] if sizes else 1
+    return math.prod(sizes[1:]) if role == "out" else sizes[-1]

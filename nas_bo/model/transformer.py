@@ -13,16 +13,12 @@ from torch import Tensor, nn
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks import Attention, Conv, Dense, Linear, LinearAttention, Mixture
-from nas_bo.model.spec import (
-    AttentionSpec,
-    ConvSpec,
-    DecoderSpec,
-    LayerSpec,
-    LinearAttentionSpec,
-    MlpSpec,
-    check,
-)
+from nas_bo.model.blocks.block import MATRICES, Frame, Sharing, role_of
+from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.table import block_of, is_ours
+from nas_bo.model.counts import stepping
+from nas_bo.model.layers.common import Linear
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 ROTARY_BASE = 10000.0
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
@@ -81,18 +77,8 @@ class Layer(nn.Module):
 
     def __init__(self, spec: LayerSpec, decoder: DecoderSpec) -> None:
         super().__init__()
-        mixer, mlp = spec
-        self.mixer: nn.Module | None = None
-        self.mlp: nn.Module | None = None
-        width, bias = decoder.width, decoder.bias
-        if isinstance(mixer, AttentionSpec):
-            self.mixer = Attention(mixer, width, bias)
-        elif isinstance(mixer, LinearAttentionSpec):
-            self.mixer = LinearAttention(mixer, width, bias)
-        elif isinstance(mixer, ConvSpec):
-            self.mixer = Conv(mixer, width, bias)
-        if isinstance(mlp, MlpSpec):
-            self.mlp = Mixture(mlp, width, bias) if mlp.experts else Dense(mlp, width, bias)
+        self.mixer = _module(spec.mixer, decoder.frame)
+        self.mlp = _module(spec.mlp, decoder.frame)
         self.parallel = decoder.parallel and self.mixer is not None and self.mlp is not None
         self.mixer_norm = _norm(decoder) if self.mixer is not None else None
         self.mlp_norm = _norm(decoder) if self.mlp is not None and not self.parallel else None
@@ -109,6 +95,21 @@ class Layer(nn.Module):
             y, balance = self.mlp(normed if self.mlp_norm is None else self.mlp_norm(x))
             x = x + y
         return x, state, balance
+
+
+def _module(spec: Any, frame: Frame) -> nn.Module | None:
+    if absent(spec):
+        return None
+    block = block_of(spec)
+    made = block.module(spec, frame)
+    if not is_ours(block):  # whose counts the tests keep equal
+        said, has = block.parameters(spec, frame), sum(weight.numel() for weight in made.parameters())
+        if said != has:
+            raise ModelError(
+                f"the block {block.kind!r} counts {said} parameters for {spec} at width {frame.width} and its module has {has}; "
+                "correct its parameters(spec, frame), on which size limits, memory and latency rest"
+            )
+    return made
 
 
 def _norm(spec: DecoderSpec) -> nn.Module:
@@ -160,7 +161,13 @@ class Decoder(nn.Module):
 
     def new_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for `batch` sequences of at most `length` tokens. Its size in bytes is that which
-        `nas_bo.model.counts.kv_cache_bytes` gives."""
+        `nas_bo.model.counts.kv_cache_bytes` gives.
+
+        Raises:
+            ModelError: one of the mixers does not decode token by token.
+        """
+        for layer in self.spec.layers:
+            stepping(layer.mixer)
         weight = self.embedding.weight
         mixers: list[Any] = [layer.mixer for layer in self.layers]
         states = [None if mixer is None else mixer.new_state(batch, length, weight) for mixer in mixers]
@@ -216,28 +223,15 @@ class Decoder(nn.Module):
         """
         shrink = BRANCH_GAIN / math.sqrt(2 * max(1, len(self.layers)))
         for name, weight in self.named_parameters():
-            last = name.rsplit(".", 1)[-1]
-            kind = self._kind(name, weight)
-            if kind == "embedding":
+            role = self._role(name, weight)
+            if role == "embedding":
                 _normal(weight, 1.5 / math.sqrt(weight.shape[-1]), generator)
-            elif name == "head.weight":
-                _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
-            elif kind == "matrix":
-                out = last == "out" or ".out." in name
-                _normal(weight, (shrink if out else 1.0) / math.sqrt(weight.shape[-1]), generator)
-            elif last == "taps":
-                _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
-            elif last == "log_decay":
-                weight.zero_()
-            elif last == "step_bias":
-                step = torch.logspace(math.log10(0.002), math.log10(0.3), len(weight), dtype=torch.float64)
-                weight.copy_(step.expm1().log())  # the inverse of softplus
-            elif last.endswith("bias"):
-                weight.zero_()
-            elif name == "norm.weight":  # so that the logits at first do not grow with the width
+            elif role == "gain":  # so that the logits at first do not grow with the width
                 weight.fill_(min(1.0, 4 / math.sqrt(len(weight))))
+            elif role in MATRICES:
+                _normal(weight, (1.0 if role == "in" else shrink) / math.sqrt(weight.shape[-1]), generator)
             else:
-                weight.fill_(1.0)
+                begin(weight, role, generator)
 
     def parameter_groups(
         self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
@@ -251,26 +245,41 @@ class Decoder(nn.Module):
         """
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, weight in self.named_parameters():
-            kind, fan_in = self._kind(name, weight), weight.shape[-1]
-            if kind == "matrix":
+            role = self._role(name, weight)
+            matrix, fan_in = role in MATRICES, weight.shape[-1] if weight.dim() else 1
+            if matrix:
                 rate = lr * BASE_WIDTH / fan_in
-            elif kind == "embedding":
+            elif role == "embedding":
                 rate = lr * VECTOR_RATE * (BASE_WIDTH / fan_in) ** embedding_power
             else:
                 rate = lr * VECTOR_RATE
-            groups.setdefault((rate, kind == "matrix"), []).append(weight)
+            groups.setdefault((rate, matrix), []).append(weight)
         return [
             {"params": weights, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
             for (rate, decays), weights in groups.items()
         ]
 
-    @staticmethod
-    def _kind(name: str, weight: Tensor) -> str:
-        if name == "embedding.weight":
-            return "embedding"
-        if weight.dim() < 2 or name.endswith(("taps", "_bias")):
-            return "vector"
-        return "matrix"
+    def _role(self, name: str, weight: Tensor) -> str:
+        """One of `nas_bo.model.blocks.block.ROLES`, "embedding", or the "gain" of the last norm."""
+        place, _, inside = name.partition(".")
+        if place == "layers":
+            index, part, inside = inside.split(".", 2)
+            if part in ("mixer", "mlp"):
+                return role_of(inside, weight.dim(), block_of(getattr(self.spec.layers[int(index)], part)))
+        if name in ("embedding.weight", "norm.weight", "head.weight"):
+            return {"embedding": "embedding", "norm": "gain", "head": "in"}[place]
+        return role_of(inside, weight.dim(), None)
+
+
+def begin(weight: Tensor, role: str, generator: torch.Generator | None) -> None:
+    """The first values of what is no matrix of a product, by its role."""
+    if role == "taps":
+        _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
+    elif role == "steps":
+        step = torch.logspace(math.log10(0.002), math.log10(0.3), len(weight), dtype=torch.float64)
+        weight.copy_(step.expm1().log())  # the inverse of softplus
+    else:
+        weight.fill_({"ones": 1.0, "zeros": 0.0}[role])
 
 
 def _normal(weight: Tensor, std: float, generator: torch.Generator | None) -> None:
@@ -279,12 +288,17 @@ def _normal(weight: Tensor, std: float, generator: torch.Generator | None) -> No
 
 
 def _rotary_dims(spec: DecoderSpec) -> list[int]:
-    dims = sorted({layer.mixer.head_dim for layer in spec.layers if isinstance(layer.mixer, AttentionSpec)})
-    return dims if spec.position == "rotary" else []
+    """Of all rotary tables that the mixers ask for."""
+    dims = set()
+    for mixer in {layer.mixer for layer in spec.layers}:
+        block = block_of(mixer)
+        if isinstance(block, Sharing):
+            dims.add(block.shared(mixer, spec.frame).rotary)
+    return sorted(dim for dim in dims if dim is not None)
 
 
 def _rotary(start: int, length: int, dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin (T, 1, D) of positions start, start + 1, ...; the first half of sin is negated: `blocks.rotate`."""
+    """cos and sin (T, 1, D) of positions start, start + 1, ...; the first half of sin is negated: `layers.attention.rotate`."""
     device = like.device
     frequency = ROTARY_BASE ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
     position = torch.arange(start, start + length, device=device, dtype=torch.float32)
@@ -294,7 +308,7 @@ def _rotary(start: int, length: int, dim: int, like: Tensor) -> tuple[Tensor, Te
 
 
 class _Context:
-    """Rotary tables and masks of one call, made when a layer first asks (see `blocks.Context`)."""
+    """Rotary tables and masks of one call, made when a layer first asks (see `layers.common.Context`)."""
 
     def __init__(self, model: Decoder, start: int, length: int, device: torch.device) -> None:
         self.start, self.length, self.device, self._model = start, length, device, model

@@ -21,17 +21,10 @@ from collections.abc import Collection
 from typing import Any
 
 from nas_bo.architecture import Architecture, Node
-from nas_bo.model.spec import (
-    MIXER_FIELDS,
-    MLP_FIELDS,
-    AttentionSpec,
-    ConvSpec,
-    LinearAttentionSpec,
-    MixerSpec,
-    MlpSpec,
-    SkipSpec,
-    check,
-)
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Block, known_near
+from nas_bo.model.blocks.table import OURS, block_of, known, register
+from nas_bo.model.spec import check
 
 # ---- words for search spaces --------------------------------------------------------------------------------------
 
@@ -41,7 +34,7 @@ def _option(name: str, **fields: Any) -> Any:
     an architecture, or the same network would get another id whenever a block gains a field."""
     from nas_bo.space import option
 
-    defaults = (MIXER_FIELDS | MLP_FIELDS)[name]
+    defaults = known()[name].fields
     said = {k: v for k, v in fields.items() if defaults[k] is ... or v is not defaults[k]}
     return option(name, **said)
 
@@ -87,6 +80,53 @@ def moe(experts: Any, top_k: Any = 1, ratio: Any = 2, activation: Any = "gelu", 
     return _option("moe", experts=experts, top_k=top_k, ratio=ratio, activation=activation, gated=gated)
 
 
+class Word:
+    """A word of spaces: called with constants and choices it gives the block of these fields.
+
+    Attributes:
+        block: the block that it is of.
+    """
+
+    def __init__(self, block: Block[Any]) -> None:
+        self.block = block
+        self.__name__, self.__doc__ = block.kind, type(block).__doc__
+
+    def __call__(self, *values: Any, **fields: Any) -> Any:
+        kind, names = self.block.kind, list(self.block.fields)
+        if len(values) > len(names):
+            raise ModelError(f"{kind}() got {len(values)} values and has {len(names)} fields: {', '.join(names)}")
+        given = {**dict(zip(names, values, strict=False)), **fields}
+        for name in given:
+            if name not in names:
+                has = ", ".join(names) or "no fields"
+                raise ModelError(f"{kind} has no field {name!r}{known_near(name, names)}; it has {has}")
+        for name, default in self.block.fields.items():
+            if default is ... and name not in given:
+                raise ModelError(f"{kind} needs the field {name!r}; its fields are {', '.join(names)}")
+        return _option(kind, **given)
+
+    def __repr__(self) -> str:
+        return f"{self.block.kind}({', '.join(self.block.fields)})"
+
+
+def word(block: Any) -> Word:
+    """The word of a block of your own, to be used in spaces as `attention` and `conv` are: ``pool = word(Pool())``.
+
+    The block is known from then on in this process; in others once they import the module where this stands. The contract is
+    `nas_bo.model.blocks.Block`; `nas_bo.testing.BlockTests` checks all of it.
+
+    Raises:
+        ModelError: something of the contract is missing, the kind is another block's, or it cannot be pickled.
+    """
+    return Word(register(block))
+
+
+def __getattr__(name: str) -> Any:
+    if name in OURS:
+        return Word(known()[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 # ---- a short name -------------------------------------------------------------------------------------------------
 
 
@@ -98,9 +138,11 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     x dense MLP, m4.2x mixture of 4 experts with 2 active; ``3*C7`` three such layers in a row.
     """
     spec = check(arch, ignore)
-    mlps = [_mlp_label(layer.mlp, spec.width) for layer in spec.layers]
+    frame = spec.frame
+    mixers = [block_of(layer.mixer).label(layer.mixer, frame) for layer in spec.layers]
+    mlps = [block_of(layer.mlp).label(layer.mlp, frame) for layer in spec.layers]
     same = len(set(mlps)) == 1
-    words = [_mixer_label(one.mixer) + ("" if same else f".{mlp}") for one, mlp in zip(spec.layers, mlps, strict=True)]
+    words = [mixer + ("" if same else f".{mlp}") for mixer, mlp in zip(mixers, mlps, strict=True)]
     runs: list[tuple[str, int]] = []
     for word in words:
         if runs and runs[-1][0] == word:
@@ -110,19 +152,3 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     parts = [word if count == 1 else f"{count}*{word}" for word, count in runs] + (mlps[:1] if same else [])
     text = " ".join([f"d{spec.width}", *parts])
     return text if len(text) <= 60 else f"{text[:47].rsplit(' ', 1)[0]} ... {len(spec.layers)} layers"
-
-
-def _mixer_label(spec: MixerSpec) -> str:
-    if isinstance(spec, AttentionSpec):
-        group = f"/{spec.heads // spec.kv_heads}" if spec.kv_heads != spec.heads else ""
-        return f"A{spec.heads}{group}" + (f"w{spec.window}" if spec.window else "")
-    if isinstance(spec, LinearAttentionSpec):
-        return f"L{spec.heads}"
-    return f"C{spec.kernel}" if isinstance(spec, ConvSpec) else "-"
-
-
-def _mlp_label(spec: MlpSpec | SkipSpec, width: int) -> str:
-    if isinstance(spec, SkipSpec):
-        return "-"
-    ratio = f"x{spec.hidden / width:.3g}{'g' if spec.gated else ''}"
-    return f"m{spec.experts}.{spec.top_k}{ratio}" if spec.experts else ratio

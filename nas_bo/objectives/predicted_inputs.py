@@ -13,8 +13,9 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, ObjectiveError
-from nas_bo.model.counts import flops, kv_cache_bytes, parameters
-from nas_bo.model.spec import DecoderSpec, SkipSpec, check
+from nas_bo.model.blocks.skip import SKIP, absent
+from nas_bo.model.counts import flops, kv_cache_bytes, parameters, steps
+from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.problem import Objective, value_of
 from nas_bo.space import Space
 from nas_bo.surrogate.features import features_of
@@ -22,11 +23,14 @@ from nas_bo.surrogate.structure import structure_of
 from nas_bo.trial import Trial
 
 TOKENS = 128  # that FLOPs and caches are counted for
-MIXERS, MLPS = ("attention", "linear_attention", "conv"), ("dense", "moe")
-COSTS = (
-    *("log parameters", "log parameters of layers", "log flops", "log cache", "log width", "log layers"),
-    *(f"share of parameters in {kind}" for kind in (*MIXERS, *MLPS)),
-)
+KINDS = (
+    "attention",
+    "linear_attention",
+    "conv",
+    "dense",
+    "moe",
+)  # with a column in every predictor; others where they occur
+COSTS = ("log parameters", "log parameters of layers", "log flops", "log cache", "log width", "log layers")
 SAME_SHARE = 0.01  # a rung counts as the one that is asked for when its share of the budget is as near as this
 
 
@@ -97,12 +101,16 @@ class Inputs:
         self.space, self.vocab_size, self.ignore, self.known = space, vocab_size, tuple(ignore), tuple(known)
         self._features, self._structure = features_of(space), structure_of(space)
         try:
-            self._decoder = all(check(arch, self.ignore) is not None for arch in examples)
-        except ModelError:  # blocks of the user's own
+            specs = [check(arch, self.ignore) for arch in examples]
+            self._decoder = all(steps(spec) for spec in specs)
+            met = {one.kind for spec in specs for layer in spec.layers for one in layer if not absent(one)}
+            self._kinds = (*KINDS, *sorted(met.difference(KINDS)))
+        except ModelError:  # no decoder of ours
             self._decoder = False
         told = self._told(examples)
         self._log = np.atleast_1d((told > 0).all(0))
-        costs = [*(COSTS if self._decoder else ()), *(o.name for o in self.known)]
+        shares = [f"share of parameters in {kind}" for kind in self._kinds] if self._decoder else []
+        costs = [*(COSTS if self._decoder else ()), *shares, *(o.name for o in self.known)]
         self.sized = self._decoder or bool(len(self._log) and self._log[0])
         self.names = [*costs, *self._structure.names, *self._features.names]
         arranged = len(costs) + len(self._structure.names)
@@ -129,7 +137,7 @@ class Inputs:
         spec = check(arch, self.ignore)
         vocab = self.vocab_size
         total, bare = parameters(spec, vocab), parameters(spec._replace(layers=()), vocab)
-        shares = [self._within(spec, kind) - bare for kind in (*MIXERS, *MLPS)]
+        shares = [self._within(spec, kind) - bare for kind in self._kinds]
         within = max(1, sum(shares))
         return [
             math.log(total),
@@ -143,11 +151,10 @@ class Inputs:
 
     def _within(self, spec: DecoderSpec, kind: str) -> int:
         """Parameters of the same decoder with no other blocks than these."""
-        skip = SkipSpec("skip")
         layers = tuple(
             layer._replace(
-                mixer=layer.mixer if layer.mixer.kind == kind else skip,
-                mlp=layer.mlp if layer.mlp.kind == kind else skip,
+                mixer=layer.mixer if layer.mixer.kind == kind else SKIP,
+                mlp=layer.mlp if layer.mlp.kind == kind else SKIP,
             )
             for layer in spec.layers
         )

@@ -9,32 +9,19 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
+from typing import Any
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model import counts
-from nas_bo.model.spec import (
-    AttentionSpec,
-    ConvSpec,
-    DecoderSpec,
-    LayerSpec,
-    LinearAttentionSpec,
-    MixerSpec,
-    MlpSpec,
-    SkipSpec,
-    check,
-)
+from nas_bo.model.blocks.block import Drawable, Drawn
+from nas_bo.model.blocks.skip import SKIP, absent
+from nas_bo.model.blocks.table import block_of
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.report.summary import figure
 
-COLOURS = {
-    "attention": "#1f5fbf",
-    "linear_attention": "#0b7285",
-    "conv": "#2b8a3e",
-    "skip": "#b4bcc7",
-    "dense": "#d9480f",
-    "moe": "#862e9c",
-    "edge": "#5b6776",
-}
+EDGE = "#5b6776"  # embedding and head
+OTHERS = ("#5c940d", "#a61e4d", "#0c8599", "#9c36b5", "#846358")  # of blocks that say no colour, by their names
 INK, SOFT, LINE = "#1f2933", "#5b6776", "#dfe3e8"
 WIDE, LEFT, BOX, ROW, TOP = 860, 64, 268, 46, 62  # pixels: the picture, the first box, a box, a row, the title
 BARS = LEFT + 2 * BOX + 28
@@ -43,12 +30,13 @@ MOST_ROWS = 48  # runs of layers drawn; what lies between the first and the last
 
 @dataclass(frozen=True)
 class Block:
-    """One box: the kind gives its colour, the lines its text, the count its share of the parameters."""
+    """One box: its colour, its lines of text, and its share of the parameters. One without parameters may be dashed."""
 
-    kind: str
+    colour: str
     title: str
     detail: str
     parameters: int
+    dashed: bool = False
 
 
 def drawing(arch: Architecture | Node, *, vocab_size: int = 256, title: str = "", ignore: Collection[str] = ()) -> str:
@@ -89,7 +77,7 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
         _text(BARS, TOP - 10, "parameters, share of all", SOFT, 11),
     ]
     y = TOP
-    embedding = Block("edge", "embedding", f"{vocab} tokens → {spec.width}", vocab * spec.width)
+    embedding = Block(EDGE, "embedding", f"{vocab} tokens → {spec.width}", vocab * spec.width)
     parts.append(_row(y, "", [embedding], 1, total, most))
     first = 0
     for k, (layer, n) in enumerate(shown):
@@ -103,7 +91,7 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
         parts.append(_row(y, where, _blocks(spec, layer), n, total, most, spec.parallel))
         first += n
     y += ROW
-    head = Block("edge", "head", f"norm, {spec.width} → {vocab} logits" + (", tied" if spec.tied else ""),
+    head = Block(EDGE, "head", f"norm, {spec.width} → {vocab} logits" + (", tied" if spec.tied else ""),
                  (0 if spec.tied else vocab * spec.width) + _norm(spec))  # fmt: skip
     parts.append(_row(y, "", [head], 1, total, most))
     notes = [f"{spec.norm} norm", f"{spec.position} positions", "biases" if spec.bias else "no biases"]
@@ -120,42 +108,30 @@ def _norm(spec: DecoderSpec) -> int:
 
 def _blocks(spec: DecoderSpec, layer: LayerSpec) -> list[Block]:
     """The mixer and the MLP of one layer; their counts sum up to the layer's."""
-    one = (spec.width, spec.norm, spec.parallel, spec.bias)
-    own = counts._layer_parameters(LayerSpec(layer.mixer, SkipSpec("skip")), *one)[0]
-    both = counts._layer_parameters(layer, *one)[0]
-    return [_mixer(layer.mixer, spec.width, own), _mlp(layer.mlp, spec.width, both - own)]
+    own = counts.layer_parameters(LayerSpec(layer.mixer, SKIP), spec.frame)[0]
+    both = counts.layer_parameters(layer, spec.frame)[0]
+    return [_box(layer.mixer, spec, own, "no mixer"), _box(layer.mlp, spec, both - own, "no MLP")]
 
 
-def _mixer(m: MixerSpec, width: int, own: int) -> Block:
-    if isinstance(m, AttentionSpec):
-        shared = "" if m.kv_heads == m.heads else f", {m.kv_heads} KV head{'s' * (m.kv_heads > 1)}"
-        window = f", last {m.window} tokens" if m.window else ""
-        return Block("attention", "attention", f"{m.heads} heads of {m.head_dim}{shared}{window}", own)
-    if isinstance(m, LinearAttentionSpec):
-        return Block(
-            "linear_attention", "linear attention", f"{m.heads} heads of {m.head_dim}, state {m.head_dim}²", own
+def _box(one: Any, spec: DecoderSpec, own: int, nothing: str) -> Block:
+    block = block_of(one)
+    if isinstance(block, Drawable):
+        drawn = block.drawn(one, spec.frame)
+    else:
+        values = one._asdict().items()
+        drawn = Drawn(
+            one.kind.replace("_", " "), ", ".join(f"{name} {value}" for name, value in values if name != "kind")
         )
-    if isinstance(m, ConvSpec):
-        return Block("conv", "gated convolution", f"last {m.kernel} tokens, {width} channels", own)
-    return Block("skip", "no mixer", "", own)
-
-
-def _mlp(m: MlpSpec | SkipSpec, width: int, own: int) -> Block:
-    if not isinstance(m, MlpSpec):
-        return Block("skip", "no MLP", "", own)
-    gate = ", gated" if m.gated else ""
-    shape = f"{width} → {m.hidden} → {width}, {m.activation}{gate}"
-    if m.experts:
-        return Block("moe", f"{m.experts} experts, {m.top_k} per token", shape, own)
-    return Block("dense", "MLP", shape, own)
+    colour = drawn.colour or OTHERS[sum(map(ord, one.kind)) % len(OTHERS)]
+    return Block(colour, nothing if absent(one) else drawn.title, drawn.detail, own, absent(one))
 
 
 def _row(y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: int, parallel: bool = False) -> str:
     parts = [_text(8, y + 24, where, SOFT, 12)]
     for i, b in enumerate(blocks):
         x, wide = LEFT + i * (BOX + 12), BOX if len(blocks) > 1 else 2 * BOX + 12
-        colour = COLOURS[b.kind]
-        dash = ' stroke-dasharray="4 3"' if b.kind == "skip" else ""
+        colour = b.colour
+        dash = ' stroke-dasharray="4 3"' if b.dashed else ""
         parts.append(
             f'<rect x="{x}" y="{y + 2}" width="{wide}" height="{ROW - 10}" rx="5" fill="{colour}" fill-opacity="0.1" '
             f'stroke="{colour}"{dash}/>'
@@ -170,7 +146,7 @@ def _row(y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: 
     for b in blocks:
         long = b.parameters * n / most * room
         parts.append(
-            f'<rect x="{at:.1f}" y="{y + 11}" width="{long:.1f}" height="16" fill="{COLOURS[b.kind]}" fill-opacity="0.8">'
+            f'<rect x="{at:.1f}" y="{y + 11}" width="{long:.1f}" height="16" fill="{b.colour}" fill-opacity="0.8">'
             f"<title>{escape(b.title)}: {b.parameters * n:,} parameters</title></rect>"
         )
         at += long

@@ -15,7 +15,7 @@ import numpy as np
 from nas_bo.hardware.profile_file import described
 from nas_bo.hardware.roofline import Roofline
 from nas_bo.hardware.workload import Setting, Work, parts, specified, workload, works
-from nas_bo.report.drawing import COLOURS
+from nas_bo.report.drawing import EDGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 INK, PREDICTED, LINE = "#26303c", "#1f5fbf", "#c9ced6"
 GROUPS = ("embedding and head", "mixer", "MLP", "norms and residuals")
-SHADES = (COLOURS["edge"], COLOURS["attention"], COLOURS["dense"], "#b4bcc7")
+SHADES = (EDGE, "#1f5fbf", "#d9480f", "#b4bcc7")
 MOST_LAYERS = 48
 
 

@@ -23,8 +23,10 @@ from nas_bo.errors import MissingExtra, Unsupported
 from nas_bo.hardware.runtimes.eager import built
 from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting, specified
+from nas_bo.model.blocks.block import Joining
+from nas_bo.model.blocks.table import block_of
 from nas_bo.model.counts import Arch
-from nas_bo.model.spec import AttentionSpec, DecoderSpec
+from nas_bo.model.spec import DecoderSpec
 
 
 @dataclass(frozen=True)
@@ -130,12 +132,13 @@ def kept_file(folder: str | None, arch: Arch, setting: Setting) -> Path | None:
 
 
 def _joined(spec: DecoderSpec, length: int) -> DecoderSpec:
-    """The same network, its full attentions written as windows that nothing falls out of."""
+    """The same network, its mixers in the form that joins what is new to what was before: full attentions as windows that
+    nothing falls out of."""
     layers = []
     for layer in spec.layers:
-        mixer = layer.mixer
-        if isinstance(mixer, AttentionSpec) and mixer.window is None:
-            layer = layer._replace(mixer=mixer._replace(window=length))
+        block = block_of(layer.mixer)
+        if isinstance(block, Joining):
+            layer = layer._replace(mixer=block.joined(layer.mixer, length))
         layers.append(layer)
     return spec._replace(layers=tuple(layers))
 

@@ -1,0 +1,293 @@
+"""The contract of a block: what stands in the mixer or the mlp of a layer, and all that is known of it without running it.
+
+A block of one's own is a class with these names, without a base class; `nas_bo.model.word` makes a word for spaces of it.
+What a block *may* offer beyond `Block` are the small protocols below it. Loads no torch.
+
+Notation: B batch, T new tokens of a call, C width. Counts are of one sequence unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.cuts import Cut
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Slot = Literal["mixer", "mlp"]
+S = TypeVar("S", bound="tuple[Any, ...]")
+C = TypeVar("C", bound="tuple[Any, ...]", contravariant=True)
+T = TypeVar("T")
+
+
+class Frame(NamedTuple):
+    """What a block knows of the decoder around it."""
+
+    width: int
+    norm: str = "rms"
+    position: str = "rotary"
+    parallel: bool = False
+    bias: bool = False
+
+
+class Call(NamedTuple):
+    """One pass: `new` tokens for each of `batch` sequences, which then hold `context`. In a "prefill" they are the same and
+    there is no cache; "decode" is one token after context - 1 cached ones. `size` is that of a value in bytes."""
+
+    phase: str
+    new: int
+    context: int
+    batch: int = 1
+    size: int = 4
+
+
+class Row(NamedTuple):
+    """One operation of a pass.
+
+    Attributes:
+        name: what it does, such as "qkv".
+        flops: two per multiply-add, of matrix products, attention and convolutions: as torch counts them.
+        weights: parameters read, by the whole batch.
+        activations: values read and written that are no parameters, those of the cache included.
+        kernels: eager torch kernels started, roughly.
+        cached: of the activations, those read from and written to the cache in a "decode".
+        scores: terms of softmaxes over keys.
+    """
+
+    name: str
+    flops: int
+    weights: int
+    activations: int
+    kernels: int
+    cached: int = 0
+    scores: int = 0
+
+
+class Drawn(NamedTuple):
+    """What a drawing writes into the box of a block. No colour: one by the name of the kind."""
+
+    title: str
+    detail: str = ""
+    colour: str = ""
+
+
+class Shared(NamedTuple):
+    """What a mixer reads from the tables that all layers share.
+
+    Attributes:
+        rotary: the head dimension that rotary positions turn; None asks for none.
+        window: a mask of the last so many tokens; None asks for none.
+        held: values per token that the block holds when it asks for the mask, its input and the normed input aside.
+    """
+
+    rotary: int | None = None
+    window: int | None = None
+    held: int = 0
+
+
+# ---- the contract ---------------------------------------------------------------------------------------------------
+
+
+class Block(Protocol[S]):
+    """A kind of block.
+
+    Attributes:
+        kind: its name in architectures: letters, digits and underscores.
+        slots: where it may stand, "mixer" (tokens see each other) or "mlp" (each token for itself).
+        fields: names and defaults; `...` for a field that must be given. A field at its default is not in the id.
+        Spec: a NamedTuple of plain values whose first field is `kind`: a block after checking, every default filled in.
+    """
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+    @property
+    def fields(self) -> Mapping[str, Any]: ...
+    @property
+    def Spec(self) -> type[S]: ...
+
+    def check(self, fields: Mapping[str, Any], frame: Frame) -> S:
+        """The block of these values (all fields are there). Raises ModelError for what cannot be built, with the reason."""
+        ...
+
+    def parameters(self, spec: S, frame: Frame) -> int:
+        """Number of parameters, without the norm before the block."""
+        ...
+
+    def operations(self, spec: S, frame: Frame, call: Call) -> Iterable[Row]:
+        """What one pass does, in order."""
+        ...
+
+    def peak_values(self, spec: S, frame: Frame, call: Call) -> int:
+        """The most values alive at once inside the block, for the whole batch, its normed input aside."""
+        ...
+
+    def label(self, spec: S, frame: Frame) -> str:
+        """A few letters for short names, without spaces."""
+        ...
+
+    def module(self, spec: S, frame: Frame) -> nn.Module:
+        """The torch module, the one method that imports torch. Of a mixer ``forward(x, context, state)`` gives (y, state),
+        of an mlp ``forward(x)`` gives (y, a loss of its own or None), with x and y (B, T, C)."""
+        ...
+
+
+# ---- what a block may offer beyond ------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Steppable(Protocol[C]):
+    """A mixer that decodes token by token. Its module has ``new_state(batch, length, like)``, what it remembers at first (a
+    tensor like `like`, or a tuple of them), and returns a new state where it got one."""
+
+    def state_values(self, spec: C, frame: Frame, context: int) -> int:
+        """Values that it remembers after so many tokens."""
+        ...
+
+
+@runtime_checkable
+class Sliceable(Protocol[C]):
+    """A block whose weights can be parts of larger ones: supernets need it."""
+
+    def slices(self, spec: C, frame: Frame, bank: str, prefix: str) -> Iterable[Cut]:
+        """Every parameter of the module; `bank` and `prefix` begin the names of banks and of parameters."""
+        ...
+
+    def apart(self, spec: C, frame: Frame) -> Mapping[str, Any]:
+        """Values of the fields that may get weights of their own."""
+        ...
+
+
+@runtime_checkable
+class Sparse(Protocol[C]):
+    """A block that sends tokens through a part of its weights."""
+
+    def idle_parameters(self, spec: C, frame: Frame) -> int:
+        """Parameters that one token does not pass through."""
+        ...
+
+
+@runtime_checkable
+class Trained(Protocol[C]):
+    """Exact memory of a training step; of other blocks it is estimated from their operations."""
+
+    def saved_values(self, spec: C, frame: Frame, batch: int, length: int) -> int:
+        """Values kept for the gradients."""
+        ...
+
+    def undone_values(self, spec: C, frame: Frame, batch: int, length: int) -> int:
+        """Values that come and go while the gradients are computed, at their worst."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol[C]):
+    """A mixer that reads rotary tables or masks from its `context`."""
+
+    def shared(self, spec: C, frame: Frame) -> Shared: ...
+
+
+@runtime_checkable
+class Initialised(Protocol):
+    """A block with parameters that do not begin as their names and shapes say (see `role_of`)."""
+
+    @property
+    def initial(self) -> Mapping[str, str]:
+        """Name of a parameter inside the module -> role."""
+        ...
+
+
+@runtime_checkable
+class Narrowing(Protocol):
+    """A block whose fields change with the width of the decoder."""
+
+    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Joining(Protocol[S]):
+    """A mixer that writes into its state, and has a form that joins new values to those before."""
+
+    def joined(self, spec: S, length: int) -> S:
+        """The same block for at most `length` tokens, which returns new states and changes none."""
+        ...
+
+
+@runtime_checkable
+class Drawable(Protocol[C]):
+    def drawn(self, spec: C, frame: Frame) -> Drawn: ...
+
+
+# ---- roles of weights -------------------------------------------------------------------------------------------------
+
+ROLES = ("in", "out", "out_each", "taps", "steps", "ones", "zeros")
+"""How a parameter of a block begins and learns (`Decoder.initialise` has the numbers): a matrix into or out of a block
+("out_each": one of several side by side), taps of a convolution, steps of a decay, ones and zeros. The matrices learn at
+the rate of matrices, all else at that of vectors."""
+MATRICES = ("in", "out", "out_each")
+
+
+def role_of(name: str, dims: int, block: object) -> str:
+    """The role of a parameter with `dims` axes, by its name inside the module: what the block says; else zeros for a name
+    that ends in "bias", ones for other vectors, and a matrix out of the block if "out" is part of its name."""
+    if isinstance(block, Initialised) and name in block.initial:
+        return block.initial[name]
+    if name.endswith("bias"):
+        return "zeros"
+    if dims < 2:
+        return "ones"
+    return "out" if "out" in name.split(".") else "in"
+
+
+# ---- helpers ----------------------------------------------------------------------------------------------------------
+
+
+def size_of(fields: Mapping[str, Any], name: str, kind: str) -> int:
+    """The value of a field that must be an integer of at least 1 (raises ModelError)."""
+    value = fields[name]
+    if value.__class__ is not int or value < 1:
+        raise ModelError(f"{kind} has {name}={value!r}; it must be an integer of at least 1")
+    return int(value)
+
+
+def linear(fan_in: int, fan_out: int, bias: bool) -> int:
+    """Parameters of a linear layer."""
+    return fan_in * fan_out + (fan_out if bias else 0)
+
+
+def matrix(name: str, fan_in: int, fan_out: int, bias: bool, new: int) -> Row:
+    """A linear layer on `new` tokens as an operation."""
+    return Row(name, 2 * new * fan_in * fan_out, linear(fan_in, fan_out, bias), new * (fan_in + fan_out), 1)
+
+
+_MEMOS: list[Callable[[], None]] = []
+
+
+def remembered(function: Callable[..., T]) -> Callable[..., T]:
+    """`lru_cache` for counts, forgotten when a block is defined again under its name (as notebooks do)."""
+    memo = lru_cache(maxsize=65536)(function)
+    _MEMOS.append(memo.cache_clear)
+    return memo
+
+
+def on_change(forget: Callable[[], None]) -> None:
+    """`forget` is called when a block is defined again."""
+    _MEMOS.append(forget)
+
+
+def forget_all() -> None:
+    for forget in _MEMOS:
+        forget()
+
+
+def known_near(name: object, known: Sequence[object]) -> str:
+    """ " (did you mean ...?)", or nothing."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(str(name), [str(one) for one in known], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

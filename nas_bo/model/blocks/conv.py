@@ -1,0 +1,80 @@
+"""Gated causal depthwise convolution over the last `kernel` tokens: the short convolution of Hyena (Poli et al. 2023, arXiv
+2302.10866) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
+from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ConvSpec(NamedTuple):
+    kind: str
+    kernel: int
+
+
+class ConvBlock:
+    kind = "conv"
+    slots: tuple[Slot, ...] = ("mixer",)
+    fields: Mapping[str, Any] = {"kernel": ...}
+    initial: Mapping[str, str] = {"taps": "taps"}
+    Spec = ConvSpec
+
+    def check(self, fields: Mapping[str, Any], frame: Frame) -> ConvSpec:
+        return ConvSpec(self.kind, size_of(fields, "kernel", self.kind))
+
+    def parameters(self, spec: ConvSpec, frame: Frame) -> int:
+        width = frame.width
+        return linear(width, 2 * width, frame.bias) + linear(width, width, frame.bias) + spec.kernel * width
+
+    def operations(self, spec: ConvSpec, frame: Frame, call: Call) -> Iterator[Row]:
+        new, width, kernel, decode = call.new, frame.width, spec.kernel, call.phase == "decode"
+        yield matrix("proj", width, 2 * width, frame.bias, new)
+        cached = 2 * (kernel - 1) * width if decode else 0
+        yield Row(
+            "conv", 2 * new * width * kernel, kernel * width, 2 * new * width + cached, 1 + min(kernel, 9), cached
+        )
+        yield Row("gate", 0, 0, 3 * new * width, 2)
+        yield matrix("out", width, width, frame.bias, new)
+
+    def state_values(self, spec: ConvSpec, frame: Frame, context: int) -> int:
+        return (spec.kernel - 1) * frame.width
+
+    def peak_values(self, spec: ConvSpec, frame: Frame, call: Call) -> int:
+        return 6 * call.batch * call.new * frame.width + call.batch * (spec.kernel - 1) * frame.width
+
+    def saved_values(self, spec: ConvSpec, frame: Frame, batch: int, length: int) -> int:
+        return 6 * batch * length * frame.width
+
+    def undone_values(self, spec: ConvSpec, frame: Frame, batch: int, length: int) -> int:
+        return 0  # less than the layer around it needs
+
+    def slices(self, spec: ConvSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
+        width = frame.width
+        yield from rows(f"{prefix}proj", bank, {"u": (width,), "gate": (width,)}, width, frame.bias)
+        yield plain(
+            f"{prefix}taps", f"{bank}/taps", (width, spec.kernel), last=1
+        )  # the last taps see the nearest tokens
+        yield from out(f"{prefix}out", bank, width, (width,), frame.bias)
+
+    def apart(self, spec: ConvSpec, frame: Frame) -> Mapping[str, Any]:
+        return spec._asdict()
+
+    def label(self, spec: ConvSpec, frame: Frame) -> str:
+        return f"C{spec.kernel}"
+
+    def drawn(self, spec: ConvSpec, frame: Frame) -> Drawn:
+        return Drawn("gated convolution", f"last {spec.kernel} tokens, {frame.width} channels", "#2b8a3e")
+
+    def module(self, spec: ConvSpec, frame: Frame) -> nn.Module:
+        from nas_bo.model.layers.conv import Conv
+
+        return Conv(spec, frame.width, frame.bias)
+
+
+BLOCK = ConvBlock()

@@ -1,0 +1,85 @@
+"""Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): each token goes to the `top_k` best of `experts` MLPs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, size_of
+from nas_bo.model.blocks.cuts import Cut, Piece, plain
+from nas_bo.model.blocks.dense import MlpSpec, one, passes, ratio_of, read, shape_of, values_apart
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class MoeBlock:
+    kind = "moe"
+    slots: tuple[Slot, ...] = ("mlp",)
+    fields: Mapping[str, Any] = {"experts": ..., "top_k": 1, "ratio": 2, "activation": "gelu", "gated": False}
+    initial: Mapping[str, str] = {"out": "out_each"}
+    Spec = MlpSpec
+
+    def check(self, fields: Mapping[str, Any], frame: Frame) -> MlpSpec:
+        spec = read(fields, frame, self.kind)
+        experts, top_k = size_of(fields, "experts", self.kind), size_of(fields, "top_k", self.kind)
+        if top_k > experts:
+            raise ModelError(f"moe has top_k={top_k} but only experts={experts}; choose top_k at most experts")
+        return spec._replace(experts=experts, top_k=top_k)
+
+    def parameters(self, spec: MlpSpec, frame: Frame) -> int:
+        return (one(spec, frame) + frame.width) * spec.experts
+
+    def idle_parameters(self, spec: MlpSpec, frame: Frame) -> int:
+        return one(spec, frame) * (spec.experts - spec.top_k)
+
+    def operations(self, spec: MlpSpec, frame: Frame, call: Call) -> Iterator[Row]:
+        new, width, experts, each = call.new, frame.width, spec.experts, spec.top_k
+        used = min(experts, each * new * call.batch)  # experts whose weights the batch reads
+        yield Row("router", 2 * new * width * experts, width * experts, new * (width + experts), 12)
+        yield Row("route", 0, 0, 4 * each * new * width, 4)
+        yield from passes(spec, frame, new, each, used)
+
+    def peak_values(self, spec: MlpSpec, frame: Frame, call: Call) -> int:
+        tokens, k = call.batch * call.new, spec.top_k
+        flow = tokens * frame.width
+        return max(4 * k * flow + flow, 2 * k * flow + tokens * k * spec.inside // spec.experts)
+
+    def saved_values(self, spec: MlpSpec, frame: Frame, batch: int, length: int) -> int:
+        return batch * length * (spec.kept * spec.top_k + 2 * spec.top_k * frame.width)
+
+    def undone_values(self, spec: MlpSpec, frame: Frame, batch: int, length: int) -> int:
+        return batch * length * (spec.wide + 2 * spec.hidden) * spec.top_k
+
+    def slices(self, spec: MlpSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
+        experts, hidden, width = spec.experts, spec.hidden, frame.width
+        names = ("gate", "up") if spec.gated else ("up",)
+
+        def joined(name: str, end: str, sizes: tuple[int, ...]) -> Cut:
+            pieces = tuple(Piece(f"{bank}/{part}{end}", sizes) for part in names)
+            return Cut(f"{prefix}{name}", pieces, (sizes,) * len(names), 1)
+
+        yield plain(f"{prefix}router.weight", f"{bank}/router", (experts, width))
+        yield joined("up", "", (experts, hidden, width))
+        yield plain(f"{prefix}out", f"{bank}/out", (experts, width, hidden))
+        if frame.bias:
+            yield joined("up_bias", "_bias", (experts, hidden))
+            yield plain(f"{prefix}out_bias", f"{bank}/out_bias", (experts, width))
+
+    def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
+        return values_apart(spec, frame)
+
+    def label(self, spec: MlpSpec, frame: Frame) -> str:
+        return f"m{spec.experts}.{spec.top_k}{ratio_of(spec, frame)}"
+
+    def drawn(self, spec: MlpSpec, frame: Frame) -> Drawn:
+        return Drawn(f"{spec.experts} experts, {spec.top_k} per token", shape_of(spec, frame), "#862e9c")
+
+    def module(self, spec: MlpSpec, frame: Frame) -> nn.Module:
+        from nas_bo.model.layers.moe import Mixture
+
+        return Mixture(spec, frame.width, frame.bias)
+
+
+BLOCK = MoeBlock()

@@ -1,0 +1,123 @@
+"""The kinds of blocks that there are: ours, one line each, and those that somebody made a word of."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Block, Sliceable, forget_all, known_near
+
+OURS = (
+    "attention",
+    "linear_attention",
+    "conv",
+    "dense",
+    "moe",
+    "skip",
+)
+"""Each is a module here with a `BLOCK`. Their order is that of lists in messages."""
+
+_METHODS = ("check", "parameters", "operations", "peak_values", "label", "module")
+_BLOCKS: dict[str, Block[Any]] = {kind: import_module(f"nas_bo.model.blocks.{kind}").BLOCK for kind in OURS}
+_FIRST = dict(_BLOCKS)
+
+
+def block_of(spec: Any) -> Block[Any]:
+    """The block that a checked block is one of (raises ModelError)."""
+    try:
+        return _BLOCKS[spec.kind]
+    except KeyError:
+        raise unknown("block", spec.kind) from None
+
+
+def known(slot: str | None = None) -> dict[str, Block[Any]]:
+    """All kinds, or those that may stand in a slot, by name."""
+    return {kind: block for kind, block in _BLOCKS.items() if slot is None or slot in block.slots}
+
+
+def is_ours(block: object) -> bool:
+    return any(block is one for one in _FIRST.values())
+
+
+def unknown(slot: str, kind: object) -> ModelError:
+    there = known(None if slot == "block" else slot)
+    elsewhere = " (it stands in other places of a layer)" if isinstance(kind, str) and kind in _BLOCKS else ""
+    return ModelError(
+        f"there is no {slot} {kind!r}{elsewhere}{known_near(kind, list(there))}; there are {', '.join(there)}. A block of your "
+        "own is known once the module that makes a word of it is imported"
+    )
+
+
+def apart_fields() -> set[str]:
+    """The fields of all blocks whose weights can be shared."""
+    return {name for block in _BLOCKS.values() if isinstance(block, Sliceable) for name in block.fields}
+
+
+# ---- blocks of one's own ----------------------------------------------------------------------------------------------
+
+
+def register(block: Any) -> Block[Any]:
+    """Enter a block into the table. The same class may be entered again, as notebooks do; the last one counts.
+
+    Raises:
+        ModelError: something of the contract is missing, or the kind is another block's.
+    """
+    name = type(block).__name__
+    if isinstance(block, type):
+        raise ModelError(f"word({block.__name__}) got a class; give a block, as in word({block.__name__}())")
+    lacking = [one for one in ("kind", "slots", "fields", "Spec") if getattr(block, one, None) is None]
+    lacking += [f"{one}()" for one in _METHODS if not callable(getattr(block, one, None))]
+    if lacking:
+        raise ModelError(
+            f"the block {name} has no {', '.join(lacking)}; the contract is nas_bo.model.blocks.Block, and "
+            "nas_bo.testing.BlockTests checks it"
+        )
+    _check_names(block, name)
+    there = _BLOCKS.get(block.kind)
+    if there is not None and (is_ours(there) or _home(there) != _home(block)):
+        whose = "of nas_bo" if is_ours(there) else f"of {_home(there)}"
+        raise ModelError(
+            f"the block {name} has the kind {block.kind!r}, which is a block {whose}; give it another kind"
+        )
+    for what, one in (("the block", block), ("its Spec", block.Spec)):
+        try:
+            pickle.loads(pickle.dumps(one))
+        except Exception as error:  # whatever __reduce__ of somebody's object raises
+            raise ModelError(
+                f"the block {name}: {what} cannot be pickled, so no worker process could be handed it ({error}); define both "
+                "classes at the top level of a module, and keep open files and locks out of the block"
+            ) from None
+    _BLOCKS[block.kind] = block
+    if there is not None:
+        forget_all()
+    found: Block[Any] = block
+    return found
+
+
+def _check_names(block: Any, name: str) -> None:
+    if not isinstance(block.kind, str) or not re.fullmatch(r"[A-Za-z_]\w*", block.kind, re.ASCII):
+        raise ModelError(
+            f"the block {name} has kind={block.kind!r}; it must be a name of letters, digits and underscores"
+        )
+    if isinstance(block.slots, str) or not block.slots or not set(block.slots) <= {"mixer", "mlp"}:
+        raise ModelError(f'the block {name} has slots={block.slots!r}; it must be ("mixer",), ("mlp",) or both')
+    if not isinstance(block.fields, Mapping) or "kind" in block.fields or not all(map(_is_name, block.fields)):
+        raise ModelError(
+            f"the block {name} has fields={block.fields!r}; it must be names with defaults (... for none), and not 'kind'"
+        )
+    names = getattr(block.Spec, "_fields", ())
+    if not (isinstance(block.Spec, type) and issubclass(block.Spec, tuple)) or tuple(names)[:1] != ("kind",):
+        raise ModelError(f"the block {name} has Spec={block.Spec!r}; it must be a NamedTuple whose first field is kind")
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.isidentifier()
+
+
+def _home(block: object) -> str:
+    module = type(block).__module__
+    return f"{'__main__' if module == '__mp_main__' else module}.{type(block).__qualname__}"

@@ -1,0 +1,1 @@
+"""The torch module of each kind of block in `nas_bo.model.blocks`."""
