@@ -20,6 +20,7 @@ TOP = {
     "result",
     "baseline",
     "checked",
+    "testing",
     "chosen",
     "kept",
     "pick",

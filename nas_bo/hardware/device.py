@@ -28,6 +28,8 @@ from nas_bo.model.blocks.table import known
 
 SCHEMA = 1  # version of the file
 KINDS = ("gpu", "cpu", "npu")
+BLOCKS = tuple(sorted(known().keys() - {SKIP.kind}))
+"""Kinds of our blocks, which a device may support or not; those of one's own beside them."""
 FIGURES = ("gflops", "gbytes", "memory_bytes", "cache_bytes", "overhead_us", "pj_per_flop", "pj_per_byte", "idle_watts")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _BY_TYPE = ("gflops", "pj_per_flop")

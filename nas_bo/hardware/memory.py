@@ -18,7 +18,7 @@ from nas_bo.hardware.workload import BYTES, Phase, Setting, specified
 from nas_bo.model import counts
 from nas_bo.model.blocks.block import Call, Shared, Sharing, Trained, remembered
 from nas_bo.model.blocks.skip import absent
-from nas_bo.model.blocks.table import block_of
+from nas_bo.model.blocks.table import block_of, peak_of
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 
 TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.transformer.ROTARY_TABLE
@@ -129,7 +129,7 @@ def _running(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, context:
     """Bytes alive at the worst moment of one layer, its input included."""
     call = Call("prefill" if new == context else "decode", new, context, batch, size)
     flow = batch * new * spec.width
-    mixer, mlp = (block_of(one).peak_values(one, spec.frame, call) for one in layer)
+    mixer, mlp = (peak_of(one, spec.frame, call) for one in layer)
     peak = 2 * flow + mixer
     if not absent(layer.mlp):
         both = not absent(layer.mixer)
@@ -204,7 +204,7 @@ def _undoing(layer: LayerSpec, spec: DecoderSpec, batch: int, length: int) -> in
             stages.append(2 * flow + block.undone_values(one, spec.frame, batch, length))
         else:
             call = Call("prefill", length, length, batch)
-            stages.append(2 * flow + 2 * block.peak_values(one, spec.frame, call))
+            stages.append(2 * flow + 2 * peak_of(one, spec.frame, call))
     return max(stages)
 
 

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from nas_bo.hardware.measure import pick_device
 from nas_bo.hardware.workload import Setting
-from nas_bo.model import build
+from nas_bo.model import build, counts
 from nas_bo.model.counts import Arch
 from nas_bo.model.schedule import DEFAULTS
 
@@ -68,11 +68,12 @@ def measured_inference(arch: Arch, setting: Setting, device: str | None = None) 
         made = None if setting.dtype == "float32" else getattr(torch, setting.dtype)
         model = build(arch, setting.vocab_size, setting.ignore, where, made).eval()
         tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
-        cache = model.new_cache(setting.batch, setting.context)
+        steps = decoding or counts.steps(model.spec)
+        cache = model.new_cache(setting.batch, setting.context) if steps else None
         if decoding and setting.context > 1:
             model(tokens[:, :-1], cache=cache)
         step = tokens[:, -1:].clone() if decoding else tokens
-        kept = [*model.parameters(), *model.buffers(), *tree_leaves(cache.states), step]
+        kept = [*model.parameters(), *model.buffers(), *tree_leaves(cache.states if cache else ()), step]
         return kept, lambda: model(step, cache=cache)
 
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):

@@ -23,7 +23,7 @@ from typing import Any
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Block, known_near
-from nas_bo.model.blocks.table import OURS, block_of, known, register
+from nas_bo.model.blocks.table import OURS, known, label_of, register
 from nas_bo.model.spec import check
 
 # ---- words for search spaces --------------------------------------------------------------------------------------
@@ -139,8 +139,8 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     """
     spec = check(arch, ignore)
     frame = spec.frame
-    mixers = [block_of(layer.mixer).label(layer.mixer, frame) for layer in spec.layers]
-    mlps = [block_of(layer.mlp).label(layer.mlp, frame) for layer in spec.layers]
+    mixers = [label_of(layer.mixer, frame) for layer in spec.layers]
+    mlps = [label_of(layer.mlp, frame) for layer in spec.layers]
     same = len(set(mlps)) == 1
     words = [mixer + ("" if same else f".{mlp}") for mixer, mlp in zip(mixers, mlps, strict=True)]
     runs: list[tuple[str, int]] = []

@@ -123,14 +123,6 @@ class Block(Protocol[S]):
         """What one pass does, in order."""
         ...
 
-    def peak_values(self, spec: S, frame: Frame, call: Call) -> int:
-        """The most values alive at once inside the block, for the whole batch, its normed input aside."""
-        ...
-
-    def label(self, spec: S, frame: Frame) -> str:
-        """A few letters for short names, without spaces."""
-        ...
-
     def module(self, spec: S, frame: Frame) -> nn.Module:
         """The torch module, the one method that imports torch. Of a mixer ``forward(x, context, state)`` gives (y, state),
         of an mlp ``forward(x)`` gives (y, a loss of its own or None), with x and y (B, T, C)."""
@@ -138,6 +130,21 @@ class Block(Protocol[S]):
 
 
 # ---- what a block may offer beyond ------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Labelled(Protocol[C]):
+    def label(self, spec: C, frame: Frame) -> str:
+        """A few letters for short names, without spaces; without it, the kind and the values of the fields."""
+        ...
+
+
+@runtime_checkable
+class Peaking(Protocol[C]):
+    def peak_values(self, spec: C, frame: Frame, call: Call) -> int:
+        """The most values alive at once inside the block, for the whole batch, its normed input aside; without it, all that its
+        operations read and write."""
+        ...
 
 
 @runtime_checkable

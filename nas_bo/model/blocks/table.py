@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Block, Sliceable, forget_all, known_near
+from nas_bo.model.blocks.block import Block, Call, Frame, Labelled, Peaking, Sliceable, forget_all, known_near
 
 OURS = (
     "attention",
@@ -21,7 +21,7 @@ OURS = (
 )
 """Each is a module here with a `BLOCK`. Their order is that of lists in messages."""
 
-_METHODS = ("check", "parameters", "operations", "peak_values", "label", "module")
+_METHODS = ("check", "parameters", "operations", "module")
 _BLOCKS: dict[str, Block[Any]] = {kind: import_module(f"nas_bo.model.blocks.{kind}").BLOCK for kind in OURS}
 _FIRST = dict(_BLOCKS)
 
@@ -50,6 +50,22 @@ def unknown(slot: str, kind: object) -> ModelError:
         f"there is no {slot} {kind!r}{elsewhere}{known_near(kind, list(there))}; there are {', '.join(there)}. A block of your "
         "own is known once the module that makes a word of it is imported"
     )
+
+
+def label_of(spec: Any, frame: Frame) -> str:
+    """A few letters for a block."""
+    block = block_of(spec)
+    if isinstance(block, Labelled):
+        return block.label(spec, frame)
+    return spec.kind + ",".join(str(value) for value in spec[1:] if value is not None)  # type: ignore[no-any-return]
+
+
+def peak_of(spec: Any, frame: Frame, call: Call) -> int:
+    """Values alive at once inside a block, for the whole batch."""
+    block = block_of(spec)
+    if isinstance(block, Peaking):
+        return block.peak_values(spec, frame, call)
+    return call.batch * sum(row.activations for row in block.operations(spec, frame, call))
 
 
 def apart_fields() -> set[str]:

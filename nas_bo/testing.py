@@ -1,0 +1,312 @@
+"""Shipped conformance suites: what a part of one's own must do to work everywhere, as tests to inherit from.
+
+    class TestPool(BlockTests):
+        block = Pool()
+        examples = ({"window": 2}, {"window": 7})
+
+pytest runs it. A failure says which promise of the contract does not hold.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ModelError
+from nas_bo.model import counts
+from nas_bo.model.blocks import Block, Frame, Sliceable
+from nas_bo.model.blocks.table import label_of
+from nas_bo.model.spec import DecoderSpec, check
+from nas_bo.model.vocabulary import Word, label, skip
+from nas_bo.space import Space, choice, repeat
+
+VOCAB = 13
+LENGTHS = (1, 2, 7, 70)  # tokens of a call; chunks of blocks that work in chunks are often 64
+
+
+class BlockTests:
+    """All that a block must do. Set `block`, and in `examples` fields that reach every branch of it.
+
+    Attributes:
+        block: the block.
+        examples: fields, each a block of width `width`.
+        width: of the decoders.
+        memory: how far the peak in closed form may be from that of a real run: (at least, at most) times as much.
+    """
+
+    block: Block[Any]
+    examples: Sequence[Mapping[str, Any]] = ({},)
+    width: int = 16
+    memory: tuple[float, float] = (0.9, 1.3)
+
+    # ---- what is tested -------------------------------------------------------------------------------------------
+
+    def word(self) -> Word:
+        from nas_bo.model.blocks.table import known, register
+
+        return Word(self.block if known().get(self.block.kind) is self.block else register(self.block))
+
+    def archs(self, **globals_: Any) -> Iterator[Node]:
+        """A decoder for every example: the block twice and beside other blocks, as mixer or as mlp."""
+        self.word()
+        for fields in self.examples:
+            node = Node({"kind": self.block.kind, **fields})
+            nothing, dense = Node({"kind": "skip"}), Node({"kind": "dense", "ratio": 2})
+            first = Node({"mixer": node, "mlp": dense} if self._mixes else {"mixer": nothing, "mlp": node})
+            second = Node({"mixer": node, "mlp": nothing} if self._mixes else {"mixer": nothing, "mlp": node})
+            yield Node({"width": self.width, "layers": (first, second), **globals_})
+
+    def specs(self) -> Iterator[tuple[Any, Frame]]:
+        for arch in (*self.archs(), *self.archs(bias=True, norm="layer"), *self.archs(position="none", parallel=True)):
+            decoder = check(arch)
+            yield (decoder.layers[0].mixer if self._mixes else decoder.layers[0].mlp), decoder.frame
+
+    @property
+    def _mixes(self) -> bool:
+        return "mixer" in self.block.slots
+
+    def decoders(self) -> Iterator[DecoderSpec]:
+        for globals_ in ({}, {"bias": True, "norm": "layer"}, {"position": "none", "parallel": True}):
+            yield from map(check, self.archs(**globals_))
+
+    def built(self, spec: DecoderSpec, device: str = "cpu") -> Any:
+        import torch
+
+        from nas_bo.model import build
+
+        made = build(spec, VOCAB, device=device, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        return made.eval()
+
+    # ---- the value of a block -------------------------------------------------------------------------------------
+
+    def test_it_is_a_plain_value(self) -> None:
+        for spec, frame in self.specs():
+            assert isinstance(spec, self.block.Spec) and spec.kind == self.block.kind
+            again = self.block.Spec(*json.loads(json.dumps(list(spec))))
+            assert again == spec and hash(again) == hash(spec), (
+                f"{spec} is no tuple of plain values: JSON makes {again}"
+            )
+            assert pickle.loads(pickle.dumps(spec)) == spec
+            text = label_of(spec, frame)
+            assert isinstance(text, str) and 0 < len(text) <= 24 and " " not in text, f"label {text!r}"
+
+    def test_unknown_fields_are_refused(self) -> None:
+        import pytest
+
+        node = Node({"kind": self.block.kind, **self.examples[0], "nonsense": 1})
+        nothing = Node({"kind": "skip"})
+        layer = {"mixer": node, "mlp": nothing} if self._mixes else {"mixer": nothing, "mlp": node}
+        with pytest.raises(ModelError, match="no field 'nonsense'"):
+            check(Node({"width": self.width, "layers": (Node(layer),)}))
+
+    def test_it_stands_in_spaces(self) -> None:
+        import optuna
+
+        from nas_bo import ax
+        from nas_bo.optuna import suggest
+
+        word = self.word()
+        for fields in self.examples:
+            option = word(**fields)
+
+            class Around(Space):
+                width = self.width
+                layers = repeat(
+                    2, **({"mixer": choice(option, skip()), "mlp": skip()} if self._mixes else
+                          {"mixer": skip(), "mlp": choice(option, skip())})
+                )  # fmt: skip
+
+            slot = "mixer" if self._mixes else "mlp"
+            flat = {f"layers.0.{slot}": self.block.kind, f"layers.1.{slot}": "skip"}
+            arch = Around.architecture(flat)
+            assert Architecture.from_json(arch.to_json()) == arch
+            trial: Any = optuna.trial.FixedTrial(dict(arch.flat))
+            assert suggest(trial, Around) == arch
+            assert ax.architecture(Around, ax.params(Around, arch)) == arch
+            kinds = [getattr(layer, slot).kind for layer in check(arch).layers]
+            assert kinds == [self.block.kind, "skip"]
+            inside = {name for name in arch.layers[0][slot] if name != "kind"}
+            assert inside == {n for n, v in fields.items() if v != self.block.fields[n]}, "a default entered the id"
+
+    def test_other_processes_know_it(self) -> None:
+        module = type(self.block).__module__
+        for arch in self.archs():
+            spec = check(arch)
+            code = f"import sys, pickle, {module}; s = pickle.load(sys.stdin.buffer); from nas_bo.model import flops; print(flops(s, 13, 9))"
+            said = subprocess.run(
+                [sys.executable, "-c", code], input=pickle.dumps(spec), capture_output=True, check=True
+            )
+            assert int(said.stdout) == counts.flops(spec, VOCAB, 9)
+            break
+
+    def test_it_has_a_label_and_a_drawing(self) -> None:
+        from nas_bo.report.drawing import drawing
+
+        for arch in self.archs():
+            assert label(arch).startswith(f"d{self.width}")
+            assert drawing(arch).startswith("<svg")
+
+    # ---- counts ---------------------------------------------------------------------------------------------------
+
+    def test_parameters_are_those_of_the_module(self) -> None:
+        for spec in self.decoders():
+            model = self.built(spec, "meta")
+            assert counts.parameters(spec, VOCAB) == sum(weight.numel() for weight in model.parameters()), spec
+            assert counts.active_parameters(spec, VOCAB) <= counts.parameters(spec, VOCAB)
+
+    def test_flops_are_those_of_the_module(self) -> None:
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        for spec in self.decoders():
+            model = self.built(spec, "meta")
+            for length in LENGTHS:
+                tokens = torch.zeros(2, length, dtype=torch.long, device="meta")
+                with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                    model(tokens)
+                assert counts.flops(spec, VOCAB, length, 2) == counter.get_total_flops(), (spec, length)
+                if counts.steps(spec) and length > 1:
+                    with torch.no_grad():
+                        cache = model.new_cache(2, length)
+                        model(tokens[:, 1:], cache=cache)
+                        with FlopCounterMode(display=False) as counter:
+                            model(tokens[:, :1], cache=cache)
+                    rows = counts.operations(spec, VOCAB, "decode", length, 2)
+                    assert sum(row.flops for row in rows) == counter.get_total_flops(), (spec, "decode", length)
+
+    def test_rows_are_sound(self) -> None:
+        from nas_bo.hardware.roofline import Roofline
+        from nas_bo.hardware.workload import workload
+
+        for spec in self.decoders():
+            for phase in ("prefill", "decode") if counts.steps(spec) else ("prefill",):
+                rows = counts.rows(spec, VOCAB, phase, 9, 2)
+                assert len({row.name for row in rows}) == len(rows), "two operations of one name"
+                assert all(min(row[1:]) >= 0 and row.cached <= row.activations for row in rows)
+                work = workload(spec, phase, 2, 9, vocab_size=VOCAB)
+                assert work.flops == sum(row.flops for row in rows) * 2
+                said = Roofline().columns(work.operations)
+                assert (said >= 0).all()
+
+    def test_weights_are_read_once(self) -> None:
+        for spec in self.decoders():
+            rows = counts.rows(spec, VOCAB, "prefill", 1, 1)
+            read = sum(row.weights for row in rows if row.name.startswith("layers."))
+            bare = counts.parameters(spec._replace(layers=()), VOCAB)
+            assert read == counts.active_parameters(spec, VOCAB) - bare, spec
+
+    def test_peak_memory_is_that_of_a_run(self) -> None:
+        from nas_bo.hardware import memory
+        from nas_bo.hardware.memory_measure import measured_inference
+        from nas_bo.hardware.workload import Setting
+
+        for spec in self.decoders():
+            for phase in ("prefill", "decode") if counts.steps(spec) else ("prefill",):
+                setting = Setting(phase, 2, 100, vocab_size=VOCAB)
+                said, seen = memory.inference(spec, setting).total, measured_inference(spec, setting, "cpu")
+                assert self.memory[0] * seen <= said <= self.memory[1] * seen, (spec, phase, said, seen)
+            assert memory.training(spec, 2, 40, VOCAB).total > 0
+
+    # ---- the module -----------------------------------------------------------------------------------------------
+
+    def test_no_token_sees_a_later_one(self) -> None:
+        import torch
+
+        for spec in self.decoders():
+            model = self.built(spec)
+            tokens = torch.randint(VOCAB, (2, 70), generator=torch.Generator().manual_seed(1))
+            with torch.no_grad():
+                full, short = model(tokens), model(tokens[:, :33])
+            torch.testing.assert_close(full[:, :33], short)
+            assert torch.isfinite(full).all(), f"{spec} gives what is no finite number"
+
+    def test_token_by_token_is_the_same(self) -> None:
+        import pytest
+        import torch
+
+        for spec in self.decoders():
+            model = self.built(spec)
+            tokens = torch.randint(VOCAB, (2, 70), generator=torch.Generator().manual_seed(1))
+            if not counts.steps(spec):
+                with pytest.raises(ModelError, match="does not decode token by token"):
+                    model.new_cache(2, 70)
+                with pytest.raises(ModelError, match="does not decode token by token"):
+                    counts.operations(spec, VOCAB, "decode", 70)
+                continue
+            with torch.no_grad():
+                whole = model(tokens)
+                for cuts in ([1] * 70, [5, 64, 1], [66, 1, 3]):
+                    cache = model.new_cache(2, 70)
+                    pieces = [model(piece, cache=cache) for piece in torch.split(tokens, cuts, 1)]
+                    torch.testing.assert_close(torch.cat(pieces, 1), whole, rtol=1e-7, atol=1e-7)
+            held = sum(
+                t.numel() for s in cache.states for t in (s if isinstance(s, tuple) else () if s is None else (s,))
+            )
+            assert counts.kv_cache_bytes(spec, 70, 8, 2) == held * 8, spec
+
+    def test_it_learns(self) -> None:
+        import torch
+
+        for spec in self.decoders():
+            model = self.built(spec).train()
+            tokens = torch.randint(VOCAB, (2, 24), generator=torch.Generator().manual_seed(1))
+            optimizer = torch.optim.AdamW(model.parameter_groups(3e-3, 0.1))
+            losses = []
+            for _ in range(25):
+                loss, nll = model.loss(tokens[:, :-1], tokens[:, 1:])
+                loss.backward()
+                losses.append(float(nll.detach()))
+                for name, weight in model.named_parameters():
+                    assert weight.grad is not None and torch.isfinite(weight.grad).all(), f"{spec}: gradient of {name}"
+                optimizer.step()
+                optimizer.zero_grad()
+            assert losses[-1] < losses[0], (spec, losses)
+
+    def test_its_first_weights_depend_on_the_seed_only(self) -> None:
+        import torch
+
+        for spec in self.decoders():
+            one, two = self.built(spec), self.built(spec)
+            assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True)), spec
+
+    # ---- shared weights -------------------------------------------------------------------------------------------
+
+    def test_a_supernet_has_it_or_says_why_not(self) -> None:
+        import pytest
+        import torch
+
+        from nas_bo.model.slicing import cuts
+        from nas_bo.model.supernet import Supernet
+
+        for spec in self.decoders():
+            if not isinstance(self.block, Sliceable):
+                with pytest.raises(ModelError, match="slices"):
+                    cuts(spec, VOCAB, frozenset())
+                continue
+            shapes = {name: tuple(weight.shape) for name, weight in self.built(spec, "meta").named_parameters()}
+            found = {}
+            for cut in cuts(spec, VOCAB, frozenset()):
+                joined = [list(shape) for shape in cut.shapes]
+                joined[0][cut.axis] = sum(shape[cut.axis] for shape in joined)
+                found[cut.name] = tuple(joined[0])
+            assert found == shapes, spec
+        if isinstance(self.block, Sliceable):
+            options = [self.word()(**fields) for fields in self.examples[:1]]
+
+            class Shared(Space):
+                width = choice(self.width, 2 * self.width)
+                layers = (
+                    repeat(2, mixer=options[0], mlp=skip()) if self._mixes else repeat(2, mixer=skip(), mlp=options[0])
+                )
+
+            net = Supernet(Shared, VOCAB, generator=torch.Generator().manual_seed(0)).eval()
+            tokens = torch.randint(VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+            for width in Shared.domains()["width"].values:
+                arch = Shared.architecture({"width": width})
+                with torch.no_grad():
+                    torch.testing.assert_close(net(tokens, arch), net.extract(arch)(tokens))

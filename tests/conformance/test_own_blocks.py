@@ -1,0 +1,250 @@
+"""A block of one's own, everywhere: the shipped suite, spaces, hosts, searches, workers, files, pictures; and bad ones."""
+
+from __future__ import annotations
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+from nas_bo import profile, search
+from nas_bo.errors import ModelError
+from nas_bo.hardware.device import Device
+from nas_bo.hardware.profile import Profile
+from nas_bo.hardware.workload import Setting, workload
+from nas_bo.model import Supernet, check, generate, kv_cache_bytes, label, load_corpus, train, train_many, word
+from nas_bo.model.spec import LayerSpec
+from nas_bo.objectives import Flops, Latency, Parameters
+from nas_bo.report.drawing import drawing
+from nas_bo.strategies import Random
+from nas_bo.testing import BlockTests
+from tests.compatibility.spaces import text
+from tests.conformance import own_blocks
+from tests.conformance.own_blocks import Mean, Own, Shared, Shift, ShiftSpec, Thin, Undecodable, loss
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+class TestShift(BlockTests):
+    block = own_blocks.shift.block
+    examples = ({}, {"rank": 7})
+
+
+class TestThin(BlockTests):
+    block = own_blocks.thin.block
+    memory = (0.9, 1.6)
+
+
+class TestMean(BlockTests):
+    block = own_blocks.mean.block
+    memory = (0.7, 1.6)
+
+
+def test_the_example_passes_the_suite(tmp_path):
+    code = tmp_path / "test_pool.py"
+    code.write_text(
+        "from new_block import Pool, pool\nfrom nas_bo.testing import BlockTests\n\n\n"
+        "class TestPool(BlockTests):\n    block = pool.block\n    examples = ({'window': 1}, {'window': 4})\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(code)],
+        env={"PATH": "", "PYTHONPATH": f"{EXAMPLES}:{EXAMPLES.parent}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert len((EXAMPLES / "new_block.py").read_text().splitlines()) <= 60
+
+
+def test_the_example_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "new_block.py"), run_name="__main__")
+    assert "pool2" in capsys.readouterr().out
+
+
+# ---- everywhere -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_search_goes_on_where_it_stopped(tmp_path, workers):
+    asked = {"strategy": Random(seed=1), "storage": str(tmp_path / "own.db"), "retrain": 0, "workers": workers}
+    first = search(Own, [loss, Parameters(), Flops()], trials=4, **asked)
+    again = search(Own, [loss, Parameters(), Flops()], trials=7, **asked)
+    archs = [trial.architecture for trial in again.trials]
+    assert archs[:4] == [trial.architecture for trial in first.trials] and len(archs) == 7
+    alone = search(Own, [loss, Parameters(), Flops()], trials=7, strategy=Random(seed=1), retrain=0, workers=workers)
+    assert archs == [trial.architecture for trial in alone.trials]
+    assert any("S" in again.label(trial) for trial in again.trials)
+    again.save(tmp_path / "out")
+    assert "token shift" in "".join(drawing(arch) for arch in archs)
+
+
+def test_it_is_trained_generates_and_goes_on(tmp_path):
+    corpus = load_corpus(text(tmp_path / "words.txt"))
+    arch = Own.architecture(
+        {"depth": 1, "width": 16, "layers.0.mixer": "shift", "layers.0.mixer.shift.rank": 4, "layers.0.mlp": "thin"}
+    )
+    whole = train(arch, corpus, 8192, 3, evaluation_tokens=2048)
+    train(arch, corpus, 8192, 3, evaluation_tokens=2048, stop_at=0.5, checkpoint=tmp_path / "run.pt")
+    resumed = train(arch, corpus, 8192, 3, evaluation_tokens=2048, checkpoint=tmp_path / "run.pt")
+    assert resumed.bits_per_byte == whole.bits_per_byte and resumed.resumed == 4096
+    assert generate(whole.model, torch.zeros(2, 3, dtype=torch.long), 5).shape == (2, 8)
+    stacked = train_many([arch, arch], corpus, 4096, [0, 1], together=2, evaluation_tokens=2048)
+    assert all(one.bits_per_byte < 9 for one in stacked)
+
+
+def test_its_latency_is_measured_learned_and_looked_up(tmp_path):
+    prefill = Setting(context=16)
+    found = profile(Own, tmp_path / "d.json", (prefill,), architectures=5, lookup=True, clock="cpu", max_seconds=0.02)
+    again = Profile.load(tmp_path / "d.json")
+    assert again.to_dict() == found.to_dict()
+    archs = [Own.sample(seed) for seed in range(6)]
+    for kind in ("learned", "roofline"):
+        assert (again.model(prefill, kind=kind).predict_many(archs)[0] > 0).all()
+    specs = {one for table in again.tables.values() for part in table if part.layer for one in part.layer}
+    assert ShiftSpec("shift", 2) in specs
+    assert all(Latency(device=again.device)(arch) > 0 for arch in archs)
+    assert not Device("shiftless", "cpu", operations=("attention", "dense", "thin")).supports("shift")
+
+
+def test_a_supernet_shares_its_weights():
+    net = Supernet(Shared, 32)
+    tokens = torch.zeros(1, 4, dtype=torch.long)
+    for seed in range(4):
+        arch = Shared.sample(seed)
+        torch.testing.assert_close(net(tokens, arch), net.extract(arch)(tokens))
+    with pytest.raises(ModelError, match="'thin' has no slices"):
+        Supernet(Own, 32)
+
+
+def test_one_that_cannot_decode_says_so_before_anything_is_trained():
+    arch = Undecodable.sample(0)
+    assert workload(arch, "prefill").flops > 0 and label(arch).startswith("d")
+    for ask in (lambda: kv_cache_bytes(arch, 9), lambda: workload(arch, "decode")):
+        with pytest.raises(
+            ModelError, match=r"'mean' does not decode token by token.*new_state\(batch, length, like\)"
+        ):
+            ask()
+
+
+# ---- bad blocks -------------------------------------------------------------------------------------------------------
+
+
+class _Bad(Shift):
+    kind = "bad"
+
+
+class Miscounted(_Bad):
+    kind = "miscounted"
+
+    def parameters(self, spec, frame):
+        return super().parameters(spec, frame) + 1
+
+
+class OtherSpec(NamedTuple):
+    kind: str
+
+
+class Stranger(_Bad):
+    kind = "stranger"
+
+    def check(self, fields, frame):
+        return OtherSpec("stranger")
+
+
+class Unpickled(_Bad):
+    kind = "unpickled"
+
+    def __reduce__(self):
+        raise TypeError("cannot pickle a lock")
+
+
+class Lacking:
+    kind = "lacking"
+    slots = ("mixer",)
+    fields = {}  # noqa: RUF012
+    Spec = OtherSpec
+
+    def check(self, fields, frame): ...
+
+
+class Odd(_Bad):
+    def __init__(self, **names):
+        self.__dict__.update(names)
+
+
+def test_bad_blocks_are_refused_with_the_reason():
+    class Local(_Bad):
+        class Spec(NamedTuple):
+            kind: str
+
+    cases = [
+        (Lacking(), r"Lacking has no parameters\(\), operations\(\), module\(\).*BlockTests"),
+        (Shift, r"got a class; give a block, as in word\(Shift\(\)\)"),
+        (Odd(kind="attention"), "kind 'attention', which is a block of nas_bo; give it another kind"),
+        (Odd(kind="mean"), "kind 'mean', which is a block of tests.conformance.own_blocks.Mean"),
+        (Odd(kind="a.b"), "kind='a.b'; it must be a name of letters"),
+        (Odd(slots=("head",)), r"slots=\('head',\)"),
+        (Odd(fields={"kind": 1}), "fields="),
+        (Odd(Spec=dict), "Spec=.*NamedTuple whose first field is kind"),
+        (Unpickled(), "cannot be pickled.*top level of a module"),
+        (Local(), "cannot be pickled"),
+    ]
+    for block, why in cases:
+        with pytest.raises(ModelError, match=why) as caught:
+            word(block)
+        assert "\n" not in str(caught.value)
+
+
+def test_what_is_said_wrongly_is_found_before_training():
+    from nas_bo.architecture import Node
+    from nas_bo.model import build
+
+    def arch(kind, **fields):
+        layer = Node({"mixer": Node({"kind": kind, **fields}), "mlp": Node({"kind": "skip"})})
+        return Node({"width": 8, "layers": (layer,)})
+
+    word(Miscounted())
+    with pytest.raises(
+        ModelError, match="'miscounted' counts 73 parameters.*its module has 72.*correct its parameters"
+    ):
+        build(arch("miscounted"), 9)
+    word(Stranger())
+    with pytest.raises(ModelError, match="Stranger gave .* must give a ShiftSpec whose kind is 'stranger'"):
+        check(arch("stranger"))
+    with pytest.raises(ModelError, match="no field 'rnk' .did you mean 'rank'"):
+        own_blocks.shift(rnk=2)
+    with pytest.raises(
+        ModelError, match="no mixer 'shfit' .did you mean 'shift'.*once the module that makes a word of it"
+    ):
+        check(arch("shfit"))
+    with pytest.raises(ModelError, match="no mixer 'thin' .it stands in other places"):
+        check(arch("thin"))
+
+
+def test_a_block_may_be_defined_again():
+    """As in a notebook: what was counted of the old one is forgotten."""
+    from nas_bo.architecture import Node
+
+    class_ = type("Changing", (_Bad,), {"kind": "changing", "__module__": __name__})
+    globals()["Changing"] = class_
+    word(class_())
+    layer = Node({"mixer": Node({"kind": "changing"}), "mlp": Node({"kind": "skip"})})
+    arch = Node({"width": 8, "layers": (layer,)})
+    first = workload(arch).parameters
+    class_ = type(
+        "Changing", (_Bad,), {"kind": "changing", "__module__": __name__, "parameters": lambda self, spec, frame: 5}
+    )
+    globals()["Changing"] = class_
+    word(class_())
+    assert workload(arch).parameters == first - 72 + 5
+    assert isinstance(check(arch).layers[0], LayerSpec)
+
+
+def test_the_blocks_here_are_what_their_names_say():
+    assert {type(one.block) for one in (own_blocks.shift, own_blocks.thin, own_blocks.mean)} == {Shift, Thin, Mean}
