@@ -117,7 +117,7 @@
       const kind = settled && onFront(p.t) ? "old" : p.t.kind, star = kind === "old" && p.t.kind === "knee";
       if (onFront(p.t) && kind !== "old") bars(p.t.ends, p.px, p.py, "error");
       const node = shape(kind, p.px, p.py, svg);
-      node.setAttribute("class", "dot " + kind + (p.row === chosen ? " on" : ""));
+      node.setAttribute("class", "dot " + (kind === "old" ? "front old" : kind) + (p.row === chosen && !star ? " on" : ""));
       if (!star) node.dataset.dot = p.row;
       hover(node, (settled ? "in the search, " : "") + name(p.t), p.t.values);
       node.addEventListener("click", () => choose(p.row, true));
@@ -126,7 +126,7 @@
       const star = p.old.kind === "knee", kind = star ? "knee" : p.r.final ? "re last" : "re";
       bars(p.ends, p.px, p.py, "error");
       const node = shape(kind, p.px, p.py, svg);
-      node.setAttribute("class", "dot " + kind);
+      node.setAttribute("class", "dot " + kind + (star && p.r.row === chosen ? " on" : ""));
       if (star) node.dataset.dot = p.r.row;
       hover(node, "re-trained, " + name(p.old), p.values);
       node.addEventListener("click", () => choose(p.r.row, true));
@@ -154,7 +154,7 @@
     const body = th.closest("table").tBodies[0], column = th.cellIndex, up = th.getAttribute("aria-sort") !== "ascending";
     th.parentNode.querySelectorAll("th").forEach(other => other.removeAttribute("aria-sort"));
     th.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const key = tr => { const cell = tr.cells[column]; return cell.dataset.v !== undefined ? +cell.dataset.v : cell.textContent; };
+    const key = tr => { const cell = tr.cells[column]; return cell.dataset.v === "Infinity" ? "" : cell.dataset.v !== undefined ? +cell.dataset.v : cell.textContent; };
     const compare = (a, b) => {
       const p = key(a), q = key(b);
       if (p === "" || q === "") return p === q ? 0 : p === "" ? 1 : -1;
@@ -185,7 +185,7 @@
     ["trial", "trial", kinds.has("trial")], ["out", "infeasible", kinds.has("out")], ["base", "baseline", data.baselines.length > 0]]) {
     if (!shown) continue;
     const span = document.createElement("span"), svg = make("svg", { viewBox: "0 0 24 24" });
-    shape(kind, 12, 12, svg).setAttribute("class", "dot " + kind);
+    shape(kind, 12, 12, svg).setAttribute("class", "dot " + (kind === "old" ? "front old" : kind));
     span.append(svg, word);
     key.append(span);
   }

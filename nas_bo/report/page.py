@@ -210,7 +210,10 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
     for row in made.rows:
         mark = f"<td class={_CLASS[row.mark]}>{row.mark.replace('*', '★')} " if row.mark else "<td>"
         first = f"{mark.replace('<td', f'<td data-v={row.values[0]:g}', 1)}{row.cells[0]}"
-        numbers = [_value(text, value) for text, value in zip(row.cells[2:], row.values[2:], strict=True)]
+        numbers = [
+            NONE if value is None else _value(text, value)
+            for text, value in zip(row.cells[2:], row.values[2:], strict=True)
+        ]
         index = rows.get(id(by_id.get(row.trial.architecture.id, row.trial)), -1)
         lines.append(_row(index, [first, _text(row.cells[1]), *numbers]))
     counted = made.head[-1] == "parameters" and len(made.head) > 2 + len(summary.columns)
@@ -219,13 +222,14 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
         values = base.get("values", {})
         cells = []
         for c in summary.columns:
-            cells += [_cell(v if _finite(v := values.get(c.name)) else None), *(["<td>"] * (c.name in twice))]
-        cells += ["<td>"] * (counted and len(cells) < len(made.head) - 2)
+            cells += [_cell(v if _finite(v := values.get(c.name)) else None), *([NONE] * (c.name in twice))]
+        cells += [NONE] * (counted and len(cells) < len(made.head) - 2)
         lines.append(_row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells]))
     below = [made.marks.replace("* the", "★ the"), made.legend]
     return _table(made.head, lines) + "".join(f"<p class=note>{escape(line)}.</p>" for line in below if line)
 
 
+NONE = "<td data-v=Infinity>"  # no value, in a column of numbers: the last, however it is sorted
 _CLASS = {"*": "knee", "-": "lost", "x": "failed", "o": "lost"}
 
 
