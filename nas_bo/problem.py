@@ -321,6 +321,10 @@ class Problem:
                 values[objective.name] = objective.steer(trial.architecture, trial.info.get(objective.name, {}))
         return np.array([c.sign * values[c.name] for c in self.columns])
 
+    def bounds(self) -> dict[str, tuple[str, float, float]]:
+        """Limit -> the objective or part that it bounds, sign and bound (see `Column.limits`)."""
+        return {name: (c.name, *bound) for c in self._limited for name, bound in c.limits().items()}
+
     def violations(self, arch: Architecture, values: Mapping[str, float]) -> dict[str, float]:
         """Every constraint by name: how far it is violated; 0 when satisfied or when its value is not there yet."""
         broken = set(self.space.violations(arch))

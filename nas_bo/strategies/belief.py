@@ -10,6 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.fidelity import direct, noise_of, sources_of
 from nas_bo.strategies.known import known_of
+from nas_bo.strategies.limits import models_of
 from nas_bo.strategies.strategy import guide, violation
 from nas_bo.surrogate.features import features_of, varying
 from nas_bo.surrogate.process import GaussianProcess
@@ -28,6 +29,8 @@ class Belief:
         known: the problem's `Known`.
         modelled: the positions among the columns of the objectives that have a Gaussian process.
         processes, sources: by position; the process of an objective, and the cheap sources that it has.
+        limits: models of the limits that are neither decided beforehand nor limits of an objective, as far as any was
+            violated.
         incumbents: the genomes (k, genes) of the feasible complete trials, once each, and later of what is pending.
 
     Args:
@@ -59,14 +62,18 @@ class Belief:
         self._rows: dict[bytes, int] | None = None
         inputs = self.inputs(genomes)
         self._width = inputs.shape[1]
+        self.limits = models_of(problem, done, inputs, own)
         self.processes: dict[int, GaussianProcess | CoKriging] = {}
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
             values = np.array([self._value(t, j) for t in done])
             rows = np.flatnonzero(np.isfinite(values))
-            if len(rows) < 2:
+            if len(rows) < 2 and not self.limits:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
             noise = noise_of(done, self.columns[j].name)
+            self.sources[j] = {}
+            if not len(rows):  # nothing met the limits so far, or came near: they alone decide
+                continue
             self.sources[j] = sources_of(problem, done, self.columns[j], inputs, own, all_rungs)
             if self.sources[j]:
                 self.processes[j] = CoKriging(inputs, Observed(values), direct(self.sources[j]), own, noise)
@@ -122,6 +129,7 @@ class Belief:
         """Mean and standard deviation of every objective, (n, m) each, minimised; 0 spread for what is known (n, e)."""
         mean, sd = np.zeros((len(inputs), len(self.columns))), np.zeros((len(inputs), len(self.columns)))
         mean[:, self.known.positions] = known
+        sd[:, [j for j in self.modelled if j not in self.processes]] = 1.0
         for j, process in self.processes.items():
             seen = inputs if isinstance(process, CoKriging) else inputs[:, : self._width]
             mean[:, j], sd[:, j] = process.predict(seen)
@@ -138,6 +146,8 @@ class Belief:
             spread = np.maximum(np.hypot(sd[:, j], self._spread[j]), 1e-12)
             for sign, bound in column.limits().values():
                 found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
+        for limit in self.limits:
+            found += limit.log_chance(inputs[:, : self._width])
         if len(self._bad):
             inputs = inputs[:, : self._width]
             square = (inputs**2).sum(1)[:, None] + (self._done**2).sum(1) - 2 * inputs @ self._done.T
@@ -157,12 +167,10 @@ class Belief:
             self._spread[j] = float(np.sqrt((errors**2).mean())) if len(errors) else 0.0
 
     def _smoother(self, done: Sequence[Trial], inputs: np.ndarray) -> None:
-        """Trials that failed, or violate something that is neither decided beforehand nor modelled as an objective."""
-        explained = self.problem.exact_constraints | {name for column in self.columns for name in column.limits()}
+        """Trials that failed, or are infeasible without violating anything that has a name."""
         unexplained = [
             t.state is State.FAILED
-            or (t.state is State.INFEASIBLE and not any(v is not None and v > 0 for v in t.violations.values()))
-            or any(v is None or not v <= 0 for name, v in t.violations.items() if name not in explained)
+            or (t.state is State.INFEASIBLE and all(v is not None and v <= 0 for v in t.violations.values()))
             for t in done
         ]
         self._failed = np.array(unexplained, dtype=bool)
@@ -180,5 +188,7 @@ class Belief:
         likely = self.log_chance(inputs, mean, sd) > np.log(0.5)
         self.incumbents = np.concatenate([self.incumbents, genomes[likely]])
         self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
+        for limit in self.limits:
+            limit.believe(inputs[:, : self._width])
         for process in self.processes.values():
             process.believe(inputs if isinstance(process, CoKriging) else inputs[:, : self._width])

@@ -51,6 +51,7 @@ class GaussianProcess:
         regressors: how many columns, the last ones, are regressors, of about unit size.
         like: takes its hyperparameters, mean and scale from this process instead of fitting any.
         noise_sd: the standard deviation of the noise in the objective's unit, where it was measured.
+        cut: cut outliers on the bad side, see `clipped`.
 
     Attributes:
         mean, scale: original = mean + scale * standardised.
@@ -70,14 +71,16 @@ class GaussianProcess:
         regressors: int = 0,
         like: GaussianProcess | None = None,
         noise_sd: float | None = None,
+        cut: bool = True,
     ) -> None:
         targets = np.asarray(targets, dtype=float)
-        first = clipped(targets[: len(targets) if fitted is None else fitted])
+        first = targets[: len(targets) if fitted is None else fitted]
+        first, targets = (clipped(first), clipped(targets)) if cut else (first, targets)
         self.mean, spread = float(first.mean()), float(first.std())  # of these alone: the fit is then remembered
         self.scale = spread if spread > 1e-12 * max(1.0, abs(self.mean)) else 1.0
         if like is not None:
             self.mean, self.scale = like.mean, like.scale
-        self._inputs, self._targets, self._own = inputs, (clipped(targets) - self.mean) / self.scale, own
+        self._inputs, self._targets, self._own = inputs, (targets - self.mean) / self.scale, own
         self._kernel: _Kernel
         self._t: np.ndarray
         if like is not None:

@@ -1,0 +1,102 @@
+"""What a history says of the limits that no objective explains: amounts where they are known, signs elsewhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nas_bo.problem import Problem
+from nas_bo.strategies.fidelity import noise_of
+from nas_bo.surrogate.censored import Amounts, Censored
+from nas_bo.trial import State, Trial
+
+__all__ = ["amounts_of", "models_of"]
+
+MOST = 10  # limits with a model each; those beyond, the least violated, share one
+Bound = tuple[str, float, float]  # name of the number, sign, bound: violated by sign * (number - bound) above 0
+
+
+def models_of(problem: Problem, trials: Sequence[Trial], inputs: np.ndarray, own: int) -> list[Censored]:
+    """One model for every limit that was violated so far; those that are known exactly or are limits of an objective
+    are left out.
+
+    Args:
+        trials: those that ended, the rows of `inputs` (n, d).
+        own: see `GaussianProcess`.
+    """
+    bounds = problem.bounds()
+    found = {name: a for name, a in amounts_of(problem, trials).items() if a.violated.any()}
+    often = sorted(found, key=lambda name: (-int(found[name].violated.sum()), name))
+    models = []
+    for name in often[:MOST]:
+        noise = noise_of(trials, bounds[name][0]) if name in bounds else None
+        models.append(Censored(inputs, found[name], own, noise))
+    if often[MOST:]:
+        models.append(Censored(inputs, _worst([found[name] for name in often[MOST:]]), own))
+    return models
+
+
+def amounts_of(problem: Problem, trials: Sequence[Trial]) -> dict[str, Amounts]:
+    """The `Amounts` of every limit in `trials`, by name, in the order of names.
+
+    `Trial.violations` says 0 where a limit is satisfied by an unknown margin and where it was not evaluated, unless
+    somebody tells signed amounts. So the number itself counts, where the trial has it.
+    """
+    bounds = problem.bounds()
+    explained = problem.exact_constraints | {name for c in problem.columns for name in c.limits()}
+    names = {name for t in trials for name in t.violations if name not in explained}
+    return {name: _amounts(name, bounds.get(name) or _spelled(name), trials) for name in sorted(names)}
+
+
+def _amounts(name: str, bound: Bound | None, trials: Sequence[Trial]) -> Amounts:
+    told = [t.violations.get(name, 0.0) if name in t.violations else math.nan for t in trials]
+    absent = np.array([name not in t.violations for t in trials], dtype=bool)
+    amounts = np.array([math.nan if v is None else float(v) for v in told])
+    complete = np.array([t.state is State.COMPLETE for t in trials], dtype=bool)
+    exact = np.array([math.nan if bound is None else _exact(t, bound) for t in trials])
+
+    finite = np.isfinite(amounts)
+    signed = bool((amounts[finite] < 0).any())
+    above = np.unique(amounts[finite & (amounts > 0)])
+    sized = signed or len(above) != 1 or above[0] != 1.0  # else it is true or false
+    values = np.where(finite & ((amounts != 0) | signed) & sized, amounts, np.nan)
+    values = np.where(np.isfinite(exact), exact, values)
+    signs = np.zeros(len(trials))
+    signs[(amounts > 0) | (np.isnan(amounts) & ~absent)] = 1.0  # a host lost the amount of one that is violated
+    signs[(amounts < 0) | ((amounts == 0) & complete)] = -1.0
+    return Amounts(values, signs)
+
+
+def _exact(trial: Trial, bound: Bound) -> float:
+    """How far the number that a trial has lies beyond the bound, NaN where it has none."""
+    name, sign, limit = bound
+    there: list[Any] = [trial.values.get(name), trial.info.get(name, {}).get("value")]
+    for about in trial.info.values():
+        parts = about.get("parts")
+        there.append(parts.get(name) if isinstance(parts, Mapping) else None)
+    for value in there:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+            return sign * (float(value) - limit)
+    return math.nan
+
+
+def _spelled(name: str) -> Bound | None:
+    """The bound that a name such as "latency_ms<=6" spells, for a history whose problem is not at hand."""
+    for mark, sign in (("<=", 1.0), (">=", -1.0)):
+        number, found, bound = name.rpartition(mark)
+        if found:
+            try:
+                return number, sign, float(bound)
+            except ValueError:
+                return None
+    return None
+
+
+def _worst(every: Sequence[Amounts]) -> Amounts:
+    """Several limits as one: the largest of their amounts, each in its own scale."""
+    bent = np.array([np.sinh(a.bent(a.scale(len(a.values)))) for a in every])
+    known = np.isfinite(bent).any(0)
+    return Amounts(np.where(known, np.where(np.isfinite(bent), bent, -np.inf).max(0), np.nan), np.zeros(len(known)))
