@@ -207,12 +207,12 @@ def _trial(
             with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
                 values[item.name] = float(item(arch))
     reason, info = str(ours.get("reason", "")), ours.get("info", {})
-    steered = [t for t in wanted.told if hasattr(t, "steer")]
+    told = [t for t in (*wanted.told, *wanted.limited) if hasattr(t, "steer") or t in wanted.limited]
     missing = [t.name for t in wanted.told if t.name not in values]
     violations: Mapping[str, float] = {}
     with suppress(Exception):  # a rule that raises
         violations = wanted.violations(arch, {**wanted.parts(arch, metrics, info), **values})
-    info = {**info, **{t.name: {"value": values[t.name], **info.get(t.name, {})} for t in steered if t.name in values}}
+    info = {**info, **{t.name: {"value": values[t.name], **info.get(t.name, {})} for t in told if t.name in values}}
     own = {c.name: values[c.name] for c in wanted.columns if c.name in values}
     if status in _OPEN:
         return Trial(arch, state=State.RUNNING, number=index)

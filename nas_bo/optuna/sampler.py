@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import random
 import secrets
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from operator import attrgetter
@@ -62,6 +63,8 @@ class Sampler(BaseSampler):
         objectives: the objectives in the order of the study's directions, where the strategy may use what is known
             of them without evaluating (parameter counts, predicted latencies). They get architectures of `space`.
         limits: objectives of `space` that are no values of the study, only kept within their ``at_most`` / ``at_least``.
+        constraints_func: as in Optuna's own samplers, which deprecate it: called after every trial, returns one number
+            for each constraint, above 0 where it is violated. `optuna.trial.Trial.set_constraint` says the same.
 
     Raises:
         HostError: a strategy or space that is none, or objectives or limits without a space.
@@ -75,6 +78,7 @@ class Sampler(BaseSampler):
         seed: int | None = 0,
         objectives: Sequence[Objective] | None = None,
         limits: Sequence[Objective] = (),
+        constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ) -> None:
         seed = secrets.randbits(31) if seed is None else seed
         if strategy is None:
@@ -94,6 +98,9 @@ class Sampler(BaseSampler):
         self.limits = [as_objective(o) for o in limits]
         if space is not None and self.objectives:
             preflight.check(Problem(space, self.objectives, self.limits), "Sampler", again=True)
+        if constraints_func is not None and not callable(constraints_func):
+            raise HostError(f"Sampler(constraints_func={constraints_func!r}): pass a function of a finished trial")
+        self.constraints_func = constraints_func
         self._forget()
 
     def _forget(self) -> None:
@@ -104,7 +111,7 @@ class Sampler(BaseSampler):
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"constraints_func": None, **state})
         self._forget()
 
     # ---- what Optuna asks ---------------------------------------------------------------------------------------
@@ -152,6 +159,16 @@ class Sampler(BaseSampler):
                 return fitting(param_distribution, hints[param_name])
         own = RandomSampler(seed=self._integer_seed(trial.number, param_name))
         return own.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        if self.constraints_func is None or state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            return
+        found = [float(amount) for amount in self.constraints_func(trial)]
+        if any(math.isnan(amount) for amount in found):
+            raise HostError(
+                f"constraints_func gave {found!r} for trial {trial.number}: NaN is no amount of a violation"
+            )
+        _whole(study)._storage.set_trial_system_attr(trial._trial_id, "constraints", found)
 
     # ---- a proposal ---------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.fidelity import direct, noise_of, sources_of
 from nas_bo.strategies.known import known_of
-from nas_bo.strategies.limits import models_of
+from nas_bo.strategies.limits import Limits
 from nas_bo.strategies.strategy import guide, violation
 from nas_bo.surrogate.features import features_of, varying
 from nas_bo.surrogate.process import GaussianProcess
@@ -29,8 +29,7 @@ class Belief:
         known: the problem's `Known`.
         modelled: the positions among the columns of the objectives that have a Gaussian process.
         processes, sources: by position; the process of an objective, and the cheap sources that it has.
-        limits: models of the limits that are neither decided beforehand nor limits of an objective, as far as any was
-            violated.
+        limits: the limits that no objective explains.
         incumbents: the genomes (k, genes) of the feasible complete trials, once each, and later of what is pending.
 
     Args:
@@ -62,13 +61,13 @@ class Belief:
         self._rows: dict[bytes, int] | None = None
         inputs = self.inputs(genomes)
         self._width = inputs.shape[1]
-        self.limits = models_of(problem, done, inputs, own)
+        self.limits = Limits(problem, done, inputs, own, found=bool(usable))
         self.processes: dict[int, GaussianProcess | CoKriging] = {}
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
             values = np.array([self._value(t, j) for t in done])
             rows = np.flatnonzero(np.isfinite(values))
-            if len(rows) < 2 and not self.limits:
+            if len(rows) < 2 and not self.limits.models:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
             noise = noise_of(done, self.columns[j].name)
             self.sources[j] = {}
@@ -146,8 +145,8 @@ class Belief:
             spread = np.maximum(np.hypot(sd[:, j], self._spread[j]), 1e-12)
             for sign, bound in column.limits().values():
                 found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
-        for limit in self.limits:
-            found += limit.log_chance(inputs[:, : self._width])
+        if self.limits.models:
+            found += self.limits.log_chance(inputs[:, : self._width])
         if len(self._bad):
             inputs = inputs[:, : self._width]
             square = (inputs**2).sum(1)[:, None] + (self._done**2).sum(1) - 2 * inputs @ self._done.T
@@ -188,7 +187,6 @@ class Belief:
         likely = self.log_chance(inputs, mean, sd) > np.log(0.5)
         self.incumbents = np.concatenate([self.incumbents, genomes[likely]])
         self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
-        for limit in self.limits:
-            limit.believe(inputs[:, : self._width])
+        self.limits.believe(inputs[:, : self._width])
         for process in self.processes.values():
             process.believe(inputs if isinstance(process, CoKriging) else inputs[:, : self._width])

@@ -13,30 +13,54 @@ from nas_bo.strategies.fidelity import noise_of
 from nas_bo.surrogate.censored import Amounts, Censored
 from nas_bo.trial import State, Trial
 
-__all__ = ["amounts_of", "models_of"]
+__all__ = ["Limits", "amounts_of"]
 
 MOST = 10  # limits with a model each; those beyond, the least violated, share one
+RECENT = 10  # trials that caution depends on, the last ones
+CAUTION = 10.0  # how much the power of the chance grows, when all of them violate a limit
 Bound = tuple[str, float, float]  # name of the number, sign, bound: violated by sign * (number - bound) above 0
 
 
-def models_of(problem: Problem, trials: Sequence[Trial], inputs: np.ndarray, own: int) -> list[Censored]:
-    """One model for every limit that was violated so far; those that are known exactly or are limits of an objective
-    are left out.
+class Limits:
+    """The limits that are neither decided beforehand nor limits of an objective, as far as any was violated.
+
+    A proposal that violates one tells the user little, and where the best point lies on a limit, half of the proposals of
+    the highest expected gain do. So the chance to meet the limits weighs the more, the more of the last trials violated
+    one; once all meet them, gain and chance are multiplied as they are.
+
+    Attributes:
+        models: one for every limit.
+        caution: the power of the chance.
 
     Args:
         trials: those that ended, the rows of `inputs` (n, d).
         own: see `GaussianProcess`.
+        found: whether any trial is feasible; without one the chance decides alone.
     """
-    bounds = problem.bounds()
-    found = {name: a for name, a in amounts_of(problem, trials).items() if a.violated.any()}
-    often = sorted(found, key=lambda name: (-int(found[name].violated.sum()), name))
-    models = []
-    for name in often[:MOST]:
-        noise = noise_of(trials, bounds[name][0]) if name in bounds else None
-        models.append(Censored(inputs, found[name], own, noise))
-    if often[MOST:]:
-        models.append(Censored(inputs, _worst([found[name] for name in often[MOST:]]), own))
-    return models
+
+    def __init__(
+        self, problem: Problem, trials: Sequence[Trial], inputs: np.ndarray, own: int, found: bool = True
+    ) -> None:
+        bounds = problem.bounds()
+        known = {name: a for name, a in amounts_of(problem, trials).items() if a.violated.any()}
+        often = sorted(known, key=lambda name: (-int(known[name].violated.sum()), name))
+        self.models = []
+        for name in often[:MOST]:
+            noise = noise_of(trials, bounds[name][0]) if name in bounds else None
+            self.models.append(Censored(inputs, known[name], own, noise))
+        if often[MOST:]:
+            self.models.append(Censored(inputs, _worst([known[name] for name in often[MOST:]]), own))
+        violated = np.any([known[name].violated[-RECENT:] for name in often], axis=0)
+        self.caution = 1.0 + CAUTION * float(violated.mean()) if found and often else 1.0
+
+    def log_chance(self, inputs: np.ndarray) -> np.ndarray:
+        """The logarithm of the probability that all are met at inputs (n, d), to the power `caution`, (n,)."""
+        return np.asarray(sum((self.caution * m.log_chance(inputs) for m in self.models), np.zeros(len(inputs))))
+
+    def believe(self, inputs: np.ndarray) -> None:
+        """Take the expectations at inputs (n, d) for observed, as in `GaussianProcess.believe`."""
+        for model in self.models:
+            model.believe(inputs)
 
 
 def amounts_of(problem: Problem, trials: Sequence[Trial]) -> dict[str, Amounts]:
@@ -61,7 +85,7 @@ def _amounts(name: str, bound: Bound | None, trials: Sequence[Trial]) -> Amounts
     finite = np.isfinite(amounts)
     signed = bool((amounts[finite] < 0).any())
     above = np.unique(amounts[finite & (amounts > 0)])
-    sized = signed or len(above) != 1 or above[0] != 1.0  # else it is true or false
+    sized = signed or bound is not None or len(above) != 1 or above[0] != 1.0  # else it is true or false
     values = np.where(finite & ((amounts != 0) | signed) & sized, amounts, np.nan)
     values = np.where(np.isfinite(exact), exact, values)
     signs = np.zeros(len(trials))

@@ -23,7 +23,7 @@ from nas_bo.surrogate.sources import settled
 TYPICAL = float(np.arcsinh(1.0))  # the size of a bent amount of which only the sign is known, at first
 ROUNDS = 5  # in which the expected amounts are computed
 LEAST_NOISE = 0.05  # of bent amounts, in their expectations
-FARTHEST = 1e300  # amounts of more scales than this are cut
+FARTHEST = 10.0  # amounts of more scales than this are cut
 
 
 @dataclass(frozen=True)
