@@ -11,14 +11,14 @@ import os
 import sys
 
 import typer
-from typer.core import TyperGroup
 
 from nas_bo.command import warned
 from nas_bo.command.again import register, rerun
 from nas_bo.command.asking import ask, tell
 from nas_bo.command.dashboard import dashboard
 from nas_bo.command.devices import devices
-from nas_bo.command.failure import errors, leave_at_once
+from nas_bo.command.failure import leave_at_once
+from nas_bo.command.help import WIDE, Commands, Grouped
 from nas_bo.command.merging import merge
 from nas_bo.command.mlflow import app as _mlflow
 from nas_bo.command.profile import profile
@@ -28,17 +28,9 @@ from nas_bo.command.spaces import spaces
 from nas_bo.command.ui import ui
 from nas_bo.command.validate import validate
 
-
-class _Commands(TyperGroup):
-    """Ctrl-C is exit code 130 also where a command has nothing to say about it."""
-
-    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        with errors():
-            return super().invoke(ctx)
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=Commands,
+    context_settings=WIDE,
     help="Find language-model architectures that are good and cheap on a given device.",
     no_args_is_help=True,
     add_completion=False,
@@ -53,19 +45,19 @@ def _begin(context: typer.Context) -> None:
     context.with_resource(warned.collecting())
 
 
-app.command()(search)
-app.command()(validate)
-app.command()(report)
-app.command()(spaces)
-app.command()(devices)
-app.command()(ui)
-app.command()(profile)
-app.command()(dashboard)
-app.command()(ask)
-app.command()(tell)
-app.command()(merge)
-app.command()(rerun)
-app.command()(register)
+app.command(cls=Grouped, context_settings=WIDE)(search)
+app.command(cls=Grouped, context_settings=WIDE)(validate)
+app.command(cls=Grouped, context_settings=WIDE)(report)
+app.command(cls=Grouped, context_settings=WIDE)(spaces)
+app.command(cls=Grouped, context_settings=WIDE)(devices)
+app.command(cls=Grouped, context_settings=WIDE)(ui)
+app.command(cls=Grouped, context_settings=WIDE)(profile)
+app.command(cls=Grouped, context_settings=WIDE)(dashboard)
+app.command(cls=Grouped, context_settings=WIDE)(ask)
+app.command(cls=Grouped, context_settings=WIDE)(tell)
+app.command(cls=Grouped, context_settings=WIDE)(merge)
+app.command(cls=Grouped, context_settings=WIDE)(rerun)
+app.command(cls=Grouped, context_settings=WIDE)(register)
 
 
 def main() -> None:

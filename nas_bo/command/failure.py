@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
@@ -34,6 +34,17 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         _hurry()
         typer.echo(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Raise SearchError where an option or argument is empty, which a variable of a shell easily is."""
+    for at, text in enumerate(arguments):
+        name, equals, value = text.partition("=")
+        if text.strip() and not (equals and name.startswith("--") and not value.strip()):
+            continue
+        before = arguments[at - 1] if at else ""
+        what = name if text.strip() else before if before.startswith("-") else f"the argument after {before!r}"
+        raise SearchError(f"{what} is empty; give a value, or leave it out for the default")
 
 
 def leave_at_once() -> None:

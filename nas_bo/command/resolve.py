@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.architecture import Architecture
+from nas_bo.command.quantities import Costs
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError
 from nas_bo.problem import Objective, as_objective
 from nas_bo.result import Result
@@ -37,9 +38,7 @@ def job(
     trials: int,
     budget: float,
     seed: int,
-    max_parameters: float | None,
-    max_latency_ms: float | None,
-    device: str | None,
+    costs: Costs,
     text_key: str | None = None,
     token_dtype: str | None = None,
     vocab_size: int | None = None,
@@ -49,11 +48,12 @@ def job(
     Raises:
         NasBoError: an option means nothing.
     """
-    from nas_bo.objectives import Flops, KVCacheBytes, Latency, Parameters, ValidationLoss
-    from nas_bo.objectives.target import is_torch_device
+    from nas_bo.command.quantities import Quantities
+    from nas_bo.objectives import ValidationLoss
 
     chosen = named_space(space)
-    here = device if is_torch_device(device) else None  # where it trains; any other device is what latencies are for
+    costs = costs.settled()
+    here = costs.device
     loss = ValidationLoss(
         tokens=budget,
         data=data,
@@ -65,28 +65,16 @@ def job(
         device=here,
     )
     vocab = 256 if tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
-    words: dict[str, Callable[[], Objective]] = {
-        "val_loss": lambda: loss,
-        "latency_ms": lambda: Latency(vocab_size=vocab, at_most=max_latency_ms, device=device),
-        "decode_ms": lambda: Latency("decode", vocab_size=vocab, device=device),
-        "parameters": lambda: Parameters(vocab_size=vocab, at_most=max_parameters),
-        "mflops": lambda: Flops(vocab_size=vocab),
-        "kv_cache_bytes": KVCacheBytes,
-    }
-    made = [as_objective(_objective(text, words)) for text in objectives or ("val_loss", "latency_ms")]
-    named = {o.name.partition("@")[0] for o in made} | {
-        p.name.partition("@")[0] for o in made for p in getattr(o, "parts", ())
-    }
-    limits = []
-    for option, value, word in (
-        ("max-parameters", max_parameters, "parameters"),
-        ("max-latency-ms", max_latency_ms, "latency_ms"),
-    ):
-        if value is not None:
-            if not value > 0:
-                raise ObjectiveError(f"--{option} {value:g}: the limit must be above 0")
-            if word not in named:
-                limits.append(words[word]())
+    costly = Quantities(costs, vocab)
+    words: dict[str, Callable[[], Objective]] = {"val_loss": lambda: loss, **costly.words()}
+    texts = costly.expanded(objectives or ("val_loss", "latency_ms"))
+    made = [as_objective(_objective(text, words)) for text in texts]
+    limits = costly.limits(made)
+    if idle := costly.unused():
+        raise SearchError(
+            f"nothing is predicted for --target {', '.join(idle)}: add --objective latency_ms, memory, throughput or energy, or a limit "
+            "on one of them, or leave the target out"
+        )
     return Job(chosen, made, limits, _strategy(strategy, seed))
 
 
@@ -141,7 +129,7 @@ def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
 
 
 def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tuple[float, Objective]:
-    match = re.fullmatch(r"\s*(?:([0-9.eE+-]+)\s*\*)?\s*(\w+)\s*", part)
+    match = re.fullmatch(r"\s*(?:([0-9.eE+-]+)\s*\*)?\s*([\w@./-]+)\s*", part)
     if match is None or match[2] not in words:
         raise ObjectiveError(
             f"--objective {text!r}: cannot read {part.strip()!r}; a sum is made of 'name' and 'weight*name', with the names {', '.join(words)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas_bo.objectives.cost import Flops, KVCacheBytes, Parameters
+    from nas_bo.objectives.cost import ActiveParameters, Flops, KVCacheBytes, Parameters
     from nas_bo.objectives.curves import Extrapolation, extrapolate
     from nas_bo.objectives.energy import Energy
     from nas_bo.objectives.growth import Growth
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "ActiveParameters": "cost",
     "AssociativeRecall": "proxy_task",
     "DecoderParameters": "zero_cost",
     "Energy": "energy",
@@ -83,6 +84,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ActiveParameters",
     "AssociativeRecall",
     "DecoderParameters",
     "Energy",

@@ -52,6 +52,29 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class ActiveParameters:
+    """Number of parameters that one token passes through: all but the idle experts of mixtures of experts, tied ones once.
+
+    Args: as of `Parameters`.
+    """
+
+    vocab_size: int = 256
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = "active_parameters"
+    unit: str = ""
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def conditions(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size}
+
+    def __call__(self, arch: Architecture, /) -> float:
+        return float(counts.active_parameters(arch, self.vocab_size, self.ignore))
+
+
+@dataclass(frozen=True)
 class Flops:
     """Floating-point operations of one forward pass over `tokens` tokens, in millions (a multiply-add is two).
 
