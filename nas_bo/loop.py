@@ -10,8 +10,9 @@ import json
 import logging
 import multiprocessing
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -19,9 +20,10 @@ from typing import Any
 from nas_bo import baseline as compared
 from nas_bo import chance, checked, preflight, provenance, recipe
 from nas_bo import optuna as door
+from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError
-from nas_bo.optuna import studies
+from nas_bo.optuna import running, studies
 from nas_bo.problem import Judge, Objective, Problem, column
 from nas_bo.report import TrustReport, agreement, vocabulary
 from nas_bo.report.labels import label_of, labels_of
@@ -35,6 +37,7 @@ _log = logging.getLogger(__name__)
 _of_trials = logging.getLogger(f"{__name__}.trials")  # for whoever shows every trial anyway
 
 GIVE_UP_AFTER = 5  # trials that all failed
+STARTING = 120.0  # seconds that another process may take from the number of a trial to its architecture
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ def search(
     retrain: float = 2.0,
     retrain_others: int = 4,
     enqueue: Sequence[Architecture | Mapping[str, Any]] = (),
+    adopt_after: float | None = None,
     on_progress: Callable[[Progress], Any] | None = None,
 ) -> Result:
     """Search `space` for architectures that are good in all `objectives` at once.
@@ -108,6 +112,9 @@ def search(
         retrain_others: and with it this many architectures off the front, across the range, so that `Result.trust` rests not
             on winners alone; at most a tenth of the trials. Each costs `retrain` budgets; 0 leaves them out.
         enqueue: known architectures to try first.
+        adopt_after: seconds, more than an evaluation takes: trials that other processes, of whatever machine, have been
+            evaluating for longer are evaluated again under their own numbers. None waits for them for ever, except for those
+            of dead processes of this machine.
         on_progress: called with a `Progress` after every trial.
 
     Returns:
@@ -126,6 +133,10 @@ def search(
         or not (retrain == 0 or 0.1 <= retrain <= 1000)
     ):
         raise SearchError(f"search(retrain={retrain!r}): it is a multiple of the budget such as 2, or 0 for none")
+    if adopt_after is not None and (
+        isinstance(adopt_after, bool) or not isinstance(adopt_after, (int, float)) or not adopt_after > 0
+    ):
+        raise SearchError(f"search(adopt_after={adopt_after!r}): it is a number of seconds above 0, or None")
     problem = Problem(
         space, default_objectives() if objectives is None else objectives, limits, proxies, stopping is not None
     )
@@ -136,6 +147,7 @@ def search(
     _check_stopping(problem, stopping)
     preflight.check(problem, "search")
     _check_reachable(problem)
+    name = named.check(space.title + (f"-seed{seed}" if seed else "") if study_name is None else study_name)
     queue = [space.architecture(a) for a in enqueue]
     others = compared.baselines(baseline, problem, partial(label_of, space=space))
     about = _about(problem, strategy, seed) | ({} if stopping is None else {"stopping": repr(stopping)})
@@ -144,14 +156,13 @@ def search(
         tracker.check()
         if hasattr(tracker, "warm"):
             tracker.warm()  # a new database takes seconds; what comes before it is ready waits
-    name = study_name or space.title + (f"-seed{seed}" if seed else "")
     sampler = door.Sampler(space, strategy, seed=seed, objectives=problem.objectives)
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SearchError(
             "search() was called while a worker process was importing the script that called it; put the call below "
             "`if __name__ == '__main__':`, as every program that starts processes must"
         )
-    study = studies.open_study(storage, name, problem.columns, about, sampler)
+    study = studies.open_study(storage, name, problem.columns, about, sampler, space)
     team: Workers = Here() if workers == 1 else Processes(workers, problem)
     run = _Run(problem, strategy, stopping, study, team, workers, trials, tracker, on_progress, about)
     interrupted = False
@@ -159,7 +170,7 @@ def search(
         if tracker is not None and studies.finished(study):
             tracker.log_study(study)  # what ended before a kill and was not told to the tracker
         run.compare(others)
-        run.search(queue)
+        run.search(queue, adopt_after)
         if retrain:
             run.retrain(float(retrain), retrain_others)
     except KeyboardInterrupt:
@@ -211,6 +222,8 @@ class _Run:
         self.labels: dict[str, str] = {}
         self.exhausted = False
         self.own_seconds: list[float] = []
+        self.own: list[int] = []  # the trials that this call has evaluated
+        self.passed_over: set[int] = set()
         self.remembered: dict[int, Trial] = {}
         self.levels = chance.stated(problem.objectives)
 
@@ -237,24 +250,20 @@ class _Run:
 
     # ---- searching ---------------------------------------------------------------------------------------------
 
-    def search(self, queue: list[Architecture]) -> None:
+    def search(self, queue: list[Architecture], adopt_after: float | None = None) -> None:
         seen = {t.architecture.id for t in self.history()}
         for arch in queue:
             if arch.id not in seen:
                 self.study.enqueue_trial(dict(arch.flat), skip_if_exists=True)
         self.tell_progress("search", studies.finished(self.study), self.total)
-        for trial, arch in studies.adopt(self.study, self.problem):
-            self.start(trial, arch)
-        others = studies.elsewhere(self.study)
-        if others:
-            _log.warning(
-                "%d trials are being evaluated by processes on %s; if those are dead, the trials stay running",
-                len(others),
-                ", ".join(sorted(set(others))),
-            )
+        self.adopt(adopt_after)
+        if others := self.of_others():
+            _log.warning("%s", unfinished(others))
         while True:
             while self.wants_more():
                 self.ask()
+            if not self.running:
+                self.adopt(adopt_after)  # what has become old meanwhile
             if not self.running:
                 break
             self.take()
@@ -277,25 +286,61 @@ class _Run:
         return number < self.total and min(self.running, default=number) > number - self.window
 
     def ask(self) -> None:
-        arch = None
         if not studies.waiting(self.study):
             number = len(self.study.get_trials(deepcopy=False))
-            proposed = self.strategy.suggest(self.problem, self.seen_by(number), 1)
-            if not proposed:
+            arch = self.proposal(number)
+            if arch is None:
                 self.exhausted = True
                 return
-            arch = proposed[0]
-            try:
-                self.problem.space.architecture(arch)
-            except SpaceError as error:
-                raise SearchError(
-                    f"the strategy {type(self.strategy).__name__} proposed an architecture outside the space: {error}"
-                ) from error
-        pair = studies.ask(self.study, self.problem, arch)
+            trial = studies.claim(self.study, arch)
+            self.running[trial.number] = trial  # released with the others, should we be interrupted now
+            if trial.number != number:  # other processes have begun some in between
+                arch = self.proposal(trial.number)
+                if arch is None:
+                    studies.tell(self.study, self.running.pop(trial.number), "pruned", "the space is exhausted")
+                    self.exhausted = True
+                    return
+            pair = studies.begin(self.study, self.problem, trial, arch)
+            self.running.pop(trial.number)
+        else:
+            pair = studies.ask(self.study, self.problem)
         if pair is not None:
             self.start(*pair)
         else:  # it breaks a rule, or the rule raises: its trial has ended
             self.stop_if_hopeless()
+
+    def proposal(self, number: int) -> Architecture | None:
+        """What the strategy proposes for trial `number`, or None where nothing is left.
+
+        Trials that other processes have just begun are waited for until it is known of which architecture they are; one that
+        takes longer than `STARTING` is taken for dead.
+        """
+        until = time.monotonic() + STARTING
+        while waits := studies.starting(self.study, self.problem, number, {*self.running, *self.passed_over}):
+            if time.monotonic() > until:
+                _log.warning("trials %s have begun and say nothing; they are passed over", waits)
+                self.passed_over.update(waits)
+            time.sleep(0.02)
+        proposed = self.strategy.suggest(self.problem, self.seen_by(number), 1)
+        if not proposed:
+            return None
+        try:
+            self.problem.space.architecture(proposed[0])
+        except SpaceError as error:
+            raise SearchError(
+                f"the strategy {type(self.strategy).__name__} proposed an architecture outside the space: {error}"
+            ) from error
+        return proposed[0]  # type: ignore[no-any-return]
+
+    def adopt(self, after: float | None) -> None:
+        for trial, arch in studies.adopt(self.study, self.problem, after):
+            if trial.number not in self.running:
+                self.start(trial, arch)
+
+    def of_others(self) -> list[running.Running]:
+        """The running trials that somebody else evaluates, as far as anybody does."""
+        found = running.running(self.study)
+        return [one for one in found if one.number not in self.running and one.by in ("process", "unknown")]
 
     def seen_by(self, number: int) -> list[Trial]:
         """The history as the trial `number` may know it."""
@@ -323,6 +368,7 @@ class _Run:
         name = self.label(outcome.architecture)
         frozen = studies.tell_outcome(self.study, trial, outcome, name)
         self.own_seconds.append(outcome.seconds)
+        self.own.append(int(frozen.number))
         if outcome.state is State.FAILED:
             _of_trials.warning("trial %s failed: %s", number, outcome.reason)
         if self.tracker is not None:
@@ -393,6 +439,7 @@ class _Run:
 
     def result(self, interrupted: bool) -> Result:
         made = load_result(self.study, self.problem.space, interrupted=interrupted, exhausted=self.exhausted)
+        made = replace(made, own=tuple(self.own))
         if self.tracker is None:
             return made
         self.tracker.finish(self.study, {"result.json": json.dumps(made.to_dict(), indent=1)}, summary=made.summary())
@@ -446,7 +493,7 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
         agreement=_agreement(ended, columns, retrained),
         trust=trust,
         validation=TrustReport.from_dict(validated) if validated else None,
-        notes=_notes(ended, columns, interrupted, exhausted),
+        notes=[*_notes(ended, columns, interrupted, exhausted), *_of_others(study)],
         facts=facts,
         study=study,
         interrupted=interrupted,
@@ -509,6 +556,20 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
             f"{unsettled} measurements did not settle within their time; their intervals are wider than asked."
         )
     return notes
+
+
+def _of_others(study: Any) -> list[str]:
+    found = [one for one in running.running(study) if one.by == "process" and one.alive is not True]
+    return [unfinished(found)] if found else []
+
+
+def unfinished(others: Sequence[running.Running]) -> str:
+    """What a reader must know of trials that somebody else evaluates, or has left for ever."""
+    count = f"{len(others)} trials are" if len(others) > 1 else "1 trial is"
+    return (
+        f"{count} still being evaluated elsewhere: {running.listed(others)}. If that process is dead, --adopt-after 30m "
+        "(adopt_after=1800) evaluates what is older than that again; `nas-bo status` lists them."
+    )
 
 
 def short_name(arch: Architecture, space: type[Space] | None = None) -> str:

@@ -104,6 +104,7 @@ class Result:
         interrupted: whether the search was stopped before it was complete.
         url: where the tracker shows it, if it does.
         chance: objective name -> value of guessing, of those that state it.
+        own: the numbers of the trials that this call of `search` evaluated; () of a result that was read.
     """
 
     title: str
@@ -123,6 +124,13 @@ class Result:
     space: Any = field(default=None, repr=False)
     vocab_size: int = 256
     chance: Mapping[str, float] = field(default_factory=dict)
+    own: Sequence[int] = ()
+
+    @property
+    def all_failed(self) -> bool:
+        """Whether this call of `search` evaluated trials, and all of them failed; of a result that was read, of all trials."""
+        states = [t.state for t in self.trials if t.number in set(self.own) or not self.own]
+        return bool(states) and all(state is State.FAILED for state in states)
 
     @property
     def front(self) -> list[Trial]:

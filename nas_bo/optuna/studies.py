@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import platform
+import time
+import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -15,16 +15,18 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_bo import database_url, study_name
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError
-from nas_bo.optuna.bridge import record, suggest, unknown
+from nas_bo.optuna import running, storages
+from nas_bo.optuna.bridge import distributions, from_frozen, record, suggest, unknown
+from nas_bo.optuna.storages import Storage, load, names, opened
 from nas_bo.problem import Problem
+from nas_bo.space import Space
 from nas_bo.trial import ATTRIBUTE_WIDTH, PREFIX, Column, State, Trial, plain, read_attributes, write_attributes
 
-RELEASED = "released"  # instead of the owner of a running trial
-ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
-
-Storage = str | os.PathLike[str] | optuna.storages.BaseStorage
+CLAIM = f"{PREFIX}claim"  # a system attribute: which of several trials that begin at once is one's own
+WAIT = 5.0  # seconds in which whoever makes a study is waited for to say what it is
 
 
 def open_study(
@@ -33,49 +35,98 @@ def open_study(
     cols: Sequence[Column],
     about: Mapping[str, Any],
     sampler: BaseSampler | None = None,
+    space: type[Space] | None = None,
 ) -> Study:
     """The study `name`, created when it is not there, checked against `about` when it is.
+
+    Several processes may do this at once: one makes it, the others find it. A study that nas_bo did not make is taken
+    only where its metrics have the very names and directions of `cols`; it keeps them, and everything in it.
 
     Args:
         storage: None for memory, a URL or an Optuna storage object, or the path of a file: `.db` and `.sqlite` are
             SQLite, `.log` and `.journal` an Optuna journal.
         about: space, columns and conditions of the search, as JSON-safe data; kept with the study.
+        space: what is searched; parameters of the same name in a study that nas_bo did not make must be the same ones.
 
     Raises:
         HostError: the storage cannot be opened, or the study belongs to another space, objectives or conditions.
+        SearchError: no study may be called so.
     """
+    study_name.check(name)
     try:
-        backend = _storage(storage)
-        study = optuna.create_study(
-            study_name=name,
-            storage=backend,
-            directions=[c.direction for c in cols],
-            sampler=sampler,
-            load_if_exists=True,
-        )
-    except HostError:
+        backend = storages.backend(storage)
+        try:
+            study = _made(backend, name, cols, sampler)
+            ours = True
+        except optuna.exceptions.DuplicatedStudyError:
+            study, ours = optuna.load_study(study_name=name, storage=backend, sampler=sampler), False
+    except NasBoError:
         raise
     except Exception as error:
+        said = database_url.shown((str(error).splitlines() or [""])[0])
         raise HostError(
-            f"the storage {storage!r} cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]}); give a URL "
+            f"the storage {database_url.shown(storage)!r} cannot be opened ({type(error).__name__}: {said}); give a URL "
             "such as sqlite:///study.db, or the path of a file in a folder that can be written"
         ) from error
     about = json.loads(json.dumps(about, default=plain))  # as it will be when read again: tuples are lists
     before = kept(study, "study")
-    if before is None:
-        there = [d.name.lower() for d in study.directions]
-        if there != [c.direction for c in cols]:
-            raise HostError(
-                f"there is a study {name!r} that nas_bo did not make; it has the directions {', '.join(there)}, this search has "
-                f"{', '.join(c.direction for c in cols)}. Use another study name (--study)"
-            )
-        keep(study, "study", about)
+    if before is None and not ours:
+        before = _awaited(study)
+        if before is None:
+            _check_foreign(study, cols, space)
+    if before is not None:
+        check_same(name, before, about)
+        return study
+    if not study.metric_names:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([c.name for c in cols])
-    else:
-        check_same(name, before, about)
+    keep(study, "study", about)
     return study
+
+
+def _made(backend: Any, name: str, cols: Sequence[Column], sampler: BaseSampler | None) -> Study:
+    def make() -> Study:
+        return optuna.create_study(
+            study_name=name, storage=backend, directions=[c.direction for c in cols], sampler=sampler
+        )
+
+    return storages.patiently(make)
+
+
+def _awaited(study: Study) -> Any:
+    """What another process keeps with a study that it has just made; None where there is something in it already, and
+    where nothing comes: then nas_bo did not make it, or whoever did was killed at once."""
+    until = time.monotonic() + WAIT
+    while (found := kept(study, "study")) is None and time.monotonic() < until and not study.get_trials(deepcopy=False):
+        time.sleep(0.05)
+    return found
+
+
+def _check_foreign(study: Study, cols: Sequence[Column], space: type[Space] | None) -> None:
+    """Raise HostError where a study that nas_bo did not make is of something else; an empty one without names is not."""
+    directions, wanted = [d.name.lower() for d in study.directions], [c.direction for c in cols]
+    named, trials = study.metric_names, study.get_trials(deepcopy=False)
+    bare = named is None and not trials and not study.user_attrs  # nothing in it could be taken for something else
+    if directions != wanted or (named != [c.name for c in cols] and not bare):
+        there = [f"{n} ({d})" for n, d in zip(named or ["without a name"] * len(directions), directions, strict=True)]
+        now = [f"{c.name} ({c.direction})" for c in cols]
+        raise HostError(
+            f"the study {study.study_name!r} was not made by nas_bo: it has {len(trials)} trials and the metrics "
+            f"{', '.join(there)}, this search has {', '.join(now)}. It is left as it is. Use another study name (--study); to "
+            "steer that study itself, give it nas_bo.optuna.Sampler"
+        )
+    if space is None:
+        return
+    known = distributions(space)
+    for trial in trials:
+        for name, dist in trial.distributions.items():
+            if name in known and known[name] != dist:
+                raise HostError(
+                    f"the study {study.study_name!r} was not made by nas_bo, and its parameter {name!r} is {dist}, that of the "
+                    f"space {space.title} is {known[name]}; Optuna wants a parameter to stay the same. Use another study name "
+                    "(--study)"
+                )
 
 
 REMEDY = "Continue it as it was begun, or give this search another study name (--study) or another storage"
@@ -139,103 +190,58 @@ def kept(study: Study, key: str) -> Any:
     return read_attributes(study.user_attrs, f"{PREFIX}{key}")
 
 
-def load(storage: Storage, name: str | None = None) -> Study:
-    """A study that is there; `name` may be left out when the storage holds only one.
+def claim(study: Study, arch: Architecture) -> optuna.Trial:
+    """A new running trial of this process for `arch`, which is asked for with `begin`.
 
-    Raises:
-        HostError: no such storage or study, or several studies and no name.
+    It is there at once, owned and with what it is for: there is no moment in which a killed process leaves it to nobody, and
+    its number tells which trials of other processes came before it.
     """
-    backend = opened(storage)
-    names = optuna.get_all_study_names(backend)
-    if name is None and len(names) != 1:
-        raise HostError(
-            f"{storage} holds {len(names)} studies ({', '.join(sorted(names)) or 'none'}); name one with --study"
+    token = uuid.uuid4().hex
+    study.add_trial(
+        optuna.trial.create_trial(
+            state=TrialState.RUNNING,
+            user_attrs=running.mine(),
+            system_attrs={"fixed_params": dict(arch.flat), CLAIM: token},
         )
-    if name is not None and name not in names:
-        raise HostError(f"{storage} holds no study {name!r}; there are: {', '.join(sorted(names)) or 'none'}")
-    return optuna.load_study(study_name=name or names[0], storage=backend)
+    )
+    found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return next(optuna.Trial(study, t._trial_id) for t in reversed(found) if t.system_attrs.get(CLAIM) == token)
 
 
-def names(storage: Storage) -> list[str]:
-    """The studies in a storage that is there.
+def begin(
+    study: Study, problem: Problem, trial: optuna.Trial, arch: Architecture
+) -> tuple[optuna.Trial, Architecture] | None:
+    """A claimed trial with its architecture, recorded in full before it is returned; it may be another than claimed.
 
-    Raises:
-        HostError: it cannot be opened.
+    None where it breaks a rule, or does not belong to the space: its trial has ended (pruned or failed, with the reason).
     """
-    path = _missing(storage)
-    if path:
-        raise HostError(f"there is no file {path!r}; give the storage of the studies")
-    try:
-        return sorted(optuna.get_all_study_names(_storage(storage)))
-    except HostError:
-        raise
-    except Exception as error:
-        raise HostError(
-            f"{storage!r} is no storage of studies that can be read ({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
-
-
-def opened(storage: Storage) -> optuna.storages.BaseStorage:
-    """A storage that is there (raises HostError where it is not, or cannot be read)."""
-    path = _missing(storage)
-    if path:
-        raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
-    try:
-        backend = optuna.storages.get_storage(_storage(storage))
-        optuna.get_all_study_names(backend)
-    except HostError:
-        raise
-    except Exception as error:
-        raise HostError(
-            f"the storage {storage!r} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); give the one that "
-            "`nas-bo search` printed"
-        ) from error
-    return backend
-
-
-def _missing(storage: Storage) -> str:
-    """The file that a storage is in, where there is none; else nothing."""
-    name = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
-    path = name.removeprefix("sqlite:///") if isinstance(name, str) else ""
-    return path if path and "://" not in path and not os.path.exists(path) else ""
-
-
-def _storage(storage: Storage | None) -> Any:
-    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
-    if not isinstance(storage, str):
-        return storage
-    if "://" not in storage:
-        folder = os.path.dirname(os.path.abspath(storage))
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise HostError(f"the storage {storage!r} cannot be written: the folder {folder!r} is missing or read-only")
-        if storage.endswith((".log", ".journal")):
-            from optuna.storages import JournalStorage
-            from optuna.storages.journal import JournalFileBackend
-
-            return JournalStorage(JournalFileBackend(storage))
-        if not storage.endswith((".db", ".sqlite", ".sqlite3")):
-            raise HostError(
-                f"the storage {storage!r} is neither a URL (sqlite:///study.db) nor a file ending in .db or .log; name one"
-            )
-        storage = f"sqlite:///{os.path.abspath(storage)}"
-    if storage.startswith("sqlite:///"):
-        # Several processes may write: wait for each other instead of failing after SQLite's default five seconds.
-        return optuna.storages.RDBStorage(storage, engine_kwargs={"connect_args": {"timeout": 60}})
-    return storage
-
-
-def ask(study: Study, problem: Problem, arch: Architecture | None) -> tuple[optuna.Trial, Architecture] | None:
-    """A new trial for `arch`, recorded in full before it is returned; None takes the oldest enqueued one.
-
-    A point that breaks a rule, or does not belong to the space, ends its trial (pruned or failed, with the reason):
-    then None is returned.
-    """
-    if arch is not None:  # owned from the start: there is no moment in which a killed process leaves it to nobody
-        study.enqueue_trial(dict(arch.flat), user_attrs={f"{PREFIX}owner": _owner()})
-    trial = study.ask()
-    if trial.user_attrs.get(f"{PREFIX}owner") != _owner():
-        trial.set_user_attr(f"{PREFIX}owner", _owner())
+    if dict(arch.flat) != trial.system_attrs.get("fixed_params"):
+        trial.storage.set_trial_system_attr(trial._trial_id, "fixed_params", dict(arch.flat))
+        trial = optuna.Trial(study, trial._trial_id)
     return _suggested(study, trial, problem)
+
+
+def ask(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture] | None:
+    """A new trial for the oldest enqueued point, recorded in full before it is returned; None as for `begin`."""
+    trial = study.ask()
+    running.take(trial)
+    return _suggested(study, trial, problem)
+
+
+def starting(study: Study, problem: Problem, below: int | None = None, without: Collection[int] = ()) -> list[int]:
+    """The running trials of living processes that have not said yet which architecture they are of.
+
+    Args:
+        below: only trials with a smaller number.
+        without: numbers that are left out.
+    """
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        owner = str(trial.user_attrs.get(running.OWNER, ""))
+        if (below is None or trial.number < below) and trial.number not in without and owner:
+            if not running.is_dead(owner) and from_frozen(trial, problem.space, problem.columns) is None:
+                found.append(trial.number)
+    return found
 
 
 def ask_for(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture] | None:
@@ -245,14 +251,14 @@ def ask_for(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture]
     None as for `ask`.
     """
     trial = study.ask()
-    trial.set_user_attr(f"{PREFIX}owner", ASKED)
+    trial.set_user_attr(running.OWNER, running.ASKED)
     return _suggested(study, trial, problem)
 
 
 def asked(study: Study) -> list[FrozenTrial]:
     """The trials that were asked for by `ask_for` and not told yet, in the order of their numbers."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [t for t in running if t.user_attrs.get(f"{PREFIX}owner") == ASKED]
+    found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [t for t in found if t.user_attrs.get(running.OWNER) == running.ASKED]
 
 
 def was_enqueued(study: Study, number: int) -> bool:
@@ -273,8 +279,8 @@ def _suggested(study: Study, trial: optuna.Trial, problem: Problem) -> tuple[opt
 
 def evaluated_by(trial: FrozenTrial) -> str:
     """The process of a search, not known to be dead, that runs the trial now; "" where anyone may tell it."""
-    owner = str(trial.user_attrs.get(f"{PREFIX}owner", ""))
-    free = trial.state is not TrialState.RUNNING or not owner or owner == ASKED or _is_dead(owner)
+    owner = str(trial.user_attrs.get(running.OWNER, ""))
+    free = trial.state is not TrialState.RUNNING or not owner or owner == running.ASKED or running.is_dead(owner)
     return "" if free else owner
 
 
@@ -285,7 +291,7 @@ def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
 
 def release(trial: optuna.Trial) -> None:
     """Leave a running trial to whoever continues the search."""
-    trial.set_user_attr(f"{PREFIX}owner", RELEASED)
+    trial.set_user_attr(running.OWNER, running.RELEASED)
 
 
 def waiting(study: Study) -> list[int]:
@@ -321,57 +327,50 @@ def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str |
     return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
 
 
-def adopt(study: Study, problem: Problem) -> list[tuple[optuna.Trial, Architecture]]:
-    """The trials that a dead process of this machine left running, to be evaluated again under their own numbers."""
+def adopt(
+    study: Study, problem: Problem, older: float | None = None
+) -> list[tuple[optuna.Trial, Architecture]]:
+    """The trials that others left running, to be evaluated again under their own numbers; see `running.left`."""
     found = []
-    for frozen in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = frozen.user_attrs.get(f"{PREFIX}owner")
-        if owner is not None and _is_dead(owner):
-            trial = optuna.Trial(study, frozen._trial_id)
-            trial.set_user_attr(f"{PREFIX}owner", _owner())
-            pair = _suggested(study, trial, problem)
-            if pair is not None:
-                found.append(pair)
+    for frozen in running.left(study, older):
+        if not frozen.user_attrs.get(running.OWNER) and from_frozen(frozen, problem.space, problem.columns) is None:
+            continue  # begun by something else, for something else
+        trial = optuna.Trial(study, frozen._trial_id)
+        running.take(trial)
+        pair = _suggested(study, trial, problem)
+        if pair is not None:
+            found.append(pair)
     return found
 
 
 def elsewhere(study: Study) -> list[str]:
     """The machines whose processes are said to run trials of the study now; they may have died there unnoticed."""
-    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    owners = [str(t.user_attrs.get(f"{PREFIX}owner", "")) for t in running]
-    return [
-        o.partition(":")[0]
-        for o in owners
-        if o and o not in (RELEASED, ASKED) and o.partition(":")[0] != platform.node()
-    ]
+    return [one.machine for one in running.running(study) if one.by == "process" and not one.here]
 
 
-def _owner() -> str:
-    return f"{platform.node()}:{os.getpid()}:{_started(os.getpid())}"
-
-
-def _is_dead(owner: str) -> bool:
-    if owner == RELEASED:
-        return True
-    if owner == ASKED:
-        return False
-    node, _, rest = owner.partition(":")
-    pid, _, started = rest.partition(":")
-    if node != platform.node():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    return started != _started(int(pid))  # the number was given to another process since
-
-
-def _started(pid: int) -> str:
-    """When the process began, where the system tells (Linux); tells reused process numbers apart."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
+__all__ = [
+    "REMEDY",
+    "adopt",
+    "ask",
+    "ask_for",
+    "asked",
+    "begin",
+    "check_same",
+    "claim",
+    "elsewhere",
+    "evaluated_by",
+    "finished",
+    "keep",
+    "kept",
+    "load",
+    "names",
+    "open_study",
+    "opened",
+    "release",
+    "starting",
+    "taken_up",
+    "tell",
+    "tell_outcome",
+    "waiting",
+    "was_enqueued",
+]

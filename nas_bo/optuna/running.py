@@ -1,0 +1,162 @@
+"""Trials that run: who evaluates them, since when, and which may be evaluated again."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_bo.trial import PREFIX
+
+RELEASED = "released"  # instead of the owner of a running trial
+ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
+OWNER, SINCE = f"{PREFIX}owner", f"{PREFIX}since"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial that has begun and not ended.
+
+    Attributes:
+        by: "process" (of `machine`, with the number `pid`), "asked" (whoever asked for it tells it), "released" (a search that
+            was interrupted left it, the next one takes it up) or "unknown" (begun by something else than nas_bo).
+        since: when it was begun, or taken up; None where nobody noted it.
+        alive: whether the process lives; None where that cannot be known from here, as on another machine.
+    """
+
+    number: int
+    by: str
+    machine: str = ""
+    pid: int | None = None
+    since: datetime | None = None
+    alive: bool | None = None
+
+    @property
+    def here(self) -> bool:
+        """Whether a process of this machine evaluates it."""
+        return self.machine == platform.node()
+
+    def seconds(self, now: datetime | None = None) -> float | None:
+        """How long it has been running."""
+        return None if self.since is None else ((now or datetime.now(UTC)) - self.since).total_seconds()
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "trial": self.number,
+            "by": self.by,
+            "machine": self.machine or None,
+            "process": self.pid,
+            "alive": self.alive,
+            "since": None if self.since is None else self.since.isoformat(timespec="seconds"),
+        }
+
+
+def running(study: Study) -> list[Running]:
+    """The running trials of a study, in the order of their numbers."""
+    return [of(t) for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+
+
+def of(trial: FrozenTrial) -> Running:
+    owner, since = str(trial.user_attrs.get(OWNER, "")), _since(trial)
+    if owner in (RELEASED, ASKED):
+        return Running(trial.number, owner, since=since)
+    machine, _, rest = owner.partition(":")
+    pid = rest.partition(":")[0]
+    if not machine or not pid.isdigit():
+        return Running(trial.number, "unknown", since=since)
+    alive = None if machine != platform.node() else not is_dead(owner)
+    return Running(trial.number, "process", machine, int(pid), since, alive)
+
+
+def listed(found: Sequence[Running]) -> str:
+    """Which trials run where and since when, as a part of a sentence."""
+    groups: dict[str, list[Running]] = {}
+    for one in found:
+        where = {"asked": "whoever asked for them", "released": "nobody", "unknown": "an unknown process"}.get(one.by)
+        groups.setdefault(where or f"{one.machine} (process {one.pid})", []).append(one)
+    parts = []
+    for where, some in groups.items():
+        numbers = ", ".join(str(one.number) for one in some[:8]) + (", ..." if len(some) > 8 else "")
+        since = min((one.since for one in some if one.since is not None), default=None)
+        began = "" if since is None else f" since {since:%Y-%m-%d %H:%M} UTC"
+        parts.append(f"trial{'s' * (len(some) > 1)} {numbers} by {where}{began}")
+    return "; ".join(parts)
+
+
+def take(trial: optuna.Trial) -> None:
+    """From now on this process evaluates the trial."""
+    for key, value in mine().items():
+        trial.set_user_attr(key, value)
+
+
+def mine() -> dict[str, str]:
+    """The attributes of a trial that this process begins now."""
+    return {OWNER: owner(), SINCE: datetime.now(UTC).isoformat(timespec="seconds")}
+
+
+def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
+    """The running trials that this process may evaluate again: of dead processes of this machine, and released ones.
+
+    Args:
+        older: also those that any other process, of whatever machine, has been evaluating for at least so many seconds;
+            not those that somebody asked for and will tell.
+    """
+    found = []
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        by = str(trial.user_attrs.get(OWNER, ""))
+        age = None if older is None else of(trial).seconds()
+        late = age is not None and older is not None and age >= older and by not in (ASKED, owner())
+        if late or (by and is_dead(by)):
+            found.append(trial)
+    return found
+
+
+def owner() -> str:
+    """This process, told apart from every other of any machine."""
+    return f"{platform.node()}:{os.getpid()}:{_started(os.getpid())}"
+
+
+def is_dead(by: str) -> bool:
+    """Whether nobody will end the trials of this owner; False where that cannot be known."""
+    if by in (RELEASED, ASKED):
+        return by == RELEASED
+    node, _, rest = by.partition(":")
+    pid, _, started = rest.partition(":")
+    if node != platform.node():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, ValueError):
+        return False
+    return started != _started(int(pid))  # the number was given to another process since
+
+
+def _since(trial: FrozenTrial) -> datetime | None:
+    """In UTC. Databases keep the time of whoever wrote it, without its zone; where that is all there is, ours is taken."""
+    try:
+        return datetime.fromisoformat(str(trial.user_attrs[SINCE]))
+    except (KeyError, ValueError):
+        return None if trial.datetime_start is None else trial.datetime_start.astimezone(UTC)
+
+
+def _started(pid: int) -> str:
+    """When the process began, where the system tells (Linux); tells reused process numbers apart. "" of one that has ended
+    and that its parent has not noticed yet."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+            return "" if fields[0] in "ZX" else fields[19]
+    except OSError:
+        return ""
+
+
+__all__ = ["ASKED", "RELEASED", "Running", "left", "listed", "running", "take"]

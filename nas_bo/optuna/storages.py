@@ -1,0 +1,177 @@
+"""Storages of Optuna by path or URL: opened to be written, or only to be read, with one clear message where that fails."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.study import Study
+
+from nas_bo import database_url
+from nas_bo.errors import HostError, NasBoError
+from nas_bo.study_name import printable
+
+Storage = str | os.PathLike[str] | BaseStorage
+JOURNALS = (".log", ".journal")
+SQLITE = (".db", ".sqlite", ".sqlite3")
+TRIES = 12  # to make the tables of a new database, where another process makes them at the same moment
+RACES = ("already exists", "duplicate key", "unique constraint", "deadlock", "locked", "concurrent")
+
+Made = TypeVar("Made")
+
+
+def load(storage: Storage, name: str | None = None, *, reading: bool = False) -> Study:
+    """A study that is there; `name` may be left out when the storage holds only one.
+
+    Args:
+        reading: nothing will be written; the file may be one that cannot be.
+
+    Raises:
+        HostError: no such storage or study, or several studies and no name.
+    """
+    backend = opened(storage, reading=reading)
+    found = optuna.get_all_study_names(backend)
+    shown = database_url.shown(storage)
+    listed = ", ".join(sorted(printable(n) for n in found)) or "none"
+    if name is None and len(found) != 1:
+        raise HostError(f"{shown} holds {len(found)} studies ({listed}); name one with --study")
+    if name is not None and name not in found:
+        raise HostError(f"{shown} holds no study {name!r}; there are: {listed}")
+    return optuna.load_study(study_name=name or found[0], storage=backend)
+
+
+def names(storage: Storage) -> list[str]:
+    """The studies in a storage that is there.
+
+    Raises:
+        HostError: it cannot be opened.
+    """
+    if path := missing(storage):
+        raise HostError(f"there is no file {path!r}; give the storage of the studies")
+    try:
+        return sorted(optuna.get_all_study_names(backend(storage, reading=True)))
+    except NasBoError:
+        raise
+    except Exception as error:
+        raise HostError(
+            f"{database_url.shown(storage)!r} is no storage of studies that can be read ({_said(error)})"
+        ) from error
+
+
+def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
+    """A storage that is there (raises HostError where it is not, or cannot be read)."""
+    if path := missing(storage):
+        raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
+    try:
+        found = optuna.storages.get_storage(backend(storage, reading=reading))
+        optuna.get_all_study_names(found)
+    except NasBoError:
+        raise
+    except Exception as error:
+        raise HostError(
+            f"the storage {database_url.shown(storage)!r} cannot be read ({_said(error)}); give the one that `nas-bo search` "
+            "printed"
+        ) from error
+    return found
+
+
+def missing(storage: Storage) -> str:
+    """The file that a storage is in, where there is none; else nothing."""
+    file = database_url.file_of(storage)
+    return "" if file is None or file.exists() else str(file)
+
+
+def backend(storage: Storage | None, *, reading: bool = False) -> Any:
+    """What Optuna opens: a path or URL as a storage, with tables where there were none; anything else as it is.
+
+    Args:
+        reading: no tables are made, and a file that cannot be written is opened all the same.
+
+    Raises:
+        HostError: a path or URL that cannot be one.
+    """
+    storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
+    if not isinstance(storage, str):
+        return storage
+    file = database_url.file_of(storage)
+    if file is None or database_url.is_url(storage):
+        url = database_url.with_driver(storage)
+    else:
+        url = _of_file(storage, file, reading)
+        if not url:
+            from optuna.storages import JournalStorage
+            from optuna.storages.journal import JournalFileBackend
+
+            return JournalStorage(JournalFileBackend(str(file)))
+    return _database(url, file, reading)
+
+
+def _of_file(storage: str, file: Path, reading: bool) -> str:
+    """The URL of an SQLite file; nothing of a journal."""
+    if not storage.endswith((*JOURNALS, *SQLITE)):
+        raise HostError(
+            f"the storage {storage!r} is neither a URL (sqlite:///study.db) nor a file ending in .db or .log; name one"
+        )
+    if not file.parent.is_dir() or not (reading or os.access(file.parent, os.W_OK)):
+        raise HostError(
+            f"the storage {storage!r} cannot be written: the folder {str(file.parent)!r} is missing or read-only"
+        )
+    return "" if storage.endswith(JOURNALS) else database_url.sqlite_url(file)
+
+
+def _database(url: str, file: Path | None, reading: bool) -> RDBStorage:
+    more: dict[str, Any] = {}
+    if url.startswith("sqlite"):
+        # Several processes may write: wait for each other instead of failing after SQLite's default five seconds.
+        more["engine_kwargs"] = {"connect_args": {"timeout": 60}}
+    else:
+        more["engine_kwargs"] = {"pool_pre_ping": True}  # servers end connections that were idle during a training
+    if reading and file is not None:
+        more["skip_table_creation"] = True
+        try:
+            if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+                return _unwritable(file, more)
+            return RDBStorage(_literal(url), **more)
+        except Exception as error:
+            if "no such table" not in str(error):
+                raise
+            raise HostError(f"{str(file)!r} holds no study of Optuna; give the storage of a search") from error
+    return patiently(lambda: RDBStorage(_literal(url), **more))
+
+
+def _unwritable(file: Path, more: dict[str, Any]) -> RDBStorage:
+    """A file that cannot be written: as SQLite reads such, and where it cannot (a log beside it), as one that is complete."""
+    try:
+        return RDBStorage(_literal(database_url.sqlite_url(file, mode="ro")), **more)
+    except Exception:
+        return RDBStorage(_literal(database_url.sqlite_url(file, mode="ro", immutable="1")), **more)
+
+
+def _literal(url: str) -> str:
+    """Optuna fills a template in URLs; braces of a file or a password are none."""
+    return url.replace("{", "{{").replace("}", "}}")
+
+
+def patiently(make: Callable[[], Made]) -> Made:
+    """What `make` makes, tried again where another process makes the same at this moment."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            return make()
+        except Exception as error:
+            if attempt == TRIES or not any(sign in str(error).lower() for sign in RACES):
+                raise
+            time.sleep(random.random() * 0.1 * attempt)
+    raise AssertionError  # the last attempt returns or raises
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {database_url.shown((str(error).splitlines() or [''])[0])}"
+
+
+__all__ = ["Storage", "backend", "load", "missing", "names", "opened", "patiently"]
