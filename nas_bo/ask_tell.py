@@ -92,11 +92,11 @@ class AskTell:
         preflight.check(self.problem, "AskTell")
         self.strategy = default_strategy(seed) if strategy is None else strategy
         self._told = [o.name for o in every if _told(o)]
-        name = study_name or space.title + (f"-seed{seed}" if seed else "")
+        name = space.title + (f"-seed{seed}" if seed else "") if study_name is None else study_name
         own = (self.problem.objectives, self.problem.limits)
         sampler = door.Sampler(space, self.strategy, seed=seed, objectives=own[0], limits=own[1])
         about = _about(self.problem, self.strategy, seed)
-        self.study = studies.open_study(storage, name, self.problem.columns, about, sampler)
+        self.study = studies.open_study(storage, name, self.problem.columns, about, sampler, space)
 
     @property
     def space(self) -> type[Space]:

@@ -80,6 +80,11 @@ def register(
     from nas_bo.mlflow import Tracker
     from nas_bo.mlflow.registry import publish
 
+    if result.study is not None and studies.kept(result.study, "study") is None:
+        raise SearchError(
+            f"the study {result.title!r} was not made by nas_bo, so that nobody knows how its models are trained; register "
+            "models of a search of nas_bo"
+        )
     chosen = picks(result, wanted)
     objective = trainable(result, allow)
     tracker = track if hasattr(track, "opened") else Tracker(uri=None if track is None else str(track))

@@ -1,8 +1,9 @@
 """The command `nas-bo`: arguments to `search()` and back, nothing else. Each command has a file in `command/`.
 
 Exit codes: 0 done; 1 the search failed (for example, every trial did); 2 something is wrong with the arguments, the
-data, the storage or the tracker, and nothing was started; 3 done, but no trial is feasible; 4 done, but not all
-of it is in MLflow (`nas-bo mlflow sync` mends that); 130 interrupted.
+data, the storage or the tracker, and nothing was started; 3 done, but no trial is feasible; 4 done and kept in the
+storage, but not all of it is in MLflow (`nas-bo mlflow sync` mends that), or the report could not be written (`nas-bo
+report` writes it again); 130 interrupted.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from nas_bo.command.profile import profile
 from nas_bo.command.report import report
 from nas_bo.command.search import search
 from nas_bo.command.spaces import spaces
+from nas_bo.command.status import status
 from nas_bo.command.ui import ui
 from nas_bo.command.validate import validate
 
@@ -56,6 +58,7 @@ app.command(cls=Grouped, context_settings=WIDE)(dashboard)
 app.command(cls=Grouped, context_settings=WIDE)(ask)
 app.command(cls=Grouped, context_settings=WIDE)(tell)
 app.command(cls=Grouped, context_settings=WIDE)(merge)
+app.command(cls=Grouped, context_settings=WIDE)(status)
 app.command(cls=Grouped, context_settings=WIDE)(rerun)
 app.command(cls=Grouped, context_settings=WIDE)(register)
 

@@ -48,6 +48,10 @@ class EverythingFailed(SearchError):
     """The search was stopped because every trial failed; the message has the reason of the last one."""
 
 
+class ReportError(SearchError):
+    """What was found is kept in the study, but the report of it cannot be written."""
+
+
 class TrainingDiverged(NasBoError, RuntimeError):
     """A training run produced NaN or exploded; the trial fails, the search goes on."""
 

@@ -191,13 +191,20 @@ def _allow(_: Architecture) -> bool:
     return True
 
 
-def check_study(study: Any, space: type[Space], reference: Objective) -> None:
-    """Raise SearchError when `study` is not of `space`, or on another corpus than the reference."""
+def check_made(study: Any) -> Any:
+    """What `study` says of itself (raises SearchError where nas_bo did not make it)."""
     about = studies.kept(study, "study") if hasattr(study, "user_attrs") else None
     if about is None:
         raise SearchError(
-            f"validate(history={study!r}): it is the study of a nas_bo search, or its Result; leave it out for others"
+            f"validate(history={getattr(study, 'study_name', study)!r}): that study was not made by nas_bo, so that nobody knows "
+            "what it trained; give the study of a nas_bo search, or its Result, or leave it out"
         )
+    return about
+
+
+def check_study(study: Any, space: type[Space], reference: Objective) -> None:
+    """Raise SearchError when `study` is not of `space`, or on another corpus than the reference."""
+    about = check_made(study)
     if about["fingerprint"] != space.fingerprint():
         raise SearchError(
             f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +23,8 @@ from nas_bo import chance, checked, preflight, provenance, recipe
 from nas_bo import optuna as door
 from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
-from nas_bo.errors import EverythingFailed, SearchError, SpaceError
-from nas_bo.optuna import running, studies
+from nas_bo.errors import EverythingFailed, HostError, SearchError, SpaceError
+from nas_bo.optuna import foreign, running, studies
 from nas_bo.problem import Judge, Objective, Problem, column
 from nas_bo.report import TrustReport, agreement, vocabulary
 from nas_bo.report.labels import label_of, labels_of
@@ -303,7 +304,7 @@ class _Run:
             pair = studies.begin(self.study, self.problem, trial, arch)
             self.running.pop(trial.number)
         else:
-            pair = studies.ask(self.study, self.problem)
+            pair = studies.ask(self.study, self.problem, None)
         if pair is not None:
             self.start(*pair)
         else:  # it breaks a rule, or the rule raises: its trial has ended
@@ -446,12 +447,40 @@ class _Run:
         return Result(**{**vars(made), "url": self.tracker.url(self.study)})
 
 
-def load_result(study: Any, space: type[Space], *, interrupted: bool = False, exhausted: bool = False) -> Result:
-    """The `Result` of a study that `search` made, from the study alone."""
+def load_result(
+    study: Any,
+    space: type[Space] | None = None,
+    *,
+    study_name: str | None = None,
+    interrupted: bool = False,
+    exhausted: bool = False,
+) -> Result:
+    """The `Result` of a study, from the study alone: of one that `search` made, and of any other study of Optuna.
+
+    Args:
+        study: an Optuna study, or the storage it is in: a path or a URL.
+        space: what was searched; by default what the study says. In a study that nas_bo did not make its parameters, as
+            they are, stand for architectures where no space is given.
+        study_name: where `study` is a storage of several.
+
+    Raises:
+        HostError: no such storage or study, or `space` is not that of the study.
+    """
     from nas_bo.trial import Column
 
+    if isinstance(study, (str, os.PathLike)):
+        study = studies.load(study, study_name, reading=True)
     about = studies.kept(study, "study") or {}
-    columns = [Column(**c) for c in about["columns"]] if about else list(door.columns(study))
+    if not about:
+        return _foreign(study, space)
+    if space is None:
+        space = Space.from_dict(about["space"], Unchecked())
+    elif space.fingerprint() != about["fingerprint"]:
+        raise HostError(
+            f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, not "
+            f"of {space.title!r} with schema {space.fingerprint()}; leave the space out (--space): the study says it itself"
+        )
+    columns = [Column(**c) for c in about["columns"]]
     ended = [t for t in door.history(study, space, columns) if t.state is not State.RUNNING]
     factor = studies.kept(study, "retrained")
     again: dict[str, dict[str, Any]] = {}
@@ -485,7 +514,7 @@ def load_result(study: Any, space: type[Space], *, interrupted: bool = False, ex
     trust = checked.of_search(ended, columns, front(ended, columns), again, factor, proxies) if again else None
     validated = studies.kept(study, "validated")
     return Result(
-        title=study.study_name,
+        title=named.printable(study.study_name),
         columns=columns,
         trials=ended,
         labels=labels_of(ended, space),
@@ -509,6 +538,39 @@ def baselines_of(study: Any) -> list[dict[str, Any]]:
     asked = (studies.kept(study, "baselines") or {}).items()
     found = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
     return [{**kept, "label": label} for label, kept in found if kept]
+
+
+def _foreign(study: Any, space: type[Space] | None) -> Result:
+    columns = foreign.objectives(study)
+    ended = foreign.trials(study, columns, space)
+    count = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+    notes = _notes(ended, columns, False, False)
+    if not ended:
+        notes.append("No trial has ended yet.")
+    if count > len(ended):
+        notes.append(
+            f"{count - len(ended)} of {count} trials are no architectures of {space.title if space else ''} and left out."
+        )
+    return Result(
+        title=named.printable(study.study_name),
+        columns=columns,
+        trials=ended,
+        labels=labels_of(ended, space),
+        notes=[*notes, *_of_others(study)],
+        facts=foreign.facts(study),
+        study=study,
+        space=space,
+    )
+
+
+class Unchecked(dict[str, Callable[[Architecture], Any]]):
+    """Rules are code and so not in a storage; what was stored has passed them."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Callable[[Architecture], Any]:
+        return lambda arch: True
 
 
 def _agreement(trials: Sequence[Trial], columns: Sequence[Any], retrained: Sequence[Retrained]) -> Any:

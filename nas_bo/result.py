@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_bo.errors import SearchError
+from nas_bo.errors import ReportError, SearchError
 from nas_bo.final import Final, intervals
 from nas_bo.report import Agreement, Summary, TrustReport, frame, page, picture
 from nas_bo.report.against import against
@@ -242,7 +242,7 @@ class Result:
         """Write `files` into `folder`, which is created.
 
         Raises:
-            SearchError: the folder cannot be written.
+            ReportError: the folder cannot be written.
         """
         folder = Path(folder)
         written = []
@@ -251,9 +251,9 @@ class Result:
             for name, content in self.files().items():
                 (folder / name).write_bytes(content)
                 written.append(folder / name)
-        except OSError as error:
-            raise SearchError(
-                f"the report cannot be written to {str(folder)!r}: {error.strerror}; choose another --out"
+        except (OSError, ValueError) as error:  # ValueError: a path that no file system has
+            raise ReportError(
+                f"the report cannot be written to {str(folder)!r}: {getattr(error, 'strerror', None) or error}; choose another --out"
             ) from error
         return written
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -162,10 +163,10 @@ def _thresholds(problem: Problem, given: dict[str, float], ours: bool) -> list[s
     )
 
 
-def storage(url: str) -> StorageConfig:
+def storage(url: str | os.PathLike[str]) -> StorageConfig:
     """Ax's SQL storage, with the tables that it needs, for `client` and ``Client.load_from_database``.
 
-    Ax's own decoder cannot read experiments back in which parameters depend on booleans or numbers, as those of our
+    `url` may be the path of an SQLite file. Ax's own decoder cannot read experiments back in which parameters depend on booleans or numbers, as those of our
     spaces do; this one can. Whoever loads a client of ours must use it.
 
     Raises:
@@ -180,7 +181,7 @@ def storage(url: str) -> StorageConfig:
         raise MissingExtra(str(error.name), "ax") from None
     from nas_bo.ax.database import config
 
-    return config(url)
+    return config(os.fspath(url))
 
 
 def _is_known(objective: Objective) -> bool:

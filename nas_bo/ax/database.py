@@ -11,6 +11,7 @@ from ax.storage.runner_registry import CORE_RUNNER_REGISTRY
 from ax.storage.sqa_store.db import create_all_tables, get_engine, init_engine_and_session_factory
 from ax.storage.sqa_store.decoder import Decoder
 
+from nas_bo import database_url
 from nas_bo.ax.evaluate import Metric, Runner
 from nas_bo.errors import HostError
 
@@ -41,12 +42,14 @@ class _Bundle(RegistryBundle):  # type: ignore[misc]
 
 def config(url: str) -> StorageConfig:
     """See `nas_bo.ax.storage`."""
+    given = database_url.shown(url)
+    url = database_url.with_driver(url) if database_url.is_url(url) else database_url.sqlite_url(url)
     try:
         init_engine_and_session_factory(url=url, force_init=True)
         create_all_tables(get_engine())
     except Exception as error:
         raise HostError(
-            f"the database {url!r} cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]}); give a URL such as "
+            f"the database {given!r} cannot be opened ({type(error).__name__}: {str(error).splitlines()[0]}); give a URL such as "
             "sqlite:///ax.db"
         ) from error
     metrics, runners = {**CORE_METRIC_REGISTRY, Metric: METRIC}, {**CORE_RUNNER_REGISTRY, Runner: RUNNER}

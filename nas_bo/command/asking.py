@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_bo import database_url
 from nas_bo.command.failure import errors
 from nas_bo.errors import HostError, NasBoError, SearchError
 
@@ -56,7 +57,14 @@ def session(
     }  # fmt: skip
     found = _there(storage, study, space)
     if found is None and not create:
-        raise SearchError(f"{storage} holds no study{f' {study!r}' if study else ''} yet; `nas-bo ask` makes it")
+        raise SearchError(
+            f"{database_url.shown(storage)} holds no study{f' {study!r}' if study else ''} yet; `nas-bo ask` makes it"
+        )
+    if found is not None and not create and studies.kept(found, "study") is None:
+        raise SearchError(
+            f"the study {found.study_name!r} in {database_url.shown(storage)} was not made by nas_bo, which has asked for none of "
+            "its trials; tell those of a study of `nas-bo ask`"
+        )
     words = {} if found is None else studies.kept(found, KEPT) or _of_search(found)
     words = {**words, **{k: v for k, v in given.items() if v is not None}}
     words = {"space": "tiny_gpt", "objectives": ["val_loss", "latency_ms"], "vocab_size": 256, "seed": 0} | words

@@ -53,13 +53,13 @@ class Shown:
         ).encode()
 
     def _space(self, study_id: int) -> type[Space] | None:
-        from nas_bo.command.resolve import _Rules
+        from nas_bo.loop import Unchecked
         from nas_bo.trial import PREFIX, read_attributes
 
         if study_id not in self._spaces:
             about = read_attributes(self._backend.get_study_user_attrs(study_id), f"{PREFIX}study")
             try:
-                self._spaces[study_id] = Space.from_dict(about["space"], _Rules()) if about else None
+                self._spaces[study_id] = Space.from_dict(about["space"], Unchecked()) if about else None
             except NasBoError:
                 self._spaces[study_id] = None
         return self._spaces[study_id]

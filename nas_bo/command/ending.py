@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import INTERRUPTED, errors
-from nas_bo.trial import State
+from nas_bo.errors import ReportError
+from nas_bo.study_name import file_name
 
 if TYPE_CHECKING:
     from nas_bo.command.tracking import Tracking
     from nas_bo.result import Result
 
-NOT_TRACKED = 4  # exit code of a search that is done, but not in MLflow
+INCOMPLETE = 4  # exit code of a search that is done and kept, but not in MLflow, or without its report
 
 
 def finish(
@@ -35,14 +37,28 @@ def finish(
     """
     with errors(interrupted):
         missing = "" if tracked is None else tracked.missing()
-        written = result.save(out / result.title)
+        written = _written(result, out, storage)
         _say(result, written, as_json, storage, tracked, missing)
     if result.interrupted:
         raise typer.Exit(INTERRUPTED)
+    if result.all_failed:
+        raise typer.Exit(1)
     if not result.front:
-        raise typer.Exit(1 if all(t.state is State.FAILED for t in result.trials) else 3)
+        raise typer.Exit(3)
     if missing:
-        raise typer.Exit(NOT_TRACKED)
+        raise typer.Exit(INCOMPLETE)
+
+
+def _written(result: Result, out: Path, storage: str) -> list[Path]:
+    """The files of the report. Where they cannot be written after a search, that is no failure of the search."""
+    try:
+        return result.save(out / file_name(result.title))
+    except ReportError as error:
+        if not result.own:
+            raise
+        shown = database_url.shown(storage)
+        typer.echo(f"nas-bo: the search is done and kept in {shown} (nas-bo report {shown}), but {error}", err=True)
+        raise typer.Exit(INCOMPLETE) from None
 
 
 def _say(
@@ -56,7 +72,8 @@ def _say(
         typer.echo(f"\n{result}\n")
         for path in written[:2]:
             typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
-        typer.echo(f"study    {storage}   (nas-bo report {storage})")
+        shown = database_url.shown(storage)
+        typer.echo(f"study    {shown}   (nas-bo report {shown})")
         if tracked is not None and (missing or result.url):
             typer.echo(f"MLflow   {missing or tracked.address(result)}")
     if missing:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
 from nas_bo.errors import NasBoError
@@ -93,8 +94,9 @@ def _one(storage: str, name: str, mlflow: str | None) -> Any:
     study = studies.load(storage, name)
     summary, files = None, {}
     with suppress(NasBoError):  # a study of nas_bo has a report of its own
-        result = resolve.stored(storage, name)
-        summary, files = result.summary(), {"result.json": json.dumps(result.to_dict(), indent=1)}
+        result = resolve.stored(storage, name) if studies.kept(study, "study") else None
+        if result is not None:
+            summary, files = result.summary(), {"result.json": json.dumps(result.to_dict(), indent=1)}
     return sync_study(tracker, study, summary, files)
 
 
@@ -109,4 +111,4 @@ def _names(storage: str) -> list[str]:
 
 
 def _is_storage(where: str) -> bool:
-    return "://" in where or (Path(where).is_file() and Path(where).suffix != ".json")
+    return database_url.is_url(where) or (Path(where).is_file() and Path(where).suffix != ".json")

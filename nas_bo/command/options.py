@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Annotated
 
 import typer
+
+from nas_bo.errors import SearchError
 
 Storage = Annotated[str, typer.Option(help="Where the study is kept: a .db or .log file, or any Optuna storage URL.")]
 Study = Annotated[str | None, typer.Option(help="Name of the study. By default that of the space.")]
@@ -22,6 +25,16 @@ VocabSize = Annotated[
     int | None,
     typer.Option(help="Number of ids of tokens in --data. Without --tokenizer the loss is then in bits per token."),
 ]
+
+
+def duration(option: str, text: str) -> float:
+    """Seconds of ``30m``, ``1h30m``, ``2d``, ``90s`` or a number of seconds (raises SearchError)."""
+    found = re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?", text.strip())
+    days, hours, minutes, seconds = (float(part or 0) for part in (found.groups() if found else ("",) * 4))
+    total = 86400 * days + 3600 * hours + 60 * minutes + seconds
+    if not total > 0:
+        raise SearchError(f"{option} {text!r}: write a time above 0, such as 30m, 2h, 1h30m or 90s")
+    return total
 
 
 def cores() -> int:

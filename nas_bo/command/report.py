@@ -16,7 +16,7 @@ INTERRUPTED = "interrupted before the report was complete; the same command writ
 
 
 def report(
-    storage: Annotated[str, typer.Argument(help="the storage of a search")] = "nas-bo.db",
+    storage: Annotated[str, typer.Argument(help="The storage of a search, or of any study of Optuna.")] = "nas-bo.db",
     study: Study = None,
     pick: Annotated[
         str | None,
@@ -24,14 +24,18 @@ def report(
             help="print one architecture instead: knee, best:NAME, 'val_loss where latency_ms<=2 and parameters<=200k', or the number of a trial"
         ),
     ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="Of a study that nas_bo did not make: the space whose architectures its parameters are."),
+    ] = None,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("nas-bo-out"),
     as_json: Json = False,
 ) -> None:
-    """Write the table, the picture and the page of a study again, or print one architecture of it."""
+    """Write the table, the picture and the page of a study again, a search's or any of Optuna; or print one architecture of it."""
     with errors(INTERRUPTED):
         from nas_bo.command import resolve
 
-        result = resolve.stored(storage, study)
+        result = resolve.stored(storage, study, space)
         if pick is not None:
             from nas_bo.pick import described
 

@@ -189,28 +189,17 @@ def writable(folder: Path) -> None:
         ) from cause
 
 
-class _Rules(dict[str, Callable[[Architecture], Any]]):
-    """Rules are code and so not in a storage; what was stored has passed them."""
+def stored(storage: Any, study: str | None, space: str | None = None) -> Result:
+    """The result of a study in a storage, of nas_bo or of anybody else (raises HostError).
 
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> Callable[[Architecture], Any]:
-        return lambda arch: True
-
-
-def stored(storage: Any, study: str | None) -> Result:
-    """The result of a study in a storage (raises HostError)."""
+    Args:
+        space: as `--space` has it, for a study that nas_bo did not make.
+    """
     from nas_bo.loop import load_result
     from nas_bo.optuna import studies
 
-    found = studies.load(storage, study)
-    about = studies.kept(found, "study")
-    if about is None:
-        raise SearchError(
-            f"the study {found.study_name!r} was not made by nas_bo search; use optuna's own visualisation for it"
-        )
-    return load_result(found, Space.from_dict(about["space"], _Rules()))
+    chosen = None if space is None else named_space(space)
+    return load_result(studies.load(storage, study, reading=True), chosen)
 
 
 def near(word: str, known: Any) -> str:

@@ -10,7 +10,7 @@ import typer
 from nas_bo.command.ending import finish
 from nas_bo.command.failure import errors
 from nas_bo.command.moment import Moment
-from nas_bo.command.options import Json, Mlflow, Storage, Study, TextKey, TokenDtype, VocabSize, cores
+from nas_bo.command.options import Json, Mlflow, Storage, Study, TextKey, TokenDtype, VocabSize, cores, duration
 
 
 def search(
@@ -119,6 +119,12 @@ def search(
     device: Annotated[
         str | None, typer.Option(help="Torch device to train and measure on. By default CUDA if there is one.")
     ] = None,
+    adopt_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate trials again that another process, of whatever machine, has been running for longer: 30m, 2h, 90s."
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("nas-bo-out"),
     as_json: Json = False,
 ) -> None:
@@ -162,6 +168,7 @@ def search(
                 baseline=resolve.baselines(baseline or []) or None,
                 retrain=retrain,
                 retrain_others=retrain_others,
+                adopt_after=None if adopt_after is None else duration("--adopt-after", adopt_after),
                 on_progress=moment,
             )
     finish(result, out, as_json, storage, tracked, moment.text)

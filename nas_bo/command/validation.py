@@ -10,10 +10,12 @@ from typing import Any
 
 from nas_bo.command import resolve
 from nas_bo.errors import ObjectiveError, SearchError
+from nas_bo.kept import check_made
 from nas_bo.report import TrustReport
 from nas_bo.report.trust_page import trust_page
 from nas_bo.result import trust_files
 from nas_bo.space import Space
+from nas_bo.study_name import file_name
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,13 @@ def job(
         from nas_bo.optuna import studies
 
         found = studies.load(storage, study)
+        check_made(found)
     elif study is not None:
         raise SearchError(f"--study {study} needs --storage, where it is kept")
     words = proxies or (["val_loss@25%"] if found is None else ["val_loss@25%", "val_loss"])
     made = [_proxy(word, reference, found, seed) for word in words]
     name = found.study_name if found is not None else chosen.title
-    folder = out / name
+    folder = out / file_name(name)
     resolve.writable(folder)
     return Job(chosen, made, reference, found, None if found is not None else folder / "validation.jsonl", folder)
 

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
+from nas_bo import database_url
 from nas_bo.errors import HostError
 from nas_bo.mlflow import store
 from nas_bo.mlflow.content import Content
@@ -175,10 +176,8 @@ def default(uri: str) -> Path:
 
 def beside(storage: object) -> Path | None:
     """``mlflow_spool`` beside a study that is kept in a file; None where it is not, or ``NAS_BO_SPOOL`` is set."""
-    text = str(storage).removeprefix("sqlite:///")
-    if not isinstance(storage, (str, Path)) or "://" in text or os.environ.get("NAS_BO_SPOOL"):
-        return None
-    return Path(text).expanduser().absolute().parent / FOLDER
+    file = None if os.environ.get("NAS_BO_SPOOL") else database_url.file_of(storage)
+    return None if file is None else file.parent / FOLDER
 
 
 def find(where: Path) -> Path | None:

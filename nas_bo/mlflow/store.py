@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from nas_bo import database_url, study_name
 from nas_bo.errors import HostError
 
 _SHORT = {
@@ -47,21 +48,22 @@ def resolve(uri: str | Path | None) -> str:
             raise HostError(f"the tracking URI {text!r} names no host; write it like http://127.0.0.1:5000")
         return text.rstrip("/")
     if scheme == "sqlite":
-        path = text.removeprefix("sqlite:///")
-        if not text.startswith("sqlite:///") or not path or path == ":memory:":
+        database_url.with_driver(text)  # says what is wrong with its options
+        file = database_url.sqlite_file(text)
+        if file is None:
             raise HostError(
                 f"the tracking URI {text!r} names no file; write sqlite:///mlflow.db, or sqlite:////absolute/path/mlflow.db"
             )
-        return f"sqlite:///{Path(path).expanduser().absolute()}"
-    if (
-        scheme in ("postgresql", "mysql", "mssql")
-        or "+" in scheme
-        or text.split("://")[0] in ("databricks", "databricks-uc")
-    ):
+        return database_url.sqlite_url(file)
+    if scheme in ("databricks", "databricks-uc"):
+        return text
+    if scheme.partition("+")[0] in ("postgres", "postgresql", "mysql", "mssql"):
+        return database_url.with_driver(text)
+    if "+" in scheme:
         return text
     path_text = text.removeprefix("file://")
     if scheme in ("", "file") and (path_text.endswith((".db", ".sqlite", ".sqlite3")) or Path(path_text).is_file()):
-        return f"sqlite:///{Path(path_text).expanduser().absolute()}"
+        return database_url.sqlite_url(path_text)
     if scheme in ("", "file"):
         raise HostError(
             f"the tracking URI {text!r} is a folder of files, which MLflow 3 no longer writes; name a database file "
@@ -87,7 +89,7 @@ def public(uri: str) -> str:
 
 def database(uri: str) -> Path | None:
     """The file behind an SQLite URI."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return database_url.sqlite_file(uri) if uri.startswith("sqlite:") else None
 
 
 def artifact_root(uri: str, experiment: str) -> str | None:
@@ -95,8 +97,7 @@ def artifact_root(uri: str, experiment: str) -> str | None:
     file = database(uri)
     if file is None:
         return None
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in experiment)[:60]
-    return (file.parent / f"{file.stem}_artifacts" / safe).as_uri()
+    return (file.parent / f"{file.stem}_artifacts" / study_name.file_name(experiment)).as_uri()
 
 
 def check(uri: str, timeout: float) -> None:
@@ -110,6 +111,8 @@ def check(uri: str, timeout: float) -> None:
         _check_file(file)
     elif uri.startswith(("http://", "https://")):
         _check_server(uri, timeout)
+    elif uri.startswith(("postgresql", "mysql")):
+        _check_database(uri, timeout)
 
 
 def _check_file(file: Path) -> None:
@@ -142,6 +145,23 @@ def _check_file(file: Path) -> None:
         finally:
             with suppress(NameError, sqlite3.Error):
                 connection.close()
+
+
+def _check_database(uri: str, timeout: float) -> None:
+    from sqlalchemy import create_engine
+
+    limited = {"connect_args": {"connect_timeout": max(1, round(timeout))}}
+    engine = create_engine(database_url.with_driver(uri), **limited)
+    try:
+        engine.connect().close()
+    except Exception as error:
+        said = redact((str(error).strip().splitlines() or [""])[0])
+        raise HostError(
+            f"the database of MLflow at {redact(uri)} does not answer ({said}); start it, or track into a file with "
+            "uri='sqlite:///mlflow.db'"
+        ) from error
+    finally:
+        engine.dispose()
 
 
 def _check_server(uri: str, timeout: float) -> None:
@@ -247,7 +267,8 @@ def _create(file: Path) -> None:
     quiet = _Quiet()
     talk.addFilter(quiet)  # two lines about tables, on stderr
     try:
-        client = MlflowClient(tracking_uri=f"sqlite:///{made}", registry_uri=f"sqlite:///{made}")
+        address = database_url.sqlite_url(made)
+        client = MlflowClient(tracking_uri=address, registry_uri=address)
         client.search_experiments(max_results=1)
         with suppress(AttributeError):  # release the file; without this it stays open, which harms nobody
             client._tracking_client.store.engine.dispose()
@@ -261,8 +282,9 @@ def _create(file: Path) -> None:
             made.replace(file)
     finally:
         talk.removeFilter(quiet)
-        for rest in file.parent.glob(f"{made.name}*"):
-            rest.unlink(missing_ok=True)
+        for rest in file.parent.iterdir():  # not glob: a name may have its signs in it
+            if rest.name.startswith(made.name):
+                rest.unlink(missing_ok=True)
 
 
 class _Quiet(logging.Filter):

@@ -13,6 +13,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_bo import study_name
 from nas_bo.errors import HostError
 from nas_bo.optuna import studies
 from nas_bo.trial import PREFIX, Column, plain, read_attributes, write_attributes
@@ -61,7 +62,7 @@ def merge(
     for study, about in zip(others[1:], abouts[1:], strict=True):
         _check(first, abouts[0], study.study_name, about)
     columns = [Column(**c) for c in abouts[0]["columns"]]
-    name = name or first
+    name = first if name is None else study_name.check(name)
     into = _there(storage, name)
     if into is None:
         into = studies.open_study(storage, name, columns, abouts[0])

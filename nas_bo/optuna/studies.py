@@ -215,14 +215,19 @@ def begin(
 
     None where it breaks a rule, or does not belong to the space: its trial has ended (pruned or failed, with the reason).
     """
-    if dict(arch.flat) != trial.system_attrs.get("fixed_params"):
+    if dict(arch.flat) != trial.storage.get_trial_system_attrs(trial._trial_id).get("fixed_params"):
         trial.storage.set_trial_system_attr(trial._trial_id, "fixed_params", dict(arch.flat))
         trial = optuna.Trial(study, trial._trial_id)
     return _suggested(study, trial, problem)
 
 
-def ask(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture] | None:
-    """A new trial for the oldest enqueued point, recorded in full before it is returned; None as for `begin`."""
+def ask(study: Study, problem: Problem, arch: Architecture | None) -> tuple[optuna.Trial, Architecture] | None:
+    """A new trial for `arch`, recorded in full before it is returned; None takes the oldest enqueued one.
+
+    None is returned as by `begin`.
+    """
+    if arch is not None:
+        return begin(study, problem, claim(study, arch), arch)
     trial = study.ask()
     running.take(trial)
     return _suggested(study, trial, problem)
@@ -238,9 +243,10 @@ def starting(study: Study, problem: Problem, below: int | None = None, without: 
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         owner = str(trial.user_attrs.get(running.OWNER, ""))
-        if (below is None or trial.number < below) and trial.number not in without and owner:
-            if not running.is_dead(owner) and from_frozen(trial, problem.space, problem.columns) is None:
-                found.append(trial.number)
+        earlier = (below is None or trial.number < below) and trial.number not in without
+        alive = earlier and owner and not running.is_dead(owner)
+        if alive and from_frozen(trial, problem.space, problem.columns) is None:
+            found.append(trial.number)
     return found
 
 
@@ -327,9 +333,7 @@ def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str |
     return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
 
 
-def adopt(
-    study: Study, problem: Problem, older: float | None = None
-) -> list[tuple[optuna.Trial, Architecture]]:
+def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tuple[optuna.Trial, Architecture]]:
     """The trials that others left running, to be evaluated again under their own numbers; see `running.left`."""
     found = []
     for frozen in running.left(study, older):
