@@ -84,7 +84,10 @@ def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
 def missing(storage: Storage) -> str:
     """The file that a storage is in, where there is none; else nothing."""
     file = database_url.file_of(storage)
-    return "" if file is None or file.exists() else str(file)
+    if file is None or file.exists():
+        return ""
+    given = os.fspath(storage) if isinstance(storage, (str, os.PathLike)) else ""
+    return str(file) if database_url.is_url(given) else given
 
 
 def backend(storage: Storage | None, *, reading: bool = False) -> Any:
