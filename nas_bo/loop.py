@@ -555,7 +555,7 @@ def _foreign(study: Any, space: type[Space] | None) -> Result:
         title=named.printable(study.study_name),
         columns=columns,
         trials=ended,
-        labels=labels_of(ended, space),
+        labels={key: named.printable(name) for key, name in labels_of(ended, space).items()},
         notes=[*notes, *_of_others(study)],
         facts=foreign.facts(study),
         study=study,

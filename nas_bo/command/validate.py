@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_bo.command import warned
-from nas_bo.command.ending import NOT_TRACKED
+from nas_bo.command.ending import INCOMPLETE
 from nas_bo.command.failure import errors
 from nas_bo.command.options import Json, Study, TextKey, TokenDtype, VocabSize, cores
 
@@ -77,7 +77,7 @@ def validate(
         missing = "" if tracked is None else tracked.missing()
     _say(report, written, as_json, missing)
     if missing:
-        raise typer.Exit(NOT_TRACKED)
+        raise typer.Exit(INCOMPLETE)
 
 
 def _say(report: TrustReport, written: Sequence[Path], as_json: bool, missing: str) -> None:

@@ -143,13 +143,12 @@ def test_labels_show_the_fields_that_differ():
         lambda t: t.suggest_int("seed", 7, 9) + t.suggest_float("lr", 0, 1) + t.suggest_int("depth", 1, 8), n_trials=3
     )
     result = load_result(study)
-    assert [result.label(t) for t in result.trials] == ["lr=0.001 depth=2", "lr=0.01 depth=2", "lr=0.01 depth=4"]
-    wide = load_result(made("suggest", None))
-    for trial in wide.trials:
-        label = wide.label(trial)
-        assert "=" in label and trial.architecture.id[:8] not in label and len(label) < 60
+    shown = [result.label(t) for t in result.trials]
+    assert len(set(shown)) == 3 and all("seed" not in label and "lr=" in label for label in shown)
     texts = load_result(made("texts", None))
     assert all("\n" not in texts.label(t) for t in texts.trials)
+    for other in (result, texts):
+        assert all(t.architecture.id[:8] not in other.label(t) for t in other.trials)
 
 
 def test_a_space_gives_its_labels_and_drawings(tmp_path):
