@@ -105,7 +105,8 @@ def _domain(parameter: Parameter) -> Domain:
                 return integer(parameter.lower, parameter.upper, log=parameter.log_scale)
             return real(parameter.lower, parameter.upper, log=parameter.log_scale)
         if isinstance(parameter, ChoiceParameter):
-            return choice(*parameter.values, ordered=parameter.is_ordered)
+            values = list(dict.fromkeys(parameter.values))  # whole numbers may be equal once Ax made floats of them
+            return choice(*values, ordered=parameter.is_ordered)
     except SpaceError as error:
         raise HostError(f"the parameter {parameter.name!r} of the Ax experiment: {error}") from error
     raise HostError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,11 @@ EXACT = 2**53  # the size up to which floats, in which Optuna keeps whole number
 @dataclass(frozen=True)
 class Coding:
     """A parameter of Optuna as a decision: categoricals of numbers are ordered; odd choices stand by their index, a
-    float with a step by the number of steps, a whole number that floats cannot tell from the next by its size alone."""
+    float with a step by the number of steps, a whole number that floats cannot tell from the next by its size alone.
+
+    Choices that are equal for Python (1, 1.0 and True; NaN and NaN) are one value, the first of them: Optuna itself cannot
+    tell which one a trial had.
+    """
 
     distribution: BaseDistribution
     domain: Domain
@@ -31,7 +35,7 @@ class Coding:
         """Optuna's value as ours; ValueError when it is not in the distribution."""
         dist = self.distribution
         if isinstance(dist, CategoricalDistribution):
-            index = int(dist.to_internal_repr(value))
+            index = self.first[int(dist.to_internal_repr(value))]
             return index if self.by_index else dist.choices[index]
         if isinstance(dist, FloatDistribution) and dist.step is not None:
             return round((float(value) - dist.low) / dist.step)
@@ -53,13 +57,18 @@ class Coding:
         return value
 
     @cached_property
+    def first(self) -> list[int]:
+        """For categoricals: index of a choice -> the index of the first one that equals it."""
+        assert isinstance(self.distribution, CategoricalDistribution)
+        return first_equal(self.distribution.choices)
+
+    @cached_property
     def positions(self) -> np.ndarray:
         """For categoricals: the place in the domain of every index of the distribution."""
         assert isinstance(self.distribution, CategoricalDistribution)
         choices = self.distribution.choices
-        if self.by_index:
-            return np.arange(len(choices))
-        return np.array([self.domain.index(v) for v in choices])  # type: ignore[union-attr]
+        values = [i if self.by_index else choices[i] for i in self.first]
+        return np.array([self.domain.index(v) for v in values])  # type: ignore[union-attr]
 
     def codes(self, internal: np.ndarray) -> np.ndarray:
         """Optuna's internal numbers (n,) as places in a finite domain (n,) int; -1 for NaN."""
@@ -72,6 +81,20 @@ class Coding:
             assert isinstance(dist, (IntDistribution, FloatDistribution))
             places = np.round((values - dist.low) / (dist.step or 1)).astype(int)
         return np.where(there, places, -1)
+
+
+def first_equal(choices: Sequence[Any]) -> list[int]:
+    """For each of `choices` the place of the first one that equals it."""
+    return [next(j for j, other in enumerate(choices) if _equal(other, value)) for value in choices]
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other or (isinstance(one, float) and isinstance(other, float) and one != one and other != other):
+        return True
+    try:
+        return bool(one == other)
+    except Exception:  # arrays, objects that refuse to be compared
+        return False
 
 
 def coding(dist: BaseDistribution) -> Coding | None:
@@ -87,10 +110,13 @@ def coding(dist: BaseDistribution) -> Coding | None:
             return Coding(dist, integer(0, round((dist.high - dist.low) / dist.step)))
         return Coding(dist, real(dist.low, dist.high, log=dist.log))
     if isinstance(dist, CategoricalDistribution):
+        distinct = sorted(set(first_equal(dist.choices)))
+        if len(distinct) == 1:
+            return None
         try:
-            return Coding(dist, choice(*dist.choices))
-        except SpaceError:  # 1 and True, NaN, lists
-            return Coding(dist, choice(*range(len(dist.choices)), ordered=False), by_index=True)
+            return Coding(dist, choice(*(dist.choices[i] for i in distinct)))
+        except SpaceError:  # NaN, tuples, lists
+            return Coding(dist, choice(*distinct, ordered=False), by_index=True)
     return None
 
 
