@@ -8,6 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,10 +17,13 @@ from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import checkpoint as files
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
+from nas_bo.model.own import Build
+from nas_bo.model.own_training import own_decoder, own_name
 from nas_bo.model.run import Progress, Run
 from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
-from nas_bo.model.transformer import Decoder, build
+from nas_bo.model.transformer import Decoder
+from nas_bo.model.transformer import build as decoder
 
 __all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "train"]
 
@@ -140,7 +144,8 @@ class Training:
     """A run that is trained in pieces: ``t = Training(arch, corpus, 500_000); t.to(0.25); t.to(1.0)``.
 
     Args: as of `train`; `settings` holds those from `lr` to `embedding_power`, missing ones and None as there. A `checkpoint`
-    that is a folder gets one file per run, named after its identity.
+    that is a folder gets one file per run, named after its identity. `build` makes a torch module of the user's own of the
+    architecture (`nas_bo.model.own`), which is trained instead of our decoder.
 
     Attributes:
         done: the share of the run that is trained.
@@ -162,6 +167,7 @@ class Training:
         progress: Progress | None = None,
         checkpoint: str | Path | None = None,
         evaluation_tokens: int = EVALUATION_TOKENS,
+        build: Build | None = None,
     ) -> None:
         self.settings = settings_of({} if isinstance(arch, Decoder) else arch, settings or {})
         if not tokens >= 1 or tokens == math.inf:
@@ -177,19 +183,23 @@ class Training:
         self._resumed = 0
         wall, cpu = time.perf_counter(), time.process_time()
         with torch_threads(threads):
+            model: Any
+            chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
             if isinstance(arch, Decoder):
                 model = arch
+            elif build is not None:
+                model = own_decoder(build, arch, corpus.vocab_size, seed).to(chosen)
             else:
-                chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
                 generator = torch.Generator().manual_seed(seed % (1 << 63))
-                model = build(arch, corpus.vocab_size, ignore, generator=generator).to(chosen)
+                model = decoder(arch, corpus.vocab_size, ignore, generator=generator).to(chosen)
             check_vocabulary(model, corpus)
             self._run = Run(model, corpus, self.settings, steps, seed, bf16, progress, evaluation_tokens)
+            if build is not None:
+                self._run.worst = math.inf  # its first weights are the user's, who may begin far above guessing
             self._path: Path | None = None
             if checkpoint is not None and not isinstance(arch, Decoder):
-                self._identity = files.Identity(
-                    _name(arch, ignore), corpus.fingerprint, self.settings, steps, seed, self._run.bf16
-                )
+                name = _name(arch, ignore) if build is None else own_name(build, _name(arch, ignore))
+                self._identity = files.Identity(name, corpus.fingerprint, self.settings, steps, seed, self._run.bf16)
                 self._path = Path(checkpoint)
                 if self._path.is_dir():
                     self._path /= f"{self._identity.key}.pt"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError
+from nas_bo.model.own import Build, called, check_build
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
@@ -57,6 +58,9 @@ class ValidationLoss:
         extrapolate: below the whole run, return not the loss there but that expected at the end of the run
             (`nas_bo.objectives.curves`), with its interval in `info`.
         growth: below the whole run, take off what larger and deeper models have still to gain.
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own`): it is trained instead of our decoder,
+            with the same loop, batches and rates (matrices at lr * 128 / fan_in, at most 2 lr; all else at 2 lr); its first
+            weights are those that it draws itself, from `seed`. Not with `width_factor` or `growth`, which know our decoder.
         noise_sd: the standard deviation of one run between seeds, where it is known (`seed_noise` measures it). It is
             kept in the info of every value, for strategies that model noise.
         vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
@@ -90,6 +94,7 @@ class ValidationLoss:
     vocab_size: int | None = field(default=None, kw_only=True)
     token_dtype: str | None = field(default=None, kw_only=True)
     text_key: str | None = field(default=None, kw_only=True)
+    build: Build | None = None
 
     @classmethod
     def quick(cls, tokens: float = 200_000, cost: float = 0.25, **dials: Any) -> Self:
@@ -120,12 +125,17 @@ class ValidationLoss:
             "fidelity": min(1.0, fidelity),
             "rungs": (),
             "evaluation_tokens": QUICK_EVALUATION_TOKENS,
-            "growth": Growth(),
+            "growth": None if dials.get("build") is not None else Growth(),
         }
         return cls(tokens=tokens, **{**quick, **dials})
 
     def __post_init__(self) -> None:
         positive(self, "tokens", "evaluation_tokens")
+        check_build("ValidationLoss", self.build)
+        if self.build is not None and (self.width_factor != 1 or self.growth is not None):
+            raise ObjectiveError(
+                "ValidationLoss(build=...) with width_factor or growth: both know the decoder of nas_bo only; leave them out"
+            )
         if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
             object.__setattr__(self, "unit", unit_of(self))
         object.__setattr__(self, "rungs", tuple(self.rungs))
@@ -182,6 +192,8 @@ class ValidationLoss:
             value = getattr(self, name)
             if value != default:
                 found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
+        if self.build is not None:
+            found["build"] = called(self.build)
         return found
 
     def chance(self) -> float:
@@ -214,8 +226,14 @@ class ValidationLoss:
         )
 
     def check_architecture(self, arch: Architecture) -> None:
-        """Raise ModelError where the decoder cannot be built."""
-        check(arch, self.ignore)
+        """Raise ModelError where the model cannot be built, or one of your own cannot be run."""
+        if self.build is None:
+            check(arch, self.ignore)
+            return
+        from nas_bo.hardware.traced import traced
+        from nas_bo.hardware.workload import Setting
+
+        traced(self.build, arch, Setting(context=self.sequence or int(DEFAULTS["sequence"])))
 
     def __call__(self, arch: Architecture, /) -> Value:
         return self._value(arch, *self._begin(arch, self._folder()), self.fidelity)
@@ -246,6 +264,7 @@ class ValidationLoss:
             "device": self.device,
             "ignore": self.ignore,
             "evaluation_tokens": self.evaluation_tokens,
+            "build": self.build,
         }
         about: dict[str, Any] = {}
         if self.probe is not None:

@@ -1,0 +1,119 @@
+"""A torch module of the user's own with what the training loop asks of a decoder: a loss, and groups of parameters."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nas_bo.errors import ModelError
+from nas_bo.model import own
+
+BASE_FAN_IN, VECTOR_RATE = 128, 2.0  # as those of our decoder
+
+
+class OwnDecoder(nn.Module):
+    """Args:
+    module: from tokens to logits, see `nas_bo.model.own`.
+    vocab_size: of the corpus.
+    seed: of what the module draws while it trains (dropout), the same for the same step, also after a resume.
+    """
+
+    head = None
+
+    def __init__(self, module: nn.Module, vocab_size: int, seed: int) -> None:
+        super().__init__()
+        self.module, self.vocab_size, self._seed, self._steps = module, vocab_size, seed, 0
+        if next(module.parameters(), None) is None:
+            raise ModelError(f"{type(module).__name__} has no parameters, so there is nothing to train")
+
+    @property
+    def embedding(self) -> Any:
+        """What the loop takes for the embedding: whose device and size it asks for."""
+        tables = [m for m in self.module.modules() if isinstance(m, nn.Embedding)]
+        return tables[0] if tables else _First(next(self.module.parameters()))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, T) -> (B, T, V)"""
+        logits: Tensor = own.run(self.module, tokens)
+        if logits.shape[1] != tokens.shape[1] or logits.shape[2] < self.vocab_size:
+            raise ModelError(
+                f"{type(self.module).__name__} returned logits of shape {tuple(logits.shape)} for tokens of shape "
+                f"{tuple(tokens.shape)}; training needs those of every position, for at least {self.vocab_size} token ids"
+            )
+        return logits
+
+    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """As of our decoder: the loss to train on, and the mean negative log-likelihood in nats per token."""
+        if self.training:
+            self._steps += 1
+        with self._random_state(tokens.device) if self.training else nullcontext():
+            logits = self(tokens).flatten(0, 1)
+        nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets.flatten())
+        return nll, nll
+
+    def parameter_groups(
+        self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
+    ) -> list[dict[str, Any]]:
+        """Matrices at lr * 128 / fan_in, at most 2 lr, and with decay; embeddings (tied heads too), biases, norms at 2 lr."""
+        tables = {id(m.weight) for m in self.module.modules() if isinstance(m, nn.Embedding)}
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for weight in self.module.parameters():
+            if not weight.requires_grad:
+                continue
+            matrix = weight.dim() > 1 and id(weight) not in tables
+            rate = lr * VECTOR_RATE
+            if matrix:
+                rate = min(rate, lr * BASE_FAN_IN * weight.shape[0] / max(1, weight.numel()))
+            elif id(weight) in tables:
+                rate *= (BASE_FAN_IN / weight.shape[-1]) ** embedding_power
+            groups.setdefault((rate, matrix), []).append(weight)
+        return [
+            {"params": weights, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
+            for (rate, decays), weights in groups.items()
+        ]
+
+    def get_extra_state(self) -> int:
+        return self._steps
+
+    def set_extra_state(self, state: int) -> None:
+        self._steps = int(state)
+
+    def _random_state(self, device: torch.device) -> Any:
+        return _Drawing(
+            device, int.from_bytes(hashlib.sha256(f"{self._seed} {self._steps}".encode()).digest()[:7], "big")
+        )
+
+
+class _First:
+    def __init__(self, weight: nn.Parameter) -> None:
+        self.weight = weight
+
+
+class _Drawing:
+    """torch's global random state is a given one inside, and afterwards what it was."""
+
+    def __init__(self, device: torch.device, seed: int) -> None:
+        self._fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+        self._seed = seed
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+        torch.manual_seed(self._seed)
+
+    def __exit__(self, *error: Any) -> None:
+        self._fork.__exit__(*error)
+
+
+def own_decoder(build: own.Build, arch: Any, vocab_size: int, seed: int) -> OwnDecoder:
+    """The model of an architecture with weights drawn from `seed` (raises as `nas_bo.model.own.built`)."""
+    return OwnDecoder(own.built(build, arch, seed=seed), vocab_size, seed)
+
+
+def own_name(build: own.Build, arch_id: str) -> str:
+    """What checkpoints call an architecture built so."""
+    return f"{arch_id}-{hashlib.sha256(own.called(build).encode()).hexdigest()[:8]}"
