@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,13 +33,44 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         self.watch(held)
         self._weights = {id(one) for one in held}
         self._seen: Counter[tuple[str, int, int, int]] = Counter()
+        self._long: list[Work] = []
 
     def works(self) -> tuple[Work, ...]:
         """The operations so far; equal ones are added up, which no sum over operations sees."""
-        return tuple(
-            Work(name, name, n * flops, n * weights, n * activations, 0, n)
-            for (name, flops, weights, activations), n in self._seen.items()
+        return (
+            *self._long,
+            *(
+                Work(name, name, n * flops, n * weights, n * activations, 0, n)
+                for (name, flops, weights, activations), n in self._seen.items()
+            ),
         )
+
+    def shorten(self, model: torch.nn.Module) -> None:
+        """Run recurrent layers of `model` for three tokens instead of all: what they do is linear in the number of tokens, and
+        thousands of small operations take torch a second to dispatch. Their activations are not in `peak` then."""
+        for module in model.modules():
+            if isinstance(module, torch.nn.RNNBase) and not module.proj_size:
+                module.forward = partial(self._recurrent, module)
+
+    def _recurrent(self, module: Any, x: Any, state: Any = None) -> Any:
+        whole = type(module).forward
+        along = 1 if module.batch_first else 0
+        if not isinstance(x, torch.Tensor) or x.dim() != 3 or x.shape[along] <= 3:
+            return whole(module, x, state)
+        length, seen, totals = x.shape[along], self._seen, []
+        for steps in (2, 3):
+            self._seen = Counter()
+            y, last = whole(module, x.narrow(along, 0, steps), state)
+            done = [(n, n * f, n * w, n * a) for (_, f, w, a), n in self._seen.items()]
+            totals.append([sum(column) for column in zip(*done, strict=True)])
+        kernels, flops, weights, activations = (
+            two + (length - 2) * (three - two) for two, three in zip(*totals, strict=True)
+        )
+        self._seen = seen
+        self._long.append(Work("recurrent", "recurrent", flops, weights, activations, 0, kernels))
+        shape = list(y.shape)
+        shape[along] = length
+        return y.new_empty(shape), last
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}

@@ -50,7 +50,8 @@ class Traced:
 
     Attributes:
         operations: equal ones added up.
-        peak_bytes: the largest sum of storages alive at once, weights, cache and tokens included.
+        peak_bytes: the largest sum of storages alive at once, weights, cache and tokens included; without `cache` a lower bound
+            where there are recurrent layers.
         cache: there was a cache that the model offers, and it is in `peak_bytes`.
         where: "meta" or "cpu".
     """
@@ -167,6 +168,8 @@ def _traced(key: _Same, arch: Any, setting: Setting, cache: bool) -> Traced:
         has_cache = own.decodes(model)
         decoding: own.Decoding | None = None
         recorder = Recorder([*model.parameters(), *model.buffers()])
+        if where == "meta" and not cache:
+            recorder.shorten(model)
         with torch.no_grad():
             if setting.phase == "decode":
                 decoding = own.Decoding(model, tokens[:, : max(1, setting.context - 1)], setting.context + 1)
