@@ -20,12 +20,16 @@ from typing import Any
 
 from nas_bo import baseline as compared
 from nas_bo import chance, checked, preflight, provenance, recipe
+from nas_bo import measuring_session as session
 from nas_bo import optuna as door
 from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, HostError, SearchError, SpaceError
+from nas_bo.model import quiet
+from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import foreign, running, studies
 from nas_bo.problem import Judge, Objective, Problem, column
+from nas_bo.profiling import profile
 from nas_bo.report import TrustReport, agreement, vocabulary
 from nas_bo.report.labels import label_of, labels_of
 from nas_bo.result import Result, Retrained, spent
@@ -37,6 +41,7 @@ from nas_bo.workers import Here, Processes, Workers
 _log = logging.getLogger(__name__)
 _of_trials = logging.getLogger(f"{__name__}.trials")  # for whoever shows every trial anyway
 
+PROFILE_FROM = 20  # trials: a shorter search does not earn the fifteen seconds of a profile of this machine
 GIVE_UP_AFTER = 5  # trials that all failed
 STARTING = 120.0  # seconds that another process may take from the number of a trial to its architecture
 
@@ -46,7 +51,7 @@ class Progress:
     """What the search tells while it runs, after every trial.
 
     Attributes:
-        phase: "baseline", "search" or "retrain".
+        phase: "profile" (of this machine), "baseline", "search", "retrain", or "measure" (the front, side by side).
         done, total: trials (or re-trainings) ended, and wanted.
         seconds_left: estimate from what the others took; None before the first.
         trial: the one that just ended; None at the start of a phase.
@@ -168,12 +173,15 @@ def search(
     run = _Run(problem, strategy, stopping, study, team, workers, trials, tracker, on_progress, about)
     interrupted = False
     try:
-        if tracker is not None and studies.finished(study):
-            tracker.log_study(study)  # what ended before a kill and was not told to the tracker
-        run.compare(others)
-        run.search(queue, adopt_after)
-        if retrain:
-            run.retrain(float(retrain), retrain_others)
+        with quiet.joined(team.gate):
+            if tracker is not None and studies.finished(study):
+                tracker.log_study(study)  # what ended before a kill and was not told to the tracker
+            run.make_ready()
+            run.compare(others)
+            run.search(queue, adopt_after)
+            if retrain:
+                run.retrain(float(retrain), retrain_others)
+            run.remeasure(others)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -227,6 +235,11 @@ class _Run:
         self.passed_over: set[int] = set()
         self.remembered: dict[int, Trial] = {}
         self.levels = chance.stated(problem.objectives)
+
+    def make_ready(self) -> None:
+        if studies.finished(self.study) < self.total:
+            made = profile if self.total >= PROFILE_FROM else None
+            make_ready(self.problem.space, self.problem.evaluated(), made, session.saying(self.tell_progress))
 
     # ---- what to compare with ----------------------------------------------------------------------------------
 
@@ -322,7 +335,8 @@ class _Run:
                 _log.warning("trials %s have begun and say nothing; they are passed over", waits)
                 self.passed_over.update(waits)
             time.sleep(0.02)
-        proposed = self.strategy.suggest(self.problem, self.seen_by(number), 1)
+        with quiet.working():  # nobody measures beside a fit, and none begins beside a measurement
+            proposed = self.strategy.suggest(self.problem, self.seen_by(number), 1)
         if not proposed:
             return None
         try:
@@ -365,7 +379,11 @@ class _Run:
 
     def take(self) -> None:
         number, outcome = self.team.take()
-        trial = self.running.pop(number)  # type: ignore[call-overload]
+        with quiet.working():
+            self.tell(number, outcome)
+
+    def tell(self, number: Any, outcome: Trial) -> None:
+        trial = self.running.pop(number)
         name = self.label(outcome.architecture)
         frozen = studies.tell_outcome(self.study, trial, outcome, name)
         self.own_seconds.append(outcome.seconds)
@@ -422,6 +440,15 @@ class _Run:
             kept = {"values": dict(outcome.values), "reason": outcome.reason, "info": outcome.info, "factor": factor}
             studies.keep(self.study, f"retrained:{factor:g}:{outcome.architecture.id}", kept)
             self.tell_progress("retrain", ended, len(chosen), outcome, self.label(outcome.architecture))
+
+    def remeasure(self, others: Mapping[str, Architecture]) -> None:
+        """The front, what was re-trained with it, and the baselines, in one session."""
+        known = [t for t in self.history() if t.state is not State.RUNNING]
+        factor = studies.kept(self.study, "retrained")
+        again = [t for t in known if factor and studies.kept(self.study, f"retrained:{factor:g}:{t.architecture.id}")]
+        archs = [t.architecture for t in (*front(known, self.problem.columns), *again)]
+        if known:
+            session.remeasure(self.study, self.problem, [*others.values(), *archs], session.saying(self.tell_progress))
 
     # ---- telling -----------------------------------------------------------------------------------------------
 
@@ -518,7 +545,7 @@ def load_result(
         columns=columns,
         trials=ended,
         labels=labels_of(ended, space),
-        retrained=retrained,
+        retrained=_final(ended, retrained, session.Session.kept(study)),
         agreement=_agreement(ended, columns, retrained),
         trust=trust,
         validation=TrustReport.from_dict(validated) if validated else None,
@@ -537,7 +564,20 @@ def baselines_of(study: Any) -> list[dict[str, Any]]:
     """What the search was compared with, as far as that was evaluated: ``{"label", "values", ...}``."""
     asked = (studies.kept(study, "baselines") or {}).items()
     found = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
-    return [{**kept, "label": label} for label, kept in found if kept]
+    last = session.Session.kept(study)
+    return [last.of_baseline({**kept, "label": label}) for label, kept in found if kept]
+
+
+def _final(trials: Sequence[Trial], retrained: Sequence[Retrained], last: session.Session) -> list[Retrained]:
+    """What was re-trained, with what the last session measured of it; and what was only measured again."""
+    known = {r.id: r for r in retrained}
+    ids = dict.fromkeys([*known, *(t.architecture.id for t in trials if t.architecture.id in last.values)])
+    found = []
+    for one in ids:
+        r = known.get(one, Retrained(one, {}))
+        values, info = {**r.values, **last.values.get(one, {})}, {**r.info, **last.info.get(one, {})}
+        found.append(replace(r, values=values, info=info))
+    return found
 
 
 def _foreign(study: Any, space: type[Space] | None) -> Result:

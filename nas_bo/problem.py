@@ -350,6 +350,10 @@ class Problem:
                     found[objective.name] = float(value_of(objective, arch))
         return found
 
+    def evaluated(self) -> tuple[Objective, ...]:
+        """Objectives, limits and the parts of either, and proxies: all that is called with an architecture."""
+        return (*self._every, *self.proxies)
+
     def conditions(self) -> dict[str, dict[str, Any]]:
         """What must not change while a study goes on, by objective."""
         evaluated = (*self.objectives, *self.limits, *self.proxies)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
+import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -61,6 +63,7 @@ def profile(
     max_seconds: float = 2.0,
     name: str | None = None,
     seed: int = 0,
+    anchors: Mapping[Architecture, float] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Profile:
     """Measure the most informative architectures of a space here, fit and judge latency models, and write the file.
@@ -80,6 +83,8 @@ def profile(
         clock, precision, max_seconds: as in `Session`; `max_seconds` is for one architecture in one setting.
         name: of the device in names of objectives; by default made from what the device calls itself.
         seed: of the choice and the order.
+        anchors: architectures that are measured in every round and what they take in the first setting, in milliseconds: the
+            profile is then on their scale. By default three of the space, on the scale of this session.
 
     Raises:
         ProfileError: too few architectures, the file cannot be written, or the kept part is of another profile.
@@ -125,10 +130,8 @@ def profile(
         rooflines = base if isinstance(base, Roofline) else Roofline.of(base, settings[0].dtype)
         archs = informative(pool(space, seed=seed), architectures, settings, rooflines)
         wanted = [Wanted(arch, setting) for setting in settings for arch in archs]
-        before = 0.0
 
         def measure(what: str, todo: Sequence[Wanted], anchors: Sequence[Architecture]) -> Outcome:
-            nonlocal before
             visits, sessions, count = _read(kept, what)
 
             def keep(session: int, fresh: Sequence[Visit]) -> None:
@@ -144,8 +147,10 @@ def profile(
             )
             return session.measure(todo, keep, say, lambda: on_progress(Progress("waiting", 0, len(todo), 0.0)))
 
-        anchors = _anchors(archs, settings[0], rooflines)
-        outcome = measure("architectures", wanted, anchors)
+        tied = list(anchors) if anchors else _anchors(archs, settings[0], rooflines)
+        known = [(Wanted(arch, settings[0]), ms) for arch, ms in (anchors or {}).items()]
+        outcome = measure("architectures", [*wanted, *(one for one, _ in known)], tied)
+        factor = _factor(outcome, known)
         number = {setting: at for at, setting in enumerate(settings)}
         found = Profile(
             device=measured_on,
@@ -154,7 +159,7 @@ def profile(
             fingerprint_of_space=space_mark(space),
             settings=tuple(settings),
             records=tuple(
-                Record(w.arch, number[w.setting], outcome.measured[w.key])
+                Record(w.arch, number[w.setting], outcome.measured[w.key].times(factor))
                 for w in wanted
                 if w.key in outcome.measured and isinstance(w.arch, Architecture)
             ),
@@ -175,7 +180,7 @@ def profile(
         "seconds": round(time.perf_counter() - begun, 1),
         "clock": ", ".join(clocks),
         "versions": _versions(),
-        "anchors": list(dict.fromkeys(a.id for a in anchors)),
+        "anchors": list(dict.fromkeys(a.id for a in tied)),
     }
     found = replace(found, about=about)
     found.save(path)
@@ -230,6 +235,12 @@ def _anchors(archs: Sequence[Architecture], setting: Setting, base: Roofline) ->
     ordered = sorted(archs, key=lambda a: base.milliseconds(a, *size))
     n = len(ordered)
     return [ordered[n // 10], ordered[n // 2], ordered[n - 1 - n // 10]]
+
+
+def _factor(outcome: Outcome, known: Sequence[tuple[Wanted, float]]) -> float:
+    """What measured times are multiplied by, so that the anchors take what is known of them."""
+    there = [(outcome.measured[one.key].median_ms, ms) for one, ms in known if one.key in outcome.measured]
+    return math.exp(statistics.median(math.log(ms / got) for got, ms in there)) if there else 1.0
 
 
 def _tables(

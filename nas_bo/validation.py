@@ -18,6 +18,7 @@ from nas_bo import checked, kept, preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.loop import Progress, short_name
+from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Objective, Problem, as_objective
 from nas_bo.report import Proxy, TrustReport, figure, trust
 from nas_bo.report.labels import labels_of
@@ -82,6 +83,7 @@ def validate(
         kept.check_study(study, space, truths[0])
     records = kept.open_records(keep, study)
     tracker = _tracker(track, study)
+    make_ready(space, plan.own, None, silent)
     chosen = _choose(plan, records, study, architectures, seed)
     _evaluate(plan, records, kept.Trained(study), chosen, workers, on_progress or (lambda _: None))
     report = _report(plan, records, chosen, seed)

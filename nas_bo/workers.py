@@ -30,7 +30,14 @@ ATTEMPTS = 2  # of an evaluation whose process died
 
 
 class Workers(Protocol):
-    """`submit` evaluations under keys, `take` outcomes in the order in which they end, `close` in the end."""
+    """`submit` evaluations under keys, `take` outcomes in the order in which they end, `close` in the end.
+
+    Attributes:
+        gate: the folder that keeps those apart who measure and who work (`nas_bo.model.quiet`); the driver joins it.
+    """
+
+    @property
+    def gate(self) -> str: ...
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None: ...
 
@@ -43,6 +50,7 @@ class Here:
     """Evaluations in this process, one after the other."""
 
     def __init__(self) -> None:
+        self._quiet = _gate_folder()
         self._waiting: list[tuple[Hashable, Problem, Architecture, Judge | None]] = []
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
@@ -54,6 +62,11 @@ class Here:
 
     def close(self) -> None:
         self._waiting.clear()
+        self._quiet.cleanup()
+
+    @property
+    def gate(self) -> str:
+        return self._quiet.name
 
 
 class Processes:
@@ -78,7 +91,7 @@ class Processes:
                 "it; put it into a module, or use workers=1"
             )
         self._count = count
-        self._quiet = tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
+        self._quiet = _gate_folder()
         self._pool = self._start()
         self._running: dict[
             Future[tuple[Trial, list[Heard]]], tuple[Hashable, Problem, Architecture, Judge | None, int]
@@ -140,6 +153,14 @@ class Processes:
         for process in processes:
             process.terminate()
         self._quiet.cleanup()
+
+    @property
+    def gate(self) -> str:
+        return self._quiet.name
+
+
+def _gate_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
 
 
 def _begin(quiet: str) -> None:

@@ -8,12 +8,14 @@ import threading
 from multiprocessing import parent_process
 
 from nas_bo.architecture import Architecture
+from nas_bo.model.quiet import join
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 
 
-def begin() -> None:
-    """When the driver is killed, so are we."""
+def begin(gate: str) -> None:
+    """When the driver is killed, so are we. While one process measures none of the others trains."""
+    join(gate)
     threading.Thread(target=_follow, daemon=True).start()
 
 

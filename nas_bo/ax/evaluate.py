@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -19,6 +20,8 @@ from nas_bo.ax import packing
 from nas_bo.ax.elsewhere import begin, evaluate
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
+from nas_bo.model import quiet
+from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.trial import PREFIX, State, Trial
 
@@ -55,6 +58,8 @@ class Runner(IRunner):  # type: ignore[misc]
             raise HostError(f"Runner(workers={workers!r}): it must be a whole number of at least 1")
         self._problem, self.workers = problem, workers
         self._pool: ProcessPoolExecutor | None = None
+        self._gate: tempfile.TemporaryDirectory[str] | None = None
+        self._is_ready = False
         self._running: dict[int, tuple[Future[Trial], int]] = {}
 
     @property
@@ -65,6 +70,9 @@ class Runner(IRunner):  # type: ignore[misc]
 
     def run_trial(self, trial_index: int, parameterization: Mapping[str, Any]) -> dict[str, Any]:
         asked = {PARAMETERS: dict(parameterization)}
+        if not self._is_ready:
+            make_ready(self._problem.space, self._problem.evaluated(), None, silent)
+            self._is_ready = True
         if self.workers == 1:
             return asked | _told(self._problem.evaluate(architecture(self._problem.space, parameterization)))
         self._submit(trial_index, asked, 1)
@@ -101,6 +109,10 @@ class Runner(IRunner):  # type: ignore[misc]
             for process in processes:
                 process.terminate()
             self._pool = None
+        if self._gate is not None:
+            quiet.leave()
+            self._gate.cleanup()
+            self._gate = None
         self._running.clear()
 
     def _outcome(self, index: int, metadata: Mapping[str, Any]) -> Trial | None:
@@ -126,7 +138,12 @@ class Runner(IRunner):  # type: ignore[misc]
 
     def _submit(self, index: int, metadata: Mapping[str, Any], attempt: int) -> None:
         if self._pool is None:  # spawn: torch's threads and CUDA do not survive a fork
-            self._pool = ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), begin)
+            if self._gate is None:
+                self._gate = tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
+                quiet.join(self._gate.name)  # nor does Ax's own thread fit a model while somebody measures
+            self._pool = ProcessPoolExecutor(
+                self.workers, multiprocessing.get_context("spawn"), begin, (self._gate.name,)
+            )
         arch = architecture(self._problem.space, metadata[PARAMETERS])
         try:
             future = self._pool.submit(evaluate, pickle.dumps(self._problem), arch)

@@ -18,6 +18,7 @@ from nas_bo.ax.lowering import parameters
 from nas_bo.ax.view import View, view
 from nas_bo.ax.wanted import AxProblem, history, problem
 from nas_bo.errors import NasBoError, SearchError
+from nas_bo.model import quiet
 from nas_bo.space import Space
 from nas_bo.strategies.strategy import Strategy, admissible, fresh, generator, seen_ids
 from nas_bo.strategies.variation import build
@@ -93,7 +94,9 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
         rng = generator("ax", getattr(self.strategy, "seed", 0), len(trials))
         seen = seen_ids(trials)
         for n in (1, MORE):
-            for arch in self.strategy.suggest(wanted, trials, n):
+            with quiet.working():  # as in `search`: no fit beside a measurement of a runner's processes
+                proposed = self.strategy.suggest(wanted, trials, n)
+            for arch in proposed:
                 self._check(arch)
                 arch = build(wanted.space, arch.flat, rng)  # a strategy that ignores what is fixed is repaired
                 if arch.id not in seen and admissible(wanted, arch):

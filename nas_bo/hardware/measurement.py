@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -27,3 +27,8 @@ class Measurement:
     wall_ratio: float
     clock: str
     device: str
+
+    def times(self, factor: float) -> Measurement:
+        """The same on another scale."""
+        ends = {name: getattr(self, name) * factor for name in ("median_ms", "low_ms", "high_ms")}
+        return replace(self, **ends)

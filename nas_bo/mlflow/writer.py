@@ -25,6 +25,7 @@ from nas_bo.mlflow.records import Subject
 from nas_bo.mlflow.session import FilesError, Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
+from nas_bo.model import quiet
 
 _log = logging.getLogger("nas_bo.mlflow")
 
@@ -219,6 +220,7 @@ class Writer:
                     self._state.notify_all()
             if self._queue and time.monotonic() >= self.closed_until:
                 last = time.monotonic()
+                quiet.pause()
                 with self.lock:
                     if time.monotonic() >= self.closed_until:
                         self._one()

@@ -1,8 +1,9 @@
 """Nothing is measured while a sibling worker trains: a time taken beside a training is up to a fifth too long.
 
-The workers of one search share two files. Who trains holds a lock on the second that others may hold too, and between
-two steps looks whether somebody waits; who measures takes both for itself, so trainings stand still at their next step
-and go on when it is done. A lock goes with its process, however that ends. Outside of such workers all this does nothing.
+The workers of one search and the process that drives it share two files. Who trains, or fits a strategy's models, holds a
+lock on the second that others may hold too, and between two steps looks whether somebody waits; who measures takes both
+for itself, so the others stand still at their next step and go on when it is done. A lock goes with its process, however
+that ends. Outside of such processes all this does nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,40 +80,83 @@ class _Gate:
             fcntl.flock(self._running, fcntl.LOCK_UN)
             fcntl.flock(self._waiting, fcntl.LOCK_UN)
 
+    def idle(self) -> bool:
+        """Whether nobody measures or waits to."""
+        try:
+            fcntl.flock(self._waiting, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(self._waiting, fcntl.LOCK_UN)
+        except OSError:
+            return False
+        return True
+
 
 _gate: _Gate | None = None
+_owner: int | None = None  # the thread that `_gate` is of; every other one opens the files for itself
+_others = threading.local()
+LOOK_EVERY_S = 0.005
+
+
+def _mine() -> _Gate | None:
+    if _gate is None or _owner in (None, threading.get_ident()):
+        return _gate
+    found: _Gate | None = getattr(_others, "gate", None)
+    if found is None or found.folder != _gate.folder:
+        found = _others.gate = _Gate(_gate.folder)
+    return found
 
 
 def join(folder: str | Path) -> None:
-    """From now on this process is one of the workers that share `folder`, which must exist."""
-    global _gate
-    _gate = _Gate(Path(folder)) if fcntl is not None else None
+    """From now on this process is one of those that share `folder`, which must exist."""
+    global _gate, _owner
+    _gate, _owner = (_Gate(Path(folder)), threading.get_ident()) if fcntl is not None else (None, None)
+
+
+@contextmanager
+def joined(folder: str | Path) -> Iterator[None]:
+    """`join`, for as long as the block lasts; after it this process is one of those that it was of before."""
+    global _gate, _owner
+    before = _gate, _owner
+    join(folder)
+    try:
+        yield
+    finally:
+        _gate, _owner = before
 
 
 def leave() -> None:
     """No longer."""
-    global _gate
-    _gate = None
+    global _gate, _owner
+    _gate = _owner = None
 
 
 @contextmanager
 def working() -> Iterator[Callable[[], None]]:
-    """Around a training; call what it gives between two steps."""
-    if _gate is None:
+    """Around a training, or other work of a processor; call what it gives between two steps."""
+    gate = _mine()
+    if gate is None:
         yield _nothing
         return
-    with _gate.working() as step:
+    with gate.working() as step:
         yield step
 
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Around a measurement: waits until no sibling trains, and keeps them from going on."""
-    if _gate is None:
+    """Around a measurement: waits until no sibling works, and keeps them from going on."""
+    gate = _mine()
+    if gate is None:
         yield
         return
-    with _gate.alone():
+    with gate.alone():
         yield
+
+
+def pause(seconds: float = 10.0) -> None:
+    """Wait until nobody measures, at most so long: for work that may itself have to wait for others, such as a server, and
+    must not keep anybody from measuring meanwhile."""
+    gate, until = _mine(), time.monotonic() + seconds
+    while gate is not None and not gate.idle() and time.monotonic() < until:
+        time.sleep(LOOK_EVERY_S)
 
 
 @contextmanager

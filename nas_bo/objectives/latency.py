@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import ObjectiveError
+from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
+from nas_bo.objectives.measuring import Say, measured, silent
 from nas_bo.objectives.target import (
     BOUND,
     Timed,
@@ -44,10 +46,13 @@ class Latency:
     a whole request (``phase="request"``): a prefill of `context` tokens, which gives the first token, and `output_length - 1`
     decoded ones, all taken to cost what the one in the middle does.
 
-    Without a device, or with a torch device, it is measured with randomly initialised weights: warm-up, then repeats until
-    the median's confidence interval is tight. On a CPU it is the CPU time of one thread, which other processes on the
-    machine disturb little; on CUDA, device events. Strategies steer by `predict`, a roofline estimate that ranks alike and
-    is the same in every run.
+    Without a device, or with a torch device, it is measured with randomly initialised weights, in turn with small anchor
+    models whose times on this machine are known (`nas_bo.hardware.bench`): what the machine does meanwhile is divided out, and
+    what remains is the time at its undisturbed speed. On a CPU it is the CPU time of one thread; on CUDA, device events. In a
+    search of twenty trials or more a profile of this machine stands beside it, and the value is the mean of measurement and
+    prediction, weighted by what each does not know. `low` and `high` in the value's `info` hold what another session on this
+    machine will give, with a probability of 90 %. Strategies steer by `predict`, a roofline estimate that ranks alike and is
+    the same in every run.
 
     With any other device it is predicted, and the name says for which device by which model: ``latency_ms@pi5.roofline``.
     Where nobody knows what starting an operation costs on that device (`Device.overhead_us`), it is a bound that only ranks,
@@ -58,8 +63,8 @@ class Latency:
         at_most, at_least: hard limits in milliseconds, before training.
         device: a torch device (None is CUDA where there is one, else the CPU); or a `Device`, the name of one in the table
             (`Device.names`), a profile that ``nas-bo profile`` wrote, or the path of a file with either.
-        precision: half width of the 95 % interval of the median at which measuring stops, as a share of it.
-        max_seconds: cap on measuring one architecture.
+        precision: half width of the 95 % interval of the median over rounds at which measuring stops, as a share of it.
+        max_seconds: cap on measuring one architecture, anchors included.
         guide: the model behind `predict` of a measured latency; None is a roofline of one CPU core, on CUDA of a GPU.
         model: "roofline" (the default for a device), "learned" (for a profile), "lookup", "measured", or a latency model
             of your own (`nas_bo.hardware.contract`); for a request a pair, prefill and decode.
@@ -83,7 +88,7 @@ class Latency:
     at_most: float | None = None
     at_least: float | None = None
     device: Any = None
-    precision: float = 0.04
+    precision: float = 0.02
     max_seconds: float = 0.5
     guide: Roofline | None = None
     ignore: tuple[str, ...] = ()
@@ -120,6 +125,7 @@ class Latency:
             if self.runtime not in (None, "eager"):
                 found = measured_here(str(self.runtime), self.device, wanted, self.precision, self.max_seconds)
         object.__setattr__(self, "_timed", found)
+        object.__setattr__(self, "_profiles", None)
         if not self.name:
             plain = found is None or (self.build is not None and found.here)
             object.__setattr__(self, "name", NAMES[self.phase] + ("" if plain or found is None else found.suffix()))
@@ -188,37 +194,49 @@ class Latency:
         )
 
     def __call__(self, arch: Architecture, /) -> Value:
-        if self._found is not None:
-            value = self._found.value(arch)
-            if self.build is not None and self._found.here:
-                value.info["predicted"] = round(self.predict(arch), 5)
-            return value
-        import torch
+        if not self._here:
+            return self._found.value(arch)  # type: ignore[union-attr]
+        found = self.remeasure([arch])[0]
+        if isinstance(found, Unsupported):
+            raise found
+        return found
 
-        from nas_bo.hardware.measure import measure, pick_device
-        from nas_bo.model import build
+    def ready(self, space: type[Space], profile: Any, say: Say = silent) -> None:
+        """What `search` calls first: the anchors of this machine, and made by `profile` one of it for `space`, both kept in
+        the user's cache folder. Nothing where the latency is predicted."""
+        if not self._here or self.build is not None:
+            return
+        from nas_bo.hardware.machine_profile import prepare
 
-        with torch.random.fork_rng(devices=[]):
-            made = None if self.dtype == "float32" else getattr(torch, self.dtype)
-            model = build(arch, self.vocab_size, self.ignore, device=pick_device(self.device), dtype=made)
+        runs = self._runtime()
+        eager = runs.name == "eager"  # other runtimes take too long to prepare a profile's architectures
+        found = [
+            prepare(space, setting, str(runs.device), profile if eager else None, say) for setting, _ in self.settings()
+        ]
+        object.__setattr__(self, "_profiles", tuple(found) if eager else (None,) * len(found))
+
+    def remeasure(self, archs: Sequence[Architecture], say: Say = silent) -> list[Value | Unsupported]:
+        """Values of all, measured in turn with each other; of predictions the predictions."""
+        if not self._here:
+            return [self._found.value(arch) for arch in archs]  # type: ignore[union-attr]
         steps = self.settings()
-        seconds = self.max_seconds / len(steps)
-        every = [measure(model, s.vocab_size, s.phase, s.context, s.batch, self.precision, seconds) for s, _ in steps]
-        often = [n for _, n in steps]
-        got = every[0]
-        return Value(
-            sum(one.median_ms * n for one, n in zip(every, often, strict=True)),
-            how="measured",
-            device=got.device,
-            clock=got.clock,
-            repeats=min(one.repeats for one in every),
-            spread=round(max(one.spread for one in every), 4),
-            low=round(sum(one.low_ms * n for one, n in zip(every, often, strict=True)), 5),
-            high=round(sum(one.high_ms * n for one, n in zip(every, often, strict=True)), 5),
-            settled=all(one.settled for one in every),
-            wall_ratio=round(max(one.wall_ratio for one in every), 3),
-            predicted=round(self.predict(arch), 5),
-        )
+        profiles = self._profiles or (None,) * len(steps)  # type: ignore[attr-defined]
+        values = measured(archs, steps, self._runtime(), profiles, self.precision, self.max_seconds, say)
+        for arch, value in zip(archs, values, strict=True):
+            if not isinstance(value, Unsupported):
+                value.info["predicted"] = round(self.predict(arch), 5)
+        return values
+
+    def _runtime(self) -> Any:
+        if self._found is not None:
+            return self._found.runs
+        from nas_bo.hardware.runtimes.eager import Eager
+
+        return Eager(self.device)
+
+    @property
+    def _here(self) -> bool:
+        return self._found is None or self._found.here
 
     @property
     def _found(self) -> Timed | None:

@@ -92,7 +92,7 @@ class Timed:
         steps: pairs of a model and how often its phase is run; the latency is the sum.
         device: the name of the device.
         how: which kind of model.
-        here: it is measured on this machine.
+        here: it is measured on this machine, by `runs`.
         bound: it counts arithmetic and traffic only, since nobody knows what starting an operation costs there.
         fingerprint: changes when the figures or measurements behind the models do; None for models of the user's own.
     """
@@ -103,6 +103,7 @@ class Timed:
     fingerprint: str | None
     here: bool = False
     bound: bool = False
+    runs: Any = None
 
     @property
     def runtime(self) -> str:
@@ -188,7 +189,7 @@ def measured_here(
     runs = made(runtime, device)
     how: dict[str, Any] = {"precision": precision, "max_seconds": max_seconds, "clock": "cpu"}
     models = [(Measured(setting, runtime_here=runs, **how), often) for setting, often in wanted]
-    return Timed(tuple(models), _machine(str(runs.device)), "measured", digest(runs.conditions()), here=True)
+    return Timed(tuple(models), _machine(str(runs.device)), "measured", digest(runs.conditions()), here=True, runs=runs)
 
 
 def own_model(
@@ -222,7 +223,7 @@ def own_model(
         runs = OwnModel(build, device)
         how: dict[str, Any] = {"precision": precision, "max_seconds": max_seconds, "clock": "cpu"}
         steps: Any = tuple((Measured(setting, runtime_here=runs, **how), often) for setting, often in wanted)
-        return Timed(steps, _machine(str(runs.device)), "measured", None, here=True)
+        return Timed(steps, _machine(str(runs.device)), "measured", None, here=True, runs=runs)
     figures = found_device(device)
     if not isinstance(figures, Device):
         raise ObjectiveError(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
+from nas_bo.errors import Unsupported
 from nas_bo.model.own import Build, check_build
 from nas_bo.objectives.latency import NAMES, Latency
+from nas_bo.objectives.measuring import Say, silent
 from nas_bo.objectives.target import BOUND
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
@@ -35,7 +38,7 @@ class Throughput:
     dtype: str = "float32"
     output_length: int = 64
     runtime: str | None = None
-    precision: float = 0.04
+    precision: float = 0.02
     max_seconds: float = 0.5
     ignore: tuple[str, ...] = ()
     name: str = ""
@@ -93,7 +96,18 @@ class Throughput:
         return self._rate(self.latency.predict(arch))  # type: ignore[attr-defined]
 
     def __call__(self, arch: Architecture, /) -> Value:
-        value: Value = self.latency(arch)  # type: ignore[attr-defined]
+        return self._turned(self.latency(arch))  # type: ignore[attr-defined]
+
+    def ready(self, space: Any, profile: Any, say: Say = silent) -> None:
+        """As of `Latency`."""
+        self.latency.ready(space, profile, say)  # type: ignore[attr-defined]
+
+    def remeasure(self, archs: Sequence[Architecture], say: Say = silent) -> list[Value | Unsupported]:
+        """As of `Latency`."""
+        found = self.latency.remeasure(archs, say)  # type: ignore[attr-defined]
+        return [one if isinstance(one, Unsupported) else self._turned(one) for one in found]
+
+    def _turned(self, value: Value) -> Value:
         info = {**value.info, "batch_ms": float(value)}
         for end, other in (("low", "high"), ("high", "low")):
             info[end] = self._rate(value.info[other]) if value.info.get(other) else None

@@ -1,0 +1,87 @@
+"""What a search measures after its last trial: the front and the baselines, side by side.
+
+In a trial an architecture is measured once, at whatever moment its turn comes. At the end all that is shown side by side is
+measured side by side, in one session in which they take turns; those values are what tables and pictures show.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import NasBoError, Unsupported
+from nas_bo.objectives.measuring import Remeasured, Say
+from nas_bo.optuna import studies
+from nas_bo.problem import Problem
+
+_log = logging.getLogger(__name__)
+
+SAID_EVERY_S = 0.5
+MOST = 40  # architectures in the last session
+
+
+@dataclass(frozen=True)
+class Session:
+    """The last session of a study: architecture id -> objective -> value, and how it was obtained."""
+
+    values: Mapping[str, Mapping[str, float]]
+    info: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def kept(cls, study: Any) -> Session:
+        found = studies.kept(study, "remeasured") or {}
+        return cls(found.get("values", {}), found.get("info", {}))
+
+    def of_baseline(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The record of a baseline with what was measured of it beside the front."""
+        values, info = self.values.get(record["id"], {}), self.info.get(record["id"], {})
+        return {
+            **record,
+            "values": {**record.get("values", {}), **values},
+            "info": {**record.get("info", {}), **info},
+        }
+
+    def has(self, archs: Sequence[Architecture]) -> bool:
+        return all(arch.id in self.values for arch in archs)
+
+
+def remeasure(study: Any, problem: Problem, archs: Sequence[Architecture], say: Say) -> None:
+    """Measure `archs` once more, in turn, under every measured objective of the problem, and keep it in the study."""
+    objectives = [o for o in problem.objectives if isinstance(o, Remeasured)]
+    archs = list({arch.id: arch for arch in archs}.values())[:MOST]
+    if not objectives or len(archs) < 2 or Session.kept(study).has(archs):
+        return
+    values: dict[str, dict[str, float]] = {arch.id: {} for arch in archs}
+    info: dict[str, dict[str, Any]] = {arch.id: {} for arch in archs}
+    for objective in objectives:
+        try:
+            found = objective.remeasure(archs, say)
+        except (NasBoError, OSError) as error:
+            _log.warning(
+                "%s could not be measured again, so its values are those of the trials: %s", objective.name, error
+            )
+            continue
+        for arch, value in zip(archs, found, strict=False):  # nothing where it is predicted
+            if not isinstance(value, Unsupported):
+                values[arch.id][objective.name] = float(value)
+                info[arch.id][objective.name] = dict(value.info)
+    if any(values.values()):
+        studies.keep(study, "remeasured", {"values": values, "info": info})
+
+
+def saying(notify: Callable[[str, int, int], None]) -> Say:
+    """The phases of the objectives under the names that a search shows: "profile" before, "measure" after. At most twice a
+    second, and at the end of each."""
+    last = [0.0]
+
+    def say(what: str, done: int, of: int) -> None:
+        if done < of and time.monotonic() - last[0] < SAID_EVERY_S:
+            return
+        last[0] = time.monotonic()
+        notify("measure" if what == "measure" else "profile", done, of)
+
+    return say
