@@ -15,6 +15,11 @@ from nas_bo.trial import State, Trial
 
 SHOWN = 12  # points of the front that a terminal shows while the search runs
 
+MEASURING = {
+    "profile": "measuring this machine, so that latencies of different moments can be compared",
+    "measure": "measuring the front once more, side by side",
+}
+
 
 @contextmanager
 def show(quiet: bool = False) -> Iterator[_Lines | _Live]:
@@ -35,6 +40,7 @@ class _Lines:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
         self._first = ""
+        self._phase = ""
 
     def starting(self, space: type[Space], workers: int, trials: int) -> None:
         self._first = f"searching {space.title} with {workers} worker{'s' * (workers > 1)}, {trials} trials"
@@ -44,13 +50,18 @@ class _Lines:
             self._say(self._first)
             self._first = ""
         if progress.trial is None:
-            if progress.phase == "retrain":
+            if progress.phase in MEASURING:
+                if progress.phase != self._phase:
+                    self._say(MEASURING[progress.phase])
+            elif progress.phase == "retrain":
                 self._say(f"re-training the front and a few others: {progress.total} architectures")
             elif progress.phase == "validate":
                 self._say(f"validating: {progress.done} of {progress.total} evaluations are there")
             elif progress.done:
                 self._say(f"continuing: {progress.done} of {progress.total} trials are there")
+            self._phase = progress.phase
             return
+        self._phase = progress.phase
         left = "" if progress.seconds_left is None else f"  {clock(progress.seconds_left)} left"
         self._say(
             f"{progress.phase} {progress.done}/{progress.total}{left}  {progress.label:<32} {outcome(progress.trial)}"
