@@ -32,6 +32,7 @@ from nas_bo.hardware.runtimes.eager import Eager
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import quiet
+from nas_bo.model.counts import Arch
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +99,7 @@ class Bench:
 
     def __init__(self, device: str, setting: Setting) -> None:
         self.device, self.setting = device, replace(setting, ignore=())  # anchors have no fields to ignore
+        self._ignore = setting.ignore
         self._runtime = Eager(device)
         self._clock = clock_for("cpu", device)
         self.guide = GPU if device.startswith("cuda") else Roofline()
@@ -136,6 +138,12 @@ class Bench:
     def kept_anchors(self) -> dict[Architecture, float]:
         """The anchors whose times are known."""
         return {ladder.anchor(rung): ms for rung, ms in sorted(self.known.items())}
+
+    def like(self, arch: Arch) -> int:
+        """The rung of the anchor that is nearest to an architecture, by the guide."""
+        s = self.setting
+        ms = self.guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, self._ignore)
+        return self._near(*self.scaled(ms))[-1]
 
     def scaled(self, *modelled: float) -> list[float]:
         """Milliseconds of the guide on the scale of this machine, as far as that is known."""

@@ -6,6 +6,7 @@ does not move while a model runs raises instead of giving 0.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -143,11 +144,14 @@ class Reading:
     seconds: float
 
 
-def measure_energy(run: Callable[[], object], meter: Meter, wait: Callable[[], object] = lambda: None) -> Reading:
+def measure_energy(
+    run: Callable[[], object], meter: Meter, wait: Callable[[], object] = lambda: None, readings: int | None = None
+) -> Reading:
     """Energy of `run`, repeated for long enough that the counter moves.
 
     Args:
         wait: returns when the device has done all its work.
+        readings: how often it is read; by default three times.
 
     Raises:
         ObjectiveError: the meter did not move, or ran backwards.
@@ -155,7 +159,7 @@ def measure_energy(run: Callable[[], object], meter: Meter, wait: Callable[[], o
     run()
     wait()
     found, runs, start = [], 0, time.perf_counter()
-    for _ in range(READINGS):
+    for _ in range(readings or READINGS):
         before, began, count = meter.joules(), time.perf_counter(), 0
         while time.perf_counter() - began < RUN_SECONDS:
             run()
@@ -175,34 +179,62 @@ def measure_energy(run: Callable[[], object], meter: Meter, wait: Callable[[], o
 def measured_energy(arch: Arch, setting: Setting, meter: Meter, device: str | None = None) -> Reading:
     """Energy of one run of a phase of the eager model, while no worker of the same search trains.
 
+    As for times (`nas_bo.hardware.bench`) it is the ratio to an anchor that is read in turn with it, times what that anchor is
+    kept to need here: a device that is warm, or a processor that others use as well, needs more for both. `low` and `high`
+    hold what another session gives, with a probability of about 90 %.
+
     Raises:
         ObjectiveError: the device is not there, or the meter does not move.
         ModelError: the architecture cannot be built.
     """
     import torch
 
+    from nas_bo.hardware import machine
+    from nas_bo.hardware.anchors import anchor
+    from nas_bo.hardware.bench import BETWEEN, bench, next_session
     from nas_bo.hardware.measure import pick_device
-    from nas_bo.model import build, quiet
+    from nas_bo.model import quiet
 
     where = pick_device(device)
-    made = None if setting.dtype == "float32" else getattr(torch, setting.dtype)
-    with torch.random.fork_rng(devices=[]):
-        model = build(arch, setting.vocab_size, setting.ignore, where, made).eval()
-    tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
+    here = bench(where, setting)
+    rung = here.like(arch)
 
     def wait() -> None:
         if torch.device(where).type == "cuda":
             torch.cuda.synchronize(where)
 
     with torch.inference_mode(), quiet.alone():
-        if setting.phase == "prefill":
-            return measure_energy(lambda: model(tokens), meter, wait)
-        cache = model.new_cache(setting.batch, setting.context)
-        if setting.context > 1:
-            model(tokens[:, :-1], cache=cache)
+        own, other = _run_of(arch, setting, where), _run_of(anchor(rung), here.setting, where)
+        pairs = [(measure_energy(own, meter, wait, 1), measure_energy(other, meter, wait, 1)) for _ in range(READINGS)]
+    path = machine.path_of("energy", {**here.facts, "meter": meter.name})
+    known = machine.read(path).get("anchors_mj")
+    reference = known.get(str(rung)) if isinstance(known, dict) else None
+    if not (isinstance(reference, float) and reference > 0):
+        reference = statistics.median(b.millijoules for _, b in pairs)
+        machine.write(path, {"anchors_mj": {**(known if isinstance(known, dict) else {}), str(rung): reference}})
+    ratios = [math.log(a.millijoules / b.millijoules) for a, b in pairs]
+    found = math.exp(statistics.median(ratios)) * reference
+    low, high = next_session(found, math.hypot(BETWEEN, 1.2533 * statistics.stdev(ratios) / math.sqrt(len(ratios))))
+    return Reading(found, low, high, sum(a.runs for a, _ in pairs), sum(a.seconds + b.seconds for a, b in pairs))
 
-        def decode() -> None:
-            cache.position = setting.context - 1
-            model(tokens[:, -1:], cache=cache)
 
-        return measure_energy(decode, meter, wait)
+def _run_of(arch: Arch, setting: Setting, where: str) -> Callable[[], object]:
+    import torch
+
+    from nas_bo.model import build
+
+    made = None if setting.dtype == "float32" else getattr(torch, setting.dtype)
+    with torch.random.fork_rng(devices=[]):
+        model = build(arch, setting.vocab_size, setting.ignore, where, made).eval()
+    tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
+    if setting.phase == "prefill":
+        return lambda: model(tokens)
+    cache = model.new_cache(setting.batch, setting.context)
+    if setting.context > 1:
+        model(tokens[:, :-1], cache=cache)
+
+    def decode() -> None:
+        cache.position = setting.context - 1
+        model(tokens[:, -1:], cache=cache)
+
+    return decode

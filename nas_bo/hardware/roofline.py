@@ -10,8 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from nas_bo.architecture import Architecture
-from nas_bo.model.counts import operations
+from nas_bo.model.counts import Arch, operations
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +50,7 @@ class Roofline:
 
     def milliseconds(
         self,
-        arch: Architecture,
+        arch: Arch,
         vocab_size: int,
         phase: Literal["prefill", "decode"],
         context: int,

@@ -14,7 +14,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.errors import DeviceError, MissingExtra, NasBoError, ObjectiveError
 from nas_bo.hardware.device import Device
 from nas_bo.hardware.energy import EnergyModel, Prices
-from nas_bo.hardware.meters import NvmlMeter, RaplMeter, measure_energy, measured_energy
+from nas_bo.hardware.meters import NvmlMeter, RaplMeter, Reading, measure_energy, measured_energy
 from nas_bo.hardware.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.objectives import Energy, Latency
@@ -129,3 +129,19 @@ def test_what_cannot_be_run_here_is_refused_when_it_is_asked_for() -> None:
 def test_prices_need_no_device() -> None:
     assert EnergyModel(Prices(1, 0), Setting()).predict(ARCHS[0]) == pytest.approx(workload(ARCHS[0]).flops * 1e-9)
     assert issubclass(MissingExtra, NasBoError)
+
+
+def test_measured_energy_is_told_against_an_anchor_whose_energy_is_kept(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("NAS_BO_CACHE", str(tmp_path))
+    asked: list[float] = []
+
+    def reading(run, meter, wait, readings) -> Reading:
+        asked.append((10.0, 4.0)[len(asked) % 2] * drawn)  # the model, then the anchor
+        return Reading(asked[-1], asked[-1], asked[-1], 1, 0.1)
+
+    monkeypatch.setattr("nas_bo.hardware.meters.measure_energy", reading)
+    found = []
+    for drawn in (1.0, 1.7):  # a warm device draws more for everything  # noqa: B007
+        found.append(measured_energy(ARCHS[0], Setting("prefill", 1, 16), Clock(), "cpu"))
+    assert found[0].millijoules == pytest.approx(10.0) and found[1].millijoules == pytest.approx(10.0)
+    assert found[0].low < found[1].millijoules < found[0].high
