@@ -13,6 +13,7 @@ import math
 import os
 import random
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -47,6 +48,7 @@ CALIBRATE_S = 3.0  # spent on anchors whose times are not known
 MOVED = 0.12  # by which the ratio of two anchors may change before all are measured again
 SLOWER = 1.3  # and all of them together, on a machine where nobody else is at work
 WAITED = 3.0  # times as long it may take on the wall as it was given, on a busy machine
+_ONE = threading.RLock()  # threads of one process measure one after the other: they share the anchors
 HELD = 2e8  # bytes of anchors that are kept ready
 
 
@@ -114,7 +116,7 @@ class Bench:
         """Rungs near a model of so many milliseconds, and what they take; measured for `seconds` where not known."""
         rungs = self._near(ms)
         if not set(rungs) <= set(self.known):
-            with quiet.machine():
+            with quiet.machine(_waiting):
                 self.known = self._read() or self.known  # by another process meanwhile
                 if not set(rungs) <= set(self.known):
                     self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], seconds)
@@ -125,7 +127,7 @@ class Bench:
         they are measured again, for four times as long."""
         rungs = sorted({*self._near(low_ms), *self._near(high_ms)})
         fresh = [rung for rung in rungs if rung not in self.known]
-        with quiet.machine():
+        with _ONE, quiet.machine(_waiting):
             if not fresh:
                 said = self._moved(rungs, seconds)
                 if said is None:
@@ -245,6 +247,17 @@ class Bench:
             max_seconds: for each model; after at least 8 rounds it ends then in any case.
             progress: called once a round with how many are settled.
         """
+        with _ONE:
+            return self._measure(models, runtime, precision, max_seconds, progress)
+
+    def _measure(
+        self,
+        models: Sequence[Prepared],
+        runtime: Runtime | None,
+        precision: float,
+        max_seconds: float,
+        progress: Callable[[int, int], None],
+    ) -> list[Timing]:
         runs = runtime or self._runtime
         clock = self._clock if runtime is None else clock_for("cpu", str(runs.device), runs.inside)
         with runs.running(), quiet.alone(), pinned():
@@ -345,6 +358,10 @@ def _visit(prepared: Prepared, clock: Clock, about: float = 0.0) -> tuple[float,
             ratios.append(ratio)
     ms = statistics.median(times) / prepared.steps
     return max(ms, 1e-6), statistics.median(ratios)
+
+
+def _waiting() -> None:
+    _log.warning("something else is measured on this machine; waiting for it to end")
 
 
 @contextmanager

@@ -5,16 +5,21 @@ A file that is gone, cannot be read or cannot be written costs a measurement, ne
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import logging
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
@@ -31,6 +36,24 @@ def cache_folder() -> Path:
     with suppress(RuntimeError):  # no home
         return (Path(base) if base else Path.home() / ".cache") / "nas_bo"
     return Path(tempfile.gettempdir()) / "nas_bo-cache"
+
+
+def usable() -> None:
+    """Where nothing can be kept in the cache folder, take a temporary one that the processes started from here share: what
+    several workers measure is then still on one scale, if only until the end."""
+    folder = cache_folder()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    made = tempfile.mkdtemp(prefix="nas-bo-cache-")
+    os.environ["NAS_BO_CACHE"] = made
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    _log.warning(
+        "what is measured of this machine cannot be kept in %s, so the next search will measure it again; set NAS_BO_CACHE to a "
+        "folder that can be written",
+        folder,
+    )
 
 
 def machine_facts(device: str) -> dict[str, Any]:

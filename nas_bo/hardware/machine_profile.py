@@ -53,6 +53,7 @@ def prepare(space: type[Space], setting: Setting, device: str, make: Make | None
     Returns:
         The file of the profile; None without one: the space is of no decoder of ours, or nothing can be kept.
     """
+    machine.usable()
     here = bench(device, setting)
     drawn = pool(space, DRAWN)
     try:

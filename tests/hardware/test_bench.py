@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,6 +125,33 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_the_next_measurement(
     monkeypatch.setenv("NAS_BO_CACHE", str(tmp_path / "file" / "cache"))
     here = made(monkeypatch, Machine(1, walk=0.02))
     assert here.measure([Model(1.0)], max_seconds=0.02)[0].ms == pytest.approx(1.0, rel=0.1)
+
+
+def test_workers_share_a_scale_also_where_nothing_can_be_kept(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NAS_BO_CACHE", str(tmp_path / "file" / "cache"))
+    machine.usable()
+    assert machine.cache_folder().is_dir() and "NAS_BO_CACHE" in caplog.text
+    assert machine.write(machine.path_of("anchors", {"a": 1}), {"b": 2})
+
+
+def test_threads_of_one_process_measure_one_after_the_other(cache, monkeypatch):
+    inside, most = [], []
+    world = Machine(1, walk=0.02)
+
+    def visit(prepared, clock, about=0.0):
+        inside.append(1)
+        most.append(len(inside))
+        found = world.visit(prepared, clock, about)
+        inside.pop()
+        return found
+
+    here = made(monkeypatch, world)
+    monkeypatch.setattr(bench, "_visit", visit)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda ms: here.measure([Model(ms)], max_seconds=0.02)[0].ms, [0.5, 1.0, 2.0, 3.0]))
+    assert max(most) == 1
+    assert found == pytest.approx([0.5, 1.0, 2.0, 3.0], rel=0.1)
 
 
 def test_a_new_anchor_is_put_on_the_scale_of_the_known_ones():
