@@ -10,6 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
 from nas_bo.knee import recommended
 from nas_bo.report import Proxy, TrustReport, trust
+from nas_bo.report.digits import count
 from nas_bo.report.spread import across
 from nas_bo.trial import Column, State, Trial
 
@@ -116,9 +117,11 @@ def of_search(
 
 def _chosen(winners: int, rest: int, factor: float) -> str:
     how = f"trained again at {factor:g} times the budget with another seed"
+    if not rest and winners == 1:
+        return f"It is of the front, {how}: agreement among winners is not agreement over the space."
     if not rest:
         return f"All {winners} are of the front, {how}: agreement among winners is not agreement over the space."
-    return f"{winners} of the front and {rest} others from across the range, {how}."
+    return f"{winners} of the front and {count(rest, 'other')} from across the range, {how}."
 
 
 def size_of(trial: Trial) -> float | None:

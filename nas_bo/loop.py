@@ -31,6 +31,7 @@ from nas_bo.optuna import foreign, running, studies
 from nas_bo.problem import Judge, Objective, Problem, column
 from nas_bo.profiling import profile
 from nas_bo.report import TrustReport, agreement, vocabulary
+from nas_bo.report.digits import count
 from nas_bo.report.labels import label_of, labels_of
 from nas_bo.result import Result, Retrained, spent
 from nas_bo.signals import uninterrupted
@@ -645,17 +646,17 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
         notes.append("No trial is feasible" + (f"; for example, {broken[-1]}" if broken else "") + ".")
     failed = [t for t in trials if t.state is State.FAILED]
     if failed:
-        notes.append(f"{len(failed)} of {len(trials)} trials failed; the last one: {failed[-1].reason}.")
+        notes.append(f"{len(failed)} of {count(len(trials), 'trial')} failed; the last one: {failed[-1].reason}.")
     total = spent(trials)
     if total.stopped:
         notes.append(
-            f"{total.stopped} of {total.begun} trainings were stopped early; what the search trained adds up to "
+            f"{total.stopped} of {count(total.begun, 'training')} {'was' if total.stopped == 1 else 'were'} stopped early; what the search trained adds up to "
             f"{total.trainings:.4g} whole trainings."
         )
     unsettled = sum(not i.get("settled", True) for t in trials for i in t.info.values())
     if unsettled:
         notes.append(
-            f"{unsettled} measurements did not settle within their time; their intervals are wider than asked."
+            f"{count(unsettled, 'measurement')} did not settle within the time given; the intervals are wider than asked."
         )
     return notes
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from nas_bo.command import warned
 from nas_bo.loop import Progress
 from nas_bo.report import figure
+from nas_bo.report.digits import count, known
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 
@@ -36,76 +38,142 @@ def show(quiet: bool = False) -> Iterator[_Lines | _Live]:
         yield _Live(live)
 
 
+class _Time:
+    """What has passed since the start, and what is left."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def start(self) -> None:
+        self._began = time.monotonic()
+
+    def said(self, left: float | None) -> str:
+        """``0:23 elapsed, 2:10 left``"""
+        passed = f"{clock(time.monotonic() - self._began)} elapsed"
+        return passed if left is None else f"{passed}, {clock(left)} left"
+
+
 class _Lines:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
-        self._first = ""
+        self._first: list[str] = []
         self._phase = ""
+        self._time = _Time()
+        self._widths = [12, 24, 32]  # of the count, the time and the name: they grow and never shrink
 
     def starting(self, space: type[Space], workers: int, trials: int) -> None:
-        self._first = f"searching {space.title} with {workers} worker{'s' * (workers > 1)}, {trials} trials"
+        self._first = [f"searching {space.title} with {count(workers, 'worker')}, {count(trials, 'trial')}"]
+        self._time.start()
 
     def update(self, progress: Progress) -> None:
-        if self._first:  # only now has everything been checked
-            self._say(self._first)
-            self._first = ""
+        for line in self._first:  # only now has everything been checked
+            self._say(line)
+        self._first = []
         if progress.trial is None:
             if progress.phase in MEASURING:
                 if progress.phase != self._phase:
                     self._say(MEASURING[progress.phase])
             elif progress.phase == "retrain":
-                self._say(f"re-training the front and a few others: {progress.total} architectures")
+                self._say(f"re-training the front and a few others: {count(progress.total, 'architecture')}")
             elif progress.phase == "validate":
-                self._say(f"validating: {progress.done} of {progress.total} evaluations are there")
+                self._say(
+                    f"validating: {progress.done} of {count(progress.total, 'evaluation')} {are(progress.done)} there"
+                )
             elif progress.done:
-                self._say(f"continuing: {progress.done} of {progress.total} trials are there")
+                self._say(f"continuing: {progress.done} of {count(progress.total, 'trial')} {are(progress.done)} there")
             self._phase = progress.phase
             return
         self._phase = progress.phase
-        left = "" if progress.seconds_left is None else f"  {clock(progress.seconds_left)} left"
-        self._say(
-            f"{progress.phase} {progress.done}/{progress.total}{left}  {progress.label:<32} {outcome(progress.trial)}"
-        )
+        cells = [
+            f"{progress.phase} {progress.done}/{progress.total}",
+            self._time.said(progress.seconds_left),
+            progress.label,
+        ]
+        self._widths = [max(wide, len(cell)) for wide, cell in zip(self._widths, cells, strict=True)]
+        done, passed, name = (cell.ljust(wide) for cell, wide in zip(cells, self._widths, strict=True))
+        mark = "+" if joined(progress) else " "
+        self._say(f"{done}  {passed}  {mark} {name}  {outcome(progress.trial)}{NEW if mark == '+' else ''}")
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            print(text, file=sys.stderr, flush=True)
+            print(text.rstrip(), file=sys.stderr, flush=True)
 
 
 class _Live:
     def __init__(self, live: Any) -> None:
         self._live = live
         self._labels: dict[str, str] = {}
+        self._widths: dict[str, int] = {}  # of the columns: they grow and never shrink, so that nothing jumps
+        self._rows = 0
+        self._time = _Time()
 
     def starting(self, space: type[Space], workers: int, trials: int) -> None:
-        self._live.update(
-            f"starting {workers} worker{'s' * (workers > 1)} to search {space.title}, {trials} trials ..."
-        )
+        self._time.start()
+        self._live.update(f"starting {count(workers, 'worker')} to search {space.title}, {count(trials, 'trial')} ...")
 
     def update(self, progress: Progress) -> None:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
-        from rich.table import Table
+        from rich.text import Text
 
         if progress.trial is not None:
             self._labels[progress.trial.architecture.id] = progress.label
-        left = "" if progress.seconds_left is None else f", {clock(progress.seconds_left)} left"
-        head = f"{progress.phase} {progress.done}/{progress.total}{left}"
-        last = "" if progress.trial is None else f"last: {progress.label}  {outcome(progress.trial)}"
-        table = Table(title=f"front so far ({len(progress.front)})", title_justify="left", box=None)
-        if progress.front:
-            for name in ("trial", "architecture", *progress.front[0].values):
-                table.add_column(name, justify="left" if name == "architecture" else "right")
-            for t in progress.front[:SHOWN]:
-                name = self._labels.get(t.architecture.id, t.architecture.id[:8])
-                table.add_row(str(t.number), name, *(figure(v) for v in t.values.values()))
+        head = f"{progress.phase} {progress.done}/{progress.total}, {self._time.said(progress.seconds_left)}"
+        last = ""
+        if progress.trial is not None:
+            mark = "+" if joined(progress) else " "
+            last = f"{mark} {progress.label}  {outcome(progress.trial)}{NEW if mark == '+' else ''}"
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
-        self._live.update(Group(head, bar, last, table))
+        self._live.update(Group(head, bar, Text(last, no_wrap=True, overflow="ellipsis"), self._front(progress)))
+
+    def _front(self, progress: Progress) -> Any:
+        from rich.table import Table
+
+        table = Table(title=f"front so far: {count(len(progress.front), 'trial')}", title_justify="left", box=None)
+        names = ["trial", "architecture", *(progress.front[0].values if progress.front else ())]
+        rows = [
+            [
+                ("+ " if progress.trial is not None and _same(t, progress.trial) else "") + str(t.number),
+                self._labels.get(t.architecture.id, t.architecture.id[:8]),
+                *(known(v, t.info.get(name)) for name, v in t.values.items()),
+            ]
+            for t in progress.front[:SHOWN]
+        ]
+        self._rows = max(self._rows, len(rows))
+        for i, name in enumerate(names):
+            wide = max([len(name), 4, self._widths.get(name, 0), *(len(row[i]) for row in rows)])
+            self._widths[name] = wide
+            left = name == "architecture"
+            table.add_column(name, justify="left" if left else "right", min_width=wide, no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        for _ in range(self._rows - len(rows)):
+            table.add_row()
+        more = len(progress.front) - len(rows)
+        table.add_row("", f"and {more} more" if more else "")
+        return table
+
+
+NEW = "  joined the front"
+
+
+def joined(progress: Progress) -> bool:
+    """Whether the trial that just ended is on the front of the search."""
+    trial = progress.trial
+    return progress.phase == "search" and trial is not None and any(_same(t, trial) for t in progress.front)
+
+
+def _same(member: Trial, trial: Trial) -> bool:
+    return member.architecture.id == trial.architecture.id and dict(member.values) == dict(trial.values)
+
+
+def are(n: int) -> str:
+    return "is" if n == 1 else "are"
 
 
 def outcome(trial: Trial) -> str:
     """What became of a trial, in one line."""
-    values = "  ".join(f"{name} {figure(value)}" for name, value in trial.values.items())
+    values = "  ".join(f"{name} {figure(value):>6}" for name, value in trial.values.items())
     if trial.state is State.COMPLETE:
         return values
     return f"{trial.state.value}: {trial.reason}"

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from nas_bo.mlflow.content import TAG_LENGTH, clean
 from nas_bo.report import Summary, figure
 from nas_bo.report.against import against
+from nas_bo.report.digits import count
 from nas_bo.report.progress import reference, steps
 from nas_bo.report.table import table_markdown
 from nas_bo.trial import Column, Trial
@@ -119,9 +120,9 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
         called = f" ({name})" if name else ""
         what = "best" if len(summary.columns) == 1 else "knee"
         head = (
-            f"{len(best)} Pareto points of {len(summary.trials)} trials"
+            f"{count(len(best), 'Pareto point')} of {count(len(summary.trials), 'trial')}"
             if what == "knee"
-            else f"{len(summary.trials)} trials"
+            else count(len(summary.trials), "trial")
         )
         again = " (re-trained)" if summary.final.again else ""
         first = f"{head}; {what} = trial {middle.number}{called}: {values}{again}"

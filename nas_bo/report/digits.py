@@ -55,3 +55,8 @@ def known(value: float | None, info: Any) -> str:
         return ""
     low, high = interval(info or {})
     return figure(value) if math.isnan(low) else measured(value, low, high)
+
+
+def count(n: int, noun: str) -> str:
+    """``1 trial``, ``2 trials``"""
+    return f"{n:,} {noun}{'s' * (n != 1)}"

@@ -19,7 +19,7 @@ from nas_bo.knee import interval
 from nas_bo.report.against import against
 from nas_bo.report.charts import importances, parallel, progress
 from nas_bo.report.coordinates import axes, drawn
-from nas_bo.report.digits import figure, known
+from nas_bo.report.digits import count, figure, known
 from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import LEAST
 from nas_bo.report.notation import legend
@@ -56,7 +56,11 @@ def page(summary: Summary) -> str:
         _matters(summary, rows),
         _went(summary),
         f"<section><h2>All trials</h2>{_trial_table(summary, shown, best)}"
-        + (f"<p class=note>{left_out} earlier trials off the front are not listed.</p>" if left_out else "")
+        + (
+            f"<p class=note>{count(left_out, 'earlier trial')} off the front {'is' if left_out == 1 else 'are'} not listed.</p>"
+            if left_out
+            else ""
+        )
         + "</section>",
         "<section><h2>Failed and infeasible</h2>" + _failures(shown, rows) + "</section>",
         "<section><h2>To run it again</h2>" + _facts(summary.facts) + "</section>",
@@ -183,9 +187,9 @@ def _finite(value: Any) -> bool:
 def _lead(summary: Summary) -> str:
     final, middle = summary.final, summary.knee()
     n = len(summary.trials)
-    count = f"{n} trial{'s' * (n != 1)}, {sum(t.feasible for t in summary.trials)} feasible"
+    trials_said = f"{count(n, 'trial')}, {sum(t.feasible for t in summary.trials)} feasible"
     if middle is None:
-        return f"{count}. No trial is feasible yet."
+        return f"{trials_said}. No trial is feasible yet."
     told = ", ".join(
         f"{escape(c.name)} {known(middle.values[c.name], middle.info.get(c.name))} {escape(c.unit)}".rstrip()
         for c in summary.columns
@@ -194,11 +198,11 @@ def _lead(summary: Summary) -> str:
     if middle.number is not None and summary.labels.get(middle.architecture.id):
         name += f" (trial {middle.number})"
     if len(summary.columns) == 1:
-        return f"{count}. The best is {name}: {told}."
+        return f"{trials_said}. The best is {name}: {told}."
     where = f"{len(final.members)} on the Pareto front"
     if final.again:
         where = f"{len(final.searched)} on the front of the search, {len(final.members)} on the front after re-training"
-    return f"{count}, {where}. The knee is {name}: {told}."
+    return f"{trials_said}, {where}. The knee is {name}: {told}."
 
 
 def _front_table(summary: Summary, rows: dict[int, int]) -> str:
@@ -255,7 +259,7 @@ def _sources(summary: Summary) -> str:
         ways = _ways(infos)
         spent = sum(i["seconds"] for i in infos if _finite(i.get("seconds")))
         spreads = sorted(float(i["spread"]) for i in infos if _finite(i.get("spread")))
-        how = "; ".join(f"{way} ({n} trials)" if len(ways) > 1 else way for way, n in ways[:4]) or "not noted"
+        how = "; ".join(f"{way} ({count(n, 'trial')})" if len(ways) > 1 else way for way, n in ways[:4]) or "not noted"
         spread = f"median {spreads[len(spreads) // 2]:.1%}" if spreads else ""
         lines.append(
             _row(
