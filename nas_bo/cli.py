@@ -16,6 +16,7 @@ import typer
 from nas_bo.command import warned
 from nas_bo.command.again import register, rerun
 from nas_bo.command.asking import ask, tell
+from nas_bo.command.compare import compare
 from nas_bo.command.dashboard import dashboard
 from nas_bo.command.devices import devices
 from nas_bo.command.failure import leave_at_once
@@ -50,6 +51,7 @@ def _begin(context: typer.Context) -> None:
 app.command(cls=Grouped, context_settings=WIDE)(search)
 app.command(cls=Grouped, context_settings=WIDE)(validate)
 app.command(cls=Grouped, context_settings=WIDE)(report)
+app.command(cls=Grouped, context_settings=WIDE)(compare)
 app.command(cls=Grouped, context_settings=WIDE)(spaces)
 app.command(cls=Grouped, context_settings=WIDE)(devices)
 app.command(cls=Grouped, context_settings=WIDE)(ui)

@@ -48,7 +48,7 @@ def test_killed_it_goes_on_and_a_search_uses_the_file(tmp_path):
     again = nas_bo(*COMMAND, "--precision", "0.1", "--max-seconds", "1", cwd=tmp_path)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert "on held-out architectures" in out and "learned" in out and "--device device.json" in out
+    assert "on held-out architectures" in out and "learned" in out and "--target device.json" in out
     assert "measuring what the device can do" not in err  # that was kept
     data = json.loads((tmp_path / "device.json").read_text())
     assert len(data["drift"]["sessions"]) == 2 and len(data["measured"]) == 8 and not part.exists()

@@ -48,7 +48,7 @@ def profile(
     seed: Annotated[int, typer.Option(help="of the choice of architectures")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
 ) -> None:
-    """Measure this device once; `nas-bo search --device device.json` then knows its latencies anywhere."""
+    """Measure this device once; `nas-bo search --target device.json` then knows its latencies anywhere."""
     moment = "interrupted before anything was measured; the same command starts again"
     with errors(lambda: moment):
         from nas_bo.command import resolve
@@ -72,7 +72,7 @@ def profile(
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "file": str(out), "warnings": warned.current().texts}, indent=1))
         return
-    typer.echo(f"\n{found}\n\nprofile  {out}   (nas-bo search --space {space} --device {out})")
+    typer.echo(f"\n{found}\n\nprofile  {out}   (nas-bo search --space {space} --target {out})")
     if drawn is not None:
         typer.echo(f"picture  {drawn}")
 

@@ -54,7 +54,16 @@ def known(value: float | None, info: Any) -> str:
     if value is None:
         return ""
     low, high = interval(info or {})
-    return figure(value) if math.isnan(low) else measured(value, low, high)
+    if not math.isnan(low):
+        return measured(value, low, high)
+    guess = (info or {}).get("how") == "roofline" and not (info or {}).get("measured")
+    return _two(value) if guess and math.isfinite(value) else figure(value)
+
+
+def _two(value: float) -> str:
+    """Two digits: of what is right in rank and not in scale."""
+    rounded = float(f"{value:.2g}")
+    return figure(rounded) if abs(rounded) >= 1e5 else f"{rounded:,.0f}" if abs(rounded) >= 9.95 else f"{rounded:#.2g}"
 
 
 def count(n: int, noun: str) -> str:

@@ -57,3 +57,14 @@ def test_a_study_that_called_the_bound_milliseconds_goes_on() -> None:
     before = copy.deepcopy(about)
     before["columns"][0]["unit"], before["columns"][1]["unit"] = "ms", "tokens/s"
     check_same("old", before, about)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0002786, "0.00028"), (0.2110, "0.21"), (1.96, "2.0"), (12.4, "12"), (1234.5, "1,200")]
+)
+def test_two_digits_are_shown(value, shown) -> None:
+    from nas_bo.report.digits import known
+
+    info = {"how": "roofline", "measured": 0, "low": None, "high": None}
+    assert known(value, info) == shown
+    assert known(value, {**info, "how": "measured"}) != shown
