@@ -79,8 +79,8 @@ class Costs:
                     "and leave --device to the torch device to train on"
                 )
             _log.warning(
-                "--device %s is taken as --target %s: what latencies are predicted for. --device is the torch device to train "
-                "and measure on",
+                "--device %s is taken as --target %s, what latencies are predicted for; --device says where is trained and measured "
+                "(cpu, cuda)",
                 device,
                 device,
             )
