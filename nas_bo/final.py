@@ -1,4 +1,4 @@
-"""The final front: what is left of a front when its architectures have been trained and measured again."""
+"""The final front: what is left of a front when its architectures have been trained, or measured, again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nas_bo.trial import Column, State, Trial, front
 
 @dataclass(frozen=True)
 class Final:
-    """The front after re-training; without re-training the front of the search.
+    """The front by the final values; where nothing was evaluated again the front of the search.
 
     Attributes:
         members: of the front, with their final values and how those were obtained; best in the first objective first.
@@ -39,9 +39,9 @@ class Final:
 
 
 DOMINATED, NOT_AGAIN, BEYOND, FAILED = (
-    "dominated after re-training",
-    "not re-trained",
-    "beyond a limit after re-training",
+    "dominated by final values",
+    "not evaluated again",
+    "beyond a limit by its final values",
     "its re-training failed",
 )
 
@@ -89,7 +89,7 @@ def settle(
         if key in best:
             continue
         if key not in known:
-            left[key] = FAILED if key in records and key not in found else NOT_AGAIN
+            left[key] = FAILED if key in records and (records[key].get("reason") or key not in found) else NOT_AGAIN
         elif not known[key].feasible:
             left[key] = BEYOND
         elif tuple(known[key].values[c.name] for c in columns) not in on_it:
@@ -126,8 +126,13 @@ def _knee(
     levels: Mapping[str, Any] | None,
 ) -> Trial | None:
     """Baselines are trained with the budget of the search, so they are compared with what the members were then."""
-    kept = [t for t in members if not beaten(by_id[t.architecture.id].values, columns, baselines)]
+    kept = [t for t in members if not beaten(as_searched(by_id[t.architecture.id], t, columns), columns, baselines)]
     return recommended(kept or members, columns, (), levels)
+
+
+def as_searched(trial: Trial, final: Trial, columns: Sequence[Column]) -> dict[str, float]:
+    """What compares with a baseline: trained values at the budget of the search, all others as they were taken last."""
+    return {c.name: (trial if c.cost == "trained" else final).values[c.name] for c in columns}
 
 
 def _violated(trial: Trial, columns: Sequence[Column], final: Mapping[str, float]) -> dict[str, float]:

@@ -211,7 +211,10 @@ class Result:
             self.columns,
             self.trials,
             self.labels,
-            [{"id": r.id, "values": dict(r.values), "info": r.info, "factor": r.factor} for r in self.retrained],
+            [
+                {"id": r.id, "values": dict(r.values), "info": r.info, "factor": r.factor, "reason": r.reason}
+                for r in self.retrained
+            ],
             self.agreement,
             self.notes,
             self.facts,

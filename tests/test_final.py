@@ -150,7 +150,7 @@ def test_the_final_front_has_the_final_values_and_only_what_was_re_trained():
     assert final.members[1].values == {"val_loss": 2.1, "latency_ms": 2.0}
     assert final.members[1].info["val_loss"] == {"seed": 1}
     assert final.knee in final.members
-    why = {found[i].architecture.id: word for i, word in ((1, "dominated after"), (3, "failed"))}
+    why = {found[i].architecture.id: word for i, word in ((1, "dominated by"), (3, "failed"))}
     assert final.left.keys() == why.keys() and all(word in final.left[key] for key, word in why.items())
     assert final.best(found[1]).values["val_loss"] == 2.6 and final.best(found[3]) is found[3]
 
@@ -166,7 +166,10 @@ def test_measured_again_values_are_final_too_and_limits_hold_for_them():
     final = settle(found, limited, again)
     assert [t.number for t in final.members] == [1] == [final.knee.number]
     assert final.again == ["val_loss", "latency_ms"]
-    assert "limit" in final.left[found[0].architecture.id] and "not re-trained" in final.left[found[2].architecture.id]
+    assert (
+        "limit" in final.left[found[0].architecture.id]
+        and "not evaluated again" in final.left[found[2].architecture.id]
+    )
     assert not final.best(found[0]).feasible
     nothing = settle(found, limited, again[:1])
     assert [t.number for t in nothing.members] == [0, 1, 2] and not nothing.again  # all else would be an empty front
@@ -200,3 +203,27 @@ def test_a_result_has_the_knee_of_the_final_front():
     assert [t.number for t in result.final.members] == [0, 1, 3] and result.knee() in result.final.members
     assert result.knee().values["val_loss"] in (1.9, 2.15, 2.2)
     assert len(result.front) == 4 and result.to_dict()["knee"] == result.knee().number
+
+
+def test_what_was_only_measured_again_has_a_final_front_too():
+    found = trials(POINTS)
+    again = [record(t, latency_ms=v) for t, v in zip(found, (9.1, 1.9, 2.0, 1.05), strict=True)]
+    final = settle(found, (LOSS, TIME), again)
+    assert [t.number for t in final.members] == [0, 1, 3] and final.again == ["latency_ms"]
+    assert final.left == {found[2].architecture.id: "dominated by final values"}
+
+
+def test_one_whose_re_training_failed_and_that_was_measured_again_is_not_on_the_final_front():
+    found = trials(POINTS)
+    again = [record(t, val_loss=t.values["val_loss"] - 0.1, latency_ms=t.values["latency_ms"]) for t in found[1:]]
+    again.append({**record(found[0], latency_ms=9.0), "reason": "diverged"})
+    final = settle(found, (LOSS, TIME), again)
+    assert [t.number for t in final.members] == [1, 2, 3] and "failed" in final.left[found[0].architecture.id]
+
+
+def test_a_baseline_is_compared_at_the_budget_of_the_search():
+    found = trials([(2.0, 9.0), (3.0, 3.0), (4.0, 2.0)])
+    again = [record(t, val_loss=t.values["val_loss"] - 0.5, latency_ms=t.values["latency_ms"] * 1.1) for t in found]
+    base = [{"label": "mine", "values": {"val_loss": 2.9, "latency_ms": 2.1}, "state": "complete"}]
+    assert settle(found, (LOSS, TIME), again).knee.number == 1
+    assert settle(found, (LOSS, TIME), again, base).knee.number == 0  # though 2.5 is below 2.9

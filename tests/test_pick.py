@@ -113,7 +113,7 @@ def test_an_interval_is_told_with_its_level():
     assert entry["final"] == {"val_loss": 1.9, "latency_ms": 8.0} and entry["values"]["latency_ms"] == 9.0
     assert entry["intervals"]["latency_ms"]["low"] == 7.5 and entry["on_final_front"]
     others = [e for e in found.to_dict()["front"] if e["trial"] != 0]
-    assert found.to_dict()["final_front"] == [0] and all(e["why_not"] == "not re-trained" for e in others)
+    assert found.to_dict()["final_front"] == [0] and all(e["why_not"] == "not evaluated again" for e in others)
 
 
 def test_nothing_feasible_says_so():

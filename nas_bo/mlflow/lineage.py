@@ -34,12 +34,13 @@ def log_relatives(session: Session, summary: Summary) -> None:
             made = beside(session, f"baseline {base['label']}", "baseline", uid, trial, str(base["label"]))
             create(session, made)
     by_id = summary.by_id()
+    trained = {c.name for c in summary.columns if c.cost == "trained"}  # what was only measured again is no re-training
     for again in summary.retrained:
         before = by_id.get(again.get("id", ""))
         child = session.children.get(before.number) if before is not None and before.number is not None else None
         factor = again.get("factor", 1.0)
         uid = f"{session.subject.name}/retrain/{again.get('id', '')}@{factor:g}"
-        if before is None or child is None or uid in there or not again.get("values"):
+        if before is None or child is None or uid in there or not trained & set(again.get("values", ())):
             continue
         trial = Trial(before.architecture, again["values"], info=again.get("info") or {})
         made = beside(

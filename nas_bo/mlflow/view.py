@@ -124,7 +124,8 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
             if what == "knee"
             else count(len(summary.trials), "trial")
         )
-        again = " (re-trained)" if summary.final.again else ""
+        trained = {c.name for c in summary.columns if c.cost == "trained"}
+        again = " (re-trained)" if trained & set(summary.final.again) else ""
         first = f"{head}; {what} = trial {middle.number}{called}: {values}{again}"
     for rows in (8, 4, 2, 0):
         table = table_markdown(summary, links=links, at_most=rows) if rows else ""

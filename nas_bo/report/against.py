@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from nas_bo.final import as_searched
 from nas_bo.report.summary import Summary, figure
 from nas_bo.trial import matrix
 
@@ -27,7 +29,8 @@ def _sentence(summary: Summary, base: Mapping[str, Any]) -> str:
         return f"{name}{f': {told}' if told else ''} ({reason})."
     if base.get("state", "complete") != "complete":
         return f"{name}: {told}; it is {base['state']}{_because(base)}, so it would be on no front."
-    best = summary.front()
+    final = summary.final
+    best = [replace(t, values=as_searched(t, final.best(t), summary.columns)) for t in summary.front()]
     if not best:
         return f"{name}: {told}."
     own = np.array([c.sign * values[c.name] for c in summary.columns])

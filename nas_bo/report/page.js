@@ -128,7 +128,7 @@
       const node = shape(kind, p.px, p.py, svg);
       node.setAttribute("class", "dot " + kind + (star && p.r.row === chosen ? " on" : ""));
       if (star) node.dataset.dot = p.r.row;
-      hover(node, "re-trained, " + name(p.old), p.values);
+      hover(node, "evaluated again, " + name(p.old), p.values);
       node.addEventListener("click", () => choose(p.r.row, true));
     }
     for (const base of data.baselines) if (X >= 0 && base.values[X] !== null && base.values[Y] !== null) { const node = shape("base", x.at(base.values[X]), y.at(base.values[Y]), svg); node.setAttribute("class", "dot base"); hover(node, "baseline: " + base.label, base.values); }
@@ -180,8 +180,8 @@
   key.className = "key";
   const kinds = new Set(data.trials.map(t => t.kind));
   const last = data.retrained.some(r => r.final), left = data.retrained.some(r => !r.final);
-  for (const [kind, word, shown] of [["knee", many > 1 ? "knee" : "best", kinds.has("knee")], ["re last", "front after re-training", last],
-    ["re", last ? "re-trained, not on it" : "re-trained", left], [last ? "old" : "front", last ? "front of the search" : "Pareto front", kinds.has("front") || kinds.has("final")],
+  for (const [kind, word, shown] of [["knee", many > 1 ? "knee" : "best", kinds.has("knee")], ["re last", "final front", last],
+    ["re", last ? "evaluated again, not on it" : "re-trained", left], [last ? "old" : "front", last ? "front of the search" : "Pareto front", kinds.has("front") || kinds.has("final")],
     ["trial", "trial", kinds.has("trial")], ["out", "infeasible", kinds.has("out")], ["base", "baseline", data.baselines.length > 0]]) {
     if (!shown) continue;
     const span = document.createElement("span"), svg = make("svg", { viewBox: "0 0 24 24" });

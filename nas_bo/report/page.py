@@ -201,7 +201,7 @@ def _lead(summary: Summary) -> str:
         return f"{trials_said}. The best is {name}: {told}."
     where = f"{len(final.members)} on the Pareto front"
     if final.again:
-        where = f"{len(final.searched)} on the front of the search, {len(final.members)} on the front after re-training"
+        where = f"{len(final.searched)} on the front of the search, {len(final.members)} on the final front"
     return f"{trials_said}, {where}. The knee is {name}: {told}."
 
 
@@ -247,7 +247,7 @@ def _trust(summary: Summary) -> str:
     if summary.agreement is not None and summary.trust is None:
         told.insert(0, f"<p>{escape(summary.agreement.text())}</p>")
     if summary.final.again and not told:
-        return f"<p>The front was re-trained at {summary.final.factor:g} times the budget; how far its order held was not judged.</p>"
+        return "<p>The front was evaluated again; how far its order held was not judged.</p>"
     nothing = "The front was not re-evaluated at a higher budget, so how far its order can be trusted is not known."
     return "".join(told) or f"<p>{nothing}</p>"
 

@@ -77,7 +77,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
     done = f"{count(n, 'trial')}, {feasible} feasible"
     if len(summary.columns) > 1:
         done += f", {len(best)} on the front" + (" of the search" if final.again else "")
-        done += f", {len(final.members)} after re-training" if final.again else ""
+        done += f", {len(final.members)} on the final one" if final.again else ""
     figure.suptitle(f"{_plain(summary.title, 70)}\n{done}", fontsize=12, color=INK, x=0.01, ha="left")
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
@@ -172,8 +172,8 @@ def _again(axes: Axes, summary: Summary, x: Column, y: Column, alone: bool) -> N
         _stair(axes, final.members, x, y, color=RETRAINED)
     _errors(axes, [*final.members, *lost], x, y)
     style = {"marker": "D", "s": 34, "edgecolors": RETRAINED, "linewidths": 1.3}
-    _dots(axes, lost, x, y, facecolors="white", label="re-trained, not on it", zorder=6, **style)
-    _dots(axes, final.members, x, y, facecolors=RETRAINED, label="front after re-training", zorder=7, **style)
+    _dots(axes, lost, x, y, facecolors="white", label="evaluated again, not on it", zorder=6, **style)
+    _dots(axes, final.members, x, y, facecolors=RETRAINED, label="final front", zorder=7, **style)
 
 
 def _stair(axes: Axes, members: Sequence[Trial], x: Column, y: Column, **style: Any) -> None:

@@ -152,9 +152,9 @@ class FrontTable:
 
 MARKS = {
     "*": "the knee",
-    "-": "dominated after re-training",
-    "x": "lost at re-training: failed, or beyond a limit",
-    "o": "on the front of the search, not re-trained",
+    "-": "dominated by its final values",
+    "x": "its re-training failed, or it is beyond a limit by its final values",
+    "o": "on the front of the search, not evaluated again",
 }
 _MARK_OF = {DOMINATED: "-", NOT_AGAIN: "o", BEYOND: "x", FAILED: "x"}
 

@@ -49,7 +49,7 @@ def test_search_and_re_training_are_one_table():
     assert sum(line.lstrip().startswith("*") for line in rows.values()) == 1
     below = "\n".join(lines[7:])
     assert (
-        "* the knee" in below and "- dominated after re-training" in below and "o on the front of the search" in below
+        "* the knee" in below and "- dominated by its final values" in below and "o on the front of the search" in below
     )
     assert "d" in below and "width" in below
 
