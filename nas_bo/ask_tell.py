@@ -24,6 +24,7 @@ from nas_bo.errors import SearchError
 from nas_bo.loop import Result, _about, default_strategy, load_result, short_name
 from nas_bo.optuna import studies
 from nas_bo.problem import Objective, Problem, Reported
+from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 
@@ -76,8 +77,9 @@ class AskTell:
         strategy: Any = None,
         storage: Any = None,
         study_name: str | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
+        seed = whole_seed(seed, "AskTell")
         if isinstance(objectives, str):
             raise SearchError(f"AskTell(objectives={objectives!r}): it must be a list, even when there is only one")
         wanted = [Reported(o) if isinstance(o, str) else o for o in objectives]

@@ -34,6 +34,7 @@ from nas_bo.report import TrustReport, agreement, vocabulary
 from nas_bo.report.digits import count
 from nas_bo.report.labels import label_of, labels_of
 from nas_bo.result import Result, Retrained, spent
+from nas_bo.seeds import Seed, whole_seed
 from nas_bo.signals import uninterrupted
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial, front
@@ -82,7 +83,7 @@ def search(
     storage: Any = None,
     study_name: str | None = None,
     track: Any = None,
-    seed: int = 0,
+    seed: Seed = 0,
     baseline: Any = None,
     retrain: float = 2.0,
     retrain_others: int = 4,
@@ -131,6 +132,7 @@ def search(
         NasBoError: before anything is trained, for whatever is wrong with the arguments, the corpus, the storage or
             the tracker; later only when every trial fails.
     """
+    seed = whole_seed(seed, "search")
     for name, value, least in (("trials", trials, 1), ("workers", workers, 1), ("retrain_others", retrain_others, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise SearchError(f"search({name}={value!r}): it must be a whole number of at least {least}")

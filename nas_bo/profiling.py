@@ -30,6 +30,7 @@ from nas_bo.hardware.session import Outcome, Session, Visit, Wanted
 from nas_bo.hardware.workload import Setting
 from nas_bo.kept import Lines
 from nas_bo.model import quiet
+from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 
@@ -62,7 +63,7 @@ def profile(
     precision: float = 0.02,
     max_seconds: float = 2.0,
     name: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     anchors: Mapping[Architecture, float] | None = None,
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Profile:
@@ -96,6 +97,7 @@ def profile(
         raise ProfileError(f"profile({space!r:.60}): it must be a search space, such as TinyGPT")
     if architectures < LEAST:
         raise ProfileError(f"profile(architectures={architectures!r}): at least {LEAST}; the default is 30")
+    seed = whole_seed(seed, "profile", ProfileError)
     if not settings:
         raise ProfileError("profile(settings=()): give at least one Setting")
     preflight.check_space(space, "profile", settings[0].ignore)

@@ -23,6 +23,7 @@ from nas_bo.problem import Objective, Problem, as_objective
 from nas_bo.report import Proxy, TrustReport, figure, trust
 from nas_bo.report.labels import labels_of
 from nas_bo.report.spread import across
+from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 from nas_bo.workers import Here, Processes, Workers
@@ -42,7 +43,7 @@ def validate(
     keep: str | Path | None = None,
     workers: int = 1,
     track: Any = None,
-    seed: int = 0,
+    seed: Seed = 0,
     on_progress: Callable[[Progress], Any] | None = None,
 ) -> TrustReport:
     """Judge `proxies` by training a few architectures of `space` at the reference budget.
@@ -69,6 +70,7 @@ def validate(
         NasBoError: before anything is trained, for whatever is wrong with the arguments.
         EverythingFailed: no reference training gave a number.
     """
+    seed = whole_seed(seed, "validate")
     for name, value, least in (("architectures", architectures, FEWEST), ("seeds", seeds, 1), ("workers", workers, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise SearchError(f"validate({name}={value!r}): it must be a whole number of at least {least}")

@@ -8,24 +8,25 @@ summed over the pool and relative to each time, is smallest.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.errors import ProfileError
 from nas_bo.hardware.additive import PRIOR, Kernel, Models
 from nas_bo.hardware.learned import Base
 from nas_bo.hardware.workload import Setting, Work, parts, specified, works
+from nas_bo.seeds import Seed, generator_of
 from nas_bo.space.space import Space
 
 POOL = 300
 NOISE = 0.02  # standard deviation of a measurement, relative to it
 
 
-def pool(space: type[Space], n: int = POOL, seed: int = 0) -> list[Architecture]:
+def pool(space: type[Space], n: int = POOL, seed: Seed = 0) -> list[Architecture]:
     """Up to `n` different architectures drawn as `Space.sample` does; fewer in a small space."""
-    rng = random.Random(seed)
+    rng = generator_of(seed, "pool", ProfileError)
     found: dict[str, Architecture] = {}
     for _ in range(20 * n):
         arch = space.sample(rng)

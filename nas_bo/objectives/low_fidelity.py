@@ -19,6 +19,7 @@ from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
 from nas_bo.problem import Value
+from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 
 if TYPE_CHECKING:
@@ -130,6 +131,7 @@ class ValidationLoss:
         return cls(tokens=tokens, **{**quick, **dials})
 
     def __post_init__(self) -> None:
+        settle(self, ObjectiveError)
         positive(self, "tokens", "evaluation_tokens")
         check_build("ValidationLoss", self.build)
         if self.build is not None and (self.width_factor != 1 or self.growth is not None):

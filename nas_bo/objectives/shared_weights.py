@@ -18,6 +18,7 @@ from nas_bo.objectives.cost import positive
 from nas_bo.objectives.low_fidelity import ValidationLoss
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
 from nas_bo.problem import Value
+from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
 from nas_bo.trial import Direction
 
@@ -78,6 +79,7 @@ class SharedWeightLoss:
     text_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle(self, ObjectiveError)
         positive(self, "reference_tokens", "held_out_tokens", "fine_tune_lr")
         if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
             object.__setattr__(self, "unit", unit_of(self))

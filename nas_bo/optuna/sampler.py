@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 import random
-import secrets
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,6 +26,7 @@ from nas_bo.optuna.bridge import columns, distributions
 from nas_bo.optuna.coding import fitting
 from nas_bo.optuna.view import Evidence, View, flat_view
 from nas_bo.problem import Objective, Problem, Reported, as_objective
+from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
 from nas_bo.space.steer import steered
@@ -75,12 +75,12 @@ class Sampler(BaseSampler):
         space: type[Space] | None = None,
         strategy: Any = None,
         *,
-        seed: int | None = 0,
+        seed: Seed = 0,
         objectives: Sequence[Objective] | None = None,
         limits: Sequence[Objective] = (),
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ) -> None:
-        seed = secrets.randbits(31) if seed is None else seed
+        seed = whole_seed(seed, "Sampler", HostError)
         if strategy is None:
             from nas_bo.strategies import Bayes
 

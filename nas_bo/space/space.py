@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
+from nas_bo.seeds import Seed, generator_of
 from nas_bo.space import schema as _schema
 from nas_bo.space.constraint import Linear, Require, Rule
 from nas_bo.space.domain import Choice, Domain, Real, Repeat
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_DRAWS = 10_000  # rejected draws after which a space is called (almost) empty
 MAX_ENUMERATED = 1_000_000  # points that `size` and `enumerate` are willing to walk to apply rules
 
-RandomSource = int | random.Random
+RandomSource = Seed
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,13 @@ class Space:
         included; draws that a rule forbids are drawn again.
 
         Args:
-            rng: a seed or a `random.Random`.
+            rng: a seed (see `nas_bo.seeds`), or a generator of numpy or Python, of which every call takes a draw.
 
         Raises:
-            SpaceError: the rules admit almost nothing; the message says which rule rejects how much.
+            SpaceError: the rules admit almost nothing; the message says which rule rejects how much. Or no seed.
         """
-        rng = _generator(rng)
-        return cls._draw(lambda _path, decision: decision.domain.sample(rng))
+        source = generator_of(rng, f"{cls.title}.sample", SpaceError)
+        return cls._draw(lambda _path, decision: decision.domain.sample(source))
 
     @classmethod
     def sample_uniform(cls, rng: RandomSource) -> Architecture:
@@ -162,16 +162,16 @@ class Space:
         Raises:
             SpaceError: as `sample`.
         """
-        rng = _generator(rng)
+        source = generator_of(rng, f"{cls.title}.sample_uniform", SpaceError)
         if "weights" not in cls._cache:
             cls._cache["weights"] = dict(_weights(cls._level))
         weights: Mapping[int, list[int]] = cls._cache["weights"]
 
         def pick(_path: str, decision: Decision) -> Primitive:
             if isinstance(decision.domain, Real):
-                return decision.domain.sample(rng)
+                return decision.domain.sample(source)
             cumulative = weights[id(decision)]
-            at = rng.randrange(cumulative[-1])  # exact also where the numbers exceed a float
+            at = source.randrange(cumulative[-1])  # exact also where the numbers exceed a float
             return decision.domain.values[next(i for i, c in enumerate(cumulative) if at < c)]
 
         return cls._draw(pick)
@@ -396,10 +396,6 @@ def _by_name(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
 def is_space(value: object) -> bool:
     """Whether `value` is a search space: a subclass of `Space` (or an instance of one)."""
     return isinstance(value, Space) or (isinstance(value, type) and issubclass(value, Space))
-
-
-def _generator(rng: RandomSource) -> random.Random:
-    return rng if isinstance(rng, random.Random) else random.Random(rng)
 
 
 def _canonical(path: str, domain: Domain, value: Any) -> Primitive:

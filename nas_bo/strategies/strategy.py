@@ -17,6 +17,7 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, SpaceError
 from nas_bo.problem import Problem
+from nas_bo.seeds import settle
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 
@@ -82,11 +83,8 @@ def check_share(owner: object, name: str) -> None:
 
 
 def check_seed(owner: object) -> None:
-    """Check the setting `seed`, any whole number (raises SearchError)."""
-    value = getattr(owner, "seed")  # noqa: B009
-    if isinstance(value, bool) or not isinstance(value, int):
-        kind = type(owner).__name__
-        raise SearchError(f"{kind}(seed={value!r}): the seed must be a whole number, the same one for the same search")
+    """Settle the setting `seed`: any `Seed`, kept as a whole number (raises SearchError)."""
+    settle(owner)
 
 
 def generator(*parts: Any) -> random.Random:

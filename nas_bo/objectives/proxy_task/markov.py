@@ -12,6 +12,7 @@ import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.objectives.proxy_task.task import Tokens, at_least, shifted
+from nas_bo.seeds import settle
 
 LARGEST = 1 << 16
 
@@ -41,7 +42,8 @@ class MarkovSource:
     name: str = "markov_source"
 
     def __post_init__(self) -> None:
-        at_least(self, tokens=2, order=1, branching=1, far=0, length=2, table_seed=0)
+        settle(self, ObjectiveError, "table_seed")
+        at_least(self, tokens=2, order=1, branching=1, far=0, length=2)
         if self.tokens**self.order > LARGEST:
             raise ObjectiveError(
                 f"MarkovSource(tokens={self.tokens}, order={self.order}): {self.tokens**self.order:,} contexts are "

@@ -8,7 +8,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from nas_bo.errors import ObjectiveError
 from nas_bo.objectives.proxy_task.task import Tokens, at_least, shifted
+from nas_bo.seeds import settle
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Memorisation:
     name: str = "memorisation"
 
     def __post_init__(self) -> None:
-        at_least(self, keys=1, values=2, facts=1, table_seed=0)
+        settle(self, ObjectiveError, "table_seed")
+        at_least(self, keys=1, values=2, facts=1)
 
     @property
     def vocab_size(self) -> int:

@@ -12,6 +12,7 @@ from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.proxy_task.task import Task, at_least
 from nas_bo.problem import Value
+from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 
 
@@ -56,6 +57,7 @@ class ProxyTask:
     cost: Literal["trained"] = "trained"
 
     def __post_init__(self) -> None:
+        settle(self, ObjectiveError, "first_seed")
         if isinstance(self.task, type) or not isinstance(self.task, Task):
             raise ObjectiveError(
                 f"ProxyTask({self.task!r:.60}): this is no task; it needs name, vocab_size, options and "

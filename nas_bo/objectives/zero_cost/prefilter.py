@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import is_dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,14 +11,15 @@ from nas_bo.errors import ObjectiveError
 
 if TYPE_CHECKING:
     from nas_bo.problem import Objective
-    from nas_bo.space import Space
+    from nas_bo.seeds import Seed, generator_of
+from nas_bo.space import Space
 
 ATTEMPTS = 50  # draws per architecture wanted, before a space counts as too small
 
 Kept = TypeVar("Kept", bound="Objective")
 
 
-def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int = 40, seed: int = 0) -> Kept:
+def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int = 40, seed: Seed = 0) -> Kept:
     """The objective with a limit that turns away the worst share `q` of random architectures of the space.
 
     Evaluates `objective` on `n` different architectures and sets ``at_least`` (``at_most`` if it is minimised) to the
@@ -38,7 +38,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
         raise ObjectiveError(
             f"quantile_limit: {objective!r:.80} has no at_least and at_most to set; wrap it in nas_bo.problem.Function"
         )
-    archs, rng = {}, random.Random(seed)
+    archs, rng = {}, generator_of(seed, "quantile_limit", ObjectiveError)
     for _ in range(ATTEMPTS * n):
         arch = space.sample(rng)
         archs[arch.id] = arch

@@ -13,6 +13,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
 from nas_bo.objectives.text import corpus_of
 from nas_bo.problem import Value
+from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class ZeroCostScore(ABC):
     text_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle(self, ObjectiveError, "first_seed")
         whole(self, "seeds", "batch", "sequence")
         if not self.name:
             raise ObjectiveError(f"{type(self).__name__}: a score needs a name to appear under; give it name=...")
