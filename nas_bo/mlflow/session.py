@@ -235,12 +235,12 @@ class Session:
             self.reopen = True
 
     def _progress(self, trials: Sequence[Trial]) -> None:
-        """Step metrics of the parent, continued where the last report ended and with its reference point."""
+        """Step metrics of the parent, continued where the last report ended; the hypervolume is that of the report."""
         known = self.progress()
-        worst = known.get("reference") or view.reference(trials, self.columns)
+        worst, before = view.reference(trials, self.columns), known.get("reference")
         after = known.get("after", -1)
         metrics = view.progress(trials, self.columns, worst, after)
-        if after >= 0 and not known.get("reference"):  # steps were told before there was a reference point
+        if after >= 0 and worst != before:  # steps were told with another reference point, or before there was one
             every = view.progress(trials, self.columns, worst)
             metrics = [m for m in every if m[0] == "study/hypervolume" and m[2] <= after] + metrics
         if metrics:

@@ -12,12 +12,10 @@ import numpy as np
 
 from nas_bo.mlflow.content import clean
 from nas_bo.mlflow.view import MOST_STEPS
-from nas_bo.report.progress import volume
+from nas_bo.report.progress import ENOUGH, MOST_OBJECTIVES, beyond, volume
 from nas_bo.trial import Column
 
 VOLUME = "study/hypervolume"
-MOST_OBJECTIVES = 5  # of a hypervolume, which grows dear
-ENOUGH = 10  # feasible trials from which the reference point of the hypervolume is taken
 
 
 class Standing:
@@ -26,8 +24,8 @@ class Standing:
     Attributes:
         known: trials that were added, feasible or not.
         front: trial number -> values of the trials on the front, to be minimised.
-        reference: the reference point of the hypervolume: a tenth beyond the worst of the first `ENOUGH` trials, and
-            the same from then on; None before.
+        reference: the reference point of the hypervolume, that of `nas_bo.report.progress.reference`; None before it is
+            known.
         after: the last trial whose step was told.
     """
 
@@ -39,7 +37,7 @@ class Standing:
         self.after = -1
         self._marks: dict[int, bool] = {}
         self._waiting: list[tuple[int, np.ndarray]] = []  # feasible trials whose step is not told yet
-        self._first: list[np.ndarray] = []
+        self._first: dict[int, np.ndarray] = {}
         self._told: list[np.ndarray] = []  # the front as of the last step told
         self._unsized: list[tuple[int, np.ndarray]] = []  # fronts whose hypervolume is not told yet
         self._feasible = 0
@@ -61,7 +59,7 @@ class Standing:
         new = np.asarray(point, dtype=float)
         self._feasible += 1
         if self.reference is None:
-            self._first.append(new)
+            self._first[number] = new
         self._waiting.append((number, new))
         for other, p in self.front.items():
             if np.all(p <= new) and (np.any(p < new) or other < number):
@@ -112,11 +110,9 @@ class Standing:
                 made += self._step(number)
                 self.after = number
         self._waiting.clear()
-        if self.reference is None and self._first and (last or self._feasible >= ENOUGH):
-            points = np.asarray(self._first)
-            spread = points.max(0) - points.min(0)
-            margin = np.where(spread > 0, spread, np.maximum(1.0, np.abs(points.max(0))))
-            self.reference = [float(x) for x in points.max(0) + 0.1 * margin]
+        first = sorted(self._first)[:ENOUGH]
+        if self.reference is None and first and (last or self._settled(first)):
+            self.reference = beyond(np.asarray([self._first[number] for number in first]))
         if self.reference is not None:
             for number, points in self._unsized:
                 size = volume(points, self.reference)
@@ -124,6 +120,10 @@ class Standing:
                     made.append((VOLUME, size, number))
             self._unsized.clear()
         return made
+
+    def _settled(self, first: Sequence[int]) -> bool:
+        """Whether no trial that is still to end can be among the first ones."""
+        return len(first) >= ENOUGH and self.known.issuperset(range(first[-1]))
 
     def _step(self, number: int) -> list[tuple[str, float, int]]:
         points = np.asarray(self._told)

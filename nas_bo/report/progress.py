@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from nas_bo.trial import Column, Trial, matrix, non_dominated
 
+ENOUGH = 10  # feasible trials from which the reference point of the hypervolume is taken
 MOST_OBJECTIVES = 5  # of a hypervolume: its cost grows with their number, and its meaning shrinks
 
 
@@ -32,16 +34,23 @@ class Step:
 
 
 def reference(trials: Sequence[Trial], columns: Sequence[Column]) -> list[float] | None:
-    """The reference point of the hypervolume, in minimised values: a tenth beyond the worst feasible ones."""
-    feasible = [t for t in trials if t.feasible]
+    """The reference point of the hypervolume, in minimised values: `beyond` of the first `ENOUGH` feasible trials.
+
+    The first ones only, so that it stays where it is while a study grows: whoever follows the study, and whoever reports it
+    in the end, has the same figures.
+    """
+    feasible = sorted((t for t in trials if t.feasible), key=lambda t: math.inf if t.number is None else t.number)
     if not feasible or not 2 <= len(columns) <= MOST_OBJECTIVES:
         return None
-    points = matrix(feasible, columns)
-    spread = points.max(0) - points.min(0)
-    worst: list[float] = (
-        points.max(0) + 0.1 * np.where(spread > 0, spread, np.maximum(1.0, np.abs(points.max(0))))
-    ).tolist()
-    return worst
+    return beyond(matrix(feasible[:ENOUGH], columns))
+
+
+def beyond(points: np.ndarray) -> list[float]:
+    """A tenth of their spread beyond the worst of `points` (n, m), which are minimised."""
+    worst = points.max(0)
+    spread = worst - points.min(0)
+    found: list[float] = (worst + 0.1 * np.where(spread > 0, spread, np.maximum(1.0, np.abs(worst)))).tolist()
+    return found
 
 
 def steps(trials: Sequence[Trial], columns: Sequence[Column], worst: Sequence[float] | None) -> list[Step]:
