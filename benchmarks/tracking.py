@@ -167,7 +167,7 @@ def fill(database: Path, upto: int) -> None:
                 base.execute(f"INSERT INTO {table} SELECT {chosen} FROM {table} WHERE run_uuid = ?", (new, source))
             base.execute("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = 'nas.trial'", (str(number), new))
             base.execute(
-                "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = 'nas.uid'", (f"benchmark/{number}", new)
+                "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = 'mlflow.nas.uid'", (f"benchmark/{number}", new)
             )
     base.close()
 

@@ -17,6 +17,7 @@ from nas_bo import provenance, recipe
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError, SearchError
 from nas_bo.mlflow import content, lineage, records, store
+from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
 from nas_bo.problem import Problem
 from nas_bo.report import figure
@@ -114,13 +115,14 @@ def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str
         run, parent, about = _find(client, where, run_id)
         arch = _architecture(client, run)
         subject = records.Subject(
-            parent.data.tags.get("nas.study", parent.info.run_name), parent.data.tags["nas.study_key"],
+            parent.data.tags.get("nas.study", parent.info.run_name), names.value(parent.data.tags, names.KEY),
             records.columns_of(about), about,
         )  # fmt: skip
         compared, trial = _evaluate(run, arch, about, allow)
         made = Again(run.info.run_id, run.info.run_name, compared, _changed(about))
         if log:
             session = Session(client, subject, run.info.experiment_id, parent.info.run_id, {}, guest=True)
+            session.key_tag = names.key_tag(parent.data.tags)
             made = Again(made.run_id, made.name, compared, made.changed, _log(session, run, trial, made))
         return made
 
@@ -147,7 +149,8 @@ def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any
 
 def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
     columns, runs, token = records.columns_of(about), {}, None
-    query = f"tags.`nas.study_key` = '{parent.data.tags['nas.study_key']}' AND tags.`nas.kind` = 'trial'"
+    own = parent.data.tags
+    query = f"tags.`{names.key_tag(own)}` = '{names.value(own, names.KEY)}' AND tags.`nas.kind` = 'trial'"
     while True:
         found = client.search_runs([parent.info.experiment_id], query, max_results=1000, page_token=token)
         for run in found:

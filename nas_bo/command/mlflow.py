@@ -41,6 +41,12 @@ def sync(
             "MLFLOW_TRACKING_URI, else mlflow.db"
         ),
     ] = None,
+    metric_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="repeatable, one per value: names for the values of a study that has none; by default value, or value_0, value_1"
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
 ) -> None:
     """Log trials that MLflow has not got yet, end runs that a killed process left running, and say what is left.
@@ -54,7 +60,7 @@ def sync(
         where = where or os.environ.get("NAS_BO_SPOOL") or "."
         done: list[Synced] = []
         if _is_storage(where):
-            done += [_one(where, name, mlflow) for name in ([study] if study else _names(where))]
+            done += [_one(where, name, mlflow, metric_name) for name in ([study] if study else _names(where))]
         else:
             done.append(spooled(where, uri=mlflow))
     total = Synced(
@@ -83,13 +89,13 @@ def _say(total: Any, where: str) -> None:
         typer.echo(f"left: {n} of {name!r}{f' ({shown})' if shown else ''}: {why}", err=True)
 
 
-def _one(storage: str, name: str, mlflow: str | None) -> Any:
+def _one(storage: str, name: str, mlflow: str | None, metric_names: list[str] | None) -> Any:
     from nas_bo.command import resolve
     from nas_bo.mlflow import Tracker, beside
     from nas_bo.mlflow.sync import sync_study
     from nas_bo.optuna import studies
 
-    tracker = Tracker(uri=mlflow, spool=beside(storage))
+    tracker = Tracker(uri=mlflow, spool=beside(storage), metric_names=metric_names)
     tracker.check()
     study = studies.load(storage, name)
     summary, files = None, {}

@@ -173,8 +173,7 @@ def of_trial(
     made.start, made.end = milliseconds(frozen.datetime_start), milliseconds(frozen.datetime_complete)
     if trial.feasible and all(c.name in trial.values for c in cols):
         made.point = [c.sign * trial.values[c.name] for c in cols]
-    for c in cols:  # objectives first: the UI shows the first metrics
-        made.metric(f"obj/{c.name}", trial.values.get(c.name))
+    objective_metrics(made, trial, cols)
     made.metric("cost/seconds", round(trial.seconds, 3))
     numbers(made, trial)
     _constraints(made, trial, ours)
@@ -192,6 +191,20 @@ def of_trial(
         made.spilled |= {"info": dict(trial.info), "violations": dict(trial.violations), "reason": trial.reason}
         made.files["trial.json"] = json.dumps(made.spilled, indent=1, default=str)
     return made
+
+
+def objective_metrics(made: Content, trial: Trial, cols: Sequence[Column]) -> None:
+    """The objectives first: the UI shows the first metrics."""
+    for c in cols:
+        made.metric(f"obj/{c.name}", trial.values.get(c.name))
+    for c in cols:
+        if log_axis(c) and trial.values.get(c.name, 0.0) > 0:
+            made.metric(f"log10/{c.name}", math.log10(trial.values[c.name]))
+
+
+def log_axis(c: Column) -> bool:
+    """Whether the logarithm of an objective is logged too: MLflow's scatter plot has no logarithmic axis."""
+    return c.direction == "minimize" and (c.cost == "measured" or c.unit in ("s", "ms", "us"))
 
 
 def architecture_files(arch: Architecture, label: str, vocab_size: int = 256) -> dict[str, str]:

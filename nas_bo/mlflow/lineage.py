@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_bo.mlflow import content, records, store
+from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import dead, process
-from nas_bo.mlflow.session import PARENT, TERMINAL, WRITER, Session
+from nas_bo.mlflow.session import PARENT, TERMINAL, Session
 from nas_bo.report import Summary, figure, vocabulary
 from nas_bo.trial import State, Trial
 
@@ -60,34 +61,34 @@ def log_relatives(session: Session, summary: Summary) -> None:
 
 
 def known(session: Session, kind: str) -> dict[str, str]:
-    """``nas.uid`` -> run id of the study's runs of this kind; one that a killed process left half written is deleted."""
-    query = f"tags.`nas.study_key` = '{session.key}' AND tags.`nas.kind` = '{kind}'"
+    """`tags.UID` -> run id of the study's runs of this kind; one that a killed process left half written is deleted."""
+    query = f"tags.`{session.key_tag}` = '{session.key}' AND tags.`nas.kind` = '{kind}'"
     found = {}
     for run in session.client.search_runs([session.experiment], query, max_results=1000):
-        if run.info.status not in TERMINAL and dead(run.data.tags.get(WRITER, "")):
+        if run.info.status not in TERMINAL and dead(names.value(run.data.tags, names.WRITER)):
             session.client.delete_run(run.info.run_id)
         else:
-            found[run.data.tags.get("nas.uid", "")] = str(run.info.run_id)
+            found[names.value(run.data.tags, names.UID)] = str(run.info.run_id)
     return found
 
 
 def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label: str) -> content.Content:
     """A run that is no trial, with the numbers of one."""
     made = content.Content(name[:120], "FINISHED" if trial.state is State.COMPLETE else "FAILED")
-    for c in session.columns:
-        made.metric(f"obj/{c.name}", trial.values.get(c.name))
+    content.objective_metrics(made, trial, session.columns)
     if trial.seconds:
         made.metric("cost/seconds", round(trial.seconds, 3))
     content.numbers(made, trial)
     made.param("arch/code", label)
     for tag, value in (
         ("nas.kind", kind),
-        ("nas.uid", uid),
+        (names.UID, uid),
         ("nas.study", session.subject.name),
-        ("nas.study_key", session.key),
+        (session.key_tag, session.key),
         ("nas.state", trial.state.value),
         ("nas.arch", trial.architecture.id),
         ("nas.label", label),
+        (names.COLOR, names.COMPARED if kind == "baseline" else names.BESIDE),
     ):
         made.tag(tag, value)
     if trial.reason:
@@ -102,7 +103,7 @@ def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label
 def create(session: Session, made: content.Content, files: Mapping[str, Any] | None = None) -> str:
     """Write the run, as a child of the study's; returns its id."""
     now = int(time.time() * 1000)
-    tags = {**session.tags, **made.tags, PARENT: session.parent, WRITER: process()}
+    tags = {**session.tags, **made.tags, PARENT: session.parent, names.WRITER: process()}
     run = session.client.create_run(session.experiment, tags=tags, run_name=made.name)
     session.batch(run.info.run_id, made.metrics, made.params, now)
     store.put_files(session.client, run, {**made.files, **(files or {})})

@@ -9,8 +9,9 @@ from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store
+from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import process
-from nas_bo.mlflow.session import TERMINAL, WRITER, Session
+from nas_bo.mlflow.session import TERMINAL, Session
 
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
@@ -38,10 +39,11 @@ def open_session(
             )
         made = _content(subject, name)
         for tag, value in made.tags.items():
-            if run.data.tags.get(tag) != value and tag != "nas.kind":
+            if names.value(run.data.tags, tag) != value and tag != "nas.kind":
                 client.set_tag(parent, tag, value)
         _log_facts(client, parent, subject, made, set(run.data.params))
         session = Session(client, subject, str(run.info.experiment_id), parent, tags, guest=True)
+        session.key_tag = names.key_tag(run.data.tags)
     else:
         experiment_id = _experiment(client, uri, experiment)
         found = _parents(client, experiment_id, subject.key)
@@ -52,13 +54,16 @@ def open_session(
                 client.delete_run(own)  # another process opened the study at the same moment, and was first
         run_id, status = (found[0].info.run_id, found[0].info.status) if found else (own, "RUNNING")
         session = Session(client, subject, experiment_id, run_id, tags, reopen=status in TERMINAL)
+        session.key_tag = names.key_tag(found[0].data.tags) if found else names.KEY
     session.load()
     return session
 
 
 def _parents(client: Any, experiment: str, key: str) -> list[Any]:
-    query = f"tags.`nas.study_key` = '{key}' AND tags.`nas.kind` = 'study'"
-    runs = client.search_runs([experiment], query, max_results=10)
+    runs: list[Any] = []
+    for name in (names.KEY, names.before(names.KEY)):
+        query = f"tags.`{name}` = '{key}' AND tags.`nas.kind` = 'study'"
+        runs = runs or list(client.search_runs([experiment], query, max_results=10))
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
@@ -104,11 +109,11 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
     for tag, value in (
         ("nas.kind", "study"),
         ("nas.study", subject.name),
-        ("nas.study_key", subject.key),
-        ("nas.uid", subject.name),
-        (WRITER, process()),
+        (names.KEY, subject.key),
+        (names.UID, subject.name),
+        (names.WRITER, process()),
         ("nas.space", about.get("space", {}).get("title")),
-        ("nas.space_hash", about.get("fingerprint")),
+        (names.SPACE, about.get("fingerprint")),
         ("nas.hw", about.get("device")),
         ("nas.git", _git(about.get("git") or {})),
         ("nas.sampler", about.get("strategy") or subject.sampler),

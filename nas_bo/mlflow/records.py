@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from nas_bo.architecture import Architecture, Node
-from nas_bo.errors import NasBoError
+from nas_bo.errors import HostError, NasBoError
 from nas_bo.report import Summary, vocabulary
 from nas_bo.report.labels import labels_of
 from nas_bo.space import Space
@@ -89,6 +89,31 @@ def columns(study: Any, known: Mapping[str, Any]) -> list[Column]:
         Column(n, direction="maximize" if d == "maximize" else "minimize")
         for n, d in zip(names, directions, strict=True)
     ]
+
+
+def checked_names(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Names for the values of a study (raises HostError unless they are different texts)."""
+    found = () if names is None else (names,) if isinstance(names, str) else tuple(names)
+    if not all(isinstance(name, str) and name.strip() for name in found) or len(set(found)) < len(found):
+        raise HostError(f"metric_names={names!r} must be different names, one for each value of a trial")
+    return found
+
+
+def named(given: Subject, names: Sequence[str]) -> Subject:
+    """The subject with `names` for its values, if they have none of their own.
+
+    Raises:
+        HostError: there are more or fewer values than names.
+    """
+    unnamed = {"value", *(f"value_{i}" for i in range(len(given.columns)))}
+    if not names or given.about or not {c.name for c in given.columns} <= unnamed:
+        return given
+    if len(names) != len(given.columns):
+        raise HostError(
+            f"the study {given.name!r} has {len(given.columns)} values per trial, and {len(names)} metric names were given "
+            f"({', '.join(names)}); give one for each, in the order of the values"
+        )
+    return replace(given, columns=[replace(c, name=n) for c, n in zip(given.columns, names, strict=True)])
 
 
 def columns_of(known: Mapping[str, Any]) -> list[Column]:

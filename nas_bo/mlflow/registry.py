@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, MissingExtra, NasBoError
 from nas_bo.mlflow import content, lineage, store
+from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import Session
 from nas_bo.trial import Trial
 
@@ -99,7 +100,7 @@ def publish(
     told = ", ".join(f"{key} {value:.5g}" for key, value in values.items())
     version = client.create_model_version(
         name, source, run_id, description=f"{label}: {told}. Load it with nas_bo.mlflow.load_model.",
-        tags={"nas.arch": trial.architecture.id, "nas.study_key": session.key, "nas.trial": str(number)},
+        tags={"nas.arch": trial.architecture.id, names.KEY: session.key, "nas.trial": str(number)},
     ).version  # fmt: skip
     for alias in aliases:
         client.set_registered_model_alias(name, alias, version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,15 +14,15 @@ from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store, view
+from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import process
 from nas_bo.report import Summary, TrustReport, frame, page, picture, pictures
+from nas_bo.report.picture import logarithmic
 from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
 
 PARENT = "mlflow.parentRunId"
-PROGRESS = "nas.progress"
-WRITER = "nas.writer"  # which process wrote a run: says whether one that is left running is being written still
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
 
 
@@ -55,6 +56,7 @@ class Session:
         parent: the run id of the study's run.
         reopen: the parent has ended; the next trial sets it running again.
         guest: the parent is a run of the user, who ends it.
+        key_tag: the tag that has the study's key; another one in studies of version 0.1.
         children: trial number -> its run.
     """
 
@@ -65,6 +67,7 @@ class Session:
     tags: Mapping[str, str]
     reopen: bool = False
     guest: bool = False
+    key_tag: str = names.KEY
     children: dict[int, Child] = field(default_factory=dict)
 
     # ---- trials ------------------------------------------------------------------------------------------------
@@ -99,7 +102,7 @@ class Session:
             return False
         metrics = made.metrics
         if child is None:
-            tags = {**self.tags, **made.tags, **self._identity(number), "nas.pareto": word(pareto)}
+            tags = {**self.tags, **made.tags, **self._identity(number), **_marked(pareto)}
             run = self.client.create_run(self.experiment, start_time=made.start, tags=tags, run_name=made.name)
             child = Child(run.info.run_id, "RUNNING", word(pareto), made.point, run)
         elif not child.written:  # a process died while it wrote this run; logging all again would double the curves
@@ -131,9 +134,9 @@ class Session:
         return {
             PARENT: self.parent,
             "nas.study": self.subject.name,
-            "nas.study_key": self.key,
-            "nas.uid": f"{self.subject.name}/{number}",
-            WRITER: process(),
+            self.key_tag: self.key,
+            names.UID: f"{self.subject.name}/{number}",
+            names.WRITER: process(),
         }
 
     def batch(self, run_id: str, metrics: Sequence[tuple[str, float, int]], params: Mapping[str, str], at: int) -> None:
@@ -145,7 +148,7 @@ class Session:
 
     def _find(self, number: int) -> Child | None:
         query = (
-            f"tags.`nas.trial` = '{number:03d}' AND tags.`nas.study_key` = '{self.key}' AND tags.`nas.kind` = 'trial'"
+            f"tags.`nas.trial` = '{number:03d}' AND tags.`{self.key_tag}` = '{self.key}' AND tags.`nas.kind` = 'trial'"
         )
         return self._search(query).get(number)
 
@@ -157,7 +160,9 @@ class Session:
 
     def load(self) -> None:
         """Read which trials are there; of two runs of one trial, which two machines may have made, one is deleted."""
-        for number, child in self._search(f"tags.`nas.study_key` = '{self.key}' AND tags.`nas.kind` = 'trial'").items():
+        for number, child in self._search(
+            f"tags.`{self.key_tag}` = '{self.key}' AND tags.`nas.kind` = 'trial'"
+        ).items():
             before = self.children.get(number)
             if before is None or before.status not in TERMINAL:
                 self.children[number] = child
@@ -197,14 +202,18 @@ class Session:
         seen = list(dict.fromkeys(n for t in trials for n in t.architecture.flat if "." not in n))
         params = [f"arch/{n}" for n in top] or [content.clean(n) for n in seen]
         counted = ["arch_stat/parameters"] if any("parameters" in i for t in trials for i in t.info.values()) else []
-        state = view.state(self.key, self.parent, self.columns, params, [*counted, *spread, "cost/seconds"])
+        log = [c.name for c in self.columns if content.log_axis(c) and logarithmic(_values(trials, c.name), c)]
+        further = [*counted, *spread, "cost/seconds"]
+        state = view.state(self.key, self.parent, self.columns, params, further, log, self.key_tag)
         self.client.set_experiment_tag(self.experiment, view.VIEW + self.key, state)
         self.client.set_experiment_tag(self.experiment, view.LAST, self.key)
 
     def mark(self, number: int, child: Child, on_front: bool) -> None:
-        """Rewrite a trial's ``nas.pareto`` if it has changed."""
+        """Rewrite a trial's ``nas.pareto``, and its colour in MLflow's charts, if it has changed."""
+        from mlflow.entities import RunTag
+
         if child.pareto != word(on_front):
-            self.client.set_tag(child.run_id, "nas.pareto", word(on_front))
+            self.client.log_batch(child.run_id, tags=[RunTag(tag, text) for tag, text in _marked(on_front).items()])
             child.pareto = word(on_front)
 
     def finish(self, summary: Summary, files: Mapping[str, Path | bytes | str], description: str | None) -> None:
@@ -249,7 +258,7 @@ class Session:
     def progress(self) -> dict[str, Any]:
         """What the parent's step metrics have come to: "after" (trial), "reference" point, and "by" whom "at" what time."""
         tags = self.client.get_run(self.parent).data.tags
-        data = json.loads(tags.get(PROGRESS, "{}"))
+        data = json.loads(names.value(tags, names.PROGRESS) or "{}")
         return data if data.get("key", self.key) == self.key else {}  # a user's parent may have had several studies
 
     def tell_progress(
@@ -265,7 +274,7 @@ class Session:
         data = {"after": after, "reference": reference, "key": self.key}
         if by:
             data |= {"by": by, "at": round(time.time())}
-        self.client.set_tag(self.parent, PROGRESS, json.dumps(data))
+        self.client.set_tag(self.parent, names.PROGRESS, json.dumps(data))
 
     def _trust(self, summary: Summary) -> None:
         """The figures of the trust reports as metrics of the parent, those that are new; the first line as a tag."""
@@ -331,6 +340,14 @@ def _inside(name: str) -> str:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise HostError(f"the artifact name {name!r} leaves the run's folder; give a relative name without '..'")
     return str(path if len(path.parts) > 1 else PurePosixPath("report") / path)
+
+
+def _values(trials: Sequence[Trial], name: str) -> list[float]:
+    return [t.values[name] for t in trials if math.isfinite(t.values.get(name, math.nan))]
+
+
+def _marked(on_front: bool) -> dict[str, str]:
+    return {"nas.pareto": word(on_front), names.COLOR: names.color(on_front)}
 
 
 def word(flag: bool) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import spool, store
+from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import dead
-from nas_bo.mlflow.session import TERMINAL, WRITER
+from nas_bo.mlflow.session import TERMINAL
 from nas_bo.mlflow.tracker import Tracker
 from nas_bo.mlflow.writer import Open, Writer
 from nas_bo.report import Summary
@@ -110,7 +111,7 @@ def _repair(writer: Writer, opened: Open, made: Synced) -> None:
         if child.status in TERMINAL or number in waiting:
             continue
         run = session.client.get_run(child.run_id)
-        by = run.data.tags.get(WRITER, "")
+        by = names.value(run.data.tags, names.WRITER)
         if run.info.status in TERMINAL or run.info.lifecycle_stage != "active":
             continue
         if not dead(by):
@@ -128,7 +129,7 @@ def _repair(writer: Writer, opened: Open, made: Synced) -> None:
     if (
         not session.guest
         and parent.info.status not in TERMINAL
-        and dead(parent.data.tags.get(WRITER, ""))
+        and dead(names.value(parent.data.tags, names.WRITER))
         and (not leader or dead(leader))
     ):
         session.client.set_terminated(session.parent, status="KILLED")

@@ -9,7 +9,7 @@ import atexit
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,11 +67,14 @@ class Tracker:
         timeout: seconds per request to a server.
         parent: the id of a run of yours under which the trials shall stand; you end it yourself, and `experiment` does
             not count. MLflow's UI shows one level of nesting: it should be no child itself.
+        metric_names: names for the values of a study of Optuna that has none (without ``study.set_metric_names`` they are
+            called value, or value_0, value_1 and so on); they are used here only, the study stays as it is.
         spool: a folder for trials that are not logged yet; default ``NAS_BO_SPOOL``, else ``mlflow_spool`` beside the
             database of MLflow, else in the current folder. It is there only while something is in it.
 
     Raises:
-        HostError: the URI is malformed; whether it can be reached says `check`.
+        HostError: the URI is malformed (whether it can be reached says `check`), or the metric names are not different
+            texts.
     """
 
     def __init__(
@@ -84,10 +87,12 @@ class Tracker:
         timeout: float = 10.0,
         parent: str | None = None,
         spool: str | Path | None = None,
+        metric_names: Sequence[str] | None = None,
     ) -> None:
         self.name, self.experiment, self.timeout, self.parent = name, experiment, timeout, parent
         self.uri = store.resolve(uri)
         self.spool = _spool(spool, self.uri)
+        self.metric_names = records.checked_names(metric_names)
         self.tags = {content.clean(str(k)): str(v) for k, v in (tags or {}).items()}
         reserved = [k for k in self.tags if k.startswith(("mlflow.", "nas."))]
         if reserved:
@@ -314,6 +319,7 @@ class Tracker:
             subject = source(study).subject()
             if subject is None:
                 return None
+            subject = records.named(subject, self.metric_names)
             found = self._known[id(study)] = (weakref.ref(study), subject)
             self._own().others[subject.key] = _others(study, subject)
         return found[1]

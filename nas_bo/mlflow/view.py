@@ -6,11 +6,12 @@ The state of the view is MLflow's private format (3.17). A version that does not
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from nas_bo.mlflow.content import TAG_LENGTH, clean
+from nas_bo.mlflow.tags import KEY
 from nas_bo.report import Summary, figure
 from nas_bo.report.against import against
 from nas_bo.report.digits import count
@@ -37,12 +38,22 @@ def address(base: str, experiment: str, key: str) -> str:
     return f"{page}?viewStateShareKey={quote(key)}&compareRunsMode=CHART"
 
 
-def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str], metrics: Sequence[str]) -> str:
+def state(
+    key: str,
+    parent: str,
+    columns: Sequence[Column],
+    params: Sequence[str],
+    metrics: Sequence[str],
+    log: Collection[str] = (),
+    key_tag: str = KEY,
+) -> str:
     """The state of the runs page: a scatter plot of the first two objectives, parallel coordinates, and a table.
 
     Args:
         params: parameter names for the parallel coordinates, most important first.
         metrics: names of further metrics for the columns of the table.
+        log: names of objectives that are drawn by their logarithm first.
+        key_tag: the tag that has the key.
     """
     objectives = [clean(f"obj/{c.name}") for c in columns]
 
@@ -55,7 +66,10 @@ def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str
 
     charts: list[dict[str, Any]] = []
     for j in range(1, min(3, len(objectives))):
-        charts.append(chart("SCATTER", xaxis=axis(objectives[j]), yaxis=axis(objectives[0])))
+        across = [objectives[j]]
+        if columns[j].name in log:
+            across.insert(0, clean(f"log10/{columns[j].name}"))
+        charts += [chart("SCATTER", xaxis=axis(name), yaxis=axis(objectives[0])) for name in across]
     if len(objectives) == 1:
         charts.append(chart("BAR", metricKey=objectives[0]))
     if params:
@@ -64,8 +78,7 @@ def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str
         )
     shown = [*objectives, *metrics]
     data = {
-        "searchFilter": f'tags.`nas.study_key` = "{key}" AND '
-        + " AND ".join(f'tags.`nas.kind` != "{k}"' for k in HIDDEN),
+        "searchFilter": f'tags.`{key_tag}` = "{key}" AND ' + " AND ".join(f'tags.`nas.kind` != "{k}"' for k in HIDDEN),
         "orderByKey": f"metrics.`{objectives[0]}`",
         "orderByAsc": columns[0].direction == "minimize",
         "startTime": "ALL",
@@ -87,7 +100,7 @@ def state(key: str, parent: str, columns: Sequence[Column], params: Sequence[str
         "compareRunSections": [
             {
                 "uuid": "nas-front",
-                "name": "Pareto front",
+                "name": "Pareto front in orange, baselines in violet",  # MLflow has no key for colours
                 "display": True,
                 "isReordered": True,
                 "columns": 2,

@@ -91,7 +91,7 @@ def test_a_study_of_ours_from_first_trial_to_report(uri, tmp_path):
     assert [c.data.tags["nas.pareto"] for c in children] == ["true"] * 5 + ["false"] * 2
     assert [c.data.tags["nas.state"] for c in children][4:] == ["complete", "fail", "infeasible"]
     assert {c.data.tags["mlflow.parentRunId"] for c in children} == {parent.info.run_id}
-    assert children[3].data.tags["nas.uid"] == "ours/3" and children[3].data.tags["team"] == "blue"
+    assert children[3].data.tags["mlflow.nas.uid"] == "ours/3" and children[3].data.tags["team"] == "blue"
     arch = Architecture.from_json(store.text(children[0], "arch.json"))
     assert arch == TINY.sample(0) and children[0].data.tags["nas.arch"] == arch.id
     history = store.client.get_metric_history(children[0].info.run_id, "train/loss")
@@ -184,8 +184,10 @@ def test_runs_that_a_killed_process_left_are_repaired(uri):
     half, bare, _ = store.runs("Tiny", "trial")
     store.client.update_run(half.info.run_id, status="RUNNING")  # died before the end
     store.client.delete_run(bare.info.run_id)
-    tags = {k: v for k, v in bare.data.tags.items() if k.startswith(("nas.", "mlflow.parent"))}
-    fresh = store.client.create_run(bare.info.experiment_id, tags=tags | {"nas.trial": "003", "nas.uid": "ours/3"})
+    tags = {k: v for k, v in bare.data.tags.items() if k.startswith(("nas.", "mlflow.nas.", "mlflow.parent"))}
+    fresh = store.client.create_run(
+        bare.info.experiment_id, tags=tags | {"nas.trial": "003", "mlflow.nas.uid": "ours/3"}
+    )
     add(study, 3, 2.0)  # died right after create_run
     assert Tracker(uri=uri).log_study(study) == 2
     runs = {r.info.run_id: r for r in store.runs("Tiny", "trial")}

@@ -65,7 +65,9 @@ def test_a_relative_that_a_killed_process_left_half_written_is_made_anew(found, 
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     gone = f"{platform.node()}:{ended.pid}:1"
-    tags = {k: v for k, v in base.data.tags.items() if not k.startswith("mlflow.")} | {"nas.writer": gone}
+    tags = {k: v for k, v in base.data.tags.items() if k.startswith(("nas.", "mlflow.nas."))} | {
+        "mlflow.nas.writer": gone
+    }
     store.client.delete_run(base.info.run_id)
     half = store.client.create_run(base.info.experiment_id, tags=tags)
     Tracker(uri=uri).log_study(found.study, finish=True)

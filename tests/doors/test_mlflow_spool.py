@@ -347,9 +347,9 @@ def test_runs_left_running_are_ended_if_their_process_is_dead(uri, tmp_path):  #
     (parent,), runs = store.runs("Tiny", "study"), store.runs("Tiny", "trial")
     gone = process().rsplit(":", 1)[0] + ":1"
     for run, by in ((runs[0], gone), (runs[1], process()), (parent, gone)):
-        store.client.set_tag(run.info.run_id, "nas.writer", by)
+        store.client.set_tag(run.info.run_id, "mlflow.nas.writer", by)
         store.client.update_run(run.info.run_id, status="RUNNING")
-    store.client.set_tag(parent.info.run_id, "nas.progress", json.dumps({"by": gone, "at": time.time()}))
+    store.client.set_tag(parent.info.run_id, "mlflow.nas.progress", json.dumps({"by": gone, "at": time.time()}))
     add(study, 9, 2.0)
     Spool(tmp_path / spool.FOLDER).put(a_record(study, 3, uri=uri))  # the spool has another trial of the study
     found = sync(tmp_path)
@@ -401,7 +401,7 @@ def test_two_processes_of_four_threads_log_every_trial_once(uri, tmp_path):  # n
     runs = store.runs("shared", "trial")
     assert [int(r.data.tags["nas.trial"]) for r in runs] == list(range(24)) and len(store.runs("shared", "study")) == 1
     assert [r.data.metrics["obj/value"] for r in runs] == [t.value for t in study.trials]
-    assert len({r.data.tags["nas.writer"] for r in runs}) == 2 and not (tmp_path / spool.FOLDER).exists()
+    assert len({r.data.tags["mlflow.nas.writer"] for r in runs}) == 2 and not (tmp_path / spool.FOLDER).exists()
 
 
 # ---- other people's runs --------------------------------------------------------------------------------------------
@@ -507,7 +507,7 @@ def test_the_front_is_told_while_the_search_runs_by_one_process_only(uri, monkey
         time.sleep(0.2)
     (parent,) = store.runs("Tiny", "study")
     assert parent.info.status == "RUNNING" and "study/hypervolume" in parent.data.metrics
-    assert json.loads(parent.data.tags["nas.progress"])["by"] == process()
+    assert json.loads(parent.data.tags["mlflow.nas.progress"])["by"] == process()
     add(study, 50, 0.5, latency=1.0)  # better than all in everything but size
     calls = []
     monkeypatch.setattr(
@@ -523,12 +523,12 @@ def test_the_front_is_told_while_the_search_runs_by_one_process_only(uri, monkey
     assert marks[-1] == "true" and marks[:-1].count("true") < 12
     # while this process lives, another leaves the parent alone
     other = {"by": f"elsewhere:{os.getpid()}:1", "at": time.time(), "after": 12}
-    store.client.set_tag(parent.info.run_id, "nas.progress", json.dumps(other))
+    store.client.set_tag(parent.info.run_id, "mlflow.nas.progress", json.dumps(other))
     add(study, 51, 0.4, latency=1.0)
     tracker.log(study, study.trials[-1])
     assert tracker.flush()
     time.sleep(1.5)
-    assert told(0.5) and json.loads(store.runs("Tiny", "study")[0].data.tags["nas.progress"]) == other
+    assert told(0.5) and json.loads(store.runs("Tiny", "study")[0].data.tags["mlflow.nas.progress"]) == other
     tracker.finish(study)
     assert told(0.4)
 
