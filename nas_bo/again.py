@@ -161,12 +161,25 @@ def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
         token = found.token
         if not token:
             break
-    middle = knee([trial for _, trial in runs.values()], columns)
+    noted = _noted_knee(client, parent)
+    if noted in runs:
+        return runs[noted][0]
+    middle = knee([trial for _, trial in runs.values()], columns, levels=about.get("chance") or {})
     if middle is None or middle.number is None:
         raise SearchError(
             f"no trial of the study {parent.info.run_name!r} is feasible, so there is nothing to evaluate again"
         )
     return runs[middle.number][0]
+
+
+def _noted_knee(client: Any, parent: Any) -> int | None:
+    """The knee of the final front, as the search told it at its end; None where it did not come so far."""
+    try:
+        told = json.loads(_text(client, parent.info.run_id, "report/result.json"))
+    except (SearchError, ValueError):
+        return None
+    number = told.get("knee") if isinstance(told, dict) else None
+    return number if isinstance(number, int) else None
 
 
 def _text(client: Any, run_id: str, name: str) -> str:

@@ -119,13 +119,15 @@ def value_of(trial: Trial, name: str) -> float | None:
 def described(result: Result, trial: Trial) -> dict[str, Any]:
     """One architecture of a result as JSON-safe data: what it is, its values, and how far those go."""
     searched = next((t for t in result.trials if t.number == trial.number), trial)
+    again = next((r.values for r in result.retrained if r.id == trial.architecture.id), {})
+    trained = {c.name for c in result.columns if c.cost == "trained"}
     return {
         "trial": trial.number,
         "id": trial.architecture.id,
         "label": result.label(trial),
         "values": dict(trial.values),
         "searched": dict(searched.values),
-        "retrained": trial.architecture.id in result.final.known,
+        "retrained": bool(trained & set(again)),
         "intervals": intervals(trial),
         "units": {c.name: c.unit for c in result.columns},
         "parameters": value_of(trial, "parameters"),

@@ -64,5 +64,5 @@ def _text(data: dict[str, Any], architecture: str) -> str:
     if data["parameters"] is not None and "parameters" not in data["values"]:
         lines.append(f"{'parameters':<16} {figure(data['parameters'])}")
     if not data["retrained"]:
-        lines.append("the values are those of the search; it was not re-trained")
+        lines.append("it was not re-trained: what is trained has the value of the search")
     return "\n".join([*lines, architecture])

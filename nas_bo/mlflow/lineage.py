@@ -43,7 +43,8 @@ def log_relatives(session: Session, summary: Summary) -> None:
         uid = f"{session.subject.name}/retrain/{again.get('id', '')}@{factor:g}"
         if before is None or child is None or uid in there or not trained & set(again.get("values", ())):
             continue
-        trial = Trial(before.architecture, again["values"], info=again.get("info") or {})
+        new = {name: value for name, value in again["values"].items() if name in trained}
+        trial = Trial(before.architecture, new, info={n: i for n, i in (again.get("info") or {}).items() if n in new})
         made = beside(
             session, f"{before.number:03d} re-trained x{factor:g}", "retrain", uid, trial, summary.label(before)
         )
@@ -53,7 +54,7 @@ def log_relatives(session: Session, summary: Summary) -> None:
         lead = f"Trial [{before.number}]({address}) trained again at {factor:g} times the budget with another seed."
         made.tag(content.NOTE, f"{lead}\n\n{made.tags.get(content.NOTE, '')}")
         run_id = create(session, made)
-        values = ", ".join(f"{k} {figure(v)}" for k, v in again["values"].items())
+        values = ", ".join(f"{k} {figure(v)}" for k, v in new.items())
         attach(
             session.client, child.run_id, "nas.retrained", run_id,
             f"[Re-trained]({link(session.experiment, run_id)}) at {factor:g} times the budget: {content.escaped(values)}",
