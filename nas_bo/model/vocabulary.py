@@ -8,7 +8,7 @@ top level            ``width``; ``layers`` (each with ``mixer`` and ``mlp``) or 
 mixer attention      ``heads``, ``kv_group`` (query heads per key/value head), ``head_dim`` (None: width / heads),
                      ``window`` (None: the whole past; w: the last w tokens, the present one included)
 mixer linear_attention  ``heads``, ``head_dim``
-mixer conv           ``kernel``: gated causal depthwise convolution
+mixer conv           ``kernel``: gated causal depthwise convolution; ``gates`` "silu" | "linear2"
 mlp dense            ``ratio`` (hidden = round(ratio * width), gated or not), ``activation``, ``gated``
 mlp moe              ``experts``, ``top_k``, ``ratio`` (of one expert), ``activation``, ``gated``
 skip                 no block at all, as a mixer or as an mlp
@@ -56,10 +56,11 @@ def linear_attention(heads: Any, head_dim: Any = None) -> Any:
     return _option("linear_attention", heads=heads, head_dim=head_dim)
 
 
-def conv(kernel: Any) -> Any:
+def conv(kernel: Any, gates: Any = "silu") -> Any:
     """Gated causal depthwise convolution over the last `kernel` tokens (the short convolution of Hyena, Poli et al.
-    2023, arXiv 2302.10866, alone): cheap local mixing."""
-    return _option("conv", kernel=kernel)
+    2023, arXiv 2302.10866, alone): cheap local mixing. `gates` "silu" is one gate after it; "linear2" is a linear gate before and
+    one after, out(C * conv(B * x)), as in LFM2 (Liquid AI 2025, arXiv 2511.23404)."""
+    return _option("conv", kernel=kernel, gates=gates)
 
 
 def skip() -> Any:

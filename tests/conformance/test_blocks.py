@@ -22,7 +22,28 @@ class TestLinearAttention(BlockTests):
 
 class TestConv(BlockTests):
     block = known()["conv"]
-    examples = ({"kernel": 1}, {"kernel": 4}, {"kernel": 11})
+    examples = (
+        {"kernel": 1},
+        {"kernel": 4},
+        {"kernel": 11},
+        {"kernel": 3, "gates": "linear2"},
+        {"kernel": 9, "gates": "linear2"},
+    )
+
+
+class TestGatedDelta(BlockTests):
+    block = known()["gated_delta"]
+    examples = ({"heads": 2}, {"heads": 1, "head_dim": 6, "kernel": 1})
+
+
+class TestLatentAttention(BlockTests):
+    block = known()["latent_attention"]
+    examples = ({"heads": 2, "latent": 6}, {"heads": 4, "latent": 3, "head_dim": 6, "turned": 4})
+
+
+class TestSsm(BlockTests):
+    block = known()["ssm"]
+    examples = ({"heads": 2, "state": 8}, {"heads": 1, "head_dim": 6, "kernel": 1, "state": 3})
 
 
 class TestDense(BlockTests):

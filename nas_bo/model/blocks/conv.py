@@ -1,12 +1,15 @@
 """Gated causal depthwise convolution over the last `kernel` tokens: the short convolution of Hyena (Poli et al. 2023, arXiv
-2302.10866) alone."""
+2302.10866) alone, with one silu gate after it; or, with gates "linear2", that of LFM2 (Liquid AI 2025, arXiv 2511.23404): a
+linear gate before and one after it, y = out(C * conv(B * x)).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, known_near, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 
 if TYPE_CHECKING:
@@ -16,37 +19,52 @@ if TYPE_CHECKING:
 class ConvSpec(NamedTuple):
     kind: str
     kernel: int
+    gates: str = "silu"
+
+    @property
+    def parts(self) -> int:
+        """Of the width of the stream, what the matrix into the block makes."""
+        return 2 if self.gates == "silu" else 3
+
+
+GATES = ("silu", "linear2")
 
 
 class ConvBlock:
     kind = "conv"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"kernel": ...}
+    fields: Mapping[str, Any] = {"kernel": ..., "gates": "silu"}
     initial: Mapping[str, str] = {"taps": "taps"}
     Spec = ConvSpec
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> ConvSpec:
-        return ConvSpec(self.kind, size_of(fields, "kernel", self.kind))
+        if fields["gates"] not in GATES:
+            near = known_near(fields["gates"], GATES)
+            raise ModelError(f"conv has gates={fields['gates']!r}{near}; it is one of {', '.join(GATES)}")
+        return ConvSpec(self.kind, size_of(fields, "kernel", self.kind), fields["gates"])
 
     def parameters(self, spec: ConvSpec, frame: Frame) -> int:
         width = frame.width
-        return linear(width, 2 * width, frame.bias) + linear(width, width, frame.bias) + spec.kernel * width
+        return linear(width, spec.parts * width, frame.bias) + linear(width, width, frame.bias) + spec.kernel * width
 
     def operations(self, spec: ConvSpec, frame: Frame, call: Call) -> Iterator[Row]:
         new, width, kernel, decode = call.new, frame.width, spec.kernel, call.phase == "decode"
-        yield matrix("proj", width, 2 * width, frame.bias, new)
+        yield matrix("proj", width, spec.parts * width, frame.bias, new)
         cached = 2 * (kernel - 1) * width if decode else 0
+        if spec.gates == "linear2":
+            yield Row("input_gate", 0, 0, 3 * new * width, 1)
         yield Row(
             "conv", 2 * new * width * kernel, kernel * width, 2 * new * width + cached, 1 + min(kernel, 9), cached
         )
-        yield Row("gate", 0, 0, 3 * new * width, 2)
+        yield Row("gate", 0, 0, 3 * new * width, 4 - spec.parts)
         yield matrix("out", width, width, frame.bias, new)
 
     def state_values(self, spec: ConvSpec, frame: Frame, context: int) -> int:
         return (spec.kernel - 1) * frame.width
 
     def peak_values(self, spec: ConvSpec, frame: Frame, call: Call) -> int:
-        return 6 * call.batch * call.new * frame.width + call.batch * (spec.kernel - 1) * frame.width
+        flow = call.batch * call.new * frame.width
+        return (4 + spec.parts) * flow + call.batch * (spec.kernel - 1) * frame.width
 
     def saved_values(self, spec: ConvSpec, frame: Frame, batch: int, length: int) -> int:
         return 6 * batch * length * frame.width
@@ -56,7 +74,10 @@ class ConvBlock:
 
     def slices(self, spec: ConvSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         width = frame.width
-        yield from rows(f"{prefix}proj", bank, {"u": (width,), "gate": (width,)}, width, frame.bias)
+        if spec.gates == "linear2":
+            bank = f"{bank}/linear2"
+        names = ("u", "gate") if spec.gates == "silu" else ("b", "c", "x")
+        yield from rows(f"{prefix}proj", bank, dict.fromkeys(names, (width,)), width, frame.bias)
         yield plain(
             f"{prefix}taps", f"{bank}/taps", (width, spec.kernel), last=1
         )  # the last taps see the nearest tokens
@@ -66,10 +87,11 @@ class ConvBlock:
         return spec._asdict()
 
     def label(self, spec: ConvSpec, frame: Frame) -> str:
-        return f"C{spec.kernel}"
+        return f"C{spec.kernel}" + ("" if spec.gates == "silu" else "l")
 
     def drawn(self, spec: ConvSpec, frame: Frame) -> Drawn:
-        return Drawn("gated convolution", f"last {spec.kernel} tokens, {frame.width} channels", "#2b8a3e")
+        title = "gated convolution" if spec.gates == "silu" else "convolution, two gates"
+        return Drawn(title, f"last {spec.kernel} tokens, {frame.width} channels", "#2b8a3e")
 
     def module(self, spec: ConvSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.conv import Conv

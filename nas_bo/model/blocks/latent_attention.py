@@ -1,0 +1,137 @@
+"""Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1): keys and values are made of one latent vector per token,
+which is all that the cache holds, with a small key of its own for positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.attention import head_dim_of, narrow_head
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
+from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class LatentAttentionSpec(NamedTuple):
+    kind: str
+    heads: int
+    head_dim: int
+    latent: int
+    turned: int
+
+    @property
+    def inner(self) -> int:
+        return self.heads * self.head_dim
+
+    @property
+    def kept(self) -> int:
+        """Values that the cache holds per token."""
+        return self.latent + self.turned
+
+
+class LatentAttentionBlock:
+    """Multi-head latent attention (arXiv 2405.04434) with `heads` heads over `latent` values per token. `turned` is the size of the
+    part of queries and keys that rotary positions turn (None: half of head_dim, even); without positions it is 0. `head_dim` None is
+    width / heads."""
+
+    kind = "latent_attention"
+    slots: tuple[Slot, ...] = ("mixer",)
+    fields: Mapping[str, Any] = {"heads": ..., "latent": ..., "head_dim": None, "turned": None}
+    Spec = LatentAttentionSpec
+
+    def check(self, fields: Mapping[str, Any], frame: Frame) -> LatentAttentionSpec:
+        heads = size_of(fields, "heads", self.kind)
+        dim = head_dim_of(fields, heads, frame, self.kind)
+        latent = size_of(fields, "latent", self.kind)
+        if frame.position != "rotary":
+            return LatentAttentionSpec(self.kind, heads, dim, latent, 0)
+        turned = max(2, dim // 4 * 2) if fields["turned"] is None else size_of(fields, "turned", self.kind)
+        if turned % 2:
+            raise ModelError(
+                f"latent_attention has turned={turned}, and rotary positions turn pairs of values; choose an even number, or "
+                'position="none"'
+            )
+        return LatentAttentionSpec(self.kind, heads, dim, latent, turned)
+
+    def parameters(self, spec: LatentAttentionSpec, frame: Frame) -> int:
+        into = linear(frame.width, spec.inner + spec.heads * spec.turned + spec.kept, frame.bias)
+        return into + spec.latent + 2 * spec.latent * spec.inner + linear(spec.inner, frame.width, frame.bias)
+
+    def operations(self, spec: LatentAttentionSpec, frame: Frame, call: Call) -> Iterator[Row]:
+        new, context, inner, heads = call.new, call.context, spec.inner, spec.heads
+        yield matrix("qc", frame.width, inner + heads * spec.turned + spec.kept, frame.bias, new)
+        yield Row("norm", 0, spec.latent, 2 * new * spec.latent, 6)
+        if spec.turned:
+            yield Row("rotary", 0, 0, 4 * new * (heads + 1) * spec.turned, 6)
+        yield matrix("up", spec.latent, 2 * inner, False, new)
+        if call.phase == "decode":  # the matrix is applied to the query and to the result, so that keys are the latents
+            work = 2 * context * heads * (spec.kept + spec.latent)
+            cached = 2 * context * spec.kept
+            yield Row("attention", work, 0, 2 * heads * spec.kept + cached, 8, cached, heads * context)
+        else:
+            key = spec.head_dim + spec.turned
+            moved = new * heads * (2 * key + 2 * spec.head_dim)
+            yield Row("attention", 2 * new * new * heads * (key + spec.head_dim), 0, moved, 5, 0, heads * new * new)
+        yield matrix("out", inner, frame.width, frame.bias, new)
+
+    def state_values(self, spec: LatentAttentionSpec, frame: Frame, context: int) -> int:
+        return context * spec.kept
+
+    def peak_values(self, spec: LatentAttentionSpec, frame: Frame, call: Call) -> int:
+        tokens, heads = call.batch * call.new, spec.heads
+        made = spec.inner + heads * spec.turned + spec.kept
+        if call.phase == "decode":
+            keys = call.batch * call.context * spec.kept
+            return (
+                tokens * (made + heads * (2 * spec.kept + spec.latent)) + keys + 2 * call.batch * heads * call.context
+            )
+        key = heads * (spec.head_dim + spec.turned)
+        return tokens * (made + spec.latent + heads * spec.turned + 2 * spec.inner + 2 * key + spec.inner)
+
+    def saved_values(self, spec: LatentAttentionSpec, frame: Frame, batch: int, length: int) -> int:
+        key = spec.heads * (spec.head_dim + spec.turned)
+        return batch * length * (2 * spec.latent + 2 * key + 3 * spec.inner + spec.heads)
+
+    def undone_values(self, spec: LatentAttentionSpec, frame: Frame, batch: int, length: int) -> int:
+        return 4 * batch * length * spec.heads * (spec.head_dim + spec.turned)
+
+    def shared(self, spec: LatentAttentionSpec, frame: Frame) -> Shared:
+        return Shared(spec.turned or None)
+
+    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]:
+        latent = max(1, round(fields["latent"] * narrow / width))
+        return {**fields, "head_dim": narrow_head(fields, width, narrow), "latent": latent}
+
+    def slices(self, spec: LatentAttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
+        inner, half = (spec.heads, spec.head_dim), spec.turned // 2
+        parts: dict[str, tuple[int, ...]] = {"q": inner}
+        if spec.turned:
+            parts["q_turned"] = (spec.heads, 2, half)
+        parts["latent"] = (spec.latent,)
+        if spec.turned:
+            parts["k_turned"] = (1, 2, half)
+        turned = ("q_turned", "k_turned")
+        yield from rows(f"{prefix}qc", bank, parts, frame.width, frame.bias, turned)
+        yield plain(f"{prefix}gain", f"{bank}/latent{spec.latent}/gain", (spec.latent,))
+        yield from rows(f"{prefix}up", bank, {"k_up": inner, "v_up": inner}, spec.latent, False)
+        yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
+
+    def apart(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, Any]:
+        return spec._asdict()
+
+    def label(self, spec: LatentAttentionSpec, frame: Frame) -> str:
+        return f"M{spec.heads}r{spec.latent}"
+
+    def drawn(self, spec: LatentAttentionSpec, frame: Frame) -> Drawn:
+        return Drawn("latent attention", f"{spec.heads} heads of {spec.head_dim}, {spec.kept} values cached", "#364fc7")
+
+    def module(self, spec: LatentAttentionSpec, frame: Frame) -> nn.Module:
+        from nas_bo.model.layers.latent_attention import LatentAttention
+
+        return LatentAttention(spec, frame.width, frame.bias)
+
+
+BLOCK = LatentAttentionBlock()
