@@ -3,6 +3,7 @@
 from nas_bo.search_spaces.hw_gpt_bench import HWGPTBenchL, HWGPTBenchM, HWGPTBenchS
 from nas_bo.search_spaces.hybrid import Hybrid
 from nas_bo.search_spaces.llama import Llama
+from nas_bo.search_spaces.mixers import Mixers
 from nas_bo.search_spaces.moe import MoE
 from nas_bo.search_spaces.tiny_gpt import TinyGPT
 
@@ -11,6 +12,7 @@ NAMED = {
     "llama": Llama,
     "hybrid": Hybrid,
     "moe": MoE,
+    "mixers": Mixers,
     "hw_gpt_bench_s": HWGPTBenchS,
     "hw_gpt_bench_m": HWGPTBenchM,
     "hw_gpt_bench_l": HWGPTBenchL,
@@ -23,6 +25,7 @@ __all__ = [
     "HWGPTBenchS",
     "Hybrid",
     "Llama",
+    "Mixers",
     "MoE",
     "TinyGPT",
 ]

@@ -9,6 +9,9 @@ mixer attention      ``heads``, ``kv_group`` (query heads per key/value head), `
                      ``window`` (None: the whole past; w: the last w tokens, the present one included)
 mixer linear_attention  ``heads``, ``head_dim``
 mixer conv           ``kernel``: gated causal depthwise convolution; ``gates`` "silu" | "linear2"
+mixer gated_delta    ``heads``, ``head_dim``, ``kernel``: gated delta rule with a short convolution
+mixer ssm            ``heads``, ``head_dim``, ``state``, ``kernel``: Mamba-2 with its short convolution
+mixer latent_attention  ``heads``, ``latent``, ``head_dim``, ``turned``: keys and values from one latent per token
 mlp dense            ``ratio`` (hidden = round(ratio * width), gated or not), ``activation``, ``gated``
 mlp moe              ``experts``, ``top_k``, ``ratio`` (of one expert), ``activation``, ``gated``
 skip                 no block at all, as a mixer or as an mlp

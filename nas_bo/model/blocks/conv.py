@@ -64,7 +64,7 @@ class ConvBlock:
 
     def peak_values(self, spec: ConvSpec, frame: Frame, call: Call) -> int:
         flow = call.batch * call.new * frame.width
-        return (4 + spec.parts) * flow + call.batch * (spec.kernel - 1) * frame.width
+        return 6 * flow + call.batch * (spec.kernel - 1) * frame.width
 
     def saved_values(self, spec: ConvSpec, frame: Frame, batch: int, length: int) -> int:
         return 6 * batch * length * frame.width

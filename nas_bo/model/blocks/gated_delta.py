@@ -68,8 +68,7 @@ class GatedDeltaBlock:
         tokens, chunk = call.batch * call.new, min(CHUNK, call.new)
         inner, state = tokens * spec.inner, call.batch * spec.inner * spec.head_dim
         square, piece = call.batch * spec.heads * chunk * chunk, call.batch * spec.inner * chunk
-        convolving = 4 * inner + 9 * inner + 3 * call.batch * spec.inner * (spec.kernel - 1)
-        return max(convolving, 10 * inner + 4 * square + 4 * piece + 2 * state)
+        return 14 * inner + 7 * square // 2 + piece + (4 if call.phase == "decode" else 1) * state
 
     def saved_values(self, spec: GatedDeltaSpec, frame: Frame, batch: int, length: int) -> int:
         square = batch * length * spec.heads * min(CHUNK, length)

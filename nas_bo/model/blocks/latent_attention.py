@@ -88,12 +88,16 @@ class LatentAttentionBlock:
             return (
                 tokens * (made + heads * (2 * spec.kept + spec.latent)) + keys + 2 * call.batch * heads * call.context
             )
-        key = heads * (spec.head_dim + spec.turned)
-        return tokens * (made + spec.latent + heads * spec.turned + 2 * spec.inner + 2 * key + spec.inner)
+        joined = (
+            heads * (2 * spec.head_dim + 3 * spec.turned) if spec.turned else 0
+        )  # queries and keys with their turned parts
+        return tokens * (made + spec.latent + joined + 3 * spec.inner)
 
     def saved_values(self, spec: LatentAttentionSpec, frame: Frame, batch: int, length: int) -> int:
         key = spec.heads * (spec.head_dim + spec.turned)
-        return batch * length * (2 * spec.latent + 2 * key + 3 * spec.inner + spec.heads)
+        # keys longer than values go the way of plain matrix products, which keep the (T, T) shares for the gradients
+        shares = 5 * spec.heads * length // 2 if spec.turned else spec.heads
+        return batch * length * (2 * spec.latent + 2 * key + 3 * spec.inner + shares)
 
     def undone_values(self, spec: LatentAttentionSpec, frame: Frame, batch: int, length: int) -> int:
         return 4 * batch * length * spec.heads * (spec.head_dim + spec.turned)

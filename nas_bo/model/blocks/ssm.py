@@ -71,14 +71,10 @@ class SsmBlock:
         tokens, chunk = call.batch * call.new, min(CHUNK, call.new)
         inner, channels = tokens * spec.inner, tokens * (spec.inner + 2 * spec.state)
         square, held = call.batch * spec.heads * chunk * chunk, call.batch * spec.inner * spec.state
-        proj = inner + channels
-        convolving = proj + 3 * channels + call.batch * (spec.inner + 2 * spec.state) * (spec.kernel - 1)
         spread = call.batch * spec.heads * chunk * spec.state
-        return max(
-            convolving,
-            proj + channels + 2 * inner + 4 * square + 2 * held + 2 * spread,
-            proj + channels + 4 * inner + held,
-        )
+        kept = (4 if call.phase == "decode" else 2) * held
+        squares = (9 * square + 7 * square // spec.heads) // 4  # one of them is of all heads together
+        return 5 * inner + 3 * channels + squares + kept + 2 * spread
 
     def saved_values(self, spec: SsmSpec, frame: Frame, batch: int, length: int) -> int:
         tokens = batch * length
