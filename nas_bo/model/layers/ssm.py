@@ -40,7 +40,7 @@ class Ssm(nn.Module):
         z, mixed, step = self.proj(x).split((inner, self.channels, heads), -1)
         inputs, carried = state if state is not None else (None, None)
         padded, inputs = remember(mixed, self.spec.kernel, inputs)
-        mixed, b, c = torch.split(F.silu(convolve(padded, self.taps, length)), (inner, size, size), -1)
+        mixed, b, c = torch.split(F.silu(convolve(padded, self.taps, length)), [inner, size, size], -1)
         u = mixed.reshape(batch, length, heads, dim).transpose(1, 2)  # (B, H, T, P)
         b, c = b.unsqueeze(1), c.unsqueeze(1)  # (B, 1, T, N)
         step = F.softplus(at_least_float32(step + self.step_bias)).transpose(1, 2)  # (B, H, T)
