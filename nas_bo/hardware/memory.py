@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.workload import BYTES, Phase, Setting, specified
 from nas_bo.model import counts
 from nas_bo.model.blocks.block import Call, Shared, Sharing, Trained, remembered
 from nas_bo.model.blocks.skip import absent
-from nas_bo.model.blocks.table import block_of, peak_of
+from nas_bo.model.blocks.table import block_of, offered, peak_of
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 
 TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.transformer.ROTARY_TABLE
@@ -166,8 +167,8 @@ def _rotary_dims(spec: DecoderSpec) -> set[int]:
 
 
 def _shared(layer: LayerSpec, spec: DecoderSpec) -> Shared:
-    block = block_of(layer.mixer)
-    return block.shared(layer.mixer, spec.frame) if isinstance(block, Sharing) else Shared()
+    sharing: Sharing[Any] | None = offered(block_of(layer.mixer), Sharing)
+    return Shared() if sharing is None else sharing.shared(layer.mixer, spec.frame)
 
 
 # ---- what a backward pass needs -----------------------------------------------------------------------------------

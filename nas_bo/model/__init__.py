@@ -43,14 +43,18 @@ if TYPE_CHECKING:
     from nas_bo.model.vocabulary import attention as attention
     from nas_bo.model.vocabulary import conv as conv
     from nas_bo.model.vocabulary import dense as dense
+    from nas_bo.model.vocabulary import gated_delta as gated_delta
     from nas_bo.model.vocabulary import label as label
+    from nas_bo.model.vocabulary import latent_attention as latent_attention
     from nas_bo.model.vocabulary import linear_attention as linear_attention
     from nas_bo.model.vocabulary import moe as moe
     from nas_bo.model.vocabulary import skip as skip
+    from nas_bo.model.vocabulary import ssm as ssm
     from nas_bo.model.vocabulary import word as word
 
 _HOME = {
-    **dict.fromkeys((*OURS, "label", "word"), "vocabulary"),
+    **dict.fromkeys(("attention", "conv", "dense", "gated_delta", "label", "latent_attention"), "vocabulary"),
+    **dict.fromkeys(("linear_attention", "moe", "skip", "ssm", "word"), "vocabulary"),
     **dict.fromkeys(
         ("Operation", "active_parameters", "flops", "kv_cache_bytes", "operations", "parameters"), "counts"
     ),
@@ -70,8 +74,8 @@ __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(import_module(f"nas_bo.model.{_HOME[name]}"), name)
+    if name in _HOME or name in OURS:
+        value = getattr(import_module(f"nas_bo.model.{_HOME.get(name, 'vocabulary')}"), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

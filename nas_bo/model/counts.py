@@ -17,7 +17,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Call, Frame, Row, Sparse, Steppable, remembered
 from nas_bo.model.blocks.linear_attention import CHUNK as CHUNK
 from nas_bo.model.blocks.skip import absent
-from nas_bo.model.blocks.table import block_of
+from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 Arch = Architecture | Node | DecoderSpec
@@ -133,8 +133,9 @@ def layer_parameters(layer: LayerSpec, frame: Frame) -> tuple[int, int]:
     for spec in layer:
         block = block_of(spec)
         total += block.parameters(spec, frame)
-        if isinstance(block, Sparse):
-            idle += block.idle_parameters(spec, frame)
+        sparse = offered(block, Sparse)
+        if sparse is not None:
+            idle += sparse.idle_parameters(spec, frame)
     norms = (not absent(layer.mixer)) + has_mlp_norm(layer, frame)
     return total + norms * norm_parameters(frame), idle
 
@@ -168,17 +169,18 @@ def _state_values(layer: LayerSpec, frame: Frame, context: int) -> int:
 def stepping(mixer: object) -> Steppable[Any]:
     """The block of a mixer as one that decodes token by token (raises ModelError where it does not)."""
     block = block_of(mixer)
-    if not isinstance(block, Steppable):
+    stepping: Steppable[Any] | None = offered(block, Steppable)
+    if stepping is None:
         raise ModelError(
             f"the block {block.kind!r} does not decode token by token: it has no state_values(spec, frame, context), and its "
             'module no new_state(batch, length, like); leave decoding out (phase="prefill"), or add both'
         )
-    return block
+    return stepping
 
 
 def steps(spec: DecoderSpec) -> bool:
     """Whether the decoder can be run token by token."""
-    return all(isinstance(block_of(layer.mixer), Steppable) for layer in spec.layers)
+    return all(offered(block_of(layer.mixer), Steppable) is not None for layer in spec.layers)
 
 
 # ---- operations ---------------------------------------------------------------------------------------------------
@@ -186,23 +188,32 @@ def steps(spec: DecoderSpec) -> bool:
 
 def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) -> list[Row]:
     """As `operations`, with FLOPs and activations of one sequence and weights of the whole batch."""
-    frame, width = spec.frame, spec.width
-    new = context if phase == "prefill" else 1
+    frame, width, new = spec.frame, spec.width, context if phase == "prefill" else 1
     call = Call(phase, new, context, batch)
+    norm = _norm_row("norm", frame, new)
     found = [Row("embedding", 0, min(vocab, new * batch) * width, new * width, 1)]
-    normed = Row("norm", 0, norm_parameters(frame), 2 * new * width, 1 if spec.norm == "layer" else 6)
-    added = Row("add", 0, 0, 3 * new * width, 1)
     for index, layer in enumerate(spec.layers):
-        for part, block in zip(("mixer", "mlp"), layer, strict=True):
-            at = f"layers.{index}.{part}"
-            if absent(block):
-                continue
-            if part == "mixer" or has_mlp_norm(layer, frame):
-                found.append(normed._replace(name=f"{at}_norm"))
-            if phase == "decode" and part == "mixer":
-                stepping(block)
-            found += [row._replace(name=f"{at}.{row.name}") for row in block_of(block).operations(block, frame, call)]
-            found.append(added._replace(name=f"{at}.add"))
-    found.append(normed)
+        at = f"layers.{index}."
+        found += [Row(at + row[0], *row[1:]) for row in _layer_rows(layer, frame, call)]
+    found.append(norm)
     found.append(Row("head", 2 * new * width * vocab, vocab * width, new * (width + vocab), 1))
     return found
+
+
+@remembered
+def _layer_rows(layer: LayerSpec, frame: Frame, call: Call) -> tuple[Row, ...]:
+    found = []
+    for part, block in zip(("mixer", "mlp"), layer, strict=True):
+        if absent(block):
+            continue
+        if part == "mixer" or has_mlp_norm(layer, frame):
+            found.append(_norm_row(f"{part}_norm", frame, call.new))
+        if call.phase == "decode" and part == "mixer":
+            stepping(block)
+        found += [Row(f"{part}.{row[0]}", *row[1:]) for row in block_of(block).operations(block, frame, call)]
+        found.append(Row(f"{part}.add", 0, 0, 3 * call.new * frame.width, 1))
+    return tuple(found)
+
+
+def _norm_row(name: str, frame: Frame, new: int) -> Row:
+    return Row(name, 0, norm_parameters(frame), 2 * new * frame.width, 1 if frame.norm == "layer" else 6)

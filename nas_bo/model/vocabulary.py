@@ -66,6 +66,24 @@ def conv(kernel: Any, gates: Any = "silu") -> Any:
     return _option("conv", kernel=kernel, gates=gates)
 
 
+def gated_delta(heads: Any, head_dim: Any = None, kernel: Any = 4) -> Any:
+    """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464): `heads` states of head_dim * head_dim values that forget
+    and correct themselves. `kernel` is that of the short convolution of queries, keys and values; `head_dim` None is width / heads."""
+    return _option("gated_delta", heads=heads, head_dim=head_dim, kernel=kernel)
+
+
+def latent_attention(heads: Any, latent: Any, head_dim: Any = None, turned: Any = None) -> Any:
+    """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds `latent` values per token, and `turned` that rotary
+    positions turn (None: half of head_dim, even). `head_dim` None is width / heads."""
+    return _option("latent_attention", heads=heads, latent=latent, head_dim=head_dim, turned=turned)
+
+
+def ssm(heads: Any, head_dim: Any = None, state: Any = 16, kernel: Any = 4) -> Any:
+    """Mamba-2 (Dao and Gu 2024, arXiv 2405.21060) with its short convolution over `kernel` tokens: `heads` heads of `head_dim`
+    channels (None: 2 * width / heads), each with `state` values per channel."""
+    return _option("ssm", heads=heads, head_dim=head_dim, state=state, kernel=kernel)
+
+
 def skip() -> Any:
     """No block: the layer has no mixer, or no MLP."""
     return _option("skip")

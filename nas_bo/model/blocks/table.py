@@ -9,7 +9,18 @@ from importlib import import_module
 from typing import Any
 
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Block, Call, Frame, Labelled, Peaking, Sliceable, forget_all, known_near
+from nas_bo.model.blocks.block import (
+    Block,
+    Call,
+    Frame,
+    Labelled,
+    Peaking,
+    Sliceable,
+    forget_all,
+    known_near,
+    on_change,
+    remembered,
+)
 
 OURS = (
     "attention",
@@ -55,11 +66,24 @@ def unknown(slot: str, kind: object) -> ModelError:
     )
 
 
+_OFFERED: dict[tuple[str, Any], bool] = {}
+on_change(_OFFERED.clear)
+
+
+def offered(block: Block[Any], protocol: Any) -> Any:
+    """The block if it has that capability, else None; asked once, since asking a protocol takes longer than most counts."""
+    key = block.kind, protocol
+    if key not in _OFFERED:
+        _OFFERED[key] = isinstance(block, protocol)
+    return block if _OFFERED[key] else None
+
+
+@remembered
 def label_of(spec: Any, frame: Frame) -> str:
     """A few letters for a block."""
-    block = block_of(spec)
-    if isinstance(block, Labelled):
-        return block.label(spec, frame)
+    labelled = offered(block_of(spec), Labelled)
+    if labelled is not None:
+        return labelled.label(spec, frame)  # type: ignore[no-any-return]
     return spec.kind + ",".join(str(value) for value in spec[1:] if value is not None)  # type: ignore[no-any-return]
 
 
