@@ -310,7 +310,7 @@ class Writer:
     def tell(self, study: Open, last: bool = False) -> None:
         """Rewrite ``nas.pareto`` of the trials that came to the front or left it, and add steps to the parent's metrics.
 
-        Of several processes one does it: that whose name stands in the parent's tag ``nas.progress``.
+        Of several processes one does it: that whose name stands in the parent's tag `tags.PROGRESS`.
 
         Args:
             last: nothing will follow: tell all there is, and leave the place.
