@@ -28,6 +28,7 @@ from nas_bo.final import intervals
 from nas_bo.knee import recommended
 from nas_bo.report.summary import figure
 from nas_bo.report.table import parameters
+from nas_bo.spelling import spelled
 from nas_bo.trial import Column, Trial, front
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def pick(result: Result, text: str) -> Trial:
     every = [result.final.best(t) for t in result.trials if t.feasible]
     every = [t for t in every if t.feasible]
     known = _names(result.columns, every)
-    name = wanted.removeprefix("best:").strip()
+    name = spelled(wanted.removeprefix("best:").strip(), (c.name for c in result.columns))
     column = next((c for c in result.columns if c.name == name), None)
     if column is None and wanted != "knee":
         raise SearchError(_unknown(text, name, [c.name for c in result.columns], "knee" if ":" not in wanted else ""))
@@ -160,7 +161,11 @@ def _bound(text: str, condition: str, columns: Sequence[Column], known: Sequence
         raise SearchError(
             f"the pick {text!r} has the condition {condition!r}, which is no comparison such as latency_ms<=2: {GRAMMAR}"
         )
-    name, sign, number = found[1].strip(), found[2].replace("≤", "<=").replace("≥", ">="), found[3].strip()
+    name, sign, number = (
+        spelled(found[1].strip(), known),
+        found[2].replace("≤", "<=").replace("≥", ">="),
+        found[3].strip(),
+    )
     if name not in known:
         raise SearchError(_unknown(text, name, known))
     unit = next((c.unit for c in columns if c.name == name), "")

@@ -17,6 +17,7 @@ from nas_bo.report.against import against
 from nas_bo.report.pictures import pictures
 from nas_bo.report.table import table_markdown, table_text
 from nas_bo.report.trust_picture import trust_picture
+from nas_bo.spelling import spelled
 from nas_bo.trial import Column, State, Trial, front
 
 if TYPE_CHECKING:
@@ -138,11 +139,14 @@ class Result:
         return front(self.trials, self.columns)
 
     def best(self, name: str) -> Trial:
-        """The feasible trial that is best in the objective `name`; of equal ones the first.
+        """The feasible trial that is best in the objective `name`, by the values of the search; of equal ones the first.
+
+        ``bits_per_byte`` is understood where the study calls it ``val_loss``, and the other way round.
 
         Raises:
             SearchError: no such objective, or no feasible trial.
         """
+        name = spelled(name, (c.name for c in self.columns))
         for c in self.columns:
             if c.name == name:
                 feasible = [t for t in self.trials if t.feasible]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "nas_bo"
-CORE = {"architecture", "once", "problem", "trial", "errors", "chance", "knee", "final"}
+CORE = {"architecture", "once", "problem", "trial", "errors", "chance", "knee", "final", "spelling"}
 ROOMS = ["space", "surrogate", "model", "hardware", "objectives", "strategies", "report"]  # left to right
 DOORS = {"optuna", "ax", "mlflow", "lm_eval"}
 TOP = {

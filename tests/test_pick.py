@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -51,11 +52,33 @@ def result(retrained=(), columns=COLUMNS) -> Result:
         ("val_loss where peak<=97.5", 3),
         ("best:val_loss where latency_ms<=2", 2),
         ("knee where latency_ms<=3", 2),
+        ("bits_per_byte where latency_ms<=2", 2),
+        ("latency_ms where bits_per_byte<=2.2", 1),
         ("4", 4),
     ],
 )
 def test_a_pick(text, number):
     assert result().pick(text).number == number
+
+
+def test_bits_per_byte_is_another_name_of_the_loss():
+    assert result().best("bits_per_byte") == result().best("val_loss")
+    renamed = tuple(replace(c, name="bits_per_byte") if c.name == "val_loss" else c for c in COLUMNS)
+    trials = [replace(t, values={"bits_per_byte": 2.0 + t.number, "latency_ms": 1.0}) for t in result().trials[:3]]
+    assert (
+        Result("new", renamed, trials).pick("val_loss").number
+        == 0
+        == Result("new", renamed, trials).best("val_loss").number
+    )
+    with pytest.raises(SearchError, match="no objective 'bits_per_byte'"):
+        Result("x", COLUMNS[1:], result().trials).best("bits_per_byte")
+
+
+def test_the_command_line_takes_either_name():
+    from nas_bo.command.resolve import _objective
+
+    words = {"val_loss": lambda: "loss", "latency_ms": lambda: "time"}
+    assert _objective("bits_per_byte", words) == "loss" == _objective("val_loss", words)
 
 
 def test_the_knee_as_a_pick_is_the_knee():

@@ -18,6 +18,7 @@ from nas_bo.problem import Objective, as_objective
 from nas_bo.result import Result
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
+from nas_bo.spelling import spelled
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def baselines(words: Sequence[str]) -> list[Any]:
 
 
 def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
+    if ":" not in text:
+        text = re.sub(r"\b(bits_per_byte|val_loss)\b", lambda found: spelled(found[0], words), text)
     if text in words:
         return words[text]()
     if ":" in text:
