@@ -122,7 +122,7 @@ def parsed(url: str) -> URL:
 
 def shown(storage: object) -> str:
     """A storage as it may be printed: without the user names and passwords of addresses."""
-    return re.sub(r"://[^/\s'\"]*@", "://***@", str(storage))
+    return re.sub(r"://[^\s'\"]*@", "://***@", str(storage))  # to the last @: a password may have a / in it
 
 
 def _sqlite(made: URL, given: str) -> str:

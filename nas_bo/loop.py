@@ -333,7 +333,7 @@ class _Run:
         takes longer than `STARTING` is taken for dead.
         """
         until = time.monotonic() + STARTING
-        while waits := studies.starting(self.study, self.problem, number, {*self.running, *self.passed_over}):
+        while waits := studies.starting(self.study, self.problem, STARTING, number, {*self.running, *self.passed_over}):
             if time.monotonic() > until:
                 _log.warning("trials %s have begun and say nothing; they are passed over", waits)
                 self.passed_over.update(waits)

@@ -14,6 +14,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.optuna.bridge import architecture, columns, from_frozen, state_of
 from nas_bo.space import Space
+from nas_bo.study_name import printable
 from nas_bo.trial import Column, State, Trial, from_attributes
 
 
@@ -61,7 +62,8 @@ def facts(study: Study) -> dict[str, Any]:
 
 def _trial(frozen: FrozenTrial, cols: Sequence[Column]) -> Trial:
     """As it is: its parameters stand for an architecture."""
-    flat = {k: v if isinstance(v, (str, int, float, bool)) or v is None else str(v) for k, v in frozen.params.items()}
+    named = {printable(k): v for k, v in frozen.params.items()}
+    flat = {k: v if isinstance(v, (str, int, float, bool)) or v is None else str(v) for k, v in named.items()}
     own = from_attributes(frozen.user_attrs)
     values: dict[str, float] = {}
     if frozen.state is TrialState.COMPLETE and frozen.values is not None:

@@ -60,7 +60,7 @@ def names(storage: Storage) -> list[str]:
         raise
     except Exception as error:
         raise HostError(
-            f"{database_url.shown(storage)!r} is no storage of studies that can be read ({_said(error)})"
+            f"{database_url.shown(storage)!r} is no storage of studies that can be read ({said(error)})"
         ) from error
 
 
@@ -75,7 +75,7 @@ def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
         raise
     except Exception as error:
         raise HostError(
-            f"the storage {database_url.shown(storage)!r} cannot be read ({_said(error)}); give the one that `nas-bo search` "
+            f"the storage {database_url.shown(storage)!r} cannot be read ({said(error)}); give the one that `nas-bo search` "
             "printed"
         ) from error
     return found
@@ -173,8 +173,11 @@ def patiently(make: Callable[[], Made]) -> Made:
     raise AssertionError  # the last attempt returns or raises
 
 
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {database_url.shown((str(error).splitlines() or [''])[0])}"
+def said(error: BaseException) -> str:
+    """An error of a storage in one line, without passwords: what the database said, not what was made of it on the way."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {database_url.shown((str(error).strip().splitlines() or [''])[0])}"
 
 
-__all__ = ["Storage", "backend", "load", "missing", "names", "opened", "patiently"]
+__all__ = ["Storage", "backend", "load", "missing", "names", "opened", "patiently", "said"]

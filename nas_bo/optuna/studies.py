@@ -63,9 +63,8 @@ def open_study(
     except NasBoError:
         raise
     except Exception as error:
-        said = database_url.shown((str(error).splitlines() or [""])[0])
         raise HostError(
-            f"the storage {database_url.shown(storage)!r} cannot be opened ({type(error).__name__}: {said}); give a URL "
+            f"the storage {database_url.shown(storage)!r} cannot be opened ({storages.said(error)}); give a URL "
             "such as sqlite:///study.db, or the path of a file in a folder that can be written"
         ) from error
     about = json.loads(json.dumps(about, default=plain))  # as it will be when read again: tuples are lists
@@ -233,19 +232,22 @@ def ask(study: Study, problem: Problem, arch: Architecture | None) -> tuple[optu
     return _suggested(study, trial, problem)
 
 
-def starting(study: Study, problem: Problem, below: int | None = None, without: Collection[int] = ()) -> list[int]:
+def starting(
+    study: Study, problem: Problem, within: float, below: int | None = None, without: Collection[int] = ()
+) -> list[int]:
     """The running trials of living processes that have not said yet which architecture they are of.
 
     Args:
+        within: seconds since they began; what says nothing for longer never will.
         below: only trials with a smaller number.
         without: numbers that are left out.
     """
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = str(trial.user_attrs.get(running.OWNER, ""))
+        owner, age = str(trial.user_attrs.get(running.OWNER, "")), running.of(trial).seconds()
         earlier = (below is None or trial.number < below) and trial.number not in without
-        alive = earlier and owner and not running.is_dead(owner)
-        if alive and from_frozen(trial, problem.space, problem.columns) is None:
+        alive = owner and not running.is_dead(owner) and (age is None or age < within)
+        if earlier and alive and from_frozen(trial, problem.space, problem.columns) is None:
             found.append(trial.number)
     return found
 

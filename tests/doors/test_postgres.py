@@ -1,0 +1,55 @@
+"""Studies and runs on a PostgreSQL server, in all spellings of its address; what is said where the driver is missing."""
+
+import sys
+
+import optuna
+import pytest
+from typer.testing import CliRunner
+
+from nas_bo import database_url, search
+from nas_bo.cli import app
+from nas_bo.errors import HostError, MissingExtra
+from nas_bo.mlflow import store
+from nas_bo.optuna import studies
+from nas_bo.strategies import Random
+from tests.doors.postgres import database, server  # noqa: F401
+from tests.problems import Toy
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def depth(arch):
+    return float(arch.depth)
+
+
+def test_both_spellings_and_the_driver_are_one_study(database):  # noqa: F811
+    rest = database.partition("://")[2]
+    for k, scheme in enumerate(("postgresql", "postgres", "postgresql+psycopg"), 1):
+        url = f"{scheme}://{rest}"
+        result = search(Toy, [depth], strategy=Random(seed=0), trials=k, storage=url, retrain=0)
+        assert len(result.trials) == k and studies.names(url) == ["Toy"]
+    status = CliRunner().invoke(app, ["status", database])
+    assert status.exit_code == 0 and "Toy: 3 trials" in status.output and "postgres@" not in status.output
+    store.check(store.resolve(f"postgres://{rest}"), 5)
+
+
+def test_a_server_that_is_not_there_is_said_without_its_password():
+    pytest.importorskip("psycopg")
+    url = "postgresql://me:secret@127.0.0.1:1/d"
+    for ask in (lambda: search(Toy, [depth], storage=url, trials=1), lambda: store.check(store.resolve(url), 2)):
+        with pytest.raises(HostError, match="127.0.0.1") as caught:
+            ask()
+        assert "secret" not in str(caught.value)
+
+
+def test_a_missing_driver_is_one_line_with_the_command(monkeypatch):
+    for name in ("psycopg", "psycopg2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for scheme in ("postgresql", "postgres", "postgresql+psycopg"):
+        with pytest.raises(MissingExtra, match=r"pip install 'nas_bo\[postgres\]'"):
+            database_url.with_driver(f"{scheme}://u:p@h/d")
+        done = CliRunner().invoke(app, ["status", f"{scheme}://u:p@h/d"])
+        assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1 and "nas_bo[postgres]" in done.stderr

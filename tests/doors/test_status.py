@@ -1,0 +1,155 @@
+"""Trials that run elsewhere, or nowhere any more: named, listed by `nas-bo status`, and evaluated again when they are asked for."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import optuna
+import pytest
+from typer.testing import CliRunner
+
+from nas_bo import AskTell, search
+from nas_bo.cli import app
+from nas_bo.errors import SearchError
+from nas_bo.optuna import running, studies
+from nas_bo.problem import Problem
+from nas_bo.strategies import Random
+from tests.problems import Toy
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def depth(arch):
+    return float(arch.depth)
+
+
+def run(path, trials, **more):
+    return search(Toy, [depth], strategy=Random(seed=0), trials=trials, storage=path, retrain=0, **more)
+
+
+def left(path, owner, minutes, seed=4):
+    """A trial that the process `owner` has been evaluating for so many minutes."""
+    study = studies.load(path)
+    trial, _ = studies.ask(study, Problem(Toy, [depth]), Toy.sample(seed))
+    trial.set_user_attr(running.OWNER, owner)
+    trial.set_user_attr(running.SINCE, (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat())
+    return trial.number
+
+
+@pytest.mark.parametrize("name", ["s.db", "s.log"])
+def test_a_trial_of_another_machine_is_named_and_evaluated_again_when_it_is_old_enough(name, tmp_path, caplog):
+    path = str(tmp_path / name)
+    run(path, 2)
+    number = left(path, "elsewhere:123:456", 45)
+    for more in ({}, {"adopt_after": 3600}):
+        caplog.clear()
+        result = run(path, 4, **more)
+        assert [t.number for t in result.trials] == [0, 1, 3] and result.own == ((3,) if not more else ())
+        assert f"trial {number} by elsewhere (process 123) since" in caplog.text and "adopt_after" in str(result)
+    result = run(path, 4, adopt_after=1800)
+    assert result.own == (number,) and result.trials[number].architecture.id == Toy.sample(4).id
+    assert "elsewhere" not in str(result)
+
+
+def test_a_trial_that_becomes_old_while_the_search_runs_is_taken_up_at_its_end(tmp_path):
+    path = str(tmp_path / "s.db")
+    run(path, 1)
+    number = left(path, "elsewhere:123:456", 10)
+
+    def older(progress):
+        if progress.trial is not None:  # time passes
+            study = studies.load(path)
+            trial = next(t for t in study.trials if t.number == number)
+            if trial.state.name == "RUNNING":
+                then = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+                optuna.Trial(study, trial._trial_id).set_user_attr(running.SINCE, then)
+
+    assert number in run(path, 4, adopt_after=3600, on_progress=older).own
+
+
+def test_what_was_asked_for_is_left_to_whoever_tells_it(tmp_path):
+    path = str(tmp_path / "s.db")
+    opt = AskTell(Toy, ["depth"], strategy=Random(seed=0), storage=path, study_name="s")
+    asked = opt.ask()
+    assert studies.adopt(opt.study, opt.problem, 1e-9) == []
+    opt.tell(asked.number, {"depth": 1.0})
+
+
+@pytest.mark.parametrize("after", [0, -1, True, "30m", float("nan")])
+def test_a_time_that_is_none_is_refused(after):
+    with pytest.raises(SearchError, match="adopt_after"):
+        run(None, 1, adopt_after=after)
+
+
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("s.db", 2)
+    dead = subprocess.run(
+        [sys.executable, "-c", "from nas_bo.optuna import running; print(running.owner())"], capture_output=True
+    )
+    left("s.db", "elsewhere:123:456", 45, seed=4)
+    left("s.db", dead.stdout.decode().strip(), 90, seed=5)
+    left("s.db", running.owner(), 0, seed=6)
+    study = studies.load("s.db")
+    study.enqueue_trial({"depth": 1})
+    optuna.create_study(study_name="theirs", storage="sqlite:///s.db").optimize(
+        lambda t: 1 / t.number, 2, catch=ZeroDivisionError
+    )
+    before = (tmp_path / "s.db").read_bytes()
+    done = CliRunner().invoke(app, ["status", "s.db", "--json"])
+    ours, theirs = json.loads(done.stdout)["studies"]
+    counts = {k: ours[k] for k in ("trials", "finished", "failed", "running", "waiting")}
+    assert counts == {"trials": 6, "finished": 2, "failed": 0, "running": 3, "waiting": 1} and ours["made_by_nas_bo"]
+    assert [(e["trial"], e["machine"], e["alive"]) for e in ours["evaluated"]] == [
+        (2, "elsewhere", None), (3, os.uname().nodename, False), (4, os.uname().nodename, True),
+    ]  # fmt: skip
+    assert (theirs["finished"], theirs["failed"], theirs["made_by_nas_bo"]) == (1, 1, False)
+    text = CliRunner().invoke(app, ["status", "s.db", "--study", "Toy"])
+    assert (
+        text.exit_code == 0
+        and "trial 2     on elsewhere, process 123, since" in text.output
+        and "45 min ago" in text.output
+    )
+    assert "which is dead" in text.output and "theirs" not in text.output
+    assert (tmp_path / "s.db").read_bytes() == before
+    for words in (["status", "none.db"], ["status", "s.db", "--study", "other"]):
+        assert CliRunner().invoke(app, words).exit_code == 2
+    wrong = ["search", "--space", "tests.problems:Toy", "--objective", f"{__name__}:depth", "--adopt-after", "soon"]
+    refused = CliRunner().invoke(app, [*wrong, "--storage", "s.db", "--mlflow", "none"])
+    assert (
+        refused.exit_code == 2
+        and "--adopt-after 'soon'" in refused.stderr
+        and (tmp_path / "s.db").read_bytes() == before
+    )
+
+
+@pytest.mark.parametrize("name", ["s.db", "s.log"])
+def test_files_that_cannot_be_written_are_read(name):
+    """In a folder that cannot be written either; as another user where the tests run as root, who may write anything."""
+    folder = Path(tempfile.mkdtemp())  # pytest's own are closed to other users
+    try:
+        run(folder / name, 2)
+        (folder / name).chmod(0o444)
+        folder.chmod(0o555)
+        code = (
+            "import os\n"
+            "from nas_bo.optuna import storages\n"
+            f"read = lambda: len(storages.load({str(folder / name)!r}, reading=True).trials)\n"
+            "read()\n"  # imports everything
+            "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
+            f"assert not os.access({str(folder / name)!r}, os.W_OK)\n"
+            "print(read())\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip() == "2", done.stderr
+    finally:
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
