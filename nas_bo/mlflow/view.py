@@ -100,7 +100,7 @@ def state(
         "compareRunSections": [
             {
                 "uuid": "nas-front",
-                "name": "Pareto front in orange, baselines in violet",  # MLflow has no key for colours
+                "name": "Pareto front (orange)",  # MLflow has no key for colours
                 "display": True,
                 "isReordered": True,
                 "columns": 2,
