@@ -42,7 +42,8 @@ class Bayes:
 
     One objective: log expected improvement. Two to four: expected hypervolume improvement in closed form, with known
     objectives exact. Above: ParEGO, random weights for each suggestion. Limits on known objectives are exact; on unknown
-    ones, and for failures, their probability counts. Trials that are running, and the rest of a batch, are taken for
+    ones, and for failures, their probability counts. Any other limit has a Gaussian process of its own, of its amount, or
+    of what is known of it (see `nas_bo.strategies.limits`). Trials that are running, and the rest of a batch, are taken for
     evaluated with their expected values, so batches spread out.
 
     Values of an objective at a part of its budget (`Trial.rungs`) and the proxies of the problem are modelled beside it
@@ -53,7 +54,7 @@ class Bayes:
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
     Attributes:
-        seed: a whole number.
+        seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         startup: how many trials come first that span the space and its known objectives.
         candidates: how many architectures are scored for one suggestion.
 

@@ -143,7 +143,7 @@ class GradientSearch(ABC):
         lambdas: weights of the cost, one distribution for each; 0 asks for quality only.
         tokens: the budget of training the shared weights, in tokens of single passes.
         updates: architecture updates, spread over the run after its warm-up, and after it.
-        seed: a whole number.
+        seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         rate: the step of Adam on the logits (Kingma and Ba 2015, betas 0.5 and 0.999 as in arXiv 1806.09055, A.1.1).
         regularise: pull of the logits to 0, as a factor: what keeps an early lead from deciding everything.
         warmup: share of the run in which the weights alone are trained.

@@ -31,7 +31,7 @@ class LocalSearch:
     before evaluation, neighbours that the front dominates are passed over; with an unknown one none can be.
 
     Attributes:
-        seed: a whole number.
+        seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         startup: how many trials come first, half of them a design that spans the space, half random.
         screen: of how many neighbours, each of a random point of the front, a cheap surrogate picks the most promising
             (see `nas_bo.strategies.screen`); 1 is the method of the papers.

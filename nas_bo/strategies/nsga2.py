@@ -27,7 +27,7 @@ class NSGA2:
     suggested twice.
 
     Attributes:
-        seed: a whole number.
+        seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         population: from how many of the best trials parents are drawn.
         startup: how many trials come first, half of them a design that spans the space, half random; when None,
             `STARTUP` or `population`, whichever is less.

@@ -18,7 +18,7 @@ class Random:
     The baseline that every other strategy has to beat.
 
     Raises:
-        SearchError: a seed that is not a whole number.
+        SearchError: a seed that is none.
     """
 
     seed: int = 0

@@ -26,7 +26,7 @@ class RegularizedEvolution:
     child is suggested twice.
 
     Attributes:
-        seed: a whole number.
+        seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         population: how many of the last trials are alive (P in the paper).
         sample: how many of them, drawn without replacement, meet in a tournament (S in the paper).
         startup: how many trials come first, half of them a design that spans the space, half random; when None,

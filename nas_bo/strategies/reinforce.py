@@ -49,7 +49,7 @@ class Reinforce:
     best most; infeasible trials are worse than all feasible ones, failed ones the worst.
 
     Attributes:
-        seed: a whole number.
+        seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         startup: how many random trials come first.
         entropy: how much the policy keeps exploring: its bonus per nat, in deviations of the reward.
         ridge: how little one trial is trusted: the noise of the reward, as a multiple of its variance explained.
