@@ -77,9 +77,17 @@ def client(
     preflight.check(problem, "client")
     modelled = [limit for limit in problem.limits if limit.cost != "analytic"]
     made = Client(storage_config=storage)
-    made.configure_experiment(
-        name=name or space.title, parameters=[*parameters(space), *more], parameter_constraints=constraints(space)
-    )
+    try:
+        made.configure_experiment(
+            name=name or space.title, parameters=[*parameters(space), *more], parameter_constraints=constraints(space)
+        )
+    except ValueError as error:
+        if "already exists" not in str(error):
+            raise
+        raise HostError(
+            f"the storage has an experiment {name or space.title!r} already, which is left as it is; give client(name=...) another "
+            "name, or go on with that one by Client.load_from_database(name, storage_config=nas_ax.storage(url))"
+        ) from error
     ours = not isinstance(strategy, GenerationStrategy)
     told = ", ".join(("-" if o.direction == "minimize" else "") + o.name for o in problem.objectives)
     bounds = [*_thresholds(problem, dict(thresholds or {}), ours), *(b for o in modelled for b in _bounds(o))]

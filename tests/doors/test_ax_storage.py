@@ -121,3 +121,21 @@ def test_what_modular_botorch_and_generation_refuse() -> None:
         nas_ax.generation(None, Random(), [lambda arch: 1.0])
     with pytest.raises(HostError, match="no strategy"):
         nas_ax.generation(None, Random)  # type: ignore[arg-type]
+
+
+def test_an_experiment_that_is_there_is_left_as_it_is(tmp_path):
+    import pytest
+    from ax.api.client import Client
+    from nas_bo.search_spaces import TinyGPT
+
+    from nas_bo import ax as nas_ax
+    from nas_bo.errors import HostError
+    from nas_bo.strategies import Random
+
+    path = tmp_path / "a?b.db"
+    nas_ax.client(TinyGPT, ["rmse", "euros"], strategy=Random(seed=0), name="prod", storage=nas_ax.storage(path))
+    assert [p.name for p in tmp_path.iterdir()] == ["a?b.db"]
+    with pytest.raises(HostError, match="an experiment 'prod' already"):
+        nas_ax.client(TinyGPT, ["val_loss"], strategy=Random(seed=0), name="prod", storage=nas_ax.storage(path))
+    there = Client.load_from_database("prod", storage_config=nas_ax.storage(path))
+    assert there._experiment.optimization_config.objective.expression == "-rmse, -euros"
