@@ -26,7 +26,7 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.hardware import anchors as ladder
 from nas_bo.hardware import machine
-from nas_bo.hardware.clock import Clock, clock_for, undisturbed
+from nas_bo.hardware.clock import BUSY, Clock, busy, clock_for, undisturbed
 from nas_bo.hardware.measure import named
 from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.runtimes.eager import Eager
@@ -46,6 +46,7 @@ CORRELATED = 1.15  # by which neighbouring rounds are alike: their median is les
 Z90 = 1.645
 CALIBRATE_S = 3.0  # spent on anchors whose times are not known
 MOVED = 0.12  # by which the ratio of two anchors may change before all are measured again
+CLEAR = 3.0  # standard errors that such a change must have beyond that
 SLOWER = 1.3  # and all of them together, on a machine where nobody else is at work
 WAITED = 3.0  # times as long it may take on the wall as it was given, on a busy machine
 _ONE = threading.RLock()  # threads of one process measure one after the other: they share the anchors
@@ -171,22 +172,24 @@ class Bench:
         return self.guide.milliseconds(ladder.anchor(rung), s.vocab_size, s.phase, s.context, s.batch)
 
     def _moved(self, rungs: Sequence[int], seconds: float) -> str | None:
-        """In which way the anchors no longer take what is kept of them; None where they do."""
+        """In which way the anchors no longer take what is kept of them; None where they do. A first look that says so is made
+        sure by a second one, of twice the time, since other work on the machine may have spoilt it."""
         visits = self._rounds(rungs, seconds)
+        if self._differs(rungs, visits) is None:
+            return None
+        return self._differs(rungs, np.hstack([visits, self._rounds(rungs, 2 * seconds)]))
+
+    def _differs(self, rungs: Sequence[int], visits: np.ndarray) -> str | None:
         level, shift = ladder.levels(visits)
         apart = level - np.log([self.known[rung] for rung in rungs])
-        if len(rungs) > 1 and float(np.ptp(apart)) > math.log1p(MOVED):
-            return f"the ratio of two anchors changed by {math.expm1(float(np.ptp(apart))):.0%}"
+        rest = np.log(visits) - level[:, None] - shift
+        error = 1.2533 * 1.4826 * np.median(np.abs(rest), axis=1) / math.sqrt(visits.shape[1])
+        spread = float(np.ptp(apart))
+        if len(rungs) > 1 and spread > math.log1p(MOVED) + CLEAR * float(np.hypot(*np.sort(error)[-2:])):
+            return f"the ratio of two anchors changed by {math.expm1(spread):.0%}"
         common = float(np.median(apart) + np.quantile(shift, ladder.UNDISTURBED))
-        if abs(common) > math.log(SLOWER):
-            from nas_bo.hardware.clock import BUSY, busy
-
-            visits = np.hstack([visits, self._rounds(rungs, 2 * seconds)])
-            level, shift = ladder.levels(visits)
-            apart = level - np.log([self.known[rung] for rung in rungs])
-            common = float(np.median(apart) + np.quantile(shift, ladder.UNDISTURBED))
-            if abs(common) > math.log(SLOWER) and (common < 0 or busy() < BUSY):
-                return f"this machine now takes {math.exp(common):.2f} times as long"
+        if abs(common) > math.log(SLOWER) and (common < 0 or busy() < BUSY):
+            return f"this machine now takes {math.exp(common):.2f} times as long"
         return None
 
     def _calibrate(self, rungs: Sequence[int], seconds: float) -> None:
