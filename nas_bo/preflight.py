@@ -63,6 +63,7 @@ def check(problem: Problem, who: str, *, again: bool = False) -> None:
     """
     if not again:
         _said.clear()
+        problem.conditions()  # a missing corpus or device is said by itself, not as something that fails for architectures
     space = problem.space
     found: dict[str, _Found] = {}
     archs = list(_drawn(space, found))

@@ -25,6 +25,7 @@ TOP = {
     "chosen",
     "heard",
     "kept",
+    "loading",
     "pick",
     "preflight",
     "profiling",

@@ -327,7 +327,7 @@ class _Item:
             ms=math.exp(statistics.median(own)),
             sd=math.hypot(error, BETWEEN),
             spread=quartiles[2] - quartiles[0],
-            settled=error <= precision / 2,
+            settled=error <= precision,
             rounds=len(own),
             repeats=len(own) * _repeats(self.guess)[1],
             slower=math.exp(statistics.median(slower)),
