@@ -121,3 +121,23 @@ def test_a_generator_is_settled_once():
     assert packing.from_text(packing.to_text(strategy)) == strategy
     problem = Problem(Nested, [Function(lambda arch: float(arch.depth), "depth")])
     assert strategy.suggest(problem, [], 3) == strategy.suggest(problem, [], 3)
+
+
+def test_trainings_take_the_same_seeds():
+    import numpy as np
+    from nas_bo.search_spaces import TinyGPT
+
+    from nas_bo.errors import ModelError
+    from nas_bo.model import load_corpus, train
+
+    arch, corpus = (
+        TinyGPT.architecture(
+            {"depth": 1, "width": 32, "layers.0.mixer": "conv", "layers.0.mixer.conv.kernel": 4, "layers.0.mlp": "skip"}
+        ),
+        load_corpus(),
+    )
+    losses = [train(arch, corpus, tokens=5_000, seed=seed).bits_per_byte for seed in (3, np.int64(3), 4)]
+    assert losses[0] == losses[1] != losses[2]
+    for seed in (-1, 1.5, True, "3"):
+        with pytest.raises(ModelError, match=r"train\(seed=.*whole number"):
+            train(arch, corpus, tokens=5_000, seed=seed)

@@ -24,6 +24,7 @@ from nas_bo.model.schedule import Schedule, settings_of
 from nas_bo.model.supernet import Supernet
 from nas_bo.model.supernet_file import read, write
 from nas_bo.model.transformer import BALANCE
+from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space.space import Space
 
 CURVE_POINTS = 40
@@ -80,7 +81,7 @@ def train_supernet(
     supernet: Supernet | type[Space],
     corpus: Corpus,
     tokens: float,
-    seed: int = 0,
+    seed: Seed = 0,
     *,
     sampling: Sampling | None = None,
     distill: float = 0.0,
@@ -126,6 +127,7 @@ def train_supernet(
         SupernetDiverged: the loss is not finite or far above guessing, also after going back to the last good state
             with half the rate. The error has the curve.
     """
+    seed = whole_seed(seed, "train_supernet", ModelError)
     given = {"lr": lr, "weight_decay": weight_decay, "batch_size": batch_size, "sequence": sequence}
     settings = settings_of({}, {**given, "warmup": warmup, "decay": decay, "clip": clip})
     drawing: Sampling = Uniform() if sampling is None else sampling

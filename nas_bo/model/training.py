@@ -24,6 +24,7 @@ from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
 from nas_bo.model.transformer import Decoder
 from nas_bo.model.transformer import build as decoder
+from nas_bo.seeds import Seed, whole_seed
 
 __all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "train"]
 
@@ -63,7 +64,7 @@ def train(
     arch: Architecture | Node | Decoder,
     corpus: Corpus,
     tokens: float = 200_000,
-    seed: int = 0,
+    seed: Seed = 0,
     *,
     lr: float | None = None,
     weight_decay: float | None = None,
@@ -156,7 +157,7 @@ class Training:
         arch: Architecture | Node | Decoder,
         corpus: Corpus,
         tokens: float = 200_000,
-        seed: int = 0,
+        seed: Seed = 0,
         *,
         settings: Mapping[str, float | None] | None = None,
         validate_at: Collection[float] = (),
@@ -169,6 +170,7 @@ class Training:
         evaluation_tokens: int = EVALUATION_TOKENS,
         build: Build | None = None,
     ) -> None:
+        seed = whole_seed(seed, "train", ModelError)
         self.settings = settings_of({} if isinstance(arch, Decoder) else arch, settings or {})
         if not tokens >= 1 or tokens == math.inf:
             raise ModelError(f"tokens={tokens!r} must be a finite number of at least 1; the default is 200,000")
