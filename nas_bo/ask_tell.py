@@ -26,6 +26,7 @@ from nas_bo.optuna import studies
 from nas_bo.problem import Objective, Problem, Reported
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
+from nas_bo.spelling import spelled
 from nas_bo.trial import State, Trial
 
 _ASKING = threading.Lock()
@@ -171,6 +172,7 @@ class AskTell:
                 f"trial {number}: the info of {foreign[0]!r} is {(info or {})[foreign[0]]!r}; write names and what they say, "
                 '{"how": "measured"}'
             )
+        values = values and {spelled(name, self._told): value for name, value in values.items()}
         frozen = self._frozen(number)
         arch = door.architecture(self.space, frozen.params)
         outcome = self._outcome(number, arch, values, failed, info or {})

@@ -307,3 +307,9 @@ def test_what_ask_and_tell_refuse_at_the_command_line(piped, monkeypatch) -> Non
         assert refused.exit_code == 2 and said in refused.stderr and not refused.stdout, refused
         assert len(refused.stderr.strip().splitlines()) == 1
     assert not (folder / "none.db").exists()
+
+
+def test_the_loss_is_told_by_either_of_its_names():
+    opt = AskTell(TinyGPT, ["val_loss"], strategy=Random(seed=0))
+    asked = opt.ask()
+    assert opt.tell(asked.number, {"bits_per_byte": 2.5}).values == {"val_loss": 2.5}
