@@ -34,7 +34,8 @@ def show(quiet: bool = False) -> Iterator[_Lines | _Live]:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+    # once a second: drawing takes a processor, and somebody may be measuring
+    with Live(console=Console(stderr=True), refresh_per_second=1, transient=True) as live:
         yield _Live(live)
 
 
