@@ -96,7 +96,9 @@ def pick(result: Result, text: str) -> Trial:
                 return chosen
             chosen = recommended(front(within, result.columns), result.columns, (), result.chance)
         else:
-            chosen = min(within, key=lambda t: column.sign * t.values[column.name])
+            least = min(column.sign * t.values[column.name] for t in within)
+            equal = [t for t in within if column.sign * t.values[column.name] == least]
+            chosen = front(equal, result.columns)[0]  # of equal ones none that another dominates
         if chosen is not None:
             return chosen
     near = min(every, key=lambda t: sum(b.missed(value_of(t, b.name)) for b in bounds))

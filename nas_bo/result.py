@@ -139,7 +139,8 @@ class Result:
         return front(self.trials, self.columns)
 
     def best(self, name: str) -> Trial:
-        """The feasible trial that is best in the objective `name`, by the values of the search; of equal ones the first.
+        """The feasible trial that is best in the objective `name`, by the values of the search; of equal ones the first that
+        none of them dominates.
 
         ``bits_per_byte`` is understood where the study calls it ``val_loss``, and the other way round.
 
@@ -152,7 +153,8 @@ class Result:
                 feasible = [t for t in self.trials if t.feasible]
                 if not feasible:
                     raise SearchError(f"no trial of {self.title!r} is feasible: {self._why_none()}")
-                return min(feasible, key=lambda t: c.sign * t.values[name])
+                least = min(c.sign * t.values[name] for t in feasible)
+                return front([t for t in feasible if c.sign * t.values[name] == least], self.columns)[0]
         raise SearchError(f"there is no objective {name!r}; there are: {', '.join(c.name for c in self.columns)}")
 
     @property

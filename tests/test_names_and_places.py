@@ -258,3 +258,14 @@ def test_a_report_that_cannot_be_written_at_the_end_is_no_failed_start(tmp_path,
 def in_the_way(arch):
     Path("out/s").write_text("a file where the folder of the report should be")
     return float(arch.depth)
+
+
+def test_what_is_refused_leaves_no_folder_and_a_storage_of_two_is_named(tmp_path):
+    done = nas_bo("search", "--mlflow", "none", "--trials", "0", cwd=tmp_path)
+    assert done.returncode == 2 and list(tmp_path.iterdir()) == []
+    from nas_bo.optuna.storages import several
+
+    for name in ("one", "two"):
+        optuna.create_study(study_name=name, storage=f"sqlite:///{tmp_path}/two.db")
+        assert several(str(tmp_path / "two.db")) is (name == "two")
+    assert several(str(tmp_path / "none.db")) is False

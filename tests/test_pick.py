@@ -175,3 +175,18 @@ def test_the_command_prints_the_architecture_last_and_writes_nothing(tmp_path, m
     assert data["trial"] == best.number and data["architecture"] == dict(best.architecture.flat)
     wrong = run.invoke(app, ["report", storage, "--pick", "best:flops"])
     assert wrong.exit_code == 2 and "did you mean 'mflops'" in wrong.stderr and len(wrong.stderr.splitlines()) == 1
+
+
+def test_of_equal_ones_the_best_is_none_that_another_dominates():
+    from nas_bo.strategies import Random
+    from tests.problems import Toy, cost
+
+    def capped(arch) -> float:
+        return min(3.0, float(arch.width))
+
+    capped.direction = "maximize"  # type: ignore[attr-defined]
+    result = search(Toy, [capped, cost], trials=12, retrain=0, strategy=Random(seed=0))
+    most = [t for t in result.trials if t.values["capped"] == max(t.values["capped"] for t in result.trials)]
+    cheapest = min(t.values["cost"] for t in most)
+    assert len(most) > 1 and result.best("capped").values["cost"] == cheapest
+    assert result.pick("best:capped").values["cost"] == cheapest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import INTERRUPTED, errors
 from nas_bo.errors import ReportError
+from nas_bo.optuna.storages import several
 from nas_bo.study_name import file_name
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ def _say(
         for path in written[:2]:
             typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
         shown = database_url.shown(storage)
-        typer.echo(f"study    {shown}   (nas-bo report {shown})")
+        named = f" --study {shlex.quote(result.title)}" if several(storage) else ""
+        typer.echo(f"study    {shown}   (nas-bo report {shown}{named})")
         if tracked is not None and (missing or result.url):
             typer.echo(f"MLflow   {missing or tracked.address(result)}")
     if missing:

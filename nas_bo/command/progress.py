@@ -12,6 +12,7 @@ from nas_bo.command import warned
 from nas_bo.loop import Progress
 from nas_bo.report import figure
 from nas_bo.report.digits import count, known
+from nas_bo.report.table import noted
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 
@@ -177,7 +178,10 @@ def outcome(trial: Trial) -> str:
     values = "  ".join(f"{name} {figure(value):>6}" for name, value in trial.values.items())
     if trial.state is State.COMPLETE:
         return values
-    return f"{trial.state.value}: {trial.reason}"
+    broken = (limit.partition("<=")[0].partition(">=")[0] for limit, amount in trial.violations.items() if amount > 0)
+    known = {name: trial.values.get(name, noted(trial, name)) for name in broken}
+    by = ", ".join(f"{name} is {figure(value)}" for name, value in known.items() if value is not None)
+    return f"{trial.state.value}: {trial.reason}" + (f" ({by})" if by else "")
 
 
 def clock(seconds: float) -> str:

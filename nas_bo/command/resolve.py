@@ -180,12 +180,15 @@ def imported(word: str, error: type[NasBoError]) -> Any:
 
 
 def writable(folder: Path) -> None:
-    """Make `folder`, and see that files can be written there, before anything is spent (raises SearchError)."""
+    """See that `folder` can be made and written to, before anything is spent (raises SearchError). Nothing is left behind."""
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".nas-bo-write-test"
         probe.touch()
         probe.unlink()
+        for one in absent:
+            one.rmdir()
     except OSError as cause:
         raise SearchError(
             f"the folder {str(folder)!r} for the report cannot be written ({cause.strerror}); choose another with --out"

@@ -133,7 +133,11 @@ class Bench:
                 said = self._moved(rungs, seconds)
                 if said is None:
                     return True
-                _log.warning("%s: the times that were kept of this machine are measured again", said)
+                _log.warning(
+                    "this machine is not what it was when its reference times were kept (%s): they are measured again, and latencies "
+                    "are from now on told by the new ones",
+                    said,
+                )
                 self.known = {}
             self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], 4 * seconds)
         return False
@@ -175,7 +179,7 @@ class Bench:
         """In which way the anchors no longer take what is kept of them; None where they do. A first look that says so is made
         sure by a second one, of twice the time, since other work on the machine may have spoilt it."""
         visits = self._rounds(rungs, seconds)
-        if self._differs(rungs, visits) is None:
+        if self._differs(rungs, visits) is None or busy() > BUSY:  # beside other work even ratios move
             return None
         return self._differs(rungs, np.hstack([visits, self._rounds(rungs, 2 * seconds)]))
 
@@ -188,7 +192,7 @@ class Bench:
         if len(rungs) > 1 and spread > math.log1p(MOVED) + CLEAR * float(np.hypot(*np.sort(error)[-2:])):
             return f"the ratio of two anchors changed by {math.expm1(spread):.0%}"
         common = float(np.median(apart) + np.quantile(shift, ladder.UNDISTURBED))
-        if abs(common) > math.log(SLOWER) and (common < 0 or busy() < BUSY):
+        if abs(common) > math.log(SLOWER):
             return f"this machine now takes {math.exp(common):.2f} times as long"
         return None
 

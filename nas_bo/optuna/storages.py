@@ -26,6 +26,14 @@ RACES = ("already exists", "duplicate key", "unique constraint", "deadlock", "lo
 Made = TypeVar("Made")
 
 
+def several(storage: Storage) -> bool:
+    """Whether a storage holds more than one study, so that one has to be named."""
+    try:
+        return len(optuna.get_all_study_names(opened(storage, reading=True))) > 1
+    except NasBoError:  # gone since a moment ago
+        return False
+
+
 def load(storage: Storage, name: str | None = None, *, reading: bool = False) -> Study:
     """A study that is there; `name` may be left out when the storage holds only one.
 

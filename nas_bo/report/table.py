@@ -82,8 +82,9 @@ def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[st
     """
     import pandas as pd
 
-    labels = labels or {}
-    taken = {"number", "state", "id", "label", "reason", "seconds", "feasible", *(c.name for c in columns)}
+    labels, trials = labels or {}, list(trials)
+    limited = [name for name in limits_beside(trials, columns) if name not in ("number", "state", "id", "label")]
+    taken = {"number", "state", "id", "label", "reason", "seconds", "feasible", *(c.name for c in columns), *limited}
     rows: list[dict[str, Any]] = []
     for t in trials:
         row: dict[str, Any] = {
@@ -95,11 +96,13 @@ def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[st
         }
         row |= {f"arch:{name}" if name in taken else name: value for name, value in t.architecture.flat.items()}
         row |= {c.name: t.values.get(c.name) for c in columns}
+        row |= {name: noted(t, name) for name in limited}
         row |= {f"violation:{name}": amount for name, amount in t.violations.items()}
         rows.append(row | {"reason": t.reason, "seconds": t.seconds})
     fixed = ["number", "state", "feasible", "id", "label"]
     last = [
         *(c.name for c in columns),
+        *limited,
         *dict.fromkeys(k for r in rows for k in r if k.startswith("violation:")),
         "reason",
         "seconds",
@@ -166,6 +169,7 @@ def of_front(summary: Summary) -> FrontTable:
     order = [*final.members, *(final.best(t) for t in final.searched if t.architecture.id in final.left)]
     starred = len(columns) > 1 and len(final.members) > 2
     counts = [parameters(t) for t in order]
+    limited = limits_beside(order, columns)
     counted = any(c is not None for c in counts) and not any(c.name == "parameters" for c in columns)
     head = ["trial", "architecture"]
     for c in columns:
@@ -184,14 +188,36 @@ def of_front(summary: Summary) -> FrontTable:
                 cells.append(figure(values[-1]))
             values.append(_again(t, c, final) if _twice(c, final) else t.values[c.name])
             cells.append(known(values[-1], t.info.get(c.name)))
+        for name in limited:
+            values.append(noted(t, name))
+            cells.append(known(values[-1], t.info.get(name)))
         if counted:
             values.append(counts[i])
             cells.append(figure(counts[i]))
         rows.append(Row(t, mark, cells, values))
+    head += limited.values()
     head += ["parameters"] if counted else []
     used = dict.fromkeys(r.mark for r in rows)
     marks = "; ".join(f"{mark} {words}" for mark, words in MARKS.items() if mark in used)
     return FrontTable(head, rows, [True, False] + [True] * (len(head) - 2), marks, legend(order, summary.labels))
+
+
+def limits_beside(trials: Iterable[Trial], columns: Sequence[Column]) -> dict[str, str]:
+    """What was evaluated of `trials` only because it has a limit: name -> heading, ``latency_ms<=0.6``."""
+    found: dict[str, str] = {}
+    objectives = {c.name for c in columns} | {"parameters"}
+    for t in trials:
+        for limit in t.violations:
+            name = limit.partition("<=")[0].partition(">=")[0]
+            if name != limit and name not in objectives and noted(t, name) is not None:
+                found.setdefault(name, limit)
+    return found
+
+
+def noted(trial: Trial, name: str) -> float | None:
+    """The value of something that is no objective, as it was noted; None where there is none."""
+    value = trial.info.get(name, {}).get("value")
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def again_title(factor: float) -> str:

@@ -119,3 +119,20 @@ def test_as_many_digits_as_the_interval_allows(value, low, high, text):
 def test_a_value_without_an_interval_keeps_its_digits():
     assert known(2.43, {}) == "2.430" == known(2.43, None) and known(None, {"low": 1, "high": 2}) == ""
     assert known(2.43, {"low": 2.4}) == "2.430" and known(2.43, {"low": 2.4, "high": 2.46}) == "2.43 ±0.03"
+
+
+def test_what_has_a_limit_and_is_no_objective_has_a_column():
+    from nas_bo import search
+    from nas_bo.command.progress import outcome
+    from nas_bo.problem import Function
+    from nas_bo.strategies import Random
+    from tests.problems import Toy, loss
+
+    delay = Function(lambda arch: 10.0 * arch.width, "delay_ms", "ms", cost="measured", at_most=200.0)
+    result = search(Toy, [loss], limits=[delay], trials=12, retrain=0, strategy=Random(seed=0))
+    best = result.best(result.columns[0].name)
+    assert "delay_ms<=200" in result.table() and f"{10 * best.architecture.width}" in result.table()
+    rows = result.frame()
+    assert list(rows["delay_ms"]) == [10.0 * t.architecture.width for t in result.trials]
+    broken = next(t for t in result.trials if not t.feasible)
+    assert "delay_ms is 320" in outcome(broken)
