@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -174,4 +175,5 @@ def _share(cheap: Sequence[Mapping[str, Any]], dear: Sequence[Mapping[str, Any]]
     """The cost of one as a share of the other's, from their times; `otherwise` where those are not known."""
     pairs = [(seconds_of(a), seconds_of(b)) for a, b in zip(cheap, dear, strict=True)]
     known = [(a, b) for a, b in pairs if math.isfinite(a) and b > 0]
-    return sum(a for a, _ in known) / sum(b for _, b in known) if known else otherwise
+    # the median: the first evaluation of a process also pays for what it loads
+    return statistics.median(a / b for a, b in known) if known else otherwise

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from nas_bo import baseline as compared
-from nas_bo import chance, checked, preflight, provenance, recipe
+from nas_bo import chance, checked, database_url, preflight, provenance, recipe
 from nas_bo import measuring_session as session
 from nas_bo import optuna as door
 from nas_bo import study_name as named
@@ -486,6 +486,12 @@ def _tracker(track: Any, storage: Any) -> Any:
         return track
     from nas_bo.mlflow import Tracker, beside
 
+    file = database_url.file_of(storage)
+    if file is not None and file == database_url.file_of(track):
+        raise SearchError(
+            f"the study and MLflow are both to be kept in {str(file)!r}: each has tables of its own, and neither opens those of the "
+            "other; give MLflow another file, such as mlflow.db"
+        )
     return Tracker(uri=str(track), spool=beside(storage))
 
 

@@ -256,11 +256,14 @@ def test_a_report_that_cannot_be_written_at_the_end_is_no_failed_start(tmp_path,
 
 
 def in_the_way(arch):
+    Path("out").mkdir(exist_ok=True)
     Path("out/s").write_text("a file where the folder of the report should be")
     return float(arch.depth)
 
 
 def test_what_is_refused_leaves_no_folder_and_a_storage_of_two_is_named(tmp_path):
+    from tests.command import nas_bo
+
     done = nas_bo("search", "--mlflow", "none", "--trials", "0", cwd=tmp_path)
     assert done.returncode == 2 and list(tmp_path.iterdir()) == []
     from nas_bo.optuna.storages import several
@@ -269,3 +272,15 @@ def test_what_is_refused_leaves_no_folder_and_a_storage_of_two_is_named(tmp_path
         optuna.create_study(study_name=name, storage=f"sqlite:///{tmp_path}/two.db")
         assert several(str(tmp_path / "two.db")) is (name == "two")
     assert several(str(tmp_path / "none.db")) is False
+
+
+def test_a_study_and_mlflow_in_one_file_are_refused_before_either_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for storage, track in (("a?.db", "a?.db"), (tmp_path / "b.db", f"sqlite:///{tmp_path}/b.db")):
+        with pytest.raises(SearchError, match="both to be kept in"):
+            search(Toy, [lambda_free], trials=2, retrain=0, storage=storage, track=track)
+    assert list(tmp_path.iterdir()) == []
+
+
+def lambda_free(arch) -> float:
+    return float(arch.width)

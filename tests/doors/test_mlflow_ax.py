@@ -78,7 +78,7 @@ def test_an_experiment_that_never_heard_of_nas_bo_is_brought_in(uri):  # noqa: F
     assert tracker.log_study(client, finish=True) == 5 and tracker.log_study(client._experiment) == 0
     check(Store(uri))
     (parent,) = Store(uri).runs("an experiment", "study")
-    assert parent.info.status == "FINISHED" and "1 Pareto points of 5 trials" in parent.data.tags["mlflow.note.content"]
+    assert parent.info.status == "FINISHED" and "1 Pareto point of 5 trials" in parent.data.tags["mlflow.note.content"]
     assert "report/pareto.png" in Store(uri).files(parent, "report")
 
 

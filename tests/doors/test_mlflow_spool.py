@@ -374,7 +374,7 @@ def test_two_runs_of_one_trial_are_made_one(uri):  # noqa: F811
     Tracker(uri=uri).log_study(study)
     store = Store(uri)
     first, _ = store.runs("Tiny", "trial")
-    tags = {k: v for k, v in first.data.tags.items() if k.startswith(("nas.", "mlflow.parent"))}
+    tags = {k: v for k, v in first.data.tags.items() if k.startswith(("nas.", "mlflow.nas.", "mlflow.parent"))}
     store.client.create_run(first.info.experiment_id, tags=tags)  # another machine, in the same moment
     assert Tracker(uri=uri).log_study(study) == 0
     runs = store.runs("Tiny", "trial")

@@ -58,6 +58,7 @@ def made(monkeypatch, world: Machine) -> Bench:
     monkeypatch.setattr(bench, "_visit", world.visit)
     monkeypatch.setattr(Bench, "_prepared", lambda self, rung: Model(TRUE[rung]))
     monkeypatch.setattr(bench, "CALIBRATE_S", 0.2)
+    monkeypatch.setattr(bench, "busy", lambda: 1.0)
     return Bench("cpu", Setting())
 
 
@@ -100,6 +101,9 @@ def test_what_the_anchors_take_is_kept_for_other_processes_and_only_as_long_as_i
     assert again.known == pytest.approx(known, rel=1e-4)
     # one anchor takes twice as long as it did, the others do not
     monkeypatch.setitem(TRUE, 1, 1.6)
+    beside = made(monkeypatch, Machine(3, walk=0.02))
+    monkeypatch.setattr(bench, "busy", lambda: 2.0)  # other work moves even ratios, and will end
+    assert beside.check(0.5, 2.0, 0.05) is True and beside.known == pytest.approx(known, rel=1e-4)
     moved = made(monkeypatch, Machine(3, walk=0.02))
     assert moved.check(0.5, 2.0, 0.05) is False
     assert "the ratio of two anchors changed" in caplog.text

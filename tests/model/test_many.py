@@ -63,7 +63,7 @@ def test_a_run_that_diverges_disturbs_no_other(monkeypatch):
     arch = an_arch("conv")
     from nas_bo.model import training
 
-    build = training.build
+    build = training.decoder
 
     def spoiled(arch, vocab_size, ignore, generator):
         model = build(arch, vocab_size, ignore, generator=generator)
@@ -73,7 +73,7 @@ def test_a_run_that_diverges_disturbs_no_other(monkeypatch):
         return model
 
     good = train_many([arch] * 2, CORPUS, 4_000, (0, 1), together=2, **LOOK)
-    monkeypatch.setattr(training, "build", spoiled)
+    monkeypatch.setattr(training, "decoder", spoiled)
     corpus = replace(CORPUS, train=np.where(CORPUS.train == ord("c"), 0, CORPUS.train).astype(np.uint8))
     mixed = train_many([arch] * 3, corpus, 4_000, (0, 5, 1), together=3, **LOOK)
     same = train_many([arch] * 2, corpus, 4_000, (0, 1), together=2, **LOOK)

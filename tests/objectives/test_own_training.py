@@ -69,3 +69,24 @@ def test_a_whole_search_loss_latency_parameters() -> None:
     found = search(Stacks, objectives, strategy=Random(seed=0), trials=3, retrain=2, retrain_others=0)
     assert [t.state.name for t in found.trials] == ["COMPLETE"] * 3
     assert found.retrained and all(r.values for r in found.retrained)
+
+
+class Leaky(torch.nn.Module):
+    """Adds the embedding of the next token, which is the answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.out = torch.nn.Embedding(256, 8), torch.nn.Linear(8, 256)
+
+    def forward(self, tokens):
+        seen = self.table(tokens)
+        return self.out(seen + seen.roll(-1, 1))
+
+
+def test_a_model_that_sees_the_future_is_refused():
+    with pytest.raises(ModelError, match="sees the future"):
+        ValidationLoss(tokens=2_000, build=leaky)(Stacks.sample(0))
+
+
+def leaky(arch):
+    return Leaky()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.seeds import generator_of
 
 if TYPE_CHECKING:
     from nas_bo.problem import Objective
-    from nas_bo.seeds import Seed, generator_of
+    from nas_bo.seeds import Seed
 from nas_bo.space import Space
 
 ATTEMPTS = 50  # draws per architecture wanted, before a space counts as too small
