@@ -88,7 +88,7 @@ class Latency:
     at_most: float | None = None
     at_least: float | None = None
     device: Any = None
-    precision: float = 0.02
+    precision: float = 0.03
     max_seconds: float = 0.5
     guide: Roofline | None = None
     ignore: tuple[str, ...] = ()

@@ -38,7 +38,7 @@ class Throughput:
     dtype: str = "float32"
     output_length: int = 64
     runtime: str | None = None
-    precision: float = 0.02
+    precision: float = 0.03
     max_seconds: float = 0.5
     ignore: tuple[str, ...] = ()
     name: str = ""
