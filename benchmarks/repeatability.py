@@ -1,11 +1,11 @@
 """Does the latency of a search repeat? The same default search several times, on a quiet machine and beside a busy process.
 
-    python benchmarks/repeatability.py [--quick] [--apart SECONDS]
+    python benchmarks/repeatability.py [--quick] [--own-scale] [--apart SECONDS]
 
-Every run is the command itself, in an empty folder; what is kept of the machine (its anchors and its profile) is shared by
+Every run is the command itself, in an empty folder, without the re-training, which measures nothing; what is kept of the machine (its anchors and its profile) is shared by
 all of them, as it is for a user, and empty before the first. Compared are runs in pairs, over all trials and over what the last
 session of each measured again: Kendall's tau, how far values lie apart, and how many of the second run's values lie in the
-first one's 90 % intervals. One more run begins with nothing kept, so that its scale is its own.
+first one's 90 % intervals. With ``--own-scale`` one more run begins with nothing kept, so that its scale is its own.
 
 Writes benchmarks/results/repeatability.json.
 """
@@ -30,12 +30,8 @@ from typing import Any
 from scipy.stats import kendalltau
 
 RESULTS = Path(__file__).parent / "results"
-RUNS = (
-    ("quiet", "shared", 0),
-    ("quiet again", "shared", 0),
-    ("beside a busy process", "shared", 1),
-    ("nothing kept", "own", 0),
-)
+RUNS = (("quiet", "shared", 0), ("quiet again", "shared", 0), ("beside a busy process", "shared", 1))
+MORE = ("nothing kept", "own", 0)
 PAIRS = (("quiet", "quiet again"), ("quiet", "beside a busy process"), ("quiet", "nothing kept"))
 BUSY = "while True: sum(range(1_000_000))"
 
@@ -46,15 +42,17 @@ def main() -> None:
         "--quick", action="store_true", help="a tenth of the budget, to see that it runs; writes nothing"
     )
     parser.add_argument("--apart", type=float, default=0.0, help="seconds to wait before each run but the first")
+    parser.add_argument("--own-scale", action="store_true", help="one more run, with nothing kept")
     given = parser.parse_args()
-    more = ["--budget", "20000", "--retrain", "0"] if given.quick else []
+    more = ["--retrain", "0", *(["--budget", "20000"] if given.quick else [])]
+    planned = (*RUNS, MORE) if given.own_scale else RUNS
     runs: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for at, (name, cache, busy) in enumerate(RUNS):
+        for at, (name, cache, busy) in enumerate(planned):
             time.sleep(given.apart if at else 0.0)
             runs[name] = run(Path(folder) / str(at), Path(folder) / f"cache-{cache}", busy, more)
             print(name, f"{runs[name]['wall_s']} s", file=sys.stderr, flush=True)
-    pairs = [{"first": a, "second": b, **compared(runs[a], runs[b])} for a, b in PAIRS]
+    pairs = [{"first": a, "second": b, **compared(runs[a], runs[b])} for a, b in PAIRS if b in runs]
     document = {
         "what": "the latency of the default search, measured by several runs of it",
         "machine": {"processor": processor(), "cores": os.cpu_count()},
