@@ -248,9 +248,16 @@ def _history(axes: Axes, summary: Summary, column: Column) -> None:
             label="best so far",
             zorder=4,
         )
-        axes.scatter(
-            [steps[-1][0]], [steps[-1][1]], marker="*", s=230, color=KNEE, edgecolors="white", zorder=6, label="best"
-        )
+        at = steps[-1]
+        number = {t.architecture.id: n for n, t in known}
+        again = [(number[key], t.values[column.name]) for key, t in summary.final.known.items() if key in number]
+        if again:
+            style = {"marker": "D", "s": 34, "edgecolors": RETRAINED, "facecolors": RETRAINED}
+            axes.scatter([n for n, _ in again], [v for _, v in again], zorder=5, label="evaluated again", **style)
+            best = summary.final.members[0] if summary.final.members else None
+            if best is not None and best.architecture.id in number:
+                at = number[best.architecture.id], best.values[column.name]
+        axes.scatter([at[0]], [at[1]], marker="*", s=230, color=KNEE, edgecolors="white", zorder=6, label="best")
     _scale(axes, "y", column, summary)
     axes.set_xlabel("trial", color=INK)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
