@@ -6,6 +6,7 @@ import json
 import math
 import re
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -257,3 +258,28 @@ def test_on_a_narrow_screen_every_value_has_the_head_of_its_column_and_no_head_c
 def test_one_trial_is_not_one_trials():
     s = Summary("x", [LOSS, LATENCY], [trial(0, {"val_loss": 1.0, "latency_ms": 1.0})])
     assert "1 trial, 1 feasible" in page(s) and "1 trials" not in page(s)
+
+
+def test_the_picture_of_one_objective_has_its_star_at_the_final_value(monkeypatch):
+    from matplotlib.axes import Axes
+
+    from nas_bo import search
+    from nas_bo.report import picture
+    from nas_bo.result import Retrained
+    from nas_bo.strategies import Random
+    from tests.problems import Toy, loss
+
+    result = search(Toy, [loss], trials=6, retrain=0, strategy=Random(seed=0))
+    best = result.best(result.columns[0].name)
+    value = best.values[result.columns[0].name] - 0.5
+    again = Retrained(best.architecture.id, {result.columns[0].name: value}, factor=2.0)
+    stars = []
+    scatter = Axes.scatter
+
+    def seen(self, x, y, *args, **style):
+        stars.extend([(x[0], y[0])] * (style.get("marker") == "*"))
+        return scatter(self, x, y, *args, **style)
+
+    monkeypatch.setattr(Axes, "scatter", seen)
+    picture(replace(result, retrained=[again]).summary())
+    assert stars == [(best.number, value)]
