@@ -14,7 +14,6 @@ from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import INTERRUPTED, errors
 from nas_bo.errors import ReportError
-from nas_bo.optuna.storages import several
 from nas_bo.study_name import file_name
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ def _say(
         for path in written[:2]:
             typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
         shown = database_url.shown(storage)
+        from nas_bo.optuna.storages import several
+
         named = f" --study {shlex.quote(result.title)}" if several(storage) else ""
         typer.echo(f"study    {shown}   (nas-bo report {shown}{named})")
         if tracked is not None and (missing or result.url):

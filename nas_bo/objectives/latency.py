@@ -126,6 +126,7 @@ class Latency:
                 found = measured_here(str(self.runtime), self.device, wanted, self.precision, self.max_seconds)
         object.__setattr__(self, "_timed", found)
         object.__setattr__(self, "_profiles", None)
+        object.__setattr__(self, "_known", {})  # of runtimes that are slow to prepare
         if not self.name:
             plain = found is None or (self.build is not None and found.here)
             object.__setattr__(self, "name", NAMES[self.phase] + ("" if plain or found is None else found.suffix()))
@@ -196,9 +197,14 @@ class Latency:
     def __call__(self, arch: Architecture, /) -> Value:
         if not self._here:
             return self._found.value(arch)  # type: ignore[union-attr]
-        found = self.remeasure([arch])[0]
+        known: dict[Architecture, Value] = self._known  # type: ignore[attr-defined]
+        if arch in known:
+            return known[arch]
+        found = self._measured([arch], silent)[0]
         if isinstance(found, Unsupported):
             raise found
+        if not self._cheap:
+            known[arch] = found
         return found
 
     def ready(self, space: type[Space], profile: Any, say: Say = silent) -> None:
@@ -216,9 +222,11 @@ class Latency:
         object.__setattr__(self, "_profiles", tuple(found) if eager else (None,) * len(found))
 
     def remeasure(self, archs: Sequence[Architecture], say: Say = silent) -> list[Value | Unsupported]:
-        """Values of all, measured in turn with each other; of predictions the predictions."""
-        if not self._here:
-            return [self._found.value(arch) for arch in archs]  # type: ignore[union-attr]
+        """Values of all, measured in turn with each other. Nothing where they are predicted, and for runtimes that take many
+        seconds to prepare each architecture (ONNX Runtime and the like): their values are those of the trials."""
+        return self._measured(archs, say) if self._here and self._cheap else []
+
+    def _measured(self, archs: Sequence[Architecture], say: Say) -> list[Value | Unsupported]:
         steps = self.settings()
         profiles = self._profiles or (None,) * len(steps)  # type: ignore[attr-defined]
         values = measured(archs, steps, self._runtime(), profiles, self.precision, self.max_seconds, say)
@@ -233,6 +241,11 @@ class Latency:
         from nas_bo.hardware.runtimes.eager import Eager
 
         return Eager(self.device)
+
+    @property
+    def _cheap(self) -> bool:
+        """Whether a model is ready as soon as it is built."""
+        return self._found is None or self._found.runtime in ("eager", "cuda-graphs")
 
     @property
     def _here(self) -> bool:
