@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ReportError, SearchError
 from nas_bo.final import Final, intervals
-from nas_bo.report import Agreement, Summary, TrustReport, frame, page, picture
+from nas_bo.report import Agreement, Summary, TrustReport, frame, page, picture, trials_csv
 from nas_bo.report.against import against
 from nas_bo.report.pictures import pictures
 from nas_bo.report.table import table_markdown, table_text
@@ -241,7 +241,7 @@ class Result:
             "front.html": page(told).encode(),
             **pictures(told),
             "front.md": (table_markdown(told) + "\n").encode(),
-            "trials.csv": self.frame().to_csv(index=False).encode(),
+            "trials.csv": trials_csv(self.trials, self.columns, self.labels).encode(),
             "result.json": json.dumps(data, indent=1).encode(),
             **({} if self.validation is None else trust_files(self.validation, "validation")),
             **({} if self.trust is None else trust_files(self.trust)),

@@ -16,7 +16,7 @@ from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store, view
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import process
-from nas_bo.report import Summary, TrustReport, frame, page, picture, pictures
+from nas_bo.report import Summary, TrustReport, frame, page, picture, pictures, trials_csv
 from nas_bo.report.picture import logarithmic
 from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
@@ -322,7 +322,7 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
             )
         },
         **{f"pictures/{name}": partial(_same, data) for name, data in pictures(summary).items()},
-        "report/trials.csv": lambda: frame(summary.trials, summary.columns, summary.labels).to_csv(index=False),
+        "report/trials.csv": lambda: trials_csv(summary.trials, summary.columns, summary.labels),
     }
 
 

@@ -11,7 +11,8 @@ from nas_bo.report.page import page
 from nas_bo.report.picture import picture
 from nas_bo.report.pictures import pictures
 from nas_bo.report.summary import Summary, figure, vocabulary
-from nas_bo.report.table import frame, front_markdown, front_text
+from nas_bo.report.table import front_markdown, front_text
+from nas_bo.report.trials_table import frame, trials_csv
 from nas_bo.report.trust import Proxy, TrustReport, trust
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "page",
     "picture",
     "pictures",
+    "trials_csv",
     "trust",
     "vocabulary",
 ]

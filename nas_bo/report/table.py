@@ -1,10 +1,10 @@
-"""Tables: a front as fixed-width text for terminals and as Markdown, and every trial as a pandas DataFrame."""
+"""Tables: a front as fixed-width text for terminals and as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import combining, east_asian_width
 
 from nas_bo.final import BEYOND, DOMINATED, FAILED, NOT_AGAIN, Final
@@ -12,10 +12,6 @@ from nas_bo.report.digits import figure, known
 from nas_bo.report.notation import legend
 from nas_bo.report.summary import Summary, label
 from nas_bo.trial import Column, Trial
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 def front_text(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
     """The Pareto front of `trials` as aligned lines; the knee has a star, limits stand in the head."""
@@ -72,43 +68,6 @@ def table_markdown(summary: Summary, *, links: Mapping[int, str] | None = None, 
     more = len(made.rows) - len(shown)
     below = [f"{more} more on the front."] * bool(more) + [_escape(s) for s in (made.marks, made.legend) if s]
     return "\n\n".join([said, *below])
-
-
-def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """One row per trial: number, state, id, label, every flat choice, every value, ``violation:...``, reason, seconds.
-
-    A choice that is not active in a trial is missing there. A choice named like one of the other columns is called
-    ``arch:name``.
-    """
-    import pandas as pd
-
-    labels, trials = labels or {}, list(trials)
-    limited = [name for name in limits_beside(trials, columns) if name not in ("number", "state", "id", "label")]
-    taken = {"number", "state", "id", "label", "reason", "seconds", "feasible", *(c.name for c in columns), *limited}
-    rows: list[dict[str, Any]] = []
-    for t in trials:
-        row: dict[str, Any] = {
-            "number": t.number,
-            "state": t.state.value,
-            "feasible": t.feasible,
-            "id": t.architecture.id,
-            "label": labels.get(t.architecture.id, ""),
-        }
-        row |= {f"arch:{name}" if name in taken else name: value for name, value in t.architecture.flat.items()}
-        row |= {c.name: t.values.get(c.name) for c in columns}
-        row |= {name: noted(t, name) for name in limited}
-        row |= {f"violation:{name}": amount for name, amount in t.violations.items()}
-        rows.append(row | {"reason": t.reason, "seconds": t.seconds})
-    fixed = ["number", "state", "feasible", "id", "label"]
-    last = [
-        *(c.name for c in columns),
-        *limited,
-        *dict.fromkeys(k for r in rows for k in r if k.startswith("violation:")),
-        "reason",
-        "seconds",
-    ]
-    choices = dict.fromkeys(k for r in rows for k in r if k not in fixed and k not in last)
-    return pd.DataFrame(rows, columns=[*fixed, *choices, *last])
 
 
 def parameters(trial: Trial) -> float | None:
