@@ -116,6 +116,12 @@ class Trial:
         return write_attributes(f"{PREFIX}trial", data)
 
 
+def not_finite(values: Mapping[str, float]) -> str:
+    """Why a trial with these values has failed, though its host calls it complete: hosts keep infinities, no front can. "" of
+    finite values."""
+    return next((f"{name} is {v}, not a finite number" for name, v in values.items() if not math.isfinite(v)), "")
+
+
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

@@ -11,7 +11,6 @@ import typer
 from nas_bo.command.failure import errors
 from nas_bo.command.options import Json, Study
 
-STATES = ("complete", "pruned", "fail", "running", "waiting")
 MOST_SHOWN = 20  # running trials of one study; --json has all
 
 
@@ -42,9 +41,9 @@ def status(
 def described(study: Any) -> dict[str, Any]:
     """A study as JSON-safe data: how many trials are in which state, and every running one."""
     from nas_bo.optuna import foreign, running, studies
+    from nas_bo.optuna.bridge import counts
 
     trials = study.get_trials(deepcopy=False)
-    states = [t.state.name.lower() for t in trials]
     about = studies.kept(study, "study")
     ended = [t.datetime_complete for t in trials if t.datetime_complete is not None]
     return {
@@ -52,7 +51,7 @@ def described(study: Any) -> dict[str, Any]:
         "made_by_nas_bo": about is not None,
         "objectives": [{"name": c.name, "direction": c.direction} for c in foreign.objectives(study)],
         "trials": len(trials),
-        **{"finished" if s == "complete" else "failed" if s == "fail" else s: states.count(s) for s in STATES},
+        **counts(trials),
         "last_ended": None if not ended else max(ended).astimezone(UTC).isoformat(timespec="seconds"),
         "evaluated": [one.to_dict() for one in running.running(study)],
     }
@@ -60,13 +59,12 @@ def described(study: Any) -> dict[str, Any]:
 
 def told(one: dict[str, Any]) -> str:
     """The same as text."""
+    from nas_bo.report.digits import count
     from nas_bo.study_name import printable
 
     wanted = ", ".join(c["name"] for c in one["objectives"])
-    counts = ("finished", "pruned", "failed", "running", "waiting")
-    lines = [
-        f"{printable(one['study'])}: {one['trials']} trials, {', '.join(f'{one[n]} {n}' for n in counts)} ({wanted})"
-    ]
+    states = ", ".join(f"{one[name]} {name}" for name in ("finished", "pruned", "failed", "running", "waiting"))
+    lines = [f"{printable(one['study'])}: {count(one['trials'], 'trial')}, {states} ({wanted})"]
     for trial in one["evaluated"][:MOST_SHOWN]:
         began = (
             ""

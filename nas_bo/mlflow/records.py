@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -19,7 +18,7 @@ from nas_bo.errors import HostError, NasBoError
 from nas_bo.report import Summary, vocabulary
 from nas_bo.report.labels import labels_of
 from nas_bo.space import Space
-from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, read_attributes
+from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, not_finite, read_attributes
 
 FINISHED = ("COMPLETE", "PRUNED", "FAIL")
 _STATES = {"COMPLETE": State.COMPLETE, "PRUNED": State.INFEASIBLE, "FAIL": State.FAILED}
@@ -161,12 +160,13 @@ def trial(frozen: Any, cols: list[Column], own: type[Space] | None) -> Trial:
     if frozen.state.name == "COMPLETE" and frozen.values is not None:
         values = {c.name: float(v) for c, v in zip(cols, frozen.values, strict=True)}
     state = _STATES.get(frozen.state.name, State.RUNNING)
-    if state is State.COMPLETE and not all(math.isfinite(v) for v in values.values()):
-        state = State.FAILED  # Optuna keeps infinities; no front can
+    strange = not_finite(values) if state is State.COMPLETE else ""
+    if strange:
+        state = State.FAILED
     if state is State.INFEASIBLE and kept.get("state") == State.STOPPED.value:
         state = State.STOPPED
     seconds = kept.get("seconds") or (frozen.duration.total_seconds() if frozen.duration else 0.0)
-    reason = kept.get("reason") or str(frozen.user_attrs.get(f"{PREFIX}reason", ""))
+    reason = kept.get("reason") or str(frozen.user_attrs.get(f"{PREFIX}reason", "")) or strange
     info = kept.get("info") or {}
     arch = architecture(frozen.params, own)
     return Trial(arch, values, dict(frozen.constraints), state, reason, info, frozen.number, seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -16,7 +17,7 @@ from nas_bo.errors import HostError, NasBoError, SpaceError
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer
-from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes
+from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, not_finite
 
 STATES = {
     TrialState.COMPLETE: State.COMPLETE,
@@ -180,13 +181,32 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     state = state_of(trial, own)
     violations = own.get("violations") or dict(trial.constraints)  # a trial evaluated twice keeps its first constraints
     reason = own.get("reason") or str(trial.user_attrs.get(f"{PREFIX}reason", ""))
+    if trial.state is TrialState.COMPLETE:
+        reason = reason or not_finite(values)
     return Trial(arch, values, violations, state, reason, info, trial.number, own.get("seconds", 0.0))
 
 
 def state_of(trial: FrozenTrial, own: Mapping[str, Any]) -> State:
-    """The state of a trial that is not waiting; `own` is what its attributes hold (`from_attributes`)."""
+    """The state of a trial that is not waiting; `own` is what its attributes hold (`from_attributes`).
+
+    One whose values are not all finite has failed, whatever Optuna calls it.
+    """
+    if trial.state is TrialState.COMPLETE and not all(map(math.isfinite, trial.values or ())):
+        return State.FAILED
     stopped = own.get("state") == State.STOPPED.value and all(v <= 0 for v in trial.constraints.values())
     return State.STOPPED if trial.state is TrialState.PRUNED and stopped else STATES[trial.state]
+
+
+def counts(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """How many trials are in which state, each counted as in a report; "pruned" are infeasible and stopped ones."""
+    states = [state_of(t, from_attributes(t.user_attrs)) for t in trials if t.state in STATES]
+    return {
+        "finished": states.count(State.COMPLETE),
+        "pruned": states.count(State.INFEASIBLE) + states.count(State.STOPPED),
+        "failed": states.count(State.FAILED),
+        "running": states.count(State.RUNNING),
+        "waiting": len(trials) - len(states),
+    }
 
 
 @lru_cache(maxsize=20_000)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError, SpaceError
-from nas_bo.optuna.bridge import architecture, columns, from_frozen, state_of
+from nas_bo.optuna.bridge import architecture, columns, counts, from_frozen, state_of
 from nas_bo.space import Space
 from nas_bo.study_name import printable
-from nas_bo.trial import Column, State, Trial, from_attributes
+from nas_bo.trial import Column, State, Trial, from_attributes, not_finite
 
 
 def objectives(study: Study) -> list[Column]:
@@ -46,17 +45,16 @@ def trials(study: Study, cols: Sequence[Column], space: type[Space] | None = Non
             f"none of the {len(ended)} trials of the study {study.study_name!r} is an architecture of {space.title} "
             f"({_why(ended, space)}); leave --space out for a report of its parameters as they are"
         )
-    return [_finite(one) for one in found]
+    return found
 
 
 def facts(study: Study) -> dict[str, Any]:
     """What a reader should know of where a report is from; the user's own attributes of the study among it."""
     every = study.get_trials(deepcopy=False)
-    count = {s.name.lower(): sum(t.state is s for t in every) for s in TrialState}
     starts = [t.datetime_start for t in every if t.datetime_start is not None]
     own = {k: v for k, v in study.user_attrs.items() if isinstance(v, (str, int, float, bool)) and len(str(v)) <= 200}
     began = {"started": min(starts).isoformat(timespec="seconds")} if starts else {}
-    told = ", ".join(f"{n} {name}" for name, n in count.items() if n)
+    told = ", ".join(f"{n} {name}" for name, n in counts(every).items() if n)
     return {"study": f"of Optuna, not made by nas_bo: {told or 'no trials'}", **began, **own}
 
 
@@ -74,17 +72,8 @@ def _trial(frozen: FrozenTrial, cols: Sequence[Column]) -> Trial:
         state = State.STOPPED  # a pruner's work: nothing is violated
     broken = [name for name, amount in violations.items() if amount > 0]
     seconds = frozen.duration.total_seconds() if frozen.duration is not None else 0.0
-    said = str(own.get("reason") or _reason(frozen, state, broken))
-    made = Trial(Architecture(Node(flat), flat), values, violations, state, said, {}, frozen.number, seconds)
-    return _finite(made)
-
-
-def _finite(trial: Trial) -> Trial:
-    """Optuna keeps infinities; on no front can they be."""
-    strange = [name for name, value in trial.values.items() if not math.isfinite(value)]
-    if trial.state is not State.COMPLETE or not strange:
-        return trial
-    return replace(trial, state=State.FAILED, reason=f"{strange[0]} is {trial.values[strange[0]]}, not a finite number")
+    said = str(own.get("reason") or not_finite(values) or _reason(frozen, state, broken))
+    return Trial(Architecture(Node(flat), flat), values, violations, state, said, {}, frozen.number, seconds)
 
 
 def _reason(frozen: FrozenTrial, state: State, broken: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from nas_bo.report.notation import legend
 from nas_bo.report.summary import Summary, label
 from nas_bo.trial import Column, Trial
 
+
 def front_text(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
     """The Pareto front of `trials` as aligned lines; the knee has a star, limits stand in the head."""
     return table_text(Summary("", columns, list(trials), labels or {}), marks=False)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from nas_bo import AskTell, search
 from nas_bo.cli import app
 from nas_bo.errors import SearchError
+from nas_bo.loop import load_result
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Problem
 from nas_bo.strategies import Random
@@ -155,3 +156,22 @@ def test_files_that_cannot_be_written_are_read(name):
     finally:
         folder.chmod(0o755)
         shutil.rmtree(folder)
+
+
+def test_an_infinite_value_counts_alike_in_status_report_and_page(tmp_path, monkeypatch):
+    """In a study of ours, which something else told an infinity, and in one of others."""
+    monkeypatch.chdir(tmp_path)
+    run("s.db", 2)
+    ours = studies.load("s.db")
+    trial, _ = studies.ask(ours, Problem(Toy, [depth]), Toy.sample(4))
+    ours.tell(trial, float("inf"))
+    theirs = optuna.create_study(study_name="theirs", storage="sqlite:///s.db", directions=["minimize"] * 2)
+    for values in ((1.0, 2.0), (float("-inf"), 0.0), (0.0, float("inf"))):
+        theirs.add_trial(optuna.trial.create_trial(values=values))
+    said = json.loads(CliRunner().invoke(app, ["status", "s.db", "--json"]).stdout)["studies"]
+    for study, one, expected in zip((ours, theirs), said, ((2, 1), (1, 2)), strict=True):
+        result = load_result(study)
+        told = result.to_dict()
+        assert (one["finished"], one["failed"]) == (told["complete"], told["failed"]) == expected
+        assert len(result.front) == 1 and "inf, not a finite number" in str(result)
+    assert "1 finished, 2 failed" in load_result(theirs).facts["study"]

@@ -17,7 +17,9 @@ LOSS = Column("loss", "", "minimize")
 
 
 class Windows(Space):
-    mixer = choice(option("attention", window=choice(None, 256, 1024), heads=choice(2, 4)), option("conv", kernel=integer(3, 7)))
+    mixer = choice(
+        option("attention", window=choice(None, 256, 1024), heads=choice(2, 4)), option("conv", kernel=integer(3, 7))
+    )
     lr = real(0.5, 1.5)
 
 
@@ -37,7 +39,11 @@ def test_inactive_is_empty_none_is_a_word_and_whole_numbers_are_whole(tmp_path):
     table = pd.read_csv(tmp_path / "trials.csv", dtype=object)
     for t, row, i in zip(result.trials, rows, range(len(rows)), strict=True):
         for name in Windows.domains():
-            wanted = {None: "none"}.get(t.architecture.flat[name], t.architecture.flat[name]) if name in t.architecture.flat else ""
+            wanted = (
+                {None: "none"}.get(t.architecture.flat[name], t.architecture.flat[name])
+                if name in t.architecture.flat
+                else ""
+            )
             assert row[name] == str(wanted)
             assert pd.isna(table[name][i]) == (name not in t.architecture.flat)
     found = result.frame()
@@ -45,11 +51,35 @@ def test_inactive_is_empty_none_is_a_word_and_whole_numbers_are_whole(tmp_path):
     assert str(found[name].dtype) == "Int64"
     window = next(n for n in found if n.endswith("window"))
     there = [v is None for v, t in zip(found[window], result.trials, strict=True) if window in t.architecture.flat]
-    assert any(there) and there == [t.architecture.flat[window] is None for t in result.trials if window in t.architecture.flat]
-    assert all(pd.isna(v) for v, t in zip(found[window], result.trials, strict=True) if window not in t.architecture.flat)
+    assert any(there) and there == [
+        t.architecture.flat[window] is None for t in result.trials if window in t.architecture.flat
+    ]
+    assert all(
+        pd.isna(v) for v, t in zip(found[window], result.trials, strict=True) if window not in t.architecture.flat
+    )
 
 
-TEXTS = ["", " a", "none", "None", "NA", "nan", "N/A", "null", "<NA>", "true", "False", "1", "1e5", "-2.5", "inf", '"a"', "a,b", "a\nb", "gelu"]
+TEXTS = [
+    "",
+    " a",
+    "none",
+    "None",
+    "NA",
+    "nan",
+    "N/A",
+    "null",
+    "<NA>",
+    "true",
+    "False",
+    "1",
+    "1e5",
+    "-2.5",
+    "inf",
+    '"a"',
+    "a,b",
+    "a\nb",
+    "gelu",
+]
 
 
 @pytest.mark.parametrize("value", [None, True, False, 0, 8, 2**60 + 1, 2.0, 1e-7, *TEXTS])
