@@ -125,7 +125,7 @@ class Bench:
 
     def check(self, low_ms: float, high_ms: float, seconds: float = 1.5) -> bool:
         """Whether the kept times of the anchors for models in this range still hold; where they do not, or are not there,
-        they are measured again, for four times as long."""
+        they are measured again, for three times as long."""
         rungs = sorted({*self._near(low_ms), *self._near(high_ms)})
         fresh = [rung for rung in rungs if rung not in self.known]
         with _ONE, quiet.machine(_waiting):
@@ -139,7 +139,7 @@ class Bench:
                     said,
                 )
                 self.known = {}
-            self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], 4 * seconds)
+            self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], 3 * seconds)
         return False
 
     def kept_anchors(self) -> dict[Architecture, float]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 ARCHITECTURES = 24
-SECONDS = 0.6  # on each
+SECONDS = 0.45  # on each
 DRAWN = 60  # architectures of the space whose modelled times say which anchors it needs
 SCALE = "anchors_ms"  # in the file: what the anchors took when it was made
 APART = 3.0  # standard deviations between measurement and model, beyond which the model is not asked
@@ -48,7 +48,7 @@ def prepare(space: type[Space], setting: Setting, device: str, make: Make | None
     """See that the anchors of this machine for `space` are known and still hold, and that there is a profile.
 
     Args:
-        make: `nas_bo.profile`, which makes a profile where there is none, in some fifteen seconds; None goes without.
+        make: `nas_bo.profile`, which makes a profile where there is none, in some twelve seconds; None goes without.
 
     Returns:
         The file of the profile; None without one: the space is of no decoder of ours, or nothing can be kept.
