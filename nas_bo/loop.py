@@ -472,7 +472,9 @@ class _Run:
         if self.tracker is None:
             return made
         self.tracker.finish(self.study, {"result.json": json.dumps(made.to_dict(), indent=1)}, summary=made.summary())
-        return Result(**{**vars(made), "url": self.tracker.url(self.study)})
+        ended = replace(made, url=self.tracker.url(self.study))
+        vars(ended).update(_summary=made.summary())  # with what was drawn for the tracker
+        return ended
 
 
 def short_name(arch: Architecture, space: type[Space] | None = None) -> str:

@@ -7,14 +7,14 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ReportError, SearchError
 from nas_bo.final import Final, intervals
-from nas_bo.report import Agreement, Summary, TrustReport, frame, page, picture, trials_csv
+from nas_bo.report import Agreement, Summary, TrustReport, frame, picture, trials_csv
 from nas_bo.report.against import against
-from nas_bo.report.pictures import pictures
 from nas_bo.report.table import table_markdown, table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.spelling import spelled
@@ -212,6 +212,10 @@ class Result:
 
     def summary(self) -> Summary:
         """What pictures and pages are made of."""
+        return self._summary
+
+    @cached_property
+    def _summary(self) -> Summary:
         return Summary(
             self.title,
             self.columns,
@@ -237,9 +241,7 @@ class Result:
         told = self.summary()
         data = self.to_dict()
         return {
-            "front.png": picture(told),
-            "front.html": page(told).encode(),
-            **pictures(told),
+            **told.drawn,
             "front.md": (table_markdown(told) + "\n").encode(),
             "trials.csv": trials_csv(self.trials, self.columns, self.labels).encode(),
             "result.json": json.dumps(data, indent=1).encode(),

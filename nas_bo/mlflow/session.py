@@ -16,7 +16,7 @@ from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, store, view
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import process
-from nas_bo.report import Summary, TrustReport, frame, page, picture, pictures, trials_csv
+from nas_bo.report import Summary, TrustReport, frame, trials_csv
 from nas_bo.report.picture import logarithmic
 from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
@@ -307,8 +307,8 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
 
     return {
         "report/README.md": lambda: f"# {summary.title}\n\n{text}\n",
-        "report/pareto.png": lambda: picture(summary),
-        "report/pareto.html": lambda: page(summary),
+        "report/pareto.png": lambda: summary.drawn["front.png"],
+        "report/pareto.html": lambda: summary.drawn["front.html"],
         "report/pareto.txt": lambda: table_text(summary) + "\n",
         "report/pareto_table.json": table,
         **{
@@ -321,7 +321,11 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
                 (".txt", report.text),
             )
         },
-        **{f"pictures/{name}": partial(_same, data) for name, data in pictures(summary).items()},
+        **{
+            f"pictures/{name}": partial(_same, data)
+            for name, data in summary.drawn.items()
+            if name not in ("front.png", "front.html")
+        },
         "report/trials.csv": lambda: trials_csv(summary.trials, summary.columns, summary.labels),
     }
 

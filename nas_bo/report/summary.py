@@ -68,6 +68,15 @@ class Summary:
         """The front after re-training, with final values, and its knee."""
         return settle(self.trials, self.columns, self.retrained, self.baselines, self.chance)
 
+    @cached_property
+    def drawn(self) -> dict[str, bytes]:
+        """Everything that is drawn of it, once: "front.png", "front.html" and the files of `nas_bo.report.pictures`."""
+        from nas_bo.report.page import page
+        from nas_bo.report.picture import picture
+        from nas_bo.report.pictures import pictures
+
+        return {"front.png": picture(self), "front.html": page(self).encode(), **pictures(self)}
+
     def front(self) -> list[Trial]:
         """The front of the search, with the values of the search."""
         return front(self.trials, self.columns)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from unicodedata import combining, east_asian_width
 
 from nas_bo.final import BEYOND, DOMINATED, FAILED, NOT_AGAIN, Final
