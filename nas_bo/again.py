@@ -109,6 +109,7 @@ def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str
         SearchError: the run does not say enough: it is no run of a search of nas_bo, or of one before recipes were kept.
     """
     where = store.resolve(track)
+    store.there(where)
     store.check(where, 5)
     with store.patience(where, 60), store.quietly():
         client = store.connect(where)

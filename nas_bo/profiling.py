@@ -17,7 +17,7 @@ from typing import Any
 from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
-from nas_bo.hardware.clock import Asked
+from nas_bo.hardware.clock import Asked, check_timed, clock_for
 from nas_bo.hardware.design import informative, pool
 from nas_bo.hardware.device import Device
 from nas_bo.hardware.lookup import Lookup
@@ -105,6 +105,10 @@ def profile(
     if path.is_dir():
         raise ProfileError(f"{str(path)!r} is a folder; give the name of a file, such as device.json")
     runs = runtime(runtime_name, device, threads) if isinstance(runtime_name, str) else runtime_name
+    check_timed(str(runs.device))
+    if clock != "auto":
+        clock_for(clock, str(runs.device), threads=threads)
+    Session(runs, (), clock, precision, max_seconds=max_seconds, seed=seed)  # says what is wrong, before a file is made
     part = path.with_name(path.name + ".part")
     kept = Lines(part)
     asked = {

@@ -52,6 +52,7 @@ def profile(
     moment = "interrupted before anything was measured; the same command starts again"
     with errors(lambda: moment):
         from nas_bo.command import resolve
+        from nas_bo.errors import ProfileError
         from nas_bo.hardware.workload import Setting
         from nas_bo.profiling import profile as run
 
@@ -61,6 +62,8 @@ def profile(
             for b in batch or (1,)
             for c in context or (128,)
         ]
+        if not out.parent.is_dir():
+            raise ProfileError(f"--out {out}: there is no folder {str(out.parent)!r}; make it, or choose another file")
         moment = "interrupted; what was measured is kept, and the same command continues"
         warned.current().listed = True
         found = run(

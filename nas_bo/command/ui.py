@@ -19,8 +19,9 @@ def ui(
 ) -> None:
     """Open the MLflow page of the searches on this machine only, and print the address that opens on the front."""
     with errors():
-        from nas_bo.mlflow import open_ui
+        from nas_bo.mlflow import open_ui, store
 
+        store.there(store.resolve(mlflow))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us, however we are ended
         with open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
             typer.echo(f"{shown.front()}\nPress Ctrl-C to stop.")

@@ -115,6 +115,16 @@ def check(uri: str, timeout: float) -> None:
         _check_database(uri, timeout)
 
 
+def there(uri: str) -> None:
+    """Whether a store that is only read is there: MLflow would make a new database and look into that (raises HostError)."""
+    file = database(uri)
+    if file is not None and not (file.exists() and file.stat().st_size):
+        raise HostError(
+            f"there is no MLflow database {str(file)!r}; give the one that a search was tracked in with --mlflow (track=), by default "
+            "mlflow.db in the folder of the search"
+        )
+
+
 def _check_file(file: Path) -> None:
     where = next((p for p in file.parents if p.exists()), file.parent)
     try:

@@ -21,6 +21,7 @@ Storage = str | os.PathLike[str] | BaseStorage
 JOURNALS = (".log", ".journal")
 SQLITE = (".db", ".sqlite", ".sqlite3")
 TRIES = 12  # to make the tables of a new database, where another process makes them at the same moment
+NO_TABLE = ("no such table", "does not exist", "doesn't exist")  # SQLite, PostgreSQL, MySQL
 RACES = ("already exists", "duplicate key", "unique constraint", "deadlock", "locked", "concurrent")
 
 Made = TypeVar("Made")
@@ -77,7 +78,7 @@ def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
     if path := missing(storage):
         raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
     try:
-        found = optuna.storages.get_storage(backend(storage, reading=reading))
+        found = optuna.storages.get_storage(backend(storage, reading=reading, there=True))
         optuna.get_all_study_names(found)
     except NasBoError:
         raise
@@ -98,14 +99,15 @@ def missing(storage: Storage) -> str:
     return str(file) if database_url.is_url(given) else given
 
 
-def backend(storage: Storage | None, *, reading: bool = False) -> Any:
+def backend(storage: Storage | None, *, reading: bool = False, there: bool = False) -> Any:
     """What Optuna opens: a path or URL as a storage, with tables where there were none; anything else as it is.
 
     Args:
         reading: no tables are made, and a file that cannot be written is opened all the same.
+        there: no tables are made, since it must hold a study already.
 
     Raises:
-        HostError: a path or URL that cannot be one.
+        HostError: a path or URL that cannot be one, or, with either, a database without studies.
     """
     storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
     if not isinstance(storage, str):
@@ -120,7 +122,7 @@ def backend(storage: Storage | None, *, reading: bool = False) -> Any:
             from optuna.storages.journal import JournalFileBackend
 
             return JournalStorage(JournalFileBackend(str(file)))
-    return _database(url, file, reading)
+    return _database(url, file, reading, reading or there)
 
 
 def _of_file(storage: str, file: Path, reading: bool) -> str:
@@ -136,23 +138,24 @@ def _of_file(storage: str, file: Path, reading: bool) -> str:
     return "" if storage.endswith(JOURNALS) else database_url.sqlite_url(file)
 
 
-def _database(url: str, file: Path | None, reading: bool) -> RDBStorage:
+def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBStorage:
     more: dict[str, Any] = {}
     if url.startswith("sqlite"):
         # Several processes may write: wait for each other instead of failing after SQLite's default five seconds.
         more["engine_kwargs"] = {"connect_args": {"timeout": 60}}
     else:
         more["engine_kwargs"] = {"pool_pre_ping": True}  # servers end connections that were idle during a training
-    if reading and file is not None:
+    if there:
         more["skip_table_creation"] = True
         try:
-            if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+            if reading and file is not None and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
                 return _unwritable(file, more)
             return RDBStorage(_literal(url), **more)
         except Exception as error:
-            if "no such table" not in str(error):
+            if not any(sign in said(error) for sign in NO_TABLE):
                 raise
-            raise HostError(f"{str(file)!r} holds no study of Optuna; give the storage of a search") from error
+            shown = database_url.shown(file or url)
+            raise HostError(f"{shown!r} holds no study of Optuna; give the storage of a search") from error
     return patiently(lambda: RDBStorage(_literal(url), **more))
 
 
