@@ -21,6 +21,15 @@ from nas_bo.errors import SpaceError
 Primitive = str | int | float | bool | None
 
 SCHEMA = 1  # version of the JSON form of an architecture
+UNSAID: Mapping[str, Primitive] = {
+    **dict.fromkeys(("norm_eps", "norm_bias", "rope_scaling", "rope_factor", "rope_length", "rope_low", "rope_high")),
+    **dict.fromkeys(("embedding_scale", "max_length", "logit_cap")),
+    "norm_place": "pre",
+    "parallel_norms": 1,
+    "rope_theta": 10000.0,
+}
+"""Top-level fields of decoders with their defaults: at these values they do not enter an id, which is what it was before there
+were these fields."""
 
 
 class Node(Mapping[str, Any]):
@@ -101,7 +110,10 @@ class Architecture:
     @property
     def id(self) -> str:
         if self._id is None:
-            text = json.dumps(_plain(self.tree, frozenset(self.counts), ""), sort_keys=True, separators=(",", ":"))
+            drop = frozenset(self.counts)
+            if not UNSAID.keys().isdisjoint(self.tree._fields):
+                drop |= {name for name, value in UNSAID.items() if self.tree.get(name, ...) == value}
+            text = json.dumps(_plain(self.tree, drop, ""), sort_keys=True, separators=(",", ":"))
             object.__setattr__(self, "_id", hashlib.sha256(text.encode()).hexdigest()[:16])
         assert self._id is not None
         return self._id

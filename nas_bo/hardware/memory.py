@@ -52,7 +52,8 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     size, context, batch = BYTES[setting.dtype], setting.context, setting.batch
     new = context if setting.phase == "prefill" else 1
     flow = batch * new * spec.width
-    head = 2 * flow * size + batch * new * setting.vocab_size * size
+    capped = 3 if spec.details.logit_cap is not None else 1
+    head = 2 * flow * size + capped * batch * new * setting.vocab_size * size
     made = _tables(spec, context, new, size)
     distinct = list(dict.fromkeys(spec.layers))
     peak = max([head, *(_running(layer, spec, batch, new, context, size) for layer in distinct)])
@@ -131,11 +132,18 @@ def _running(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, context:
     call = Call("prefill" if new == context else "decode", new, context, batch, size)
     flow = batch * new * spec.width
     mixer, mlp = (peak_of(one, spec.frame, call) for one in layer)
-    peak = 2 * flow + mixer
+    norms = counts.norms_of(layer, spec.frame)
+    peak = (1 + (absent(layer.mixer) or "mixer_norm" in norms)) * flow + mixer
+    base = 1  # streams alive beside the block: what the layer was given, what the mixer read, gave and made of it
+    if not absent(layer.mixer):
+        base = 3 + ("mixer_norm" in norms)
+        if "mixer_out_norm" in norms:
+            peak = max(peak, (base + 2) * flow)
     if not absent(layer.mlp):
-        both = not absent(layer.mixer)
-        base = 5 * flow if both and not spec.parallel else 4 * flow if both else 2 * flow
-        peak = max(peak, base + mlp)
+        base += "mlp_norm" in norms
+        peak = max(peak, base * flow + mlp)
+        if "mlp_out_norm" in norms:
+            peak = max(peak, (base + 4) * flow)
     return peak * size
 
 
@@ -187,11 +195,8 @@ def _saved(layer: LayerSpec, spec: DecoderSpec, batch: int, length: int) -> int:
         else:  # all that its operations read and write, an upper bound
             call = Call("prefill", length, length, batch)
             total += batch * sum(row.activations for row in block.operations(one, spec.frame, call))
-    if not absent(layer.mixer):
-        total += normed + flow
-    if not absent(layer.mlp):
-        total += flow + (normed if counts.has_mlp_norm(layer, spec.frame) else 0)
-    return total
+    total += flow * ((not absent(layer.mixer)) + (not absent(layer.mlp)))
+    return total + normed * len(counts.norms_of(layer, spec.frame))
 
 
 @remembered

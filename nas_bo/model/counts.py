@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Call, Frame, Row, Sparse, Steppable, remembered
+from nas_bo.model.blocks.details import check_length
 from nas_bo.model.blocks.linear_attention import CHUNK as CHUNK
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, offered
@@ -50,6 +51,7 @@ def parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
     frame = spec.frame
     total = vocab_size * frame.width * (1 if spec.tied else 2) + norm_parameters(frame)
+    total += (frame.details.max_length or 0) * frame.width
     for layer in spec.layers:
         total += layer_parameters(layer, frame)[0]
     return total
@@ -71,6 +73,7 @@ def flops(arch: Arch, vocab_size: int, tokens: int, batch: int = 1, ignore: Coll
     """
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
     frame = spec.frame
+    check_length(spec.details, tokens)
     total = 2 * vocab_size * frame.width * tokens
     for layer in spec.layers:
         total += _layer_flops(layer, frame, tokens)
@@ -87,6 +90,7 @@ def kv_cache_bytes(
         ModelError: the architecture cannot be built, or one of its mixers does not decode token by token.
     """
     spec = _spec(arch, ignore)
+    check_length(spec.details, context)
     frame = spec.frame
     values = sum(_state_values(layer, frame, context) for layer in spec.layers)
     return int(values * batch * bytes_per_value)
@@ -136,17 +140,25 @@ def layer_parameters(layer: LayerSpec, frame: Frame) -> tuple[int, int]:
         sparse = offered(block, Sparse)
         if sparse is not None:
             idle += sparse.idle_parameters(spec, frame)
-    norms = (not absent(layer.mixer)) + has_mlp_norm(layer, frame)
-    return total + norms * norm_parameters(frame), idle
+    return total + len(norms_of(layer, frame)) * norm_parameters(frame), idle
 
 
 def norm_parameters(frame: Frame) -> int:
-    return 2 * frame.width if frame.norm == "layer" and frame.bias else frame.width
+    return 2 * frame.width if frame.norm_bias else frame.width
 
 
-def has_mlp_norm(layer: LayerSpec, frame: Frame) -> bool:
-    """Whether the mlp has a norm of its own: it is there, and not beside a mixer whose norm it reads."""
-    return not absent(layer.mlp) and not (frame.parallel and not absent(layer.mixer))
+def norms_of(layer: LayerSpec, frame: Frame) -> tuple[str, ...]:
+    """The norms of a layer by name: before its blocks ("mixer_norm", "mlp_norm") and on what they give ("mixer_out_norm",
+    "mlp_out_norm"). An mlp beside a mixer reads the norm of the mixer, unless each has one."""
+    mixer, mlp, place = not absent(layer.mixer), not absent(layer.mlp), frame.details.norm_place
+    shared = frame.parallel and mixer and frame.details.parallel_norms == 1
+    there = {
+        "mixer_norm": mixer and place != "post",
+        "mixer_out_norm": mixer and place != "pre",
+        "mlp_norm": mlp and place != "post" and not shared,
+        "mlp_out_norm": mlp and place != "pre",
+    }
+    return tuple(name for name, has in there.items() if has)
 
 
 # ---- FLOPs --------------------------------------------------------------------------------------------------------
@@ -188,29 +200,37 @@ def steps(spec: DecoderSpec) -> bool:
 
 def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) -> list[Row]:
     """As `operations`, with FLOPs and activations of one sequence and weights of the whole batch."""
+    check_length(spec.details, context)
     frame, width, new = spec.frame, spec.width, context if phase == "prefill" else 1
+    scaled, placed = spec.details.embedding_scale is not None, spec.details.max_length is not None
     call = Call(phase, new, context, batch)
     norm = _norm_row("norm", frame, new)
-    found = [Row("embedding", 0, min(vocab, new * batch) * width, new * width, 1)]
+    read = (min(vocab, new * batch) + new * placed) * width
+    found = [Row("embedding", 0, read, new * width * (1 + 2 * scaled + 3 * placed), 1 + scaled + 3 * placed)]
     for index, layer in enumerate(spec.layers):
         at = f"layers.{index}."
         found += [Row(at + row[0], *row[1:]) for row in _layer_rows(layer, frame, call)]
     found.append(norm)
-    found.append(Row("head", 2 * new * width * vocab, vocab * width, new * (width + vocab), 1))
+    capped = spec.details.logit_cap is not None
+    moved = new * (width + vocab * (1 + 6 * capped))
+    found.append(Row("head", 2 * new * width * vocab, vocab * width, moved, 1 + 3 * capped))
     return found
 
 
 @remembered
 def _layer_rows(layer: LayerSpec, frame: Frame, call: Call) -> tuple[Row, ...]:
     found = []
+    norms = norms_of(layer, frame)
     for part, block in zip(("mixer", "mlp"), layer, strict=True):
         if absent(block):
             continue
-        if part == "mixer" or has_mlp_norm(layer, frame):
+        if f"{part}_norm" in norms:
             found.append(_norm_row(f"{part}_norm", frame, call.new))
         if call.phase == "decode" and part == "mixer":
             stepping(block)
         found += [Row(f"{part}.{row[0]}", *row[1:]) for row in block_of(block).operations(block, frame, call)]
+        if f"{part}_out_norm" in norms:
+            found.append(_norm_row(f"{part}_out_norm", frame, call.new))
         found.append(Row(f"{part}.add", 0, 0, 3 * call.new * frame.width, 1))
     return tuple(found)
 

@@ -26,12 +26,12 @@ from nas_bo.model.blocks.block import Sliceable
 from nas_bo.model.blocks.cuts import Cut as Cut
 from nas_bo.model.blocks.cuts import Piece as Piece
 from nas_bo.model.blocks.cuts import plain
-from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.table import apart_fields, block_of
-from nas_bo.model.counts import has_mlp_norm
+from nas_bo.model.counts import norms_of
 from nas_bo.model.spec import DecoderSpec
 
-_OF_DECODERS = ("width", "depth", "norm", "position", "parallel", "tied", "bias", "layer", "mixers")
+_OF_DECODERS = ("width", "depth", "norm", "position", "parallel", "tied", "bias", "layer", "mixers", *Details._fields)
 APART_FIELDS = frozenset((*_OF_DECODERS, *apart_fields()))
 """The fields whose values can be given weights of their own. "layer" stands for the index of the layer, "mixers" for the
 set of kinds of mixers in the network: attention alone learns other things than attention beside convolutions, and has
@@ -50,6 +50,8 @@ def cuts(spec: DecoderSpec, vocab_size: int, apart: frozenset[str]) -> list[Cut]
     """Every parameter of the decoder of `spec`, in the order of its names by part."""
     width, own = spec.width, _Own(spec, apart)
     found = [plain("embedding.weight", own("embedding"), (vocab_size, width))]
+    if spec.details.max_length is not None:
+        found.append(plain("positions.weight", own("positions"), (spec.details.max_length, width)))
     for index, place in enumerate(places(spec)):
         found += layer_cuts(spec, index, place, apart, f"layers.{index}.")
     found += _norm("norm", f"norm/depth{len(spec.layers)}", spec)
@@ -92,10 +94,9 @@ def layer_cuts(spec: DecoderSpec, index: int, place: Place, apart: frozenset[str
         one = mixer if part == "mixer" else mlp
         block = sliceable(one)
         found += block.slices(one, spec.frame, own(at, block.apart(one, spec.frame)), f"{prefix}{part}.")
-    if not absent(mixer):
-        found += _norm(f"{prefix}mixer_norm", own(f"{mixer_at}/norm"), spec)
-    if has_mlp_norm(spec.layers[index], spec.frame):
-        found += _norm(f"{prefix}mlp_norm", own(f"{mlp_at}/norm"), spec)
+    for name in norms_of(spec.layers[index], spec.frame):
+        part, _, which = name.partition("_")
+        found += _norm(f"{prefix}{name}", own(f"{mixer_at if part == 'mixer' else mlp_at}/{which}"), spec)
     return found
 
 
@@ -116,7 +117,7 @@ class _Own:
 
     def __init__(self, spec: DecoderSpec, apart: frozenset[str]) -> None:
         self.apart = apart | ALWAYS_APART
-        values: dict[str, Any] = {**spec._asdict(), "depth": len(spec.layers)}
+        values: dict[str, Any] = {**spec._asdict(), **spec.details._asdict(), "depth": len(spec.layers)}
         self.suffix = "".join(f"/{name}={values[name]}" for name in sorted(self.apart & values.keys()))
 
     def __call__(self, bank: str, values: Mapping[str, Any] = MappingProxyType({})) -> str:
@@ -126,5 +127,5 @@ class _Own:
 def _norm(name: str, bank: str, spec: DecoderSpec) -> Iterator[Cut]:
     bank = f"{bank}/{spec.norm}/width{spec.width}"
     yield plain(f"{name}.weight", f"{bank}/gain", (spec.width,))
-    if spec.norm == "layer" and spec.bias:
+    if spec.frame.norm_bias:
         yield plain(f"{name}.bias", f"{bank}/bias", (spec.width,))

@@ -14,6 +14,7 @@ from nas_bo.model.blocks.block import Frame, known_near, on_change, remembered
 from nas_bo.model.blocks.conv import ConvSpec as ConvSpec
 from nas_bo.model.blocks.dense import ACTIVATIONS as ACTIVATIONS
 from nas_bo.model.blocks.dense import MlpSpec as MlpSpec
+from nas_bo.model.blocks.details import PLAIN, Details, check_length, details
 from nas_bo.model.blocks.linear_attention import LinearAttentionSpec as LinearAttentionSpec
 from nas_bo.model.blocks.skip import SkipSpec as SkipSpec
 from nas_bo.model.blocks.table import known, unknown
@@ -43,11 +44,12 @@ class DecoderSpec(NamedTuple):
     parallel: bool = False
     tied: bool = True
     bias: bool = False
+    details: Details = PLAIN
 
     @property
     def frame(self) -> Frame:
         """What blocks know of it."""
-        return Frame(self.width, self.norm, self.position, self.parallel, self.bias)
+        return Frame(self.width, self.norm, self.position, self.parallel, self.bias, self.details)
 
 
 MIXER_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block in known("mixer").items()}
@@ -55,13 +57,14 @@ MLP_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block i
 """The fields of our blocks with their defaults."""
 _GLOBALS: dict[str, tuple[Any, ...]] = {
     "norm": ("rms", "layer"),
-    "position": ("rotary", "none"),
+    "position": ("rotary", "none", "learned"),
     "parallel": (False, True),
     "tied": (True, False),
     "bias": (False, True),
 }
 _DEFAULTS = ("rms", "rotary", False, True, False)
-_KNOWN = frozenset((*_GLOBALS, *HYPERPARAMETERS, "width", "layers", "depth", "mixer", "mlp", "kind"))
+_DETAILS = frozenset(Details._fields)
+_KNOWN = frozenset((*_GLOBALS, *_DETAILS, *HYPERPARAMETERS, "width", "layers", "depth", "mixer", "mlp", "kind"))
 
 
 def check(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec:
@@ -118,9 +121,14 @@ def _check(arch: Architecture | Node, ignore: Collection[str]) -> DecoderSpec:
         raise _wrong_size("width", width, "the architecture", present="width" in fields)
     layers = fields.get("layers")
     norm, position, parallel, tied, bias = _globals(fields)
-    frame = Frame(width, norm, position, parallel, bias)
+    more = PLAIN
+    if position == "learned" or not _DETAILS.isdisjoint(fields):
+        more = details(fields, norm, position, parallel, ignore)
+        if fields.get("sequence").__class__ is int and "sequence" not in ignore:
+            check_length(more, fields["sequence"])
+    frame = Frame(width, norm, position, parallel, bias, more)
     if layers is None:
-        return DecoderSpec(width, _shorthand(fields, frame), norm, position, parallel, tied, bias)
+        return DecoderSpec(width, _shorthand(fields, frame), norm, position, parallel, tied, bias, more)
     specs = []
     for index, layer in enumerate(layers):
         try:
@@ -133,7 +141,7 @@ def _check(arch: Architecture | Node, ignore: Collection[str]) -> DecoderSpec:
             specs.append(_read_layer(layer, frame, f"layers.{index}"))
         except ModelError as error:
             raise ModelError(f"layers.{index}: {error}") from None
-    return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias)
+    return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more)
 
 
 def _shorthand(fields: dict[str, Any], frame: Frame) -> tuple[LayerSpec, ...]:
@@ -192,8 +200,11 @@ def _block(slot: str, frame: Frame, given: dict[str, Any]) -> Any:
     defaults = block.fields
     for name in given:
         if name not in defaults:
+            others = [other for other, one in known(slot).items() if name in one.fields]
+            there = f"; {name} is a field of {' and '.join(others)}" if others else ""
             raise ModelError(
-                f"{kind} has no field {name!r}{known_near(name, list(defaults))}; it has {', '.join(defaults) or 'no fields'}"
+                f"{kind} has no field {name!r}{'' if there else known_near(name, list(defaults))}; it has "
+                f"{', '.join(defaults) or 'no fields'}{there}"
             )
     for name, default in defaults.items():
         if default is ... and name not in given:

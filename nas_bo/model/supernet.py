@@ -249,8 +249,14 @@ class Supernet(nn.Module):
 
     def embed(self, tokens: Tensor, spec: DecoderSpec) -> Tensor:
         """tokens (B, T) -> the stream (B, T, C) before the first layer."""
-        cut = next(cut for cut in self._cuts_of(spec) if cut.name == "embedding.weight")
-        return nn.functional.embedding(tokens, self._join(cut))
+        found: Tensor = functional_call(
+            self._skeleton(spec), self._some(spec, "embedding.", "positions."), ("_embed", tokens)
+        )
+        return found
+
+    def _some(self, spec: DecoderSpec, *begins: str) -> dict[str, Tensor]:
+        """The weights of `spec` whose names begin so, by their names in a skeleton."""
+        return {f"decoder.{cut.name}": self._join(cut) for cut in self._cuts_of(spec) if cut.name.startswith(begins)}
 
     def branch(self, x: Tensor, index: int, part: str, spec: DecoderSpec, context: Any) -> tuple[Tensor, Tensor | None]:
         """What the "mixer" or the "mlp" (`part`) of layer `index` of `spec` adds to the stream x (B, T, C): (B, T, C),
@@ -268,22 +274,19 @@ class Supernet(nn.Module):
         if absent(block):
             return torch.zeros_like(x), None
         layer = self._skeleton(spec).decoder.layers[index]
-        alone = _Branch(getattr(layer, f"{part}_norm"), getattr(layer, part))
+        alone = _Branch(getattr(layer, f"{part}_norm"), getattr(layer, part), getattr(layer, f"{part}_out_norm"))
+        names = {f"{part}_norm": "norm", part: "block", f"{part}_out_norm": "out_norm"}
         weights = {}
         for cut in layer_cuts(spec, index, places(spec)[index], self.apart):
             place, _, rest = cut.name.partition(".")
-            if place in (part, f"{part}_norm"):
-                weights[f"{'norm' if place.endswith('_norm') else 'block'}.{rest}"] = self._join(cut)
+            if place in names:
+                weights[f"{names[place]}.{rest}"] = self._join(cut)
         y, extra = functional_call(alone, weights, (x, context if part == "mixer" else None))
         return y, extra if part == "mlp" else None
 
     def logits(self, x: Tensor, spec: DecoderSpec) -> Tensor:
         """The stream (B, T, C) after the last layer -> logits (B, T, V)."""
-        weights = {
-            f"decoder.{cut.name}": self._join(cut)
-            for cut in self._cuts_of(spec)
-            if cut.name in ("embedding.weight", "head.weight") or cut.name.startswith("norm.")
-        }
+        weights = self._some(spec, "embedding.", "head.", "norm.")
         found: Tensor = functional_call(self._skeleton(spec), weights, ("_logits", x))
         return found
 
@@ -408,13 +411,13 @@ class _Skeleton(nn.Module):
 
 
 class _Branch(nn.Module):
-    def __init__(self, norm: nn.Module, block: nn.Module) -> None:
+    def __init__(self, norm: nn.Module | None, block: nn.Module, out_norm: nn.Module | None) -> None:
         super().__init__()
-        self.norm, self.block = norm, block
+        self.norm, self.block, self.out_norm = norm, block, out_norm
 
     def forward(self, x: Tensor, context: Any) -> tuple[Tensor, Any]:
-        y: tuple[Tensor, Any] = self.block(self.norm(x), *(() if context is None else (context,)))
-        return y
+        y, extra = self.block(x if self.norm is None else self.norm(x), *(() if context is None else (context,)))
+        return y if self.out_norm is None else self.out_norm(y), extra
 
 
 def _empty_decoder(spec: DecoderSpec, vocab_size: int) -> Decoder:
@@ -432,8 +435,9 @@ def _role(cut: Cut, bank: str) -> str:
     if place in ("mixer", "mlp"):
         return role_of(inside, len(cut.shapes[0]), known()[bank.split("/")[1]])
     if place.endswith("norm"):
-        return "gain" if inside == "weight" else "zeros"
-    return "embedding" if place == "embedding" else "in"
+        gain = "ones" if place.endswith("out_norm") else "gain"
+        return gain if inside == "weight" else "zeros"
+    return "embedding" if place in ("embedding", "positions") else "in"
 
 
 def _fan_in(role: str, sizes: tuple[int, ...]) -> int:

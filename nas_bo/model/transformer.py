@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import MATRICES, Frame, Sharing, role_of
+from nas_bo.model.blocks.details import check_length
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, is_ours
-from nas_bo.model.counts import stepping
+from nas_bo.model.counts import norms_of, stepping
 from nas_bo.model.layers.common import Linear
+from nas_bo.model.layers.rotary import rotary_table
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
-ROTARY_BASE = 10000.0
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
 BALANCE = 0.01  # weight of the balance loss, Fedus et al. 2021, arXiv 2101.03961, section 2.2
 BASE_WIDTH = 128  # the width at which `lr` is meant
@@ -73,27 +74,35 @@ class Cache:
 
 class Layer(nn.Module):
     """One pre-norm layer: x + mixer(norm x), then x + mlp(norm x); or both from one norm (`parallel`, Wang and
-    Komatsuzaki 2021, GPT-J)."""
+    Komatsuzaki 2021, GPT-J). Norms may stand elsewhere: `nas_bo.model.blocks.details`."""
 
     def __init__(self, spec: LayerSpec, decoder: DecoderSpec) -> None:
         super().__init__()
         self.mixer = _module(spec.mixer, decoder.frame)
         self.mlp = _module(spec.mlp, decoder.frame)
         self.parallel = decoder.parallel and self.mixer is not None and self.mlp is not None
-        self.mixer_norm = _norm(decoder) if self.mixer is not None else None
-        self.mlp_norm = _norm(decoder) if self.mlp is not None and not self.parallel else None
+        norms = norms_of(spec, decoder.frame)
+        self.mixer_norm = _norm(decoder) if "mixer_norm" in norms else None
+        self.mlp_norm = _norm(decoder) if "mlp_norm" in norms else None
+        self.mixer_out_norm = _norm(decoder) if "mixer_out_norm" in norms else None
+        self.mlp_out_norm = _norm(decoder) if "mlp_out_norm" in norms else None
 
     def forward(self, x: Tensor, context: _Context, state: Any) -> tuple[Tensor, Any, Tensor | None]:
         """x (B, T, C) -> (B, T, C), the new state, the balance loss of a mixture."""
         balance = None
-        normed = x
-        if self.mixer is not None and self.mixer_norm is not None:
-            normed = self.mixer_norm(x)
+        given = normed = x
+        if self.mixer is not None:
+            normed = x if self.mixer_norm is None else self.mixer_norm(x)
             y, state = self.mixer(normed, context, state)
-            x = x + y
+            x = x + (y if self.mixer_out_norm is None else self.mixer_out_norm(y))
         if self.mlp is not None:
-            y, balance = self.mlp(normed if self.mlp_norm is None else self.mlp_norm(x))
-            x = x + y
+            before = given if self.parallel else x
+            if self.mlp_norm is not None:
+                before = self.mlp_norm(before)
+            elif self.parallel:
+                before = normed
+            y, balance = self.mlp(before)
+            x = x + (y if self.mlp_out_norm is None else self.mlp_out_norm(y))
         return x, state, balance
 
 
@@ -114,8 +123,8 @@ def _module(spec: Any, frame: Frame) -> nn.Module | None:
 
 def _norm(spec: DecoderSpec) -> nn.Module:
     if spec.norm == "layer":
-        return nn.LayerNorm(spec.width, eps=1e-5, bias=spec.bias)
-    return nn.RMSNorm(spec.width, eps=1e-6)
+        return nn.LayerNorm(spec.width, eps=spec.frame.norm_eps, bias=spec.frame.norm_bias)
+    return nn.RMSNorm(spec.width, eps=spec.frame.norm_eps)
 
 
 class Decoder(nn.Module):
@@ -131,12 +140,14 @@ class Decoder(nn.Module):
         self.spec = spec
         self.vocab_size = vocab_size
         self.embedding = nn.Embedding(vocab_size, spec.width, _weight=torch.empty(vocab_size, spec.width))
+        most = spec.details.max_length
+        self.positions = nn.Embedding(most, spec.width, _weight=torch.empty(most, spec.width)) if most else None
         self.layers = nn.ModuleList(Layer(layer, spec) for layer in spec.layers)
         self.norm = _norm(spec)
         self.head = None if spec.tied else Linear(spec.width, vocab_size, bias=False)
         self._rotary_dims = _rotary_dims(spec)
         for dim in self._rotary_dims:
-            cos, sin = _rotary(0, ROTARY_TABLE, dim, self.embedding.weight)
+            cos, sin = rotary_table(spec.details, 0, ROTARY_TABLE, dim, self.embedding.weight)
             self.register_buffer(f"rotary_cos_{dim}", cos, persistent=False)
             self.register_buffer(f"rotary_sin_{dim}", sin, persistent=False)
 
@@ -164,8 +175,9 @@ class Decoder(nn.Module):
         `nas_bo.model.counts.kv_cache_bytes` gives.
 
         Raises:
-            ModelError: one of the mixers does not decode token by token.
+            ModelError: one of the mixers does not decode token by token, or there are learned positions for fewer tokens.
         """
+        check_length(self.spec.details, length)
         for layer in self.spec.layers:
             stepping(layer.mixer)
         weight = self.embedding.weight
@@ -184,7 +196,7 @@ class Decoder(nn.Module):
                     "make a longer one with new_cache(batch, length)"
                 )
         context = _Context(self, start, tokens.shape[1], tokens.device)
-        x = self.embedding(tokens)
+        x = self._embed(tokens, start)
         balances = []
         for index, layer in enumerate(self.layers):
             x, state, balance = layer(x, context, None if cache is None else cache.states[index])
@@ -196,9 +208,23 @@ class Decoder(nn.Module):
             cache.position += tokens.shape[1]
         return x, balances
 
+    def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+        """tokens (B, T), which follow `start` others -> the stream (B, T, C) before the first layer."""
+        x: Tensor = self.embedding(tokens)
+        scale = self.spec.details.embedding_scale
+        if scale is not None:
+            x = x * (math.sqrt(self.spec.width) if isinstance(scale, str) else scale)
+        if self.positions is not None:
+            end = start + tokens.shape[1]
+            check_length(self.spec.details, end)
+            x = x + self.positions.weight[start:end]
+        return x
+
     def _logits(self, hidden: Tensor) -> Tensor:
         weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(self.norm(hidden), weight)
+        logits = F.linear(self.norm(hidden), weight)
+        cap = self.spec.details.logit_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
 
     # ---- initialisation and learning rates ------------------------------------------------------------------------
 
@@ -211,6 +237,7 @@ class Decoder(nn.Module):
         weight                              initial value (L layers)                learning rate          weight decay
         ==================================  ======================================  =====================  ============
         embedding (also as tied head)       N(0, 2.25 / width)                      2 lr                   0
+        learned positions                   N(0, 2.25 / width)                      2 lr                   0
         untied head                         N(0, 1 / fan_in)                        lr * 128 / fan_in      yes
         matrix into a block                 N(0, 1 / fan_in)                        lr * 128 / fan_in      yes
         matrix out of a block               N(0, 1 / fan_in) / (2 sqrt(2 L))        lr * 128 / fan_in      yes
@@ -218,6 +245,7 @@ class Decoder(nn.Module):
         taps of a convolution               N(0, 1 / kernel)                        2 lr                   0
         gain of the last norm               min(1, 4 / sqrt(width))                 2 lr                   0
         gains of other norms, biases        1, 0                                    2 lr                   0
+        sinks of attention                  0                                       2 lr                   0
         step and decay of linear attention  memory of 3 to 500 tokens over heads    2 lr                   0
         ==================================  ======================================  =====================  ============
         """
@@ -266,8 +294,8 @@ class Decoder(nn.Module):
             index, part, inside = inside.split(".", 2)
             if part in ("mixer", "mlp"):
                 return role_of(inside, weight.dim(), block_of(getattr(self.spec.layers[int(index)], part)))
-        if name in ("embedding.weight", "norm.weight", "head.weight"):
-            return {"embedding": "embedding", "norm": "gain", "head": "in"}[place]
+        if name in ("embedding.weight", "positions.weight", "norm.weight", "head.weight"):
+            return {"embedding": "embedding", "positions": "embedding", "norm": "gain", "head": "in"}[place]
         return role_of(inside, weight.dim(), None)
 
 
@@ -297,16 +325,6 @@ def _rotary_dims(spec: DecoderSpec) -> list[int]:
     return sorted(dim for dim in dims if dim is not None)
 
 
-def _rotary(start: int, length: int, dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin (T, 1, D) of positions start, start + 1, ...; the first half of sin is negated: `layers.attention.rotate`."""
-    device = like.device
-    frequency = ROTARY_BASE ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
-    position = torch.arange(start, start + length, device=device, dtype=torch.float32)
-    angle = position.view(-1, 1, 1) * frequency
-    cos, sin = angle.cos(), angle.sin()
-    return torch.cat((cos, cos), 2).to(like.dtype), torch.cat((-sin, sin), 2).to(like.dtype)
-
-
 class _Context:
     """Rotary tables and masks of one call, made when a layer first asks (see `layers.common.Context`)."""
 
@@ -325,7 +343,8 @@ class _Context:
                 cos, sin = getattr(model, f"rotary_cos_{head_dim}"), getattr(model, f"rotary_sin_{head_dim}")
                 self._tables[head_dim] = cos[self.start : end], sin[self.start : end]
             else:
-                self._tables[head_dim] = _rotary(self.start, self.length, head_dim, model.embedding.weight)
+                like = model.embedding.weight
+                self._tables[head_dim] = rotary_table(model.spec.details, self.start, self.length, head_dim, like)
         return self._tables[head_dim]
 
     def mask(self, keys: int, window: int | None) -> Tensor | None:

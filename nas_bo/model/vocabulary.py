@@ -4,16 +4,18 @@ Loads no torch: search spaces, cost counts and command lines read architectures 
 
 ==================== ==========================================================================================
 top level            ``width``; ``layers`` (each with ``mixer`` and ``mlp``) or ``depth``, ``mixer``, ``mlp``;
-                     optional ``norm`` "rms" | "layer", ``position`` "rotary" | "none", ``parallel``, ``tied``, ``bias``
+                     optional ``norm`` "rms" | "layer", ``position`` "rotary" | "none" | "learned", ``parallel``, ``tied``,
+                     ``bias``, and the details of `nas_bo.model.blocks.details`: ``norm_place``, ``rope_theta``, ...
 mixer attention      ``heads``, ``kv_group`` (query heads per key/value head), ``head_dim`` (None: width / heads),
-                     ``window`` (None: the whole past; w: the last w tokens, the present one included)
+                     ``window`` (None: the whole past; w: the last w tokens, the present one included), ``qk_norm`` None |
+                     "head" | "whole", ``qkv_bias``, ``out_bias``, ``rotary_share``, ``sinks``, ``value_dim``
 mixer linear_attention  ``heads``, ``head_dim``
 mixer conv           ``kernel``: gated causal depthwise convolution; ``gates`` "silu" | "linear2"
 mixer gated_delta    ``heads``, ``head_dim``, ``kernel``: gated delta rule with a short convolution
 mixer ssm            ``heads``, ``head_dim``, ``state``, ``kernel``: Mamba-2 with its short convolution
 mixer latent_attention  ``heads``, ``latent``, ``head_dim``, ``turned``: keys and values from one latent per token
 mlp dense            ``ratio`` (hidden = round(ratio * width), gated or not), ``activation``, ``gated``
-mlp moe              ``experts``, ``top_k``, ``ratio`` (of one expert), ``activation``, ``gated``
+mlp moe              ``experts``, ``top_k``, ``ratio`` (of one expert), ``activation``, ``gated``, ``renormalise``
 skip                 no block at all, as a mixer or as an mlp
 ==================== ==========================================================================================
 """
@@ -38,18 +40,53 @@ def _option(name: str, **fields: Any) -> Any:
     from nas_bo.space import option
 
     defaults = known()[name].fields
-    said = {k: v for k, v in fields.items() if defaults[k] is ... or v is not defaults[k]}
-    return option(name, **said)
+    return option(name, **{k: v for k, v in fields.items() if defaults[k] is ... or not _same(v, defaults[k])})
 
 
-def attention(heads: Any, kv_group: Any = 1, head_dim: Any = None, window: Any = None) -> Any:
+def _same(value: Any, default: Any) -> bool:
+    """Whether a value is the default: 1 is 1.0, and True is not 1."""
+    numbers = value.__class__ in (int, float) and default.__class__ in (int, float)
+    return value is default or ((numbers or value.__class__ is default.__class__ is str) and bool(value == default))
+
+
+def attention(
+    heads: Any,
+    kv_group: Any = 1,
+    head_dim: Any = None,
+    window: Any = None,
+    *,
+    qk_norm: Any = None,
+    qkv_bias: Any = None,
+    out_bias: Any = None,
+    rotary_share: Any = 1.0,
+    sinks: Any = False,
+    value_dim: Any = None,
+) -> Any:
     """Softmax attention (Vaswani et al. 2017, arXiv 1706.03762) with `heads` query heads.
 
     Every argument is a constant or a choice. `kv_group` query heads share one key/value head (Ainslie et al. 2023,
     arXiv 2305.13245; kv_group == heads is multi-query). `head_dim` None is width / heads. `window` None sees the whole
     past, w the last w tokens including the present one (Beltagy et al. 2020, arXiv 2004.05150).
+
+    `qk_norm` is an rms norm of queries and keys: "head", each head for itself (Qwen3: arXiv 2505.09388, LFM2), or "whole", all
+    heads together (OLMo 2: arXiv 2501.00656, OLMoE). `qkv_bias` and `out_bias` None are the `bias` of the decoder; Qwen2 has
+    qkv_bias=True alone (arXiv 2407.10671). `rotary_share` is the part of each head that rotary positions turn (GPT-NeoX: arXiv
+    2204.06745), 0 for none. `sinks` adds a learned term to every softmax (gpt-oss: arXiv 2508.10925). `value_dim` is the head
+    dimension of values, None for that of keys.
     """
-    return _option("attention", heads=heads, kv_group=kv_group, head_dim=head_dim, window=window)
+    return _option(
+        "attention",
+        heads=heads,
+        kv_group=kv_group,
+        head_dim=head_dim,
+        window=window,
+        qk_norm=qk_norm,
+        qkv_bias=qkv_bias,
+        out_bias=out_bias,
+        rotary_share=rotary_share,
+        sinks=sinks,
+        value_dim=value_dim,
+    )
 
 
 def linear_attention(heads: Any, head_dim: Any = None) -> Any:
@@ -90,16 +127,25 @@ def skip() -> Any:
 
 
 def dense(ratio: Any, activation: Any = "gelu", gated: Any = False) -> Any:
-    """An MLP of hidden width round(ratio * width). `activation` is "gelu", "silu" or "relu2" (So et al. 2021, arXiv
-    2109.08668). `gated` (Shazeer 2020, arXiv 2002.05202) keeps the hidden width, so it has 1.5 times the parameters."""
+    """An MLP of hidden width round(ratio * width). `activation` is "gelu", "gelu_tanh" (its approximation in
+    GPT-2), "silu" or "relu2" (So et al. 2021, arXiv 2109.08668). `gated` (Shazeer 2020, arXiv 2002.05202) keeps the hidden width, so it has 1.5 times the parameters."""
     return _option("dense", ratio=ratio, activation=activation, gated=gated)
 
 
-def moe(experts: Any, top_k: Any = 1, ratio: Any = 2, activation: Any = "gelu", gated: Any = False) -> Any:
+def moe(
+    experts: Any,
+    top_k: Any = 1,
+    ratio: Any = 2,
+    activation: Any = "gelu",
+    gated: Any = False,
+    renormalise: Any = None,
+) -> Any:
     """Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): each token goes to the `top_k` best of `experts`
     MLPs of hidden width round(ratio * width). No token is dropped; training adds the balance loss of the Switch
-    Transformer (Fedus et al. 2021, arXiv 2101.03961)."""
-    return _option("moe", experts=experts, top_k=top_k, ratio=ratio, activation=activation, gated=gated)
+    Transformer (Fedus et al. 2021, arXiv 2101.03961). `renormalise` divides the weights of the chosen experts by their sum:
+    None where there are several, as in Mixtral (arXiv 2401.04088); OLMoE (arXiv 2409.02060) has False."""
+    fields = {"experts": experts, "top_k": top_k, "ratio": ratio, "activation": activation, "gated": gated}
+    return _option("moe", **fields, renormalise=renormalise)
 
 
 class Word:
@@ -156,7 +202,8 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     """A short human name of at most 60 characters, for runs and tables: ``d64 A4 C7 A2 x2g`` is width 64, attention of
     4 heads, a convolution of kernel 7, attention of 2 heads, each with a gated MLP of twice the width.
 
-    A attention (``/2`` two query heads per key head, ``w64`` window), L linear attention, C convolution, - nothing;
+    A attention (``/2`` two query heads per key head, ``w64`` window, ``n`` or ``N`` norms of queries and keys per head or whole,
+    ``s`` sinks, ``r4`` 4 values of a head turned, ``v8`` values of 8), L linear attention, C convolution, - nothing;
     x dense MLP, m4.2x mixture of 4 experts with 2 active; ``3*C7`` three such layers in a row.
     """
     spec = check(arch, ignore)

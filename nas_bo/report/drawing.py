@@ -15,6 +15,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model import counts
 from nas_bo.model.blocks.block import Drawable, Drawn
+from nas_bo.model.blocks.details import PLAIN
 from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
@@ -77,7 +78,9 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
         _text(BARS, TOP - 10, "parameters, share of all", SOFT, 11),
     ]
     y = TOP
-    embedding = Block(EDGE, "embedding", f"{vocab} tokens → {spec.width}", vocab * spec.width)
+    positions = spec.details.max_length or 0
+    placed = f", {positions} positions" if positions else ""
+    embedding = Block(EDGE, "embedding", f"{vocab} tokens → {spec.width}{placed}", (vocab + positions) * spec.width)
     parts.append(_row(y, "", [embedding], 1, total, most))
     first = 0
     for k, (layer, n) in enumerate(shown):
@@ -95,6 +98,8 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
                  (0 if spec.tied else vocab * spec.width) + _norm(spec))  # fmt: skip
     parts.append(_row(y, "", [head], 1, total, most))
     notes = [f"{spec.norm} norm", f"{spec.position} positions", "biases" if spec.bias else "no biases"]
+    plain = zip(spec.details._asdict().items(), PLAIN, strict=True)
+    notes += [f"{name} {value}" for (name, value), default in plain if value != default and name != "max_length"]
     parts.append(
         _text(LEFT, y + ROW + 14, ", ".join(notes) + ("; mixer and MLP side by side" * spec.parallel), SOFT, 11)
     )
@@ -103,7 +108,7 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
 
 
 def _norm(spec: DecoderSpec) -> int:
-    return spec.width * 2 if spec.norm == "layer" and spec.bias else spec.width
+    return counts.norm_parameters(spec.frame)
 
 
 def _blocks(spec: DecoderSpec, layer: LayerSpec) -> list[Block]:

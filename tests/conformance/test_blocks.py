@@ -12,6 +12,10 @@ class TestAttention(BlockTests):
         {"heads": 2},
         {"heads": 4, "kv_group": 2, "head_dim": 6},
         {"heads": 2, "kv_group": 2, "window": 8},
+        {"heads": 4, "kv_group": 2, "qk_norm": "head", "qkv_bias": True, "out_bias": False},
+        {"heads": 4, "kv_group": 2, "qk_norm": "whole", "rotary_share": 0.5, "window": 8},
+        {"heads": 4, "kv_group": 2, "sinks": True, "value_dim": 6},
+        {"heads": 2, "sinks": True, "window": 8, "rotary_share": 0},
     )
 
 
@@ -48,12 +52,22 @@ class TestSsm(BlockTests):
 
 class TestDense(BlockTests):
     block = known()["dense"]
-    examples = ({"ratio": 2}, {"ratio": 1.5, "activation": "silu", "gated": True}, {"ratio": 1, "activation": "relu2"})
+    examples = (
+        {"ratio": 2},
+        {"ratio": 1.5, "activation": "silu", "gated": True},
+        {"ratio": 1, "activation": "relu2"},
+        {"ratio": 1, "activation": "gelu_tanh"},
+    )
 
 
 class TestMoe(BlockTests):
     block = known()["moe"]
-    examples = ({"experts": 4, "top_k": 2}, {"experts": 3, "ratio": 1, "gated": True})
+    examples = (
+        {"experts": 4, "top_k": 2},
+        {"experts": 3, "ratio": 1, "gated": True},
+        {"experts": 4, "top_k": 2, "renormalise": False},
+        {"experts": 3, "renormalise": True},
+    )
 
 
 def test_every_block_of_ours_is_tested():

@@ -52,6 +52,17 @@ def _attention(draw: st.DrawFn) -> Node:
         fields["kv_group"] = group
     if draw(st.booleans()):
         fields["window"] = draw(st.one_of(st.none(), st.integers(1, 80)))
+    if fields["head_dim"] > 2:
+        fields["rotary_share"] = draw(st.sampled_from((0, {6: 0.34, 8: 0.5}[fields["head_dim"]], 1.0)))
+    for name, values in {
+        "qk_norm": (None, "head", "whole"),
+        "qkv_bias": (None, False, True),
+        "out_bias": (None, False, True),
+        "sinks": (False, True),
+        "value_dim": (None, 3, 8),
+    }.items():
+        if draw(st.booleans()):
+            fields[name] = draw(st.sampled_from(values))
     return block("attention", **fields)
 
 
@@ -74,12 +85,13 @@ def _mlp(draw: st.DrawFn) -> Node:
         return SKIP
     fields: dict[str, Any] = {
         "ratio": draw(st.one_of(st.integers(1, 3), st.floats(0.3, 3.0))),
-        "activation": draw(st.sampled_from(("gelu", "silu", "relu2"))),
+        "activation": draw(st.sampled_from(("gelu", "silu", "relu2", "gelu_tanh"))),
         "gated": draw(st.booleans()),
     }
     if kind == "moe":
         fields["experts"] = draw(st.integers(1, 5))
         fields["top_k"] = draw(st.integers(1, fields["experts"]))
+        fields["renormalise"] = draw(st.sampled_from((None, False, True)))
     return block(kind, **fields)
 
 
@@ -100,4 +112,40 @@ def architectures(draw: st.DrawFn) -> Node:
     }.items():
         if draw(st.booleans()):
             fields[name] = draw(st.sampled_from(values))
-    return Node(fields)
+    return Node({**fields, **draw(_details(fields))})
+
+
+@st.composite
+def _details(draw: st.DrawFn, fields: dict[str, Any]) -> dict[str, Any]:
+    """Details that fit the other fields at the top."""
+    found: dict[str, Any] = {}
+    if draw(st.booleans()):
+        return found
+    if fields.get("position", "rotary") == "rotary":
+        found |= draw(
+            st.sampled_from(
+                (
+                    {},
+                    {"rope_theta": 500000.0},
+                    {"rope_scaling": "linear", "rope_factor": 2.0},
+                    {"rope_scaling": "llama3", "rope_factor": 8.0, "rope_length": 16},
+                    {"rope_scaling": "yarn", "rope_factor": 4.0, "rope_length": 16},
+                )
+            )
+        )
+    elif draw(st.booleans()):
+        found |= {"position": "learned", "max_length": 160}
+    if fields.get("parallel"):
+        found["parallel_norms"] = draw(st.sampled_from((1, 2)))
+    else:
+        found["norm_place"] = draw(st.sampled_from(("pre", "post", "sandwich")))
+    if fields.get("norm") == "layer":
+        found["norm_bias"] = draw(st.sampled_from((None, False, True)))
+    for name, values in {
+        "norm_eps": (None, 1e-5),
+        "embedding_scale": (None, 2.0, "sqrt_width"),
+        "logit_cap": (None, 5.0),
+    }.items():
+        if draw(st.booleans()):
+            found[name] = draw(st.sampled_from(values))
+    return found

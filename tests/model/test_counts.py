@@ -62,7 +62,8 @@ def test_decode_operations_and_cache_bytes_match_a_real_cache(arch: Node, contex
 def test_prefill_weights_are_the_active_parameters(arch: Node) -> None:
     rows = operations(arch, VOCAB, "prefill", 1)
     tied_twice = 0 if arch.get("tied", True) is False else VOCAB * arch.width
-    embedding = (VOCAB - 1) * arch.width  # one token reads one row of the embedding
+    embedding = (VOCAB - 1) * arch.width  # one token reads one row of the embedding, and one learned position
+    embedding += (arch.get("max_length", 1) - 1) * arch.width
     assert sum(row.weight_elements for row in rows) + embedding - tied_twice == active_parameters(arch, VOCAB)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from nas_bo.architecture import Node
 from nas_bo.errors import ModelError
 from nas_bo.model import DecoderSpec, check, flops, label, parameters
+from nas_bo.model.spec import AttentionSpec, MlpSpec
 from tests.model.architectures import (
     ATTENTION,
     CONV,
@@ -31,7 +32,13 @@ from tests.model.architectures import (
 def test_defaults_are_filled_in() -> None:
     spec = check(decoder(layer(block("attention", heads=4), block("dense", ratio=2))))
     assert spec == DecoderSpec(
-        32, ((("attention", 4, 4, 8, None), ("dense", 64, "gelu", False, 0, 0)),), "rms", "rotary", False, True, False
+        32,
+        ((AttentionSpec("attention", 4, 4, 8, None), MlpSpec("dense", 64, "gelu", False, 0, 0)),),
+        "rms",
+        "rotary",
+        False,
+        True,
+        False,
     )
 
 

@@ -1,15 +1,20 @@
 """Softmax attention (Vaswani et al. 2017, arXiv 1706.03762) with shared key/value heads (Ainslie et al. 2023, arXiv
-2305.13245), rotary positions (Su et al. 2021, arXiv 2104.09864) and sliding windows (Beltagy et al. 2020, arXiv 2004.05150)."""
+2305.13245), rotary positions (Su et al. 2021, arXiv 2104.09864) and sliding windows (Beltagy et al. 2020, arXiv 2004.05150).
+
+What models of other people have beside: rms norms of queries and keys, of each head (Qwen3: arXiv 2505.09388) or of all heads together
+(OLMo 2: arXiv 2501.00656); biases of q, k and v alone (Qwen2: arXiv 2407.10671); positions that turn a share of each head (GPT-NeoX:
+arXiv 2204.06745); sinks, a logit per head that takes part of the softmax and adds nothing (gpt-oss: arXiv 2508.10925)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
-from nas_bo.model.blocks.cuts import Cut, out, rows
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, known_near, linear, matrix, size_of
+from nas_bo.model.blocks.cuts import Cut, Piece, out, plain, rows
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,18 +26,70 @@ class AttentionSpec(NamedTuple):
     kv_heads: int
     head_dim: int
     window: int | None
+    qk_norm: str | None = None
+    qkv_bias: bool | None = None
+    out_bias: bool | None = None
+    rotary_share: float = 1.0
+    sinks: bool = False
+    value_dim: int | None = None
+
+    @property
+    def turned(self) -> int:
+        """Values of each head that rotary positions turn."""
+        return int(self.rotary_share * self.head_dim + 1e-9)
+
+    @property
+    def values(self) -> int:
+        """The dimension of the values of a head."""
+        return self.head_dim if self.value_dim is None else self.value_dim
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Queries, keys and values of a token."""
+        return self.heads * self.head_dim, self.kv_heads * self.head_dim, self.kv_heads * self.values
+
+    @property
+    def plain(self) -> bool:
+        """Whether queries and keys are turned as they come and values are as large as they."""
+        return self.qk_norm is None and self.rotary_share == 1 and self.value_dim is None
+
+    def gains(self) -> tuple[int, int]:
+        """Sizes of the norms of queries and of keys."""
+        whole = self.sizes[:2] if self.qk_norm == "whole" else (self.head_dim, self.head_dim)
+        return whole if self.qk_norm else (0, 0)
+
+    def biases(self, frame: Frame) -> tuple[bool, bool]:
+        """Whether the matrices into and out of the block have biases."""
+        into, out = (frame.bias if said is None else said for said in (self.qkv_bias, self.out_bias))
+        return into, out
+
+
+QK_NORMS = (None, "head", "whole")
 
 
 class AttentionBlock:
     kind = "attention"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"heads": ..., "kv_group": 1, "head_dim": None, "window": None}
+    fields: Mapping[str, Any] = {
+        "heads": ...,
+        "kv_group": 1,
+        "head_dim": None,
+        "window": None,
+        "qk_norm": None,
+        "qkv_bias": None,
+        "out_bias": None,
+        "rotary_share": 1.0,
+        "sinks": False,
+        "value_dim": None,
+    }
+    initial: Mapping[str, str] = {"sinks": "zeros"}
     Spec = AttentionSpec
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> AttentionSpec:
         heads = size_of(fields, "heads", self.kind)
         head_dim = head_dim_of(fields, heads, frame, self.kind)
-        if frame.position == "rotary" and head_dim % 2:
+        share = fields["rotary_share"]
+        if share == 1 and frame.position == "rotary" and head_dim % 2:
             raise ModelError(
                 f"attention has head_dim={head_dim} at width={frame.width}, and rotary positions turn pairs of values; "
                 'choose heads or head_dim so that it is even, or position="none"'
@@ -43,84 +100,169 @@ class AttentionBlock:
                 f"attention with kv_group={group} does not divide heads={heads}; choose a divisor of heads"
             )
         window = None if fields["window"] is None else size_of(fields, "window", self.kind)
-        return AttentionSpec(self.kind, heads, heads // group, head_dim, window)
+        return self._finer(AttentionSpec(self.kind, heads, heads // group, head_dim, window), fields, frame)
+
+    def _finer(self, spec: AttentionSpec, fields: Mapping[str, Any], frame: Frame) -> AttentionSpec:
+        for name, allowed in (
+            ("qk_norm", QK_NORMS),
+            ("qkv_bias", (None, False, True)),
+            ("out_bias", (None, False, True)),
+            ("sinks", (False, True)),
+        ):
+            value = fields[name]
+            if not any(value.__class__ is one.__class__ and value == one for one in allowed):
+                near = known_near(value, [one for one in allowed if isinstance(one, str)])
+                raise ModelError(f"attention has {name}={value!r}{near}; it is one of {', '.join(map(repr, allowed))}")
+        share = fields["rotary_share"]
+        if share.__class__ not in (int, float) or not 0 <= share <= 1:
+            raise ModelError(
+                f"attention has rotary_share={share!r}; it is the part of each head that rotary positions turn, from 0 to 1"
+            )
+        values = None if fields["value_dim"] is None else size_of(fields, "value_dim", self.kind)
+        spec = spec._replace(
+            qk_norm=fields["qk_norm"],
+            qkv_bias=fields["qkv_bias"],
+            out_bias=fields["out_bias"],
+            rotary_share=float(share) if frame.position == "rotary" else 1.0,  # where nothing turns, no part does
+            sinks=fields["sinks"],
+            value_dim=None if values == spec.head_dim else values,
+        )
+        if spec.rotary_share not in (0, 1) and (spec.turned % 2 or not spec.turned):
+            raise ModelError(
+                f"attention has rotary_share={share:g} of head_dim={spec.head_dim}, which is {spec.turned} values, and rotary positions "
+                "turn pairs; choose a share that leaves an even number of at least 2, or 0 for none"
+            )
+        return spec
 
     def parameters(self, spec: AttentionSpec, frame: Frame) -> int:
-        into, inner = (spec.heads + 2 * spec.kv_heads) * spec.head_dim, spec.heads * spec.head_dim
-        return linear(frame.width, into, frame.bias) + linear(inner, frame.width, frame.bias)
+        into, out = spec.biases(frame)
+        matrices = linear(frame.width, sum(spec.sizes), into) + linear(spec.heads * spec.values, frame.width, out)
+        return matrices + sum(spec.gains()) + (spec.heads if spec.sinks else 0)
 
     def operations(self, spec: AttentionSpec, frame: Frame, call: Call) -> Iterator[Row]:
         new, context, window = call.new, call.context, spec.window
-        inner, shared = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
+        q, k, v = spec.sizes
+        given, (into, out) = spec.heads * spec.values, spec.biases(frame)
         seen = context if window is None or call.phase == "prefill" else min(context, window)
         cached = self.state_values(spec, frame, context) if call.phase == "decode" else 0
         terms = spec.heads * new * (context if new > 1 or window is None else min(context, window))
-        yield matrix("qkv", frame.width, inner + 2 * shared, frame.bias, new)
-        if frame.position == "rotary":
-            yield Row("rotary", 0, 0, 4 * new * (inner + shared), 3)
-        moved = 2 * (new * inner + seen * shared)
-        yield Row("attention", 4 * new * seen * inner, 0, moved, 2, cached, terms)  # scores, and their sum of values
-        yield matrix("out", inner, frame.width, frame.bias, new)
+        yield matrix("qkv", frame.width, q + k + v, into, new)
+        if spec.qk_norm:
+            yield Row("qk_norm", 0, sum(spec.gains()), 2 * new * (q + k), 12)
+        if self._turned(spec, frame):
+            turned = spec.turned * (spec.heads + spec.kv_heads)
+            yield Row("rotary", 0, 0, 4 * new * turned, 3 if spec.plain else 6)
+        moved = new * (q + given) + seen * (k + v)
+        scores = 2 * new * seen * spec.heads * (spec.head_dim + spec.values)  # and their sum of values
+        if spec.sinks:  # no fused kernel
+            yield Row("attention", scores, spec.heads, moved + 6 * spec.heads * new * seen, 7, cached, terms)
+        else:
+            yield Row("attention", scores, 0, moved, 2, cached, terms)
+        yield matrix("out", given, frame.width, out, new)
 
     def state_values(self, spec: AttentionSpec, frame: Frame, context: int) -> int:
         kept = context if spec.window is None else min(context, spec.window)
-        return 2 * spec.kv_heads * spec.head_dim * kept
+        return (spec.sizes[1] + spec.sizes[2]) * kept
 
     def peak_values(self, spec: AttentionSpec, frame: Frame, call: Call) -> int:
         tokens = call.batch * call.new
-        a, k = tokens * spec.heads * spec.head_dim, tokens * spec.kv_heads * spec.head_dim
-        packed, turned = a + 2 * k, (a + k) if frame.position == "rotary" else 0
+        a, k, v = (tokens * size for size in spec.sizes)
+        given = tokens * spec.heads * spec.values
+        packed, turned = a + k + v, (a + k) if self._turned(spec, frame) or spec.qk_norm else 0
         joined = 0
         if spec.window is not None:
             past = min(spec.window, call.context - 1) if call.new == 1 else 0
-            joined = 2 * call.batch * (past + call.new) * spec.kv_heads * spec.head_dim
-        return max(packed + 3 * turned, packed + turned + joined + a + tokens * frame.width)
+            joined = call.batch * (past + call.new) * (spec.sizes[1] + spec.sizes[2])
+        scores = 3 * call.batch * spec.heads * call.new * self._keys(spec, call) if spec.sinks else 0
+        return max(packed + 3 * turned, packed + turned + joined + scores + given + tokens * frame.width)
+
+    def _keys(self, spec: AttentionSpec, call: Call) -> int:
+        return call.context if spec.window is None or call.new > 1 else min(call.context, spec.window)
 
     def saved_values(self, spec: AttentionSpec, frame: Frame, batch: int, length: int) -> int:
         tokens = batch * length
-        a, k = tokens * spec.heads * spec.head_dim, tokens * spec.kv_heads * spec.head_dim
-        return a + 2 * k + (a + k if frame.position == "rotary" else 0) + a + tokens * spec.heads
+        a, k, v = (tokens * size for size in spec.sizes)
+        changed = (a + k) * ((spec.turned > 0 and frame.position == "rotary") + 2 * bool(spec.qk_norm))
+        scores = 2 * tokens * spec.heads * length if spec.sinks else tokens * spec.heads
+        return a + k + v + changed + tokens * spec.heads * spec.values + scores
 
     def undone_values(self, spec: AttentionSpec, frame: Frame, batch: int, length: int) -> int:
-        return 2 * batch * length * (spec.heads + 2 * spec.kv_heads) * spec.head_dim
+        scores = 2 * batch * length * length * spec.heads if spec.sinks else 0
+        return 2 * batch * length * sum(spec.sizes) + scores
+
+    def _turned(self, spec: AttentionSpec, frame: Frame) -> bool:
+        return frame.position == "rotary" and spec.turned > 0
 
     def shared(self, spec: AttentionSpec, frame: Frame) -> Shared:
-        rotary = frame.position == "rotary"
-        a, k = spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim
-        return Shared(spec.head_dim if rotary else None, spec.window, a + 4 * k + (a + k if rotary else 0))
+        turned = self._turned(spec, frame)
+        a, k, v = spec.sizes
+        changed = a + k if turned or spec.qk_norm else 0
+        return Shared(spec.turned if turned else None, spec.window, a + k + v + k + v + changed)
 
     def joined(self, spec: AttentionSpec, length: int) -> AttentionSpec:
         return spec if spec.window is not None else spec._replace(window=length)  # nothing falls out of it
 
     def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]:
-        return {**fields, "head_dim": narrow_head(fields, width, narrow)}
+        dim, share = narrow_head(fields, width, narrow), fields.get("rotary_share", 1)
+        while share and (int(share * dim + 1e-9) % 2 or share * dim < 2):
+            dim += 2
+        values = {"value_dim": narrow_head({**fields, "head_dim": fields["value_dim"]}, width, narrow)}
+        return {**fields, "head_dim": dim, **(values if fields.get("value_dim") else {})}
 
     def slices(self, spec: AttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
-        rotary = frame.position == "rotary"
+        """Heads of which a share is turned have weights of their own for each `head_dim`, since no part of them is that of a smaller
+        head."""
+        into, bias = spec.biases(frame)
+        rotary = self._turned(spec, frame) and spec.rotary_share == 1
         dims = (2, spec.head_dim // 2) if rotary else (spec.head_dim,)
-        bank = bank if rotary else f"{bank}/unturned"
-        parts = {"q": (spec.heads, *dims), "k": (spec.kv_heads, *dims), "v": (spec.kv_heads, *dims)}
+        values = dims
+        if spec.rotary_share not in (0, 1):
+            bank = f"{bank}/turned{spec.turned}of{spec.head_dim}"
+        elif not rotary:
+            bank = f"{bank}/unturned"
+        bank += f"/qk_norm={spec.qk_norm}" if spec.qk_norm else ""
+        if spec.value_dim is not None:
+            bank, values = f"{bank}/value_dim", (spec.value_dim,)
         group = spec.heads // spec.kv_heads  # a shared key is that of the first query head of its group
+        parts = {"q": (spec.heads, *dims), "k": (spec.kv_heads, *dims), "v": (spec.kv_heads, *values)}
         turned = ("q", "k") if rotary else ()
-        yield from rows(f"{prefix}qkv", bank, parts, frame.width, frame.bias, turned, {"k": group, "v": group})
-        yield from out(f"{prefix}out", bank, frame.width, (spec.heads, *dims), frame.bias)
+        yield from rows(f"{prefix}qkv", bank, parts, frame.width, into, turned, {"k": group, "v": group})
+        yield from out(f"{prefix}out", bank, frame.width, (spec.heads, *values), bias)
+        for part in ("q", "k") if spec.qk_norm else ():
+            sizes = parts[part] if spec.qk_norm == "whole" else dims
+            spread = len(sizes) - 1 if rotary else None
+            step = group if part == "k" and spec.qk_norm == "whole" else 1
+            yield Cut(
+                f"{prefix}{part}_norm.weight",
+                (Piece(f"{bank}/{part}_gain", sizes, None, spread, step),),
+                ((prod(sizes),),),
+            )
+        if spec.sinks:
+            yield plain(f"{prefix}sinks", f"{bank}/sinks", (spec.heads,))
 
     def apart(self, spec: AttentionSpec, frame: Frame) -> Mapping[str, Any]:
         return {**spec._asdict(), "kv_group": spec.heads // spec.kv_heads}
 
     def label(self, spec: AttentionSpec, frame: Frame) -> str:
         group = f"/{spec.heads // spec.kv_heads}" if spec.kv_heads != spec.heads else ""
-        return f"A{spec.heads}{group}" + (f"w{spec.window}" if spec.window else "")
+        more = {None: "", "head": "n", "whole": "N"}[spec.qk_norm] + ("s" if spec.sinks else "")
+        more += f"r{spec.turned}" if spec.rotary_share != 1 else ""
+        more += f"v{spec.value_dim}" if spec.value_dim else ""
+        return f"A{spec.heads}{group}" + (f"w{spec.window}" if spec.window else "") + more
 
     def drawn(self, spec: AttentionSpec, frame: Frame) -> Drawn:
         shared = "" if spec.kv_heads == spec.heads else f", {spec.kv_heads} KV head{'s' * (spec.kv_heads > 1)}"
         window = f", last {spec.window} tokens" if spec.window else ""
-        return Drawn("attention", f"{spec.heads} heads of {spec.head_dim}{shared}{window}", "#1f5fbf")
+        norm = {None: "", "head": ", norms of q and k", "whole": ", norms of all q and k"}[spec.qk_norm]
+        share = f", {spec.turned} of {spec.head_dim} turned" if spec.rotary_share != 1 else ""
+        values = f", values of {spec.value_dim}" if spec.value_dim else ""
+        more = values + share + norm + ", sinks" * spec.sinks
+        return Drawn("attention", f"{spec.heads} heads of {spec.head_dim}{shared}{window}{more}", "#1f5fbf")
 
     def module(self, spec: AttentionSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.attention import Attention
 
-        return Attention(spec, frame.width, frame.bias)
+        return Attention(spec, frame)
 
 
 def head_dim_of(fields: Mapping[str, Any], heads: int, frame: Frame, kind: str) -> int:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, r
 
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.cuts import Cut
+from nas_bo.model.blocks.details import PLAIN, Details
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,6 +33,17 @@ class Frame(NamedTuple):
     position: str = "rotary"
     parallel: bool = False
     bias: bool = False
+    details: Details = PLAIN
+
+    @property
+    def norm_bias(self) -> bool:
+        """Whether norms have biases."""
+        said = self.details.norm_bias
+        return self.norm == "layer" and (self.bias if said is None else said)
+
+    @property
+    def norm_eps(self) -> float:
+        return self.details.norm_eps or (1e-5 if self.norm == "layer" else 1e-6)
 
 
 class Call(NamedTuple):

@@ -12,7 +12,7 @@ from nas_bo.model.blocks.cuts import Cut, out, rows
 if TYPE_CHECKING:
     from torch import nn
 
-ACTIVATIONS = ("gelu", "silu", "relu2")
+ACTIVATIONS = ("gelu", "silu", "relu2", "gelu_tanh")
 
 
 class MlpSpec(NamedTuple):
@@ -24,6 +24,7 @@ class MlpSpec(NamedTuple):
     gated: bool
     experts: int
     top_k: int
+    renormalise: bool | None = None
 
     @property
     def wide(self) -> int:

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 class MoeBlock:
     kind = "moe"
     slots: tuple[Slot, ...] = ("mlp",)
-    fields: Mapping[str, Any] = {"experts": ..., "top_k": 1, "ratio": 2, "activation": "gelu", "gated": False}
+    fields: Mapping[str, Any] = {
+        "experts": ...,
+        "top_k": 1,
+        "ratio": 2,
+        "activation": "gelu",
+        "gated": False,
+        "renormalise": None,
+    }
     initial: Mapping[str, str] = {"out": "out_each"}
     Spec = MlpSpec
 
@@ -26,7 +33,14 @@ class MoeBlock:
         experts, top_k = size_of(fields, "experts", self.kind), size_of(fields, "top_k", self.kind)
         if top_k > experts:
             raise ModelError(f"moe has top_k={top_k} but only experts={experts}; choose top_k at most experts")
-        return spec._replace(experts=experts, top_k=top_k)
+        renormalise = fields["renormalise"]
+        if renormalise is not None and renormalise.__class__ is not bool:
+            raise ModelError(
+                f"moe has renormalise={renormalise!r}; it is True, False or None (True where top_k is above 1)"
+            )
+        if renormalise == (top_k > 1):
+            renormalise = None  # what it is anyway
+        return spec._replace(experts=experts, top_k=top_k, renormalise=renormalise)
 
     def parameters(self, spec: MlpSpec, frame: Frame) -> int:
         return (one(spec, frame) + frame.width) * spec.experts
@@ -71,7 +85,8 @@ class MoeBlock:
         return values_apart(spec, frame)
 
     def label(self, spec: MlpSpec, frame: Frame) -> str:
-        return f"m{spec.experts}.{spec.top_k}{ratio_of(spec, frame)}"
+        divided = {None: "", True: "r", False: "p"}[spec.renormalise]
+        return f"m{spec.experts}.{spec.top_k}{divided}{ratio_of(spec, frame)}"
 
     def drawn(self, spec: MlpSpec, frame: Frame) -> Drawn:
         return Drawn(f"{spec.experts} experts, {spec.top_k} per token", shape_of(spec, frame), "#862e9c")

@@ -12,6 +12,8 @@ from nas_bo.model.layers.common import Linear
 def activate(x: Tensor, name: str) -> Tensor:
     if name == "gelu":
         return F.gelu(x)
+    if name == "gelu_tanh":
+        return F.gelu(x, approximate="tanh")
     return F.silu(x) if name == "silu" else F.relu(x).square()
 
 

@@ -14,7 +14,8 @@ from nas_bo.model.layers.dense import hidden
 class Mixture(nn.Module):
     """Mixture of experts: each token goes to its `top_k` experts, none is dropped. With one active expert its weight
     is the router's probability (Fedus et al. 2021, arXiv 2101.03961, eq. 2); with more, the probabilities are divided
-    by their sum (Jiang et al. 2024, arXiv 2401.04088).
+    by their sum (Jiang et al. 2024, arXiv 2401.04088). `renormalise` says which, whatever the number: OLMoE (Muennighoff et al.
+    2024, arXiv 2409.02060) does not divide.
 
     Rows are sorted by expert, so that every expert is one matrix product. On CUDA the split sizes come to the host:
     the one synchronisation in a forward pass. On the meta device rows are split evenly; the FLOPs do not depend on it.
@@ -23,6 +24,7 @@ class Mixture(nn.Module):
     def __init__(self, spec: MlpSpec, width: int, bias: bool) -> None:
         super().__init__()
         self.spec = spec
+        self.renormalise = spec.top_k > 1 if spec.renormalise is None else spec.renormalise
         wide = spec.hidden * (2 if spec.gated else 1)
         self.router = Linear(width, spec.experts, bias=False)
         self.up = nn.Parameter(torch.empty(spec.experts, wide, width))
@@ -37,7 +39,7 @@ class Mixture(nn.Module):
         rows = x.reshape(-1, x.shape[-1])  # (N, C)
         probabilities = at_least_float32(self.router(rows)).softmax(-1)
         weights, chosen = probabilities.topk(top_k, -1)  # (N, k)
-        if top_k > 1:
+        if self.renormalise:
             weights = weights / weights.sum(-1, keepdim=True)
         order = chosen.flatten().argsort(stable=True)  # (N * k,)
         count = (chosen.flatten().unsqueeze(1) == torch.arange(experts, device=x.device)).sum(0)  # (E,)
