@@ -15,6 +15,7 @@ import typer
 
 from nas_bo import database_url
 from nas_bo.command.failure import errors
+from nas_bo.command.typed import within
 from nas_bo.errors import HostError, NasBoError, SearchError
 
 if TYPE_CHECKING:
@@ -251,9 +252,11 @@ def ask(
     at_most: Annotated[list[str] | None, typer.Option(help="repeatable: a hard limit, latency_ms=25")] = None,
     at_least: Annotated[list[str] | None, typer.Option(help="repeatable: the same from below")] = None,
     strategy: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: bayes")] = None,
-    vocab_size: Annotated[int | None, typer.Option(help="for what is computed; default: 256, bytes")] = None,
-    seed: Annotated[int | None, typer.Option(help="as in `nas-bo search`; default: 0")] = None,
-    count: Annotated[int, typer.Option(help="how many architectures")] = 1,
+    vocab_size: Annotated[
+        int | None, typer.Option(help="for what is computed; default: 256, bytes", callback=within(2))
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="as in `nas-bo search`; default: 0", callback=within(0))] = None,
+    count: Annotated[int, typer.Option(help="how many architectures", callback=within(1))] = 1,
     waiting: Annotated[bool, typer.Option("--open", help="print what was asked and not told yet, instead")] = False,
 ) -> None:
     """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""

@@ -11,6 +11,7 @@ import typer
 from nas_bo.architecture import Architecture
 from nas_bo.command.failure import errors
 from nas_bo.command.options import Json
+from nas_bo.command.typed import within
 from nas_bo.errors import DeviceError
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def devices(
         Path | None, typer.Option(help="JSON file of what is drawn (default: the space's architecture of seed 0)")
     ] = None,
     phase: Annotated[str, typer.Option(help="of what is drawn: prefill or decode")] = "prefill",
-    context: Annotated[int, typer.Option(help="of what is drawn: tokens")] = 128,
+    context: Annotated[int, typer.Option(help="of what is drawn: tokens", callback=within(1))] = 128,
     dtype: Annotated[str, typer.Option(help="of what is drawn: of weights and activations")] = "float32",
     as_json: Json = False,
 ) -> None:

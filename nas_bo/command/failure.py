@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import typer
 
+from nas_bo.command.typed import by_option
 from nas_bo.errors import EverythingFailed, NasBoError, SearchError
 
 INTERRUPTED = 130
@@ -25,10 +26,10 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
     try:
         yield
     except SearchError as error:
-        typer.echo(f"nas-bo: {error}", err=True)
+        typer.echo(f"nas-bo: {by_option(str(error))}", err=True)
         raise typer.Exit(1 if isinstance(error, EverythingFailed) else 2) from None
     except NasBoError as error:
-        typer.echo(f"nas-bo: {error}", err=True)
+        typer.echo(f"nas-bo: {by_option(str(error))}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         _hurry()

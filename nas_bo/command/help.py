@@ -12,6 +12,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from nas_bo.command.failure import errors, refuse_empty
+from nas_bo.command.typed import remembered
 
 WIDE = {"max_content_width": 120}
 
@@ -51,7 +52,16 @@ COMMANDS = {
 
 
 class Grouped(TyperCommand):
-    """A command whose options are listed under headings."""
+    """A command whose options are listed under headings, and by whose options errors are told."""
+
+    def invoke(self, ctx: Any) -> Any:
+        given = {
+            p.name: (p.opts[0], ctx.params[p.name])
+            for p in self.get_params(ctx)
+            if p.param_type_name == "option" and p.name in ctx.params and ctx.params[p.name] != p.get_default(ctx)
+        }
+        with remembered(given):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         rows = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}

@@ -14,6 +14,7 @@ import typer
 from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
+from nas_bo.command.help import Grouped
 from nas_bo.errors import NasBoError
 
 app = typer.Typer(help="Work on what was tracked in MLflow.", no_args_is_help=True, rich_markup_mode=None)
@@ -24,7 +25,7 @@ def _group() -> None:
     """Work on what was tracked in MLflow."""
 
 
-@app.command()
+@app.command(cls=Grouped)
 def sync(
     where: Annotated[
         str,

@@ -12,6 +12,7 @@ import typer
 
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
+from nas_bo.command.typed import above_zero, within
 
 
 def profile(
@@ -25,27 +26,36 @@ def profile(
         str, typer.Option(help="eager, cuda-graphs, compile, onnxruntime, onnxruntime-int8 or openvino")
     ] = "eager",
     phase: Annotated[list[str] | None, typer.Option(help="repeatable: prefill, decode; default: both")] = None,
-    context: Annotated[list[int] | None, typer.Option(help="repeatable: tokens; default: 128")] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="repeatable: sequences at a time; default: 1")] = None,
+    context: Annotated[
+        list[int] | None, typer.Option(help="repeatable: tokens; default: 128", callback=within(1))
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="repeatable: sequences at a time; default: 1", callback=within(1))
+    ] = None,
     dtype: Annotated[str, typer.Option(help="of weights and activations")] = "float32",
-    vocab_size: Annotated[int, typer.Option(help="of the tokenizer; 256 is bytes")] = 256,
-    architectures: Annotated[int, typer.Option(help="how many are measured")] = 30,
+    vocab_size: Annotated[int, typer.Option(help="of the tokenizer; 256 is bytes", callback=within(2))] = 256,
+    architectures: Annotated[int, typer.Option(help="how many are measured", callback=within(5))] = 30,
     lookup: Annotated[
         bool, typer.Option("--lookup", help="measure every single part as well, for lookup models")
     ] = False,
     device: Annotated[
         str | None, typer.Option(help="torch device to measure on; default: CUDA if there is one")
     ] = None,
-    threads: Annotated[int, typer.Option(help="of a CPU")] = 1,
+    threads: Annotated[int, typer.Option(help="of a CPU", callback=within(1))] = 1,
     clock: Annotated[
         str, typer.Option(help="cpu (time of the processor), wall, or auto: wall where nothing else runs")
     ] = "auto",
     precision: Annotated[
-        float, typer.Option(help="half width of the 95 % interval at which an architecture is done, as a share")
+        float,
+        typer.Option(
+            help="half width of the 95 % interval at which an architecture is done, as a share", callback=above_zero
+        ),
     ] = 0.02,
-    max_seconds: Annotated[float, typer.Option(help="at most this long on one architecture and setting")] = 2.0,
+    max_seconds: Annotated[
+        float, typer.Option(help="at most this long on one architecture and setting", callback=above_zero)
+    ] = 2.0,
     name: Annotated[str | None, typer.Option(help="what to call the device; default: what it calls itself")] = None,
-    seed: Annotated[int, typer.Option(help="of the choice of architectures")] = 0,
+    seed: Annotated[int, typer.Option(help="of the choice of architectures", callback=within(0))] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
 ) -> None:
     """Measure this device once; `nas-bo search --target device.json` then knows its latencies anywhere."""

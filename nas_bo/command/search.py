@@ -11,6 +11,7 @@ from nas_bo.command.ending import finish
 from nas_bo.command.failure import errors
 from nas_bo.command.moment import Moment
 from nas_bo.command.options import Json, Mlflow, Storage, Study, TextKey, TokenDtype, VocabSize, cores, duration
+from nas_bo.command.typed import within
 
 
 def search(
@@ -43,13 +44,20 @@ def search(
             help="What proposes: bayes, nsga2, regularizedevolution, localsearch, reinforce, random, or module:name."
         ),
     ] = "bayes",
-    trials: Annotated[int, typer.Option(help="Number of architectures in all.")] = 40,
-    budget: Annotated[float, typer.Option(help="Training tokens per architecture.")] = 200_000,
-    workers: Annotated[int | None, typer.Option(help="Local processes. By default one per core, at most 4.")] = None,
+    trials: Annotated[int, typer.Option(help="Number of architectures in all.", callback=within(1))] = 40,
+    budget: Annotated[
+        float, typer.Option(help="Training tokens per architecture.", callback=within(1000, what="a number of tokens"))
+    ] = 200_000,
+    workers: Annotated[
+        int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
+    ] = None,
     storage: Storage = "nas-bo.db",
     study: Study = None,
     mlflow: Mlflow = "mlflow.db",
-    seed: Annotated[int, typer.Option(help="The same seed proposes the same architectures and trains them alike.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="The same seed proposes the same architectures and trains them alike.", callback=within(0)),
+    ] = 0,
     max_parameters: Annotated[
         list[str] | None, typer.Option(help="Never train an architecture with more parameters: 30M, 5e6.")
     ] = None,
@@ -94,12 +102,16 @@ def search(
     context: Annotated[
         int | None,
         typer.Option(
-            help="Tokens of what is measured or predicted. By default 128 for time and energy, 2048 for memory."
+            help="Tokens of what is measured or predicted. By default 128 for time and energy, 2048 for memory.",
+            callback=within(1),
         ),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(help="Sequences at a time in what is measured or predicted. By default 1, and 8 for throughput."),
+        typer.Option(
+            help="Sequences at a time in what is measured or predicted. By default 1, and 8 for throughput.",
+            callback=within(1),
+        ),
     ] = None,
     baseline: Annotated[
         list[str] | None,
@@ -113,7 +125,8 @@ def search(
     retrain_others: Annotated[
         int,
         typer.Option(
-            help="Train this many off the front as well, so that the check is not among winners only. 0 leaves them out."
+            help="Train this many off the front as well, so that the check is not among winners only. 0 leaves them out.",
+            callback=within(0),
         ),
     ] = 4,
     device: Annotated[

@@ -13,6 +13,7 @@ from nas_bo.command import warned
 from nas_bo.command.ending import INCOMPLETE
 from nas_bo.command.failure import errors
 from nas_bo.command.options import Json, Study, TextKey, TokenDtype, VocabSize, cores
+from nas_bo.command.typed import within
 
 if TYPE_CHECKING:
     from nas_bo.report import TrustReport
@@ -35,10 +36,19 @@ def validate(
             help="repeatable: val_loss@25% (the reference run after a quarter), val_loss@200k (a run of its own), val_loss (as the study has it), an objective of nas_bo, or module:name; parameters and FLOPs are always judged; default: val_loss@25%, and val_loss with a study"
         ),
     ] = None,
-    reference_budget: Annotated[float, typer.Option(help="training tokens that count as the truth")] = 500_000,
-    architectures: Annotated[int, typer.Option(help="how many are trained at the reference budget")] = 12,
-    seeds: Annotated[int, typer.Option(help="how often each is; two give the ceiling and the noise")] = 2,
-    workers: Annotated[int | None, typer.Option(help="local processes; default: one per core, at most 4")] = None,
+    reference_budget: Annotated[
+        float,
+        typer.Option(help="training tokens that count as the truth", callback=within(1000, what="a number of tokens")),
+    ] = 500_000,
+    architectures: Annotated[
+        int, typer.Option(help="how many are trained at the reference budget", callback=within(3))
+    ] = 12,
+    seeds: Annotated[
+        int, typer.Option(help="how often each is; two give the ceiling and the noise", callback=within(1))
+    ] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="local processes; default: one per core, at most 4", callback=within(1))
+    ] = None,
     storage: Annotated[
         str | None,
         typer.Option(help="the storage of a search: its architectures are used, and the report is kept with it"),
@@ -50,7 +60,7 @@ def validate(
             help="MLflow tracking URI or a .db file; the report goes to the run of the study, if there is one"
         ),
     ] = "mlflow.db",
-    seed: Annotated[int, typer.Option(help="the same seed chooses the same architectures")] = 0,
+    seed: Annotated[int, typer.Option(help="the same seed chooses the same architectures", callback=within(0))] = 0,
     device: Annotated[str | None, typer.Option(help="torch device to train on; default: CUDA if there is one")] = None,
     out: Annotated[Path, typer.Option(help="folder for the report")] = Path("nas-bo-out"),
     as_json: Json = False,

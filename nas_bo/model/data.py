@@ -194,7 +194,10 @@ def load_corpus(
         _check_path(path, tokens, vocab_size, dtype, text_key)
     elif vocab_size is not None or dtype is not None or text_key is not None:
         option = "vocab_size" if vocab_size is not None else "dtype" if dtype is not None else "text_key"
-        raise DataError(f"{option} was given without data (--data); the default corpus is text, read as it is")
+        typed = {"dtype": "--token-dtype"}.get(option, "--" + option.replace("_", "-"))
+        raise DataError(
+            f"{option} ({typed}) was given without data (--data); the default corpus is text, read as it is"
+        )
     encoder = None if tokenizer is None or said else Encoder(Path(tokenizer))
     left = LeftOut()
     if path is None:

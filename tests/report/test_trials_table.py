@@ -7,6 +7,7 @@ import math
 
 import pandas as pd
 import pytest
+
 from nas_bo import Space, choice, integer, option, real, search
 from nas_bo.architecture import Architecture, Node
 from nas_bo.report import frame, trials_csv
