@@ -41,7 +41,7 @@ def client(
 
         client = nas_ax.client(TinyGPT, [ValidationLoss(tokens=20_000), Parameters(at_most=1e6)])
         client.run_trials(max_trials=20)                      # evaluated by our objectives
-        client.get_pareto_frontier()
+        client.get_pareto_frontier(use_model_predictions=False)   # what was observed
 
     Or evaluate yourself: ``get_next_trials``, `architecture`, ``complete_trial``, with names for what you complete.
 

@@ -1,6 +1,7 @@
 """Rank agreement: does the order that the search saw survive a higher budget, and did counting parameters do as well?
 
-Kendall, "A new measure of rank correlation", Biometrika 1938 (tau-b, for ties); interval by the percentile bootstrap.
+Kendall, "A new measure of rank correlation", Biometrika 1938 (tau-b, for ties); interval by the percentile bootstrap,
+of a perfect order as in `nas_bo.report.ranks`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import SearchError
+from nas_bo.report.ranks import ends, perfect
 
 ENOUGH = 10  # architectures below which the paragraph says that there are too few to conclude
 
@@ -150,9 +152,11 @@ def _tau(a: Sequence[float], b: Sequence[float]) -> float:
 
 def _bootstrap(a: Sequence[float], b: Sequence[float], draws: int, seed: int) -> tuple[float, float]:
     """The 2.5th and 97.5th percentile of tau over resamples of the pairs; nan below four pairs."""
-    n = len(a)
-    if n < 4 or math.isnan(_tau(a, b)):
+    n, found_tau = len(a), _tau(a, b)
+    if n < 4 or math.isnan(found_tau):
         return math.nan, math.nan
+    if abs(found_tau) > 1 - 1e-9:
+        return perfect(found_tau, n)
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)  # (n, n); a pair drawn twice is a tie
     times = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=draws)  # (draws, n): how often each is drawn
@@ -166,7 +170,7 @@ def _bootstrap(a: Sequence[float], b: Sequence[float], draws: int, seed: int) ->
     if not len(found):
         return math.nan, math.nan
     low, high = np.percentile(found, [2.5, 97.5])
-    return float(low), float(high)
+    return (float(low), float(high)) if high - low > 1e-9 else (math.nan, math.nan)
 
 
 def _recall(predicted: Sequence[float], true: Sequence[float], k: int) -> float:
@@ -179,7 +183,7 @@ def _recall(predicted: Sequence[float], true: Sequence[float], k: int) -> float:
 
 
 def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f" (95 % interval {low:.2f} to {high:.2f})"
+    return "" if math.isnan(low) else f" (95 % interval {ends(low, high)})"
 
 
 def _count(n: int) -> str:

@@ -1,7 +1,8 @@
 """How well one order predicts another: Kendall, Spearman, the same with size removed, and bootstrap intervals.
 
 Kendall, "A new measure of rank correlation", Biometrika 1938 (tau-b, for ties); Spearman, American Journal of Psychology
-1904; intervals by the percentile bootstrap (Efron 1979) over architectures.
+1904; intervals by the percentile bootstrap (Efron 1979) over architectures. Resamples of a perfect order are all perfect; its
+interval is that of Fieller, Hartley & Pearson, "Tests for rank correlation coefficients I", Biometrika 1957 (Fisher's z).
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ class Interval:
         """``0.62 (0.31 to 0.84)``; what is missing is said in words."""
         if not self.known:
             return "not defined"
-        return (
-            f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
-            if self.bounded
-            else f"{self.value:.2f} (no interval)"
-        )
+        return f"{self.value:.2f} ({ends(self.low, self.high)})" if self.bounded else f"{self.value:.2f} (no interval)"
+
+
+def ends(low: float, high: float) -> str:
+    """``0.31 to 0.84``; with more digits where two do not tell them apart."""
+    digits = next((d for d in (2, 3, 4) if f"{low:.{d}f}" != f"{high:.{d}f}"), 5)
+    return f"{low:.{digits}f} to {high:.{digits}f}"
 
 
 def tau(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
@@ -125,7 +128,21 @@ def point(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None =
 def interval(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None, draws: int, seed: int) -> Interval:
     """`point` with its interval over resamples of the architectures."""
     value = point(statistic, pairs, size)
-    return bounds(value, resampled(statistic, pairs, size, draws, seed)) if not math.isnan(value) else Interval()
+    if math.isnan(value):
+        return Interval()
+    if abs(value) > 1 - 1e-9:
+        return Interval(value, *perfect(value, len(pairs[0][0]), statistic is rho))
+    return bounds(value, resampled(statistic, pairs, size, draws, seed))
+
+
+def perfect(value: float, n: int, spearman: bool = False) -> tuple[float, float]:
+    """The 95 % interval of a tau (or rho) of 1 or -1 over n architectures: as if the ranks of one neighbouring pair were the
+    other way round, with the variance of Fisher's z in Fieller et al. 1957; (nan, nan) where n is too small for one."""
+    step, variance, least = (12 / (n * (n * n - 1)), 1.06, 3) if spearman else (4 / (n * (n - 1)), 0.437, 4)
+    if n <= least:
+        return math.nan, math.nan
+    inner = math.tanh(math.atanh(1 - step) - 1.96 * math.sqrt(variance / (n - least)))
+    return (inner, 1.0) if value > 0 else (-1.0, -inner)
 
 
 def difference(first: Sequence[Pair], second: Sequence[Pair], draws: int, seed: int) -> Interval:
@@ -152,11 +169,14 @@ def resampled(
 
 
 def bounds(value: float, draws: np.ndarray) -> Interval:
-    """The value with the 2.5th and 97.5th percentile of its resamples; no interval when too few of them have one."""
+    """The value with the 2.5th and 97.5th percentile of its resamples; no interval when too few of them have one, or where
+    all are alike: that they do not differ says nothing of how far off they are."""
     kept = draws[np.isfinite(draws)]
     if len(kept) < max(20, len(draws) // 2):
         return Interval(value)
     low, high = np.percentile(kept, [2.5, 97.5])
+    if high - low < 1e-9:
+        return Interval(value)
     return Interval(value, float(low), float(high))
 
 

@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -167,3 +169,20 @@ def test_a_worker_that_is_killed_costs_no_trial(tmp_path):
     assert killed and statuses(client) == ["COMPLETED"] * 5 and len(values(client, "loss")) == 5
     workers = {line.split()[1] for line in log.read_text().splitlines()}
     assert str(os.getpid()) not in workers and len(workers) >= 2
+
+
+def test_fronts_in_documents_are_observed_and_not_predicted():
+    """Ax's default is what a model predicts: values of trials that nobody has measured."""
+    root = Path(__file__).parents[2]
+    pages = [
+        root / "README.md",
+        *root.glob("docs/**/*.md"),
+        *root.glob("examples/**/*.py"),
+        *root.glob("nas_bo/ax/*.py"),
+    ]
+    calls = [
+        c
+        for page in pages
+        for c in re.findall(r"\.get_(?:pareto_frontier|best_parameterization)\(([^)]*)\)", page.read_text())
+    ]
+    assert calls and all("use_model_predictions=False" in c for c in calls)

@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau, spearmanr
 
 from nas_bo.errors import SearchError
+from nas_bo.report.agreement import agreement
 from nas_bo.report.ranks import (
     Interval,
     bounds,
     count_places,
+    difference,
+    interval,
     point,
     recall,
     regret,
@@ -117,3 +120,34 @@ def test_the_combination_leaves_each_architecture_out_of_its_own_fit():
         assert found[i] == pytest.approx(x[i] @ np.linalg.lstsq(x[rest], y[rest], rcond=None)[0])
     assert (truth == y).all() and together((a[:5], y[:5]), size[:5]) is None
     assert np.isfinite(together((np.log(size), y), size)[0]).all()  # a proxy that is size again
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 10, 14, 40])
+@pytest.mark.parametrize("statistic", [tau, rho, tau_size_removed])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_perfect_order_of_few_has_an_interval_of_some_width(n, statistic, sign):
+    truth = np.random.default_rng(n).permutation(n).astype(float)
+    size = np.random.default_rng(n + 1).permutation(n) + 1e4
+    found = interval(statistic, [(sign * truth, truth)], size, 200, 0)
+    assert found.value == pytest.approx(sign) and found.bounded and found.low < found.high
+    before, _, after = found.text().partition("(")[2].partition(" to ")
+    assert before != after.rstrip(")")
+    assert found.low <= found.value <= found.high and (n > 5 or found.high - found.low > 0.5)
+    if statistic is tau:
+        told = agreement(sign * truth, truth)
+        assert (told.low, told.high) == pytest.approx((found.low, found.high))
+
+
+def test_the_interval_of_a_perfect_order_covers_what_makes_it_likely():
+    """The least tau whose samples of 8 are in perfect order in more than a fortieth of all draws lies inside."""
+    rng, n = np.random.default_rng(0), 8
+    low = kendall(range(n), range(n)).low
+    for r in (0.8, 0.9, 0.95):
+        x = rng.normal(size=(4000, n))
+        perfect = tau(x, r * x + math.sqrt(1 - r * r) * rng.normal(size=(4000, n))) == 1
+        assert perfect.mean() <= 0.025 or 2 / math.pi * math.asin(r) >= low
+
+
+def test_a_difference_of_equal_figures_has_no_interval():
+    order = np.arange(9.0)
+    assert not difference([(order, order)], [(order, order)], 200, 0).bounded
