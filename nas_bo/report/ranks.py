@@ -1,8 +1,8 @@
 """How well one order predicts another: Kendall, Spearman, the same with size removed, and bootstrap intervals.
 
 Kendall, "A new measure of rank correlation", Biometrika 1938 (tau-b, for ties); Spearman, American Journal of Psychology
-1904; intervals by the percentile bootstrap (Efron 1979) over architectures. Resamples of a perfect order are all perfect; its
-interval is that of Fieller, Hartley & Pearson, "Tests for rank correlation coefficients I", Biometrika 1957 (Fisher's z).
+1904; intervals by the percentile bootstrap (Efron 1979) over architectures. Resamples of a perfect order are all perfect; see
+`perfect` for its interval.
 """
 
 from __future__ import annotations
@@ -136,12 +136,16 @@ def interval(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | Non
 
 
 def perfect(value: float, n: int, spearman: bool = False) -> tuple[float, float]:
-    """The 95 % interval of a tau (or rho) of 1 or -1 over n architectures: as if the ranks of one neighbouring pair were the
-    other way round, with the variance of Fisher's z in Fieller et al. 1957; (nan, nan) where n is too small for one."""
-    step, variance, least = (12 / (n * (n * n - 1)), 1.06, 3) if spearman else (4 / (n * (n - 1)), 0.437, 4)
-    if n <= least:
+    """The 95 % interval of a tau (or rho) of 1 or -1 over n architectures; (nan, nan) where n is too small for one.
+
+    It ends at the tau with which samples of n from two normals are still in perfect order in one of 40 draws, the inversion of
+    a test as in Clopper & Pearson 1934: 1 - 20 / n**2, simulated for n from 5 to 20 and rounded outwards.
+    """
+    if n < FEWEST_FOR_INTERVAL:
         return math.nan, math.nan
-    inner = math.tanh(math.atanh(1 - step) - 1.96 * math.sqrt(variance / (n - least)))
+    inner = 1 - 20 / n**2
+    if spearman:  # of two normals with that tau
+        inner = 6 / math.pi * math.asin(math.sin(math.pi / 2 * inner) / 2)
     return (inner, 1.0) if value > 0 else (-1.0, -inner)
 
 

@@ -173,8 +173,8 @@ def _verdict(j: Judged) -> int:
         return USELESS
     if not j.tau.known:
         return NO_TAU
-    if not gap.bounded:
-        return UNKNOWN
+    if not gap.bounded:  # equal in every resample: it is the same order
+        return NO_BETTER if gap.value == 0 and j.tau.bounded else UNKNOWN
     return WORSE if gap.high < 0 else NO_BETTER if gap.value <= 0 else NOT_SHOWN if gap.low <= 0 else BETTER
 
 

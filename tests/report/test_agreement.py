@@ -12,7 +12,7 @@ def test_equal_orders_agree_and_reversed_ones_disagree():
     losses = [float(i) for i in range(12)]
     same = agreement(losses, [x + 5 for x in losses], list(range(12)))
     assert same.tau == pytest.approx(1) and same.size_tau == pytest.approx(-1) and same.recall == 1 and same.k == 4
-    assert same.low == pytest.approx(1) and same.size_recall == 0
+    assert 0.8 < same.low < 0.9 and same.high == 1 and same.size_recall == 0
     assert "agrees well" in same.text() and "told more than size does" in same.text()
     assert "disagrees" in agreement(losses, losses[::-1]).text()
 

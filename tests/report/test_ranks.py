@@ -139,10 +139,10 @@ def test_a_perfect_order_of_few_has_an_interval_of_some_width(n, statistic, sign
 
 
 def test_the_interval_of_a_perfect_order_covers_what_makes_it_likely():
-    """The least tau whose samples of 8 are in perfect order in more than a fortieth of all draws lies inside."""
-    rng, n = np.random.default_rng(0), 8
-    low = kendall(range(n), range(n)).low
-    for r in (0.8, 0.9, 0.95):
+    """The least tau whose samples are in perfect order in more than a fortieth of all draws lies inside."""
+    rng = np.random.default_rng(0)
+    for n, r in ((n, r) for n in (5, 8, 12) for r in (0.3, 0.8, 0.9, 0.95, 0.98)):
+        low = kendall(range(n), range(n)).low
         x = rng.normal(size=(4000, n))
         perfect = tau(x, r * x + math.sqrt(1 - r * r) * rng.normal(size=(4000, n))) == 1
         assert perfect.mean() <= 0.025 or 2 / math.pi * math.asin(r) >= low
