@@ -28,6 +28,12 @@ from nas_bo.space import Space, choice, repeat
 
 VOCAB = 13
 LENGTHS = (1, 2, 7, 70)  # tokens of a call; chunks of blocks that work in chunks are often 64
+AROUND: Sequence[Mapping[str, Any]] = (
+    {},
+    {"bias": True, "norm": "layer"},
+    {"position": "none", "parallel": True},
+    {"position": "learned", "max_length": 128, "norm_place": "sandwich", "embedding_scale": 2.0, "logit_cap": 8.0},
+)  # top-level fields of the decoders around a block
 
 
 class BlockTests:
@@ -63,8 +69,7 @@ class BlockTests:
             yield Node({"width": self.width, "layers": (first, second), **globals_})
 
     def specs(self) -> Iterator[tuple[Any, Frame]]:
-        for arch in (*self.archs(), *self.archs(bias=True, norm="layer"), *self.archs(position="none", parallel=True)):
-            decoder = check(arch)
+        for decoder in self.decoders():
             yield (decoder.layers[0].mixer if self._mixes else decoder.layers[0].mlp), decoder.frame
 
     @property
@@ -72,7 +77,7 @@ class BlockTests:
         return "mixer" in self.block.slots
 
     def decoders(self) -> Iterator[DecoderSpec]:
-        for globals_ in ({}, {"bias": True, "norm": "layer"}, {"position": "none", "parallel": True}):
+        for globals_ in AROUND:
             yield from map(check, self.archs(**globals_))
 
     def built(self, spec: DecoderSpec, device: str = "cpu") -> Any:

@@ -15,6 +15,7 @@ import torch
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import checkpoint as files
+from nas_bo.model.blocks.details import check_length
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
 from nas_bo.model.own import Build
@@ -178,6 +179,9 @@ class Training:
             raise ModelError(
                 "checkpoint= was given with a Decoder, whose first weights nobody can name; pass the architecture"
             )
+        if build is None:
+            spec = arch.spec if isinstance(arch, Decoder) else check(arch, ignore)
+            check_length(spec.details, int(self.settings["sequence"]))
         steps = max(1, int(tokens) // (int(self.settings["batch_size"]) * int(self.settings["sequence"])))
         self._threads, self._validate_at = threads, validate_at
         self._seconds = self._cpu_seconds = 0.0

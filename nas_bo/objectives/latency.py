@@ -11,6 +11,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
@@ -178,7 +179,9 @@ class Latency:
             for setting, _ in self.settings():
                 traced(self.build, arch, setting)
         elif self.model is None or isinstance(self.model, str):
-            check(arch, self.ignore)
+            details = check(arch, self.ignore).details
+            for setting, _ in self.settings():
+                check_length(details, setting.context)
 
     def predict(self, arch: Architecture) -> float:
         """The prediction; for a measured latency the roofline estimate, in milliseconds: right in rank, not in scale."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError
+from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own import Build, called, check_build
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.spec import check
@@ -230,7 +231,8 @@ class ValidationLoss:
     def check_architecture(self, arch: Architecture) -> None:
         """Raise ModelError where the model cannot be built, or one of your own cannot be run."""
         if self.build is None:
-            check(arch, self.ignore)
+            details = check(arch, self.ignore).details
+            check_length(details, self.sequence or arch.get("sequence") or int(DEFAULTS["sequence"]))
             return
         from nas_bo.hardware.traced import traced
         from nas_bo.hardware.workload import Setting

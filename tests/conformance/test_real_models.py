@@ -16,7 +16,9 @@ from torch import Tensor
 
 from nas_bo.architecture import Node
 from nas_bo.model import build, parameters
-from nas_bo.model.transformer import Decoder
+from nas_bo.model.blocks.details import PLAIN
+from nas_bo.model.layers.rotary import rotary_table
+from nas_bo.model.transformer import Decoder, _Context
 
 transformers = pytest.importorskip("transformers")
 
@@ -422,6 +424,37 @@ def agree(ours: Decoder, model: Any, tokens: Tensor) -> None:
         cache = ours.new_cache(*tokens.shape)
         pieces = [ours(piece, cache=cache) for piece in torch.split(tokens, [25, *[1] * (tokens.shape[1] - 25)], 1)]
         assert float((torch.cat(pieces, 1) - expected).abs().max()) <= within
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("window", [None, 7])
+def test_sinks_are_those_of_gpt_oss(window: int | None) -> None:
+    """Its attention alone: experts of gpt-oss have biases and a clamp that ours have not."""
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssAttention
+
+    torch.manual_seed(0)
+    config = transformers.GptOssConfig(
+        **SIZES, head_dim=8, attention_bias=True, sliding_window=window, attn_implementation="eager"
+    )
+    theirs = GptOssAttention(config, 0).eval()
+    for weight in theirs.parameters():
+        weight.normal_(0.0, 0.3)
+    mixer = block("attention", **HEADS, window=window, sinks=True, qkv_bias=True, out_bias=True)
+    model = build(Node(layers(mixer, block("skip"), 1)), VOCAB)
+    ours, weights = model.layers[0].mixer, dict(theirs.state_dict())
+    assert isinstance(ours, torch.nn.Module)
+    table = {**ATTENTION, **BIASES, "mixer.out.bias": ("self_attn.o_proj.bias",), "mixer.sinks": ("self_attn.sinks",)}
+    for name, place in ours.named_parameters():
+        found = table[f"mixer.{name}"]
+        place.copy_(torch.cat([weights[one.removeprefix("self_attn.")] for one in found]))
+    x = torch.randn(2, LENGTH, WIDTH)
+    age = torch.arange(LENGTH).unsqueeze(1) - torch.arange(LENGTH)
+    seen = (age >= 0) & (age < (window or LENGTH))
+    cos, sin = rotary_table(PLAIN, 0, LENGTH, 8, x)
+    table_of_theirs = cos.squeeze(1)[None, :, :4], -sin.squeeze(1)[None, :, :4]
+    expected = theirs(x, table_of_theirs, torch.zeros(LENGTH, LENGTH).masked_fill(~seen, -torch.inf))[0]
+    y, _ = ours(x, _Context(model, 0, LENGTH, x.device))
+    assert float((y - expected).abs().max()) <= 1e-5 * float(expected.std())
 
 
 @pytest.mark.parametrize("name", FAMILIES)

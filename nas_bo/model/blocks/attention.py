@@ -53,6 +53,11 @@ class AttentionSpec(NamedTuple):
         """Whether queries and keys are turned as they come and values are as large as they."""
         return self.qk_norm is None and self.rotary_share == 1 and self.value_dim is None
 
+    @property
+    def fused(self) -> bool:
+        """Whether one kernel does scores, softmax and sum."""
+        return not self.sinks and self.value_dim is None
+
     def gains(self) -> tuple[int, int]:
         """Sizes of the norms of queries and of keys."""
         whole = self.sizes[:2] if self.qk_norm == "whole" else (self.head_dim, self.head_dim)
@@ -169,12 +174,13 @@ class AttentionBlock:
         a, k, v = (tokens * size for size in spec.sizes)
         given = tokens * spec.heads * spec.values
         packed, turned = a + k + v, (a + k) if self._turned(spec, frame) or spec.qk_norm else 0
+        passing = 3 * turned if spec.rotary_share == 1 else 2 * turned
         joined = 0
         if spec.window is not None:
             past = min(spec.window, call.context - 1) if call.new == 1 else 0
             joined = call.batch * (past + call.new) * (spec.sizes[1] + spec.sizes[2])
         scores = 3 * call.batch * spec.heads * call.new * self._keys(spec, call) if spec.sinks else 0
-        return max(packed + 3 * turned, packed + turned + joined + scores + given + tokens * frame.width)
+        return max(packed + passing, packed + turned + joined + scores + given + tokens * frame.width)
 
     def _keys(self, spec: AttentionSpec, call: Call) -> int:
         return call.context if spec.window is None or call.new > 1 else min(call.context, spec.window)
@@ -183,11 +189,12 @@ class AttentionBlock:
         tokens = batch * length
         a, k, v = (tokens * size for size in spec.sizes)
         changed = (a + k) * ((spec.turned > 0 and frame.position == "rotary") + 2 * bool(spec.qk_norm))
-        scores = 2 * tokens * spec.heads * length if spec.sinks else tokens * spec.heads
+        each = 1 if spec.fused else length  # a kernel keeps one number per query, matrix products all their scores
+        scores = tokens * spec.heads * each
         return a + k + v + changed + tokens * spec.heads * spec.values + scores
 
     def undone_values(self, spec: AttentionSpec, frame: Frame, batch: int, length: int) -> int:
-        scores = 2 * batch * length * length * spec.heads if spec.sinks else 0
+        scores = 0 if spec.fused else 2 * batch * length * length * spec.heads
         return 2 * batch * length * sum(spec.sizes) + scores
 
     def _turned(self, spec: AttentionSpec, frame: Frame) -> bool:
