@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from nas_bo import checked
@@ -211,10 +212,17 @@ def _of_others(study: Any) -> list[str]:
     return [unfinished(found)] if found else []
 
 
-def unfinished(others: Sequence[running.Running]) -> str:
-    """What a reader must know of trials that somebody else evaluates, or has left for ever."""
-    those = f"{len(others)} trials are" if len(others) > 1 else "1 trial is"
+def unfinished(others: Sequence[running.Running], begins: bool = False) -> str:
+    """What a reader must know of trials that somebody else evaluates, or has left for ever.
+
+    Args:
+        begins: it is told when a search begins, and may be read when it ends, as they may have as well.
+    """
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    those = count(len(others), "trial")
+    was = ("was" if len(others) == 1 else "were") if begins else ("is" if len(others) == 1 else "are") + " still"
+    when = f"when this search began ({now})" if begins else f"(as of {now})"
     return (
-        f"{those} still being evaluated elsewhere: {running.listed(others)}. If that process is dead, --adopt-after 30m "
+        f"{those} {was} being evaluated elsewhere {when}: {running.listed(others)}. If that process is dead, --adopt-after 30m "
         "(adopt_after=1800) evaluates what is older than that again; `nas-bo status` lists them."
     )

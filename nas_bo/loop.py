@@ -273,7 +273,7 @@ class _Run:
         self.tell_progress("search", studies.finished(self.study), self.total)
         self.adopt(adopt_after)
         if others := self.of_others():
-            _log.warning("%s", unfinished(others))
+            _log.warning("%s", unfinished(others, begins=True))
         while True:
             while self.wants_more():
                 self.ask()

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
 from nas_bo.command.options import Json
+from nas_bo.errors import SearchError
 
 if TYPE_CHECKING:
     from nas_bo.comparison import Comparison
+    from nas_bo.result import Result
 
 
 def compare(
@@ -29,8 +32,24 @@ def compare(
         from nas_bo.comparison import compare as compared
 
         pairs = [storage.partition("::") for storage in storages]
-        found = compared([resolve.stored(storage, name or None) for storage, _, name in pairs])
+        results = [resolve.stored(storage, name or None) for storage, _, name in pairs]
+        _different(pairs, results)
+        found = compared(results)
         typer.echo(json.dumps(document(found, storages), indent=1) if as_json else text(found, storages))
+
+
+def _different(pairs: Sequence[tuple[str, str, str]], results: Sequence[Result]) -> None:
+    """Raise SearchError where one study is given twice, by whatever paths."""
+    seen: dict[tuple[str, str], str] = {}
+    for (storage, _, _), result in zip(pairs, results, strict=True):
+        file = database_url.file_of(storage)
+        key = storage if file is None else str(file.resolve()), result.title
+        if key in seen:
+            raise SearchError(
+                f"the study {result.title!r} would be compared with itself: {database_url.shown(seen[key])} and "
+                f"{database_url.shown(storage)} are the same; give the storage of another study, or STORAGE::STUDY where one has several"
+            )
+        seen[key] = storage
 
 
 def document(found: Comparison, storages: Sequence[str]) -> dict[str, Any]:
@@ -68,6 +87,7 @@ def document(found: Comparison, storages: Sequence[str]) -> dict[str, Any]:
 def text(found: Comparison, storages: Sequence[str]) -> str:
     """The comparison in lines: a row per study, the front of all, and who dominates whom."""
     from nas_bo.report.digits import figure, known
+    from nas_bo.report.notation import bounds
 
     marks = [chr(ord("a") + i) if i < 26 else f"s{i}" for i in range(len(storages))]
     when = "after re-training" if found.again else "of the search"
@@ -98,6 +118,7 @@ def text(found: Comparison, storages: Sequence[str]) -> str:
         for j, other in enumerate(marks):
             if i != j:
                 lines.append(f"{one} dominates {found.covered[i][j]:.0%} of the front of {other}.")
+    lines += [f"\n{told[0].upper()}{told[1:]}." for told in [bounds(found.columns)] if told]
     return "\n".join(lines)
 
 

@@ -58,7 +58,8 @@ def _written(result: Result, out: Path, storage: str) -> list[Path]:
         if not result.own:
             raise
         shown = database_url.shown(storage)
-        typer.echo(f"nas-bo: the search is done and kept in {shown} (nas-bo report {shown}), but {error}", err=True)
+        again = f"nas-bo report {shlex.quote(shown)}"
+        typer.echo(f"nas-bo: the search is done and kept in {shown} ({again}), but {error}", err=True)
         raise typer.Exit(INCOMPLETE) from None
 
 
@@ -77,7 +78,7 @@ def _say(
         from nas_bo.optuna.storages import several
 
         named = f" --study {shlex.quote(result.title)}" if several(storage) else ""
-        typer.echo(f"study    {shown}   (nas-bo report {shown}{named})")
+        typer.echo(f"study    {shown}   (nas-bo report {shlex.quote(shown)}{named})")
         if tracked is not None and (missing or result.url):
             typer.echo(f"MLflow   {missing or tracked.address(result)}")
     if missing:

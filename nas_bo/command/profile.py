@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -85,7 +86,8 @@ def profile(
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "file": str(out), "warnings": warned.current().texts}, indent=1))
         return
-    typer.echo(f"\n{found}\n\nprofile  {out}   (nas-bo search --space {space} --target {out})")
+    use = f"nas-bo search --space {shlex.quote(space)} --target {shlex.quote(str(out))}"
+    typer.echo(f"\n{found}\n\nprofile  {out}   ({use})")
     if drawn is not None:
         typer.echo(f"picture  {drawn}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,10 +60,12 @@ class _Lines:
         self._quiet = quiet
         self._first: list[str] = []
         self._phase = ""
+        self._bounds: Collection[str] = ()
         self._time = _Time()
         self._widths = [12, 24, 32]  # of the count, the time and the name: they grow and never shrink
 
-    def starting(self, space: type[Space], workers: int, trials: int) -> None:
+    def starting(self, space: type[Space], workers: int, trials: int, bounds: Collection[str] = ()) -> None:
+        self._bounds = bounds
         self._first = [f"searching {space.title} with {count(workers, 'worker')}, {count(trials, 'trial')}"]
         self._time.start()
 
@@ -94,7 +96,9 @@ class _Lines:
         self._widths = [max(wide, len(cell)) for wide, cell in zip(self._widths, cells, strict=True)]
         done, passed, name = (cell.ljust(wide) for cell, wide in zip(cells, self._widths, strict=True))
         mark = "+" if joined(progress) else " "
-        self._say(f"{done}  {passed}  {mark} {name}  {outcome(progress.trial)}{NEW if mark == '+' else ''}")
+        self._say(
+            f"{done}  {passed}  {mark} {name}  {outcome(progress.trial, self._bounds)}{NEW if mark == '+' else ''}"
+        )
 
     def _say(self, text: str) -> None:
         if not self._quiet:
@@ -107,9 +111,11 @@ class _Live:
         self._labels: dict[str, str] = {}
         self._widths: dict[str, int] = {}  # of the columns: they grow and never shrink, so that nothing jumps
         self._rows = 0
+        self._bounds: Collection[str] = ()
         self._time = _Time()
 
-    def starting(self, space: type[Space], workers: int, trials: int) -> None:
+    def starting(self, space: type[Space], workers: int, trials: int, bounds: Collection[str] = ()) -> None:
+        self._bounds = bounds
         self._time.start()
         self._live.update(f"starting {count(workers, 'worker')} to search {space.title}, {count(trials, 'trial')} ...")
 
@@ -124,7 +130,7 @@ class _Live:
         last = ""
         if progress.trial is not None:
             mark = "+" if joined(progress) else " "
-            last = f"{mark} {progress.label}  {outcome(progress.trial)}{NEW if mark == '+' else ''}"
+            last = f"{mark} {progress.label}  {outcome(progress.trial, self._bounds)}{NEW if mark == '+' else ''}"
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
         self._live.update(Group(head, bar, Text(last, no_wrap=True, overflow="ellipsis"), self._front(progress)))
 
@@ -143,10 +149,17 @@ class _Live:
         ]
         self._rows = max(self._rows, len(rows))
         for i, name in enumerate(names):
-            wide = max([len(name), 4, self._widths.get(name, 0), *(len(row[i]) for row in rows)])
+            wide = max(
+                [len(name) + 8 * (name in self._bounds), 4, self._widths.get(name, 0), *(len(row[i]) for row in rows)]
+            )
             self._widths[name] = wide
             left = name == "architecture"
-            table.add_column(name, justify="left" if left else "right", min_width=wide, no_wrap=True)
+            table.add_column(
+                f"{name}{' (bound)' * (name in self._bounds)}",
+                justify="left" if left else "right",
+                min_width=wide,
+                no_wrap=True,
+            )
         for row in rows:
             table.add_row(*row)
         for _ in range(self._rows - len(rows)):
@@ -173,9 +186,11 @@ def are(n: int) -> str:
     return "is" if n == 1 else "are"
 
 
-def outcome(trial: Trial) -> str:
-    """What became of a trial, in one line."""
-    values = "  ".join(f"{name} {figure(value):>6}" for name, value in trial.values.items())
+def outcome(trial: Trial, bounds: Collection[str] = ()) -> str:
+    """What became of a trial, in one line; `bounds` are the objectives that are roofline bounds, and no times."""
+    values = "  ".join(
+        f"{name}{' (bound)' * (name in bounds)} {figure(value):>6}" for name, value in trial.values.items()
+    )
     if trial.state is State.COMPLETE:
         return values
     broken = (limit.partition("<=")[0].partition(">=")[0] for limit, amount in trial.violations.items() if amount > 0)

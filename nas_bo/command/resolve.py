@@ -28,6 +28,11 @@ class Job:
     limits: list[Any]
     strategy: Any
 
+    @property
+    def bounds(self) -> list[str]:
+        """The objectives that are roofline bounds, and no times."""
+        return [o.name for o in self.objectives if str(getattr(o, "unit", "")).endswith("roofline bound")]
+
 
 def job(
     *,

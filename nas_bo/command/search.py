@@ -166,7 +166,7 @@ def search(
         tracked = tracking(mlflow, storage)
         count = workers if workers is not None else max(1, min(4, cores()))
         with progress.show(quiet=as_json) as shown:
-            shown.starting(job.space, count, trials)
+            shown.starting(job.space, count, trials, job.bounds)
             result = run(
                 job.space,
                 job.objectives,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shlex
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -360,7 +361,7 @@ class Tracker:
             self._writer.warn(
                 f"left {len(left)}",
                 f"{len(left)} trials could not be logged to {self.uri}; they are kept in {self.spool}: call "
-                f"`nas-bo mlflow sync {self.spool}`, or Tracker(...).log_study(study), when the store can be reached",
+                f"`nas-bo mlflow sync {shlex.quote(str(self.spool))}`, or Tracker(...).log_study(study), when the store can be reached",
             )
 
 

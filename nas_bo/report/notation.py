@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nas_bo.errors import NasBoError
-from nas_bo.trial import Trial
+from nas_bo.trial import Column, Trial
 
 WORD = re.compile(
     r"(?:(?P<run>\d+)\*)?"
@@ -20,6 +20,18 @@ def legend(trials: Iterable[Trial], labels: Mapping[str, str]) -> str:
     """One line; "" where no architecture has the short name of a decoder of ours."""
     names = (_ours(t, labels.get(t.architecture.id, "")) for t in trials)
     return explained(dict.fromkeys(filter(None, names)))
+
+
+def bounds(columns: Iterable[Column]) -> str:
+    """Which columns are no times but roofline bounds, and what that means; "" where none is."""
+    names = [c.name for c in columns if c.unit.endswith("roofline bound")]
+    if not names:
+        return ""
+    verb = "is a roofline bound" if len(names) == 1 else "are roofline bounds"
+    return (
+        f"{', '.join(names)} {verb}: what arithmetic and memory traffic alone allow on the device, not a time; right in rank, not in scale, "
+        "and not to be compared with milliseconds"
+    )
 
 
 def explained(names: Iterable[str]) -> str:

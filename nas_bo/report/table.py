@@ -8,7 +8,7 @@ from unicodedata import combining, east_asian_width
 
 from nas_bo.final import BEYOND, DOMINATED, FAILED, NOT_AGAIN, Final
 from nas_bo.report.digits import figure, known
-from nas_bo.report.notation import legend
+from nas_bo.report.notation import bounds, legend
 from nas_bo.report.summary import Summary, label
 from nas_bo.trial import Column, Trial
 
@@ -158,7 +158,8 @@ def of_front(summary: Summary) -> FrontTable:
     head += ["parameters"] if counted else []
     used = dict.fromkeys(r.mark for r in rows)
     marks = "; ".join(f"{mark} {words}" for mark, words in MARKS.items() if mark in used)
-    return FrontTable(head, rows, [True, False] + [True] * (len(head) - 2), marks, legend(order, summary.labels))
+    below = "; ".join(filter(None, (legend(order, summary.labels), bounds(columns))))
+    return FrontTable(head, rows, [True, False] + [True] * (len(head) - 2), marks, below)
 
 
 def limits_beside(trials: Iterable[Trial], columns: Sequence[Column]) -> dict[str, str]:
