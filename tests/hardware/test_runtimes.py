@@ -41,6 +41,21 @@ EVERY_BLOCK = decoder(
     bias=True,
     tied=False,
 )
+EVERY_FIELD = decoder(
+    ({**ATTENTION, "qk_norm": "head", "rotary_share": 0.5, "qkv_bias": True}, {"kind": "dense", "ratio": 1}),
+    (
+        {**ATTENTION, "sinks": True, "window": 8, "value_dim": 8},
+        {"kind": "dense", "ratio": 1, "activation": "gelu_tanh"},
+    ),
+    ({**ATTENTION, "qk_norm": "whole", "sinks": True}, {"kind": "skip"}),
+    norm_place="sandwich",
+    rope_scaling="llama3",
+    rope_factor=8.0,
+    rope_length=16,
+    embedding_scale="sqrt_width",
+    logit_cap=4.0,
+)
+PLACED = decoder((ATTENTION, {"kind": "dense", "ratio": 1}), position="learned", max_length=24, norm_place="post")
 MIXTURE = decoder((ATTENTION, {"kind": "moe", "experts": 4, "top_k": 2, "ratio": 1}))
 
 
@@ -52,14 +67,15 @@ def installed():
 
 
 @pytest.mark.parametrize("setting", [PREFILL, DECODE], ids=["prefill", "decode"])
-def test_a_model_as_a_function_is_the_model(setting):
+@pytest.mark.parametrize("arch", [EVERY_BLOCK, EVERY_FIELD, PLACED], ids=["blocks", "fields", "placed"])
+def test_a_model_as_a_function_is_the_model(setting, arch):
     """Full attention written as a long window, states in and out: the same logits as the model with its own cache."""
     import torch
 
     from nas_bo.hardware.runtimes.eager import built
 
-    made = function(EVERY_BLOCK, setting, "cpu", "test")
-    model, tokens = built(EVERY_BLOCK, setting)
+    made = function(arch, setting, "cpu", "test")
+    model, tokens = built(arch, setting)
     with torch.inference_mode():
         whole = model(tokens[:, : setting.context + (setting.phase == "decode")]).numpy()
     expected = whole[:, -1:] if setting.phase == "decode" else whole
@@ -67,14 +83,23 @@ def test_a_model_as_a_function_is_the_model(setting):
 
 
 @pytest.mark.parametrize(
-    ("name", "setting"),
-    [("onnxruntime", PREFILL), ("onnxruntime", DECODE), ("onnxruntime-int8", PREFILL), ("openvino", DECODE)],
+    ("name", "setting", "arch"),
+    [
+        ("onnxruntime", PREFILL, EVERY_BLOCK),
+        ("onnxruntime", DECODE, EVERY_BLOCK),
+        ("onnxruntime-int8", PREFILL, EVERY_BLOCK),
+        ("openvino", DECODE, EVERY_BLOCK),
+        ("onnxruntime", PREFILL, EVERY_FIELD),
+        ("onnxruntime", DECODE, EVERY_FIELD),
+        ("onnxruntime", DECODE, PLACED),
+        ("openvino", DECODE, EVERY_FIELD),
+    ],
 )
-def test_every_block_runs_and_agrees_with_eager_torch(name, setting):
+def test_every_block_runs_and_agrees_with_eager_torch(name, setting, arch):
     """`prepare` refuses what does not agree; here it is also timed."""
     runs = runtime(name)
     assert runs.name == name and runs.conditions()["threads"] == 1
-    found = Session(runs, clock="cpu", max_seconds=0.05).measure([Wanted(EVERY_BLOCK, setting)])
+    found = Session(runs, clock="cpu", max_seconds=0.05).measure([Wanted(arch, setting)])
     assert not found.unsupported
     [measured] = found.measured.values()
     assert 0.005 < measured.median_ms < 100

@@ -9,7 +9,8 @@ from typing import Any
 
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.runtimes.interface import BOUND, DECODED, agree
-from nas_bo.hardware.workload import Setting
+from nas_bo.hardware.workload import Setting, specified
+from nas_bo.model.blocks.details import check_length
 from nas_bo.model.counts import Arch
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -80,8 +81,12 @@ def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager"
     if setting.dtype not in DTYPES:
         raise Unsupported(f"{name} runs models in {', '.join(DTYPES)}, not in {setting.dtype}")
     draws = torch.Generator().manual_seed(SEED)
+    spec = specified(arch, setting)
+    check_length(spec.details, setting.context)
+    if spec.details.max_length is not None:  # the tokens that are timed come after the context
+        spec = spec._replace(details=spec.details._replace(max_length=spec.details.max_length + DECODED))
     try:
-        model = build(arch, setting.vocab_size, setting.ignore, device, getattr(torch, setting.dtype), draws)
+        model = build(spec, setting.vocab_size, setting.ignore, device, getattr(torch, setting.dtype), draws)
     except torch.OutOfMemoryError as error:
         raise Unsupported(f"the weights do not fit into the memory that is free on {device}") from error
     shape = (setting.batch, setting.context + DECODED)
