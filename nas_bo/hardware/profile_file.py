@@ -11,7 +11,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ProfileError
 from nas_bo.hardware.measurement import Measurement
 from nas_bo.hardware.workload import Part, Setting
-from nas_bo.model.blocks.details import PLAIN, Details
+from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.table import known, unknown
 from nas_bo.model.spec import LayerSpec
 
@@ -65,7 +65,7 @@ def read_records(
 def blocks_to(table: Mapping[Part, float]) -> list[dict[str, Any]]:
     return [
         {
-            **{name: value for name, value in part._asdict().items() if name != "details" or value != PLAIN},
+            **{name: value for name, value in part._asdict().items() if name != "finer" or value is not None},
             "layer": None if part.layer is None else [list(part.layer.mixer), list(part.layer.mlp)],
             "ms": ms,
         }
@@ -79,8 +79,8 @@ def blocks_from(rows: Sequence[Mapping[str, Any]]) -> dict[Part, float]:
         fields = {**row}
         ms, layer = float(fields.pop("ms")), fields.pop("layer")
         made = None if layer is None else LayerSpec(*map(_spec_from, layer))
-        more = Details(*fields.pop("details", ()))
-        found[Part(layer=made, details=more, **fields)] = ms
+        more = fields.pop("finer", None)
+        found[Part(layer=made, finer=None if more is None else Details(*more), **fields)] = ms
     return found
 
 

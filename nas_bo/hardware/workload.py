@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model import counts
 from nas_bo.model.blocks.block import remembered
-from nas_bo.model.blocks.details import PLAIN, Details
+from nas_bo.model.blocks.details import Details
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 Phase = Literal["prefill", "decode"]
@@ -92,7 +92,7 @@ class Part(NamedTuple):
     parallel: bool
     tied: bool
     bias: bool
-    details: Details = PLAIN
+    finer: Details | None = None
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
     frame = spec.frame
     total = vocab_size * frame.width * (1 if spec.tied else 2) + norm_parameters(frame)
-    total += (frame.details.max_length or 0) * frame.width
+    if spec.finer is not None:
+        total += (spec.finer.max_length or 0) * frame.width
     for layer in spec.layers:
         total += layer_parameters(layer, frame)[0]
     return total
@@ -73,7 +74,8 @@ def flops(arch: Arch, vocab_size: int, tokens: int, batch: int = 1, ignore: Coll
     """
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
     frame = spec.frame
-    check_length(spec.details, tokens)
+    if spec.finer is not None:
+        check_length(spec.finer, tokens)
     total = 2 * vocab_size * frame.width * tokens
     for layer in spec.layers:
         total += _layer_flops(layer, frame, tokens)

@@ -44,12 +44,16 @@ class DecoderSpec(NamedTuple):
     parallel: bool = False
     tied: bool = True
     bias: bool = False
-    details: Details = PLAIN
+    finer: Details | None = None  # None where all are at their default: counts have it among their keys
+
+    @property
+    def details(self) -> Details:
+        return PLAIN if self.finer is None else self.finer
 
     @property
     def frame(self) -> Frame:
         """What blocks know of it."""
-        return Frame(self.width, self.norm, self.position, self.parallel, self.bias, self.details)
+        return Frame(self.width, self.norm, self.position, self.parallel, self.bias, self.finer)
 
 
 MIXER_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block in known("mixer").items()}
@@ -121,11 +125,12 @@ def _check(arch: Architecture | Node, ignore: Collection[str]) -> DecoderSpec:
         raise _wrong_size("width", width, "the architecture", present="width" in fields)
     layers = fields.get("layers")
     norm, position, parallel, tied, bias = _globals(fields)
-    more = PLAIN
+    more: Details | None = None
     if position == "learned" or not _DETAILS.isdisjoint(fields):
         more = details(fields, norm, position, parallel, ignore)
         if fields.get("sequence").__class__ is int and "sequence" not in ignore:
             check_length(more, fields["sequence"])
+        more = None if more == PLAIN else more
     frame = Frame(width, norm, position, parallel, bias, more)
     if layers is None:
         return DecoderSpec(width, _shorthand(fields, frame), norm, position, parallel, tied, bias, more)

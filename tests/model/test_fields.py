@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 from nas_bo.architecture import UNSAID, Node
 from nas_bo.errors import ModelError
+from nas_bo.hardware.profile_file import blocks_from, blocks_to
+from nas_bo.hardware.workload import parts
 from nas_bo.model import (
     attention,
     build,
@@ -259,3 +262,19 @@ def test_weights_of_experts_are_divided_or_not() -> None:
         one, two = (build(arch, 7, generator=torch.Generator().manual_seed(0)) for arch in (same, other))
         assert not torch.allclose(one(tokens), two(tokens))
     assert check(decoder(layer(SKIP, MOE))) == check(decoder(layer(SKIP, Node({**MOE, "renormalise": True}))))
+
+
+# ---- files of profiles ----------------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_profile_are_read_back() -> None:
+    mixer = block("attention", heads=4, qk_norm="whole", rotary_share=0.5, sinks=True, value_dim=6)
+    archs = [
+        decoder(layer(mixer, DENSE), norm_place="post", rope_scaling="linear", rope_factor=2.0),
+        decoder(layer(ATTENTION, DENSE)),
+        SHORT,
+    ]
+    table = {part: float(number) for number, arch in enumerate(archs) for part in parts(check(arch))}
+    rows = json.loads(json.dumps(blocks_to(table)))
+    assert blocks_from(rows) == table
+    assert sum("finer" in row for row in rows) == 4  # a default is not written

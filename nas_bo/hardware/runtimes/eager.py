@@ -84,7 +84,7 @@ def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager"
     spec = specified(arch, setting)
     check_length(spec.details, setting.context)
     if spec.details.max_length is not None:  # the tokens that are timed come after the context
-        spec = spec._replace(details=spec.details._replace(max_length=spec.details.max_length + DECODED))
+        spec = spec._replace(finer=spec.details._replace(max_length=spec.details.max_length + DECODED))
     try:
         model = build(spec, setting.vocab_size, setting.ignore, device, getattr(torch, setting.dtype), draws)
     except torch.OutOfMemoryError as error:

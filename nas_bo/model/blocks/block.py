@@ -33,7 +33,11 @@ class Frame(NamedTuple):
     position: str = "rotary"
     parallel: bool = False
     bias: bool = False
-    details: Details = PLAIN
+    finer: Details | None = None
+
+    @property
+    def details(self) -> Details:
+        return PLAIN if self.finer is None else self.finer
 
     @property
     def norm_bias(self) -> bool:
