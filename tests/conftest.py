@@ -1,4 +1,5 @@
 import os
+import shutil
 import tempfile
 
 import pytest
@@ -6,6 +7,12 @@ from hypothesis import HealthCheck, settings
 
 # Models here are tiny: a second torch thread only waits for the first, and stalls for minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Databases of tests wait for the disk at every commit, and nobody needs them when the machine fails: in memory where there
+# is room for them. `TMPDIR` says another place, and is kept.
+MEMORY, ROOM_BYTES = "/dev/shm", 4e9
+if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+    os.environ["TMPDIR"], tempfile.tempdir = MEMORY, None
 
 # What is kept of this machine between runs belongs to the user, not to tests; processes that tests start share the folder.
 os.environ.setdefault("NAS_BO_CACHE", tempfile.mkdtemp(prefix="nas-bo-tests-"))

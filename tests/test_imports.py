@@ -115,6 +115,17 @@ def test_nothing_heavy_is_loaded(module):
     assert out.stdout.strip() == "[]", out.stdout + out.stderr
 
 
+def test_a_search_that_trains_nothing_loads_no_torch(tmp_path):
+    """Two seconds and a half of every process, and those of its workers."""
+    code = (
+        "import sys; from nas_bo import AskTell, search; from tests.problems import Toy, cost, loss\n"
+        f"search(Toy, [loss, cost], trials=2, retrain=0, storage={str(tmp_path / 's.db')!r})\n"
+        "print([m for m in ('torch', 'mlflow', 'matplotlib', 'pandas') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
+    assert out.stdout.strip() == "[]", out.stdout + out.stderr
+
+
 def test_import_is_fast():
     """Below 0.3 s of processor time, interpreter included; the best of three, since the machine may be busy."""
     import resource

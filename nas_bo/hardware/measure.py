@@ -14,9 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.clock import Asked, clock_for
@@ -25,6 +23,9 @@ from nas_bo.hardware.runtimes.eager import InTorch
 from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import quiet
+
+if TYPE_CHECKING:
+    import torch
 
 WARM_UP = 2
 MIN_REPEATS = 9
@@ -51,6 +52,8 @@ def measure(
         max_seconds: stop then in any case, after at least 9 repeats.
         clock: "cpu", "wall" or "auto", on a CPU.
     """
+    import torch
+
     device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(vocab_size, (batch, context + DECODED), generator=generator).to(device)
@@ -93,6 +96,8 @@ def pick_device(device: str | None) -> str:
     Raises:
         ObjectiveError: the device is named but not there.
     """
+    import torch
+
     if device is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -108,6 +113,8 @@ def pick_device(device: str | None) -> str:
 def device_name(kind: str) -> str:
     """What the device calls itself; "cpu", or "cuda" with or without its number."""
     if kind.startswith("cuda"):
+        import torch
+
         return str(torch.cuda.get_device_name(kind))
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -119,6 +126,8 @@ def device_name(kind: str) -> str:
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
+    import torch
+
     before = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -162,6 +171,8 @@ def check_idle(device: str, busy_percent: float | None = None) -> None:
     """
     if not device.startswith("cuda"):
         return
+    import torch
+
     until = time.monotonic() + CALM
     while busy_percent is None:
         try:
