@@ -2,7 +2,8 @@
 
 The knee is the member of the front that lies nearest to the best value of every objective at once, each objective scaled to
 its range over the front (by its logarithm where it spans more than three times), and all trained objectives together
-counting as much as all costs together; what is no better than guessing, or worse than a baseline in everything, is left out.
+counting as much as all costs together; what is no better than guessing, or worse than a baseline in everything, is left out. Of a front of one it is that one; of equally
+near ones, as two are in one trained objective and one cost, it is the best in the first objective.
 """
 
 from __future__ import annotations

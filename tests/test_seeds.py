@@ -141,3 +141,23 @@ def test_trainings_take_the_same_seeds():
     for seed in (-1, 1.5, True, "3"):
         with pytest.raises(ModelError, match=r"train\(seed=.*whole number"):
             train(arch, corpus, tokens=5_000, seed=seed)
+
+
+@pytest.mark.parametrize(
+    "seeds", [3, np.int64(3), np.array(3), [3, 3], (np.int64(3), random.Random(1)), np.array([3, 3])]
+)
+def test_stacked_trainings_take_them_too(seeds):
+    from nas_bo.search_spaces import TinyGPT
+
+    from nas_bo.errors import ModelError
+    from nas_bo.model import load_corpus, train_many
+
+    flat = {"depth": 1, "width": 32, "layers.0.mixer": "conv", "layers.0.mixer.conv.kernel": 4, "layers.0.mlp": "skip"}
+    arch, corpus = TinyGPT.architecture(flat), load_corpus()
+    first, second = train_many([arch] * 2, corpus, 2_000, seeds)
+    expected = train_many([arch], corpus, 2_000, 3)[0].bits_per_byte
+    assert first.bits_per_byte == expected
+    assert (second.bits_per_byte == expected) == (not isinstance(seeds, tuple))
+    for wrong in (-1, "7", 1.5, [0, -1], [True, 1], [0], "ab"):
+        with pytest.raises(ModelError, match="seed"):
+            train_many([arch] * 2, corpus, 2_000, wrong)

@@ -196,7 +196,7 @@ def load_corpus(
         option = "vocab_size" if vocab_size is not None else "dtype" if dtype is not None else "text_key"
         typed = {"dtype": "--token-dtype"}.get(option, "--" + option.replace("_", "-"))
         raise DataError(
-            f"{option} ({typed}) was given without data (--data); the default corpus is text, read as it is"
+            f"{option} was given without data ({typed} without --data); the default corpus is text, read as it is"
         )
     encoder = None if tokenizer is None or said else Encoder(Path(tokenizer))
     left = LeftOut()

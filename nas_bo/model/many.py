@@ -11,7 +11,9 @@ import math
 import time
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -29,6 +31,7 @@ from nas_bo.model.schedule import settings_of
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.model.training import Training, TrainingResult
 from nas_bo.model.transformer import Decoder
+from nas_bo.seeds import Seed, whole_seed
 
 TOGETHER = 16  # runs that are stacked on a GPU
 
@@ -37,7 +40,7 @@ def train_many(
     archs: Sequence[Architecture | Node],
     corpus: Corpus,
     tokens: float = 200_000,
-    seeds: int | Sequence[int] = 0,
+    seeds: Seed | Sequence[Seed] = 0,
     *,
     settings: Mapping[str, float | None] | None = None,
     together: int | None = None,
@@ -56,7 +59,7 @@ def train_many(
     Args:
         archs: one per run.
         corpus, tokens, device, bf16, threads, ignore, evaluation_tokens: as in `train`.
-        seeds: one per run, or one for all.
+        seeds: one per run, or one for all; a generator gives one (see `nas_bo.seeds`).
         settings: from `lr` to `embedding_power`, as in `train`.
         together: how many runs are stacked at most; 1 stacks none; None is 16 on a GPU and 1 on a CPU.
 
@@ -68,7 +71,10 @@ def train_many(
         ModelError: as `train`; no runs, or not as many seeds; together is below 1.
         DataError: as `train`.
     """
-    each = [seeds] * len(archs) if isinstance(seeds, int) else list(seeds)
+    given: Any = seeds
+    several = isinstance(given, Sequence) or np.ndim(given) > 0
+    each = [whole_seed(seed, "train_many", ModelError, "seeds") for seed in (given if several else [given])]
+    each = each if several else each * len(archs)
     if not archs or len(each) != len(archs):
         raise ModelError(
             f"train_many got {len(archs)} architectures and {len(each)} seeds; it needs at least one architecture, and one "

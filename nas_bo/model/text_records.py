@@ -34,12 +34,14 @@ class Reader:
     total: int = 0
     without: int = 0
     _first: str = ""
-    _fields: str = ""
+    _common: list[str] | None = None  # the fields that every object so far has
 
     def texts(self, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, bytes]]:
         """(a digest of the text, the text in UTF-8) of every record that has one; `records` are (where, what)."""
         for where, record in records:
             self.total += 1
+            if isinstance(record, dict) and self._common != list(record):
+                self._common = [k for k in map(str, record) if self._common is None or k in self._common]
             why, content = self._text(record)
             if why:
                 self.without += 1
@@ -54,7 +56,6 @@ class Reader:
         if not isinstance(record, dict):
             return f"is no JSON object with a field {key!r} but {_shown(record)}", b""
         if key not in record:
-            self._fields = self._fields or ", ".join(list(map(str, record))[:12]) or "none"
             return f"has no field {key!r} (KeyError)", b""
         text = record[key]
         if not isinstance(text, str):
@@ -73,7 +74,8 @@ class Reader:
         if share <= MOST_WITHOUT:
             left.records(said)
             return
-        fields = f" Its fields are {self._fields}." if self._fields else ""
+        shared = "" if self._common is None else ", ".join(self._common[:12]) or "none"
+        fields = f" Common to all its objects, the fields are {shared}." if shared else ""
         raise DataError(
             f"{self.name!r} has {said}; at most {MOST_WITHOUT:.0%} may be left out.{fields} Name the field of the text with "
             'text_key= (--text-key), or write records that have it, as in {"text": "..."}, one per line'

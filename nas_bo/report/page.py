@@ -82,7 +82,7 @@ def _drawings(summary: Summary) -> str:
         return ""
     shown = [middle, *(t for t in best if t is not middle)][:MOST_DRAWINGS]
     return "".join(
-        f"<details{' open' if t is middle else ''}><summary>{escape(('knee, ' if t is middle and len(best) > 2 else '') + _named(summary, t))}</summary>"
+        f"<details{' open' if t is middle else ''}><summary>{escape(('knee, ' if t is middle and len(summary.columns) > 1 else '') + _named(summary, t))}</summary>"
         f"{drawing(t.architecture, vocab_size=summary.vocab_size, title=summary.label(t))}</details>"
         for t in shown
     )

@@ -131,7 +131,7 @@ def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) ->
                 color=BASELINE,
             )
     middle = summary.knee()
-    starred = middle is not None and len(final.members) > 2
+    starred = middle is not None
     if middle is not None and starred:
         at = (middle.values[x.name], middle.values[y.name])
         axes.scatter(

@@ -126,7 +126,7 @@ def of_front(summary: Summary) -> FrontTable:
     final, columns = summary.final, summary.columns
     by_id = summary.by_id()
     order = [*final.members, *(final.best(t) for t in final.searched if t.architecture.id in final.left)]
-    starred = len(columns) > 1 and len(final.members) > 2
+    starred = len(columns) > 1
     counts = [parameters(t) for t in order]
     limited = limits_beside(order, columns)
     counted = any(c is not None for c in counts) and not any(c.name == "parameters" for c in columns)

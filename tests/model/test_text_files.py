@@ -301,3 +301,17 @@ def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
         load_corpus(tmp_path / "pipe")
     with pytest.raises(DataError, match=r"no text at all; left out: neither a file nor a folder: 1 .pipe"):
         load_corpus(tmp_path)
+
+
+def test_a_refusal_names_the_fields_that_all_records_have(tmp_path):
+    rows = [
+        {"id": 1, "content": "abc", "note": ""},
+        {"id": 2, "content": "def"},
+        {"id": 3, "content": "x", "text": None},
+    ] * 5
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"Common to all its objects, the fields are id, content\."):
+        load_corpus(tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").write_text('{"a": "x"}\n{"b": "y"}\n')
+    with pytest.raises(DataError, match=r"the fields are none\."):
+        load_corpus(tmp_path / "b.jsonl")

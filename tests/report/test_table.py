@@ -136,3 +136,25 @@ def test_what_has_a_limit_and_is_no_objective_has_a_column():
     assert list(rows["delay_ms"]) == [10.0 * t.architecture.width for t in result.trials]
     broken = next(t for t in result.trials if not t.feasible)
     assert "delay_ms is 320" in outcome(broken)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_the_knee_of_a_small_front_is_marked_alike_everywhere(n):
+    """Of one that one; of two, which are equally near, the best in the first objective."""
+    from nas_bo.architecture import Architecture, Node
+    from nas_bo.report.page import page
+    from nas_bo.report.summary import Summary
+    from nas_bo.report.table import table_text
+
+    columns = [Column("loss"), Column("size", cost="analytic")]
+    points = [(1.0, 3.0), (2.0, 1.0), (1.1, 1.2)][:n]
+    trials = [
+        Trial(Architecture(Node({"x": i}), {"x": i}), {"loss": a, "size": b}, number=i)
+        for i, (a, b) in enumerate(points)
+    ]
+    made = Summary("s", columns, trials)
+    knee = made.knee().number
+    assert knee == (0 if n < 3 else 2) and made.kind(trials[knee]) == "knee"
+    text, html = table_text(made), page(made)
+    assert sum(line.lstrip().startswith(f"* {knee}") for line in text.splitlines()) == 1
+    assert "* the knee" in text and "★ the knee" in html and f"★ {knee}" in html and "knee, trial" in html
