@@ -28,8 +28,9 @@ from nas_bo.hardware.session import Session, Wanted
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import Training, build, load_corpus, train, train_many
 from nas_bo.model.data import Corpus
-from nas_bo.model.run import CURVE_POINTS, Run
+from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.training_loop import CURVE_POINTS
 from nas_bo.objectives import Energy, Latency, SharedWeightLoss, ValidationLoss
 from nas_bo.strategies import GDAS, Darts, ProxylessNAS
 from tests.model.architectures import ATTENTION, CONV, DENSE, GATED, LINEAR, MOE, WINDOW, decoder, layer

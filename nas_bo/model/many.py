@@ -7,10 +7,9 @@ architecture. Models of different shapes share a GPU as processes, as the worker
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, TrainingDiverged
-from nas_bo.model import quiet
 from nas_bo.model.blocks.block import Sparse
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, torch_threads
-from nas_bo.model.run import CURVE_POINTS
 from nas_bo.model.schedule import settings_of
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.model.training import Training, TrainingResult
+from nas_bo.model.training_loop import Loop, Pass
 from nas_bo.model.transformer import Decoder
 from nas_bo.seeds import Seed, whole_seed
 
@@ -133,47 +131,40 @@ def _stacked(trainings: Sequence[Training], threads: int | None) -> list[Trainin
         name: weight.detach().requires_grad_() for name, weight in stack_module_state(modules)[0].items()
     }
     at = {weight: weights[name] for name, weight in modules[0].named_parameters()}
-    groups = [{**group, "params": [at[weight] for weight in group["params"]]} for group in first.optimizer.param_groups]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    groups = [
+        {**group, "params": [at[weight] for weight in group["params"]]} for group in first.loop.optimizer.param_groups
+    ]
+    loop = Loop(groups, list(weights.values()), first.steps, first.settings, first.device, bf16=first.bf16, clip=_clip)
 
-    def losses(some: dict[str, Tensor], tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = functional_call(modules[0], some, (tokens, targets))
+    def losses(some: dict[str, Tensor], tokens: Tensor, targets: Tensor) -> Pass:
+        found: Pass = functional_call(modules[0], some, (tokens, targets))
         return found
 
+    def batches(start: int, steps: int) -> Tensor:  # (steps, M, B, T + 1)
+        return torch.stack([run.batches(start, steps) for run in runs], 1)
+
+    def passes(batch: Tensor) -> Iterator[Pass]:
+        with loop.autocast():
+            loss, nll = vmap(losses)(weights, batch[..., :-1], batch[..., 1:])
+        yield loss.sum(), nll
+
     errors: list[TrainingDiverged | None] = [None] * count
-    every = math.ceil(first.steps / CURVE_POINTS)
-    unseen: list[Tensor] = []
+
+    def look(rows: list[list[float]]) -> bool:
+        for i, column in enumerate(zip(*rows, strict=True)):
+            runs[i].loop.step = loop.step
+            if errors[i] is None:
+                try:
+                    runs[i].look(list(column))
+                except TrainingDiverged as error:
+                    errors[i] = error
+        return all(errors)
+
     # Attention as matrix products: its own kernels are called one by one on a CPU, and on CUDA, where they can be stacked, they
     # fail ("LSE is not correctly aligned") or give gradients with which runs diverge (torch 2.11).
-    with torch_threads(threads), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings(), quiet.working() as step:
+    with torch_threads(threads), sdpa_kernel(SDPBackend.MATH), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        for batches in zip(*(run._batches(0, run.steps) for run in runs), strict=True):
-            step()
-            batch = torch.stack(batches)  # (M, B, T + 1)
-            factor = first.schedule.rate(first.step)
-            for group, rate in zip(optimizer.param_groups, first.rates, strict=True):
-                group["lr"] = rate * factor
-            with torch.autocast(first.device.type, torch.bfloat16, enabled=first.bf16):
-                loss, nll = vmap(losses)(weights, batch[..., :-1], batch[..., 1:])
-            loss.sum().backward()  # type: ignore[no-untyped-call]
-            if first.clip:
-                _clip(list(weights.values()), first.clip)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            for run in runs:
-                run.step += 1
-            unseen.append(nll.detach())
-            if len(unseen) == every or first.step == first.steps:  # the only wait for the device
-                for i, column in enumerate(torch.stack(unseen, 1).cpu().unbind(0)):
-                    if errors[i] is None:
-                        runs[i]._unseen = list(column.unbind(0))
-                        try:
-                            runs[i]._look()
-                        except TrainingDiverged as error:
-                            errors[i] = error
-                unseen = []
-                if all(errors):
-                    break
+        loop.go(batches, passes, look)
     with torch.no_grad():
         for name, stacked in weights.items():
             for module, weight in zip(modules, stacked.unbind(0), strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,27 +16,20 @@ from torch import Tensor
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, DataError, ModelError, TrainingDiverged
-from nas_bo.model import quiet
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import as_tensor, evaluate, torch_threads
 from nas_bo.model.sampling import Sampling, Uniform
-from nas_bo.model.schedule import Schedule, settings_of
+from nas_bo.model.schedule import settings_of
 from nas_bo.model.supernet import Supernet
 from nas_bo.model.supernet_file import read, write
+from nas_bo.model.training_loop import PROGRESS_EVERY_S, Every, Loop, Pass, Progress, bf16_pays, worst_of
 from nas_bo.model.transformer import BALANCE
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space.space import Space
 
-CURVE_POINTS = 40
-BLOCK = 32  # steps whose batches are moved to the device together
-BF16_FROM = 1_000_000  # parameters of a middling architecture from which bf16 pays on a CPU that has it
-PROGRESS_EVERY_S = 0.3
-DIVERGED_ABOVE = 2.0  # nats per token above guessing, as for single models
 LOWER = 0.5  # factor on the learning rate after the first divergence
 INHERITED_TOKENS = 8_192
 """Held-out tokens on which an inherited network is scored: few, since thousands of networks are."""
-
-Progress = Callable[[int, int, float], Any]
 
 
 class SupernetDiverged(TrainingDiverged):
@@ -153,18 +146,17 @@ def train_supernet(
                 f"the corpus {corpus.name!r} has {corpus.vocab_size} token ids and the supernet only {net.vocab_size}; "
                 "make it with the vocab_size of the corpus"
             )
-        run = _Run(net, corpus, settings, int(tokens), seed, drawing, float(distill), bf16, checkpoint, progress)
-        run.save_every_s = save_every_s
+        run = _Run(net, corpus, settings, int(tokens), seed, drawing, float(distill), bf16, checkpoint)
         run.resume()
-        run.go(validate, {run.schedule.after(share) for share in validate_at})
+        run.go(validate, validate_at, progress, save_every_s)
     return SupernetResult(
         net,
         tuple(run.curve),
         tuple(run.validation),
         tokens=run.tokens,
-        steps=run.steps,
+        steps=run.loop.steps,
         passes=run.passes,
-        lowered=run.factor < 1,
+        lowered=run.loop.factor < 1,
         seconds=time.perf_counter() - wall,
         cpu_seconds=time.process_time() - cpu,
         settings=settings,
@@ -185,90 +177,73 @@ class _Run:
         distill: float,
         bf16: bool | None,
         checkpoint: str | Path | None,
-        progress: Progress | None,
     ) -> None:
         self.net, self.corpus, self.seed, self.sampling, self.distill = net, corpus, seed, sampling, distill
         self.batch, self.sequence = int(settings["batch_size"]), int(settings["sequence"])
-        self.settings, self.progress = settings, progress
+        self.settings = settings
         self.checkpoint = None if checkpoint is None else Path(checkpoint)
         self.device = net.embedding.device
-        self.bf16 = self._pays(net) if bf16 is None else bf16
-        each = self.batch * self.sequence * len(self._drawn(0))
-        self.steps = max(1, tokens // each)
-        self.schedule = Schedule(self.steps, settings["warmup"], settings["decay"])
-        groups = net.parameter_groups(settings["lr"], settings["weight_decay"])
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
-        self.rates = [float(group["lr"]) for group in groups]
-        self.worst = math.log(net.vocab_size) + DIVERGED_ABOVE
-        self.every = math.ceil(self.steps / CURVE_POINTS)
-        self.step = self.tokens = self.passes = 0
-        self.factor = 1.0
+        pays = bf16_pays(self.device, lambda: net.extent.size(net.space.sample(0))[0])  # a middling architecture
+        self.loop = Loop(
+            net.parameter_groups(settings["lr"], settings["weight_decay"]),
+            list(net.parameters()),
+            max(1, tokens // (self.batch * self.sequence * len(self._drawn(0)))),
+            settings,
+            self.device,
+            bf16=pays if bf16 is None else bf16,
+            worst=worst_of(net.vocab_size),
+        )
+        self.tokens = self.passes = 0
         self.curve: list[tuple[int, float]] = []
         self.validation: list[tuple[int, tuple[float, ...]]] = []
-        self.save_every_s = 60.0
-
-    def _pays(self, net: Supernet) -> bool:
-        if self.device.type == "cuda":
-            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        if self.device.type != "cpu" or not torch.cpu.get_capabilities().get("avx512_bf16", False):
-            return False
-        return net.extent.size(net.space.sample(0))[0] >= BF16_FROM
 
     def _drawn(self, step: int) -> list[Architecture]:
         return self.sampling.draw(self.net.extent, random.Random(f"{self.seed} {step}"))
 
     # ---- training -------------------------------------------------------------------------------------------------
 
-    def go(self, validate: Sequence[Architecture], stops: Collection[int]) -> None:
-        with quiet.working() as between:
-            self._go(validate, stops, between)
-
-    def _go(self, validate: Sequence[Architecture], stops: Collection[int], between: Callable[[], None]) -> None:
-        weights = list(self.net.parameters())
+    def go(
+        self,
+        validate: Sequence[Architecture],
+        validate_at: Collection[float],
+        progress: Progress | None,
+        save_every_s: float,
+    ) -> None:
+        loop = self.loop
+        stops = {loop.schedule.after(share) for share in validate_at}
+        loop.at = {*range(loop.every, loop.steps, loop.every), *stops}
+        loop.every = loop.steps  # the same steps after a resume, or when it went back
         good = self._state()
-        losses: list[Tensor] = []
-        saved = reported = time.perf_counter()
-        batches: Tensor | None = None
-        first = 0
-        while self.step < self.steps:
-            if batches is None or not first <= self.step < first + len(batches):
-                first, count = self.step, min(BLOCK, self.steps - self.step)
-                block = self.corpus.batches(first, count, self.batch, self.sequence, self.seed)
-                batches = as_tensor(block, self.device)
-            between()
-            losses.append(self._one(batches[self.step - first], weights))
-            self.step += 1
-            if self.step % self.every and self.step < self.steps and self.step not in stops:
-                continue
-            mean = self._mean(losses)
-            losses = []
-            if mean is None:
+        report, keep = Every(PROGRESS_EVERY_S), Every(save_every_s)
+
+        def look(losses: list[float]) -> None:
+            nonlocal good
+            if loop.diverged(losses) is not None:
                 good = self._back(good)
-                continue
+                return
+            mean, last = sum(losses) / len(losses), loop.step == loop.steps
             self.curve.append((self.tokens, mean / math.log(2)))
-            if self.step in stops or self.step == self.steps:
+            if loop.step in stops or last:
                 self._validate(validate)
             good = self._state()
-            now = time.perf_counter()
-            if self.checkpoint and (now - saved > self.save_every_s or self.step == self.steps):
+            if self.checkpoint and keep.due(last):
                 self._save(good)
-                saved = now
-            if self.progress is not None and (now - reported > PROGRESS_EVERY_S or self.step == self.steps):
-                self.progress(self.step, self.steps, mean)
-                reported = now
+            if progress is not None and report.due(last):
+                progress(loop.step, loop.steps, mean)
+
+        loop.go(self._batches, self._one, look)
         self.net.eval()
 
-    def _one(self, batch: Tensor, weights: list[torch.nn.Parameter]) -> Tensor:
-        """One optimiser step; gives the mean loss of its passes, in nats per token, still on the device."""
+    def _batches(self, first: int, count: int) -> Tensor:
+        return as_tensor(self.corpus.batches(first, count, self.batch, self.sequence, self.seed), self.device)
+
+    def _one(self, batch: Tensor) -> Iterator[Pass]:
+        """The passes of one step, one for each architecture that is trained in it."""
         inputs, targets = batch[:, :-1], batch[:, 1:]
-        archs = self._drawn(self.step)
-        rate = self.schedule.rate(self.step) * self.factor
-        for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = base * rate
+        archs = self._drawn(self.loop.step)
         teacher: Tensor | None = None
-        nlls = []
         for arch in archs:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            with self.loop.autocast():
                 logits, balances = self.net.logits_and_balance(inputs, arch)
             logits = logits.float().flatten(0, 1)
             nll = F.cross_entropy(logits, targets.flatten())
@@ -279,40 +254,28 @@ class _Run:
                 teacher = logits.detach().softmax(-1)
             if balances:
                 loss = loss + BALANCE * torch.stack(balances).sum()
-            (loss / len(archs)).backward()  # type: ignore[no-untyped-call]
-            nlls.append(nll.detach())
-        if self.settings["clip"]:
-            torch.nn.utils.clip_grad_norm_(weights, self.settings["clip"], foreach=True)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+            yield loss / len(archs), nll
         self.passes += len(archs)
         self.tokens += len(archs) * inputs.numel()
-        return torch.stack(nlls).mean()
-
-    def _mean(self, losses: list[Tensor]) -> float | None:
-        """Mean of the losses since the last look (the only wait for the device); None if one of them diverged."""
-        values = torch.stack(losses).tolist()
-        for index, value in enumerate(values, self.step - len(values)):
-            if not math.isfinite(value) or (index >= self.schedule.warm and value > self.worst):
-                return None
-        return float(sum(values) / len(values))
 
     def _back(self, good: dict[str, Any]) -> dict[str, Any]:
-        if self.factor < 1:
+        if self.loop.factor < 1:
             shown = ", ".join(f"{at:,}: {bits:.2f}" for at, bits in self.curve[-5:]) or "nothing yet"
             raise SupernetDiverged(
-                f"the supernet diverged near step {self.step} of {self.steps}, also with its rate lowered to "
-                f"{self.factor:g} of lr={self.settings['lr']:g}; use a lower lr, a longer warmup or a tighter clip. "
+                f"the supernet diverged near step {self.loop.step} of {self.loop.steps}, also with its rate lowered to "
+                f"{self.loop.factor:g} of lr={self.settings['lr']:g}; use a lower lr, a longer warmup or a tighter clip. "
                 f"Bits per token by tokens, lately: {shown}",
                 self.curve,
             )
         self._put(good)
-        self.factor = LOWER
+        self.loop.factor = LOWER
         return self._state()
 
     def _validate(self, archs: Sequence[Architecture]) -> None:
         if archs:
-            found = [inherited(self.net, arch, self.corpus, sequence=self.sequence, bf16=self.bf16) for arch in archs]
+            found = [
+                inherited(self.net, arch, self.corpus, sequence=self.sequence, bf16=self.loop.bf16) for arch in archs
+            ]
             self.validation.append((self.tokens, tuple(found)))
 
     # ---- state ----------------------------------------------------------------------------------------------------
@@ -323,34 +286,34 @@ class _Run:
             "banks": {name: weight.detach().to("cpu", copy=True) for name, weight in self.net.banks.items()},
             "optimizer": {
                 named[weight]: {key: value.detach().to("cpu", copy=True) for key, value in state.items()}
-                for weight, state in self.optimizer.state.items()
+                for weight, state in self.loop.optimizer.state.items()
             },
-            "numbers": [self.step, self.tokens, self.passes, self.factor],
+            "numbers": [self.loop.step, self.tokens, self.passes, self.loop.factor],
             "curve": list(self.curve),
             "validation": list(self.validation),
         }
 
     def _put(self, state: dict[str, Any]) -> None:
         self.net.put(state["banks"], self.checkpoint or "the checkpoint")
-        self.optimizer.state.clear()
+        self.loop.optimizer.state.clear()
         for name, kept in state["optimizer"].items():
             weight = self.net.banks[name]
-            self.optimizer.state[weight] = {
+            self.loop.optimizer.state[weight] = {
                 key: value.clone() if key == "step" and value.device == weight.device else value.to(weight.device)
                 for key, value in kept.items()
             }
-        self.step, self.tokens, self.passes, self.factor = state["numbers"]
+        self.loop.step, self.tokens, self.passes, self.loop.factor = state["numbers"]
         self.curve = [(int(at), float(bits)) for at, bits in state["curve"]]
         self.validation = [(int(at), tuple(found)) for at, found in state["validation"]]
 
     def _identity(self) -> dict[str, Any]:
         return {
             "settings": dict(self.settings),
-            "steps": self.steps,
+            "steps": self.loop.steps,
             "seed": self.seed,
             "sampling": repr(self.sampling),
             "distill": self.distill,
-            "bf16": self.bf16,
+            "bf16": self.loop.bf16,
         }
 
     def _save(self, state: dict[str, Any]) -> None:

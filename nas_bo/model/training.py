@@ -20,9 +20,10 @@ from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
 from nas_bo.model.own import Build
 from nas_bo.model.own_training import own_decoder, own_name
-from nas_bo.model.run import Progress, Run
+from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
+from nas_bo.model.training_loop import Progress
 from nas_bo.model.transformer import Decoder
 from nas_bo.model.transformer import build as decoder
 from nas_bo.seeds import Seed, whole_seed
@@ -203,7 +204,7 @@ class Training:
                 model.check_causal(min(32, int(self.settings["sequence"])))
             self._run = Run(model, corpus, self.settings, steps, seed, bf16, progress, evaluation_tokens)
             if build is not None:
-                self._run.worst = math.inf  # its first weights are the user's, who may begin far above guessing
+                self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing
             self._path: Path | None = None
             if checkpoint is not None and not isinstance(arch, Decoder):
                 name = _name(arch, ignore) if build is None else own_name(build, _name(arch, ignore))

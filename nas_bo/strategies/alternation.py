@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 LOOKS = 12  # how often in a run the distributions are looked at: history, guard
 REFERENCE_DRAWS = 256  # uniform draws whose mean cost is the unit of cost
 POOL = 128  # draws per update from which the gradient of the cost is estimated
-DIVERGED_ABOVE = 2.0  # nats above guessing, as in training
+LOOK_EVERY = 64  # steps, at most, between two looks at the losses
 
 logger = logging.getLogger(__name__)
 
@@ -89,8 +90,9 @@ class Run:
     ) -> None:
         import torch
 
-        from nas_bo.model.schedule import DEFAULTS, Schedule
+        from nas_bo.model.schedule import DEFAULTS
         from nas_bo.model.supernet import Supernet
+        from nas_bo.model.training_loop import Loop
 
         self.settings, self.space = settings, space
         self.device = torch.device(device)
@@ -102,10 +104,8 @@ class Run:
         self.text, self.held_out = parted(corpus, settings.held_out)
         self.batch, self.sequence = int(DEFAULTS["batch_size"]), int(DEFAULTS["sequence"])
         self.steps = max(2, int(settings.tokens) // (self.batch * self.sequence))
-        self.schedule = Schedule(self.steps, DEFAULTS["warmup"], DEFAULTS["decay"])
         groups = self.net.parameter_groups(factor * DEFAULTS["lr"], DEFAULTS["weight_decay"])
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
-        self.rates = [float(group["lr"]) for group in groups]
+        self.loop = Loop(groups, list(self.net.parameters()), self.steps, DEFAULTS, self.device)
         self.rng = generator("gradient search", type(settings).__name__, settings.seed)
         self.logits = [self.relaxation.uniform() for _ in settings.lambdas]
         self._adam = [_Adam(self.relaxation.size, settings.rate) for _ in settings.lambdas]
@@ -124,58 +124,47 @@ class Run:
     # ---- the loop -------------------------------------------------------------------------------------------------
 
     def go(self, progress: Callable[[int, int], Any] | None = None) -> None:
-        import torch
+        from nas_bo.model.training_loop import DIVERGED_ABOVE
 
-        from nas_bo.model.schedule import DEFAULTS
-
-        settings = self.settings
+        settings, loop = self.settings, self.loop
         first = min(self.steps - 1, round(settings.warmup * self.steps))
         during = round((1.0 - settings.settled) * settings.updates)
-        due = np.linspace(first, self.steps, during + 1)[1:].astype(int)
-        worst = math.inf
-        weights = list(self.net.parameters())
-        unseen: list[Tensor] = []
+        due = Counter(np.linspace(first, self.steps, during + 1)[1:].astype(int).tolist())
+        loop.every, loop.at, loop.patient = LOOK_EVERY, due.keys(), 0
+
+        def look(losses: list[float]) -> bool:
+            if math.isinf(loop.worst):  # narrow mixtures begin above guessing
+                loop.worst = max(math.log(self.net.vocab_size), losses[0]) + DIVERGED_ABOVE
+            bad = loop.diverged(losses)
+            if bad is not None:
+                raise TrainingDiverged(
+                    f"the shared weights diverged before step {loop.step} of {self.steps}: {bad[1]:.4g} nats per token"
+                )
+            if progress is not None:
+                progress(loop.step, self.steps)
+            self._update(due[loop.step])
+            return not self.guard.live()
+
         self.net.train()
-        for step in range(self.steps):
-            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * self.schedule.rate(step)
-            tokens, targets = self.batch_of(self.text, step)
-            loss, nll = self.method.train(self, tokens, targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(weights, DEFAULTS["clip"], foreach=True)
-            self.optimizer.step()
-            self.optimizer.zero_grad(set_to_none=True)
-            unseen.append(nll.detach())
-            count = int((due == step + 1).sum())
-            if count or len(unseen) == 64 or step + 1 == self.steps:  # the only wait for the device
-                values = torch.stack(unseen).tolist()
-                if math.isinf(worst):  # narrow mixtures begin above guessing
-                    worst = max(math.log(self.net.vocab_size), values[0]) + DIVERGED_ABOVE
-                bad = [value for value in values if not value <= worst]  # also NaN
-                if bad:
-                    raise TrainingDiverged(
-                        f"the shared weights diverged before step {step + 1} of {self.steps}: {bad[0]:.4g} nats per token"
-                    )
-                unseen = []
-                if progress is not None:
-                    progress(step + 1, self.steps)
-            for _ in range(count):
-                if self.guard.live():
-                    self.update()
-            if not self.guard.live():
-                break
-        for _ in range(settings.updates - during):
-            if self.guard.live():
-                self.update()
+        loop.go(lambda start, count: self._batches(self.text, start, count),
+                lambda batch: [self.method.train(self, batch[:, :-1], batch[:, 1:])], look)  # fmt: skip
+        self._update(settings.updates - during)
         self.net.eval()
+
+    def _batches(self, corpus: Corpus, start: int, count: int) -> Tensor:
+        from nas_bo.model.inference import as_tensor
+
+        return as_tensor(corpus.batches(start, count, self.batch, self.sequence, self.settings.seed), self.device)
 
     def batch_of(self, corpus: Corpus, step: int) -> tuple[Tensor, Tensor]:
         """The windows of a step: inputs and targets (B, T)."""
-        from nas_bo.model.inference import as_tensor
-
-        block = corpus.batches(step, 1, self.batch, self.sequence, self.settings.seed)[0]
-        batch = as_tensor(block, self.device)
+        batch = self._batches(corpus, step, 1)[0]
         return batch[:, :-1], batch[:, 1:]
+
+    def _update(self, times: int) -> None:
+        for _ in range(times):
+            if self.guard.live():
+                self.update()
 
     def update(self) -> None:
         """One step of the distributions whose turn it is."""

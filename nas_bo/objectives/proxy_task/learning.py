@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 from nas_bo.errors import TrainingDiverged
 from nas_bo.model.inference import as_tensor, torch_threads
-from nas_bo.model.schedule import DEFAULTS, Schedule
+from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.training_loop import Loop, Pass
 from nas_bo.objectives.proxy_task.task import IGNORED, stream
 
 if TYPE_CHECKING:
     from nas_bo.model.transformer import Decoder
     from nas_bo.objectives.proxy_task.task import Task
 
-BLOCK = 32  # steps whose batches are moved to the device together
 TRAIN, HELD_OUT = 0, 1  # parts of the random stream
 
 
@@ -58,28 +58,25 @@ def learn(
     wall, cpu = time.perf_counter(), time.process_time()
     device = model.embedding.weight.device
     groups = model.parameter_groups(lr, DEFAULTS["weight_decay"])
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
-    rates = [float(group["lr"]) for group in groups]
-    schedule = Schedule(steps, DEFAULTS["warmup"], decay)
-    weights = list(model.parameters())
-    losses: list[Tensor] = []
+    loop = Loop(groups, list(model.parameters()), steps, {**DEFAULTS, "decay": decay}, device)
+    loop.every = steps  # the only wait for the device is at the end
+    losses: list[float] = []
     tokens = 0
+
+    def batches(start: int, count: int) -> list[tuple[Any, Any]]:
+        return [task.batch(stream(seed, TRAIN, at), rows) for at in range(start, start + count)]
+
+    def passes(batch: tuple[Any, Any]) -> Iterator[Pass]:
+        nonlocal tokens
+        inputs, targets = batch
+        tokens += inputs.size
+        yield model.loss(as_tensor(inputs, device), as_tensor(targets, device))
+
     model.train()
     with torch_threads(1):
-        for start in range(0, steps, BLOCK):
-            block = [task.batch(stream(seed, TRAIN, at), rows) for at in range(start, min(start + BLOCK, steps))]
-            for step, (inputs, targets) in enumerate(block, start):
-                for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                    group["lr"] = rate * schedule.rate(step)
-                loss, nll = model.loss(as_tensor(inputs, device), as_tensor(targets, device))
-                loss.backward()  # type: ignore[no-untyped-call]
-                torch.nn.utils.clip_grad_norm_(weights, DEFAULTS["clip"], foreach=True)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                losses.append(nll.detach())
-                tokens += inputs.size
+        loop.go(batches, passes, losses.extend)
         accuracy, bits = score(model, task, held_out, seed)
-    curve = (torch.stack(losses) / math.log(2)).tolist()  # the only wait for the device
+    curve = (torch.tensor(losses) / math.log(2)).tolist()
     if not math.isfinite(bits) or not all(map(math.isfinite, curve)):
         raise TrainingDiverged(
             f"learning {task.name!r} diverged within {steps} steps; use a lower lr than {lr:g}, or let the search count "
