@@ -57,7 +57,9 @@ class ZenScore(ZeroCostScore):
 
             model.embedding.register_forward_hook(enter)
             norms = [
-                layer_norm for name, layer_norm in model.named_modules() if name.endswith(("mixer_norm", "mlp_norm"))
+                layer_norm
+                for name, layer_norm in model.named_modules()
+                if name.endswith(("mixer_norm", "mlp_norm", "_out_norm"))
             ]
             handles = [norm.register_forward_hook(scale) for norm in norms]
             model.norm.register_forward_pre_hook(keep)
