@@ -46,7 +46,7 @@ def main() -> None:
         run = run_search(Path(folder), arguments)
         told, picture = run.pop("told"), run.pop("picture")
         figures = {"search": run, **front_figures(told), **overheads(Path(folder), told)}
-    tokens = told["facts"]["val_loss: tokens"]
+    tokens = told["facts"]["bits_per_byte: tokens"]
     figures["seeds"] = seeds(told, tokens)
     figures["attention_only"] = attention_only(told, tokens)
     document = {
@@ -134,8 +134,8 @@ def overheads(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
     from nas_bo.command.resolve import stored
 
     result = stored(str(folder / "nas-bo.db"), None)
-    training = [t.info["val_loss"]["cpu_seconds"] for t in result.trials]
-    inside = [max(0.0, t.seconds - t.info["val_loss"]["seconds"]) for t in result.trials]
+    training = [t.info["bits_per_byte"]["cpu_seconds"] for t in result.trials]
+    inside = [max(0.0, t.seconds - t.info["bits_per_byte"]["seconds"]) for t in result.trials]
     replay = [
         sys.executable,
         "-c",
@@ -153,7 +153,7 @@ def overheads(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
             "suggesting_recording_logging": round(driver, 3),
             "share_outside_training": round((statistics.mean(inside) + driver) / mean, 4),
         },
-        "spread": {"architectures_sd": round(statistics.stdev(t.values["val_loss"] for t in result.trials), 4)},
+        "spread": {"architectures_sd": round(statistics.stdev(t.values["bits_per_byte"] for t in result.trials), 4)},
     }
 
 
@@ -190,8 +190,8 @@ def seeds(told: dict[str, Any], tokens: int) -> dict[str, Any]:
     for point in chosen:
         arch = _architecture(point)
         more = [float(ValidationLoss(tokens=tokens, seed=s)(arch)) for s in (1, 2)]
-        values[point["label"]] = [round(v, 4) for v in (point["values"]["val_loss"], *more)]
-        variances.append(statistics.variance([point["values"]["val_loss"], *more]))
+        values[point["label"]] = [round(v, 4) for v in (point["values"]["bits_per_byte"], *more)]
+        variances.append(statistics.variance([point["values"]["bits_per_byte"], *more]))
     return {"pooled_sd": round(statistics.mean(variances) ** 0.5, 4), "values": values}
 
 
@@ -213,7 +213,7 @@ def attention_only(told: dict[str, Any], tokens: int) -> dict[str, Any]:
         beside = [
             p for p in told["front"] if p["values"]["latency_ms"] <= latency * 1.02 and _size(p) <= trained.parameters
         ]
-        best = min(beside, key=lambda p: p["values"]["val_loss"], default=None)
+        best = min(beside, key=lambda p: p["values"]["bits_per_byte"], default=None)
         rows.append(
             {
                 "attention_only": label(arch),
@@ -223,7 +223,7 @@ def attention_only(told: dict[str, Any], tokens: int) -> dict[str, Any]:
                 "front": best and best["label"],
                 "front_parameters": best and _size(best),
                 "front_latency_ms": best and round(best["values"]["latency_ms"], 3),
-                "front_val_loss": best and round(best["values"]["val_loss"], 4),
+                "front_val_loss": best and round(best["values"]["bits_per_byte"], 4),
             }
         )
     compared = [r for r in rows if r["front"]]

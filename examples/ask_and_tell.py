@@ -16,7 +16,7 @@ STORAGE = "ask_and_tell.db"
 def session() -> AskTell:
     return AskTell(
         TinyGPT,
-        ["val_loss", Parameters(at_most=150_000)],  # told by you; computed, so nothing larger is ever asked for
+        ["bits_per_byte", Parameters(at_most=150_000)],  # told by you; computed, so nothing larger is ever asked for
         limits=[Reported("gigabytes", "GB", at_most=8)],  # told by you as well
         strategy=Bayes(seed=0, startup=4),
         storage=STORAGE,
@@ -24,7 +24,7 @@ def session() -> AskTell:
 
 
 def my_training(arch) -> dict[str, float]:
-    return {"val_loss": train(arch, load_corpus(), tokens=10_000).bits_per_byte, "gigabytes": 0.2}
+    return {"bits_per_byte": train(arch, load_corpus(), tokens=10_000).bits_per_byte, "gigabytes": 0.2}
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ corpus = load_corpus()  # the source of Python's standard library, as bytes
 
 def evaluate(arch, lr):  # your training and your measurements go here
     trained = train(arch, corpus, tokens=20_000, lr=lr)
-    return {"val_loss": trained.bits_per_byte, "parameters": parameters(arch, vocab_size=256)}
+    return {"bits_per_byte": trained.bits_per_byte, "parameters": parameters(arch, vocab_size=256)}
 
 
 logging.disable(logging.WARNING)  # Ax reports every trial
@@ -41,7 +41,7 @@ learning_rate = RangeParameterConfig("lr", (1e-3, 1e-2), "float", scaling="log")
 client.configure_experiment(
     parameters=[*nas_ax.parameters(Mine), learning_rate], parameter_constraints=nas_ax.constraints(Mine)
 )
-client.configure_optimization(objective="-val_loss, -parameters", outcome_constraints=["parameters <= 150000"])
+client.configure_optimization(objective="-bits_per_byte, -parameters", outcome_constraints=["parameters <= 150000"])
 
 cost = Parameters()  # exact before anything is trained, so nothing above the limit is ever proposed
 client.set_generation_strategy(nas_ax.generation(Mine, NSGA2(seed=0, population=6), objectives=[cost]))
@@ -54,5 +54,5 @@ for number in range(10):
         trials.append(Trial(arch, evaluate(arch, params["lr"]), number=index))
         nas_ax.tell(client, index, trials[-1])
 
-for best in front(trials, [Column("val_loss"), Column("parameters")]):
+for best in front(trials, [Column("bits_per_byte"), Column("parameters")]):
     print(f"trial {best.number}: {label(best.architecture)}, {dict(best.values)}")

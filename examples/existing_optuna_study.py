@@ -42,7 +42,7 @@ def today() -> optuna.Study:
 
     sampler = Sampler(TinyGPT, NSGA2(seed=0, population=6))  # optional: any Optuna sampler works
     study = optuna.load_study(study_name="gpt", storage=STORAGE, sampler=sampler)
-    study.set_metric_names(["val_loss", "latency_ms"])
+    study.set_metric_names(["bits_per_byte", "latency_ms"])
     study.optimize(
         objective, n_trials=6, callbacks=[Tracker("gpt", uri="sqlite:///existing_optuna_study_mlflow.db")]
     )  # optional

@@ -22,9 +22,9 @@ def main() -> None:
     print(result)
     knee = result.knee()
     print(
-        f"\nknee: {result.label(knee)}, {knee.values['val_loss']:.3f} bits/byte in {knee.values['latency_ms']:.2f} ms"
+        f"\nknee: {result.label(knee)}, {knee.values['bits_per_byte']:.3f} bits/byte in {knee.values['latency_ms']:.2f} ms"
     )
-    print(result.frame()[["number", "val_loss", "latency_ms", "parameters"]].head())
+    print(result.frame()[["number", "bits_per_byte", "latency_ms", "parameters"]].head())
     (picture, *_) = result.save("quick_start")
     print(f"picture: {picture}")
 

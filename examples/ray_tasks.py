@@ -17,14 +17,14 @@ TRIALS, WORKERS = 6, 2
 
 @ray.remote(num_cpus=1, max_retries=1)  # num_gpus=1 on a cluster with GPUs
 def evaluate(arch) -> dict[str, float]:
-    return {"val_loss": train(arch, load_corpus(), tokens=5_000).bits_per_byte}
+    return {"bits_per_byte": train(arch, load_corpus(), tokens=5_000).bits_per_byte}
 
 
 if __name__ == "__main__":
     ray.init(num_cpus=WORKERS, include_dashboard=False, log_to_driver=False)  # or address="auto"
     opt = AskTell(
         TinyGPT,
-        ["val_loss", Parameters(at_most=150_000)],
+        ["bits_per_byte", Parameters(at_most=150_000)],
         strategy=Bayes(seed=0, startup=4),
         storage="ray_tasks.db",  # a URL that all drivers reach, where several run
     )

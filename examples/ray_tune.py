@@ -27,17 +27,19 @@ def space(trial) -> None:
 def trainable(config: dict) -> dict:
     arch = architecture(TinyGPT, config)
     loss = train(arch, load_corpus(), tokens=5_000, lr=config["lr"]).bits_per_byte
-    return {"val_loss": loss, "parameters": Parameters()(arch)}
+    return {"bits_per_byte": loss, "parameters": Parameters()(arch)}
 
 
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # what can be computed is known to the strategy from the start; val_loss it learns from the trials
-    sampler = Sampler(TinyGPT, Bayes(seed=0, startup=4), objectives=[Reported("val_loss"), Parameters(at_most=150_000)])
+    # what can be computed is known to the strategy from the start; bits_per_byte it learns from the trials
+    sampler = Sampler(
+        TinyGPT, Bayes(seed=0, startup=4), objectives=[Reported("bits_per_byte"), Parameters(at_most=150_000)]
+    )
     search = OptunaSearch(
         space,
-        metric=["val_loss", "parameters"],
+        metric=["bits_per_byte", "parameters"],
         mode=["min", "min"],
         sampler=sampler,
         study_name="ray-tune",

@@ -13,14 +13,14 @@ for line in sys.stdin:
     asked = json.loads(line)
     arch = Architecture.from_dict(asked["architecture"])
     loss = train(arch, load_corpus(), tokens=10_000).bits_per_byte
-    print(json.dumps({**asked, "values": {"val_loss": loss}}), flush=True)
+    print(json.dumps({**asked, "values": {"bits_per_byte": loss}}), flush=True)
 PYTHON
 
 export STORAGE=shell_pipeline.db
 ask="nas-bo ask --storage $STORAGE"
 
-# the first call says what is wanted: val_loss is told, parameters are computed, and bounded
-$ask --objective val_loss --objective parameters --at-most parameters=100000 --count 2 |
+# the first call says what is wanted: bits_per_byte is told, parameters are computed, and bounded
+$ask --objective bits_per_byte --objective parameters --at-most parameters=100000 --count 2 |
   "$python" shell_pipeline_train.py | nas-bo tell --storage $STORAGE
 
 # two workers at once

@@ -1,8 +1,8 @@
 """AskTell: the search as an object that is asked for architectures and told what became of them.
 
-    opt = AskTell(TinyGPT, ["val_loss", Parameters(at_most=200_000)], storage="study.db")
+    opt = AskTell(TinyGPT, ["bits_per_byte", Parameters(at_most=200_000)], storage="study.db")
     asked = opt.ask()                        # asked.number, asked.architecture, asked.known["parameters"]
-    opt.tell(asked.number, {"val_loss": my_training(asked.architecture)})
+    opt.tell(asked.number, {"bits_per_byte": my_training(asked.architecture)})
 
 Everything is in the study (an Optuna study, made as `search` makes it): several asks may be open at once, and the one
 who tells may be another process, on another machine, tomorrow. `nas-bo ask` and `nas-bo tell` are this for shells.
@@ -94,9 +94,10 @@ class AskTell:
             )
         preflight.check(self.problem, "AskTell")
         self.strategy = default_strategy(seed) if strategy is None else strategy
-        self._told = [o.name for o in every if _told(o)]
         name = space.title + (f"-seed{seed}" if seed else "") if study_name is None else study_name
+        self.problem = studies.as_begun(storage, name, self.problem)
         own = (self.problem.objectives, self.problem.limits)
+        self._told = [o.name for o in (*own[0], *own[1]) if _told(o)]
         sampler = door.Sampler(space, self.strategy, seed=seed, objectives=own[0], limits=own[1])
         about = _about(self.problem, self.strategy, seed)
         self.study = studies.open_study(storage, name, self.problem.columns, about, sampler, space)
@@ -173,6 +174,7 @@ class AskTell:
                 '{"how": "measured"}'
             )
         values = values and {spelled(name, self._told): value for name, value in values.items()}
+        info = info and {spelled(name, self._told): about for name, about in info.items()}
         frozen = self._frozen(number)
         arch = door.architecture(self.space, frozen.params)
         outcome = self._outcome(number, arch, values, failed, info or {})

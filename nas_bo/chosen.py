@@ -37,7 +37,7 @@ def picks(result: Result, wanted: Sequence[str] = ALIASES) -> dict[str, Trial]:
 
 
 def _alias(text: str) -> str:
-    """``val_loss where latency_ms<=2`` as ``val_loss_where_latency_ms_at_most_2``: what MLflow allows in an alias."""
+    """``bits_per_byte where latency_ms<=2`` as ``bits_per_byte_where_latency_ms_at_most_2``: what MLflow allows in an alias."""
     signs = {"<=": "at most", "≤": "at most", ">=": "at least", "≥": "at least", "<": "below", ">": "above"}
     text = re.sub("|".join(signs), lambda found: f" {signs[found[0]]} ", text)
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:120]

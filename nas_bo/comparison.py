@@ -11,6 +11,7 @@ import numpy as np
 from nas_bo.errors import SearchError
 from nas_bo.report.progress import reference, volume
 from nas_bo.result import Result
+from nas_bo.spelling import current, spelled
 from nas_bo.trial import Column, Trial, matrix, non_dominated
 
 IGNORED = ("seed",)  # conditions in which studies of one objective may differ: luck is what a comparison is about
@@ -69,7 +70,7 @@ def compare(results: Sequence[Result]) -> Comparison:
             )
     finals = [one.final for one in results]
     again = (
-        len({(tuple(f.again), f.factor) for f in finals}) == 1
+        len({(tuple(spelled(n, columns) for n in f.again), f.factor) for f in finals}) == 1
         and bool(finals[0].again)
         and all(f.members for f in finals)
     )
@@ -104,7 +105,7 @@ def _dominating(
 
 def _same(first: Result, other: Result) -> None:
     """Raise SearchError where the numbers of two studies do not mean the same."""
-    names = [[(c.name, c.direction) for c in one.columns] for one in (first, other)]
+    names = [[(current(c), c.direction) for c in one.columns] for one in (first, other)]
     if names[0] != names[1]:
         said = [", ".join(f"{name} ({direction})" for name, direction in one) for one in names]
         raise SearchError(
@@ -113,7 +114,7 @@ def _same(first: Result, other: Result) -> None:
         )
     conditions = [_conditions(one) for one in (first, other)]
     for name, _ in names[0]:
-        before, after = (one.get(name, {}) for one in conditions)
+        before, after = (one.get(spelled(name, one), {}) for one in conditions)
         for what in dict.fromkeys([*before, *after]):
             if what not in IGNORED and before and after and before.get(what) != after.get(what):
                 raise SearchError(

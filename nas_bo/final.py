@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas_bo.knee import beaten, interval, recommended
+from nas_bo.spelling import answering
 from nas_bo.trial import Column, State, Trial, front
 
 
@@ -75,7 +76,7 @@ def settle(
         trial = by_id.get(key)
         if trial is None or trial.state is not State.COMPLETE or any(name not in values for name in again):
             continue
-        final = {**trial.values, **values}
+        final = answering({**trial.values, **values}, columns)
         info = {**trial.info, **{n: _how(trial, records[key], n) for n in values}}
         known[key] = replace(trial, values=final, info=info, violations=_violated(trial, columns, final))
     members = front(known.values(), columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -17,7 +18,11 @@ from nas_bo.optuna import studies
 from nas_bo.problem import Objective
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
+from nas_bo.spelling import BEFORE, NAME, spelled
 from nas_bo.trial import PREFIX, Column, State, Trial, plain, read_attributes
+
+OLDER = re.compile(rf"^{NAME}(?=$|[@ ])")
+OLDER_FIELD = re.compile(rf"(?<=[( ]name='){NAME}(?=['@ ])")
 
 
 class Records(Protocol):
@@ -112,13 +117,15 @@ def key(objective: Objective) -> str:
 
     Of an objective that is no dataclass and has no `conditions` only the name is known.
     """
-    told: dict[str, Any] = {"settings": repr(objective)} if is_dataclass(objective) else {}
+    # what is kept since 0.1 has the name that the loss had then
+    called = OLDER.sub(BEFORE, objective.name)
+    told: dict[str, Any] = {"settings": OLDER_FIELD.sub(BEFORE, repr(objective))} if is_dataclass(objective) else {}
     if " at 0x" in told.get("settings", ""):
         told = {}  # the address of a function is another one in every process
     if hasattr(objective, "conditions"):
         told["conditions"] = objective.conditions()
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=plain).encode()).hexdigest()[:12]
-    return f"{objective.name}:{digest}"
+    return f"{called}:{digest}"
 
 
 class Trained:
@@ -211,7 +218,7 @@ def check_study(study: Any, space: type[Space], reference: Objective) -> None:
             f"validate() got {space.title!r} with schema {space.fingerprint()}; give the space of the study"
         )
     now = dict(reference.conditions()) if hasattr(reference, "conditions") else {}
-    before = about["conditions"].get(reference.name, {})
+    before = about["conditions"].get(spelled(reference.name, about["conditions"]), {})
     if "sha256" in now and before.get("sha256", now["sha256"]) != now["sha256"]:
         raise SearchError(
             f"the study {study.study_name!r} trained on {before.get('corpus')!r}, the reference on {now.get('corpus')!r}: their "

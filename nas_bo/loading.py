@@ -20,6 +20,7 @@ from nas_bo.report.digits import count
 from nas_bo.report.labels import labels_of
 from nas_bo.result import Result, Retrained, spent
 from nas_bo.space import Space
+from nas_bo.spelling import answering
 from nas_bo.trial import Column, State, Trial, front
 
 
@@ -92,7 +93,7 @@ def load_result(
         columns=columns,
         trials=ended,
         labels=labels_of(ended, space),
-        retrained=_final(ended, retrained, session.Session.kept(study)),
+        retrained=_final(ended, retrained, session.Session.kept(study), columns),
         agreement=_agreement(ended, columns, retrained),
         trust=trust,
         validation=TrustReport.from_dict(validated) if validated else None,
@@ -115,7 +116,9 @@ def baselines_of(study: Any) -> list[dict[str, Any]]:
     return [last.of_baseline({**kept, "label": label}) for label, kept in found if kept]
 
 
-def _final(trials: Sequence[Trial], retrained: Sequence[Retrained], last: session.Session) -> list[Retrained]:
+def _final(
+    trials: Sequence[Trial], retrained: Sequence[Retrained], last: session.Session, columns: Sequence[Column]
+) -> list[Retrained]:
     """What was re-trained, with what the last session measured of it; and what was only measured again."""
     known = {r.id: r for r in retrained}
     ids = dict.fromkeys([*known, *(t.architecture.id for t in trials if t.architecture.id in last.values)])
@@ -123,7 +126,7 @@ def _final(trials: Sequence[Trial], retrained: Sequence[Retrained], last: sessio
     for one in ids:
         r = known.get(one, Retrained(one, {}))
         values, info = {**r.values, **last.values.get(one, {})}, {**r.info, **last.info.get(one, {})}
-        found.append(replace(r, values=values, info=info))
+        found.append(replace(r, values=answering(values, columns), info=info))
     return found
 
 

@@ -155,6 +155,7 @@ def search(
     preflight.check(problem, "search")
     _check_reachable(problem)
     name = named.check(space.title + (f"-seed{seed}" if seed else "") if study_name is None else study_name)
+    problem = studies.as_begun(storage, name, problem)
     queue = [space.architecture(a) for a in enqueue]
     others = compared.baselines(baseline, problem, partial(label_of, space=space))
     about = _about(problem, strategy, seed) | ({} if stopping is None else {"stopping": repr(stopping)})

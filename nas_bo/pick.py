@@ -77,7 +77,7 @@ def pick(result: Result, text: str) -> Trial:
     every = [result.final.best(t) for t in result.trials if t.feasible]
     every = [t for t in every if t.feasible]
     known = _names(result.columns, every)
-    name = spelled(wanted.removeprefix("best:").strip(), (c.name for c in result.columns))
+    name = spelled(wanted.removeprefix("best:").strip(), result.columns)
     column = next((c for c in result.columns if c.name == name), None)
     if column is None and wanted != "knee":
         raise SearchError(_unknown(text, name, [c.name for c in result.columns], "knee" if ":" not in wanted else ""))
@@ -164,7 +164,7 @@ def _bound(text: str, condition: str, columns: Sequence[Column], known: Sequence
             f"the pick {text!r} has the condition {condition!r}, which is no comparison such as latency_ms<=2: {GRAMMAR}"
         )
     name, sign, number = (
-        spelled(found[1].strip(), known),
+        spelled(found[1].strip(), [*known, *columns]),
         found[2].replace("≤", "<=").replace("≥", ">="),
         found[3].strip(),
     )

@@ -15,6 +15,7 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ObjectiveError, Unsupported
 from nas_bo.once import once
+from nas_bo.spelling import answering
 from nas_bo.trial import Column, Direction, State, Trial
 
 if TYPE_CHECKING:
@@ -381,7 +382,8 @@ class Problem:
 
         def ended(state: State, reason: str, violations: Mapping[str, float]) -> Trial:
             ordered = {c.name: values[c.name] for c in self.columns if c.name in values}
-            return Trial(arch, ordered, violations, state, reason, info, None, time.perf_counter() - start)
+            told = answering(ordered, self.columns)
+            return Trial(arch, told, violations, state, reason, info, None, time.perf_counter() - start)
 
         try:
             violations = self.violations(arch, values)

@@ -147,7 +147,7 @@ class Result:
         Raises:
             SearchError: no such objective, or no feasible trial.
         """
-        name = spelled(name, (c.name for c in self.columns))
+        name = spelled(name, self.columns)
         for c in self.columns:
             if c.name == name:
                 feasible = [t for t in self.trials if t.feasible]
@@ -179,8 +179,8 @@ class Result:
         return found
 
     def pick(self, text: str) -> Trial:
-        """The trial that `text` asks for, with its final values: ``knee``, ``best:val_loss``,
-        ``val_loss where latency_ms<=2 and parameters<=2e5``, or the number of a trial; see `nas_bo.pick`.
+        """The trial that `text` asks for, with its final values: ``knee``, ``best:bits_per_byte``,
+        ``bits_per_byte where latency_ms<=2 and parameters<=2e5``, or the number of a trial; see `nas_bo.pick`.
 
         Raises:
             SearchError: the text cannot be read, names what is not known, or nothing meets it.

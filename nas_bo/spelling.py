@@ -1,13 +1,118 @@
-"""Two names of one quantity: the loss in bits per byte is `val_loss` in studies, and may be asked for as `bits_per_byte`."""
+"""Two names of one quantity: the loss in bits per byte is `bits_per_byte`, and was `val_loss` in version 0.1.
+
+Studies keep the name that they were begun with; whoever asks may say either. A loss per token, and an objective of the user's
+own, have one name only: nothing here speaks of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-OTHER = {"bits_per_byte": "val_loss", "val_loss": "bits_per_byte"}
+if TYPE_CHECKING:
+    from nas_bo.trial import Column
+
+NAME, BEFORE, UNIT = "bits_per_byte", "val_loss", "bits/byte"
+OTHER = {NAME: BEFORE, BEFORE: NAME}
+_LOSS = re.compile(
+    rf"({NAME}|{BEFORE})(?=$|[@<>])"
+)  # alone, of a rung (`val_loss@0.25`), or with a limit (`val_loss<=3`)
 
 
-def spelled(name: str, known: Iterable[str]) -> str:
-    """`name` as it is in `known`: itself where it is there, else its other name where that is; else as it was."""
-    there = set(known)
-    return name if name in there or OTHER.get(name) not in there else OTHER[name]
+def other(name: object) -> str | None:
+    """The other name of what is called `name`, with its rung or limit; None where it has only one."""
+    found = _LOSS.match(name) if isinstance(name, str) else None
+    return None if found is None else OTHER[found[1]] + found.string[found.end() :]
+
+
+def spelled(name: str, known: Iterable[str | Column]) -> str:
+    """`name` as it is in `known`: itself where it is there, else its other name where that is; else as it was.
+
+    A `Column` has two names only where its unit is bits per byte, or nobody said one.
+    """
+    units = {one if isinstance(one, str) else one.name: "" if isinstance(one, str) else one.unit for one in known}
+    also = other(name)
+    return name if name in units or also is None or units.get(also, "?") not in ("", UNIT) else also
+
+
+def current(column: Column) -> str:
+    """The name of an objective as it would be today: what studies of either name have in common."""
+    return NAME if column.unit == UNIT and column.name == BEFORE else column.name
+
+
+class Values(dict[str, float]):
+    """Objective name -> value; the loss in bits per byte is found by either name, and listed by the one that it has."""
+
+    def __missing__(self, name: str) -> float:
+        also = other(name)
+        if also is None or not super().__contains__(also):
+            raise KeyError(name)
+        return dict.__getitem__(self, also)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or super().__contains__(other(name))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+def answering(values: Mapping[str, float], columns: Iterable[Column]) -> Mapping[str, float]:
+    """`values` that answer to both names, where one of `columns` is the loss in bits per byte and none has its other name."""
+    names = {c.name: c.unit for c in columns}
+    return Values(values) if any(names.get(n) == UNIT and m not in names for n, m in OTHER.items()) else values
+
+
+# ---- studies ------------------------------------------------------------------------------------------------------
+
+
+def began(about: Mapping[str, Any]) -> str | None:
+    """What a study calls the loss in bits per byte, by what is kept of it; None where it has no such loss."""
+    columns = [c for key in ("columns", "proxies") for c in about.get(key, ())]
+    described = list(_described(about.get("recipe", {})))
+    return next((c["name"] for c in [*columns, *described] if c.get("unit") == UNIT and c.get("name") in OTHER), None)
+
+
+def _described(recipe: Any) -> Iterable[Mapping[str, Any]]:
+    """The fields of every objective in a recipe, parts of sums included (see `nas_bo.recipe`)."""
+    if isinstance(recipe, Mapping):
+        if isinstance(recipe.get("fields"), Mapping):
+            yield recipe["fields"]
+        for part in recipe.values():
+            yield from _described(part)
+    elif isinstance(recipe, (list, tuple)):
+        for part in recipe:
+            yield from _described(part)
+
+
+def translated(data: Any, name: str | None) -> Any:
+    """JSON-safe data of a study, with the loss called `name` wherever it has its other name; as it is for None."""
+    if name is None:
+        return data
+    text = re.sub(rf'(?<=[":]){OTHER[name]}(?=["@<>])', name, json.dumps(data))  # a colon: "constraints:val_loss<=3"
+    return json.loads(text)
+
+
+def as_begun(objective: Any, name: str, reported: Sequence[str] = ()) -> Any:
+    """`objective` with its loss in bits per byte called `name`, parts of a sum included; the very same where it has none.
+
+    Args:
+        reported: names without a unit that the study has: what is told to it may be asked for by the other name.
+    """
+    from nas_bo.objectives import ValidationLoss, Weighted
+    from nas_bo.problem import Reported
+
+    if isinstance(objective, Weighted):
+        terms = [(weight, as_begun(part, name)) for weight, part in objective.terms]
+        same = all(new is old for (_, new), (_, old) in zip(terms, objective.terms, strict=True))
+        return objective if same else replace(objective, terms=terms)
+    if isinstance(objective, Reported) and not objective.unit:
+        stored = spelled(objective.name, reported)
+        return objective if stored == objective.name else replace(objective, name=stored)
+    ours = isinstance(objective, (ValidationLoss, Reported)) and objective.unit == UNIT
+    return replace(objective, name=name) if ours and objective.name == OTHER.get(name) else objective

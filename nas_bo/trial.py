@@ -13,6 +13,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.knee import recommended
+from nas_bo.spelling import spelled
 
 Direction = Literal["minimize", "maximize"]
 
@@ -93,7 +94,7 @@ class Trial:
 
     def rungs(self, name: str) -> dict[float, float]:
         """Share of the budget, below 1 -> what the objective `name` was after it; {} where there was no rung."""
-        kept = self.info.get(name, {}).get("rungs")
+        kept = self.info.get(spelled(name, self.info), {}).get("rungs")
         found = {}
         for rung in kept if isinstance(kept, (list, tuple)) else ():
             if isinstance(rung, (list, tuple)) and len(rung) == 2 and _number(rung[0]) and _number(rung[1]):

@@ -34,11 +34,11 @@ def searched(tmp_path_factory):
 def test_a_search_ends_with_table_picture_page_and_where_everything_is(searched):
     folder, done = searched
     assert done.returncode == 0, done.stderr
-    assert "val_loss [bits/byte]" in done.stdout and "latency_ms [ms]" in done.stdout
+    assert "bits_per_byte [bits/byte]" in done.stdout and "latency_ms [ms]" in done.stdout
     out = folder / "nas-bo-out" / "TinyGPT-seed1"
     assert (out / "front.png").read_bytes()[:4] == b"\x89PNG"
     page = (out / "front.html").read_text()
-    assert "val_loss" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
+    assert "bits_per_byte" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
     assert str(out.relative_to(folder) / "front.png") in done.stdout and "nas-bo report nas-bo.db" in done.stdout
     assert (folder / "nas-bo.db").exists() and (folder / "mlflow.db").exists() and "mlflow.db" in done.stdout
     lines = done.stderr.splitlines()
@@ -57,7 +57,7 @@ def test_every_trial_is_in_mlflow(searched):
     children = [r for r in children if r.data.tags["nas.kind"] == "trial"]
     assert again and {r.data.tags["nas.of"] for r in again} <= {r.info.run_id for r in children}
     assert len(children) == 4 and {r.info.status for r in children} == {"FINISHED"}
-    assert all({"obj/val_loss", "obj/latency_ms"} <= set(r.data.metrics) for r in children)
+    assert all({"obj/bits_per_byte", "obj/latency_ms"} <= set(r.data.metrics) for r in children)
 
 
 def test_the_same_command_again_adds_nothing_and_says_the_same(searched):
@@ -80,7 +80,7 @@ def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         done = nas_bo(
-            "search", *QUICK, "--json", "--objective", "val_loss", "--objective", "parameters", cwd=tmp_path / name
+            "search", *QUICK, "--json", "--objective", "bits_per_byte", "--objective", "parameters", cwd=tmp_path / name
         )
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
@@ -89,7 +89,13 @@ def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
 
 def test_a_sum_of_objectives(tmp_path):
     done = nas_bo(
-        "search", *QUICK, "--retrain", "0", "--objective", "val_loss + 0.5*latency_ms + 1e-6*parameters", cwd=tmp_path
+        "search",
+        *QUICK,
+        "--retrain",
+        "0",
+        "--objective",
+        "bits_per_byte + 0.5*latency_ms + 1e-6*parameters",
+        cwd=tmp_path,
     )
     assert done.returncode == 0 and "weighted" in done.stdout, done.stderr
 
@@ -120,8 +126,8 @@ def test_a_space_and_an_objective_of_ones_own_from_a_file(tmp_path):
         (["--space", "tinygpt"], "did you mean 'tiny_gpt'?"),
         (["--space", "no_module:Thing"], "cannot be imported"),
         (["--space", "nas_bo.errors:NasBoError"], "not a class that derives from nas_bo.Space"),
-        (["--objective", "val_los"], "did you mean 'val_loss'?"),
-        (["--objective", "val_loss+x*latency_ms"], "cannot read"),
+        (["--objective", "bits_per_byt"], "did you mean 'bits_per_byte'?"),
+        (["--objective", "bits_per_byte+x*latency_ms"], "cannot read"),
         (["--strategy", "nsga"], "did you mean 'nsga2'?"),
         (["--budget", "0"], "above 0"),
         (["--budget", "10"], "at least 1,000"),
@@ -226,19 +232,19 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
             time.sleep(0.05)
     out = process.stdout.read()
     assert process.returncode == 130, out
-    assert "val_loss" in out and "interrupted" in out
+    assert "bits_per_byte" in out and "interrupted" in out
     assert (tmp_path / "nas-bo-out" / "TinyGPT" / "front.html").exists()
 
 
 def test_validate_prints_the_first_line_first_and_writes_the_report(tmp_path):
-    args = ["validate", "--reference-budget", "4000", "--proxy", "val_loss@50%", "--proxy", "kv_cache_bytes"]
+    args = ["validate", "--reference-budget", "4000", "--proxy", "bits_per_byte@50%", "--proxy", "kv_cache_bytes"]
     more = ["--architectures", "3", "--seeds", "1", "--workers", "1", "--mlflow", "none"]
     done = nas_bo(*args, *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "nas-bo-out" / "TinyGPT"
     data = json.loads((out / "trust.json").read_text())
     assert done.stdout.strip().splitlines()[0] == data["first_line"] and "validate 1/6" in done.stderr
-    assert [j["name"] for j in data["proxies"]] == ["val_loss@50%", "kv_cache_bytes"]
+    assert [j["name"] for j in data["proxies"]] == ["bits_per_byte@50%", "kv_cache_bytes"]
     assert (out / "trust.png").read_bytes()[:4] == b"\x89PNG" and "nas-bo-out/TinyGPT/trust.html" in done.stdout
     again = nas_bo(*args, *more, "--json", cwd=tmp_path)  # nothing is trained again
     told = json.loads(again.stdout)
@@ -251,7 +257,11 @@ def test_validate_after_a_search_goes_into_its_page_and_run(searched):
     done = nas_bo("validate", *args, "--workers", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     page = (folder / "nas-bo-out" / "TinyGPT-seed1" / "front.html").read_text()
-    assert "Validated on its own" in page and "val_loss searched" in done.stdout and "val_loss@25%" in done.stdout
+    assert (
+        "Validated on its own" in page
+        and "bits_per_byte searched" in done.stdout
+        and "bits_per_byte@25%" in done.stdout
+    )
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
@@ -259,9 +269,9 @@ def test_validate_after_a_search_goes_into_its_page_and_run(searched):
     (parent,) = [r for r in runs if r.data.tags.get("nas.kind") == "study"]
     assert parent.info.status == "FINISHED" and parent.data.metrics["validation/architectures"] == 4
     metrics = parent.data.metrics
-    assert {f"validation/{p}.recall" for p in ("val_loss searched", "val_loss at 25 percent", "parameters")} <= set(
-        metrics
-    )
+    assert {
+        f"validation/{p}.recall" for p in ("bits_per_byte searched", "bits_per_byte at 25 percent", "parameters")
+    } <= set(metrics)
     files = {f.path for f in client.list_artifacts(parent.info.run_id, "report")}
     assert {"report/validation.png", "report/validation.json", "report/validation.txt"} <= files
     assert parent.data.tags["nas.validation"] in done.stdout
@@ -270,9 +280,9 @@ def test_validate_after_a_search_goes_into_its_page_and_run(searched):
 
 
 BAD_VALIDATION = [
-    (["--proxy", "val_los@25%"], "there is no proxy"),
-    (["--proxy", "val_loss"], "name its study with --storage"),
-    (["--proxy", "val_loss@250%"], "between 0 and 100"),
+    (["--proxy", "bits_per_byt@25%"], "there is no proxy"),
+    (["--proxy", "bits_per_byte"], "name its study with --storage"),
+    (["--proxy", "bits_per_byte@250%"], "between 0 and 100"),
     (["--storage", "nowhere.db"], "there is no file"),
     (["--study", "x"], "needs --storage"),
     (["--architectures", "1"], "at least 3"),

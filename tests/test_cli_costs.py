@@ -76,18 +76,22 @@ def test_a_target_limits_memory_to_its_own():
 
 
 def test_several_targets_are_columns_of_one_training():
-    found = made("val_loss", "latency_ms", targets=("pi5", "h100"), max_latency_ms=["25", "h100=0.5"])
-    assert [o.name for o in found.objectives] == ["val_loss", "latency_ms@pi5.roofline", "latency_ms@h100.roofline"]
+    found = made("bits_per_byte", "latency_ms", targets=("pi5", "h100"), max_latency_ms=["25", "h100=0.5"])
+    assert [o.name for o in found.objectives] == [
+        "bits_per_byte",
+        "latency_ms@pi5.roofline",
+        "latency_ms@h100.roofline",
+    ]
     assert [o.at_most for o in found.objectives[1:]] == [25, 0.5] and not found.limits
     default = made(targets=("pi5", "here"))
-    assert [o.name for o in default.objectives] == ["val_loss", "latency_ms@pi5.roofline", "latency_ms"]
-    one = made("val_loss + 0.1*latency_ms@h100", targets=("pi5", "h100"), max_latency_ms="pi5=25").limits
+    assert [o.name for o in default.objectives] == ["bits_per_byte", "latency_ms@pi5.roofline", "latency_ms"]
+    one = made("bits_per_byte + 0.1*latency_ms@h100", targets=("pi5", "h100"), max_latency_ms="pi5=25").limits
     assert [(o.name, o.at_most) for o in one] == [("latency_ms@pi5.roofline", 25)]
 
 
 def test_limits_on_what_is_no_objective():
     found = made(
-        "val_loss", max_parameters="150k", max_active_parameters="0.1M", max_memory="1 GiB", min_throughput="2",
+        "bits_per_byte", max_parameters="150k", max_active_parameters="0.1M", max_memory="1 GiB", min_throughput="2",
         max_decode_ms="5", device="cpu",
     ).limits  # fmt: skip
     bounds = {o.name: (o.at_most, o.at_least) for o in found}
@@ -98,11 +102,11 @@ def test_limits_on_what_is_no_objective():
 
 
 def test_a_size_to_aim_at():
-    (limit,) = made("val_loss", parameters_near="100k").limits
+    (limit,) = made("bits_per_byte", parameters_near="100k").limits
     assert (limit.name, limit.at_least, limit.at_most) == ("parameters", pytest.approx(8e4), pytest.approx(1.2e5))
-    (limit,) = made("val_loss", parameters_near="100k", max_parameters="110k").limits
+    (limit,) = made("bits_per_byte", parameters_near="100k", max_parameters="110k").limits
     assert limit.at_most == 110e3
-    objectives = made("val_loss", "parameters", parameters_near="100k")
+    objectives = made("bits_per_byte", "parameters", parameters_near="100k")
     assert objectives.objectives[1].at_least == pytest.approx(8e4) and not objectives.limits
 
 
@@ -125,8 +129,8 @@ def test_settings_of_what_is_measured_and_predicted():
 
 
 def test_device_still_names_a_target_and_says_what_the_option_is(caplog):
-    found = made("val_loss", "latency_ms", device="pi5")
-    assert [o.name for o in found.objectives] == ["val_loss", "latency_ms@pi5.roofline"]
+    found = made("bits_per_byte", "latency_ms", device="pi5")
+    assert [o.name for o in found.objectives] == ["bits_per_byte", "latency_ms@pi5.roofline"]
     assert found.objectives[0].device is None
     assert any("--target pi5" in r.getMessage() for r in caplog.records)
 
@@ -150,16 +154,16 @@ def test_device_still_names_a_target_and_says_what_the_option_is(caplog):
 )
 def test_what_is_refused(more, says):
     with pytest.raises(NasBoError, match=says):
-        made("val_loss", "latency_ms", **more)
+        made("bits_per_byte", "latency_ms", **more)
 
 
 def test_words_that_are_refused():
     with pytest.raises(ObjectiveError, match="did you mean 'throughput'"):
         made("troughput")
     with pytest.raises(ObjectiveError, match="latency_ms@pi5"):
-        made("val_loss+latency_ms", targets=("pi5", "h100"))
+        made("bits_per_byte+latency_ms", targets=("pi5", "h100"))
     with pytest.raises(NasBoError, match="nothing is predicted for --target pi5"):
-        made("val_loss", targets=("pi5",))
+        made("bits_per_byte", targets=("pi5",))
 
 
 def test_active_parameters_leave_idle_experts_out():

@@ -81,8 +81,8 @@ def test_what_was_left_out_is_kept_with_the_study_and_may_change(folder: Path, t
         return search(TinyGPT, [loss, Parameters()], strategy=Random(seed=0), trials=trials, storage=storage, retrain=0)
 
     first = go(1)
-    assert "README.md" in first.facts["val_loss: left out"]
-    assert load_result(first.study, TinyGPT).facts["val_loss: left out"] == first.facts["val_loss: left out"]
+    assert "README.md" in first.facts["bits_per_byte: left out"]
+    assert load_result(first.study, TinyGPT).facts["bits_per_byte: left out"] == first.facts["bits_per_byte: left out"]
     (folder / "picture.png").write_bytes(b"\x89PNG\0\0")
     from nas_bo.objectives import text
 

@@ -72,7 +72,7 @@ def test_objectives_state_their_chance_level(tmp_path):
     accuracy.chance = lambda: 0.25
     from nas_bo.problem import as_objective
 
-    assert stated([loss, Parameters(), as_objective(accuracy)]) == {"val_loss": 8.0, "accuracy": 0.25}
+    assert stated([loss, Parameters(), as_objective(accuracy)]) == {"bits_per_byte": 8.0, "accuracy": 0.25}
     missing = ValidationLoss(data=str(tmp_path / "none.txt"))
     assert stated([missing]) == {}  # the check of the corpus says why
 

@@ -22,8 +22,8 @@ def split(archs: Sequence[Architecture], truth: Mapping[int, float], number: int
     """One split: agreement and coverage of the 90 % intervals on what was held out, against the loss of seed 0."""
     order = np.random.default_rng(number).permutation(sorted(truth))
     began = time.process_time()
-    trials = [Trial(archs[i], {"val_loss": truth[i]}) for i in order[:TRIALS]]
-    model = Predicted.fit(trials, "val_loss", space=TinyGPT)
+    trials = [Trial(archs[i], {"bits_per_byte": truth[i]}) for i in order[:TRIALS]]
+    model = Predicted.fit(trials, "bits_per_byte", space=TinyGPT)
     rest = order[TRIALS:]
     found = model.estimate([archs[i] for i in rest])
     spent = time.process_time() - began

@@ -4,7 +4,7 @@
 
     client = Client()
     client.configure_experiment(parameters=nas_ax.parameters(Tiny), parameter_constraints=nas_ax.constraints(Tiny))
-    client.configure_optimization(objective="-val_loss, -latency_ms")
+    client.configure_optimization(objective="-bits_per_byte, -latency_ms")
     client.set_generation_strategy(nas_ax.generation(Tiny, NSGA2(seed=0)))      # leave out to let Ax choose
     for index, params in client.get_next_trials(4).items():
         arch = nas_ax.architecture(Tiny, params)

@@ -14,6 +14,7 @@ from nas_bo.ax.lowering import constraints, parameters
 from nas_bo.errors import HostError, MissingExtra
 from nas_bo.problem import Objective, Problem, Reported, column
 from nas_bo.space import Space
+from nas_bo.spelling import spelled
 
 if TYPE_CHECKING:
     from ax.api.client import Client
@@ -90,8 +91,11 @@ def client(
         ) from error
     ours = not isinstance(strategy, GenerationStrategy)
     told = ", ".join(("-" if o.direction == "minimize" else "") + o.name for o in problem.objectives)
-    bounds = [*_thresholds(problem, dict(thresholds or {}), ours), *(b for o in modelled for b in _bounds(o))]
     names = [o.name for o in problem.objectives] + [o.name for o in modelled]
+    bounds = [
+        *_thresholds(problem, {spelled(n, names): v for n, v in (thresholds or {}).items()}, ours),
+        *(b for o in modelled for b in _bounds(o)),
+    ]
     try:
         made.configure_optimization(objective=told, outcome_constraints=bounds)
         understood = metrics_of(made._experiment)

@@ -23,6 +23,7 @@ from nas_bo.errors import HostError
 from nas_bo.model import quiet
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
+from nas_bo.spelling import spelled
 from nas_bo.trial import PREFIX, State, Trial
 
 VALUES = f"{PREFIX}values"  # in a trial's run metadata: what the metrics fetch
@@ -158,11 +159,12 @@ class Metric(IMetric):  # type: ignore[misc]
 
     def fetch(self, trial_index: int, trial_metadata: Mapping[str, Any]) -> tuple[int, float]:
         values = trial_metadata.get(VALUES, {})
-        if self.name not in values:
+        name = spelled(self.name, values)
+        if name not in values:
             raise HostError(
                 f"trial {trial_index} has no value of {self.name!r}: {trial_metadata.get(STATE, 'unknown')}"
             )
-        return 0, float(values[self.name])  # Ax takes floats only, also of what is counted
+        return 0, float(values[name])  # Ax takes floats only, also of what is counted
 
 
 def _told(outcome: Trial) -> dict[str, Any]:

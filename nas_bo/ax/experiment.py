@@ -10,6 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, MissingExtra
 from nas_bo.problem import Objective
 from nas_bo.space import Space
+from nas_bo.spelling import spelled
 from nas_bo.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -152,14 +153,15 @@ def tell(client: Client, trial_index: int, trial: Trial) -> None:
         raise HostError(
             f"trial {trial_index} is still running; tell the client when it is complete, infeasible or failed"
         )
-    raw_data: dict[str, Any] = {name: float(value) for name, value in trial.values.items()}
+    wanted = metrics_of(experiment)
+    raw_data: dict[str, Any] = {spelled(name, wanted): float(value) for name, value in trial.values.items()}
     strange = [name for name, value in raw_data.items() if not math.isfinite(value)]
     if strange and trial.state is not State.FAILED:
         raise HostError(
             f"trial {trial_index}: {strange[0]} is {raw_data[strange[0]]}, and Ax's models cannot use it; tell it "
             "as State.FAILED"
         )
-    missing = [name for name in metrics_of(experiment) if name not in raw_data]
+    missing = [name for name in wanted if name not in raw_data]
     if missing and trial.state is State.COMPLETE:
         raise HostError(
             f"trial {trial_index} is complete but has no value of {missing[0]!r}, which the Ax experiment wants; "

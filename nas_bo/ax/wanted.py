@@ -21,6 +21,7 @@ from nas_bo.errors import HostError, NasBoError
 from nas_bo.problem import Objective, Problem, as_objective, column, value_of
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
+from nas_bo.spelling import spelled
 from nas_bo.trial import Direction, State, Trial, from_attributes
 
 Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their weighted sum
@@ -123,7 +124,7 @@ def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> Ax
         home = told if item.name in told else limited
         home[item.name] = home.get(item.name, item).within(sign, bound)
     for given in map(as_objective, objectives):
-        name = given.name
+        name = spelled(given.name, [*told, *limited])
         if name in told and told[name].direction != given.direction:
             raise HostError(
                 f"the objective {name!r} says {given.direction}, the Ax experiment says {told[name].direction}; in "

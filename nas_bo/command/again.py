@@ -41,7 +41,7 @@ def register(
     pick: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: knee, fastest, best_quality, best:NAME, 'val_loss where latency_ms<=2', or the number of a trial; default: the first three"
+            help="repeatable: knee, fastest, best_quality, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial; default: the first three"
         ),
     ] = None,
     study: Annotated[str | None, typer.Option(help="name of the study; by default that of the space")] = None,

@@ -70,7 +70,7 @@ def session(
         )
     words = {} if found is None else studies.kept(found, KEPT) or _of_search(found)
     words = {**words, **{k: v for k, v in given.items() if v is not None}}
-    words = {"space": "tiny_gpt", "objectives": ["val_loss", "latency_ms"], "vocab_size": 256, "seed": 0} | words
+    words = {"space": "tiny_gpt", "objectives": ["bits_per_byte", "latency_ms"], "vocab_size": 256, "seed": 0} | words
     chosen = resolve.named_space(words["space"])
     bounds = {side: _bounds(words.get(side) or (), option) for side, option in SIDES.items()}
     made = [_objective(text, words, bounds, chosen) for text in words["objectives"]]
@@ -207,7 +207,7 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | Se
 def _no_json(text: str) -> SearchError:
     return SearchError(
         f"this on stdin is not JSON: {text.rstrip()[:80]!r}; `nas-bo tell` wants documents such as "
-        '{"number": 0, "values": {"val_loss": 2.41}} or {"number": 0, "failed": "out of memory"}'
+        '{"number": 0, "values": {"bits_per_byte": 2.41}} or {"number": 0, "failed": "out of memory"}'
     )
 
 
@@ -220,7 +220,7 @@ def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
     number = data["number"]
     values, failed = data.get("values"), data.get("failed")
     if values is not None and not isinstance(values, dict):
-        raise SearchError(f'trial {number}: "values" is {values!r}; write names and numbers, {{"val_loss": 2.41}}')
+        raise SearchError(f'trial {number}: "values" is {values!r}; write names and numbers, {{"bits_per_byte": 2.41}}')
     if failed is not None and not isinstance(failed, str):
         raise SearchError(f'trial {number}: "failed" is {failed!r}; write the reason, a text')
     if "id" in data and not isinstance(number, bool) and isinstance(number, int):
@@ -246,7 +246,7 @@ def ask(
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: parameters, mflops, kv_cache_bytes and module:name are computed; any other name is what you will tell, smaller being better, or max:NAME; default: val_loss and latency_ms"
+            help="repeatable: parameters, mflops, kv_cache_bytes and module:name are computed; any other name is what you will tell, smaller being better, or max:NAME; default: bits_per_byte and latency_ms"
         ),
     ] = None,
     at_most: Annotated[list[str] | None, typer.Option(help="repeatable: a hard limit, latency_ms=25")] = None,
@@ -270,7 +270,7 @@ def ask(
 
 
 def tell(storage: Storage = "nas-bo.db", study: Study = None) -> None:
-    """Read from stdin what became of asked architectures: {"number": 0, "values": {"val_loss": 2.4}}, or "failed": "why"."""
+    """Read from stdin what became of asked architectures: {"number": 0, "values": {"bits_per_byte": 2.4}}, or "failed": "why"."""
     with errors():
         opened, refused = None, False
         for data in read():  # the study may be made by the `ask` at the other end of the pipe

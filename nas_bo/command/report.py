@@ -21,7 +21,7 @@ def report(
     pick: Annotated[
         str | None,
         typer.Option(
-            help="print one architecture instead: knee, best:NAME, 'val_loss where latency_ms<=2 and parameters<=200k', or the number of a trial"
+            help="print one architecture instead: knee, best:NAME, 'bits_per_byte where latency_ms<=2 and parameters<=200k', or the number of a trial"
         ),
     ] = None,
     space: Annotated[

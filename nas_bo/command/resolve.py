@@ -18,7 +18,7 @@ from nas_bo.problem import Objective, as_objective
 from nas_bo.result import Result
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
-from nas_bo.spelling import spelled
+from nas_bo.spelling import BEFORE, NAME, spelled
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,13 @@ def job(
     )
     vocab = 256 if tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     costly = Quantities(costs, vocab)
-    words: dict[str, Callable[[], Objective]] = {"val_loss": lambda: loss, **costly.words()}
-    texts = costly.expanded(objectives or ("val_loss", "latency_ms"))
+    words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words()}
+    if loss.name != NAME and any(":" not in t and re.search(rf"\b{NAME}\b", t) for t in objectives or ()):
+        raise ObjectiveError(
+            f"--objective {NAME}: {data!r} holds tokens, and without their tokenizer nobody knows their bytes; give it with "
+            f"--tokenizer, or take {loss.name}, which is in {loss.unit}"
+        )
+    texts = costly.expanded(objectives or (loss.name, "latency_ms"))
     made = [as_objective(_objective(text, words)) for text in texts]
     limits = costly.limits(made)
     if idle := costly.unused():
@@ -120,7 +125,7 @@ def baselines(words: Sequence[str]) -> list[Any]:
 
 def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
     if ":" not in text:
-        text = re.sub(r"\b(bits_per_byte|val_loss)\b", lambda found: spelled(found[0], words), text)
+        text = re.sub(rf"\b({NAME}|{BEFORE})\b", lambda found: spelled(found[0], words), text)
     if text in words:
         return words[text]()
     if ":" in text:
@@ -131,7 +136,7 @@ def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
 
         return Weighted([_term(part, text, words) for part in text.split("+")])
     raise ObjectiveError(
-        f"there is no objective {text!r}{near(text, words)}; there are {', '.join(words)}, sums such as 'val_loss+0.1*latency_ms', "
+        f"there is no objective {text!r}{near(text, words)}; there are {', '.join(words)}, sums such as 'bits_per_byte+0.1*latency_ms', "
         "or your own as module:name"
     )
 

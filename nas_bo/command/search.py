@@ -33,9 +33,9 @@ def search(
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is optimised, repeatable: val_loss, latency_ms, decode_ms, throughput, energy, memory, parameters, "
-            "active_parameters, mflops, kv_cache_bytes, a sum such as 'val_loss+0.1*latency_ms', or module:name of your own. "
-            "By default val_loss and latency_ms."
+            help="What is optimised, repeatable: bits_per_byte, latency_ms, decode_ms, throughput, energy, memory, parameters, "
+            "active_parameters, mflops, kv_cache_bytes, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
+            "By default bits_per_byte and latency_ms."
         ),
     ] = None,
     strategy: Annotated[

@@ -33,7 +33,7 @@ def validate(
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: val_loss@25% (the reference run after a quarter), val_loss@200k (a run of its own), val_loss (as the study has it), an objective of nas_bo, or module:name; parameters and FLOPs are always judged; default: val_loss@25%, and val_loss with a study"
+            help="repeatable: bits_per_byte@25% (the reference run after a quarter), bits_per_byte@200k (a run of its own), bits_per_byte (as the study has it), an objective of nas_bo, or module:name; parameters and FLOPs are always judged; default: bits_per_byte@25%, and bits_per_byte with a study"
         ),
     ] = None,
     reference_budget: Annotated[

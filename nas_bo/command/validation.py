@@ -15,6 +15,7 @@ from nas_bo.report import TrustReport
 from nas_bo.report.trust_page import trust_page
 from nas_bo.result import trust_files
 from nas_bo.space import Space
+from nas_bo.spelling import NAME, other, spelled
 from nas_bo.study_name import file_name
 
 
@@ -73,7 +74,7 @@ def job(
         check_made(found)
     elif study is not None:
         raise SearchError(f"--study {study} needs --storage, where it is kept")
-    words = proxies or (["val_loss@25%"] if found is None else ["val_loss@25%", "val_loss"])
+    words = proxies or ([f"{NAME}@25%"] if found is None else [f"{NAME}@25%", NAME])
     made = [_proxy(word, reference, found, seed) for word in words]
     name = found.study_name if found is not None else chosen.title
     folder = out / file_name(name)
@@ -132,17 +133,21 @@ def write(job: Job, report: TrustReport) -> list[Path]:
 
 
 def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
-    share = re.fullmatch(r"val_loss@(\d+(?:\.\d+)?)%", word)
+    known = other(word)
+    if known is not None and known.startswith(NAME):
+        word = known
+    name = word.replace(NAME, reference.name, 1)  # where it is bits per token it is called so
+    share = re.fullmatch(rf"{NAME}@(\d+(?:\.\d+)?)%", word)
     if share is not None:
         part = float(share[1]) / 100
         if not 0 < part < 1:
             raise ObjectiveError(f"--proxy {word}: the share of the reference run must be between 0 and 100 %")
-        return replace(reference, fidelity=part, name=word)
-    budget = re.fullmatch(r"val_loss@(\d+(?:\.\d+)?)([kM]?)", word)
+        return replace(reference, fidelity=part, name=name)
+    budget = re.fullmatch(rf"{NAME}@(\d+(?:\.\d+)?)([kM]?)", word)
     if budget is not None:
         tokens = float(budget[1]) * {"": 1, "k": 1e3, "M": 1e6}[budget[2]]
-        return replace(reference, tokens=tokens, seed=seed, name=word, rungs=())
-    if word == "val_loss":
+        return replace(reference, tokens=tokens, seed=seed, name=name, rungs=())
+    if word == NAME:
         return _searched(reference, study)
     if word.count(":"):
         found = resolve.imported(word, ObjectiveError)
@@ -155,11 +160,12 @@ def _searched(reference: Any, study: Any) -> Any:
     from nas_bo.optuna import studies
 
     about = {} if study is None else studies.kept(study, "study") or {}
-    settings = about.get("conditions", {}).get("val_loss", {})
+    conditions = about.get("conditions", {})
+    settings = conditions.get(spelled(NAME, conditions), {})
     if "tokens" not in settings:
         raise ObjectiveError(
-            "--proxy val_loss means the loss that a search trained to, and there is none: name its study with --storage, or "
-            "say val_loss@25% (of the reference run) or val_loss@200k (tokens)"
+            f"--proxy {NAME} means the loss that a search trained to, and there is none: name its study with --storage, or "
+            f"say {NAME}@25% (of the reference run) or {NAME}@200k (tokens)"
         )
     names = ("fidelity", "sequence", "batch_size", "data_share", "width_factor", "extrapolate", "evaluation_tokens")
     dials = {name: settings[name] for name in names if name in settings}
@@ -172,7 +178,12 @@ def _searched(reference: Any, study: Any) -> Any:
 
         dials["probe"] = LearningRateProbe(**settings["probe"])
     return replace(
-        reference, tokens=settings["tokens"], seed=settings["seed"], name="val_loss searched", rungs=(), **dials
+        reference,
+        tokens=settings["tokens"],
+        seed=settings["seed"],
+        name=f"{reference.name} searched",
+        rungs=(),
+        **dials,
     )
 
 
@@ -185,7 +196,7 @@ def _known(word: str) -> Any:
     name = own.get(word.lower()) or own.get(word.lower().replace("_", ""))
     if name is None:
         raise ObjectiveError(
-            f"there is no proxy {word!r}{resolve.near(word, own)}; there are val_loss@25%, val_loss@200k, val_loss, "
+            f"there is no proxy {word!r}{resolve.near(word, own)}; there are {NAME}@25%, {NAME}@200k, {NAME}, "
             f"{', '.join(sorted(own))}, or your own as module:name"
         )
     try:

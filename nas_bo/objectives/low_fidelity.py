@@ -21,6 +21,7 @@ from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
 from nas_bo.problem import Value
 from nas_bo.seeds import settle
+from nas_bo.spelling import BEFORE, NAME
 from nas_bo.trial import Direction
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ EXTRAPOLATE_FROM = (0.2, 0.4, 0.6, 0.8, 1.0)  # shares of what is trained at whi
 
 @dataclass(frozen=True)
 class ValidationLoss:
-    """Bits per byte on held-out text after training for `tokens` tokens, or for a share of such a run; bits per token on
-    token files without a tokenizer, where `unit` says so.
+    """Bits per byte on held-out text after training for `tokens` tokens, or for a share of such a run: `bits_per_byte`, which
+    version 0.1 called `val_loss`. On token files without a tokenizer it is bits per token, and called `val_loss`.
 
     Args:
         tokens: the training budget, the single dial of `nas_bo.model.train`.
@@ -76,7 +77,7 @@ class ValidationLoss:
     at_most: float | None = None
     at_least: float | None = None
     ignore: tuple[str, ...] = ()
-    name: str = "val_loss"
+    name: str = NAME
     unit: str = BITS_PER_BYTE
     direction: Direction = "minimize"
     cost: Literal["trained"] = "trained"
@@ -141,6 +142,8 @@ class ValidationLoss:
             )
         if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
             object.__setattr__(self, "unit", unit_of(self))
+        if self.name == NAME and self.unit != BITS_PER_BYTE:  # it would not be true
+            object.__setattr__(self, "name", BEFORE)
         object.__setattr__(self, "rungs", tuple(self.rungs))
         for name in ("fidelity", "data_share", "width_factor", "min_rung"):
             self._share(name, getattr(self, name))

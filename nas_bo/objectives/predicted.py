@@ -83,7 +83,7 @@ class Predicted:
     @staticmethod
     def fit(
         trials: Any,
-        target: str | Objective | Column = "val_loss",
+        target: str | Objective | Column = "bits_per_byte",
         *,
         space: type[Space],
         model: Regressor | None = None,
@@ -164,8 +164,8 @@ class Predicted:
         """What is expected of architectures.
 
         Args:
-            proxies: for every architecture what was measured, by name (`Rung("val_loss", 0.25).name` is
-                ``val_loss@0.25``). Where one is missing the model without proxies answers.
+            proxies: for every architecture what was measured, by name (`Rung("bits_per_byte", 0.25).name` is
+                ``bits_per_byte@0.25``). Where one is missing the model without proxies answers.
 
         Raises:
             ObjectiveError: a proxy is not a finite number, or there are not as many as architectures.

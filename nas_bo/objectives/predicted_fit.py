@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,6 +18,7 @@ from nas_bo.objectives.predicted_card import Card, measures
 from nas_bo.objectives.predicted_inputs import Inputs, Proxy, proxy_name, read_proxy
 from nas_bo.problem import Objective, column
 from nas_bo.space import Space
+from nas_bo.spelling import spelled
 from nas_bo.surrogate.conformal import CrossConformal
 from nas_bo.surrogate.prior import Mean, OnPrior
 from nas_bo.surrogate.regressor import Blocks, Regressor
@@ -97,7 +98,7 @@ def fit(
 ) -> Predicted:
     """See `Predicted.fit`."""
     found, columns = gather(trials)
-    named = described(target, columns)
+    named = described(target, columns or {name for trial in found for name in trial.values})
     rows = collect(found, named.name, proxies, space)
     before = None
     if isinstance(earlier, Predicted):
@@ -114,12 +115,14 @@ def fit(
     return build(rows, named, space, model, proxies, before, known, vocab_size, ignore, about, truth)
 
 
-def described(target: str | Objective | Column, columns: Sequence[Column]) -> Column:
+def described(target: str | Objective | Column, known: Iterable[Column | str]) -> Column:
     if isinstance(target, Column):
         return target
     if not isinstance(target, str):
         return column(target)
-    return next((c for c in columns if c.name == target), Column(target))
+    known = list(known)
+    name = spelled(target, known)
+    return next((c for c in known if isinstance(c, Column) and c.name == name), Column(name))
 
 
 def collect(trials: Sequence[Trial], target: str, proxies: tuple[Proxy, ...], space: type[Space]) -> list[Example]:

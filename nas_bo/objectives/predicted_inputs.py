@@ -18,6 +18,7 @@ from nas_bo.model.counts import flops, kv_cache_bytes, parameters, steps
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.problem import Objective, value_of
 from nas_bo.space import Space
+from nas_bo.spelling import spelled
 from nas_bo.surrogate.features import features_of
 from nas_bo.surrogate.structure import structure_of
 from nas_bo.trial import Trial
@@ -67,9 +68,9 @@ def read_proxy(proxy: Proxy, trial: Trial) -> float | None:
     if isinstance(proxy, Rung):
         return proxy.read(trial)
     name = proxy_name(proxy)
-    found = trial.values.get(name)
+    found = trial.values.get(spelled(name, trial.values))
     if found is None:
-        found = trial.info.get(name, {}).get("value")
+        found = trial.info.get(spelled(name, trial.info), {}).get("value")
     if found is None or isinstance(found, (bool, str)):
         return None
     return float(found)

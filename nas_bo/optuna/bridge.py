@@ -17,6 +17,7 @@ from nas_bo.errors import HostError, NasBoError, SpaceError
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer
+from nas_bo.spelling import answering
 from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, not_finite
 
 STATES = {
@@ -172,7 +173,7 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     except SpaceError:
         return None
     own = from_attributes(trial.user_attrs)
-    values: dict[str, float] = {}
+    values: Mapping[str, float] = {}
     if trial.state is TrialState.COMPLETE and trial.values is not None:
         values = {c.name: float(v) for c, v in zip(cols, trial.values, strict=True)}
     elif isinstance(own.get("values"), dict):
@@ -183,6 +184,7 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     reason = own.get("reason") or str(trial.user_attrs.get(f"{PREFIX}reason", ""))
     if trial.state is TrialState.COMPLETE:
         reason = reason or not_finite(values)
+    values = answering(values, cols)
     return Trial(arch, values, violations, state, reason, info, trial.number, own.get("seconds", 0.0))
 
 

@@ -13,10 +13,10 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo import study_name
+from nas_bo import spelling, study_name
 from nas_bo.errors import HostError
 from nas_bo.optuna import studies
-from nas_bo.trial import PREFIX, Column, plain, read_attributes, write_attributes
+from nas_bo.trial import PREFIX, Column, from_attributes, plain, read_attributes, write_attributes
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 KEY = "merged"  # of a copied trial: where it is from
@@ -57,20 +57,23 @@ def merge(
     """
     if isinstance(others, Study) or not others:
         raise HostError("merge(others=...): it must be a list of at least one study, such as optuna.load_study gives")
-    abouts = [_about(study) for study in others]
     first = others[0].study_name
+    name = first if name is None else study_name.check(name)
+    into = _there(storage, name)
+    abouts = [_about(study) for study in others]
+    loss = spelling.began(abouts[0] if into is None else _about(into))
+    names = [loss if spelling.began(about) else None for about in abouts]  # whatever the others call it
+    abouts = [spelling.translated(about, called) for about, called in zip(abouts, names, strict=True)]
     for study, about in zip(others[1:], abouts[1:], strict=True):
         _check(first, abouts[0], study.study_name, about)
     columns = [Column(**c) for c in abouts[0]["columns"]]
-    name = first if name is None else study_name.check(name)
-    into = _there(storage, name)
     if into is None:
         into = studies.open_study(storage, name, columns, abouts[0])
     else:
         _check(name, _about(into), first, abouts[0])
     seen = {identity(trial) for trial in into.get_trials(deepcopy=False)}
     added = known = left = 0
-    for study in others:
+    for study, called in zip(others, names, strict=True):
         for trial in study.get_trials(deepcopy=False):
             key = identity(trial)
             if trial.state not in FINISHED:
@@ -78,7 +81,7 @@ def merge(
             elif key in seen:
                 known += 1
             else:
-                into.add_trial(_copy(trial, study.study_name, key))
+                into.add_trial(_copy(trial, study.study_name, key, called))
                 seen.add(key)
                 added += 1
     return Merged(into, added, known, left)
@@ -100,9 +103,13 @@ def origin(trial: FrozenTrial | optuna.Trial) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _copy(trial: FrozenTrial, study: str, key: str) -> FrozenTrial:
+def _copy(trial: FrozenTrial, study: str, key: str, loss: str | None) -> FrozenTrial:
     copied = copy.deepcopy(trial)
     attributes = copied.user_attrs
+    own = from_attributes(attributes)
+    if (renamed := spelling.translated(own, loss)) != own:
+        attributes |= write_attributes(f"{PREFIX}trial", renamed)
+        copied.system_attrs = spelling.translated(copied.system_attrs, loss)  # where Optuna keeps constraints
     if origin(trial) is None:
         attributes |= write_attributes(f"{PREFIX}{KEY}", {"study": study, "number": trial.number, "key": key})
     copied.user_attrs = attributes

@@ -15,13 +15,13 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo import database_url, study_name
+from nas_bo import database_url, spelling, study_name
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.optuna import running, storages
 from nas_bo.optuna.bridge import distributions, from_frozen, record, suggest, unknown
 from nas_bo.optuna.storages import Storage, load, names, opened
-from nas_bo.problem import Problem
+from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.trial import ATTRIBUTE_WIDTH, PREFIX, Column, State, Trial, plain, read_attributes, write_attributes
 
@@ -82,6 +82,26 @@ def open_study(
             study.set_metric_names([c.name for c in cols])
     keep(study, "study", about)
     return study
+
+
+def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
+    """`problem` with its loss called as the study `name` calls it, where that is there and uses the other of its two names
+    (`nas_bo.spelling`); else the very same. Nothing is written."""
+    if storage is None or not any(c.name in spelling.OTHER for c in map(column, problem.evaluated())):
+        return problem
+    try:
+        study = load(storage, name, reading=True)
+        about = kept(study, "study")
+        names = study.metric_names or ()
+    except Exception:  # none yet; a storage that cannot be opened says so when the study is
+        return problem
+    loss = spelling.began(about) if about else next((n for n in names if n in spelling.OTHER), None)
+    reported = [c["name"] for c in about["columns"]] if about else names
+    kinds = (problem.objectives, problem.limits, problem.proxies)
+    made = [[spelling.as_begun(o, loss or "", reported) for o in every] for every in kinds]
+    if all(new is old for news, olds in zip(made, kinds, strict=True) for new, old in zip(news, olds, strict=True)):
+        return problem
+    return Problem(problem.space, made[0], made[1], made[2], problem.staged)
 
 
 def _made(backend: Any, name: str, cols: Sequence[Column], sampler: BaseSampler | None) -> Study:
@@ -357,6 +377,7 @@ def elsewhere(study: Study) -> list[str]:
 __all__ = [
     "REMEDY",
     "adopt",
+    "as_begun",
     "ask",
     "ask_for",
     "asked",

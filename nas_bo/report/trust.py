@@ -214,7 +214,7 @@ def trust(
     parameters: Sequence[float] | None = None,
     flops: Sequence[float] | None = None,
     *,
-    name: str = "val_loss",
+    name: str = "bits_per_byte",
     unit: str = "bits/byte",
     direction: Direction = "minimize",
     ids: Sequence[str] = (),

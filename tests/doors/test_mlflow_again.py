@@ -53,10 +53,13 @@ def test_a_trial_is_evaluated_again_to_the_same_bits_and_linked(result, uri):
     trial = run_of(store, result.front[0].number)
     made = rerun(trial.info.run_id, track=uri)
     by_name = {c.name: c for c in made.compared}
-    assert by_name["val_loss"].agrees is True and by_name["val_loss"].now == result.front[0].values["val_loss"]
+    assert (
+        by_name["bits_per_byte"].agrees is True
+        and by_name["bits_per_byte"].now == result.front[0].values["bits_per_byte"]
+    )
     assert by_name["parameters"].agrees is True and by_name["parameters"].words == "the same to the last bit"
     assert "interval" in by_name["latency_ms"].words and made.changed == {}
-    assert "val_loss [bits/byte]" in str(made)
+    assert "bits_per_byte [bits/byte]" in str(made)
     (again,) = store.runs("TinyGPT", "rerun")
     assert again.info.run_id == made.logged and again.data.tags["nas.of"] == trial.info.run_id
     trial = store.client.get_run(trial.info.run_id)
@@ -70,9 +73,9 @@ def test_a_retraining_and_a_study_are_evaluated_again_too(result, uri):
     store = Store(uri)
     again = store.runs("TinyGPT", "retrain")[0]
     made = rerun(again.info.run_id, track=uri, log=False)
-    assert [(c.name, c.agrees) for c in made.compared] == [("val_loss", True)] and made.logged is None
+    assert [(c.name, c.agrees) for c in made.compared] == [("bits_per_byte", True)] and made.logged is None
     twice = rerun(rerun(again.info.run_id, track=uri).logged, track=uri, log=False)  # at the budget of the re-training
-    assert [(c.name, c.agrees) for c in twice.compared] == [("val_loss", True)]
+    assert [(c.name, c.agrees) for c in twice.compared] == [("bits_per_byte", True)]
     parent = store.runs("TinyGPT", "study")[0]
     made = rerun(parent.info.run_id, track=uri, log=False)
     assert made.name.startswith(f"{result.knee().number:03d} ")
@@ -81,7 +84,7 @@ def test_a_retraining_and_a_study_are_evaluated_again_too(result, uri):
 def test_a_figure_that_was_another_is_said(result, uri):
     store = Store(uri)
     trial = run_of(store, result.trials[1].number)
-    store.client.log_metric(trial.info.run_id, "obj/val_loss", 1.0, step=1)
+    store.client.log_metric(trial.info.run_id, "obj/bits_per_byte", 1.0, step=1)
     made = rerun(trial.info.run_id, track=uri, log=False)
     assert made.agrees is False and "with the same versions, device and corpus" in made.compared[0].words
     done = CliRunner().invoke(app, ["rerun", trial.info.run_id, "--mlflow", uri, "--no-log", "--json"])
@@ -110,8 +113,8 @@ def test_the_chosen_are_registered_and_load_in_three_lines_with_the_same_loss(re
     for one in made:
         model = load_model(one.uri, tracking_uri=uri)
         again = next(r for r in result.retrained if r.id == result.trials[one.trial].architecture.id)
-        assert one.values["val_loss"] == again.values["val_loss"]  # to the bit, as the search re-trained it
-        assert evaluate(model, QUALITY.corpus()) == again.values["val_loss"]
+        assert one.values["bits_per_byte"] == again.values["bits_per_byte"]  # to the bit, as the search re-trained it
+        assert evaluate(model, QUALITY.corpus()) == again.values["bits_per_byte"]
     store = Store(uri)
     version = store.client.get_model_version_by_alias("tiny", "knee")
     run = store.client.get_run(version.run_id)
