@@ -237,6 +237,7 @@ def test_predictors_learn_from_studies_of_either_name(tmp_path):
         found = run(None, Quick(name=name), trials=12, name=name)
         assert Predicted.fit(found, space=TinyGPT).name == f"predicted_{name}"
         assert Predicted.fit(found.trials, other(name), space=TinyGPT).name == f"predicted_{name}"
+        assert Predicted.fit(found.trials, Quick(name=other(name)), space=TinyGPT).name == f"predicted_{name}"
         trial = replace(found.trials[0], info={name: {"rungs": [[0.25, 3.0]]}})
         assert Rung(other(name), 0.25).read(trial) == 3.0 and trial.rungs(other(name)) == {0.25: 3.0}
 

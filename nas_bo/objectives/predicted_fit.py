@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -18,7 +18,7 @@ from nas_bo.objectives.predicted_card import Card, measures
 from nas_bo.objectives.predicted_inputs import Inputs, Proxy, proxy_name, read_proxy
 from nas_bo.problem import Objective, column
 from nas_bo.space import Space
-from nas_bo.spelling import spelled
+from nas_bo.spelling import UNIT, spelled
 from nas_bo.surrogate.conformal import CrossConformal
 from nas_bo.surrogate.prior import Mean, OnPrior
 from nas_bo.surrogate.regressor import Blocks, Regressor
@@ -116,13 +116,11 @@ def fit(
 
 
 def described(target: str | Objective | Column, known: Iterable[Column | str]) -> Column:
-    if isinstance(target, Column):
-        return target
-    if not isinstance(target, str):
-        return column(target)
     known = list(known)
-    name = spelled(target, known)
-    return next((c for c in known if isinstance(c, Column) and c.name == name), Column(name))
+    wanted = Column(target) if isinstance(target, str) else target if isinstance(target, Column) else column(target)
+    name = spelled(wanted.name, known) if wanted.unit in ("", UNIT) else wanted.name
+    there = next((c for c in known if isinstance(c, Column) and c.name == name), None)
+    return there if there is not None and isinstance(target, str) else replace(wanted, name=name)
 
 
 def collect(trials: Sequence[Trial], target: str, proxies: tuple[Proxy, ...], space: type[Space]) -> list[Example]:
