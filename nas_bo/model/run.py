@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from nas_bo.errors import TrainingDiverged
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, as_tensor, evaluate
+from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
 from nas_bo.model.training_loop import (
     DIVERGED_ABOVE,
     PROGRESS_EVERY_S,
@@ -62,6 +64,7 @@ class Run:
         self.schedule = self.loop.schedule
         self.curve: list[tuple[int, float]] = []
         self.validation: list[tuple[int, float]] = []
+        self._good: tuple[int, Any, Any] | None = None
 
     @property
     def step(self) -> int:
@@ -77,6 +80,7 @@ class Run:
             TrainingDiverged: the loss is not finite, or after warm-up far above that of guessing.
         """
         until = self.steps if until is None else until
+        self._remember()
         report, keep = Every(PROGRESS_EVERY_S), Every(SAVE_EVERY_S)
 
         def look(losses: list[float]) -> None:
@@ -105,6 +109,8 @@ class Run:
     def look(self, losses: list[float]) -> float:
         """Take in the losses of the last steps; gives their mean (raises TrainingDiverged)."""
         bad = self.loop.diverged(losses)
+        if bad is not None and self._good is not None and not math.isfinite(bad[1]):
+            self._blame(self._good, bad[0])
         if bad is not None:
             raise TrainingDiverged(
                 f"training diverged at step {bad[0] + 1} of {self.steps}: the loss is {bad[1]:.4g} nats per token, "
@@ -113,7 +119,29 @@ class Run:
             )
         mean: float = sum(losses) / len(losses)
         self.curve.append((self.tokens, mean / math.log(2)))
+        self._remember()
         return mean
+
+    def _remember(self) -> None:
+        """The state to go back to for the question which block was it; only asked where blocks are the user's own."""
+        if has_own_blocks(self.model):
+            self._good = copy.deepcopy((self.step, self.model.state_dict(), self.loop.optimizer.state_dict()))
+
+    def _blame(self, good: tuple[int, Any, Any], bad: int) -> None:
+        """Go through the steps from the last good state on again; raises TrainingDiverged with the block that is not finite."""
+        self.loop.step = good[0]
+        self.model.load_state_dict(good[1])
+        self.loop.optimizer.load_state_dict(good[2])
+        while self.step <= bad:
+            (batch,) = self.batches(self.step, 1)
+            said = blamed(self.model, lambda: next(self._passes(batch))[0])  # noqa: B023  (called at once)
+            self.loop.optimizer.zero_grad(set_to_none=True)
+            if said is not None:
+                raise TrainingDiverged(
+                    f"training diverged at step {self.step + 1} of {self.steps}: {said}; {MEND}, use a lower lr, or let the "
+                    "search count the trial as failed"
+                )
+            self.loop.take(self._passes(batch))
 
     @property
     def tokens(self) -> int:

@@ -220,6 +220,13 @@ def _block(slot: str, frame: Frame, given: dict[str, Any]) -> Any:
             f"the block {type(block).__name__} gave {spec!r:.100} for its check; it must give a {block.Spec.__name__} whose "
             f"kind is {kind!r}"
         )
+    try:
+        hash(spec)
+    except TypeError as error:
+        raise ModelError(
+            f"the block {type(block).__name__} gave {spec!r:.100} for its check, which is no plain value ({error}); its fields must be "
+            "numbers, texts, truth values, None, or tuples of them"
+        ) from None
     return spec
 
 

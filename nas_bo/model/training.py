@@ -18,6 +18,7 @@ from nas_bo.model import checkpoint as files
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.data import Corpus
 from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
+from nas_bo.model.not_finite import check_first_pass, has_own_blocks
 from nas_bo.model.own import Build
 from nas_bo.model.own_training import own_decoder, own_name
 from nas_bo.model.run import Run
@@ -202,6 +203,8 @@ class Training:
             check_vocabulary(model, corpus)
             if build is not None and not isinstance(arch, Decoder):
                 model.check_causal(min(32, int(self.settings["sequence"])))
+            if has_own_blocks(model):
+                check_first_pass(model)
             self._run = Run(model, corpus, self.settings, steps, seed, bf16, progress, evaluation_tokens)
             if build is not None:
                 self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing

@@ -109,13 +109,13 @@ class Loop:
                     first = self.step
                     block = batches(first, min(BLOCK, until - first))
                 between()
-                self.unseen.append(self._one(passes(block[self.step - first])))
+                self.unseen.append(self.take(passes(block[self.step - first])))
                 if len(self.unseen) == self.every or self.step in self.at or self.step == self.steps:
                     losses, self.unseen = torch.stack(self.unseen).tolist(), []
                     if look(losses):
                         return
 
-    def _one(self, passes: Iterable[Pass]) -> Tensor:
+    def take(self, passes: Iterable[Pass]) -> Tensor:
         """One optimiser step; gives the mean of the losses of its passes, still on the device."""
         rate = self.schedule.rate(self.step) * self.factor
         for group, base in zip(self.optimizer.param_groups, self.rates, strict=True):

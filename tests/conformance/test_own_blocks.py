@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from nas_bo import profile, search
-from nas_bo.errors import ModelError
+from nas_bo.errors import ModelError, TrainingDiverged
 from nas_bo.hardware.device import Device
 from nas_bo.hardware.profile import Profile
 from nas_bo.hardware.workload import Setting, workload
@@ -225,6 +225,81 @@ def test_what_is_said_wrongly_is_found_before_training():
         check(arch("shfit"))
     with pytest.raises(ModelError, match="no mixer 'thin' .it stands in other places"):
         check(arch("thin"))
+
+
+class Logarithm(_Bad):
+    """Gives NaN for half of what it gets."""
+
+    kind = "logarithm"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_forward_hook(lambda _m, _i, output: (output[0].log(), output[1]))
+        return made
+
+
+class Root(_Bad):
+    """Finite values whose gradients are not: the root of what is zero at first."""
+
+    kind = "root"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_forward_hook(lambda _m, _i, output: ((output[0] - output[0].detach()).abs().sqrt(), output[1]))
+        return made
+
+
+class Later(_Bad):
+    """Gives NaN when its shares, zeros at first, have moved far enough."""
+
+    kind = "later"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_forward_hook(
+            lambda m, _i, output: (output[0] * (float("nan") if m.share.abs().max() > 0.02 else 1.0), output[1])
+        )
+        return made
+
+
+class Listed(_Bad):
+    kind = "listed"
+
+    def check(self, fields, frame):
+        return ShiftSpec(self.kind, [1])
+
+
+def _two_layers(kind):
+    from nas_bo.architecture import Node
+
+    layers = [
+        Node({"mixer": Node({"kind": one}), "mlp": Node({"kind": "dense", "ratio": 1})}) for one in ("shift", kind)
+    ]
+    return Node({"width": 8, "layers": tuple(layers)})
+
+
+@pytest.mark.parametrize(("block", "why"), [(Logarithm(), "values"), (Root(), "gradients")])
+def test_a_block_that_gives_nan_is_named_before_training(tmp_path, block, why):
+    word(block)
+    corpus = load_corpus(text(tmp_path / "words.txt"))
+    with pytest.raises(
+        ModelError, match=rf"'{block.kind}' \(the mixer of layer 1\) gives {why}.*first weights.*logarithm"
+    ):
+        train(_two_layers(block.kind), corpus, 8192)
+
+
+def test_a_block_that_gives_nan_later_is_named_with_the_step(tmp_path):
+    word(Later())
+    corpus = load_corpus(text(tmp_path / "words.txt"))
+    why = r"diverged at step ([2-9]|\d\d+) of \d+: the block 'later' \(the mixer of layer 1\) gives"
+    with pytest.raises(TrainingDiverged, match=why):
+        train(_two_layers("later"), corpus, 100_000, lr=3e-3)
+
+
+def test_a_block_whose_value_is_not_plain_is_refused():
+    word(Listed())
+    with pytest.raises(ModelError, match=r"Listed gave .* no plain value.*tuples of them"):
+        check(_two_layers("listed"))
 
 
 def test_a_block_may_be_defined_again():
