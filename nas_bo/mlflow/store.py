@@ -6,14 +6,12 @@ file system first, and requests to a server are made once, with a short time-out
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import socket
 import sqlite3
 import tempfile
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -24,6 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 from nas_bo import database_url, study_name
 from nas_bo.errors import HostError
+from nas_bo.mlflow import new_database
 
 _SHORT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would repeat POST too, and so double what did arrive
@@ -232,16 +231,14 @@ def _silent(uri: str, error: Exception) -> str:
 def connect(uri: str) -> Any:
     """An `MlflowClient` for exactly this store; the global tracking URI stays as it is.
 
-    A new SQLite database is made under another name (MLflow runs 68 migrations, some three seconds of CPU) and appears
-    under its own only when it is whole: a killed process leaves no half-made database, and of two processes that
-    start at once one makes it and both use it.
+    A new SQLite database is made under another name and appears under its own only when it is whole: see `new_database`.
     """
     from mlflow import MlflowClient
 
     file = database(uri)
     if file is not None and not (file.exists() and file.stat().st_size):
         _check_file(file)
-        _create(file)
+        new_database.create(file)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -267,39 +264,6 @@ def put_files(client: Any, run: Any, files: Mapping[str, str | bytes | Path]) ->
         for name in files:
             below = PurePosixPath(name).parent
             target.log_artifact(str(Path(folder) / name), None if str(below) == "." else str(below))
-
-
-def _create(file: Path) -> None:
-    from mlflow import MlflowClient
-
-    made = file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
-    talk = logging.getLogger("mlflow.store.db.utils")
-    quiet = _Quiet()
-    talk.addFilter(quiet)  # two lines about tables, on stderr
-    try:
-        address = database_url.sqlite_url(made)
-        client = MlflowClient(tracking_uri=address, registry_uri=address)
-        client.search_experiments(max_results=1)
-        with suppress(AttributeError):  # release the file; without this it stays open, which harms nobody
-            client._tracking_client.store.engine.dispose()
-        if file.exists() and not file.stat().st_size:
-            file.unlink()
-        try:
-            os.link(made, file)
-        except FileExistsError:
-            pass  # another process was first
-        except OSError:  # a file system without links
-            made.replace(file)
-    finally:
-        talk.removeFilter(quiet)
-        for rest in file.parent.iterdir():  # not glob: a name may have its signs in it
-            if rest.name.startswith(made.name):
-                rest.unlink(missing_ok=True)
-
-
-class _Quiet(logging.Filter):
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING
 
 
 @contextmanager

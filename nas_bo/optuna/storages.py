@@ -177,6 +177,8 @@ def patiently(make: Callable[[], Made]) -> Made:
     for attempt in range(1, TRIES + 1):
         try:
             return make()
+        except optuna.exceptions.DuplicatedStudyError:  # the answer, which waiting does not change
+            raise
         except Exception as error:
             if attempt == TRIES or not any(sign in str(error).lower() for sign in RACES):
                 raise
