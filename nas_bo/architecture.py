@@ -27,9 +27,13 @@ UNSAID: Mapping[str, Primitive] = {
     "norm_place": "pre",
     "parallel_norms": 1,
     "rope_theta": 10000.0,
+    "tie_layers": 1,
+    "long_skips": False,
 }
 """Top-level fields of decoders with their defaults: at these values they do not enter an id, which is what it was before there
 were these fields."""
+UNSAID_INSIDE: Mapping[str, tuple[str, Primitive]] = {"attention": ("share_kv", False)}
+"""Likewise a field of a kind of block with its default."""
 
 
 class Node(Mapping[str, Any]):
@@ -113,7 +117,10 @@ class Architecture:
             drop = frozenset(self.counts)
             if not UNSAID.keys().isdisjoint(self.tree._fields):
                 drop |= {name for name, value in UNSAID.items() if self.tree.get(name, ...) == value}
-            text = json.dumps(_plain(self.tree, drop, ""), sort_keys=True, separators=(",", ":"))
+                layers = self.tree.get("layers")
+                if isinstance(layers, tuple) and len(layers) < 3:  # there is nothing to skip
+                    drop |= {"long_skips"}
+            text = json.dumps(_plain(self.tree, drop, "", UNSAID_INSIDE), sort_keys=True, separators=(",", ":"))
             object.__setattr__(self, "_id", hashlib.sha256(text.encode()).hexdigest()[:16])
         assert self._id is not None
         return self._id
@@ -177,13 +184,25 @@ class Architecture:
         return Architecture.from_dict(data)
 
 
-def _plain(value: Any, drop: frozenset[str], path: str) -> Any:
-    """Nodes to dicts and tuples to lists, leaving out the fields whose dotted path is in `drop`."""
+_EVERYTHING: Mapping[str, tuple[str, Primitive]] = {}
+
+
+def _plain(
+    value: Any, drop: frozenset[str], path: str, unsaid: Mapping[str, tuple[str, Primitive]] = _EVERYTHING
+) -> Any:
+    """Nodes to dicts and tuples to lists, leaving out the fields whose dotted path is in `drop`, and those of kinds of blocks
+    that have the value in `unsaid`."""
     if isinstance(value, Node):
-        inner = f"{path}{value._fields['kind']}." if "kind" in value._fields else path
-        return {k: _plain(v, drop, f"{inner}{k}.") for k, v in value._fields.items() if f"{inner}{k}" not in drop}
+        fields = value._fields
+        inner = path
+        if "kind" in fields:
+            inner = f"{path}{fields['kind']}."
+            name, default = unsaid.get(fields["kind"], ("", None))
+            if name in fields and fields[name] is default:
+                fields = {k: v for k, v in fields.items() if k != name}
+        return {k: _plain(v, drop, f"{inner}{k}.", unsaid) for k, v in fields.items() if f"{inner}{k}" not in drop}
     if isinstance(value, tuple):
-        return [_plain(v, drop, f"{path}{i}.") for i, v in enumerate(value)]
+        return [_plain(v, drop, f"{path}{i}.", unsaid) for i, v in enumerate(value)]
     return value
 
 

@@ -1,5 +1,6 @@
 """Named search spaces, written in Python and nothing but data; imported as `nas_bo.search_spaces`."""
 
+from nas_bo.search_spaces.connections import Connections
 from nas_bo.search_spaces.hw_gpt_bench import HWGPTBenchL, HWGPTBenchM, HWGPTBenchS
 from nas_bo.search_spaces.hybrid import Hybrid
 from nas_bo.search_spaces.llama import Llama
@@ -13,6 +14,7 @@ NAMED = {
     "hybrid": Hybrid,
     "moe": MoE,
     "mixers": Mixers,
+    "connections": Connections,
     "hw_gpt_bench_s": HWGPTBenchS,
     "hw_gpt_bench_m": HWGPTBenchM,
     "hw_gpt_bench_l": HWGPTBenchL,
@@ -20,6 +22,7 @@ NAMED = {
 
 __all__ = [
     "NAMED",
+    "Connections",
     "HWGPTBenchL",
     "HWGPTBenchM",
     "HWGPTBenchS",

@@ -16,9 +16,11 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.calibration import Calibration, calibrate, checked_times
 from nas_bo.hardware.contract import answer
 from nas_bo.hardware.parts_index import PartsIndex
-from nas_bo.hardware.workload import Part, Setting, parts, specified
+from nas_bo.hardware.workload import EMPTY, Part, Setting, parts, specified
+from nas_bo.model.blocks.table import block_of
+from nas_bo.model.connections import borrowing, plain
 from nas_bo.model.counts import Arch
-from nas_bo.model.spec import DecoderSpec
+from nas_bo.model.spec import DecoderSpec, LayerSpec
 from nas_bo.problem import Value
 
 COPIES = 2  # of a layer in the model that times it
@@ -78,13 +80,13 @@ class Lookup:
             ModelError: an architecture cannot be built.
         """
         wanted = list(dict.fromkeys(part for arch in architectures for part in parts(specified(arch, setting))))
-        models = [_alone(part) for part in wanted]
-        times = dict(zip(wanted, checked_times(list(timer(models)), len(models)), strict=True))
+        models = list(dict.fromkeys(model for part in wanted for model in _timed(part)))
+        times = dict(zip(models, checked_times(list(timer(models)), len(models)), strict=True))
         table = {}
-        for part, whole in times.items():
-            frame = part._replace(layer=None)
-            each = whole if part == frame else (whole - times[frame]) / COPIES
-            table[part] = float(max(each, LEAST_SHARE * whole))
+        for part in wanted:
+            with_it, *without = _timed(part)
+            each = (times[with_it] - times[without[0]]) / COPIES if without else times[with_it]
+            table[part] = float(max(each, LEAST_SHARE * times[with_it]))
         return cls(table, setting, device=device, runtime=runtime, level=level)
 
     def fit(self, architectures: Sequence[Arch], measured_ms: Sequence[float]) -> Lookup:
@@ -134,12 +136,27 @@ class Lookup:
         self._parts = np.vstack([self._parts, [[self.table[part]]]])
 
 
-def _alone(part: Part) -> DecoderSpec:
-    layers = () if part.layer is None else (part.layer,) * COPIES
+def _timed(part: Part) -> list[DecoderSpec]:
+    """A model with the part, and one without it: what there are `COPIES` less of."""
+    if part.layer is None:
+        return [_model(part, ())]
+    if part.finer is not None and part.finer.long_skips:
+        layers = (EMPTY,) * (2 * COPIES + 1)
+        return [_model(part, layers), _model(part._replace(finer=plain(part.finer)), layers)]
+    before: tuple[LayerSpec, ...] = ()
+    if borrowing(part.layer.mixer):
+        lender = block_of(part.layer.mixer).lender(part.layer.mixer)  # type: ignore[attr-defined]
+        before = (part.layer._replace(mixer=lender),)
+    return [_model(part, before + (part.layer,) * COPIES), _model(part, before)]
+
+
+def _model(part: Part, layers: tuple[LayerSpec, ...]) -> DecoderSpec:
     return DecoderSpec(part.width, layers, *part[2:])
 
 
 def _said(part: Part) -> str:
     if part.layer is None:
         return f"frame of width {part.width}"
+    if part.finer is not None and part.finer.long_skips:
+        return f"long skip of width {part.width}"
     return f"layer {tuple(part.layer.mixer)} with {tuple(part.layer.mlp)} at width {part.width}"

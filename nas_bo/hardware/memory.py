@@ -17,9 +17,10 @@ from typing import Any
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.workload import BYTES, Phase, Setting, specified
 from nas_bo.model import counts
-from nas_bo.model.blocks.block import Call, Shared, Sharing, Trained, remembered
+from nas_bo.model.blocks.block import Call, Lending, Shared, Sharing, Trained, remembered
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, offered, peak_of
+from nas_bo.model.connections import plain, skips, sources
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 
 TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.transformer.ROTARY_TABLE
@@ -55,10 +56,15 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     capped = 3 if spec.details.logit_cap is not None else 1
     head = 2 * flow * size + capped * batch * new * setting.vocab_size * size
     made = _tables(spec, context, new, size)
-    distinct = list(dict.fromkeys(spec.layers))
-    peak = max([head, *(_running(layer, spec, batch, new, context, size) for layer in distinct)])
+    inner = spec._replace(finer=plain(spec.finer))  # what one layer needs to know
+    beside = _beside(spec, batch, new, context, counts.steps(spec))
+    distinct = list(dict.fromkeys(zip(spec.layers, beside, strict=True)))
+    peak = max([head, *(_running(layer, inner, batch, new, context, size) + held * size for layer, held in distinct)])
+    for _, to in skips(len(spec.layers), spec.details):  # both streams, and their sum
+        peak = max(peak, (3 * flow + beside[to]) * size)
     if kept := _masks(spec, new, context):
-        peak = max(peak, *(_masking(layer, spec, batch, new, context, size) for layer in distinct)) + kept
+        masking = [_masking(layer, inner, batch, new, context, size) + held * size for layer, held in distinct]
+        peak = max(peak, *masking) + kept
     return Memory(
         counts.parameters(spec, setting.vocab_size) * size,
         _kept_tables(spec, size),
@@ -87,16 +93,20 @@ def training(
     flow, logits = rows * spec.width, rows * vocab_size
     parameters = counts.parameters(spec, vocab_size)
     embedded = vocab_size * spec.width
-    saved = flow + sum(_saved(layer, spec, batch, sequence) for layer in spec.layers)
+    inner = spec._replace(finer=plain(spec.finer))
+    saved = flow + sum(_saved(layer, inner, batch, sequence) for layer in spec.layers)
     last = (2 if spec.norm == "rms" else 1) * flow
     peak, grown = saved + last + 3 * logits, 0  # values of activations, and of gradients by then
     left, gradients = saved + last, embedded
-    for layer in reversed(spec.layers):
-        now = left + gradients + _undoing(layer, spec, batch, sequence)
+    pending = _pending(spec, rows)
+    for index, layer in reversed(list(enumerate(spec.layers))):
+        latest = index % spec.details.tie_layers == spec.details.tie_layers - 1
+        again = 0 if latest else _parameters(layer, inner)  # gradients of tied weights, before they are added
+        now = left + gradients + again + pending[index] + _undoing(layer, inner, batch, sequence)
         if now > peak + grown:
             peak, grown = now - gradients, gradients
-        left -= _saved(layer, spec, batch, sequence)
-        gradients += _parameters(layer, spec)
+        left -= _saved(layer, inner, batch, sequence)
+        gradients += _parameters(layer, inner) if latest else 0
     now = embedded * (2 if spec.tied else 1) + 2 * flow
     if now + parameters - embedded > peak + grown:
         peak, grown = now - embedded, parameters
@@ -121,6 +131,46 @@ def needed(arch: counts.Arch, setting: Setting, train: tuple[int, int] | None = 
 
 def _sizes(setting: Setting) -> tuple[int, int, str, int, tuple[str, ...]]:
     return setting.batch, setting.context, setting.dtype, setting.vocab_size, setting.ignore
+
+
+# ---- what other layers hold ---------------------------------------------------------------------------------------
+
+
+def _beside(spec: DecoderSpec, batch: int, new: int, context: int, cached: bool) -> list[int]:
+    """Values alive while each layer runs because others need them: streams of long skips, keys and values of earlier layers."""
+    depth, rows = len(spec.layers), batch * new
+    found = [0] * depth
+    for at, to in skips(depth, spec.details):
+        for index in range(at + 2, to):  # the next layer has it as its input
+            found[index] += rows * spec.width
+    for source, last in _readers(spec).items():
+        mixer = spec.layers[source].mixer
+        block: Lending[Any] = offered(block_of(mixer), Lending)
+        held = rows * block.lent_values(mixer, spec.frame, cached) if new == context else 0
+        for index in range(source + 1, last + 1):
+            found[index] += held
+    return found
+
+
+def _pending(spec: DecoderSpec, rows: int) -> list[int]:
+    """Gradients of values that wait while the gradients of each layer are computed: of streams of long skips, of keys and values."""
+    depth = len(spec.layers)
+    found = [0] * depth
+    for at, to in skips(depth, spec.details):
+        for index in range(at + 1, to):
+            found[index] += rows * spec.width
+    for source, last in _readers(spec).items():
+        mixer = spec.layers[source].mixer
+        block: Lending[Any] = offered(block_of(mixer), Lending)
+        shape = block.shape(mixer)
+        for index in range(source, last):
+            found[index] += rows * shape["kv_heads"] * (shape["head_dim"] + shape["value_dim"])
+    return found
+
+
+def _readers(spec: DecoderSpec) -> dict[int, int]:
+    """The layers whose keys and values others read -> the last that does."""
+    return {source: index for index, source in enumerate(sources(spec.layers)) if source is not None}
 
 
 # ---- what is there while a layer runs -----------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_bo.hardware.workload import Part, Setting, parts, specified
+from nas_bo.hardware.workload import Part, Setting, around, parts, specified
 from nas_bo.model.counts import Arch
 
 
@@ -31,10 +31,10 @@ class PartsIndex:
         rows = []
         for arch in architectures:
             spec = specified(arch, setting)
-            frame = (spec.width, *spec[2:])
+            frame = around(spec)
             row = [index.get((layer, frame), -1) for layer in (None, *spec.layers)]
-            if -1 in row:
-                row = [self._number((part.layer, frame), part, learn) for part in parts(spec)]
+            if -1 in row or spec.details.long_skips:
+                row = [self._number((part.layer, part[1:]), part, learn) for part in parts(spec)]
             rows.append(row)
         longest = max(map(len, rows), default=0)
         return np.array([row + [0] * (longest - len(row)) for row in rows], dtype=int).reshape(len(rows), longest)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model import counts
 from nas_bo.model.blocks.block import remembered
 from nas_bo.model.blocks.details import Details
+from nas_bo.model.blocks.skip import SKIP
+from nas_bo.model.connections import plain, skips
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 Phase = Literal["prefill", "decode"]
@@ -80,7 +82,8 @@ class Setting:
 
 
 class Part(NamedTuple):
-    """What a model's time is a sum over: one layer, or (`layer` None) all that is no layer: embedding, last norm, head.
+    """What a model's time is a sum over: one layer, or (`layer` None) all that is no layer: embedding, last norm, head; or one
+    long skip, which is an empty layer with `long_skips` in its details.
 
     The other fields are those of the whole model that change what a layer does.
     """
@@ -140,7 +143,10 @@ def workload(
     spec = specified(arch, setting)
     shell, *layers = (works(part, setting) for part in parts(spec))
     rows = [shell[0]]
+    given = {to: layers.pop()[0] for _, to in skips(len(spec.layers), spec.details)}
     for index, layer in enumerate(layers):
+        if index in given:
+            rows.append(given[index]._replace(name=f"layers.{index}.long_skip"))
         rows += [work._replace(name=f"layers.{index}.{work.kind}") for work in layer]
     return Workload(
         setting,
@@ -155,8 +161,18 @@ def specified(arch: counts.Arch, setting: Setting) -> DecoderSpec:
 
 
 def parts(spec: DecoderSpec) -> list[Part]:
-    """What is no layer, then the layers in order."""
-    return [Part(layer, spec.width, *spec[2:]) for layer in (None, *spec.layers)]
+    """What is no layer, then the layers in order, then the long skips."""
+    rest = around(spec)
+    between = [Part(EMPTY, *around(spec, skip=True))] * len(skips(len(spec.layers), spec.details))
+    return [Part(layer, *rest) for layer in (None, *spec.layers)] + between
+
+
+EMPTY = LayerSpec(SKIP, SKIP)
+
+
+def around(spec: DecoderSpec, skip: bool = False) -> tuple[Any, ...]:
+    """The fields of its parts beside their layer; of its long skips."""
+    return (spec.width, *spec[2:-1], spec.details._replace(tie_layers=1) if skip else plain(spec.finer))
 
 
 @remembered
@@ -166,7 +182,10 @@ def works(part: Part, setting: Setting) -> tuple[Work, ...]:
     alone = DecoderSpec(part.width, () if layer is None else (layer,), *part[2:])
     size, batch = BYTES[setting.dtype], setting.batch
     found = []
-    for row in counts.rows(alone, setting.vocab_size, setting.phase, setting.context, batch):
+    rows = counts.rows(alone, setting.vocab_size, setting.phase, setting.context, batch)
+    if part.finer is not None and part.finer.long_skips:
+        rows = [counts.skip_row("layers.0.", part.width, setting.context if setting.phase == "prefill" else 1)]
+    for row in rows:
         if row.name.startswith("layers.0.") != (layer is not None):
             continue
         kind = row.name.removeprefix("layers.0.")

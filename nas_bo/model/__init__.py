@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from nas_bo.model.sampling import Uniform as Uniform
     from nas_bo.model.spec import DecoderSpec as DecoderSpec
     from nas_bo.model.spec import check as check
+    from nas_bo.model.spec import connections_fit as connections_fit
     from nas_bo.model.supernet import Supernet as Supernet
     from nas_bo.model.supernet_training import SupernetDiverged as SupernetDiverged
     from nas_bo.model.supernet_training import SupernetResult as SupernetResult
@@ -58,7 +59,7 @@ _HOME = {
     **dict.fromkeys(
         ("Operation", "active_parameters", "flops", "kv_cache_bytes", "operations", "parameters"), "counts"
     ),
-    **dict.fromkeys(("DecoderSpec", "check"), "spec"),
+    **dict.fromkeys(("DecoderSpec", "check", "connections_fit"), "spec"),
     **dict.fromkeys(("Cache", "Decoder", "build"), "transformer"),
     **dict.fromkeys(("Corpus", "load_corpus"), "data"),
     **dict.fromkeys(("evaluate", "generate"), "inference"),

@@ -19,6 +19,7 @@ from nas_bo.model.blocks.details import check_length
 from nas_bo.model.blocks.linear_attention import CHUNK as CHUNK
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, offered
+from nas_bo.model.connections import skips
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 Arch = Architecture | Node | DecoderSpec
@@ -43,7 +44,7 @@ class Operation(NamedTuple):
 
 
 def parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int:
-    """Number of parameters, tied embeddings once.
+    """Number of parameters, tied embeddings and tied layers once.
 
     Raises:
         ModelError: the architecture cannot be built.
@@ -51,18 +52,20 @@ def parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
     frame = spec.frame
     total = vocab_size * frame.width * (1 if spec.tied else 2) + norm_parameters(frame)
+    layers, linked = spec.layers, 0
     if spec.finer is not None:
         total += (spec.finer.max_length or 0) * frame.width
-    for layer in spec.layers:
+        layers, linked = layers[:: spec.finer.tie_layers], len(skips(len(layers), spec.finer))
+    for layer in layers:
         total += layer_parameters(layer, frame)[0]
-    return total
+    return total + linked
 
 
 def active_parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int:
     """Parameters that one token passes through: all but the idle experts of mixtures."""
     spec = _spec(arch, ignore)
     frame = spec.frame
-    idle = sum(layer_parameters(layer, frame)[1] for layer in spec.layers)
+    idle = sum(layer_parameters(layer, frame)[1] for layer in spec.layers[:: frame.details.tie_layers])
     return parameters(spec, vocab_size) - idle
 
 
@@ -209,8 +212,11 @@ def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) ->
     norm = _norm_row("norm", frame, new)
     read = (min(vocab, new * batch) + new * placed) * width
     found = [Row("embedding", 0, read, new * width * (1 + 2 * scaled + 3 * placed), 1 + scaled + 3 * placed)]
+    given = {to for _, to in skips(len(spec.layers), spec.details)}
     for index, layer in enumerate(spec.layers):
         at = f"layers.{index}."
+        if index in given:
+            found.append(skip_row(at, width, new))
         found += [Row(at + row[0], *row[1:]) for row in _layer_rows(layer, frame, call)]
     found.append(norm)
     capped = spec.details.logit_cap is not None
@@ -235,6 +241,11 @@ def _layer_rows(layer: LayerSpec, frame: Frame, call: Call) -> tuple[Row, ...]:
             found.append(_norm_row(f"{part}_out_norm", frame, call.new))
         found.append(Row(f"{part}.add", 0, 0, 3 * call.new * frame.width, 1))
     return tuple(found)
+
+
+def skip_row(at: str, width: int, new: int) -> Row:
+    """A long skip: two streams and a gate make one."""
+    return Row(f"{at}long_skip", 0, 1, 3 * new * width, 1)
 
 
 def _norm_row(name: str, frame: Frame, new: int) -> Row:

@@ -10,7 +10,7 @@ from typing import Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError
 from nas_bo.model.counts import flops, parameters
-from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
+from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check, read
 from nas_bo.space.domain import Choice, Domain, Real
 from nas_bo.space.space import Space
 
@@ -40,7 +40,7 @@ class Extent:
                     f"{space.title}: the choice {name!r} is about training, and shared weights are trained once for all "
                     f"architectures; fix it, or pass ignore=({name!r},)"
                 )
-        check(space.decide(lambda _path, domain: _first(domain)), self.ignore)  # unknown fields: said here, once
+        read(space.decide(lambda _path, domain: _first(domain)), self.ignore)  # unknown fields: said here, once
 
     def specs(self, depths: bool = False) -> Iterator[DecoderSpec]:
         """Decoders in which every block that any layer can have is met at every width, and every depth at every width.
@@ -91,7 +91,7 @@ class Extent:
                 return values[script[len(widths) - 1]]
 
             try:
-                yield check(self.space.decide(pick), self.ignore)
+                yield read(self.space.decide(pick), self.ignore)
                 built += 1
             except ModelError as error:
                 why = str(error)
@@ -135,11 +135,19 @@ class Extent:
             return arch
         rng = random.Random(0)
         drawn = [self.space.sample(rng) for _ in range(TRIES)]
+        drawn = [one for one in drawn if self._builds(one)] or drawn
         return max(drawn, key=lambda one: tuple(sign * number for number in self.size(one)))
 
     def _valid(self, pick: Callable[[str, Domain], Any]) -> Architecture | None:
         arch = self.space.decide(pick)
-        return None if self.space.violations(arch) else arch
+        return arch if not self.space.violations(arch) and self._builds(arch) else None
+
+    def _builds(self, arch: Architecture) -> bool:
+        try:
+            check(arch, self.ignore)
+        except ModelError:
+            return False
+        return True
 
     def _operations(self, like: Architecture) -> dict[str, Any]:
         """The chosen options of `like` by path; records that it lacks take those of its records in turn."""

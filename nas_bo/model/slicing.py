@@ -28,6 +28,7 @@ from nas_bo.model.blocks.cuts import Piece as Piece
 from nas_bo.model.blocks.cuts import plain
 from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.table import apart_fields, block_of
+from nas_bo.model.connections import skips
 from nas_bo.model.counts import norms_of
 from nas_bo.model.spec import DecoderSpec
 
@@ -52,9 +53,12 @@ def cuts(spec: DecoderSpec, vocab_size: int, apart: frozenset[str]) -> list[Cut]
     found = [plain("embedding.weight", own("embedding"), (vocab_size, width))]
     if spec.details.max_length is not None:
         found.append(plain("positions.weight", own("positions"), (spec.details.max_length, width)))
-    for index, place in enumerate(places(spec)):
-        found += layer_cuts(spec, index, place, apart, f"layers.{index}.")
+    for number, place in enumerate(places(spec)):
+        found += layer_cuts(spec, number * spec.details.tie_layers, place, apart, f"layers.{number}.")
     found += _norm("norm", f"norm/depth{len(spec.layers)}", spec)
+    gates = len(skips(len(spec.layers), spec.details))
+    if gates:
+        found.append(plain("skip_gates", own(f"skip_gates/depth{len(spec.layers)}"), (gates,)))
     if not spec.tied:
         found.append(plain("head.weight", own("head"), (vocab_size, width)))
     return found
@@ -70,11 +74,11 @@ class Place(NamedTuple):
 
 
 def places(spec: DecoderSpec) -> list[Place]:
-    """The place of every layer."""
+    """The place of every layer that has weights of its own."""
     mixers = "+".join(sorted({layer.mixer.kind for layer in spec.layers} - {"skip"}))
     seen: dict[tuple[str, str], int] = {}
     found = []
-    for layer in spec.layers:
+    for layer in spec.layers[:: spec.details.tie_layers]:
         kinds = ("mixer", layer.mixer.kind), ("mlp", layer.mlp.kind)
         found.append(Place(seen.get(kinds[0], 0), seen.get(kinds[1], 0), mixers))
         for kind in kinds:
@@ -86,7 +90,7 @@ def layer_cuts(spec: DecoderSpec, index: int, place: Place, apart: frozenset[str
     """The parameters of layer `index`, which stands in `place`; their names begin with `prefix`."""
     mixer, mlp = spec.layers[index]
     own = _Own(spec, apart)
-    numbers = (index, index) if "layer" in apart else place[:2]
+    numbers = (index // spec.details.tie_layers,) * 2 if "layer" in apart else place[:2]
     among = f"/mixers={place.mixers}" if "mixers" in apart else ""
     mixer_at, mlp_at = f"mixer{numbers[0]}/{mixer.kind}{among}", f"mlp{numbers[1]}/{mlp.kind}{among}"
     found: list[Cut] = []

@@ -18,6 +18,7 @@ from nas_bo.model.blocks.details import PLAIN, Details, check_length, details
 from nas_bo.model.blocks.linear_attention import LinearAttentionSpec as LinearAttentionSpec
 from nas_bo.model.blocks.skip import SkipSpec as SkipSpec
 from nas_bo.model.blocks.table import known, unknown
+from nas_bo.model.connections import check_connections
 
 HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip", "embedding_power")
 """Top-level fields that are no part of the network; `nas_bo.model.train` reads them."""
@@ -86,7 +87,8 @@ def check(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpe
     if arch is last[0] and ignore == last[1]:
         remembered: DecoderSpec = last[2]
         return remembered
-    spec = _check(arch, ignore)
+    spec = read(arch, ignore)
+    check_connections(spec.layers, spec.details)
     _last = (arch, ignore, spec)
     return spec
 
@@ -101,7 +103,23 @@ def _forget() -> None:
     _last = (None, (), None)
 
 
-def _check(arch: Architecture | Node, ignore: Collection[str]) -> DecoderSpec:
+def connections_fit(arch: Architecture | Node) -> bool:
+    """Whether layers can be connected as the architecture says (`nas_bo.model.connections`), for rules of spaces. Other faults are
+    not looked at: `check` says what they are."""
+    try:
+        fields = arch.tree if isinstance(arch, Architecture) else arch
+        spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
+    except ModelError:
+        return True
+    try:
+        check_connections(spec.layers, spec.details)
+    except ModelError:
+        return False
+    return True
+
+
+def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec:
+    """As `check`, each layer for itself: whether they can be connected as the architecture says is not looked at."""
     if isinstance(arch, Architecture):
         fields = arch.tree._fields
     elif isinstance(arch, Node):

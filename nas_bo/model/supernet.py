@@ -19,6 +19,7 @@ from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model.blocks.block import MATRICES, role_of
 from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import known
+from nas_bo.model.connections import FIELDS, connected
 from nas_bo.model.extent import Extent
 from nas_bo.model.slicing import Cut, Piece, Place, can_be_apart, cuts, layer_cuts, places
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
@@ -101,11 +102,14 @@ class Supernet(nn.Module):
         for spec in specs:
             self._widest, self._depth = max(self._widest, spec.width), max(self._depth, len(spec.layers))
             add(cuts(spec, self.vocab_size, self.apart))
+            tie = spec.details.tie_layers
             for index, layer in enumerate(spec.layers):
+                if index % tie:
+                    continue
                 key = (spec._replace(layers=(layer,)), len(spec.layers) if "depth" in self.apart else 0, index)
                 if key not in seen:
                     seen.add(key)
-                    for number in range(index + 1):
+                    for number in range(index // tie + 1):
                         for mixers in sets if "mixers" in self.apart else [layer.mixer.kind]:
                             there = layer if layer.mixer.kind in mixers.split("+") else LayerSpec(SKIP, layer.mlp)
                             one = spec._replace(layers=(*spec.layers[:index], there))
@@ -266,10 +270,15 @@ class Supernet(nn.Module):
         p_o, as in differentiable search, is x + sum_o p_o branch(x, index, part, spec_o, context_o).
 
         Raises:
-            ModelError: `spec` is parallel, where the two parts are one.
+            ModelError: `spec` is parallel, where the two parts are one, or its layers are connected.
         """
         if spec.parallel:
             raise ModelError("branch: with parallel=True mixer and mlp read one norm; mix whole layers instead")
+        if connected(spec.layers, spec.details):
+            raise ModelError(
+                f"branch: layers with {', '.join(FIELDS)} are connected to others and cannot be mixed one by one; call the supernet "
+                "with whole architectures instead"
+            )
         block = getattr(spec.layers[index], part)
         if absent(block):
             return torch.zeros_like(x), None
@@ -437,7 +446,7 @@ def _role(cut: Cut, bank: str) -> str:
     if place.endswith("norm"):
         gain = "ones" if place.endswith("out_norm") else "gain"
         return gain if inside == "weight" else "zeros"
-    return "embedding" if place in ("embedding", "positions") else "in"
+    return {"embedding": "embedding", "positions": "embedding", "skip_gates": "ones"}.get(place, "in")
 
 
 def _fan_in(role: str, sizes: tuple[int, ...]) -> int:

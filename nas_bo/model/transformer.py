@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from nas_bo.model.blocks.block import MATRICES, Frame, Sharing, role_of
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, is_ours
+from nas_bo.model.connections import skips, sources
 from nas_bo.model.counts import norms_of, stepping
 from nas_bo.model.layers.common import Linear
 from nas_bo.model.layers.rotary import rotary_table
@@ -142,9 +143,14 @@ class Decoder(nn.Module):
         self.embedding = nn.Embedding(vocab_size, spec.width, _weight=torch.empty(vocab_size, spec.width))
         most = spec.details.max_length
         self.positions = nn.Embedding(most, spec.width, _weight=torch.empty(most, spec.width)) if most else None
-        self.layers = nn.ModuleList(Layer(layer, spec) for layer in spec.layers)
+        tie = spec.details.tie_layers
+        self.layers = nn.ModuleList(Layer(layer, spec) for layer in spec.layers[::tie])  # each runs `tie` times
         self.norm = _norm(spec)
         self.head = None if spec.tied else Linear(spec.width, vocab_size, bias=False)
+        self._skips = skips(len(spec.layers), spec.details)
+        self.skip_gates = nn.Parameter(torch.empty(len(self._skips))) if self._skips else None
+        read = sources(spec.layers)
+        self._last_reader = {source: index for index, source in enumerate(read) if source is not None}
         self._rotary_dims = _rotary_dims(spec)
         for dim in self._rotary_dims:
             cos, sin = rotary_table(spec.details, 0, ROTARY_TABLE, dim, self.embedding.weight)
@@ -181,7 +187,7 @@ class Decoder(nn.Module):
         for layer in self.spec.layers:
             stepping(layer.mixer)
         weight = self.embedding.weight
-        mixers: list[Any] = [layer.mixer for layer in self.layers]
+        mixers: list[Any] = [self._layer(index).mixer for index in range(len(self.spec.layers))]
         states = [None if mixer is None else mixer.new_state(batch, length, weight) for mixer in mixers]
         return Cache(batch, length, 0, states)
 
@@ -198,8 +204,18 @@ class Decoder(nn.Module):
         context = _Context(self, start, tokens.shape[1], tokens.device)
         x = self._embed(tokens, start)
         balances = []
-        for index, layer in enumerate(self.layers):
-            x, state, balance = layer(x, context, None if cache is None else cache.states[index])
+        ends = {to: (gate, at) for gate, (at, to) in enumerate(self._skips)}
+        begins = {at for at, _ in self._skips}
+        streams: dict[int, Tensor] = {}
+        for index in range(len(self.spec.layers)):
+            if index in ends and self.skip_gates is not None:
+                gate, at = ends[index]
+                x = torch.addcmul(x, streams.pop(at), self.skip_gates[gate])
+            context.lending = index in self._last_reader
+            x, state, balance = self._layer(index)(x, context, None if cache is None else cache.states[index])
+            if index in begins:
+                streams[index] = x
+            context.forget(index, self._last_reader)
             if cache is not None:
                 cache.states[index] = state
             if balance is not None:
@@ -207,6 +223,10 @@ class Decoder(nn.Module):
         if cache is not None:
             cache.position += tokens.shape[1]
         return x, balances
+
+    def _layer(self, index: int) -> Any:
+        """The module that runs as layer `index` of the architecture."""
+        return self.layers[index // self.spec.details.tie_layers]
 
     def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
         """tokens (B, T), which follow `start` others -> the stream (B, T, C) before the first layer."""
@@ -246,10 +266,11 @@ class Decoder(nn.Module):
         gain of the last norm               min(1, 4 / sqrt(width))                 2 lr                   0
         gains of other norms, biases        1, 0                                    2 lr                   0
         sinks of attention                  0                                       2 lr                   0
+        gates of long skips                 1                                       2 lr                   0
         step and decay of linear attention  memory of 3 to 500 tokens over heads    2 lr                   0
         ==================================  ======================================  =====================  ============
         """
-        shrink = BRANCH_GAIN / math.sqrt(2 * max(1, len(self.layers)))
+        shrink = BRANCH_GAIN / math.sqrt(2 * max(1, len(self.spec.layers)))
         for name, weight in self.named_parameters():
             role = self._role(name, weight)
             if role == "embedding":
@@ -292,8 +313,9 @@ class Decoder(nn.Module):
         place, _, inside = name.partition(".")
         if place == "layers":
             index, part, inside = inside.split(".", 2)
+            spec = self.spec.layers[int(index) * self.spec.details.tie_layers]
             if part in ("mixer", "mlp"):
-                return role_of(inside, weight.dim(), block_of(getattr(self.spec.layers[int(index)], part)))
+                return role_of(inside, weight.dim(), block_of(getattr(spec, part)))
         if name in ("embedding.weight", "positions.weight", "norm.weight", "head.weight"):
             return {"embedding": "embedding", "positions": "embedding", "norm": "gain", "head": "in"}[place]
         return role_of(inside, weight.dim(), None)
@@ -332,6 +354,23 @@ class _Context:
         self.start, self.length, self.device, self._model = start, length, device, model
         self._tables: dict[int, tuple[Tensor, Tensor]] = {}
         self._masks: dict[tuple[int, int | None], Tensor | None] = {}
+        self.lending = False  # whether a later layer reads the keys and values of the one that runs
+        self._lent: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def lent(self) -> tuple[Tensor, Tensor]:
+        if self._lent is None:
+            raise ModelError("no earlier layer left keys and values for this one; please report this")
+        return self._lent
+
+    def lend(self, k: Tensor, v: Tensor) -> None:
+        if self.lending:
+            self._lent = k, v
+
+    def forget(self, index: int, last_reader: Mapping[int, int]) -> None:
+        """Let go of keys and values that no layer after `index` reads."""
+        if self._lent is not None and index not in last_reader and index in last_reader.values():
+            self._lent = None
 
     def rotary(self, head_dim: int) -> tuple[Tensor, Tensor] | None:
         model = self._model

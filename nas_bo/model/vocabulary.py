@@ -8,7 +8,8 @@ top level            ``width``; ``layers`` (each with ``mixer`` and ``mlp``) or 
                      ``bias``, and the details of `nas_bo.model.blocks.details`: ``norm_place``, ``rope_theta``, ...
 mixer attention      ``heads``, ``kv_group`` (query heads per key/value head), ``head_dim`` (None: width / heads),
                      ``window`` (None: the whole past; w: the last w tokens, the present one included), ``qk_norm`` None |
-                     "head" | "whole", ``qkv_bias``, ``out_bias``, ``rotary_share``, ``sinks``, ``value_dim``
+                     "head" | "whole", ``qkv_bias``, ``out_bias``, ``rotary_share``, ``sinks``, ``value_dim``, ``share_kv`` (keys
+                     and values are those of the nearest earlier layer that has some)
 mixer linear_attention  ``heads``, ``head_dim``
 mixer conv           ``kernel``: gated causal depthwise convolution; ``gates`` "silu" | "linear2"
 mixer gated_delta    ``heads``, ``head_dim``, ``kernel``: gated delta rule with a short convolution
@@ -61,6 +62,7 @@ def attention(
     rotary_share: Any = 1.0,
     sinks: Any = False,
     value_dim: Any = None,
+    share_kv: Any = False,
 ) -> Any:
     """Softmax attention (Vaswani et al. 2017, arXiv 1706.03762) with `heads` query heads.
 
@@ -71,7 +73,8 @@ def attention(
     `qk_norm` is an rms norm of queries and keys: "head", each head for itself (Qwen3: arXiv 2505.09388, LFM2), or "whole", all
     heads together (OLMo 2: arXiv 2501.00656, OLMoE). `qkv_bias` and `out_bias` None are the `bias` of the decoder; Qwen2 has
     qkv_bias=True alone (arXiv 2407.10671). `rotary_share` is the part of each head that rotary positions turn (GPT-NeoX: arXiv
-    2204.06745), 0 for none. `sinks` adds a learned term to every softmax (gpt-oss: arXiv 2508.10925). `value_dim` is the head
+    2204.06745), 0 for none. `share_kv` takes the keys and values of the nearest earlier attention that has some, of equal shape
+    (Brandon et al. 2024, arXiv 2405.12981): queries and the output are all that is left. `sinks` adds a learned term to every softmax (gpt-oss: arXiv 2508.10925). `value_dim` is the head
     dimension of values, None for that of keys.
     """
     return _option(
@@ -86,6 +89,7 @@ def attention(
         rotary_share=rotary_share,
         sinks=sinks,
         value_dim=value_dim,
+        share_kv=share_kv,
     )
 
 
@@ -203,8 +207,9 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     4 heads, a convolution of kernel 7, attention of 2 heads, each with a gated MLP of twice the width.
 
     A attention (``/2`` two query heads per key head, ``w64`` window, ``n`` or ``N`` norms of queries and keys per head or whole,
-    ``s`` sinks, ``r4`` 4 values of a head turned, ``v8`` values of 8), L linear attention, C convolution, - nothing;
-    x dense MLP, m4.2x mixture of 4 experts with 2 active; ``3*C7`` three such layers in a row.
+    ``s`` sinks, ``r4`` 4 values of a head turned, ``v8`` values of 8, ``k`` keys and values of an earlier layer), L linear attention, C convolution, - nothing;
+    x dense MLP, m4.2x mixture of 4 experts with 2 active; ``3*C7`` three such layers in a row. ``t2``: each two layers
+    have one set of weights; ``u``: long skips.
     """
     spec = check(arch, ignore)
     frame = spec.frame
@@ -219,5 +224,7 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
         else:
             runs.append((word, 1))
     parts = [word if count == 1 else f"{count}*{word}" for word, count in runs] + (mlps[:1] if same else [])
-    text = " ".join([f"d{spec.width}", *parts])
+    tie = spec.details.tie_layers
+    links = [*([f"t{tie}"] if tie > 1 else []), *(["u"] if spec.details.long_skips else [])]
+    text = " ".join([f"d{spec.width}", *links, *parts])
     return text if len(text) <= 60 else f"{text[:47].rsplit(' ', 1)[0]} ... {len(spec.layers)} layers"

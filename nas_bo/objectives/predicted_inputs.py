@@ -14,6 +14,7 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model.blocks.skip import SKIP, absent
+from nas_bo.model.connections import skips
 from nas_bo.model.counts import flops, kv_cache_bytes, parameters, steps
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.problem import Objective, value_of
@@ -138,7 +139,8 @@ class Inputs:
         spec = check(arch, self.ignore)
         vocab = self.vocab_size
         total, bare = parameters(spec, vocab), parameters(spec._replace(layers=()), vocab)
-        shares = [self._within(spec, kind) - bare for kind in self._kinds]
+        links = len(skips(len(spec.layers), spec.details))
+        shares = [self._within(spec, kind) - bare - links for kind in self._kinds]
         within = max(1, sum(shares))
         return [
             math.log(total),

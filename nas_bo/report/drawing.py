@@ -6,7 +6,7 @@ Text only: no matplotlib, no script, no network. Tokens enter at the top; the li
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from itertools import groupby
 from typing import Any
@@ -18,6 +18,7 @@ from nas_bo.model.blocks.block import Drawable, Drawn
 from nas_bo.model.blocks.details import PLAIN
 from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import block_of
+from nas_bo.model.connections import skips, sources
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.report.summary import figure
 
@@ -69,10 +70,13 @@ def _name(arch: Architecture | Node, ignore: Collection[str]) -> str:
 
 def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
     total = counts.parameters(spec, vocab)
+    tie = spec.details.tie_layers
     runs = [(layer, len(list(same))) for layer, same in groupby(spec.layers)]
     hidden = max(0, len(runs) - MOST_ROWS)
     shown = runs if not hidden else [*runs[: MOST_ROWS // 2], *runs[-MOST_ROWS // 2 :]]
-    most = max([vocab * spec.width, *(sum(b.parameters for b in _blocks(spec, layer)) * n for layer, n in shown)])
+    most = max(
+        [vocab * spec.width, *(sum(b.parameters for b in _blocks(spec, layer)) * n // tie for layer, n in shown)]
+    )
     parts = [
         _head(title, f"{figure(total)} parameters, width {spec.width}, {len(spec.layers)} layers, vocabulary {vocab}"),
         _text(BARS, TOP - 10, "parameters, share of all", SOFT, 11),
@@ -83,6 +87,8 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
     embedding = Block(EDGE, "embedding", f"{vocab} tokens → {spec.width}{placed}", (vocab + positions) * spec.width)
     parts.append(_row(y, "", [embedding], 1, total, most))
     first = 0
+    read = sources(spec.layers)
+    at: dict[int, int] = {}  # layer -> the height of its row
     for k, (layer, n) in enumerate(shown):
         y += ROW
         if hidden and k == MOST_ROWS // 2:
@@ -91,8 +97,14 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
             first += skipped
             y += ROW
         where = str(first) if n == 1 else f"{first}–{first + n - 1}"
-        parts.append(_row(y, where, _blocks(spec, layer), n, total, most, spec.parallel))
+        boxes = _blocks(spec, layer)
+        source = read[first]
+        if source is not None:
+            boxes[0] = replace(boxes[0], detail=f"{boxes[0].detail}, K and V of layer {source}")
+        parts.append(_row(y, where, boxes, n, total, most, spec.parallel, tie))
+        at.update(dict.fromkeys(range(first, first + n), y))
         first += n
+    parts += [*_read(read, at), *_skipped(skips(len(spec.layers), spec.details), at)]
     y += ROW
     head = Block(EDGE, "head", f"norm, {spec.width} → {vocab} logits" + (", tied" if spec.tied else ""),
                  (0 if spec.tied else vocab * spec.width) + _norm(spec))  # fmt: skip
@@ -107,12 +119,39 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
     return _svg(y + ROW + 28, [stream, *parts], title)
 
 
+def _read(read: Sequence[int | None], at: dict[int, int]) -> list[str]:
+    """Lines between mixers, from keys and values to the layers that read them."""
+    x, found = LEFT + BOX + 6, []
+    for source in dict.fromkeys(one for one in read if one in at):
+        rows = [at[index] for index, one in enumerate(read) if one == source and index in at and source is not None]
+        if source is None or not rows:
+            continue
+        path = f"M{x - 6} {at[source] + 30}h6V{max(rows) + 8}" + "".join(
+            f"M{x} {y + 8}h-6m4 -3l-4 3l4 3" for y in set(rows)
+        )
+        found.append(f'<path d="{path}" stroke="#1f5fbf" fill="none"><title>K and V of layer {source}</title></path>')
+    return found
+
+
+def _skipped(pairs: Sequence[tuple[int, int]], at: dict[int, int]) -> list[str]:
+    """Dashed lines at the right of the boxes, from the layer whose output is kept to the one that is given it too."""
+    drawn = dict.fromkeys((at[a], at[b]) for a, b in pairs if a in at and b in at and at[a] != at[b])
+    found, x = [], LEFT + 2 * BOX + 12
+    for number, (a, b) in enumerate(drawn):
+        far = 14 - 10 * number / max(1, len(drawn) - 1)
+        path = f"M{x} {a + 32}h{far:.1f}V{b + 8}h-{far:.1f}m4 -3l-4 3l4 3"
+        found.append(
+            f'<path d="{path}" stroke="{SOFT}" stroke-dasharray="4 3" fill="none"><title>long skip</title></path>'
+        )
+    return found
+
+
 def _norm(spec: DecoderSpec) -> int:
     return counts.norm_parameters(spec.frame)
 
 
 def _blocks(spec: DecoderSpec, layer: LayerSpec) -> list[Block]:
-    """The mixer and the MLP of one layer; their counts sum up to the layer's."""
+    """The mixer and the MLP of one layer; their counts sum up to the layer's, or to its share where layers are tied."""
     own = counts.layer_parameters(LayerSpec(layer.mixer, SKIP), spec.frame)[0]
     both = counts.layer_parameters(layer, spec.frame)[0]
     return [_box(layer.mixer, spec, own, "no mixer"), _box(layer.mlp, spec, both - own, "no MLP")]
@@ -131,8 +170,12 @@ def _box(one: Any, spec: DecoderSpec, own: int, nothing: str) -> Block:
     return Block(colour, nothing if absent(one) else drawn.title, drawn.detail, own, absent(one))
 
 
-def _row(y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: int, parallel: bool = False) -> str:
+def _row(
+    y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: int, parallel: bool = False, tie: int = 1
+) -> str:
     parts = [_text(8, y + 24, where, SOFT, 12)]
+    sets = n // tie  # of weights
+    often = f"  × {n}" + (f", {sets} set{'s' * (sets > 1)} of weights" if tie > 1 else "")
     for i, b in enumerate(blocks):
         x, wide = LEFT + i * (BOX + 12), BOX if len(blocks) > 1 else 2 * BOX + 12
         colour = b.colour
@@ -141,7 +184,7 @@ def _row(y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: 
             f'<rect x="{x}" y="{y + 2}" width="{wide}" height="{ROW - 10}" rx="5" fill="{colour}" fill-opacity="0.1" '
             f'stroke="{colour}"{dash}/>'
         )
-        parts.append(_text(x + 10, y + 17, b.title + (f"  × {n}" if n > 1 and i == 0 else ""), INK, 12, bold=True))
+        parts.append(_text(x + 10, y + 17, b.title + (often if n > 1 and i == 0 else ""), INK, 12, bold=True))
         parts.append(_text(x + 10, y + 32, b.detail, SOFT, 11))
         if i:
             link = f"M{LEFT - 14} {y + 2}H{x + 14}V{y + 4}" if parallel else f"M{x - 12} {y + 20}h10m-4 -3l4 3l-4 3"
@@ -149,13 +192,13 @@ def _row(y: int, where: str, blocks: Sequence[Block], n: int, total: int, most: 
     parts.append(f'<path d="M{LEFT - 14} {y + 20}h11m-4 -3l4 3l-4 3" stroke="{SOFT}" fill="none"/>')
     room, at = WIDE - BARS - 118, float(BARS)
     for b in blocks:
-        long = b.parameters * n / most * room
+        long = b.parameters * sets / most * room
         parts.append(
             f'<rect x="{at:.1f}" y="{y + 11}" width="{long:.1f}" height="16" fill="{b.colour}" fill-opacity="0.8">'
-            f"<title>{escape(b.title)}: {b.parameters * n:,} parameters</title></rect>"
+            f"<title>{escape(b.title)}: {b.parameters * sets:,} parameters</title></rect>"
         )
         at += long
-    own = sum(b.parameters for b in blocks) * n
+    own = sum(b.parameters for b in blocks) * sets
     parts.append(_text(round(at) + 6, y + 23, f"{figure(own)}, {_percent(own / max(1, total))}", INK, 11))
     return "".join(parts)
 

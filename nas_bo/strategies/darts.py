@@ -7,7 +7,7 @@ How the decisions of a space are treated:
 * depth: the expectation of the loss over all depths, exactly, since every depth is an exit of one pass;
 * all else (width, norm, position, ...): sampled, by the score function with a leave-one-out baseline, without bias;
 * blocks whose combinations are more than `MOST`, blocks that are not written per layer, and networks with
-  ``parallel=True``: sampled likewise.
+  ``parallel=True`` or layers that are connected (``share_kv``, ``tie_layers``, ``long_skips``): sampled likewise.
 
 Rules of the space are kept by what is sampled; inside a mixture they are not looked at. First order: the weights are
 taken as they are when the architecture is updated (section 2.3, xi = 0).
@@ -172,6 +172,11 @@ class Plan:
             if found:
                 groups.setdefault((int(found[1]), found[2]), []).append(path)
         self.blocks = {key: paths for key, paths in groups.items() if self._count(paths) <= MOST}
+        from nas_bo.model.connections import FIELDS
+
+        self.linked = any(path.rpartition(".")[2] in FIELDS for path in space.domains())
+        if self.linked:
+            self.blocks, self.depth = {}, None
         inside = [path for paths in self.blocks.values() for path in paths]
         self.mixed = frozenset(inside + ([self.depth] if self.depth else []))
         self._known: dict[Any, Any] = {}
@@ -205,10 +210,12 @@ class Plan:
         which are on the CPU: nothing waits for the device; and the balance loss of mixtures of experts."""
         import torch
 
+        from nas_bo.model.connections import connected
         from nas_bo.model.mixed import mixed_losses
 
         spec = net.spec(draw.arch)
-        if spec.parallel:  # two parts with one norm cannot be mixed apart: the sampled network itself
+        # two parts with one norm cannot be mixed apart, nor layers that others read: the sampled network itself
+        if spec.parallel or self.linked or connected(spec.layers, spec.details):
             loss, nll = net.loss(tokens, targets, draw.arch)
             return nll, loss - nll
         p = torch.cat([logits[at].softmax(0) for at in self.relaxation.slices.values()])

@@ -100,7 +100,10 @@ class Alternatives:
         self.changes: list[float] = []
         passes = 1.0
         with frozen(run.net):
-            if run.net.spec(draw.arch).parallel or not plan.mixed:
+            from nas_bo.model.connections import connected
+
+            spec = run.net.spec(draw.arch)
+            if spec.parallel or not plan.mixed or connected(spec.layers, spec.details):
                 with torch.no_grad():
                     self.value = float(run.net.loss(tokens, targets, draw.arch)[1])
             else:

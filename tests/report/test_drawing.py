@@ -10,6 +10,7 @@ from nas_bo.search_spaces import NAMED
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.model import counts
+from nas_bo.model.connections import skips
 from nas_bo.model.spec import check
 from nas_bo.report.drawing import BARS, MOST_ROWS, WIDE, _blocks, _norm, drawing
 
@@ -27,7 +28,8 @@ def test_every_named_space_is_drawn_and_the_shares_sum_up(name, seed):
     svg = drawing(arch, vocab_size=300)
     root = ElementTree.fromstring(svg)
     spec = check(arch)
-    inside = sum(b.parameters for layer in spec.layers for b in _blocks(spec, layer))
+    inside = sum(b.parameters for layer in spec.layers[:: spec.details.tie_layers] for b in _blocks(spec, layer))
+    inside += len(skips(len(spec.layers), spec.details))  # their gates
     assert inside + 300 * spec.width * (1 if spec.tied else 2) + _norm(spec) == counts.parameters(arch, 300)
     told = texts(svg)
     assert f"width {spec.width}" in told[1] and f"{len(spec.layers)} layers" in told[1]

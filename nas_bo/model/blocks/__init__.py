@@ -16,6 +16,7 @@ from nas_bo.model.blocks.block import Frame as Frame
 from nas_bo.model.blocks.block import Initialised as Initialised
 from nas_bo.model.blocks.block import Joining as Joining
 from nas_bo.model.blocks.block import Labelled as Labelled
+from nas_bo.model.blocks.block import Lending as Lending
 from nas_bo.model.blocks.block import Narrowing as Narrowing
 from nas_bo.model.blocks.block import Peaking as Peaking
 from nas_bo.model.blocks.block import Row as Row

@@ -3,7 +3,10 @@
 
 What models of other people have beside: rms norms of queries and keys, of each head (Qwen3: arXiv 2505.09388) or of all heads together
 (OLMo 2: arXiv 2501.00656); biases of q, k and v alone (Qwen2: arXiv 2407.10671); positions that turn a share of each head (GPT-NeoX:
-arXiv 2204.06745); sinks, a logit per head that takes part of the softmax and adds nothing (gpt-oss: arXiv 2508.10925)."""
+arXiv 2204.06745); sinks, a logit per head that takes part of the softmax and adds nothing (gpt-oss: arXiv 2508.10925).
+
+With `share_kv` a layer has queries alone and reads the keys and values of an earlier one (Brandon et al. 2024, arXiv 2405.12981;
+see `nas_bo.model.connections`)."""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class AttentionSpec(NamedTuple):
     rotary_share: float = 1.0
     sinks: bool = False
     value_dim: int | None = None
+    share_kv: bool = False
 
     @property
     def turned(self) -> int:
@@ -49,6 +53,11 @@ class AttentionSpec(NamedTuple):
         return self.heads * self.head_dim, self.kv_heads * self.head_dim, self.kv_heads * self.values
 
     @property
+    def made(self) -> tuple[int, int, int]:
+        """Of these, those that it computes itself: with keys and values of an earlier layer, queries alone."""
+        return (self.sizes[0], 0, 0) if self.share_kv else self.sizes
+
+    @property
     def plain(self) -> bool:
         """Whether queries and keys are turned as they come and values are as large as they."""
         return self.qk_norm is None and self.rotary_share == 1 and self.value_dim is None
@@ -61,7 +70,7 @@ class AttentionSpec(NamedTuple):
     def gains(self) -> tuple[int, int]:
         """Sizes of the norms of queries and of keys."""
         whole = self.sizes[:2] if self.qk_norm == "whole" else (self.head_dim, self.head_dim)
-        return whole if self.qk_norm else (0, 0)
+        return (whole[0] if self.qk_norm else 0, whole[1] if self.qk_norm and not self.share_kv else 0)
 
     def biases(self, frame: Frame) -> tuple[bool, bool]:
         """Whether the matrices into and out of the block have biases."""
@@ -86,6 +95,7 @@ class AttentionBlock:
         "rotary_share": 1.0,
         "sinks": False,
         "value_dim": None,
+        "share_kv": False,
     }
     initial: Mapping[str, str] = {"sinks": "zeros"}
     Spec = AttentionSpec
@@ -113,6 +123,7 @@ class AttentionBlock:
             ("qkv_bias", (None, False, True)),
             ("out_bias", (None, False, True)),
             ("sinks", (False, True)),
+            ("share_kv", (False, True)),
         ):
             value = fields[name]
             if not any(value.__class__ is one.__class__ and value == one for one in allowed):
@@ -131,6 +142,7 @@ class AttentionBlock:
             rotary_share=float(share) if frame.position == "rotary" else 1.0,  # where nothing turns, no part does
             sinks=fields["sinks"],
             value_dim=None if values == spec.head_dim else values,
+            share_kv=fields["share_kv"],
         )
         if spec.rotary_share not in (0, 1) and (spec.turned % 2 or not spec.turned):
             raise ModelError(
@@ -141,7 +153,7 @@ class AttentionBlock:
 
     def parameters(self, spec: AttentionSpec, frame: Frame) -> int:
         into, out = spec.biases(frame)
-        matrices = linear(frame.width, sum(spec.sizes), into) + linear(spec.heads * spec.values, frame.width, out)
+        matrices = linear(frame.width, sum(spec.made), into) + linear(spec.heads * spec.values, frame.width, out)
         return matrices + sum(spec.gains()) + (spec.heads if spec.sinks else 0)
 
     def operations(self, spec: AttentionSpec, frame: Frame, call: Call) -> Iterator[Row]:
@@ -149,13 +161,14 @@ class AttentionBlock:
         q, k, v = spec.sizes
         given, (into, out) = spec.heads * spec.values, spec.biases(frame)
         seen = context if window is None or call.phase == "prefill" else min(context, window)
-        cached = self.state_values(spec, frame, context) if call.phase == "decode" else 0
+        own = not spec.share_kv
+        cached = self._kept(spec, context) if call.phase == "decode" else 0
         terms = spec.heads * new * (context if new > 1 or window is None else min(context, window))
-        yield matrix("qkv", frame.width, q + k + v, into, new)
+        yield matrix("qkv" if own else "q", frame.width, sum(spec.made), into, new)
         if spec.qk_norm:
-            yield Row("qk_norm", 0, sum(spec.gains()), 2 * new * (q + k), 12)
+            yield Row("qk_norm", 0, sum(spec.gains()), 2 * new * sum(spec.made[:2]), 12 if own else 6)
         if self._turned(spec, frame):
-            turned = spec.turned * (spec.heads + spec.kv_heads)
+            turned = spec.turned * (spec.heads + spec.kv_heads * own)
             yield Row("rotary", 0, 0, 4 * new * turned, 3 if spec.plain else 6)
         moved = new * (q + given) + seen * (k + v)
         scores = 2 * new * seen * spec.heads * (spec.head_dim + spec.values)  # and their sum of values
@@ -166,12 +179,15 @@ class AttentionBlock:
         yield matrix("out", given, frame.width, out, new)
 
     def state_values(self, spec: AttentionSpec, frame: Frame, context: int) -> int:
+        return 0 if spec.share_kv else self._kept(spec, context)
+
+    def _kept(self, spec: AttentionSpec, context: int) -> int:
         kept = context if spec.window is None else min(context, spec.window)
         return (spec.sizes[1] + spec.sizes[2]) * kept
 
     def peak_values(self, spec: AttentionSpec, frame: Frame, call: Call) -> int:
         tokens = call.batch * call.new
-        a, k, v = (tokens * size for size in spec.sizes)
+        a, k, v = (tokens * size for size in spec.made)
         given = tokens * spec.heads * spec.values
         packed, turned = a + k + v, (a + k) if self._turned(spec, frame) or spec.qk_norm else 0
         passing = 3 * turned if spec.rotary_share == 1 else 2 * turned
@@ -180,6 +196,8 @@ class AttentionBlock:
             past = min(spec.window, call.context - 1) if call.new == 1 else 0
             joined = call.batch * (past + call.new) * (spec.sizes[1] + spec.sizes[2])
         scores = 3 * call.batch * spec.heads * call.new * self._keys(spec, call) if spec.sinks else 0
+        if spec.share_kv:
+            return max(packed + passing, packed + scores + given + tokens * frame.width)
         return max(packed + passing, packed + turned + joined + scores + given + tokens * frame.width)
 
     def _keys(self, spec: AttentionSpec, call: Call) -> int:
@@ -187,8 +205,10 @@ class AttentionBlock:
 
     def saved_values(self, spec: AttentionSpec, frame: Frame, batch: int, length: int) -> int:
         tokens = batch * length
-        a, k, v = (tokens * size for size in spec.sizes)
+        a, k, v = (tokens * size for size in spec.made)
         changed = (a + k) * ((spec.turned > 0 and frame.position == "rotary") + 2 * bool(spec.qk_norm))
+        if spec.share_kv and not spec.qk_norm:
+            changed = 0  # queries before they are turned are not needed
         each = 1 if spec.fused else length  # a kernel keeps one number per query, matrix products all their scores
         scores = tokens * spec.heads * each
         return a + k + v + changed + tokens * spec.heads * spec.values + scores
@@ -202,9 +222,31 @@ class AttentionBlock:
 
     def shared(self, spec: AttentionSpec, frame: Frame) -> Shared:
         turned = self._turned(spec, frame)
-        a, k, v = spec.sizes
-        changed = a + k if turned or spec.qk_norm else 0
+        a, k, v = spec.made
+        changed = a + k if (turned or spec.qk_norm) and not spec.share_kv else 0
         return Shared(spec.turned if turned else None, spec.window, a + k + v + k + v + changed)
+
+    def borrows(self, spec: AttentionSpec) -> bool:
+        return spec.share_kv
+
+    def shape(self, spec: AttentionSpec) -> dict[str, Any]:
+        return {
+            "kv_heads": spec.kv_heads,
+            "head_dim": spec.head_dim,
+            "value_dim": spec.values,
+            "window": spec.window,
+            "rotary_share": spec.rotary_share,
+        }
+
+    def lender(self, spec: AttentionSpec) -> AttentionSpec:
+        return spec._replace(share_kv=False)
+
+    def lent_values(self, spec: AttentionSpec, frame: Frame, cached: bool) -> int:
+        q, k, v = spec.sizes
+        if cached:  # views of the cache, but for windows, whose prompt is longer than what is kept
+            return 0 if spec.window is None else k + v
+        changed = self._turned(spec, frame) or spec.qk_norm is not None
+        return q + k + v + changed * (q + k if spec.plain else k)  # the storages that they are views of
 
     def joined(self, spec: AttentionSpec, length: int) -> AttentionSpec:
         return spec if spec.window is not None else spec._replace(window=length)  # nothing falls out of it
@@ -233,9 +275,19 @@ class AttentionBlock:
         group = spec.heads // spec.kv_heads  # a shared key is that of the first query head of its group
         parts = {"q": (spec.heads, *dims), "k": (spec.kv_heads, *dims), "v": (spec.kv_heads, *values)}
         turned = ("q", "k") if rotary else ()
-        yield from rows(f"{prefix}qkv", bank, parts, frame.width, into, turned, {"k": group, "v": group})
+        if spec.share_kv:
+            parts = {"q": parts["q"]}
+        yield from rows(
+            f"{prefix}{'q' if spec.share_kv else 'qkv'}",
+            bank,
+            parts,
+            frame.width,
+            into,
+            turned,
+            {"k": group, "v": group},
+        )
         yield from out(f"{prefix}out", bank, frame.width, (spec.heads, *values), bias)
-        for part in ("q", "k") if spec.qk_norm else ():
+        for part in [one for one in ("q", "k") if spec.qk_norm and one in parts]:
             sizes = parts[part] if spec.qk_norm == "whole" else dims
             spread = len(sizes) - 1 if rotary else None
             step = group if part == "k" and spec.qk_norm == "whole" else 1
@@ -255,6 +307,7 @@ class AttentionBlock:
         more = {None: "", "head": "n", "whole": "N"}[spec.qk_norm] + ("s" if spec.sinks else "")
         more += f"r{spec.turned}" if spec.rotary_share != 1 else ""
         more += f"v{spec.value_dim}" if spec.value_dim else ""
+        more += "k" if spec.share_kv else ""
         return f"A{spec.heads}{group}" + (f"w{spec.window}" if spec.window else "") + more
 
     def drawn(self, spec: AttentionSpec, frame: Frame) -> Drawn:

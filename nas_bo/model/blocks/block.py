@@ -216,6 +216,28 @@ class Sharing(Protocol[C]):
 
 
 @runtime_checkable
+class Lending(Protocol[S]):
+    """A mixer with keys and values that later layers may read in the place of their own. Its module hands them to
+    ``context.lend(k, v)``, or reads ``context.lent``."""
+
+    def borrows(self, spec: S) -> bool:
+        """Whether it reads those of an earlier layer."""
+        ...
+
+    def shape(self, spec: S) -> dict[str, Any]:
+        """What must be equal in the layer that has them and in the one that reads them."""
+        ...
+
+    def lender(self, spec: S) -> S:
+        """The same mixer with keys and values of its own."""
+        ...
+
+    def lent_values(self, spec: S, frame: Frame, cached: bool) -> int:
+        """Values per token of a prefill that stay alive because later layers read them; `cached`: beside a cache."""
+        ...
+
+
+@runtime_checkable
 class Initialised(Protocol):
     """A block with parameters that do not begin as their names and shapes say (see `role_of`)."""
 

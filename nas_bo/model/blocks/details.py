@@ -16,6 +16,8 @@ scales. All are fields at the top level of an architecture; `position` and `norm
 ``embedding_scale``       a factor on token embeddings, or "sqrt_width" as in Gemma
 ``max_length``            of position="learned": the number of positions that there are vectors for
 ``logit_cap``             cap * tanh(logits / cap), as in Gemma 2
+``tie_layers``            so many successive layers have one set of weights (`nas_bo.model.connections`)
+``long_skips``            from layers of the first half to those of the second (`nas_bo.model.connections`)
 ========================= ==========================================================================================
 """
 
@@ -45,6 +47,8 @@ class Details(NamedTuple):
     embedding_scale: float | str | None = None
     max_length: int | None = None
     logit_cap: float | None = None
+    tie_layers: int = 1
+    long_skips: bool = False
 
 
 PLAIN = Details()
@@ -53,9 +57,10 @@ _ONE_OF: Mapping[str, tuple[Any, ...]] = {
     "norm_bias": (None, False, True),
     "norm_place": ("pre", "post", "sandwich"),
     "parallel_norms": (1, 2),
+    "long_skips": (False, True),
     "rope_scaling": (None, "linear", "llama3", "yarn"),
 }
-_COUNTS = ("rope_length", "max_length")
+_COUNTS = ("rope_length", "max_length", "tie_layers")
 _ABOVE = {"rope_theta": 1.0}  # other numbers must be above 0
 _TURNS = {"llama3": (1.0, 4.0), "yarn": (1.0, 32.0)}
 

@@ -16,11 +16,14 @@ from nas_bo.model.layers.common import Context, Linear, at_least_float32
 class Attention(nn.Module):
     """Softmax attention with shared key/value heads, rotary positions and an optional sliding window; E values per head."""
 
+    qkv: Linear
+    q: Linear  # of a layer that reads keys and values of an earlier one
+
     def __init__(self, spec: AttentionSpec, frame: Frame) -> None:
         super().__init__()
         self.spec = spec
         into, out = spec.biases(frame)
-        self.qkv = Linear(frame.width, sum(spec.sizes), bias=into)
+        setattr(self, "q" if spec.share_kv else "qkv", Linear(frame.width, sum(spec.made), bias=into))
         self.out = Linear(spec.heads * spec.values, frame.width, bias=out)
         norms = [nn.RMSNorm(size, eps=frame.details.norm_eps or 1e-6) if size else None for size in spec.gains()]
         self.q_norm, self.k_norm = norms
@@ -30,7 +33,10 @@ class Attention(nn.Module):
         """x (B, T, C) -> (B, T, C). `state` is (keys, values): (B, G, length, D) filled up to P, or, with a window,
         the (B, G, <= window, D) last ones; values have E in the place of D."""
         batch, length, _ = x.shape
-        heads, kv_heads, dim, window = self.spec.heads, self.spec.kv_heads, self.spec.head_dim, self.spec.window
+        heads, kv_heads, dim = self.spec.heads, self.spec.kv_heads, self.spec.head_dim
+        if self.spec.share_kv:
+            k, v = context.lent
+            return self._attend(self._queries(x, context).transpose(1, 2), k, v, context), state
         if self.spec.plain:
             qkv = self.qkv(x).view(batch, length, heads + 2 * kv_heads, dim)
             table = context.rotary(dim)
@@ -44,17 +50,36 @@ class Attention(nn.Module):
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if state is not None:
             k, v, state = self._remember(k, v, state, context.start)
-        mask = context.mask(k.shape[2], window)
+        context.lend(k, v)
+        return self._attend(q, k, v, context), state
+
+    def _queries(self, x: Tensor, context: Context) -> Tensor:
+        """x (B, T, C) -> queries (B, T, H, D)."""
+        spec = self.spec
+        q: Tensor = self.q(x)
+        if self.q_norm is not None and spec.qk_norm == "whole":
+            q = self.q_norm(q)
+        q = q.view(*x.shape[:2], spec.heads, spec.head_dim)
+        if self.q_norm is not None and spec.qk_norm == "head":
+            q = self.q_norm(q)
+        table = context.rotary(spec.turned) if spec.turned else None
+        return q if table is None else _turn(q, table, spec.turned)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, context: Context) -> Tensor:
+        """q (B, H, T, D), k (B, G, S, D), v (B, G, S, E) -> (B, T, C)."""
+        heads, kv_heads, (batch, _, length, _) = self.spec.heads, self.spec.kv_heads, q.shape
+        mask = context.mask(k.shape[2], self.spec.window)
         if self.sinks is not None:
-            y = self._with_sinks(q, k, v, mask)
-            return self.out(y.transpose(1, 2).reshape(batch, length, -1)), state
+            found: Tensor = self.out(self._with_sinks(q, k, v, mask).transpose(1, 2).reshape(batch, length, -1))
+            return found
         causal = mask is None and length > 1
         grouped = kv_heads != heads
         if grouped and q.is_cuda and q.dtype.itemsize > 2:  # there only kernels of half precision know groups
             k, v = (one.repeat_interleave(heads // kv_heads, 1) for one in (k, v))
             grouped = False
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal, enable_gqa=grouped)
-        return self.out(y.transpose(1, 2).reshape(batch, length, heads * self.spec.values)), state
+        found = self.out(y.transpose(1, 2).reshape(batch, length, heads * self.spec.values))
+        return found
 
     def _finer(self, qkv: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
         """qkv (B, T, H D + G D + G E) -> queries (B, T, H, D), keys (B, T, G, D), values (B, T, G, E), normed and turned."""
@@ -101,7 +126,9 @@ class Attention(nn.Module):
             state = (state[0].clone(), state[1].clone())
         return (*state, state) if length == 1 else (k, v, state)
 
-    def new_state(self, batch: int, length: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    def new_state(self, batch: int, length: int, like: Tensor) -> tuple[Tensor, Tensor] | None:
+        if self.spec.share_kv:
+            return None
         shape = (batch, self.spec.kv_heads, length if self.spec.window is None else 0)
         return like.new_zeros((*shape, self.spec.head_dim)), like.new_zeros((*shape, self.spec.values))
 

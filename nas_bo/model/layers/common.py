@@ -28,6 +28,9 @@ class Context(Protocol):
     """What the decoder computes once per call and every attention layer reads."""
 
     start: int  # P
+    lent: tuple[Tensor, Tensor]  # keys and values (B, G, P + T, D) of the nearest earlier layer that has some
+
+    def lend(self, k: Tensor, v: Tensor) -> None: ...
 
     def rotary(self, head_dim: int) -> tuple[Tensor, Tensor] | None: ...
 
