@@ -175,7 +175,7 @@ def _row(
 ) -> str:
     parts = [_text(8, y + 24, where, SOFT, 12)]
     sets = n // tie  # of weights
-    often = f"  × {n}" + (f", {sets} set{'s' * (sets > 1)} of weights" if tie > 1 else "")
+    often = f"  × {n}" + (f", tied by {tie}" if tie > 1 else "")
     for i, b in enumerate(blocks):
         x, wide = LEFT + i * (BOX + 12), BOX if len(blocks) > 1 else 2 * BOX + 12
         colour = b.colour
