@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from nas_bo.result import Result
 
@@ -44,10 +45,12 @@ class Tracking:
 
     def address(self, result: Result) -> str:
         """How the study is seen in MLflow."""
+        port = urlsplit(result.url or "").port
+        other = f" --port {port}" if port not in (None, 5000) else ""
         hint = (
             ""
             if self.word.startswith("http")
-            else f"{self.word}   (nas-bo ui --mlflow {shlex.quote(self.word)}), then "
+            else f"{self.word}   (nas-bo ui --mlflow {shlex.quote(self.word)}{other}), then "
         )
         return f"{hint}{result.url}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -20,6 +21,8 @@ from typing import IO, Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import store, view
+
+FIRST_PORT = 5000  # of `nas-bo ui`
 
 
 class UI:
@@ -63,7 +66,7 @@ class UI:
         self.stop()
 
 
-def open_ui(uri: str | Path | None = None, port: int = 5000, *, wait: float = 120.0, workers: int = 1) -> UI:
+def open_ui(uri: str | Path | None = None, port: int = FIRST_PORT, *, wait: float = 120.0, workers: int = 1) -> UI:
     """Start the MLflow UI for a store on 127.0.0.1 (there is no login: never on another address) and wait for it.
 
     Args:
@@ -109,6 +112,28 @@ def open_ui(uri: str | Path | None = None, port: int = 5000, *, wait: float = 12
     return ui
 
 
+def port_of(experiment: str, key: str) -> int:
+    """The port at which `nas-bo ui` shows a study: that of a server on this machine that has it, else the first free one."""
+    for port in range(FIRST_PORT, FIRST_PORT + 20):
+        with socket.socket() as probe:
+            probe.settimeout(0.2)
+            taken = probe.connect_ex(("127.0.0.1", port)) == 0
+        if taken and _shows(f"http://127.0.0.1:{port}", experiment, key):
+            return port
+        if not taken:
+            return port
+    return FIRST_PORT
+
+
+def _shows(base: str, experiment: str, key: str) -> bool:
+    with suppress(OSError, ValueError, KeyError, http.client.HTTPException):
+        for item in _experiments(base, 2.0):
+            tags = {t["key"]: t["value"] for t in item.get("tags", [])}
+            if str(item["experiment_id"]) == str(experiment) and tags.get(view.LAST) == key:
+                return True
+    return False
+
+
 def _wait(ui: UI, log: IO[bytes], wait: float) -> None:
     until = time.monotonic() + wait
     while time.monotonic() < until:
@@ -132,12 +157,12 @@ def _tail(log: IO[bytes]) -> str:
     return " / ".join(log.read().decode(errors="replace").strip().splitlines()[-4:]) or "(empty)"
 
 
-def _experiments(base: str) -> list[dict[str, Any]]:
+def _experiments(base: str, timeout: float = 10.0) -> list[dict[str, Any]]:
     body = json.dumps({"max_results": 1000}).encode()
     request = urllib.request.Request(
         f"{base}/api/2.0/mlflow/experiments/search", body, {"Content-Type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
         found: list[dict[str, Any]] = json.load(answer).get("experiments", [])
     return found
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, spool, store, view
+from nas_bo.mlflow import content, records, server, spool, store, view
 from nas_bo.mlflow.experiment import AxSource, follow
 from nas_bo.mlflow.records import Subject
 from nas_bo.mlflow.source import Source, number, points, source
@@ -193,10 +193,14 @@ class Tracker:
         """The address that opens the UI on the study's front.
 
         Args:
-            base: the address of the UI; default the server tracked to, else that of ``nas-bo ui``.
+            base: the address of the UI; default the server tracked to, else that of ``nas-bo ui``: port 5000 of this machine, or
+                the next one that is free.
         """
-        base = base or (store.public(self.uri) if self.uri.startswith("http") else "http://127.0.0.1:5000")
+        base = base or (store.public(self.uri) if self.uri.startswith("http") else "")
         opened = self._guarded(self._open, study)
+        if not base:
+            at = server.port_of(opened.session.experiment, opened.session.key) if opened else server.FIRST_PORT
+            base = f"http://127.0.0.1:{at}"
         return view.address(base, opened.session.experiment, opened.session.key) if opened else base
 
     @contextmanager

@@ -110,7 +110,12 @@ def _made(backend: Any, name: str, cols: Sequence[Column], sampler: BaseSampler 
             study_name=name, storage=backend, directions=[c.direction for c in cols], sampler=sampler
         )
 
-    return storages.patiently(make)
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))  # that a study is made is not for Optuna to print
+    try:
+        return storages.patiently(make)
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def _awaited(study: Study) -> Any:
