@@ -22,3 +22,21 @@ settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_
 settings.load_profile("ci")
 
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers")
+
+# Pure functions, spaces, strategies and reports: what a change of a few lines is checked with (`pytest -m quick`).
+QUICK = ("space", "report", "surrogate")
+
+# Whole searches and commands take minutes a file: they begin first, so that no process works on one alone at the end.
+LONG_FIRST = ("", "doors", "docs", "strategies", "objectives", "model")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def room(item: pytest.Item) -> str:
+        parts = item.path.relative_to(item.config.rootpath / "tests").parts
+        return parts[0] if len(parts) > 1 else ""
+
+    for item in items:
+        if room(item) in QUICK:
+            item.add_marker("quick")
+    rank = {name: place for place, name in enumerate(LONG_FIRST)}
+    items.sort(key=lambda item: rank.get(room(item), len(rank)))  # stable: files stay whole
