@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from nas_bo.architecture import Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Lending
 from nas_bo.model.blocks.details import PLAIN, Details
@@ -111,3 +112,13 @@ def plain(finer: Details | None) -> Details | None:
 def connected(layers: Sequence[Any], details: Details) -> bool:
     """Whether there is more than a residual stream between layers, each with its own weights."""
     return details.tie_layers > 1 or details.long_skips or any(borrowing(layer.mixer) for layer in layers)
+
+
+def connects(value: Any) -> bool:
+    """Whether a part of the tree of an architecture has one of `FIELDS` at another value than its default."""
+    if isinstance(value, tuple):
+        return any(map(connects, value))
+    if not isinstance(value, Node):
+        return False
+    plain = {"share_kv": False, "tie_layers": 1, "long_skips": False}
+    return any(connects(one) or plain.get(name, one) != one for name, one in value.items())

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from nas_bo.model.supernet import Supernet
 
 MOST = 24  # combinations of one block that are mixed
+FEW_DRAWS = 8  # in which connected layers are looked for, where no choice is about them
 REMEMBERED = 64  # sampled parts whose options are kept
 BLOCK = re.compile(r"layers\.(\d+)\.(mixer|mlp)(\.|$)")
 
@@ -172,9 +173,10 @@ class Plan:
             if found:
                 groups.setdefault((int(found[1]), found[2]), []).append(path)
         self.blocks = {key: paths for key, paths in groups.items() if self._count(paths) <= MOST}
-        from nas_bo.model.connections import FIELDS
+        from nas_bo.model.connections import FIELDS, connects
 
-        self.linked = any(path.rpartition(".")[2] in FIELDS for path in space.domains())
+        drawn = [space.sample(seed).tree for seed in range(FEW_DRAWS)]
+        self.linked = any(p.rpartition(".")[2] in FIELDS for p in space.domains()) or any(map(connects, drawn))
         if self.linked:
             self.blocks, self.depth = {}, None
         inside = [path for paths in self.blocks.values() for path in paths]

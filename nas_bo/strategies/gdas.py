@@ -114,9 +114,10 @@ class Alternatives:
                     continue
                 for cell in range(cells.count):
                     loss = self.value
-                    if cell != draw.cells[path]:
+                    other = draw if cell == draw.cells[path] else plan.changed(draw, {path: cell})
+                    if other is not draw and run.net.covers(other.arch):  # what cannot be built changes nothing
                         with torch.no_grad():
-                            loss = float(run.net.loss(tokens, targets, plan.changed(draw, {path: cell}).arch)[1])
+                            loss = float(run.net.loss(tokens, targets, other.arch)[1])
                         passes += 1
                     self._add([self.relaxation.slices[path].start + cell], loss, [path])
         run.tokens[1] += round(passes * tokens.numel())

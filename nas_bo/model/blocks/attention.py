@@ -255,8 +255,10 @@ class AttentionBlock:
         dim, share = narrow_head(fields, width, narrow), fields.get("rotary_share", 1)
         while share and (int(share * dim + 1e-9) % 2 or share * dim < 2):
             dim += 2
-        values = {"value_dim": narrow_head({**fields, "head_dim": fields["value_dim"]}, width, narrow)}
-        return {**fields, "head_dim": dim, **(values if fields.get("value_dim") else {})}
+        made = {**fields, "head_dim": dim}
+        if fields.get("value_dim"):
+            made["value_dim"] = narrow_head({**fields, "head_dim": fields["value_dim"]}, width, narrow)
+        return made
 
     def slices(self, spec: AttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         """Heads of which a share is turned have weights of their own for each `head_dim`, since no part of them is that of a smaller
