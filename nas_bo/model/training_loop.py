@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.model import quiet
+from nas_bo.model.adamw import AdamW
 from nas_bo.model.schedule import Schedule
 
 CURVE_POINTS = 40
@@ -75,7 +76,7 @@ class Loop:
         worst: float = math.inf,
         clip: Callable[[Sequence[Tensor], float], Any] = _clip,
     ) -> None:
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
+        self.optimizer = AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.schedule = Schedule(steps, settings["warmup"], settings["decay"])
         self.weights, self.steps, self.device, self.bf16, self.worst = weights, steps, device, bf16, worst
