@@ -11,17 +11,20 @@ import typer
 
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
+from nas_bo.command.options import Json, OneStudy
 
 
 def rerun(
-    run: Annotated[str, typer.Argument(help="id of a trial's run in MLflow, or of a study's: its knee")],
-    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file")] = "mlflow.db",
+    run: Annotated[
+        str, typer.Argument(help="Id of a run in MLflow: a trial's, or a study's, which stands for its knee.")
+    ],
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="repeatable: a module of yours that defines an objective and may be imported"),
+        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
     ] = None,
-    log: Annotated[bool, typer.Option(help="log it as a run linked to the other")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    log: Annotated[bool, typer.Option(help="Log the evaluation as a run of its own, linked to the first.")] = True,
+    as_json: Json = False,
 ) -> None:
     """Evaluate a run again from what was logged, and say whether the figures agree; exit code 1 where they do not."""
     with errors():
@@ -36,21 +39,21 @@ def rerun(
 
 
 def register(
-    storage: Annotated[str, typer.Argument(help="the storage of a search")] = "nas-bo.db",
-    name: Annotated[str, typer.Option(help="of the model in the registry")] = "nas-bo",
+    storage: Annotated[str, typer.Argument(help="The storage of a search.")] = "nas-bo.db",
+    name: Annotated[str, typer.Option(help="Name of the model in the registry.")] = "nas-bo",
     pick: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: knee, fastest, best_quality, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial; default: the first three"
+            help="What is trained, repeatable: knee, fastest, best_quality, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial. By default the first three."
         ),
     ] = None,
-    study: Annotated[str | None, typer.Option(help="name of the study; by default that of the space")] = None,
-    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file")] = "mlflow.db",
+    study: OneStudy = None,
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
     allow: Annotated[
         list[str] | None,
-        typer.Option(help="repeatable: a module of yours that defines an objective and may be imported"),
+        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    as_json: Json = False,
 ) -> None:
     """Train the chosen architectures to the end and put them into MLflow's model registry, under aliases."""
     with errors():

@@ -15,14 +15,12 @@ import typer
 
 from nas_bo import database_url
 from nas_bo.command.failure import errors
+from nas_bo.command.options import OneStudy, Storage
 from nas_bo.command.typed import within
 from nas_bo.errors import HostError, NasBoError, SearchError
 
 if TYPE_CHECKING:
     from nas_bo.ask_tell import Asked, AskTell
-
-Storage = Annotated[str, typer.Option(help="where the study is kept: a .db or .log file, or any Optuna storage URL")]
-Study = Annotated[str | None, typer.Option(help="name of the study; by default that of the space")]
 
 KEPT = "asking"  # the attribute of the study that has the words
 COMPUTED = ("parameters", "mflops", "kv_cache_bytes")
@@ -241,23 +239,46 @@ def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
 
 def ask(
     storage: Storage = "nas-bo.db",
-    study: Study = None,
-    space: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: tiny_gpt")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the study. By default the only one in the storage. A new one is named after the space."
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="A named space, module:Class or file.py:Class, as in `nas-bo search`. By default tiny_gpt."),
+    ] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: parameters, mflops, kv_cache_bytes and module:name are computed; any other name is what you will tell, smaller being better, or max:NAME; default: bits_per_byte and latency_ms"
+            help="What is optimised, repeatable: parameters, mflops, kv_cache_bytes and module:name are computed. Any other name is a value that you tell: smaller is better, or larger with max:NAME. By default bits_per_byte and latency_ms."
         ),
     ] = None,
-    at_most: Annotated[list[str] | None, typer.Option(help="repeatable: a hard limit, latency_ms=25")] = None,
-    at_least: Annotated[list[str] | None, typer.Option(help="repeatable: the same from below")] = None,
-    strategy: Annotated[str | None, typer.Option(help="as in `nas-bo search`; default: bayes")] = None,
-    vocab_size: Annotated[
-        int | None, typer.Option(help="for what is computed; default: 256, bytes", callback=within(2))
+    at_most: Annotated[
+        list[str] | None, typer.Option(help="A hard limit from above, repeatable: latency_ms=25.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="as in `nas-bo search`; default: 0", callback=within(0))] = None,
-    count: Annotated[int, typer.Option(help="how many architectures", callback=within(1))] = 1,
-    waiting: Annotated[bool, typer.Option("--open", help="print what was asked and not told yet, instead")] = False,
+    at_least: Annotated[
+        list[str] | None, typer.Option(help="A hard limit from below, repeatable: throughput=500.")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="What proposes, as in `nas-bo search`. By default bayes.")
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(help="Vocabulary size for what is computed. By default 256, that of bytes.", callback=within(2)),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed proposes the same architectures. By default 0.", callback=within(0)),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of architectures.", callback=within(1))] = 1,
+    waiting: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Print the architectures that were asked for and not told yet, instead of a new one."
+        ),
+    ] = False,
 ) -> None:
     """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
     with errors():
@@ -269,8 +290,8 @@ def ask(
             typer.echo(document(opened, asked))
 
 
-def tell(storage: Storage = "nas-bo.db", study: Study = None) -> None:
-    """Read from stdin what became of asked architectures: {"number": 0, "values": {"bits_per_byte": 2.4}}, or "failed": "why"."""
+def tell(storage: Storage = "nas-bo.db", study: OneStudy = None) -> None:
+    """Read the results of asked architectures from stdin, as JSON: {"number": 0, "values": {"bits_per_byte": 2.4}}, or "failed": "why"."""
     with errors():
         opened, refused = None, False
         for data in read():  # the study may be made by the `ask` at the other end of the pipe

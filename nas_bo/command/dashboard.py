@@ -77,9 +77,9 @@ def opened(storage: str) -> tuple[Any, Shown]:
 
 
 def dashboard(
-    storage: Annotated[str, typer.Argument(help="the storage of one or several studies")] = "nas-bo.db",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="port on this machine; 0 takes a free one")] = 8080,
-    artifacts: Annotated[Path, typer.Option(help="folder of the artifact store for what you attach")] = Path(
+    storage: Annotated[str, typer.Argument(help="The storage of one or several studies.")] = "nas-bo.db",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 8080,
+    artifacts: Annotated[Path, typer.Option(help="Folder that keeps the files attached in the dashboard.")] = Path(
         "nas-bo-out/artifacts"
     ),
 ) -> None:

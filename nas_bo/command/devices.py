@@ -123,20 +123,23 @@ def _said(device: Device) -> str:
 
 def devices(
     name: Annotated[
-        str | None, typer.Argument(help="show this one: a name of the table, or the path of a file")
+        str | None, typer.Argument(help="Show this one: a name of the table, or the path of a file.")
     ] = None,
-    here: Annotated[bool, typer.Option("--here", help="measure this machine, which takes seconds")] = False,
+    here: Annotated[bool, typer.Option("--here", help="Measure this machine, which takes seconds.")] = False,
     pictures: Annotated[
         Path | None,
-        typer.Option(help="draw the roofline of the device, and where an architecture's time goes, in this folder"),
+        typer.Option(help="Draw the roofline of the device, and where an architecture's time goes, in this folder."),
     ] = None,
-    space: Annotated[str, typer.Option(help="of what is drawn")] = "tiny_gpt",
+    space: Annotated[
+        str, typer.Option(help="With --pictures: the space of the architecture, as in `nas-bo search`.")
+    ] = "tiny_gpt",
     arch: Annotated[
-        Path | None, typer.Option(help="JSON file of what is drawn (default: the space's architecture of seed 0)")
+        Path | None,
+        typer.Option(help="With --pictures: JSON file of the architecture. By default the space's with seed 0."),
     ] = None,
-    phase: Annotated[str, typer.Option(help="of what is drawn: prefill or decode")] = "prefill",
-    context: Annotated[int, typer.Option(help="of what is drawn: tokens", callback=within(1))] = 128,
-    dtype: Annotated[str, typer.Option(help="of what is drawn: of weights and activations")] = "float32",
+    phase: Annotated[str, typer.Option(help="With --pictures: prefill or decode.")] = "prefill",
+    context: Annotated[int, typer.Option(help="With --pictures: tokens in the context.", callback=within(1))] = 128,
+    dtype: Annotated[str, typer.Option(help="With --pictures: data type of weights and activations.")] = "float32",
     as_json: Json = False,
 ) -> None:
     """List the devices whose figures are known, or show one with the source of each figure."""

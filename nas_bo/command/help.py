@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 from nas_bo.command.failure import errors, refuse_empty
 from nas_bo.command.typed import remembered
 
+WHOLE = "\N{NON-BREAKING HYPHEN}"  # while lines are made, so that none ends inside `nas-bo` or --token-dtype
 WIDE = {"max_content_width": 120}
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -104,7 +105,10 @@ class Commands(TyperGroup):
 def _listed(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> None:
     if rows:
         with formatter.section(heading):
-            formatter.write_dl([(re.sub(r"<list\[(\w+)\]>", r"<\1>", name), text) for name, text in rows])
+            formatter.write_dl(
+                [(re.sub(r"<list\[(\w+)\]>", r"<\1>", name), text.replace("-", WHOLE)) for name, text in rows]
+            )
+        formatter.buffer[:] = [piece.replace(WHOLE, "-") for piece in formatter.buffer]
 
 
 def _first_sentence(text: str) -> str:

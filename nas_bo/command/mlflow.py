@@ -14,10 +14,17 @@ import typer
 from nas_bo import database_url
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
-from nas_bo.command.help import Grouped
+from nas_bo.command.help import WIDE, Commands, Grouped
+from nas_bo.command.options import Json
 from nas_bo.errors import NasBoError
 
-app = typer.Typer(help="Work on what was tracked in MLflow.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(
+    help="Work on what was tracked in MLflow.",
+    no_args_is_help=True,
+    cls=Commands,
+    context_settings=WIDE,
+    rich_markup_mode=None,
+)
 
 
 @app.callback()
@@ -25,30 +32,30 @@ def _group() -> None:
     """Work on what was tracked in MLflow."""
 
 
-@app.command(cls=Grouped)
+@app.command(cls=Grouped, context_settings=WIDE)
 def sync(
     where: Annotated[
         str,
         typer.Argument(
-            help="a spool or the folder it is in, by default NAS_BO_SPOOL, else this folder; or the storage of studies (a "
-            ".db or .log file, or a URL)"
+            help="A spool or the folder it is in, or the storage of studies (a .db or .log file, or a URL). By default "
+            "NAS_BO_SPOOL, else this folder."
         ),
     ] = "",
-    study: Annotated[str | None, typer.Option(help="only this study of the storage; by default all")] = None,
+    study: Annotated[str | None, typer.Option(help="Name of a study of the storage. By default all.")] = None,
     mlflow: Annotated[
         str | None,
         typer.Option(
-            help="MLflow tracking URI or a .db file; by default where each trial was meant to go, and for a storage "
-            "MLFLOW_TRACKING_URI, else mlflow.db"
+            help="MLflow tracking URI or a .db file. By default where each trial was meant to go, and for a storage "
+            "MLFLOW_TRACKING_URI, else mlflow.db."
         ),
     ] = None,
     metric_name: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable, one per value: names for the values of a study that has none; by default value, or value_0, value_1"
+            help="Name of a value of a study that has no names, repeatable, one per value. By default value, or value_0, value_1, ..."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    as_json: Json = False,
 ) -> None:
     """Log trials that MLflow has not got yet, end runs that a killed process left running, and say what is left.
 
@@ -76,8 +83,10 @@ def sync(
 
 
 def _say(total: Any, where: str) -> None:
+    from nas_bo.report.digits import count
+
     if total.logged or total.left:
-        typer.echo(f"{total.logged} {'trial' if total.logged == 1 else 'trials'} logged")
+        typer.echo(f"{count(total.logged, 'trial')} logged")
     elif not total.ended:
         typer.echo(f"nothing is left to be logged in {where}")
     for name, number in total.ended:

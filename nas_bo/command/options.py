@@ -12,6 +12,7 @@ from nas_bo.errors import SearchError
 
 Storage = Annotated[str, typer.Option(help="Where the study is kept: a .db or .log file, or any Optuna storage URL.")]
 Study = Annotated[str | None, typer.Option(help="Name of the study. By default that of the space.")]
+OneStudy = Annotated[str | None, typer.Option(help="Name of the study. By default the only one in the storage.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file. 'none' tracks nothing.")]
 TextKey = Annotated[

@@ -13,51 +13,65 @@ import typer
 
 from nas_bo.command import warned
 from nas_bo.command.failure import errors
+from nas_bo.command.options import Json
 from nas_bo.command.typed import above_zero, within
 
 
 def profile(
     space: Annotated[
-        str, typer.Option(help="a named space (see `nas-bo spaces`), module:Class or file.py:Class")
+        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
     ] = "tiny_gpt",
-    out: Annotated[Path, typer.Option(help="the file; an interrupted profile goes on from what is beside it")] = Path(
-        "device.json"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="File to write. An interrupted profile continues from what is beside it.")
+    ] = Path("device.json"),
     runtime: Annotated[
-        str, typer.Option(help="eager, cuda-graphs, compile, onnxruntime, onnxruntime-int8 or openvino")
+        str,
+        typer.Option(
+            help="What runs the model: eager, cuda-graphs, compile, onnxruntime, onnxruntime-int8 or openvino."
+        ),
     ] = "eager",
-    phase: Annotated[list[str] | None, typer.Option(help="repeatable: prefill, decode; default: both")] = None,
+    phase: Annotated[list[str] | None, typer.Option(help="Prefill or decode, repeatable. By default both.")] = None,
     context: Annotated[
-        list[int] | None, typer.Option(help="repeatable: tokens; default: 128", callback=within(1))
+        list[int] | None, typer.Option(help="Tokens in the context, repeatable. By default 128.", callback=within(1))
     ] = None,
     batch: Annotated[
-        list[int] | None, typer.Option(help="repeatable: sequences at a time; default: 1", callback=within(1))
+        list[int] | None, typer.Option(help="Sequences at a time, repeatable. By default 1.", callback=within(1))
     ] = None,
-    dtype: Annotated[str, typer.Option(help="of weights and activations")] = "float32",
-    vocab_size: Annotated[int, typer.Option(help="of the tokenizer; 256 is bytes", callback=within(2))] = 256,
-    architectures: Annotated[int, typer.Option(help="how many are measured", callback=within(5))] = 30,
+    dtype: Annotated[str, typer.Option(help="Data type of weights and activations.")] = "float32",
+    vocab_size: Annotated[
+        int, typer.Option(help="Vocabulary size of the tokenizer. 256 is that of bytes.", callback=within(2))
+    ] = 256,
+    architectures: Annotated[
+        int, typer.Option(help="Number of architectures that are measured.", callback=within(5))
+    ] = 30,
     lookup: Annotated[
-        bool, typer.Option("--lookup", help="measure every single part as well, for lookup models")
+        bool, typer.Option("--lookup", help="Measure every single part as well, for lookup models.")
     ] = False,
     device: Annotated[
-        str | None, typer.Option(help="torch device to measure on; default: CUDA if there is one")
+        str | None, typer.Option(help="Torch device to measure on. By default CUDA if there is one.")
     ] = None,
-    threads: Annotated[int, typer.Option(help="of a CPU", callback=within(1))] = 1,
+    threads: Annotated[int, typer.Option(help="Number of threads on a CPU.", callback=within(1))] = 1,
     clock: Annotated[
-        str, typer.Option(help="cpu (time of the processor), wall, or auto: wall where nothing else runs")
+        str,
+        typer.Option(
+            help="Clock to measure with: cpu (time of the processor), wall, or auto, which is wall where nothing else runs."
+        ),
     ] = "auto",
     precision: Annotated[
         float,
         typer.Option(
-            help="half width of the 95 % interval at which an architecture is done, as a share", callback=above_zero
+            help="Measure an architecture until half the width of its 95 % interval is this share of the value.",
+            callback=above_zero,
         ),
     ] = 0.02,
     max_seconds: Annotated[
-        float, typer.Option(help="at most this long on one architecture and setting", callback=above_zero)
+        float, typer.Option(help="Seconds at most for one architecture in one setting.", callback=above_zero)
     ] = 2.0,
-    name: Annotated[str | None, typer.Option(help="what to call the device; default: what it calls itself")] = None,
-    seed: Annotated[int, typer.Option(help="of the choice of architectures", callback=within(0))] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="print one JSON document instead of text")] = False,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the device in the file. By default what it calls itself.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed chooses the same architectures.", callback=within(0))] = 0,
+    as_json: Json = False,
 ) -> None:
     """Measure this device once; `nas-bo search --target device.json` then knows its latencies anywhere."""
     moment = "interrupted before anything was measured; the same command starts again"

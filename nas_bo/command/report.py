@@ -10,25 +10,25 @@ import typer
 
 from nas_bo.command.ending import finish
 from nas_bo.command.failure import errors
-from nas_bo.command.options import Json, Study
+from nas_bo.command.options import Json, OneStudy
 
 INTERRUPTED = "interrupted before the report was complete; the same command writes it again"
 
 
 def report(
     storage: Annotated[str, typer.Argument(help="The storage of a search, or of any study of Optuna.")] = "nas-bo.db",
-    study: Study = None,
+    study: OneStudy = None,
     pick: Annotated[
         str | None,
         typer.Option(
-            help="print one architecture instead: knee, best:NAME, 'bits_per_byte where latency_ms<=2 and parameters<=200k', or the number of a trial"
+            help="Print one architecture instead: knee, best:NAME, 'bits_per_byte where latency_ms<=2 and parameters<=200k', or the number of a trial."
         ),
     ] = None,
     space: Annotated[
         str | None,
         typer.Option(help="Of a study that nas_bo did not make: the space whose architectures its parameters are."),
     ] = None,
-    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("nas-bo-out"),
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("nas-bo-out"),
     as_json: Json = False,
 ) -> None:
     """Write the table, the picture and the page of a study again, a search's or any of Optuna; or print one architecture of it."""

@@ -12,7 +12,7 @@ from nas_bo.command.options import Json
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(help="describe this one")] = None,
+    name: Annotated[str | None, typer.Argument(help="Describe this one.")] = None,
     as_json: Json = False,
 ) -> None:
     """List the named search spaces, or describe one."""

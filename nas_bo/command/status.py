@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from nas_bo.command.failure import errors
-from nas_bo.command.options import Json, Study
+from nas_bo.command.options import Json
 
 MOST_SHOWN = 20  # running trials of one study; --json has all
 
 
 def status(
     storage: Annotated[str, typer.Argument(help="The storage of one or several studies.")] = "nas-bo.db",
-    study: Study = None,
+    study: Annotated[str | None, typer.Option(help="Name of one study. By default all that the storage holds.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say how many trials have ended, run and wait, who evaluates them and since when; the studies are only read."""
+    """Say how many trials have ended, run and wait, which process evaluates them and since when; nothing in the storage is changed."""
     with errors():
         import optuna
 

@@ -31,10 +31,12 @@ class Tracking:
 
     def missing(self) -> str:
         """What is not in MLflow, why, and what mends it; "" when everything is there."""
+        from nas_bo.report.digits import count
+
         behind = self.tracker.behind()
         if behind is None:
             return ""
-        trials = f"{behind.trials} trial{'s' * (behind.trials != 1)}"
+        trials = count(behind.trials, "trial")
         what = trials if behind.trials and not behind.report else f"{trials} and the report" if behind.trials else ""
         verb = "are" if behind.trials and (behind.report or behind.trials != 1) else "is"
         why = f" ({behind.why.rstrip('.')})" if behind.why else ""

@@ -15,7 +15,7 @@ from nas_bo.command.options import Mlflow
 
 def ui(
     mlflow: Mlflow = "mlflow.db",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="port on this machine; 0 takes a free one")] = 5000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 5000,
 ) -> None:
     """Open the MLflow page of the searches on this machine only, and print the address that opens on the front."""
     with errors():

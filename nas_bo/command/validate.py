@@ -12,7 +12,7 @@ import typer
 from nas_bo.command import warned
 from nas_bo.command.ending import INCOMPLETE
 from nas_bo.command.failure import errors
-from nas_bo.command.options import Json, Study, TextKey, TokenDtype, VocabSize, cores
+from nas_bo.command.options import Json, OneStudy, TextKey, TokenDtype, VocabSize, cores
 from nas_bo.command.typed import within
 
 if TYPE_CHECKING:
@@ -23,46 +23,55 @@ WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept"}
 
 def validate(
     space: Annotated[
-        str, typer.Option(help="a named space (see `nas-bo spaces`), module:Class or file.py:Class")
+        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
     ] = "tiny_gpt",
-    data: Annotated[str | None, typer.Option(help="as in `nas-bo search`")] = None,
-    tokenizer: Annotated[str | None, typer.Option(help="as in `nas-bo search`")] = None,
+    data: Annotated[str | None, typer.Option(help="Text or tokens to train on, as in `nas-bo search`.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="JSON file of a tokenizer, as in `nas-bo search`.")] = None,
     text_key: TextKey = None,
     token_dtype: TokenDtype = None,
     vocab_size: VocabSize = None,
     proxy: Annotated[
         list[str] | None,
         typer.Option(
-            help="repeatable: bits_per_byte@25% (the reference run after a quarter), bits_per_byte@200k (a run of its own), bits_per_byte (as the study has it), an objective of nas_bo, or module:name; parameters and FLOPs are always judged; default: bits_per_byte@25%, and bits_per_byte with a study"
+            help="What is judged, repeatable: bits_per_byte@25% (the reference run after a quarter), bits_per_byte@200k (a run of its own), bits_per_byte (as the study has it), an objective of nas_bo, or module:name. Parameters and FLOPs are always judged. By default bits_per_byte@25%, and with --storage bits_per_byte too."
         ),
     ] = None,
     reference_budget: Annotated[
         float,
-        typer.Option(help="training tokens that count as the truth", callback=within(1000, what="a number of tokens")),
+        typer.Option(
+            help="Training tokens of a reference run, whose result counts as the truth.",
+            callback=within(1000, what="a number of tokens"),
+        ),
     ] = 500_000,
     architectures: Annotated[
-        int, typer.Option(help="how many are trained at the reference budget", callback=within(3))
+        int, typer.Option(help="Number of architectures that are trained at the reference budget.", callback=within(3))
     ] = 12,
     seeds: Annotated[
-        int, typer.Option(help="how often each is; two give the ceiling and the noise", callback=within(1))
+        int,
+        typer.Option(
+            help="Number of reference runs of each. Two show the noise, and how well a proxy can do at best.",
+            callback=within(1),
+        ),
     ] = 2,
     workers: Annotated[
-        int | None, typer.Option(help="local processes; default: one per core, at most 4", callback=within(1))
+        int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="the storage of a search: its architectures are used, and the report is kept with it"),
+        typer.Option(help="The storage of a search. Its architectures are used, and the report is kept with it."),
     ] = None,
-    study: Study = None,
+    study: OneStudy = None,
     mlflow: Annotated[
         str,
         typer.Option(
-            help="MLflow tracking URI or a .db file; the report goes to the run of the study, if there is one"
+            help="MLflow tracking URI or a .db file. The report goes to the study's run, if there is one. 'none' tracks nothing."
         ),
     ] = "mlflow.db",
-    seed: Annotated[int, typer.Option(help="the same seed chooses the same architectures", callback=within(0))] = 0,
-    device: Annotated[str | None, typer.Option(help="torch device to train on; default: CUDA if there is one")] = None,
-    out: Annotated[Path, typer.Option(help="folder for the report")] = Path("nas-bo-out"),
+    seed: Annotated[int, typer.Option(help="The same seed chooses the same architectures.", callback=within(0))] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Torch device to train on. By default CUDA if there is one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("nas-bo-out"),
     as_json: Json = False,
 ) -> None:
     """Check how far cheap estimates of quality can be trusted; the same command continues one that was stopped."""
