@@ -124,6 +124,7 @@ def baselines(words: Sequence[str]) -> list[Any]:
 
 
 def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
+    typed = text
     if ":" not in text:
         text = re.sub(rf"\b({NAME}|{BEFORE})\b", lambda found: spelled(found[0], words), text)
     if text in words:
@@ -134,9 +135,9 @@ def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
     if "+" in text or "*" in text:
         from nas_bo.objectives import Weighted
 
-        return Weighted([_term(part, text, words) for part in text.split("+")])
+        return Weighted([_term(part, typed, words) for part in text.split("+")])
     raise ObjectiveError(
-        f"there is no objective {text!r}{near(text, words)}; there are {', '.join(words)}, sums such as 'bits_per_byte+0.1*latency_ms', "
+        f"there is no objective {typed!r}{near(text, words)}; there are {', '.join(words)}, sums such as 'bits_per_byte+0.1*latency_ms', "
         "or your own as module:name"
     )
 
