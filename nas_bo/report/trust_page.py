@@ -19,7 +19,7 @@ def section(report: TrustReport) -> str:
     rows = "".join(_row(j, report) for j in report.judged)
     return (
         f"<p><b>{escape(report.first_line)}</b></p><p>{escape(report.recommendation())}</p>"
-        f"<div class=scroll><table class=trust><thead><tr>{head}</thead><tbody>{rows}</tbody></table></div>"
+        f"<div class=scroll><table class='cards trust'><thead><tr>{head}</thead><tbody>{rows}</tbody></table></div>"
         f"<p class=note>{escape(footing(report))}</p>"
     )
 
@@ -35,10 +35,12 @@ def trust_page(report: TrustReport, title: str) -> str:
 
 
 def _row(j: Judged, report: TrustReport) -> str:
+    """A row; every cell bears the head of its column, which a narrow screen shows before the value."""
     name, tau, removed, *rest = (escape(cell) for cell in cells(j, report))
-    drawn = [_drawn(j.tau), _drawn(j.size_removed)]
-    return f"<tr><td>{name}<td class=n>{drawn[0]}{tau}<td class=n>{drawn[1]}{removed}" + "".join(
-        f"<td class=n>{cell}" for cell in rest
+    shown = [name, _drawn(j.tau) + tau, _drawn(j.size_removed) + removed, *rest]
+    marks = [f' data-h="{escape(word)}"' for word in HEAD]
+    return "<tr>" + "".join(
+        f"<td{' class=n' if i else ''}{mark}>{cell}" for i, (mark, cell) in enumerate(zip(marks, shown, strict=True))
     )
 
 
