@@ -10,6 +10,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.energy import EnergyModel, Prices
 from nas_bo.hardware.meters import Meter, measured_energy, meter_of
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.own import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.latency import NAMES, Latency
@@ -31,6 +32,7 @@ class Energy:
         device: a `Device`, the name of one, a file or profile; a torch device when it is measured.
         model: "modelled" (default) or "measured".
         meter: of your own: an object with `name` and `joules()`.
+        build: refused: the energy of a model of your own is not known (see `Latency` and `Flops`, which take one).
         idle: add what the device draws when idle for as long as the roofline says (modelled only; a meter sees it anyway).
 
     Raises:
@@ -57,8 +59,16 @@ class Energy:
     unit: str = "mJ"
     direction: Direction = "minimize"
     cost: Literal["measured"] = "measured"
+    build: Build | None = None
 
     def __post_init__(self) -> None:
+        check_build("Energy", self.build)
+        if self.build is not None:
+            raise ObjectiveError(
+                f"Energy(build={called(self.build)}): energy is modelled and measured for the decoder of nas_bo only, not for a "
+                "model of your own; take Latency(build=...) or Flops(build=...) instead, or an objective of your own that reads "
+                "the meter (nas_bo.hardware.meters)"
+            )
         if self.phase not in NAMES:
             raise ObjectiveError(f"Energy(phase={self.phase!r}): it is 'prefill', 'decode' or 'request'")
         if self.model not in ("modelled", "measured"):

@@ -84,9 +84,11 @@ class Fits:
     what does not fit is never proposed and never trained.
 
     The value is 0 where it fits; else by what share the memory falls short, plus the number of kinds of blocks that the
-    device does not support. `info` says which.
+    device does not support. `info` says which. A model of your own is traced, as in `Memory`, and only its memory is judged:
+    which operations it needs is not known.
 
     Args:
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own`).
         device: a `Device`, the name of one in the table, a file or profile.
         context, batch, dtype: of inference.
         training: (batch, sequence) of a training step instead.
@@ -111,6 +113,7 @@ class Fits:
     unit: str = ""
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
+    build: Build | None = None
 
     def __post_init__(self) -> None:
         figures = plain_device(self.device)
@@ -118,6 +121,12 @@ class Fits:
             raise DeviceError(
                 f"of the device {figures.name!r} neither memory_bytes nor operations are known, so everything would fit; write "
                 "one of them into its file"
+            )
+        check_build("Fits", self.build)
+        if self.build is not None and figures.memory_bytes is None:
+            raise DeviceError(
+                f"Fits(build={called(self.build)}): of a model of your own only the memory can be judged, and that of the device "
+                f"{figures.name!r} is not known; write memory_bytes into its file"
             )
         if isinstance(self.share, bool) or not isinstance(self.share, (int, float)) or not 0 < self.share <= 1:
             raise ObjectiveError(f"Fits(share={self.share!r}): it is a share of the memory, above 0 and at most 1")
@@ -130,11 +139,17 @@ class Fits:
     def conditions(self) -> dict[str, Any]:
         figures = self._device
         there = {"memory_bytes": figures.memory_bytes, "operations": figures.operations and list(figures.operations)}
-        return {**_sizes(self), "device": figures.name, "share": self.share, **there}
+        own = {} if self.build is None else {"build": called(self.build)}
+        return {**_sizes(self), "device": figures.name, "share": self.share, **there, **own}
 
     def __call__(self, arch: Architecture, /) -> Value:
         setting: Setting = self._setting  # type: ignore[attr-defined]
         figures = self._device
+        if self.build is not None:
+            peak = _traced(self.build, arch, setting, self.training)
+            room = (figures.memory_bytes or 0) * self.share
+            told = {"device": figures.name, "needed_bytes": int(peak), "available_bytes": int(room)}
+            return Value(max(0.0, float(peak) / room - 1), **{**peak.info, **told})
         spec = check(arch, self.ignore)
         kinds = dict.fromkeys(kind for layer in spec.layers for kind in (layer.mixer.kind, layer.mlp.kind))
         missing = [kind for kind in kinds if not figures.supports(kind)]
