@@ -126,6 +126,8 @@ def _stacked(trainings: Sequence[Training], threads: int | None) -> list[Trainin
     wall, cpu = time.perf_counter(), time.process_time()
     runs = [training._run for training in trainings]
     first, count = runs[0], len(runs)
+    for run in runs:
+        run.stacked = True
     modules = [_Loss(run.model.train()) for run in runs]
     weights: dict[str, Tensor] = {
         name: weight.detach().requires_grad_() for name, weight in stack_module_state(modules)[0].items()
@@ -170,6 +172,7 @@ def _stacked(trainings: Sequence[Training], threads: int | None) -> list[Trainin
             for module, weight in zip(modules, stacked.unbind(0), strict=True):
                 module.get_parameter(name).copy_(weight)
     for training in trainings:
+        training._run.stacked = False
         training._seconds += (time.perf_counter() - wall) / count
         training._cpu_seconds += (time.process_time() - cpu) / count
     return errors

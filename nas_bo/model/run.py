@@ -65,6 +65,7 @@ class Run:
         self.curve: list[tuple[int, float]] = []
         self.validation: list[tuple[int, float]] = []
         self._good: tuple[int, Any, Any] | None = None
+        self.stacked = False  # its weights are elsewhere
 
     @property
     def step(self) -> int:
@@ -124,7 +125,7 @@ class Run:
 
     def _remember(self) -> None:
         """The state to go back to for the question which block was it; only asked where blocks are the user's own."""
-        if has_own_blocks(self.model):
+        if has_own_blocks(self.model) and not self.stacked:
             self._good = copy.deepcopy((self.step, self.model.state_dict(), self.loop.optimizer.state_dict()))
 
     def _blame(self, good: tuple[int, Any, Any], bad: int) -> None:
