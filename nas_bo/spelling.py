@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -96,23 +95,3 @@ def translated(data: Any, name: str | None) -> Any:
         return data
     text = re.sub(rf'(?<=[":]){OTHER[name]}(?=["@<>])', name, json.dumps(data))  # a colon: "constraints:val_loss<=3"
     return json.loads(text)
-
-
-def as_begun(objective: Any, name: str, reported: Sequence[str] = ()) -> Any:
-    """`objective` with its loss in bits per byte called `name`, parts of a sum included; the very same where it has none.
-
-    Args:
-        reported: names without a unit that the study has: what is told to it may be asked for by the other name.
-    """
-    from nas_bo.objectives import ValidationLoss, Weighted
-    from nas_bo.problem import Reported
-
-    if isinstance(objective, Weighted):
-        terms = [(weight, as_begun(part, name)) for weight, part in objective.terms]
-        same = all(new is old for (_, new), (_, old) in zip(terms, objective.terms, strict=True))
-        return objective if same else replace(objective, terms=terms)
-    if isinstance(objective, Reported) and not objective.unit:
-        stored = spelled(objective.name, reported)
-        return objective if stored == objective.name else replace(objective, name=stored)
-    ours = isinstance(objective, (ValidationLoss, Reported)) and objective.unit == UNIT
-    return replace(objective, name=name) if ours and objective.name == OTHER.get(name) else objective

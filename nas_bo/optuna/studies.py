@@ -98,7 +98,9 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
     loss = spelling.began(about) if about else next((n for n in names if n in spelling.OTHER), None)
     reported = [c["name"] for c in about["columns"]] if about else names
     kinds = (problem.objectives, problem.limits, problem.proxies)
-    made = [[spelling.as_begun(o, loss or "", reported) for o in every] for every in kinds]
+    from nas_bo.objectives.renamed import as_named
+
+    made = [[as_named(o, loss or "", reported) for o in every] for every in kinds]
     if all(new is old for news, olds in zip(made, kinds, strict=True) for new, old in zip(news, olds, strict=True)):
         return problem
     return Problem(problem.space, made[0], made[1], made[2], problem.staged)

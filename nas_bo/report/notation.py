@@ -18,8 +18,10 @@ WORD = re.compile(
 
 def legend(trials: Iterable[Trial], labels: Mapping[str, str]) -> str:
     """One line; "" where no architecture has the short name of a decoder of ours."""
-    names = (_ours(t, labels.get(t.architecture.id, "")) for t in trials)
-    return explained(dict.fromkeys(filter(None, names)))
+    trials = list(trials)
+    known = [t for t in trials if _ours(t, labels.get(t.architecture.id, ""))]
+    said = explained(labels[t.architecture.id] for t in known)
+    return "; ".join(filter(None, (said, *_others(known))))
 
 
 def bounds(columns: Iterable[Column]) -> str:
@@ -48,6 +50,33 @@ def explained(names: Iterable[str]) -> str:
             _word(word, last and "*" not in word, found)
     order = ("d", "A", "/", "w", "L", "C", "no mixer", "x", "g", "m", "-", ".", "*", "...")
     return "; ".join(found[key] for key in order if key in found)
+
+
+CONNECTED = {"u": "long skips", "t": "successive layers with the same weights"}
+
+
+def _others(trials: Iterable[Trial]) -> list[str]:
+    """What no pattern here explains, in the words of a block's drawing, once a kind; and how layers are connected."""
+    from nas_bo.model.blocks.block import Drawable, Labelled
+    from nas_bo.model.blocks.table import block_of
+    from nas_bo.model.spec import check
+    from nas_bo.model.vocabulary import label
+
+    found: dict[str, str] = {}
+    for trial in trials:
+        decoder = check(trial.architecture, ignore=trial.architecture.flat)
+        head = re.match(r"d\d+((?: (?:u|t\d+))*) ", label(trial.architecture) + " ")
+        for word in head[1].split() if head else ():
+            found.setdefault(word[0], f"{word}: {f'{word[1:]} ' if word[1:] else ''}{CONNECTED[word[0]]}")
+        for spec in (layer.mixer for layer in decoder.layers):
+            block = block_of(spec)
+            if not isinstance(block, Labelled) or not isinstance(block, Drawable):
+                continue
+            short = block.label(spec, decoder.frame)
+            if WORD.fullmatch(short) is None:
+                title, detail = block.drawn(spec, decoder.frame)[:2]
+                found.setdefault(re.sub(r"\d+", "", short), f"{short}: {title}" + (f", {detail}" if detail else ""))
+    return list(found.values())
 
 
 def _ours(trial: Trial, label: str) -> str:
