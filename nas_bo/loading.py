@@ -146,7 +146,7 @@ def _foreign(study: Any, space: type[Space] | None) -> Result:
         columns=columns,
         trials=ended,
         labels={key: named.printable(name) for key, name in labels_of(ended, space).items()},
-        notes=[*notes, *_of_others(study)],
+        notes=[*notes, *_rounded(study), *_of_others(study)],
         facts=foreign.facts(study),
         study=study,
         space=space,
@@ -208,6 +208,20 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
             f"{count(unsettled, 'measurement')} did not settle within the time given; the intervals are wider than asked."
         )
     return notes
+
+
+def _rounded(study: Any) -> list[str]:
+    """Whole numbers of which the storage has lost the last digits."""
+    dists = [(name, d) for t in study.get_trials(deepcopy=False) for name, d in t.distributions.items()]
+    large = {name for name, d in dists if type(d).__name__ == "IntDistribution" and max(-d.low, d.high) > 2**53}
+    return (
+        [
+            f"Optuna keeps whole numbers as floats: beyond 2**53 the last digits of {', '.join(sorted(large))} may differ from those "
+            "that the trial was run with. Where every digit matters, suggest a smaller range, or keep the number with set_user_attr."
+        ]
+        if large
+        else []
+    )
 
 
 def _of_others(study: Any) -> list[str]:
