@@ -58,7 +58,8 @@
       values.forEach((v, i) => { const line = document.createElement("div"); line.textContent = data.columns[i].title + ": " + show(v); tip.append(line); });
       const r = node.getBoundingClientRect(), p = plot.getBoundingClientRect(), left = r.left - p.left;
       tip.style.visibility = "visible";
-      tip.style.left = (left > p.width / 2 ? left - tip.offsetWidth - 12 : left + 20) + "px";
+      const wanted = left > p.width / 2 ? left - tip.offsetWidth - 12 : left + 20;
+      tip.style.left = Math.max(0, Math.min(wanted, p.width - tip.offsetWidth)) + "px";
       tip.style.top = (r.top - p.top - 8) + "px";
     });
     node.addEventListener("mouseleave", () => { tip.style.visibility = "hidden"; });
