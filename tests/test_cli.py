@@ -129,7 +129,7 @@ def test_a_space_and_an_objective_of_ones_own_from_a_file(tmp_path):
         (["--objective", "bits_per_byt"], "did you mean 'bits_per_byte'?"),
         (["--objective", "bits_per_byte+x*latency_ms"], "cannot read"),
         (["--strategy", "nsga"], "did you mean 'nsga2'?"),
-        (["--budget", "0"], "above 0"),
+        (["--budget", "0"], "at least 1,000"),
         (["--budget", "10"], "at least 1,000"),
         (["--trials", "0"], "at least 1"),
         (["--workers", "0"], "at least 1"),

@@ -65,7 +65,7 @@ def test_a_path_is_taken_as_it_stands(name, tmp_path, monkeypatch):
         f"{name}/{f}" for f in (f"{name}.db", f"{name}.log", f"rel {name}.db", f"{name}.sqlite")
     )
     shown = CliRunner().invoke(app, ["status", f"./{name}.db"])
-    assert shown.exit_code == 0 and "Toy: 1 trials" in shown.output
+    assert shown.exit_code == 0 and "Toy: 1 trial, " in shown.output
     for path in (folder / f"{name}.db", f"{name}.db"):
         url = database_url.sqlite_url(path)
         assert make_url(url).database == str(folder / f"{name}.db")
