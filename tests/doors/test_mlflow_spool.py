@@ -518,7 +518,7 @@ def test_the_front_is_told_while_the_search_runs_by_one_process_only(uri, monkey
     assert len(calls) == 1 and "nas.trial" in calls[0]  # its own run is looked for; never all of them
     until = time.monotonic() + 20
     marks: list[str] = []
-    while not (told(0.5) and marks[:-1].count("true") < 12) and time.monotonic() < until:
+    while not (told(0.5) and marks and marks[:-1].count("true") < 12) and time.monotonic() < until:
         time.sleep(0.2)
         marks = [r.data.tags["nas.pareto"] for r in store.runs("Tiny", "trial")]  # rewritten after the metric
     assert marks[-1] == "true" and marks[:-1].count("true") < 12
