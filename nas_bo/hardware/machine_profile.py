@@ -48,7 +48,7 @@ def prepare(space: type[Space], setting: Setting, device: str, make: Make | None
     """See that the anchors of this machine for `space` are known and still hold, and that there is a profile.
 
     Args:
-        make: `nas_bo.profile`, which makes a profile where there is none, in some twelve seconds; None goes without.
+        make: `nas_bo.profile`, which makes a profile where there is none, in half a second for each of its architectures; None goes without.
 
     Returns:
         The file of the profile; None without one: the space is of no decoder of ours, or nothing can be kept.

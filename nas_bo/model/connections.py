@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from nas_bo.architecture import Node
+from nas_bo.architecture import UNSAID, UNSAID_INSIDE, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Lending
 from nas_bo.model.blocks.details import PLAIN, Details
@@ -120,5 +120,5 @@ def connects(value: Any) -> bool:
         return any(map(connects, value))
     if not isinstance(value, Node):
         return False
-    plain = {"share_kv": False, "tie_layers": 1, "long_skips": False}
-    return any(connects(one) or plain.get(name, one) != one for name, one in value.items())
+    defaults = {**UNSAID, **dict(UNSAID_INSIDE.values())}
+    return any(connects(one) or (name in FIELDS and one != defaults[name]) for name, one in value.items())

@@ -59,6 +59,7 @@ def _others(trials: Iterable[Trial]) -> list[str]:
     """What no pattern here explains, in the words of a block's drawing, once a kind; and how layers are connected."""
     from nas_bo.model.blocks.block import Drawable, Labelled
     from nas_bo.model.blocks.table import block_of
+    from nas_bo.model.connections import borrowing
     from nas_bo.model.spec import check
     from nas_bo.model.vocabulary import label
 
@@ -74,8 +75,9 @@ def _others(trials: Iterable[Trial]) -> list[str]:
                 continue
             short = block.label(spec, decoder.frame)
             if WORD.fullmatch(short) is None:
-                title, detail = block.drawn(spec, decoder.frame)[:2]
-                found.setdefault(re.sub(r"\d+", "", short), f"{short}: {title}" + (f", {detail}" if detail else ""))
+                said = [*filter(None, block.drawn(spec, decoder.frame)[:2])]
+                said += ["with keys and values of an earlier layer"] if borrowing(spec) else []
+                found.setdefault(re.sub(r"\d+", "", short), f"{short}: {', '.join(said)}")
     return list(found.values())
 
 
