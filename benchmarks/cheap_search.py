@@ -33,12 +33,12 @@ from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.architecture import Architecture
-from nas_bo.hardware.measure import device_name
+from nas_bo.hardware.measuring.measure import device_name
 from nas_bo.model import parameters, train
 from nas_bo.objectives import Latency, ValidationLoss
+from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function
 from nas_bo.strategies import Bayes
-from nas_bo.strategies.pareto import hypervolume
 from nas_bo.trial import non_dominated
 
 RESULTS = Path(__file__).parent / "results"

@@ -131,7 +131,7 @@ def front_figures(told: dict[str, Any]) -> dict[str, Any]:
 def overheads(folder: Path, told: dict[str, Any]) -> dict[str, Any]:
     """Processor time of a trial outside its training, as a share of the training: measured per trial in the workers,
     and for the driver (suggesting, recording, logging) by doing the same trials again without evaluating them."""
-    from nas_bo.command.resolve import stored
+    from nas_bo.cli.resolve import stored
 
     result = stored(str(folder / "nas-bo.db"), None)
     training = [t.info["bits_per_byte"]["cpu_seconds"] for t in result.trials]
@@ -244,7 +244,7 @@ def _size(point: dict[str, Any]) -> int:
 
 
 def processor() -> str:
-    from nas_bo.hardware.measure import device_name
+    from nas_bo.hardware.measuring.measure import device_name
 
     return device_name("cpu")
 

@@ -27,7 +27,7 @@ import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
-from nas_bo.hardware.measure import device_name
+from nas_bo.hardware.measuring.measure import device_name
 from nas_bo.model import label, load_corpus, parameters, train_many
 
 RUNS = {"cpu": (2, 4, 8), "cuda": (4, 16)}

@@ -25,8 +25,8 @@ import numpy as np
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Node
-from nas_bo.hardware.learned import Learned
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.latency.learned import Learned
+from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, workload
 
 ROWS, ASKED = 4_000, 500

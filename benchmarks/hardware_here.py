@@ -28,21 +28,21 @@ import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
-from nas_bo.hardware.design import informative, pool
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.learned import Learned
-from nas_bo.hardware.lookup import Lookup
-from nas_bo.hardware.measure import device_name
-from nas_bo.hardware.quality import fits, scored
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.learned import Learned
+from nas_bo.hardware.latency.lookup import Lookup
+from nas_bo.hardware.latency.profile_design import informative, pool
+from nas_bo.hardware.latency.quality import fits, scored
+from nas_bo.hardware.latency.roofline import Roofline
+from nas_bo.hardware.measuring.measure import device_name
+from nas_bo.hardware.measuring.session import Session, Visit, Wanted
 from nas_bo.hardware.runtimes import Runtime, runtime
 from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime
-from nas_bo.hardware.session import Session, Visit, Wanted
 from nas_bo.hardware.workload import Setting
-from nas_bo.kept import Lines
 from nas_bo.model import attention, conv, counts, dense
-from nas_bo.profiling import profile
 from nas_bo.space import Space, choice, integer, repeat, require
+from nas_bo.workflows.evaluation_store import Lines
+from nas_bo.workflows.profile import profile
 
 TAUGHT, ASKED, FIRST = 20, 30, 10
 DRAWS = 20
@@ -270,7 +270,7 @@ def _sizes(archs: list[Architecture]) -> list[int]:
 
 def prepare(asked: argparse.Namespace) -> None:
     """Export what ONNX Runtime will need, and nothing else."""
-    from nas_bo.hardware.lookup import _alone
+    from nas_bo.hardware.latency.lookup import _alone
     from nas_bo.hardware.runtimes.exported import function, kept_file, to_onnx
     from nas_bo.hardware.workload import parts, specified
 

@@ -80,7 +80,7 @@ def run(folder: Path, cache: Path, busy: int, more: list[str]) -> dict[str, Any]
         for other in others:
             other.kill()
     wall = time.perf_counter() - begun
-    from nas_bo.command.resolve import stored
+    from nas_bo.cli.resolve import stored
 
     result = stored(str(folder / "nas-bo.db"), None)
     trials = {t.architecture.id: (t.values["latency_ms"], t.info["latency_ms"]) for t in result.trials}
@@ -119,7 +119,7 @@ def compared(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
 
 
 def processor() -> str:
-    from nas_bo.hardware.measure import device_name
+    from nas_bo.hardware.measuring.measure import device_name
 
     return device_name("cpu")
 

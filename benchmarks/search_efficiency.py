@@ -140,7 +140,7 @@ def append(raw: Path, line: dict[str, Any]) -> None:
 
 def described(kind: str, arm: Arm, case: Case) -> dict[str, Any]:
     """What every line says of where it comes from."""
-    from nas_bo.hardware.measure import device_name  # imports torch
+    from nas_bo.hardware.measuring.measure import device_name  # imports torch
 
     return {
         "kind": kind,

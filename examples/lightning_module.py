@@ -10,7 +10,8 @@ from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.model import build, label, load_corpus, parameters
 from nas_bo.optuna import Sampler, architecture, staged, suggest
-from nas_bo.strategies import Bayes, SuccessiveHalving
+from nas_bo.stopping import SuccessiveHalving
+from nas_bo.strategies import Bayes
 
 EPOCHS, STEPS, TOKENS = 9, 4, 64
 corpus = load_corpus()

@@ -5,39 +5,34 @@ Importing this package loads no torch, optuna, ax, botorch, mlflow or pandas; na
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
+
+from nas_bo import moved
 
 if TYPE_CHECKING:
     from nas_bo.architecture import Architecture
-    from nas_bo.ask_tell import AskTell
     from nas_bo.errors import NasBoError
-    from nas_bo.loop import search
     from nas_bo.problem import Objective, Problem, Reported, Value
-    from nas_bo.profiling import profile
-    from nas_bo.result import Result
     from nas_bo.space import Space, choice, integer, option, real, repeat, require
     from nas_bo.trial import State, Trial
-    from nas_bo.validation import validate
+    from nas_bo.workflows.ask_tell import AskTell
+    from nas_bo.workflows.profile import profile
+    from nas_bo.workflows.result import Result
+    from nas_bo.workflows.search import search
+    from nas_bo.workflows.validate import validate
 
 __version__ = "0.1.0"
 
-# In a checkout that is not installed, the named spaces lie beside this folder instead of inside it (pyproject.toml,
-# package-dir); this lets `python` and `pytest` in the checkout find them as `nas_bo.search_spaces` all the same.
-_here = os.path.dirname(os.path.abspath(__file__))
-if not os.path.isdir(os.path.join(_here, "search_spaces")) and os.path.isdir(
-    os.path.join(_here, "..", "search_spaces")
-):
-    __path__.append(os.path.dirname(_here))
+moved.install()
 
 _HOME = {
     "Architecture": "architecture",
-    "AskTell": "ask_tell",
+    "AskTell": "workflows.ask_tell",
     "NasBoError": "errors",
     "Objective": "problem",
     "Problem": "problem",
     "Reported": "problem",
-    "Result": "result",
+    "Result": "workflows.result",
     "Space": "space",
     "State": "trial",
     "Trial": "trial",
@@ -45,12 +40,12 @@ _HOME = {
     "choice": "space",
     "integer": "space",
     "option": "space",
-    "profile": "profiling",
+    "profile": "workflows.profile",
     "real": "space",
     "repeat": "space",
     "require": "space",
-    "search": "loop",
-    "validate": "validation",
+    "search": "workflows.search",
+    "validate": "workflows.validate",
 }
 
 __all__ = [

@@ -38,7 +38,7 @@ class Objective(Protocol):
       called before the search starts, so this is also where bad configuration raises;
     * ``remarks() -> dict``: what a reader of the results should know and what may change (see `Remarking`);
     * ``check_architecture(arch)``: raises when the model that the objective will build of it cannot be built; cheap, called for
-      a few random architectures before the first trial (`nas_bo.preflight`);
+      a few random architectures before the first trial (`nas_bo.execution.preflight`);
     * ``check_space(space)``: raises when the objective cannot speak of that space; called when a problem is made;
     * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
     * ``chance() -> float``: the value of guessing; what is no better is never the knee (`nas_bo.chance.KnowsChance`);

@@ -78,7 +78,7 @@ def began(about: Mapping[str, Any]) -> str | None:
 
 
 def _described(recipe: Any) -> Iterable[Mapping[str, Any]]:
-    """The fields of every objective in a recipe, parts of sums included (see `nas_bo.recipe`)."""
+    """The fields of every objective in a recipe, parts of sums included (see `nas_bo.serialization`)."""
     if isinstance(recipe, Mapping):
         if isinstance(recipe.get("fields"), Mapping):
             yield recipe["fields"]

@@ -186,7 +186,7 @@ class BlockTests:
                     assert sum(row.flops for row in rows) == counter.get_total_flops(), (spec, "decode", length)
 
     def test_rows_are_sound(self) -> None:
-        from nas_bo.hardware.roofline import Roofline
+        from nas_bo.hardware.latency.roofline import Roofline
         from nas_bo.hardware.workload import workload
 
         for spec in self.decoders():
@@ -208,7 +208,7 @@ class BlockTests:
 
     def test_peak_memory_is_that_of_a_run(self) -> None:
         from nas_bo.hardware import memory
-        from nas_bo.hardware.memory_measure import measured_inference
+        from nas_bo.hardware.measuring.memory_measure import measured_inference
         from nas_bo.hardware.workload import Setting
 
         for spec in self.decoders():
@@ -286,8 +286,8 @@ class BlockTests:
         import pytest
         import torch
 
-        from nas_bo.model.slicing import cuts
-        from nas_bo.model.supernet import Supernet
+        from nas_bo.supernet.slicing import cuts
+        from nas_bo.supernet.weights import Supernet
 
         for spec in self.decoders():
             if not isinstance(self.block, Sliceable):

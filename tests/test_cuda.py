@@ -20,11 +20,11 @@ import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError, Unsupported
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.measure import check_idle
-from nas_bo.hardware.meters import NvmlMeter, measured_energy
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.measuring.measure import check_idle
+from nas_bo.hardware.measuring.meters import NvmlMeter, measured_energy
+from nas_bo.hardware.measuring.session import Session, Wanted
 from nas_bo.hardware.runtimes import runtime
-from nas_bo.hardware.session import Session, Wanted
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import Training, build, load_corpus, train, train_many
 from nas_bo.model.data import Corpus
@@ -183,7 +183,7 @@ def test_latencies_are_measured_here():
 
 
 def test_a_profile_is_made_here_and_used(tmp_path):
-    from nas_bo.profiling import profile
+    from nas_bo.workflows.profile import profile
 
     path = tmp_path / "gpu.json"
     made = profile(TinyGPT, path, device="cuda", runtime_name="cuda-graphs", architectures=12, max_seconds=0.3)

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 
 from nas_bo import search
-from nas_bo.ask_tell import AskTell
 from nas_bo.ax import packing
 from nas_bo.errors import NasBoError
-from nas_bo.hardware.design import pool
+from nas_bo.hardware.latency.profile_design import pool
 from nas_bo.objectives import ValidationLoss
 from nas_bo.objectives.proxy_task import MarkovSource
 from nas_bo.objectives.zero_cost import Snip
 from nas_bo.optuna import Sampler
 from nas_bo.problem import Function, Problem
-from nas_bo.profiling import profile
 from nas_bo.seeds import BITS, whole_seed
 from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce
-from nas_bo.validation import validate
+from nas_bo.workflows.ask_tell import AskTell
+from nas_bo.workflows.profile import profile
+from nas_bo.workflows.validate import validate
 from tests.strategies.cases import Nested, Tiny
 
 GOOD = {

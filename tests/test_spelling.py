@@ -13,11 +13,8 @@ from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
 from nas_bo import AskTell, search
-from nas_bo.cli import app
-from nas_bo.comparison import compare
+from nas_bo.cli.app import app
 from nas_bo.errors import HostError, ObjectiveError, SearchError
-from nas_bo.kept import key
-from nas_bo.loop import load_result
 from nas_bo.objectives import Parameters, Predicted, ValidationLoss, Weighted
 from nas_bo.objectives.predicted_inputs import Rung
 from nas_bo.optuna import merge, studies
@@ -25,6 +22,9 @@ from nas_bo.problem import Problem, Reported
 from nas_bo.spelling import Values, answering, current, other, spelled
 from nas_bo.strategies import Random
 from nas_bo.trial import Column
+from nas_bo.workflows.comparison import compare
+from nas_bo.workflows.evaluation_store import key
+from nas_bo.workflows.search import load_result
 
 BYTE = Column("bits_per_byte", "bits/byte")
 
@@ -270,8 +270,8 @@ def test_the_command_takes_either_name(tmp_path, monkeypatch):
 
 def test_a_loss_per_token_is_not_called_bits_per_byte(tmp_path, monkeypatch):
     np.save(tmp_path / "tokens.npy", (np.arange(40_000) * 7919 % 300).astype(np.uint16))
-    from nas_bo.command.quantities import Costs
-    from nas_bo.command.resolve import job
+    from nas_bo.cli.quantities import Costs
+    from nas_bo.cli.resolve import job
 
     settings = {
         "space": "tiny_gpt", "data": str(tmp_path / "tokens.npy"), "tokenizer": None, "strategy": "random",

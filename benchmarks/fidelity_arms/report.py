@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.hardware.measure import device_name
+from nas_bo.hardware.measuring.measure import device_name
 from nas_bo.model import flops, parameters
 from nas_bo.report.ranks import Interval, Pair, interval, tau, tau_size_removed
 

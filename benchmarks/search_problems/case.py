@@ -11,10 +11,10 @@ from typing import Any, Literal
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Real
-from nas_bo.strategies.pareto import hypervolume
 
 
 @dataclass(frozen=True)

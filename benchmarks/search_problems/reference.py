@@ -16,8 +16,8 @@ import moocore
 import numpy as np
 
 from nas_bo.architecture import Architecture, Primitive
+from nas_bo.pareto import crowding, ranks
 from nas_bo.space.domain import Domain, Real
-from nas_bo.strategies.pareto import crowding, ranks
 from search_problems.case import Case
 
 POPULATION = 300

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CLI = "nas_bo.cli"
+CLI = "nas_bo.cli.app"
 
 
 class Module:

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.ax.experiment import generation, register
 from nas_bo.ax.lowering import constraints, parameters
 from nas_bo.errors import HostError, MissingExtra
+from nas_bo.execution import preflight
 from nas_bo.problem import Objective, Problem, Reported, column
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
@@ -70,7 +70,7 @@ def client(
     from ax.generation_strategy.generation_strategy import GenerationStrategy
 
     from nas_bo.ax.evaluate import Metric, Runner
-    from nas_bo.ax.wanted import metrics_of
+    from nas_bo.ax.problem import metrics_of
 
     if isinstance(objectives, str):
         raise HostError(f"client(objectives={objectives!r}): it must be a list, even when there is only one")

@@ -8,7 +8,7 @@ import threading
 from multiprocessing import parent_process
 
 from nas_bo.architecture import Architecture
-from nas_bo.model.quiet import join
+from nas_bo.measurement_lock import join
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 

@@ -16,11 +16,11 @@ from ax.api.protocols.runner import IRunner
 from ax.core.trial_status import TrialStatus
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 
+from nas_bo import measurement_lock
 from nas_bo.ax import packing
 from nas_bo.ax.elsewhere import begin, evaluate
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
-from nas_bo.model import quiet
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.spelling import spelled
@@ -111,7 +111,7 @@ class Runner(IRunner):  # type: ignore[misc]
                 process.terminate()
             self._pool = None
         if self._gate is not None:
-            quiet.leave()
+            measurement_lock.leave()
             self._gate.cleanup()
             self._gate = None
         self._running.clear()
@@ -141,7 +141,7 @@ class Runner(IRunner):  # type: ignore[misc]
         if self._pool is None:  # spawn: torch's threads and CUDA do not survive a fork
             if self._gate is None:
                 self._gate = tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
-                quiet.join(self._gate.name)  # nor does Ax's own thread fit a model while somebody measures
+                measurement_lock.join(self._gate.name)  # nor does Ax's own thread fit a model while somebody measures
             self._pool = ProcessPoolExecutor(
                 self.workers, multiprocessing.get_context("spawn"), begin, (self._gate.name,)
             )

@@ -142,7 +142,7 @@ def tell(client: Client, trial_index: int, trial: Trial) -> None:
         MissingExtra: ax-platform is not installed.
     """
     register()
-    from nas_bo.ax.wanted import metrics_of
+    from nas_bo.ax.problem import metrics_of
 
     experiment: Any = client._experiment
     if trial_index not in experiment.trials:

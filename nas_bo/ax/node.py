@@ -12,13 +12,13 @@ from ax.core.generator_run import GeneratorRun
 from ax.generation_strategy.external_generation_node import ExternalGenerationNode
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 
+from nas_bo import measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.ax import packing
+from nas_bo.ax.inferred.study_space import View, view
 from nas_bo.ax.lowering import parameters
-from nas_bo.ax.view import View, view
-from nas_bo.ax.wanted import AxProblem, history, problem
+from nas_bo.ax.problem import AxProblem, history, problem
 from nas_bo.errors import NasBoError, SearchError
-from nas_bo.model import quiet
 from nas_bo.space import Space
 from nas_bo.strategies.strategy import Strategy, admissible, fresh, generator, seen_ids
 from nas_bo.strategies.variation import build
@@ -94,7 +94,7 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
         rng = generator("ax", getattr(self.strategy, "seed", 0), len(trials))
         seen = seen_ids(trials)
         for n in (1, MORE):
-            with quiet.working():  # as in `search`: no fit beside a measurement of a runner's processes
+            with measurement_lock.working():  # as in `search`: no fit beside a measurement of a runner's processes
                 proposed = self.strategy.suggest(wanted, trials, n)
             for arch in proposed:
                 self._check(arch)

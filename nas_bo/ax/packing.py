@@ -11,6 +11,7 @@ import json
 from importlib import import_module
 from typing import Any
 
+from nas_bo import moved
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.space import Space
 
@@ -96,7 +97,7 @@ def _importable(value: Any) -> str:
 def _find(path: str) -> Any:
     module, _, name = path.partition(":")
     try:
-        found = import_module(module)
+        found = import_module(moved.current(module))
         for part in name.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:

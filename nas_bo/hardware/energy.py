@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.parts_index import PartsIndex
-from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.parts_index import PartsIndex
+from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Part, Setting, works
 from nas_bo.model.counts import Arch
 from nas_bo.problem import Value

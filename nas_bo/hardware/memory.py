@@ -1,7 +1,7 @@
 """What an architecture keeps in memory, in closed form: weights, cache and the peak of activations; a training step too.
 
 Activations are those of the eager decoder of `nas_bo.model`: the peak is the largest sum of values that are alive at once,
-which a real run decides, storage by storage (`nas_bo.hardware.memory_measure`; the tests compare). Runtimes that fuse need
+which a real run decides, storage by storage (`nas_bo.hardware.measuring.memory_measure`; the tests compare). Runtimes that fuse need
 less. What kernels allocate inside themselves is not counted. Loads no torch.
 
 Notation, in values: N = B * T rows, r = N * C the residual stream, A, K queries and keys of attention, W, H the MLP before
@@ -23,7 +23,7 @@ from nas_bo.model.blocks.table import block_of, offered, peak_of
 from nas_bo.model.connections import plain, skips, sources
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 
-TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.transformer.ROTARY_TABLE
+TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.decoder.ROTARY_TABLE
 INDEX = 8  # bytes of a token id
 
 

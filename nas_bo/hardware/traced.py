@@ -15,11 +15,11 @@ from typing import Any, Literal
 import numpy as np
 
 from nas_bo.errors import ModelError
-from nas_bo.hardware.contract import answer
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.model import answer
+from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, Setting, Work
-from nas_bo.model import own
+from nas_bo.model import own_model
 from nas_bo.problem import Value
 
 KEPT = 4096  # traces per process
@@ -69,7 +69,7 @@ class Traced:
 class _Same:
     """A build as a key: the same only as itself."""
 
-    def __init__(self, build: own.Build) -> None:
+    def __init__(self, build: own_model.Build) -> None:
         self.build = build
 
     def __hash__(self) -> int:
@@ -79,12 +79,12 @@ class _Same:
         return isinstance(other, _Same) and other.build is self.build
 
 
-def size(build: own.Build, arch: Any) -> Size:
-    """The weights of an architecture (raises ModelError as `nas_bo.model.own.built`)."""
+def size(build: own_model.Build, arch: Any) -> Size:
+    """The weights of an architecture (raises ModelError as `nas_bo.model.own_model.built`)."""
     return _size(_Same(build), arch)
 
 
-def traced(build: own.Build, arch: Any, setting: Setting, cache: bool = False) -> Traced:
+def traced(build: own_model.Build, arch: Any, setting: Setting, cache: bool = False) -> Traced:
     """One forward pass of an architecture in a setting.
 
     Args:
@@ -97,7 +97,7 @@ def traced(build: own.Build, arch: Any, setting: Setting, cache: bool = False) -
     return _traced(_Same(build), arch, setting, cache)
 
 
-def training_peak(build: own.Build, arch: Any, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
+def training_peak(build: own_model.Build, arch: Any, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
     """Peak bytes of a training step in float32 with AdamW (8 bytes of state per parameter), and where it was traced."""
     return _training_peak(_Same(build), arch, batch, sequence, vocab_size)
 
@@ -115,7 +115,7 @@ class TracedRoofline:
     how = "roofline"
     measured = 0
 
-    def __init__(self, build: own.Build, base: Device | Roofline, setting: Setting, device: str = "") -> None:
+    def __init__(self, build: own_model.Build, base: Device | Roofline, setting: Setting, device: str = "") -> None:
         self.build, self.setting, self.runtime = build, setting, "eager"
         self.base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base
         self.device = device or (base.name if isinstance(base, Device) else "")
@@ -143,7 +143,7 @@ def _anywhere(trace: Callable[[str], Any]) -> Any:
 @lru_cache(maxsize=KEPT)
 def _size(key: _Same, arch: Any) -> Size:
     def counted(where: str) -> Size:
-        model = own.built(key.build, arch, where)
+        model = own_model.built(key.build, arch, where)
         parameters = sum(p.numel() for p in model.parameters())
         held = [*model.parameters(), *model.buffers()]
         floats = sum(t.numel() for t in held if t.is_floating_point())
@@ -158,35 +158,35 @@ def _size(key: _Same, arch: Any) -> Size:
 def _traced(key: _Same, arch: Any, setting: Setting, cache: bool) -> Traced:
     import torch
 
-    from nas_bo.hardware.recorder import Recorder
+    from nas_bo.hardware.measuring.recorder import Recorder
 
     def trace(where: str) -> Traced:
-        model = own.built(key.build, arch, where)
+        model = own_model.built(key.build, arch, where)
         if setting.dtype != "float32":
             model = model.to(getattr(torch, setting.dtype))
         tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
-        has_cache = own.decodes(model)
-        decoding: own.Decoding | None = None
+        has_cache = own_model.decodes(model)
+        decoding: own_model.Decoding | None = None
         recorder = Recorder([*model.parameters(), *model.buffers()])
         if where == "meta" and not cache:
             recorder.shorten(model)
         with torch.no_grad():
             if setting.phase == "decode":
-                decoding = own.Decoding(model, tokens[:, : max(1, setting.context - 1)], setting.context + 1)
+                decoding = own_model.Decoding(model, tokens[:, : max(1, setting.context - 1)], setting.context + 1)
                 decoding.again()
                 token = tokens[:, :1].clone()
                 with recorder:
                     recorder.watch([token])
-                    kept = own.logits_of(decoding.step(token), model)
-            elif cache and isinstance(model, own.CachedDecoder):
+                    kept = own_model.logits_of(decoding.step(token), model)
+            elif cache and isinstance(model, own_model.CachedDecoder):
                 with recorder:
                     recorder.watch([tokens])
                     room = model.new_cache(setting.batch, setting.context)
-                    kept = own.run(model, tokens, cache=room)
+                    kept = own_model.run(model, tokens, cache=room)
             else:
                 with recorder:
                     recorder.watch([tokens])
-                    kept = own.run(model, tokens)
+                    kept = own_model.run(model, tokens)
         del kept
         return Traced(recorder.works(), recorder.peak, has_cache, "meta" if where == "meta" else "cpu")
 
@@ -198,15 +198,15 @@ def _traced(key: _Same, arch: Any, setting: Setting, cache: bool) -> Traced:
 def _training_peak(key: _Same, arch: Any, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
     import torch
 
-    from nas_bo.hardware.recorder import Recorder
+    from nas_bo.hardware.measuring.recorder import Recorder
 
     def trace(where: str) -> tuple[int, str]:
-        model = own.built(key.build, arch, where).train()
+        model = own_model.built(key.build, arch, where).train()
         tokens = torch.zeros(batch, sequence + 1, dtype=torch.long, device=where)
         recorder = Recorder([*model.parameters(), *model.buffers()])
         with torch.random.fork_rng(devices=[]), recorder:
             recorder.watch([tokens])
-            logits = own.run(model, tokens[:, :-1]).float()
+            logits = own_model.run(model, tokens[:, :-1]).float()
             if logits.shape[1] != sequence:
                 raise ModelError(short_logits(model, logits.shape[1], sequence))
             # cross_entropy itself does not run on the meta device

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, store
+from nas_bo.mlflow import content, records, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import process
 from nas_bo.mlflow.session import TERMINAL, Session
@@ -71,7 +71,7 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            root = store.artifact_root(uri, name)
+            root = tracking_uri.artifact_root(uri, name)
             return str(client.create_experiment(name, artifact_location=root, tags={KIND: "custom_model_development"}))
         except Exception:  # another process made it a moment ago
             found = client.get_experiment_by_name(name)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, MissingExtra, NasBoError
-from nas_bo.mlflow import content, lineage, store
+from nas_bo.mlflow import content, lineage
 from nas_bo.mlflow import tags as names
+from nas_bo.mlflow import tracking_uri as store
 from nas_bo.mlflow.session import Session
 from nas_bo.trial import Trial
 
@@ -152,7 +153,7 @@ def load_folder(folder: str | Path, device: Any = None) -> Decoder:
             )
         arch = Architecture.from_json((path / ARCH).read_text(encoding="utf-8"))
         if device is None:
-            from nas_bo.hardware.measure import pick_device
+            from nas_bo.hardware.measuring.measure import pick_device
 
             device = pick_device(None)
         made: Decoder = build(arch, int(about["vocab_size"]), tuple(about.get("ignore", ())), device=device)

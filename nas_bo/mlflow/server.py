@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import store, view
+from nas_bo.mlflow import presentation, tracking_uri
 
 FIRST_PORT = 5000  # of `nas-bo ui`
 
@@ -42,10 +42,10 @@ class UI:
         with suppress(OSError, ValueError, KeyError):
             for item in _experiments(self.base):
                 tags = {t["key"]: t["value"] for t in item.get("tags", [])}
-                key = tags.get(view.LAST)
+                key = tags.get(presentation.LAST)
                 if key and experiment in (None, item["name"]):
                     found.append((int(item.get("last_update_time", 0)), item["experiment_id"], key))
-        return view.address(self.base, *max(found)[1:]) if found else self.base
+        return presentation.address(self.base, *max(found)[1:]) if found else self.base
 
     def __iter__(self) -> Iterator[Any]:
         """``process, address = open_ui(...)``"""
@@ -78,10 +78,10 @@ def open_ui(uri: str | Path | None = None, port: int = FIRST_PORT, *, wait: floa
         HostError: the port is taken, the store cannot be written, or the server ended or did not answer; the message
             has the end of its log.
     """
-    uri = store.resolve(uri)
+    uri = tracking_uri.resolve(uri)
     if uri.startswith(("http://", "https://")):
-        raise HostError(f"{store.redact(uri)} is a server already; open that address in a browser")
-    store.check(uri, 5)
+        raise HostError(f"{tracking_uri.redact(uri)} is a server already; open that address in a browser")
+    tracking_uri.check(uri, 5)
     port = port or _free_port()
     with socket.socket() as probe:
         probe.settimeout(1)
@@ -89,7 +89,7 @@ def open_ui(uri: str | Path | None = None, port: int = FIRST_PORT, *, wait: floa
             raise HostError(
                 f"port {port} is in use; end the program that holds it, or take another with --port {port + 1} (0: any)"
             )
-    file = store.database(uri)
+    file = tracking_uri.database(uri)
     artifacts = ["--artifacts-destination", str(file.parent / f"{file.stem}_artifacts")] if file else []
     command = [sys.executable, "-m", "mlflow", "server", *artifacts]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
@@ -129,7 +129,7 @@ def _shows(base: str, experiment: str, key: str) -> bool:
     with suppress(OSError, ValueError, KeyError, http.client.HTTPException):
         for item in _experiments(base, 2.0):
             tags = {t["key"]: t["value"] for t in item.get("tags", [])}
-            if str(item["experiment_id"]) == str(experiment) and tags.get(view.LAST) == key:
+            if str(item["experiment_id"]) == str(experiment) and tags.get(presentation.LAST) == key:
                 return True
     return False
 

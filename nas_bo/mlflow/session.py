@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, store, view
+from nas_bo.mlflow import content, presentation, records, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import process
 from nas_bo.report import Summary, TrustReport, frame, trials_csv
@@ -113,7 +113,7 @@ class Session:
             self.batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
             child.written = True
         try:
-            store.put_files(self.client, child.run, made.uploads)
+            tracking_uri.put_files(self.client, child.run, made.uploads)
         except Exception as error:
             raise FilesError(str(error) or type(error).__name__) from error
         self.client.set_terminated(child.run_id, status=made.status, end_time=made.end)
@@ -204,9 +204,9 @@ class Session:
         counted = ["arch_stat/parameters"] if any("parameters" in i for t in trials for i in t.info.values()) else []
         log = [c.name for c in self.columns if content.log_axis(c) and logarithmic(_values(trials, c.name), c)]
         further = [*counted, *spread, "cost/seconds"]
-        state = view.state(self.key, self.parent, self.columns, params, further, log, self.key_tag)
-        self.client.set_experiment_tag(self.experiment, view.VIEW + self.key, state)
-        self.client.set_experiment_tag(self.experiment, view.LAST, self.key)
+        state = presentation.state(self.key, self.parent, self.columns, params, further, log, self.key_tag)
+        self.client.set_experiment_tag(self.experiment, presentation.VIEW + self.key, state)
+        self.client.set_experiment_tag(self.experiment, presentation.LAST, self.key)
 
     def mark(self, number: int, child: Child, on_front: bool) -> None:
         """Rewrite a trial's ``nas.pareto``, and its colour in MLflow's charts, if it has changed."""
@@ -228,7 +228,7 @@ class Session:
         self._progress(summary.trials)
         self._trust(summary)
         links = {n: f"#/experiments/{self.experiment}/runs/{c.run_id}" for n, c in self.children.items()}
-        text = description or view.describe(summary, links)
+        text = description or presentation.describe(summary, links)
         brought = {_inside(name): data for name, data in files.items()}
         self._upload({name: make() for name, make in _report(summary, text).items() if name not in brought} | brought)
         if len(text) > content.TAG_LENGTH:
@@ -246,11 +246,11 @@ class Session:
     def _progress(self, trials: Sequence[Trial]) -> None:
         """Step metrics of the parent, continued where the last report ended; the hypervolume is that of the report."""
         known = self.progress()
-        worst, before = view.reference(trials, self.columns), known.get("reference")
+        worst, before = presentation.reference(trials, self.columns), known.get("reference")
         after = known.get("after", -1)
-        metrics = view.progress(trials, self.columns, worst, after)
+        metrics = presentation.progress(trials, self.columns, worst, after)
         if after >= 0 and worst != before:  # steps were told with another reference point, or before there was one
-            every = view.progress(trials, self.columns, worst)
+            every = presentation.progress(trials, self.columns, worst)
             metrics = [m for m in every if m[0] == "study/hypervolume" and m[2] <= after] + metrics
         if metrics:
             self.tell_progress(metrics, worst, max(m[2] for m in metrics))

@@ -18,7 +18,7 @@ from typing import IO
 
 from nas_bo import database_url
 from nas_bo.errors import HostError
-from nas_bo.mlflow import store
+from nas_bo.mlflow import tracking_uri
 from nas_bo.mlflow.content import Content
 from nas_bo.mlflow.process import process
 from nas_bo.mlflow.records import Subject
@@ -50,7 +50,7 @@ class Target:
 
     def folder(self, subject: Subject) -> str:
         """The same for all trials of a study that go under one parent."""
-        text = "\n".join([store.public(self.uri), self.experiment, self.parent or ""])
+        text = "\n".join([tracking_uri.public(self.uri), self.experiment, self.parent or ""])
         return f"{subject.key}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
@@ -63,7 +63,7 @@ class Record:
     made: Content
 
     def to_json(self) -> str:
-        target = asdict(self.target) | {"uri": store.public(self.target.uri), "tags": dict(self.target.tags)}
+        target = asdict(self.target) | {"uri": tracking_uri.public(self.target.uri), "tags": dict(self.target.tags)}
         parts = {"subject": self.subject.to_dict(), "trial": self.made.to_dict()}
         return json.dumps({"version": VERSION, "by": process(), "target": target, **parts}, separators=(",", ":"))
 
@@ -170,7 +170,7 @@ def default(uri: str) -> Path:
     """``NAS_BO_SPOOL``, else ``mlflow_spool`` beside the database of MLflow, else in the current folder."""
     if os.environ.get("NAS_BO_SPOOL"):
         return Path(os.environ["NAS_BO_SPOOL"]).expanduser().absolute()
-    file = store.database(uri)
+    file = tracking_uri.database(uri)
     return (file.parent if file else Path.cwd()) / FOLDER
 
 

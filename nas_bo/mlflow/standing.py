@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from nas_bo.mlflow.content import clean
-from nas_bo.mlflow.view import MOST_STEPS
+from nas_bo.mlflow.presentation import MOST_STEPS
 from nas_bo.report.progress import ENOUGH, MOST_OBJECTIVES, beyond, volume
 from nas_bo.trial import Column
 

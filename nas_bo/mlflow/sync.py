@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import spool, store
+from nas_bo.mlflow import spool, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.process import dead
 from nas_bo.mlflow.session import TERMINAL
@@ -51,7 +51,7 @@ def sync(where: str | Path = ".", *, uri: str | Path | None = None, timeout: flo
     root, made = spool.find(path), Synced()
     if root is None:
         return made
-    kept, wanted = spool.Spool(root), None if uri is None else store.resolve(uri)
+    kept, wanted = spool.Spool(root), None if uri is None else tracking_uri.resolve(uri)
     groups: dict[str, list[spool.Record]] = {}
     for file in kept.left():
         try:
@@ -140,8 +140,8 @@ def _repair(writer: Writer, opened: Open, made: Synced) -> None:
 def _address(kept: str) -> str:
     """The store of a record; user name and password of a server come from the environment."""
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if given and store.public(store.resolve(given)) == kept:
-        return store.resolve(given)
+    if given and tracking_uri.public(tracking_uri.resolve(given)) == kept:
+        return tracking_uri.resolve(given)
     return kept
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, server, spool, store, view
+from nas_bo.mlflow import content, presentation, records, server, spool, tracking_uri
 from nas_bo.mlflow.experiment import AxSource, follow
 from nas_bo.mlflow.records import Subject
 from nas_bo.mlflow.source import Source, number, points, source
@@ -91,7 +91,7 @@ class Tracker:
         metric_names: Sequence[str] | None = None,
     ) -> None:
         self.name, self.experiment, self.timeout, self.parent = name, experiment, timeout, parent
-        self.uri = store.resolve(uri)
+        self.uri = tracking_uri.resolve(uri)
         self.spool = _spool(spool, self.uri)
         self.metric_names = records.checked_names(metric_names)
         self.tags = {content.clean(str(k)): str(v) for k, v in (tags or {}).items()}
@@ -117,7 +117,7 @@ class Tracker:
         self._clear()
 
     def __repr__(self) -> str:
-        return f"Tracker({self.name!r}, uri={store.redact(self.uri)!r}, experiment={self.experiment!r})"
+        return f"Tracker({self.name!r}, uri={tracking_uri.redact(self.uri)!r}, experiment={self.experiment!r})"
 
     # ---- entrances: none of them raises, except check ------------------------------------------------------
 
@@ -127,7 +127,7 @@ class Tracker:
         Raises:
             HostError: it cannot; the message says what to do.
         """
-        store.check(self.uri, min(self.timeout, 5.0))
+        tracking_uri.check(self.uri, min(self.timeout, 5.0))
 
     def warm(self) -> threading.Thread:
         """Import mlflow and open the store in a thread (some six CPU seconds for a new database)."""
@@ -196,12 +196,12 @@ class Tracker:
             base: the address of the UI; default the server tracked to, else that of ``nas-bo ui``: port 5000 of this machine, or
                 the next one that is free.
         """
-        base = base or (store.public(self.uri) if self.uri.startswith("http") else "")
+        base = base or (tracking_uri.public(self.uri) if self.uri.startswith("http") else "")
         opened = self._guarded(self._open, study)
         if not base:
             at = server.port_of(opened.session.experiment, opened.session.key) if opened else server.FIRST_PORT
             base = f"http://127.0.0.1:{at}"
-        return view.address(base, opened.session.experiment, opened.session.key) if opened else base
+        return presentation.address(base, opened.session.experiment, opened.session.key) if opened else base
 
     @contextmanager
     def opened(self, study: Any) -> Iterator[Any]:
@@ -212,13 +212,13 @@ class Tracker:
         """
         if self.log_study(study) < 0:
             raise HostError(
-                f"the store {store.redact(self.uri)} could not be written; see the warning, mend it, try again"
+                f"the store {tracking_uri.redact(self.uri)} could not be written; see the warning, mend it, try again"
             )
         found = self._guarded(self._open, study)
         if found is None:
             name = getattr(study, "study_name", "the experiment")
             raise HostError(f"no trial of {name!r} has begun, so it has no run in MLflow")
-        with store.patience(self.uri, self.timeout):
+        with tracking_uri.patience(self.uri, self.timeout):
             yield found.session
 
     @contextmanager

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nas_bo import measurement_lock
 from nas_bo.errors import HostError
-from nas_bo.mlflow import spool, store
+from nas_bo.mlflow import spool, tracking_uri
 from nas_bo.mlflow.parent import open_session
 from nas_bo.mlflow.process import dead, process
 from nas_bo.mlflow.records import Subject
 from nas_bo.mlflow.session import FilesError, Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
-from nas_bo.model import quiet
 
 _log = logging.getLogger("nas_bo.mlflow")
 
@@ -158,7 +158,7 @@ class Writer:
         """The result of `work`, done under the lock; None after a warning."""
         with self.lock:
             try:
-                with store.patience(self.uri, self.timeout):
+                with tracking_uri.patience(self.uri, self.timeout):
                     return work(*args)
             except Exception as error:
                 self.broken(error)
@@ -167,8 +167,8 @@ class Writer:
     def connect(self) -> Any:
         with self.lock:
             if self._client is None:
-                store.reach(self.uri, min(3.0, self.timeout))
-                self._client = store.connect(self.uri)
+                tracking_uri.reach(self.uri, min(3.0, self.timeout))
+                self._client = tracking_uri.connect(self.uri)
             return self._client
 
     def session(self, target: Target, subject: Subject) -> Open:
@@ -220,7 +220,7 @@ class Writer:
                     self._state.notify_all()
             if self._queue and time.monotonic() >= self.closed_until:
                 last = time.monotonic()
-                quiet.pause()
+                measurement_lock.pause()
                 with self.lock:
                     if time.monotonic() >= self.closed_until:
                         self._one()
@@ -250,7 +250,7 @@ class Writer:
     def _log(self, job: Job) -> None:
         record = job.record or spool.read(job.path)[0]  # type: ignore[arg-type]
         begun = time.monotonic()
-        with store.patience(self.uri, self.timeout):
+        with tracking_uri.patience(self.uri, self.timeout):
             try:
                 self._log_record(record)
             except Exception as error:
@@ -294,7 +294,7 @@ class Writer:
     def _tried(self, job: Job) -> bool:
         """Whether it is this trial that fails, and not the store: tried several times while the store answered."""
         try:
-            store.check(self.uri, min(3.0, self.timeout))
+            tracking_uri.check(self.uri, min(3.0, self.timeout))
         except HostError:
             return False
         job.tries += 1
@@ -365,7 +365,7 @@ class Writer:
         if isinstance(error, HostError) or self.failures > 1:
             return line(error)
         try:
-            store.check(self.uri, min(3.0, self.timeout))
+            tracking_uri.check(self.uri, min(3.0, self.timeout))
         except HostError as told:
             return line(told)
         return line(error)
@@ -373,7 +373,7 @@ class Writer:
     def warn(self, cause: str, message: str) -> None:
         if cause not in self._warned:
             self._warned.add(cause)
-            _log.warning("%s", store.redact(message))
+            _log.warning("%s", tracking_uri.redact(message))
 
 
 def _nobody(_known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
@@ -391,5 +391,5 @@ def _gone(error: Exception) -> bool:
 
 
 def line(error: Exception) -> str:
-    text = " ".join(store.redact(str(error)).split()) or type(error).__name__
+    text = " ".join(tracking_uri.redact(str(error)).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:299] + "…"

@@ -1,4 +1,4 @@
-"""Room 2, the elastic decoder: the vocabulary of blocks, what they cost, how they are built and trained.
+"""ROOM 2, the decoder: the vocabulary of blocks, what they cost, how they are built and trained.
 
 Names are resolved when first used, so that writing a search space or counting parameters loads no torch.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nas_bo import moved
 from nas_bo.model.blocks.table import OURS
 
 if TYPE_CHECKING:
@@ -19,28 +20,19 @@ if TYPE_CHECKING:
     from nas_bo.model.counts import parameters as parameters
     from nas_bo.model.data import Corpus as Corpus
     from nas_bo.model.data import load_corpus as load_corpus
+    from nas_bo.model.decoder import Cache as Cache
+    from nas_bo.model.decoder import Decoder as Decoder
+    from nas_bo.model.decoder import build as build
     from nas_bo.model.inference import evaluate as evaluate
     from nas_bo.model.inference import generate as generate
-    from nas_bo.model.many import train_many as train_many
-    from nas_bo.model.own import CachedDecoder as CachedDecoder
-    from nas_bo.model.sampling import Balanced as Balanced
-    from nas_bo.model.sampling import Fair as Fair
-    from nas_bo.model.sampling import Sampling as Sampling
-    from nas_bo.model.sampling import Sandwich as Sandwich
-    from nas_bo.model.sampling import Uniform as Uniform
+    from nas_bo.model.own_model import CachedDecoder as CachedDecoder
     from nas_bo.model.spec import DecoderSpec as DecoderSpec
     from nas_bo.model.spec import check as check
     from nas_bo.model.spec import connections_fit as connections_fit
-    from nas_bo.model.supernet import Supernet as Supernet
-    from nas_bo.model.supernet_training import SupernetDiverged as SupernetDiverged
-    from nas_bo.model.supernet_training import SupernetResult as SupernetResult
-    from nas_bo.model.supernet_training import train_supernet as train_supernet
+    from nas_bo.model.stacked_training import train_many as train_many
     from nas_bo.model.training import Training as Training
     from nas_bo.model.training import TrainingResult as TrainingResult
     from nas_bo.model.training import train as train
-    from nas_bo.model.transformer import Cache as Cache
-    from nas_bo.model.transformer import Decoder as Decoder
-    from nas_bo.model.transformer import build as build
     from nas_bo.model.vocabulary import attention as attention
     from nas_bo.model.vocabulary import conv as conv
     from nas_bo.model.vocabulary import dense as dense
@@ -60,14 +52,11 @@ _HOME = {
         ("Operation", "active_parameters", "flops", "kv_cache_bytes", "operations", "parameters"), "counts"
     ),
     **dict.fromkeys(("DecoderSpec", "check", "connections_fit"), "spec"),
-    **dict.fromkeys(("Cache", "Decoder", "build"), "transformer"),
+    **dict.fromkeys(("Cache", "Decoder", "build"), "decoder"),
     **dict.fromkeys(("Corpus", "load_corpus"), "data"),
     **dict.fromkeys(("evaluate", "generate"), "inference"),
-    **dict.fromkeys(("Balanced", "Fair", "Sampling", "Sandwich", "Uniform"), "sampling"),
-    "CachedDecoder": "own",
-    "Supernet": "supernet",
-    "train_many": "many",
-    **dict.fromkeys(("SupernetDiverged", "SupernetResult", "train_supernet"), "supernet_training"),
+    "CachedDecoder": "own_model",
+    "train_many": "stacked_training",
     **dict.fromkeys(("Training", "TrainingResult", "train"), "training"),
 }
 
@@ -79,7 +68,7 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"nas_bo.model.{_HOME.get(name, 'vocabulary')}"), name)
         globals()[name] = value
         return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return moved.value(__name__, name)
 
 
 def __dir__() -> list[str]:

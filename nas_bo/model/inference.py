@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nas_bo import measurement_lock
 from nas_bo.errors import DataError, ModelError
-from nas_bo.model import quiet
 from nas_bo.model.data import Corpus
-from nas_bo.model.transformer import Decoder
+from nas_bo.model.decoder import Decoder
 
 EVALUATION_TOKENS = 65_536
 
@@ -44,7 +44,7 @@ def evaluate(
     model.eval()
     try:
         amp = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-        with torch_threads(threads), amp, quiet.working() as step:
+        with torch_threads(threads), amp, measurement_lock.working() as step:
             for start in range(0, len(windows), rows):
                 step()
                 batch = as_tensor(windows[start : start + rows], device)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.table import block_of, is_ours
-from nas_bo.model.transformer import Decoder
+from nas_bo.model.decoder import Decoder
 
 TOKENS = 16  # of a first look
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_bo.errors import ModelError
-from nas_bo.model import own
+from nas_bo.model import own_model
 
 BASE_FAN_IN, VECTOR_RATE = 128, 2.0  # as those of our decoder
 FUTURE = 0.01  # standard deviations of the logits that may change by rounding when later tokens do
@@ -19,7 +19,7 @@ FUTURE = 0.01  # standard deviations of the logits that may change by rounding w
 
 class OwnDecoder(nn.Module):
     """Args:
-    module: from tokens to logits, see `nas_bo.model.own`.
+    module: from tokens to logits, see `nas_bo.model.own_model`.
     vocab_size: of the corpus.
     seed: of what the module draws while it trains (dropout), the same for the same step, also after a resume.
     """
@@ -40,7 +40,7 @@ class OwnDecoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)"""
-        logits: Tensor = own.run(self.module, tokens)
+        logits: Tensor = own_model.run(self.module, tokens)
         if logits.shape[1] != tokens.shape[1] or logits.shape[2] < self.vocab_size:
             raise ModelError(
                 f"{type(self.module).__name__} returned logits of shape {tuple(logits.shape)} for tokens of shape "
@@ -134,11 +134,11 @@ class _Drawing:
         self._fork.__exit__(*error)
 
 
-def own_decoder(build: own.Build, arch: Any, vocab_size: int, seed: int) -> OwnDecoder:
-    """The model of an architecture with weights drawn from `seed` (raises as `nas_bo.model.own.built`)."""
-    return OwnDecoder(own.built(build, arch, seed=seed), vocab_size, seed)
+def own_decoder(build: own_model.Build, arch: Any, vocab_size: int, seed: int) -> OwnDecoder:
+    """The model of an architecture with weights drawn from `seed` (raises as `nas_bo.model.own_model.built`)."""
+    return OwnDecoder(own_model.built(build, arch, seed=seed), vocab_size, seed)
 
 
-def own_name(build: own.Build, arch_id: str) -> str:
+def own_name(build: own_model.Build, arch_id: str) -> str:
     """What checkpoints call an architecture built so."""
-    return f"{arch_id}-{hashlib.sha256(own.called(build).encode()).hexdigest()[:8]}"
+    return f"{arch_id}-{hashlib.sha256(own_model.called(build).encode()).hexdigest()[:8]}"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nas_bo.errors import TrainingDiverged
 from nas_bo.model.data import Corpus
+from nas_bo.model.decoder import Decoder
 from nas_bo.model.inference import EVALUATION_TOKENS, as_tensor, evaluate
 from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
 from nas_bo.model.training_loop import (
@@ -25,7 +26,6 @@ from nas_bo.model.training_loop import (
     bf16_pays,
     worst_of,
 )
-from nas_bo.model.transformer import Decoder
 
 
 class Run:

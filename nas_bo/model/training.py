@@ -17,16 +17,16 @@ from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import checkpoint as files
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.data import Corpus
+from nas_bo.model.decoder import Decoder
+from nas_bo.model.decoder import build as decoder
 from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
 from nas_bo.model.not_finite import check_first_pass, has_own_blocks
-from nas_bo.model.own import Build
+from nas_bo.model.own_model import Build
 from nas_bo.model.own_training import own_decoder, own_name
 from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
 from nas_bo.model.training_loop import Progress
-from nas_bo.model.transformer import Decoder
-from nas_bo.model.transformer import build as decoder
 from nas_bo.seeds import Seed, whole_seed
 
 __all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "train"]
@@ -149,7 +149,7 @@ class Training:
 
     Args: as of `train`; `settings` holds those from `lr` to `embedding_power`, missing ones and None as there. A `checkpoint`
     that is a folder gets one file per run, named after its identity. `build` makes a torch module of the user's own of the
-    architecture (`nas_bo.model.own`), which is trained instead of our decoder.
+    architecture (`nas_bo.model.own_model`), which is trained instead of our decoder.
 
     Attributes:
         done: the share of the run that is trained.

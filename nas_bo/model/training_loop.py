@@ -2,7 +2,7 @@
 
 AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) at the rates of its groups times the schedule, clipping, the place of a
 run among its batches, when to look at the losses, and when a loss counts as diverged. Between two steps a sibling process
-that wants to measure is let in (`nas_bo.model.quiet`).
+that wants to measure is let in (`nas_bo.measurement_lock`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from nas_bo.model import quiet
+from nas_bo import measurement_lock
 from nas_bo.model.adamw import AdamW
 from nas_bo.model.schedule import Schedule
 
@@ -104,7 +104,7 @@ class Loop:
         until = self.steps if until is None else until
         first = self.step
         block: Batches = ()
-        with quiet.working() as between:
+        with measurement_lock.working() as between:
             while self.step < until:
                 if not first <= self.step < first + len(block):
                     first = self.step

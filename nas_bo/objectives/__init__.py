@@ -1,4 +1,4 @@
-"""ROOM 4, architecture -> number. The contract `Objective` is in `nas_bo.problem`; public names load lazily."""
+"""ROOM 9, architecture -> number. The contract `Objective` is in `nas_bo.problem`; public names load lazily."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from nas_bo.objectives.energy import Energy
     from nas_bo.objectives.growth import Growth
     from nas_bo.objectives.latency import Latency
-    from nas_bo.objectives.low_fidelity import ValidationLoss
     from nas_bo.objectives.memory import Fits, Memory, fitting
     from nas_bo.objectives.noise import SeedNoise, noise_of, seed_noise
     from nas_bo.objectives.predicted import Predicted
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     )
     from nas_bo.objectives.shared_weights import SharedWeightLoss
     from nas_bo.objectives.throughput import Throughput
+    from nas_bo.objectives.validation_loss import ValidationLoss
     from nas_bo.objectives.weighted import Weighted
     from nas_bo.objectives.zero_cost import (
         DecoderParameters,
@@ -73,7 +73,7 @@ _HOME = {
     "Synflow": "zero_cost",
     "TaskSuite": "proxy_task",
     "Throughput": "throughput",
-    "ValidationLoss": "low_fidelity",
+    "ValidationLoss": "validation_loss",
     "Weighted": "weighted",
     "ZenScore": "zero_cost",
     "extrapolate": "curves",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model import counts
-from nas_bo.model.own import Build, called, check_build
+from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
@@ -22,7 +22,7 @@ class Parameters:
         vocab_size: of the tokenizer that the model is for; 256 is bytes.
         ignore: top-level fields of the space that are the user's own and no part of the network.
         at_most, at_least: hard limits: an architecture beyond them is never measured or trained.
-        build: builds a torch module of your own from an architecture (`nas_bo.model.own`), whose parameters are counted, on the
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`), whose parameters are counted, on the
             meta device where it can be built there.
     """
 
@@ -79,7 +79,7 @@ class Flops:
     """Floating-point operations of one forward pass over `tokens` tokens, in millions (a multiply-add is two).
 
     Args:
-        build: builds a torch module of your own from an architecture (`nas_bo.model.own`), whose operations are counted as
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`), whose operations are counted as
             torch's `FlopCounterMode` does, on the meta device where it can be run there.
     """
 

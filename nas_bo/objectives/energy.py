@@ -8,9 +8,9 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.energy import EnergyModel, Prices
-from nas_bo.hardware.meters import Meter, measured_energy, meter_of
+from nas_bo.hardware.measuring.meters import Meter, measured_energy, meter_of
 from nas_bo.hardware.workload import Setting
-from nas_bo.model.own import Build, called, check_build
+from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.latency import NAMES, Latency
@@ -67,7 +67,7 @@ class Energy:
             raise ObjectiveError(
                 f"Energy(build={called(self.build)}): energy is modelled and measured for the decoder of nas_bo only, not for a "
                 "model of your own; take Latency(build=...) or Flops(build=...) instead, or an objective of your own that reads "
-                "the meter (nas_bo.hardware.meters)"
+                "the meter (nas_bo.hardware.measuring.meters)"
             )
         if self.phase not in NAMES:
             raise ObjectiveError(f"Energy(phase={self.phase!r}): it is 'prefill', 'decode' or 'request'")
@@ -136,7 +136,7 @@ class Energy:
         return found
 
     def _measured(self, arch: Architecture, meter: Meter) -> Value:
-        from nas_bo.hardware.measure import named, pick_device
+        from nas_bo.hardware.measuring.measure import named, pick_device
 
         where = pick_device(self.device)
         readings = [(measured_energy(arch, setting, meter, where), often) for setting, often in self._settings()]

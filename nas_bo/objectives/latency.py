@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
-from nas_bo.hardware.roofline import GPU, Roofline
+from nas_bo.hardware.latency.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.blocks.details import check_length
-from nas_bo.model.own import Build, called, check_build
+from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
 from nas_bo.objectives.measuring import Say, measured, silent
@@ -36,7 +36,7 @@ NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"
 @lru_cache
 def _guide(device: str | None) -> Roofline:
     """A roofline that orders what is measured on a torch device."""
-    from nas_bo.hardware.measure import pick_device
+    from nas_bo.hardware.measuring.measure import pick_device
 
     return GPU if pick_device(device).startswith("cuda") else Roofline()
 
@@ -48,7 +48,7 @@ class Latency:
     decoded ones, all taken to cost what the one in the middle does.
 
     Without a device, or with a torch device, it is measured with randomly initialised weights, in turn with small anchor
-    models whose times on this machine are known (`nas_bo.hardware.bench`): what the machine does meanwhile is divided out, and
+    models whose times on this machine are known (`nas_bo.hardware.measuring.bench`): what the machine does meanwhile is divided out, and
     what remains is the time at its undisturbed speed. On a CPU it is the CPU time of one thread; on CUDA, device events. In a
     search of twenty trials or more a profile of this machine stands beside it, and the value is the mean of measurement and
     prediction, weighted by what each does not know. `low` and `high` in the value's `info` hold what another session on this
@@ -68,11 +68,11 @@ class Latency:
         max_seconds: cap on measuring one architecture, anchors included.
         guide: the model behind `predict` of a measured latency; None is a roofline of one CPU core, on CUDA of a GPU.
         model: "roofline" (the default for a device), "learned" (for a profile), "lookup", "measured", or a latency model
-            of your own (`nas_bo.hardware.contract`); for a request a pair, prefill and decode.
+            of your own (`nas_bo.hardware.latency.model`); for a request a pair, prefill and decode.
         dtype: of weights and activations.
         output_length: tokens of the answer to a request.
         runtime: what runs the model, one of `nas_bo.hardware.runtimes.NAMES`; with a profile it must be the profile's.
-        build: builds a torch module of your own from an architecture (`nas_bo.model.own`), which is run instead of our decoder:
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`), which is run instead of our decoder:
             through `nas_bo.hardware.runtimes.own_model.OwnModel`, a runtime like the others. Decoding needs a cache
             (`nas_bo.model.CachedDecoder`, or that of Hugging Face's decoders). Strategies steer by the roofline of its operations
             (`nas_bo.hardware.traced`); the same is the prediction for a device that is not here.
@@ -160,7 +160,7 @@ class Latency:
                 "fingerprint": found.fingerprint,
             }
             return {**said, **more, **known}
-        from nas_bo.hardware.measure import named, pick_device
+        from nas_bo.hardware.measuring.measure import named, pick_device
 
         return {**said, "device": named(pick_device(self.device)), **more}
 
@@ -215,7 +215,7 @@ class Latency:
         the user's cache folder. Nothing where the latency is predicted."""
         if not self._here or self.build is not None:
             return
-        from nas_bo.hardware.machine_profile import prepare
+        from nas_bo.hardware.latency.machine_profile import prepare
 
         runs = self._runtime()
         eager = runs.name == "eager"  # other runtimes take too long to prepare a profile's architectures

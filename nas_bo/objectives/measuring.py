@@ -72,8 +72,8 @@ def measured(
         profiles: for each step the file of this machine's profile, if there is one.
         max_seconds: for each architecture, all steps together.
     """
-    from nas_bo.hardware.bench import bench, next_session
-    from nas_bo.hardware.machine_profile import combined
+    from nas_bo.hardware.latency.machine_profile import combined
+    from nas_bo.hardware.measuring.bench import bench, next_session
 
     device = str(runtime.device)
     found: dict[int, list[Any]] = {at: [] for at in range(len(archs))}

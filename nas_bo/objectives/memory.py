@@ -10,9 +10,9 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError, ObjectiveError, SpaceError
 from nas_bo.hardware import memory
-from nas_bo.hardware.device import Device
+from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.workload import Setting
-from nas_bo.model.own import Build, called, check_build
+from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objectives.target import plain_device
 from nas_bo.problem import Value
@@ -30,7 +30,7 @@ class Memory:
     with weights, activations, and the cache where the model offers one; `info` says so.
 
     Args:
-        build: builds a torch module of your own from an architecture (`nas_bo.model.own`).
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`).
         training: (batch, sequence) of a training step instead of inference; float32 with AdamW.
         at_most, at_least: hard limits in bytes.
         device: a `Device`, the name of one, a file or profile: its memory is then `at_most`, unless that is given.
@@ -88,7 +88,7 @@ class Fits:
     which operations it needs is not known.
 
     Args:
-        build: builds a torch module of your own from an architecture (`nas_bo.model.own`).
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`).
         device: a `Device`, the name of one in the table, a file or profile.
         context, batch, dtype: of inference.
         training: (batch, sequence) of a training step instead.

@@ -13,7 +13,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 
 if TYPE_CHECKING:
-    from nas_bo.objectives.low_fidelity import ValidationLoss
+    from nas_bo.objectives.validation_loss import ValidationLoss
 
 LEVEL = 0.9
 

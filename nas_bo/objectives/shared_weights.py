@@ -15,8 +15,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
 from nas_bo.objectives.cost import positive
-from nas_bo.objectives.low_fidelity import ValidationLoss
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
+from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
@@ -24,7 +24,7 @@ from nas_bo.trial import Direction
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
-    from nas_bo.model.supernet import Supernet
+    from nas_bo.supernet.weights import Supernet
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SharedWeightLoss:
         held_out_tokens: how much held-out text an architecture is scored on.
         data, tokenizer: as in `nas_bo.model.load_corpus`.
         seed: of the supernet's first weights and of all draws.
-        sampling: who is trained when (`nas_bo.model.sampling`); None is the default of `train_supernet`.
+        sampling: who is trained when (`nas_bo.supernet.sampling`); None is the default of `train_supernet`.
         distill: as in `train_supernet`.
         apart: as in `Supernet`.
         fine_tune_lr: learning rate of the fine-tune, which falls linearly to zero.
@@ -114,14 +114,14 @@ class SharedWeightLoss:
 
     def conditions(self) -> dict[str, Any]:
         """Also asks whether the space can be covered and the file fits (raises ModelError, CheckpointError)."""
-        from nas_bo.model.extent import Extent
+        from nas_bo.supernet.coverage import Extent
 
         corpus = self.corpus()
         said = {"corpus": corpus.name, "sha256": corpus.fingerprint, "held_out_tokens": self.held_out_tokens}
         if self.fine_tune:
             said |= {"fine_tune_tokens": int(self.fine_tune * self.reference_tokens), "fine_tune_lr": self.fine_tune_lr}
         if self.tokens is None:
-            from nas_bo.model.supernet_file import read
+            from nas_bo.supernet.file import read
 
             read(self.path(), self.space, corpus.fingerprint)
             return {**said, "supernet": hashlib.sha256(self.path().read_bytes()).hexdigest()[:16]}
@@ -159,7 +159,7 @@ class SharedWeightLoss:
         if key not in _LOADED:
             import torch
 
-            from nas_bo.model.supernet import Supernet
+            from nas_bo.supernet.weights import Supernet
 
             device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
             net = Supernet.load(path, self.space, self.ignore, corpus=self.corpus().fingerprint, device=device)
@@ -212,8 +212,8 @@ class SharedWeightLoss:
             return
         import torch
 
-        from nas_bo.model.supernet import Supernet
-        from nas_bo.model.supernet_training import train_supernet
+        from nas_bo.supernet.training import train_supernet
+        from nas_bo.supernet.weights import Supernet
 
         assert self.tokens is not None
         corpus = self.corpus()

@@ -14,10 +14,10 @@ from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError, ObjectiveError
-from nas_bo.hardware.clock import check_timed
-from nas_bo.hardware.contract import LatencyModel
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.model import LatencyModel
+from nas_bo.hardware.latency.roofline_model import RooflineModel
+from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
 from nas_bo.problem import Value
@@ -157,7 +157,7 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
         if not (callable(getattr(one, "predict", None)) and hasattr(one, "setting") and hasattr(one, "how")):
             raise ObjectiveError(
                 f"{owner}(model={one!r:.60}) is no latency model; give one of {', '.join(KINDS)}, or an object with predict, "
-                "setting and how (nas_bo.hardware.contract.LatencyModel)"
+                "setting and how (nas_bo.hardware.latency.model.LatencyModel)"
             )
     if len(models) != len(wanted):
         phases = " and ".join(setting.phase for setting, _ in wanted)
@@ -183,7 +183,7 @@ def measured_here(
         ObjectiveError: there is no such runtime, or it does not run on that device.
         MissingExtra: it is not installed.
     """
-    from nas_bo.hardware.measured import Measured
+    from nas_bo.hardware.latency.measured import Measured
     from nas_bo.hardware.runtimes import runtime as made
 
     runs = made(runtime, device)
@@ -216,7 +216,7 @@ def own_model(
             "measured on a torch device, or get a roofline for a device whose figures are known; leave model= out"
         )
     if here:
-        from nas_bo.hardware.measured import Measured
+        from nas_bo.hardware.latency.measured import Measured
         from nas_bo.hardware.runtimes.own_model import OwnModel
 
         measurable(owner, device, wanted[0][0].dtype)
@@ -236,7 +236,7 @@ def own_model(
 
 
 def _machine(device: str) -> str:
-    from nas_bo.hardware.measure import named
+    from nas_bo.hardware.measuring.measure import named
 
     return named(device)
 
@@ -292,4 +292,4 @@ def _name(found: Any) -> str:
 def _profile(path: Path) -> Any:
     from importlib import import_module
 
-    return import_module("nas_bo.hardware.profile").Profile.load(path)
+    return import_module("nas_bo.hardware.latency.profile").Profile.load(path)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import Unsupported
-from nas_bo.model.own import Build, check_build
+from nas_bo.model.own_model import Build, check_build
 from nas_bo.objectives.latency import NAMES, Latency
 from nas_bo.objectives.measuring import Say, silent
 from nas_bo.objectives.target import BOUND

@@ -19,12 +19,12 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo import preflight
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, SearchError
+from nas_bo.execution import preflight
 from nas_bo.optuna.bridge import columns, distributions
 from nas_bo.optuna.coding import fitting
-from nas_bo.optuna.view import Evidence, View, flat_view
+from nas_bo.optuna.inferred.study_space import Evidence, View, flat_view
 from nas_bo.problem import Objective, Problem, Reported, as_objective
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space

@@ -1,7 +1,7 @@
 """Early stopping in studies of several objectives, in which Optuna's own `report` and `should_prune` raise.
 
 The rule is asynchronous successive halving by non-dominated rank (Schmucker et al., 2021, "Multi-objective asynchronous
-successive halving", arXiv 2106.12639): `nas_bo.strategies.SuccessiveHalving` has it.
+successive halving", arXiv 2106.12639): `nas_bo.stopping.SuccessiveHalving` has it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import HostError
 from nas_bo.optuna.bridge import columns
-from nas_bo.strategies import SuccessiveHalving
-from nas_bo.strategies.halving import SAME
+from nas_bo.stopping import SuccessiveHalving
+from nas_bo.stopping.successive_halving import SAME
 from nas_bo.trial import PREFIX, Column, State, from_attributes, write_attributes
 
 MOST_RUNGS = 20

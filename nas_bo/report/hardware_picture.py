@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from nas_bo.hardware.profile_file import described
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.latency.profile_file import described
+from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, Work, parts, specified, workload, works
 from nas_bo.report.drawing import EDGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from nas_bo.hardware.device import Device
-    from nas_bo.hardware.profile import Profile
+    from nas_bo.hardware.devices.device import Device
+    from nas_bo.hardware.latency.profile import Profile
     from nas_bo.model.counts import Arch
 
 INK, PREDICTED, LINE = "#26303c", "#1f5fbf", "#c9ced6"
@@ -39,7 +39,7 @@ class Timed(Protocol):
 def predicted_picture(profile: Profile, kind: str = "learned", *, seed: int = 0, dpi: int = 120) -> bytes | None:
     """PNG bytes: architectures that a model was not fitted to, predicted against measured, both with intervals; one panel
     per setting. None where nothing was measured often enough to be held out."""
-    from nas_bo.hardware.quality import held_out, scored
+    from nas_bo.hardware.latency.quality import held_out, scored
 
     panels = []
     for at, setting in enumerate(profile.settings):

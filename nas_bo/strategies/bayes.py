@@ -18,11 +18,11 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.belief import Belief
 from nas_bo.strategies.breeding import cross, mutate
-from nas_bo.strategies.design import spread
 from nas_bo.strategies.fidelity import still_to_pay, unfinished
+from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
+from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import Score, scorer
 from nas_bo.strategies.strategy import check_count, check_seed, fresh, generator, seen_ids
 from nas_bo.surrogate.genomes import genomes_of

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.design import spread
-from nas_bo.strategies.past import Past
+from nas_bo.strategies.history import Past
+from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.screen import Screen
 from nas_bo.strategies.strategy import admissible, fresh
 from nas_bo.trial import Trial

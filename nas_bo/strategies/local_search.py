@@ -14,7 +14,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.strategies.evolution import Breed, evolve
-from nas_bo.strategies.past import Past, known_values
+from nas_bo.strategies.history import Past, known_values
 from nas_bo.strategies.strategy import check_count, check_seed, generator
 from nas_bo.trial import Trial
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.evolution import Breed, evolve
-from nas_bo.strategies.past import Past
+from nas_bo.strategies.history import Past
 from nas_bo.strategies.strategy import check_count, check_seed, check_share, generator
 from nas_bo.strategies.variation import build, crossed_flat, moved_flat
 from nas_bo.trial import Trial

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from nas_bo.pareto import crowding, reference_point
 from nas_bo.strategies import acquisition
-from nas_bo.strategies.belief import Belief
-from nas_bo.strategies.pareto import crowding, reference_point
+from nas_bo.strategies.objective_models import Belief
 from nas_bo.trial import Column, non_dominated
 
 DRAWS = 32  # per candidate, for ParEGO

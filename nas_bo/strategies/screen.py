@@ -19,7 +19,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.past import Past, known_values
+from nas_bo.strategies.history import Past, known_values
 from nas_bo.strategies.strategy import REMEMBERED
 from nas_bo.surrogate.features import features_of
 

@@ -18,10 +18,9 @@ from nas_bo.search_spaces import NAMED
 from nas_bo import profile, search
 from nas_bo.architecture import Architecture
 from nas_bo.hardware import memory
-from nas_bo.hardware.profile import Kind, Profile
+from nas_bo.hardware.latency.profile import Kind, Profile
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.model import (
-    Supernet,
     active_parameters,
     build,
     evaluate,
@@ -32,10 +31,11 @@ from nas_bo.model import (
     parameters,
     train,
 )
-from nas_bo.model.supernet_training import train_supernet
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.report.drawing import drawing
 from nas_bo.strategies import Random
+from nas_bo.supernet import Supernet
+from nas_bo.supernet.training import train_supernet
 from tests.compatibility.spaces import Small, Smaller, busy, text
 
 KINDS: tuple[Kind, ...] = ("learned", "roofline")

@@ -14,10 +14,11 @@ import torch
 
 from nas_bo import search
 from nas_bo.architecture import Architecture
-from nas_bo.hardware.profile import Profile
-from nas_bo.model import Supernet, evaluate, load_corpus, train
+from nas_bo.hardware.latency.profile import Profile
+from nas_bo.model import evaluate, load_corpus, train
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.strategies import Random
+from nas_bo.supernet import Supernet
 from tests.compatibility.make import KINDS, architectures, facts, trained
 from tests.compatibility.spaces import Small, Smaller, busy, text
 

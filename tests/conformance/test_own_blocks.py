@@ -13,14 +13,15 @@ import torch
 
 from nas_bo import profile, search
 from nas_bo.errors import ModelError, TrainingDiverged
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.profile import Profile
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.profile import Profile
 from nas_bo.hardware.workload import Setting, workload
-from nas_bo.model import Supernet, check, generate, kv_cache_bytes, label, load_corpus, train, train_many, word
+from nas_bo.model import check, generate, kv_cache_bytes, label, load_corpus, train, train_many, word
 from nas_bo.model.spec import LayerSpec
 from nas_bo.objectives import Flops, Latency, Parameters
 from nas_bo.report.drawing import drawing
 from nas_bo.strategies import Random
+from nas_bo.supernet import Supernet
 from nas_bo.testing import BlockTests
 from tests.compatibility.spaces import text
 from tests.conformance import own_blocks

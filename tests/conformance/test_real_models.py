@@ -17,8 +17,8 @@ from torch import Tensor
 from nas_bo.architecture import Node
 from nas_bo.model import build, parameters
 from nas_bo.model.blocks.details import PLAIN
+from nas_bo.model.decoder import Decoder, _Context
 from nas_bo.model.layers.rotary import rotary_table
-from nas_bo.model.transformer import Decoder, _Context
 
 transformers = pytest.importorskip("transformers")
 

@@ -106,7 +106,7 @@ def test_pages_say_nothing_of_where_they_were_written():
 def test_every_command_is_in_the_reference():
     import typer.main
 
-    from nas_bo.cli import app
+    from nas_bo.cli.app import app
 
     text = _load(DOCS / "_build" / "commands.py").rendered()
 

@@ -17,10 +17,10 @@ def met(arch: Any) -> float:
 def search_at_once(storage: str, trials: int, barrier: Any) -> None:
     """A search of a study that others start in the same moment."""
     import optuna
-    from nas_bo.search_spaces import TinyGPT
 
     from nas_bo import search
     from nas_bo.objectives import Parameters
+    from nas_bo.search_spaces import TinyGPT
     from nas_bo.strategies import Random
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -23,8 +23,7 @@ from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.strategies import NSGA2, Bayes
 from nas_bo.strategies.strategy import guide
 from nas_bo.trial import State, Trial
-
-from .test_ax_view import Spy
+from tests.doors.test_ax_study_space import Spy
 
 logging.getLogger("ax").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore")

@@ -126,10 +126,10 @@ def test_what_modular_botorch_and_generation_refuse() -> None:
 def test_an_experiment_that_is_there_is_left_as_it_is(tmp_path):
     import pytest
     from ax.api.client import Client
-    from nas_bo.search_spaces import TinyGPT
 
     from nas_bo import ax as nas_ax
     from nas_bo.errors import HostError
+    from nas_bo.search_spaces import TinyGPT
     from nas_bo.strategies import Random
 
     path = tmp_path / "a?b.db"

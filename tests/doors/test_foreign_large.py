@@ -2,7 +2,7 @@
 
 import optuna
 
-from nas_bo.loop import load_result
+from nas_bo.workflows.search import load_result
 
 
 def noted(tmp_path, low, high):

@@ -5,18 +5,18 @@ import math
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 from optuna.trial import TrialState, create_trial
 from typer.testing import CliRunner
 
 from nas_bo import search
-from nas_bo.cli import app
+from nas_bo.cli.app import app
 from nas_bo.errors import HostError
-from nas_bo.loop import load_result
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.optuna import Sampler, suggest
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.trial import State
+from nas_bo.workflows.search import load_result
 from tests.problems import Toy
 
 

@@ -4,14 +4,14 @@ import json
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
 from nas_bo import AskTell, search, validate
-from nas_bo.cli import app
+from nas_bo.cli.app import app
 from nas_bo.errors import HostError, NasBoError, SearchError
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.optuna import merge, studies
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from tests.problems import Toy
 
@@ -107,7 +107,7 @@ def test_validation_and_register_name_it(tmp_path):
     study = theirs(tmp_path / "p.db")
     with pytest.raises(SearchError, match="'prod'.*not made by nas_bo"):
         validate(TinyGPT, [Flops()], Flops(), history=study, seeds=1)
-    from nas_bo.loop import load_result
+    from nas_bo.workflows.search import load_result
 
     with pytest.raises(SearchError, match="not made by nas_bo"):
         load_result(study).register("model", track=str(tmp_path / "m.db"))

@@ -15,12 +15,12 @@ os.environ.setdefault("HF_HOME", tempfile.mkdtemp())
 pytest.importorskip("lm_eval")
 
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DataError, ObjectiveError
 from nas_bo.lm_eval import Bytes, DecoderLM, FewShot, JsonTokenizer, few_shot
 from nas_bo.model import build, generate
 from nas_bo.objectives import ValidationLoss
+from nas_bo.search_spaces import TinyGPT
 
 ARCH = TinyGPT.sample(1)
 

@@ -17,7 +17,7 @@ import optuna
 import pytest
 
 from nas_bo.architecture import Architecture
-from nas_bo.mlflow import Tracker, view
+from nas_bo.mlflow import Tracker, presentation
 from nas_bo.report import Proxy, Summary, agreement, trust
 from tests.doors.test_mlflow_content import TINY, add, our_study
 
@@ -203,7 +203,7 @@ def test_who_opens_a_reported_study_leaves_its_view_as_it_is(uri):
     Tracker("x", uri=uri).log_study(study, finish=True)
 
     def views() -> dict[str, str]:
-        return {k: v for k, v in Store(uri).experiment("Tiny").tags.items() if k.startswith(view.VIEW)}
+        return {k: v for k, v in Store(uri).experiment("Tiny").tags.items() if k.startswith(presentation.VIEW)}
 
     before = views()
     assert "latency_ms.spread" in str(before)

@@ -18,7 +18,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError
-from nas_bo.mlflow import Tracker, content, open_ui, records, store, view
+from nas_bo.mlflow import Tracker, content, open_ui, presentation, records, tracking_uri
 from nas_bo.space import Space, choice, integer, option, repeat
 from nas_bo.trial import Column, State, Trial, write_attributes
 
@@ -250,9 +250,9 @@ def test_addresses_do_not_depend_on_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     default = f"sqlite:///{tmp_path}/mlflow.db"
-    assert {store.resolve(u) for u in (None, "mlflow.db", Path("mlflow.db"), "sqlite:///mlflow.db", default)} == {
-        default
-    }
+    assert {
+        tracking_uri.resolve(u) for u in (None, "mlflow.db", Path("mlflow.db"), "sqlite:///mlflow.db", default)
+    } == {default}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000/")
     assert Tracker().uri == "http://127.0.0.1:5000"
 
@@ -305,19 +305,19 @@ def test_reserved_tags_are_refused():
 def test_patience_changes_the_environment_only_inside(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "77")
     before = dict(os.environ)
-    with store.patience("http://x", 5):
-        with store.patience("http://x", 5):
+    with tracking_uri.patience("http://x", 5):
+        with tracking_uri.patience("http://x", 5):
             pass
         assert (
             os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0" and os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
         )
     assert dict(os.environ) == before
-    with store.patience("sqlite:///x", 5):
+    with tracking_uri.patience("sqlite:///x", 5):
         assert dict(os.environ) == before
 
 
 def test_the_view_is_small_and_complete():
-    text = view.state("abc", "p" * 32, COLUMNS, ["arch/depth"], ["arch_stat/parameters"])
+    text = presentation.state("abc", "p" * 32, COLUMNS, ["arch/depth"], ["arch_stat/parameters"])
     data = json.loads(text)
     assert len(text) < 6000 and [c["type"] for c in data["compareRunCharts"]] == ["SCATTER", "SCATTER", "PARALLEL"]
     assert data["compareRunCharts"][0]["yaxis"]["key"] == "obj/val_loss" and data["orderByAsc"] is True
@@ -328,7 +328,7 @@ def test_objectives_with_names_that_mlflow_does_not_take_are_found_again():
     made = made_of(foreign([1.0, 2.0], {"x": 0.5}), cols, None)
     metrics = {name: value for name, value, _ in made.metrics}
     assert content.point(metrics, made.tags, cols) == made.point == [1.0, 2.0]
-    shown = json.loads(view.state("abc", "p" * 32, cols, [], []))["compareRunCharts"][0]
+    shown = json.loads(presentation.state("abc", "p" * 32, cols, [], []))["compareRunCharts"][0]
     assert {shown["xaxis"]["key"], shown["yaxis"]["key"]} <= set(metrics)
 
 
@@ -336,9 +336,9 @@ def test_progress_goes_on_where_it_ended():
     cols = COLUMNS[:2]
     trials = [records.trial(foreign([5 - 0.1 * i, 1 + i % 4], {"x": float(i)}), cols, None) for i in range(12)]
     trials = [Trial(t.architecture, t.values, number=i) for i, t in enumerate(trials)]
-    worst = view.reference(trials, cols)
-    whole = view.progress(trials, cols, worst)
-    parts = view.progress(trials[:6], cols, worst) + view.progress(trials, cols, worst, after=5)
+    worst = presentation.reference(trials, cols)
+    whole = presentation.progress(trials, cols, worst)
+    parts = presentation.progress(trials[:6], cols, worst) + presentation.progress(trials, cols, worst, after=5)
     assert whole == parts
     volumes = [v for n, v, _ in whole if n == "study/hypervolume"]
     assert volumes == sorted(volumes) and volumes[-1] > 0

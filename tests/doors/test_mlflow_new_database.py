@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from nas_bo import AskTell
-from nas_bo.mlflow import new_database, store
+from nas_bo.mlflow import new_database, tracking_uri
 from nas_bo.optuna import storages
 from nas_bo.strategies import Random
 from tests.problems import Toy
@@ -35,13 +35,13 @@ def test_a_database_is_migrated_once_and_then_copied(damage, tmp_path, monkeypat
     ran = []
     migrate = new_database._migrate
     monkeypatch.setattr(new_database, "_migrate", lambda made: ran.append(made) or migrate(made))
-    store.connect(f"sqlite:///{tmp_path}/first.db")
+    tracking_uri.connect(f"sqlite:///{tmp_path}/first.db")
     (kept,) = (tmp_path / "cache").iterdir()
     if damage is not None:
         kept.write_bytes(kept.read_bytes()[: kept.stat().st_size // 2] if damage == "half" else damage)
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
-    client = store.connect(f"sqlite:///{tmp_path}/other/second.db")
+    client = tracking_uri.connect(f"sqlite:///{tmp_path}/other/second.db")
     assert len(ran) == (1 if damage is None else 2) and len(list((tmp_path / "cache").iterdir())) == 1
     (default,) = client.search_experiments()
     assert default.experiment_id == "0" and default.artifact_location.startswith(str(tmp_path / "other"))
@@ -55,7 +55,7 @@ def test_a_database_is_migrated_once_and_then_copied(damage, tmp_path, monkeypat
 def test_where_nothing_can_be_kept_a_database_is_made_all_the_same(tmp_path, monkeypatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("NAS_BO_CACHE", str(tmp_path / "file" / "cache"))
-    assert store.connect(f"sqlite:///{tmp_path}/m.db").search_experiments()
+    assert tracking_uri.connect(f"sqlite:///{tmp_path}/m.db").search_experiments()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "m.db"]
 
 

@@ -9,13 +9,13 @@ import warnings
 import optuna
 import pytest
 from hypothesis import given, settings
-from nas_bo.search_spaces import TinyGPT
 from optuna.trial import TrialState
 
 from nas_bo import optuna as door
 from nas_bo.errors import HostError
 from nas_bo.objectives import Parameters
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, real, repeat, require
 from nas_bo.strategies import NSGA2, Random
 from tests.generated_spaces import seeds, spaces

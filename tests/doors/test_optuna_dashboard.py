@@ -16,14 +16,13 @@ from typer.testing import CliRunner
 
 pytest.importorskip("optuna_dashboard")
 
-from nas_bo.search_spaces import TinyGPT
-
 from nas_bo import search
-from nas_bo.cli import app
-from nas_bo.command.dashboard import opened
+from nas_bo.cli.app import app
+from nas_bo.cli.dashboard import opened
 from nas_bo.errors import HostError
 from nas_bo.objectives import Parameters
 from nas_bo.optuna.dashboard import serve
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

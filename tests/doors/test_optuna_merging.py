@@ -9,14 +9,14 @@ import time
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
 from nas_bo import AskTell, search
-from nas_bo.cli import app
+from nas_bo.cli.app import app
 from nas_bo.errors import HostError
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.optuna import Sampler, columns, history, merge, origin, studies, suggest
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import require
 from nas_bo.strategies import NSGA2, Random
 from tests.doors.merging_process import merge_into

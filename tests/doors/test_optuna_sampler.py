@@ -9,7 +9,6 @@ import sys
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
@@ -17,6 +16,7 @@ from nas_bo import optuna as door
 from nas_bo.objectives import Parameters
 from nas_bo.optuna import Sampler
 from nas_bo.problem import Value
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat, require
 from nas_bo.strategies import NSGA2, Bayes, Random, Reinforce
 from nas_bo.trial import State

@@ -20,7 +20,8 @@ from nas_bo.errors import HostError
 from nas_bo.optuna import Sampler, StagedTrial, history, staged, suggest
 from nas_bo.optuna.bridge import columns
 from nas_bo.space import Space, choice, integer, repeat
-from nas_bo.strategies import NSGA2, Bayes, Random, SuccessiveHalving
+from nas_bo.stopping import SuccessiveHalving
+from nas_bo.strategies import NSGA2, Bayes, Random
 from nas_bo.trial import State, non_dominated
 
 from .test_optuna_sampler import Asked

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from nas_bo import database_url, search
-from nas_bo.cli import app
+from nas_bo.cli.app import app
 from nas_bo.errors import HostError, MissingExtra
-from nas_bo.mlflow import store
+from nas_bo.mlflow import tracking_uri
 from nas_bo.optuna import studies
 from nas_bo.strategies import Random
 from tests.doors.postgres import database, server  # noqa: F401
@@ -33,13 +33,16 @@ def test_both_spellings_and_the_driver_are_one_study(database):  # noqa: F811
         assert len(result.trials) == k and studies.names(url) == ["Toy"]
     status = CliRunner().invoke(app, ["status", database])
     assert status.exit_code == 0 and "Toy: 3 trials" in status.output and "postgres@" not in status.output
-    store.check(store.resolve(f"postgres://{rest}"), 5)
+    tracking_uri.check(tracking_uri.resolve(f"postgres://{rest}"), 5)
 
 
 def test_a_server_that_is_not_there_is_said_without_its_password():
     pytest.importorskip("psycopg")
     url = "postgresql://me:secret@127.0.0.1:1/d"
-    for ask in (lambda: search(Toy, [depth], storage=url, trials=1), lambda: store.check(store.resolve(url), 2)):
+    for ask in (
+        lambda: search(Toy, [depth], storage=url, trials=1),
+        lambda: tracking_uri.check(tracking_uri.resolve(url), 2),
+    ):
         with pytest.raises(HostError, match="127.0.0.1") as caught:
             ask()
         assert "secret" not in str(caught.value)

@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner
 
 from nas_bo import AskTell, search
-from nas_bo.cli import app
+from nas_bo.cli.app import app
 from nas_bo.errors import SearchError
-from nas_bo.loop import load_result
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Problem
 from nas_bo.strategies import Random
+from nas_bo.workflows.search import load_result
 from tests.problems import Toy
 
 

@@ -4,11 +4,11 @@ import multiprocessing
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.optuna import columns, history, studies
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.strategies.random import Random as Drawn
 from nas_bo.trial import State

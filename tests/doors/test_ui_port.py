@@ -9,11 +9,11 @@ import optuna
 import pytest
 
 from nas_bo import search
-from nas_bo.command.tracking import Tracking
-from nas_bo.mlflow import server, view
+from nas_bo.cli.tracking import Tracking
+from nas_bo.mlflow import presentation, server
 from nas_bo.mlflow.server import _free_port
-from nas_bo.result import Result
 from nas_bo.strategies import Random
+from nas_bo.workflows.result import Result
 from tests.problems import Toy
 
 
@@ -21,7 +21,7 @@ class Shows(BaseHTTPRequestHandler):
     """Answers as MLflow does, for one experiment."""
 
     def do_POST(self):
-        found = [{"experiment_id": "7", "name": "Toy", "tags": [{"key": view.LAST, "value": "key"}]}]
+        found = [{"experiment_id": "7", "name": "Toy", "tags": [{"key": presentation.LAST, "value": "key"}]}]
         body = json.dumps({"experiments": found}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from nas_bo.hardware import anchors, bench, machine
-from nas_bo.hardware.bench import Bench, Timing
-from nas_bo.hardware.machine_profile import combined
+from nas_bo.hardware.latency.machine_profile import combined
+from nas_bo.hardware.measuring import anchors, bench, machine
+from nas_bo.hardware.measuring.bench import Bench, Timing
 from nas_bo.hardware.workload import Setting
 
 TRUE = {0: 0.35, 1: 0.8, 2: 2.1, 3: 9.0}  # milliseconds of the anchors on the made-up machine
@@ -180,7 +180,7 @@ def test_measurement_and_model_are_weighed_by_what_they_do_not_know(monkeypatch,
     path.write_text("")
 
     def ask(ms, half):
-        monkeypatch.setattr("nas_bo.hardware.machine_profile._model", lambda path, changed: Told(ms, half))
+        monkeypatch.setattr("nas_bo.hardware.latency.machine_profile._model", lambda path, changed: Told(ms, half))
         return combined(timing, None, path)
 
     near, said = ask(1.04, 0.03)

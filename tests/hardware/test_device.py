@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_bo.errors import DeviceError, NasBoError
-from nas_bo.hardware.device import BLOCKS, FIGURES, KINDS, Device
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.devices.device import BLOCKS, FIGURES, KINDS, Device
+from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES
 
 numbers = st.floats(1e-6, 1e18, allow_nan=False)
@@ -162,7 +162,7 @@ def test_here_measures_this_machine(tmp_path) -> None:
 
 
 def test_the_command_lists_and_shows(tmp_path) -> None:
-    from nas_bo.command.devices import text
+    from nas_bo.cli.devices import text
 
     assert {line.split()[0] for line in text(None, False, False).splitlines()} == set(Device.names())
     assert "17.07 GB/s" in text("pi5", False, False) and "LPDDR4X-4267" in text("pi5", False, False)

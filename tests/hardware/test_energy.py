@@ -12,10 +12,10 @@ import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DeviceError, MissingExtra, NasBoError, ObjectiveError
-from nas_bo.hardware.device import Device
+from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.energy import EnergyModel, Prices
-from nas_bo.hardware.meters import NvmlMeter, RaplMeter, Reading, measure_energy, measured_energy
-from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.latency.roofline_model import RooflineModel
+from nas_bo.hardware.measuring.meters import NvmlMeter, RaplMeter, Reading, measure_energy, measured_energy
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.objectives import Energy, Latency
 
@@ -67,7 +67,7 @@ def test_a_meter_that_does_not_move_is_an_error() -> None:
 
 
 def test_a_meter_that_moves_is_divided_among_the_runs(monkeypatch) -> None:
-    monkeypatch.setattr("nas_bo.hardware.meters.RUN_SECONDS", 0.05)
+    monkeypatch.setattr("nas_bo.hardware.measuring.meters.RUN_SECONDS", 0.05)
     reading = measure_energy(lambda: time.sleep(0.005), Clock())
     assert (
         7 * 5 <= reading.millijoules < 7 * 12 and reading.low <= reading.millijoules <= reading.high
@@ -139,7 +139,7 @@ def test_measured_energy_is_told_against_an_anchor_whose_energy_is_kept(monkeypa
         asked.append((10.0, 4.0)[len(asked) % 2] * drawn)  # the model, then the anchor
         return Reading(asked[-1], asked[-1], asked[-1], 1, 0.1)
 
-    monkeypatch.setattr("nas_bo.hardware.meters.measure_energy", reading)
+    monkeypatch.setattr("nas_bo.hardware.measuring.meters.measure_energy", reading)
     found = []
     for drawn in (1.0, 1.7):  # a warm device draws more for everything  # noqa: B007
         found.append(measured_energy(ARCHS[0], Setting("prefill", 1, 16), Clock(), "cpu"))

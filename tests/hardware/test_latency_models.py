@@ -10,14 +10,14 @@ import pytest
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DeviceError, ObjectiveError
-from nas_bo.hardware import quality
-from nas_bo.hardware.calibration import reach
-from nas_bo.hardware.contract import LatencyModel
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.learned import Learned
-from nas_bo.hardware.lookup import COPIES, Lookup
-from nas_bo.hardware.roofline import Roofline
-from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency import quality
+from nas_bo.hardware.latency.calibration import reach
+from nas_bo.hardware.latency.learned import Learned
+from nas_bo.hardware.latency.lookup import COPIES, Lookup
+from nas_bo.hardware.latency.model import LatencyModel
+from nas_bo.hardware.latency.roofline import Roofline
+from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, parts, specified, workload
 
 SETTING = Setting("decode", context=64)

@@ -9,9 +9,9 @@ import pytest
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.learned import Learned
-from nas_bo.hardware.roofline import Roofline
-from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.latency.learned import Learned
+from nas_bo.hardware.latency.roofline import Roofline
+from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, workload
 
 SETTING = Setting("decode", context=64)

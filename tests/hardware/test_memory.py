@@ -10,10 +10,10 @@ from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware import memory
-from nas_bo.hardware.memory_measure import StorageTracker, measured_inference, measured_training
+from nas_bo.hardware.measuring.memory_measure import StorageTracker, measured_inference, measured_training
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import build, dense, linear_attention, parameters
-from nas_bo.model.transformer import ROTARY_TABLE
+from nas_bo.model.decoder import ROTARY_TABLE
 from nas_bo.space import Space, choice, repeat
 from tests.hardware.spaces import Everything
 

@@ -13,10 +13,10 @@ from nas_bo.search_spaces import Hybrid, TinyGPT
 
 from nas_bo import profile
 from nas_bo.errors import NasBoError, ObjectiveError, ProfileError
-from nas_bo.hardware.contract import LatencyModel
-from nas_bo.hardware.design import informative, pool
-from nas_bo.hardware.profile import SCHEMA, Profile, space_mark
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.latency.model import LatencyModel
+from nas_bo.hardware.latency.profile import SCHEMA, Profile, space_mark
+from nas_bo.hardware.latency.profile_design import informative, pool
+from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency, Parameters
 from nas_bo.problem import Problem
@@ -190,7 +190,7 @@ def test_a_table_of_parts_comes_back_from_the_file(made):
 def test_the_design_tells_more_than_chance():
     """Of what is believed before anything is measured, less is left after ten informative architectures than after ten
     random ones."""
-    from nas_bo.hardware.design import NOISE, _covariance
+    from nas_bo.hardware.latency.profile_design import NOISE, _covariance
 
     many, base = pool(TinyGPT, 150), Roofline()
     chosen = informative(many, 10, [DECODE], base)

@@ -8,7 +8,7 @@ import logging
 import pytest
 from nas_bo.search_spaces import TinyGPT
 
-from nas_bo.hardware.device import Device
+from nas_bo.hardware.devices.device import Device
 from nas_bo.objectives import Latency, Throughput
 from nas_bo.objectives import target as module
 
@@ -49,8 +49,8 @@ def test_a_study_that_called_the_bound_milliseconds_goes_on() -> None:
     from nas_bo.problem import Problem
 
     problem = Problem(TinyGPT, [Latency(device="pi5"), Throughput(device="pi5")])
-    from nas_bo.loop import _about
     from nas_bo.strategies import Random
+    from nas_bo.workflows.search import _about
 
     about = _about(problem, Random(seed=0), 0)
     assert [c["unit"] for c in about["columns"]] == ["roofline bound", "tokens/s, roofline bound"]

@@ -13,11 +13,11 @@ from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Node
 from nas_bo.errors import MissingExtra, ObjectiveError, Unsupported
-from nas_bo.hardware.measured import Measured
+from nas_bo.hardware.latency.measured import Measured
+from nas_bo.hardware.measuring.session import Session, Wanted
 from nas_bo.hardware.runtimes import NAMES, runtime
 from nas_bo.hardware.runtimes.exported import function
 from nas_bo.hardware.runtimes.interface import agree
-from nas_bo.hardware.session import Session, Wanted
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency
 from nas_bo.problem import Problem
@@ -159,7 +159,7 @@ def test_loading_the_room_loads_no_runtime():
     import subprocess
     import sys
 
-    code = "import nas_bo.hardware.runtimes, nas_bo.hardware.profile, sys; print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino') if m in sys.modules])"
+    code = "import nas_bo.hardware.runtimes, nas_bo.hardware.latency.profile, sys; print([m for m in ('torch', 'onnx', 'onnxruntime', 'openvino') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
     assert list(NAMES) == ["eager", "cuda-graphs", "compile", "onnxruntime", "onnxruntime-int8", "openvino"]
 

@@ -14,12 +14,12 @@ import torch
 from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError, Unsupported
-from nas_bo.hardware.clock import Clock, clock_for
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.drift import drift_of, polish
-from nas_bo.hardware.measure import check_idle, interval
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.measuring.clock import Clock, clock_for
+from nas_bo.hardware.measuring.drift import drift_of, polish
+from nas_bo.hardware.measuring.measure import check_idle, interval
+from nas_bo.hardware.measuring.session import LEAST, Session, Visit, Wanted
 from nas_bo.hardware.runtimes import runtime
-from nas_bo.hardware.session import LEAST, Session, Visit, Wanted
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency
 
@@ -224,7 +224,7 @@ def test_work_of_our_own_a_moment_ago_is_waited_for_and_a_driver_that_does_not_a
     monkeypatch.setattr(torch.cuda, "utilization", lambda device: next(told))
     check_idle("cuda:0")
     assert not list(told)
-    monkeypatch.setattr("nas_bo.hardware.measure.CALM", 0.2)
+    monkeypatch.setattr("nas_bo.hardware.measuring.measure.CALM", 0.2)
     monkeypatch.setattr(torch.cuda, "utilization", lambda device: 100)
     with pytest.raises(ObjectiveError, match="100 % busy with other work"):
         check_idle("cuda:0")

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nas_bo.architecture import Node
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, workload
 from nas_bo.model import build, operations
 from tests.model.architectures import ATTENTION, CONV, DENSE, WINDOW, architectures, decoder, layer

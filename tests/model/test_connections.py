@@ -14,9 +14,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.hardware import memory
-from nas_bo.hardware.memory_measure import measured_inference, measured_training
+from nas_bo.hardware.measuring.memory_measure import measured_inference, measured_training
 from nas_bo.hardware.workload import Setting, workload
-from nas_bo.model import Supernet, build, check, connections_fit, counts, label
+from nas_bo.model import build, check, connections_fit, counts, label
+from nas_bo.supernet import Supernet
 from tests.model.architectures import CONV, DENSE, GATED, LINEAR, MOE, SKIP, block, decoder, layer
 
 VOCAB = 13

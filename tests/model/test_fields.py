@@ -10,7 +10,7 @@ import torch
 
 from nas_bo.architecture import UNSAID, Node
 from nas_bo.errors import ModelError
-from nas_bo.hardware.profile_file import blocks_from, blocks_to
+from nas_bo.hardware.latency.profile_file import blocks_from, blocks_to
 from nas_bo.hardware.workload import parts
 from nas_bo.model import (
     attention,
@@ -30,10 +30,10 @@ from nas_bo.model import (
 )
 from nas_bo.model.blocks.details import Details
 from nas_bo.model.narrow import narrower
-from nas_bo.model.supernet import Supernet
 from nas_bo.objectives import Latency, ValidationLoss
 from nas_bo.report.drawing import drawing
 from nas_bo.space import Space, choice, integer, repeat
+from nas_bo.supernet.weights import Supernet
 from tests.model.architectures import ATTENTION, DENSE, MOE, SKIP, block, decoder, layer
 
 

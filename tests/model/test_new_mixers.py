@@ -15,8 +15,8 @@ from nas_bo.model import build, check, conv, flops, gated_delta, label, paramete
 from nas_bo.model.layers.gated_delta import delta, unit
 from nas_bo.model.layers.linear_attention import scan
 from nas_bo.model.narrow import narrower
-from nas_bo.model.supernet import Supernet
 from nas_bo.space import Space, choice, repeat
+from nas_bo.supernet.weights import Supernet
 from tests.model.architectures import SKIP, block, decoder, layer
 
 

@@ -12,7 +12,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo import search
 from nas_bo.errors import DeviceError, NasBoError, ObjectiveError, SpaceError
 from nas_bo.hardware import memory
-from nas_bo.hardware.device import Device
+from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Energy, Fits, KVCacheBytes, Memory, Parameters, fitting
 from nas_bo.optuna import Sampler, suggest
@@ -135,7 +135,7 @@ def test_energy_is_modelled_and_says_so_or_measured(monkeypatch) -> None:
     ).predict(ARCHS[0])
     assert whole.predict(ARCHS[0]) == pytest.approx(parts) and whole.name == "modelled_request_energy_mj@v100"
     assert modelled.conditions()["model"] == "modelled" and pickle.loads(pickle.dumps(modelled)).predict(ARCHS[1]) > 0
-    monkeypatch.setattr("nas_bo.hardware.meters.RUN_SECONDS", 0.02)
+    monkeypatch.setattr("nas_bo.hardware.measuring.meters.RUN_SECONDS", 0.02)
     measured = Energy("decode", context=16, model="measured", meter=Clock(), device="cpu")
     value = measured(ARCHS[0])
     assert measured.name == "decode_energy_mj" and value.info["how"] == "measured" and value.info["meter"] == "7 W"
@@ -173,7 +173,7 @@ def test_what_is_impossible_is_refused_at_once(make, error, says) -> None:
 
 
 def test_measured_energy_without_a_meter_is_refused_when_it_is_asked_for(monkeypatch) -> None:
-    from nas_bo.hardware import meters
+    from nas_bo.hardware.measuring import meters
 
     def none() -> None:
         raise ObjectiveError("this CPU has no energy meter")

@@ -8,9 +8,9 @@ from nas_bo.search_spaces import TinyGPT
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas_bo import Problem, recipe, search
+from nas_bo import Problem, search, serialization
 from nas_bo.errors import ModelError, ObjectiveError
-from nas_bo.hardware.memory_measure import StorageTracker
+from nas_bo.hardware.measuring.memory_measure import StorageTracker
 from nas_bo.hardware.runtimes.own_model import OwnModel
 from nas_bo.hardware.traced import size, traced, training_peak
 from nas_bo.hardware.workload import Setting, workload
@@ -161,8 +161,11 @@ def test_weights_are_repeatable_and_the_random_state_is_left_alone() -> None:
 def test_objectives_of_own_models_travel_and_can_be_built_again() -> None:
     for objective in (Parameters(build=Stack), Memory(build=Stack), Latency(build=Stack, **QUICK)):
         assert pickle.loads(pickle.dumps(objective)) == objective
-        assert recipe.rebuild(recipe.describe(objective), ["tests"]) == objective
-    assert "a function of tests" in recipe.unknown(recipe.describe(Parameters(build=lambda arch: Stack(arch))))[0]
+        assert serialization.rebuild(serialization.describe(objective), ["tests"]) == objective
+    assert (
+        "a function of tests"
+        in serialization.unknown(serialization.describe(Parameters(build=lambda arch: Stack(arch))))[0]
+    )
 
 
 def test_a_whole_search_of_an_own_model_in_worker_processes(tmp_path) -> None:

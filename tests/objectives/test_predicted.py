@@ -18,10 +18,10 @@ from nas_bo.model import parameters
 from nas_bo.objectives import Parameters, Predicted, Rung, ValidationLoss
 from nas_bo.objectives.predicted_card import Card, tau
 from nas_bo.problem import as_objective
-from nas_bo.result import Result
 from nas_bo.strategies import Bayes
 from nas_bo.surrogate import GP, MLPEnsemble, Ridge
 from nas_bo.trial import Column, State, Trial
+from nas_bo.workflows.result import Result
 
 
 def loss(arch, noise=0.01, offset=0.0):

@@ -11,8 +11,8 @@ import pytest
 from nas_bo.search_spaces import Llama, TinyGPT
 
 from nas_bo.errors import CheckpointError, ModelError, ObjectiveError
-from nas_bo.objectives.low_fidelity import ValidationLoss
 from nas_bo.objectives.shared_weights import SharedWeightLoss
+from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.problem import Problem
 from nas_bo.space import real
 

@@ -12,10 +12,10 @@ from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.errors import DeviceError, NasBoError, ObjectiveError
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.learned import Learned
-from nas_bo.hardware.roofline import Roofline
-from nas_bo.hardware.roofline_model import RooflineModel
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.learned import Learned
+from nas_bo.hardware.latency.roofline import Roofline
+from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency, Parameters, Throughput
 from nas_bo.problem import Problem

@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
-from nas_bo.cli import app
+from nas_bo.cli.app import app
 from nas_bo.errors import DeviceError
-from nas_bo.hardware.device import Device
-from nas_bo.hardware.measurement import Measurement
-from nas_bo.hardware.profile import Profile, space_mark
-from nas_bo.hardware.profile_file import Record
-from nas_bo.hardware.quality import held_out
-from nas_bo.hardware.roofline import Roofline
+from nas_bo.hardware.devices.device import Device
+from nas_bo.hardware.latency.profile import Profile, space_mark
+from nas_bo.hardware.latency.profile_file import Record
+from nas_bo.hardware.latency.quality import held_out
+from nas_bo.hardware.latency.roofline import Roofline
+from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.report.hardware_picture import breakdown_picture, predicted_picture, roofline_picture
 

@@ -265,8 +265,8 @@ def test_the_picture_of_one_objective_has_its_star_at_the_final_value(monkeypatc
 
     from nas_bo import search
     from nas_bo.report import picture
-    from nas_bo.result import Retrained
     from nas_bo.strategies import Random
+    from nas_bo.workflows.result import Retrained
     from tests.problems import Toy, loss
 
     result = search(Toy, [loss], trials=6, retrain=0, strategy=Random(seed=0))

@@ -123,7 +123,7 @@ def test_a_value_without_an_interval_keeps_its_digits():
 
 def test_what_has_a_limit_and_is_no_objective_has_a_column():
     from nas_bo import search
-    from nas_bo.command.progress import outcome
+    from nas_bo.cli.progress import outcome
     from nas_bo.problem import Function
     from nas_bo.strategies import Random
     from tests.problems import Toy, loss

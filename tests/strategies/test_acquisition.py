@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from nas_bo.pareto import hypervolume
 from nas_bo.strategies import acquisition, scores
 from nas_bo.strategies.acquisition import boxes, ehvi, log_chebyshev_ei, log_ei, log_psi, psi
-from nas_bo.strategies.pareto import hypervolume
 from nas_bo.trial import Column
 
 

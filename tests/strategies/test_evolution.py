@@ -10,11 +10,11 @@ import random
 import numpy as np
 import pytest
 
+from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, repeat
 from nas_bo.strategies import NSGA2, LocalSearch, Random, RegularizedEvolution, Successive
-from nas_bo.strategies.pareto import hypervolume
-from nas_bo.strategies.past import Past, Scale, undominated
+from nas_bo.strategies.history import Past, Scale, undominated
 from nas_bo.strategies.screen import Screen, maximin, ridge
 from nas_bo.trial import State, Trial, non_dominated
 from tests.strategies import cases

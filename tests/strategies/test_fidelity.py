@@ -10,15 +10,16 @@ import pytest
 
 from nas_bo.errors import SearchError
 from nas_bo.problem import Function, Problem
-from nas_bo.strategies import Bayes, Reservation, Stopping
-from nas_bo.strategies.belief import Belief
+from nas_bo.stopping import Reservation, Stopping
+from nas_bo.stopping.reservation import price
+from nas_bo.strategies import Bayes
 from nas_bo.strategies.fidelity import noise_of, sources_of, still_to_pay, unfinished
-from nas_bo.strategies.reservation import price
+from nas_bo.strategies.objective_models import Belief
 from nas_bo.surrogate.sources import CoKriging
 from nas_bo.trial import State, Trial
 from tests.problems import Toy, cost, loss
+from tests.stopping.staged import Staged
 from tests.strategies import cases
-from tests.strategies.staged import Staged
 
 
 def never(_name, _share, _values):

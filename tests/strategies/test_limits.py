@@ -6,15 +6,16 @@ import numpy as np
 import optuna
 import pytest
 
-from nas_bo.ask_tell import AskTell
 from nas_bo.optuna import Sampler
 from nas_bo.problem import Function, Problem, Reported
 from nas_bo.space import Space, choice, integer, real
-from nas_bo.strategies import Bayes, Reservation
-from nas_bo.strategies.belief import Belief
+from nas_bo.stopping import Reservation
+from nas_bo.strategies import Bayes
 from nas_bo.strategies.limits import MOST, amounts_of
+from nas_bo.strategies.objective_models import Belief
 from nas_bo.surrogate.censored import Amounts, Censored
 from nas_bo.trial import State, Trial, from_attributes
+from nas_bo.workflows.ask_tell import AskTell
 
 
 class Square(Space):

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
+from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce
-from nas_bo.strategies.pareto import hypervolume
 
 
 class Layers(Space):

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from nas_bo.errors import SearchError
+from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, option, real, repeat
 from nas_bo.strategies import Random, Reinforce, Strategy
-from nas_bo.strategies.pareto import hypervolume
 from nas_bo.strategies.policy import CELLS, Cells, policy_of
 from nas_bo.strategies.reinforce import _advantages
 from nas_bo.trial import State, Trial

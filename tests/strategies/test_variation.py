@@ -16,7 +16,7 @@ from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.space.neighbours import records
 from nas_bo.strategies import variation
-from nas_bo.strategies.design import spread
+from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.variation import crossover, lists_of, mutate
 from nas_bo.surrogate.features import features_of, varying
 from tests.strategies import cases

@@ -9,7 +9,7 @@ from scipy.optimize import check_grad
 
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.problem import Function, Problem
-from nas_bo.strategies.known import known_of
+from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.surrogate import process as surrogate
 from nas_bo.surrogate.features import features_of
 from nas_bo.surrogate.process import GaussianProcess

@@ -32,7 +32,7 @@ class Eager:
     inside: bool = False
 
     def __post_init__(self) -> None:
-        from nas_bo.hardware.measure import pick_device
+        from nas_bo.hardware.measuring.measure import pick_device
 
         object.__setattr__(self, "device", pick_device(self.device))
         if self.threads < 1:
@@ -76,7 +76,7 @@ def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager"
     """
     import torch
 
-    from nas_bo.model.transformer import build
+    from nas_bo.model.decoder import build
 
     if setting.dtype not in DTYPES:
         raise Unsupported(f"{name} runs models in {', '.join(DTYPES)}, not in {setting.dtype}")

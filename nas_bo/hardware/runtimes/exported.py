@@ -153,7 +153,7 @@ def _step(model: Any, setting: Setting, counts: list[int]) -> Any:
     """A module (token, *states) -> (logits, *new states) at the position after `context` tokens."""
     import torch
 
-    from nas_bo.model.transformer import Cache
+    from nas_bo.model.decoder import Cache
 
     class Step(torch.nn.Module):
         def __init__(self) -> None:

@@ -11,29 +11,29 @@ from nas_bo.errors import Unsupported
 from nas_bo.hardware.runtimes.eager import DTYPES, SEED, Eager
 from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting
-from nas_bo.model import own
+from nas_bo.model import own_model
 
 
 @dataclass(frozen=True)
 class OwnModel:
     """Args:
-    build: from an architecture to a torch module (`nas_bo.model.own`).
+    build: from an architecture to a torch module (`nas_bo.model.own_model`).
     device: a torch device; None is CUDA where there is one, else the CPU.
     threads: of the CPU.
     """
 
-    build: own.Build
+    build: own_model.Build
     device: str | None = None
     threads: int = 1
     name: str = "eager"
     inside: bool = False
 
     def __post_init__(self) -> None:
-        own.check_build(type(self).__name__, self.build)
+        own_model.check_build(type(self).__name__, self.build)
         object.__setattr__(self, "device", self._eager.device)
 
     def conditions(self) -> dict[str, Any]:
-        return {**self._eager.conditions(), "build": own.called(self.build)}
+        return {**self._eager.conditions(), "build": own_model.called(self.build)}
 
     def running(self) -> AbstractContextManager[None]:
         return self._eager.running()
@@ -55,7 +55,7 @@ class OwnModel:
 
         if setting.dtype not in DTYPES:
             raise Unsupported(f"{self.name} runs models in {', '.join(DTYPES)}, not in {setting.dtype}")
-        model = own.built(self.build, arch, str(self.device), setting.dtype)
+        model = own_model.built(self.build, arch, str(self.device), setting.dtype)
         shape = (setting.batch, setting.context + DECODED)
         tokens = torch.randint(setting.vocab_size, shape, generator=torch.Generator().manual_seed(SEED))
         with torch.inference_mode():
@@ -75,11 +75,11 @@ class OwnPrepared:
         self.held_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self._prompt = tokens[:, : setting.context]
         if self.steps > 1:
-            self._decoding = own.Decoding(model, self._prompt, setting.context + DECODED)
+            self._decoding = own_model.Decoding(model, self._prompt, setting.context + DECODED)
             self._decoding.again()
-            own.logits_of(self._decoding.step(self._next(self._context)), model)
+            own_model.logits_of(self._decoding.step(self._next(self._context)), model)
         else:
-            own.run(model, self._prompt)  # what is wrong with it is known here
+            own_model.run(model, self._prompt)  # what is wrong with it is known here
 
     def ready(self) -> Callable[[], Any]:
         if self.steps == 1:

@@ -1,4 +1,4 @@
-"""Where the weights of a block lie in larger tensors, the *banks* of a supernet (`nas_bo.model.slicing` says which)."""
+"""Where the weights of a block lie in larger tensors, the *banks* of a supernet (`nas_bo.supernet.slicing` says which)."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from nas_bo.model.training_loop import Loop, Pass
 from nas_bo.objectives.proxy_task.task import IGNORED, stream
 
 if TYPE_CHECKING:
-    from nas_bo.model.transformer import Decoder
+    from nas_bo.model.decoder import Decoder
     from nas_bo.objectives.proxy_task.task import Task
 
 TRAIN, HELD_OUT = 0, 1  # parts of the random stream

@@ -14,7 +14,7 @@ from nas_bo.trial import Direction
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas_bo.model.transformer import Decoder
+    from nas_bo.model.decoder import Decoder
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from nas_bo.objectives.zero_cost.score import ZeroCostScore
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas_bo.model.transformer import Decoder
+    from nas_bo.model.decoder import Decoder
 
 SMALL = 1e-5  # k of eq. 4
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas_bo.model.data import Corpus
-    from nas_bo.model.transformer import Decoder
+    from nas_bo.model.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class ZeroCostScore(ABC):
     def __call__(self, arch: Architecture, /) -> Value:
         import torch
 
-        from nas_bo.hardware.measure import pick_device
+        from nas_bo.hardware.measuring.measure import pick_device
+        from nas_bo.model.decoder import build
         from nas_bo.model.inference import as_tensor, torch_threads
-        from nas_bo.model.transformer import build
 
         wall, cpu = time.perf_counter(), time.process_time()
         corpus, device = self.corpus(), torch.device(pick_device(self.device))

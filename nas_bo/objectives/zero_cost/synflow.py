@@ -11,7 +11,7 @@ from nas_bo.objectives.zero_cost.score import ZeroCostScore, log_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nas_bo.model.transformer import Decoder
+    from nas_bo.model.decoder import Decoder
 
 
 @dataclass(frozen=True)

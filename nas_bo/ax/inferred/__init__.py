@@ -1,0 +1,1 @@
+"""What is inferred from an experiment that was not made with a space of ours."""

@@ -1,0 +1,236 @@
+"""What an Ax experiment wants and has seen, as a `Problem` and `Trial`s. Imports ax: loaded on first use only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ax.core.data import Data
+from ax.core.experiment import Experiment
+from ax.core.objective import Objective as AxObjective
+from ax.core.outcome_constraint import OutcomeConstraint
+from ax.core.trial_status import TrialStatus
+from ax.core.types import ComparisonOp
+
+from nas_bo.architecture import Architecture
+from nas_bo.ax.inferred.study_space import View
+from nas_bo.errors import HostError, NasBoError
+from nas_bo.problem import Objective, Problem, as_objective, column, value_of
+from nas_bo.space import Space
+from nas_bo.space.extend import Projected
+from nas_bo.spelling import spelled
+from nas_bo.trial import Direction, State, Trial, from_attributes
+
+Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their weighted sum
+
+
+@dataclass(eq=False)
+class Told:
+    """A number that Ax knows by name: a metric or a weighted sum of metrics; `given` is what the user said of it."""
+
+    name: str
+    terms: Terms
+    direction: Direction = "minimize"
+    unit: str = ""
+    cost: Literal["analytic", "measured", "trained"] = "trained"
+    at_most: float | None = None
+    at_least: float | None = None
+    given: Projected | None = None
+    passes_on = True
+
+    def __call__(self, arch: Architecture, /) -> float:
+        if self.given is None:
+            raise HostError(
+                f"{self.name!r} is known to nas_bo only by its values in the Ax experiment; pass the objective "
+                "itself to "
+                "generation(..., objectives=[...]) to have it computed"
+            )
+        return self.given(arch)
+
+    def __getattr__(self, name: str) -> Any:
+        given = self.__dict__.get("given")
+        if given is None or name not in ("predict", "parts", "steer"):
+            raise AttributeError(name)
+        return getattr(given, name)
+
+    def within(self, sign: float, bound: float) -> Told:
+        """With one more limit: at most `bound` for sign +1, at least for -1; the tighter one counts."""
+        if sign > 0:
+            return replace(self, at_most=bound if self.at_most is None else min(self.at_most, bound))
+        return replace(self, at_least=bound if self.at_least is None else max(self.at_least, bound))
+
+    def known_as(self, objective: Objective, view: View) -> Told:
+        """The same, computed by `objective`, which knows architectures of the user's space only."""
+        given = column(objective)
+        mine = replace(self, unit=given.unit, cost=given.cost, given=Projected(objective, view.project))
+        mine = mine if given.at_most is None else mine.within(1.0, given.at_most)
+        return mine if given.at_least is None else mine.within(-1.0, given.at_least)
+
+
+class AxProblem(Problem):
+    """A `Problem` whose values come from an experiment, with limits also on metrics that are no objectives.
+
+    Attributes:
+        told: the objectives, in the order of Ax's objective string.
+        limited: what is constrained without being an objective.
+    """
+
+    def __init__(self, space: type[Space], told: Sequence[Told], limited: Sequence[Told]) -> None:
+        super().__init__(space, told, limited)
+        self.told, self.limited = tuple(told), tuple(limited)
+
+    def on(self, space: type[Space]) -> AxProblem:
+        """The same wishes in a space of the same decisions."""
+        return self if space is self.space else AxProblem(space, self.told, self.limited)
+
+    def parts(self, arch: Architecture, metrics: Mapping[str, float], info: Mapping[str, Any]) -> dict[str, float]:
+        """What is known of the parts of objectives: computed, a metric of the same name, or kept by `tell`."""
+        kept: dict[str, Any] = {}
+        for told in (*self.told, *self.limited):
+            kept |= info.get(told.name, {}).get("parts", {})
+        found: dict[str, float] = {}
+        for part in self._every:
+            if not isinstance(part, Told):
+                with suppress(Exception):  # one that raises is not known
+                    reported = metrics.get(part.name, kept.get(part.name, math.nan))
+                    found[part.name] = float(value_of(part, arch) if part.cost == "analytic" else reported)
+        return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> AxProblem:
+    """The problem of an experiment; `objectives` are those that the user can compute.
+
+    Raises:
+        HostError: no optimization config, a bound relative to a baseline, an objective that the experiment does not
+            know or that points the other way.
+    """
+    config = experiment.optimization_config
+    if config is None:
+        raise HostError(
+            "the Ax experiment has no objective yet; call client.configure_optimization(objective=...) first"
+        )
+    names = config.objective.metric_name_to_signature
+    told = {}
+    for part in config.objective.expression.split(","):
+        sub = AxObjective(expression=part.strip(), metric_name_to_signature=names)
+        item = _told(sub.expression, tuple(zip(sub.metric_names, (w for _, w in sub.metric_weights), strict=True)))
+        told[item.name] = item
+    limited: dict[str, Told] = {}
+    for constraint in config.all_constraints:
+        item, sign, bound = _limit(constraint)
+        home = told if item.name in told else limited
+        home[item.name] = home.get(item.name, item).within(sign, bound)
+    for given in map(as_objective, objectives):
+        name = spelled(given.name, [*told, *limited])
+        if name in told and told[name].direction != given.direction:
+            raise HostError(
+                f"the objective {name!r} says {given.direction}, the Ax experiment says {told[name].direction}; in "
+                "Ax a minus "
+                f"sign minimises: objective='-{name}, ...'"
+            )
+        if name in told:
+            told[name] = told[name].known_as(given, view)
+        elif name in limited or (given.cost == "analytic" and column(given).limits()):
+            limited[name] = limited.get(name, Told(name, ((name, 1.0),))).known_as(given, view)
+        else:
+            raise HostError(
+                f"generation() was given the objective {name!r}, but the Ax experiment knows "
+                f"{', '.join([*told, *limited])}; give "
+                "it the metric's name, add it to configure_optimization, or give it a limit (at_most=, at_least=)"
+            )
+    return AxProblem(view.space, list(told.values()), list(limited.values()))
+
+
+def _told(expression: str, terms: Terms) -> Told:
+    if len(terms) == 1:
+        (name, weight), *_ = terms
+        return Told(name, ((name, 1.0),), "minimize" if weight < 0 else "maximize")
+    return Told(expression, terms, "maximize")
+
+
+def _limit(constraint: OutcomeConstraint) -> tuple[Told, float, float]:
+    if constraint.relative:
+        raise HostError(
+            f"the outcome constraint {constraint.expression!r} is relative to a baseline; strategies of nas_bo "
+            "need the number "
+            "itself: measure the baseline once and write the bound in the metric's own unit"
+        )
+    terms = tuple(zip(constraint.metric_names, (w for _, w in constraint.metric_weights), strict=True))
+    sign = 1.0 if constraint.op is ComparisonOp.LEQ else -1.0
+    if len(terms) > 1:
+        return Told(" + ".join(f"{w:g}*{m}" for m, w in terms), terms), sign, constraint.bound
+    (name, weight), *_ = terms
+    return Told(name, ((name, 1.0),)), math.copysign(1.0, weight) * sign, constraint.bound / weight
+
+
+_OPEN = (TrialStatus.CANDIDATE, TrialStatus.STAGED, TrialStatus.RUNNING, TrialStatus.DISPATCHED)
+
+
+def history(wanted: AxProblem, view: View, experiment: Experiment, data: Data) -> list[Trial]:
+    """The trials of the experiment, one per arm, in order. Arms outside the space and stale trials are left out."""
+    frame = data.df
+    seen: dict[tuple[int, str], dict[str, float]] = {}
+    columns = [frame[name] for name in ("trial_index", "arm_name", "metric_name", "mean")]
+    for index, arm, metric, mean in zip(*columns, strict=True):
+        seen.setdefault((int(index), str(arm)), {})[str(metric)] = float(mean)
+    found = []
+    for index, trial in experiment.trials.items():
+        if trial.status is TrialStatus.STALE:
+            continue
+        for arm in trial.arms:
+            try:
+                arch = view.architecture(arm.parameters)
+            except NasBoError:
+                continue
+            metrics = seen.get((index, arm.name), {})
+            ours = from_attributes(trial.run_metadata)
+            ours = ours if ours.get("id") == view.project(arch).id else {}
+            found.append(_trial(wanted, arch, trial.status, metrics, ours, index))
+    return found
+
+
+def _trial(
+    wanted: AxProblem,
+    arch: Architecture,
+    status: TrialStatus,
+    metrics: Mapping[str, float],
+    ours: Mapping[str, Any],
+    index: int,
+) -> Trial:
+    values = {}
+    for item in (*wanted.told, *wanted.limited):
+        if all(math.isfinite(metrics.get(name, math.nan)) for name, _ in item.terms):
+            values[item.name] = sum(w * metrics[name] for name, w in item.terms)
+        elif item.cost == "analytic":
+            with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
+                values[item.name] = float(item(arch))
+    reason, info = str(ours.get("reason", "")), ours.get("info", {})
+    told = [t for t in (*wanted.told, *wanted.limited) if hasattr(t, "steer") or t in wanted.limited]
+    missing = [t.name for t in wanted.told if t.name not in values]
+    violations: Mapping[str, float] = {}
+    with suppress(Exception):  # a rule that raises
+        violations = wanted.violations(arch, {**wanted.parts(arch, metrics, info), **values})
+    info = {**info, **{t.name: {"value": values[t.name], **info.get(t.name, {})} for t in told if t.name in values}}
+    own = {c.name: values[c.name] for c in wanted.columns if c.name in values}
+    if status in _OPEN:
+        return Trial(arch, state=State.RUNNING, number=index)
+    if status is TrialStatus.ABANDONED:
+        state, reason = State.INFEASIBLE, reason or "abandoned"
+    elif status is TrialStatus.FAILED:
+        state, reason = State.FAILED, reason or "failed"
+    elif missing:
+        broken = [name for name, amount in violations.items() if amount > 0]
+        state = State.INFEASIBLE if broken else State.FAILED
+        reason = reason or (f"violates {', '.join(broken)}" if broken else f"no finite value of {', '.join(missing)}")
+    else:
+        state = State.COMPLETE
+    return Trial(arch, own, violations, state, reason, info, index, float(ours.get("seconds", 0.0)))
+
+
+def metrics_of(experiment: Experiment) -> list[str]:
+    """The metrics that a complete trial has."""
+    config = experiment.optimization_config
+    return [] if config is None else sorted(config.metric_names)

@@ -1,0 +1,308 @@
+"""`nas-bo ask` and `nas-bo tell`: a search inside a shell pipeline. JSON, one document a line, on stdin and stdout.
+
+The options of the first `ask` are kept with the study, so that later ones, and every `tell`, need only the storage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nas_bo import database_url
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import OneStudy, Storage
+from nas_bo.cli.typed_options import within
+from nas_bo.errors import HostError, NasBoError, SearchError
+
+if TYPE_CHECKING:
+    from nas_bo.workflows.ask_tell import Asked, AskTell
+
+KEPT = "asking"  # the attribute of the study that has the words
+COMPUTED = ("parameters", "mflops", "kv_cache_bytes")
+SIDES = {"at_most": "--at-most", "at_least": "--at-least"}
+
+
+def session(
+    storage: str,
+    study: str | None,
+    *,
+    space: str | None = None,
+    objectives: Sequence[str] | None = None,
+    at_most: Sequence[str] | None = None,
+    at_least: Sequence[str] | None = None,
+    strategy: str | None = None,
+    vocab_size: int | None = None,
+    seed: int | None = None,
+    create: bool = True,
+) -> AskTell:
+    """The session that the options mean; what they leave out is as in the first `ask`.
+
+    Raises:
+        NasBoError: an option means nothing, or the study belongs to another space or other objectives.
+    """
+    import optuna
+
+    from nas_bo.cli import resolve
+    from nas_bo.optuna import studies
+    from nas_bo.workflows.ask_tell import AskTell
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    given: dict[str, Any] = {
+        "space": space, "objectives": objectives or None, "at_most": at_most or None, "at_least": at_least or None,
+        "strategy": strategy, "vocab_size": vocab_size, "seed": seed,
+    }  # fmt: skip
+    found = _there(storage, study, space)
+    if found is None and not create:
+        raise SearchError(
+            f"{database_url.shown(storage)} holds no study{f' {study!r}' if study else ''} yet; `nas-bo ask` makes it"
+        )
+    if found is not None and not create and studies.kept(found, "study") is None:
+        raise SearchError(
+            f"the study {found.study_name!r} in {database_url.shown(storage)} was not made by nas_bo, which has asked for none of "
+            "its trials; tell those of a study of `nas-bo ask`"
+        )
+    words = {} if found is None else studies.kept(found, KEPT) or _of_search(found)
+    words = {**words, **{k: v for k, v in given.items() if v is not None}}
+    words = {"space": "tiny_gpt", "objectives": ["bits_per_byte", "latency_ms"], "vocab_size": 256, "seed": 0} | words
+    chosen = resolve.named_space(words["space"])
+    bounds = {side: _bounds(words.get(side) or (), option) for side, option in SIDES.items()}
+    made = [_objective(text, words, bounds, chosen) for text in words["objectives"]]
+    limits = [
+        _objective(name, words, bounds, chosen)
+        for name in list(dict.fromkeys([*bounds["at_most"], *bounds["at_least"]]))
+    ]
+    if words.get("strategy") is None:
+        words["strategy"] = "bayes"
+    opened = AskTell(
+        chosen,
+        made,
+        limits=limits,
+        strategy=resolve._strategy(words["strategy"], words["seed"]),
+        storage=storage,
+        study_name=study if found is None else found.study_name,
+        seed=words["seed"],
+    )
+    if studies.kept(opened.study, KEPT) != words:
+        studies.keep(opened.study, KEPT, words)
+    return opened
+
+
+def _there(storage: str, study: str | None, space: str | None) -> Any:
+    """The study that is meant, None where there is none yet."""
+    from nas_bo.cli import resolve
+    from nas_bo.optuna import studies
+
+    try:
+        return studies.load(storage, study)
+    except HostError as error:
+        text = str(error)
+        if "no file" in text or "no study" in text or "holds 0 studies" in text:
+            return None
+        if study is None and space is not None and "name one with" in text:  # that of the space, as `search` names it
+            return _there(storage, resolve.named_space(space).title, space)
+        raise
+
+
+def _of_search(study: Any) -> dict[str, Any]:
+    """The words that a study of `nas-bo search` leaves to be known."""
+    from nas_bo.optuna import studies
+    from nas_bo.search_spaces import NAMED
+
+    about = studies.kept(study, "study")
+    if about is None:
+        return {}
+    names = [name for name, space in NAMED.items() if space.fingerprint() == about["fingerprint"]]
+    side = {"minimize": "", "maximize": "max:"}
+    return {
+        "objectives": [side[c["direction"]] + c["name"] for c in about["columns"]],
+        **({"space": names[0]} if names else {}),
+    }
+
+
+def _bounds(texts: Sequence[str], option: str) -> dict[str, float]:
+    found = {}
+    for text in texts:
+        name, _, value = text.partition("=")
+        try:
+            found[name.strip()] = float(value)
+        except ValueError:
+            raise SearchError(f"{option} {text!r}: write a name and a number, such as {option} latency_ms=25") from None
+    return found
+
+
+def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[str, float]], space: Any) -> Any:
+    """What can be computed is computed, everything else is told. Its bounds are taken out of `bounds`."""
+    from nas_bo.cli import resolve
+    from nas_bo.errors import ObjectiveError
+    from nas_bo.objectives import Flops, KVCacheBytes, Parameters
+    from nas_bo.problem import Reported
+
+    side, _, rest = word.partition(":")
+    direction = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}.get(side)
+    name = rest if direction else word
+    if ":" in name:
+        found = resolve.imported(name, ObjectiveError)
+        return found() if isinstance(found, type) else found
+    limits: dict[str, Any] = {s: each.pop(name) for s, each in bounds.items() if name in each}
+    vocab = words["vocab_size"]
+    if name == "parameters":
+        return Parameters(vocab_size=vocab, **limits)
+    if name == "mflops":
+        return Flops(vocab_size=vocab, **limits)
+    if name == "kv_cache_bytes":
+        return KVCacheBytes(**limits)
+    meant = get_close_matches(name, COMPUTED, 1, 0.8)
+    if meant:
+        raise ObjectiveError(
+            f"--objective {word}: did you mean {meant[0]!r}, which is computed (as are {', '.join(COMPUTED)})? Whatever you tell yourself needs a "
+            "name that is not so close to one of them"
+        )
+    return Reported(name, direction=direction or "minimize", **limits)  # type: ignore[arg-type]
+
+
+def document(session: AskTell, asked: Asked) -> str:
+    """One asked trial as a line of JSON; `tell` reads it with "values" (or "failed") added."""
+    told = {"study": session.study.study_name, "tell": session._told}
+    return json.dumps({**asked.to_dict(), **told}, separators=(", ", ": "))
+
+
+def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | SearchError]:
+    """The documents on stdin, each as soon as it is there: one a line, one over several lines, or lists of them.
+
+    In the place of a line that is not JSON stands an error.
+
+    Raises:
+        SearchError: nothing is on stdin, or it ends within a document.
+    """
+    decoder, text, count = json.JSONDecoder(), "", 0
+    for line in sys.stdin if stream is None else stream:
+        text = (text + line).lstrip()
+        while text:
+            try:
+                data, end = decoder.raw_decode(text)
+            except json.JSONDecodeError:
+                if text[0] in "{[":
+                    break  # it may go on in the next line
+                count += 1
+                yield _no_json(text)  # a warning, say, that a program has printed; what follows is told all the same
+                text = ""
+                break
+            text = text[end:].lstrip()
+            for each in data if isinstance(data, list) else [data]:
+                count += 1
+                yield each
+    if text:
+        raise _no_json(text)
+    if not count:
+        raise SearchError("there is nothing on stdin to be told; pipe JSON documents into `nas-bo tell`")
+
+
+def _no_json(text: str) -> SearchError:
+    return SearchError(
+        f"this on stdin is not JSON: {text.rstrip()[:80]!r}; `nas-bo tell` wants documents such as "
+        '{"number": 0, "values": {"bits_per_byte": 2.41}} or {"number": 0, "failed": "out of memory"}'
+    )
+
+
+def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
+    """Tell one document, and what the study then holds as a line of JSON (raises NasBoError)."""
+    if isinstance(data, SearchError):
+        raise data
+    if not isinstance(data, dict) or "number" not in data:
+        raise SearchError(f"{json.dumps(data)[:80]} has no number of a trial; add what `nas-bo ask` printed")
+    number = data["number"]
+    values, failed = data.get("values"), data.get("failed")
+    if values is not None and not isinstance(values, dict):
+        raise SearchError(f'trial {number}: "values" is {values!r}; write names and numbers, {{"bits_per_byte": 2.41}}')
+    if failed is not None and not isinstance(failed, str):
+        raise SearchError(f'trial {number}: "failed" is {failed!r}; write the reason, a text')
+    if "id" in data and not isinstance(number, bool) and isinstance(number, int):
+        open_ = {a.number: a.architecture.id for a in session.open}
+        if open_.get(number, data["id"]) != data["id"]:
+            raise SearchError(
+                f"trial {number} of this study is the architecture {open_[number]}, not {data['id']}; is this another "
+                "study, or another storage?"
+            )
+    info = data.get("info")
+    trial = session.tell(number, values, failed=failed, info=info if isinstance(info, dict) else None)
+    found: dict[str, Any] = {"number": trial.number, "state": trial.state.value, "values": dict(trial.values)}
+    broken = {name: amount for name, amount in trial.violations.items() if amount > 0}
+    return json.dumps(
+        {**found, **({"reason": trial.reason} if trial.reason else {}), **({"violated": broken} if broken else {})}
+    )
+
+
+def ask(
+    storage: Storage = "nas-bo.db",
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of the study. By default the only one in the storage. A new one is named after the space."
+        ),
+    ] = None,
+    space: Annotated[
+        str | None,
+        typer.Option(help="A named space, module:Class or file.py:Class, as in `nas-bo search`. By default tiny_gpt."),
+    ] = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is optimised, repeatable: parameters, mflops, kv_cache_bytes and module:name are computed. Any other name is a value that you tell: smaller is better, or larger with max:NAME. By default bits_per_byte and latency_ms."
+        ),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None, typer.Option(help="A hard limit from above, repeatable: latency_ms=25.")
+    ] = None,
+    at_least: Annotated[
+        list[str] | None, typer.Option(help="A hard limit from below, repeatable: throughput=500.")
+    ] = None,
+    strategy: Annotated[
+        str | None, typer.Option(help="What proposes, as in `nas-bo search`. By default bayes.")
+    ] = None,
+    vocab_size: Annotated[
+        int | None,
+        typer.Option(help="Vocabulary size for what is computed. By default 256, that of bytes.", callback=within(2)),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed proposes the same architectures. By default 0.", callback=within(0)),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Number of architectures.", callback=within(1))] = 1,
+    waiting: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Print the architectures that were asked for and not told yet, instead of a new one."
+        ),
+    ] = False,
+) -> None:
+    """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
+    with errors():
+        opened = session(
+            storage, study, space=space, objectives=objective, at_most=at_most, at_least=at_least, strategy=strategy,
+            vocab_size=vocab_size, seed=seed, create=not waiting,
+        )  # fmt: skip
+        for asked in opened.open if waiting else (opened.ask() for _ in range(count)):
+            typer.echo(document(opened, asked))
+
+
+def tell(storage: Storage = "nas-bo.db", study: OneStudy = None) -> None:
+    """Read the results of asked architectures from stdin, as JSON: {"number": 0, "values": {"bits_per_byte": 2.4}}, or "failed": "why"."""
+    with errors():
+        opened, refused = None, False
+        for data in read():  # the study may be made by the `ask` at the other end of the pipe
+            opened = opened or session(storage, study, create=False)
+            try:
+                typer.echo(keep(opened, data))
+            except NasBoError as error:  # the others are told all the same
+                typer.echo(f"nas-bo: {error}", err=True)
+                refused = True
+    if refused:
+        raise typer.Exit(2)
+
+
+__all__ = ["ask", "document", "keep", "read", "session", "tell"]

@@ -1,0 +1,96 @@
+"""`nas-bo dashboard`: optuna-dashboard on the studies of a storage, with the report and the architectures beside them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from nas_bo.cli.failure import errors
+from nas_bo.errors import NasBoError
+from nas_bo.space import Space
+
+OF_TRIAL = ("architecture.svg", "architecture.json")
+OF_STUDY = ("front.png", "front.html")  # of the report
+
+
+class Shown:
+    """Report and drawings of the studies that nas_bo made (`nas_bo.optuna.dashboard.Files`); of others nothing."""
+
+    def __init__(self, backend: Any) -> None:
+        self._backend = backend
+        self._spaces: dict[int, type[Space] | None] = {}
+
+    def names(self, study_id: int, trial: Any) -> Sequence[str]:
+        if self._space(study_id) is None:
+            return ()
+        if trial is None:
+            return OF_STUDY
+        return OF_TRIAL if trial.state.is_finished() and trial.params else ()
+
+    def make(self, study_id: int, trial_id: int | None, name: str) -> bytes:
+        from nas_bo.cli import resolve
+        from nas_bo.optuna import architecture
+        from nas_bo.report import vocabulary
+        from nas_bo.report.drawing import drawing
+        from nas_bo.trial import PREFIX, read_attributes
+
+        if trial_id is None:
+            study = self._backend.get_study_name_from_id(study_id)
+            return resolve.stored(self._backend, study).files()[name]
+        space = self._space(study_id)
+        assert space is not None
+        arch = architecture(space, self._backend.get_trial(trial_id).params)
+        vocab = vocabulary(read_attributes(self._backend.get_study_user_attrs(study_id), f"{PREFIX}study"))
+        return (
+            drawing(arch, vocab_size=vocab) if name.endswith(".svg") else json.dumps(arch.to_dict(), indent=1)
+        ).encode()
+
+    def _space(self, study_id: int) -> type[Space] | None:
+        from nas_bo.trial import PREFIX, read_attributes
+        from nas_bo.workflows.search import Unchecked
+
+        if study_id not in self._spaces:
+            about = read_attributes(self._backend.get_study_user_attrs(study_id), f"{PREFIX}study")
+            try:
+                self._spaces[study_id] = Space.from_dict(about["space"], Unchecked()) if about else None
+            except NasBoError:
+                self._spaces[study_id] = None
+        return self._spaces[study_id]
+
+
+def opened(storage: str) -> tuple[Any, Shown]:
+    """The storage, and what is shown beside its studies (raises HostError where there is none)."""
+    import optuna
+
+    from nas_bo.optuna import studies
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    backend = studies.opened(storage)
+    return backend, Shown(backend)
+
+
+def dashboard(
+    storage: Annotated[str, typer.Argument(help="The storage of one or several studies.")] = "nas-bo.db",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 8080,
+    artifacts: Annotated[Path, typer.Option(help="Folder that keeps the files attached in the dashboard.")] = Path(
+        "nas-bo-out/artifacts"
+    ),
+) -> None:
+    """Open optuna-dashboard on this machine only, with constraints, reports and architectures of our studies."""
+    with errors():
+        from nas_bo.optuna.dashboard import serve
+
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        with serve(*opened(storage), artifacts, port) as address, contextlib.suppress(KeyboardInterrupt):
+            typer.echo(f"{address}\nPress Ctrl-C to stop.")
+            signal.pause()
+
+
+__all__ = ["Shown", "dashboard", "opened"]

@@ -1,0 +1,85 @@
+"""How a search or a report of it ends: what is printed, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from nas_bo import database_url
+from nas_bo.cli import warnings_shown
+from nas_bo.cli.failure import INTERRUPTED, errors
+from nas_bo.errors import ReportError
+from nas_bo.study_name import file_name
+
+if TYPE_CHECKING:
+    from nas_bo.cli.tracking import Tracking
+    from nas_bo.workflows.result import Result
+
+INCOMPLETE = 4  # exit code of a search that is done and kept, but not in MLflow, or without its report
+
+
+def finish(
+    result: Result,
+    out: Path,
+    as_json: bool,
+    storage: str,
+    tracked: Tracking | None,
+    interrupted: str | Callable[[], str],
+) -> None:
+    """Write the report into a folder of `out`, say where everything is, and leave with the exit code that the result means.
+
+    Args:
+        interrupted: what Ctrl-C means now.
+    """
+    with errors(interrupted):
+        missing = "" if tracked is None else tracked.missing()
+        written = _written(result, out, storage)
+        _say(result, written, as_json, storage, tracked, missing)
+    if result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+    if result.all_failed:
+        raise typer.Exit(1)
+    if not result.front:
+        raise typer.Exit(3)
+    if missing:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _written(result: Result, out: Path, storage: str) -> list[Path]:
+    """The files of the report. Where they cannot be written after a search, that is no failure of the search."""
+    try:
+        return result.save(out / file_name(result.title))
+    except ReportError as error:
+        if not result.own:
+            raise
+        shown = database_url.shown(storage)
+        again = f"nas-bo report {shlex.quote(shown)}"
+        typer.echo(f"nas-bo: the search is done and kept in {shown} ({again}), but {error}", err=True)
+        raise typer.Exit(INCOMPLETE) from None
+
+
+def _say(
+    result: Result, written: Sequence[Path], as_json: bool, storage: str, tracked: Tracking | None, missing: str
+) -> None:
+    if as_json:
+        more = {"files": [str(p) for p in written], "warnings": warnings_shown.current().texts}
+        sync = {"not_tracked": {"why": missing, "command": tracked.mend}} if tracked is not None and missing else {}
+        typer.echo(json.dumps({**result.to_dict(), **more, **sync}, indent=1))
+    else:
+        typer.echo(f"\n{result}\n")
+        for path in written[:2]:
+            typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
+        shown = database_url.shown(storage)
+        from nas_bo.optuna.storages import several
+
+        named = f" --study {shlex.quote(result.title)}" if several(storage) else ""
+        typer.echo(f"study    {shown}   (nas-bo report {shlex.quote(shown)}{named})")
+        if tracked is not None and (missing or result.url):
+            typer.echo(f"MLflow   {missing or tracked.address(result)}")
+    if missing:
+        typer.echo(f"nas-bo: {missing}", err=True)

@@ -1,0 +1,118 @@
+"""`--help`: options in groups, in whole sentences, as wide as the terminal up to 120 columns.
+
+Types of click are `Any` here: newer versions of typer bring a click of their own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+from nas_bo.cli.failure import errors, refuse_empty
+from nas_bo.cli.typed_options import remembered
+
+WHOLE = "\N{NON-BREAKING HYPHEN}"  # while lines are made, so that none ends inside `nas-bo` or --token-dtype
+WIDE = {"max_content_width": 120}
+
+GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "search": {
+        "What is searched, and how": ("space", "objective", "strategy", "trials", "seed", "baseline"),
+        "Training": (
+            "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "retrain", "retrain_others", "device", "workers",
+        ),
+        "What costs are measured or predicted for": ("target", "dtype", "context", "batch"),
+        "Limits, kept before anything is trained": (
+            "max_parameters", "max_active_parameters", "parameters_near", "max_memory", "max_latency_ms", "max_decode_ms",
+            "max_energy_mj", "min_throughput",
+        ),
+        "Where it is kept and shown": ("storage", "study", "adopt_after", "mlflow", "out", "as_json"),
+    },
+    "validate": {
+        "What is validated": ("space", "proxy", "reference_budget", "architectures", "seeds", "seed"),
+        "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers"),
+        "Where it is kept and shown": ("storage", "study", "mlflow", "out", "as_json"),
+    },
+    "profile": {
+        "What is measured": ("space", "architectures", "seed", "phase", "context", "batch", "dtype", "vocab_size", "lookup"),
+        "How it is measured": ("runtime", "device", "threads", "clock", "precision", "max_seconds"),
+        "Where it is kept and shown": ("out", "name", "as_json"),
+    },
+}  # fmt: skip
+"""Command -> heading -> parameters, by the names in the code; what is named nowhere comes last, with `--help`."""
+
+COMMANDS = {
+    "Search and look": ("search", "report", "compare", "status", "validate"),
+    "What can be searched, and where": ("spaces", "devices", "profile"),
+    "One architecture at a time": ("ask", "tell"),
+    "Studies and models": ("merge", "rerun", "register", "export"),
+    "Pages in the browser": ("dashboard", "ui", "mlflow"),
+}
+
+
+class Grouped(TyperCommand):
+    """A command whose options are listed under headings, and by whose options errors are told."""
+
+    def invoke(self, ctx: Any) -> Any:
+        given = {
+            p.name: (p.opts[0], ctx.params[p.name])
+            for p in self.get_params(ctx)
+            if p.param_type_name == "option" and p.name in ctx.params and ctx.params[p.name] != p.get_default(ctx)
+        }
+        with remembered(given):
+            return super().invoke(ctx)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        rows = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}
+        for heading, names in GROUPS.get(self.name or "", {}).items():
+            _listed(formatter, heading, [rows.pop(name) for name in names if name in rows])
+        _listed(formatter, "Options", list(rows.values()))
+
+
+class Commands(TyperGroup):
+    """The command itself: commands under headings, each with its whole first sentence.
+
+    An argument that is empty is refused here for all of them, and Ctrl-C is exit code 130 also where a command has nothing to
+    say about it.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with errors():
+            refuse_empty(args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> object:
+        with errors():
+            return super().invoke(ctx)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _listed(formatter, "Options", [r for p in self.get_params(ctx) if (r := p.get_help_record(ctx)) is not None])
+        self.format_commands(ctx, formatter)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        rows = {}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                rows[name] = (name, _first_sentence(command.help or ""))
+        for heading, names in COMMANDS.items():
+            _listed(formatter, heading, [rows.pop(name) for name in names if name in rows])
+        _listed(formatter, "Commands", list(rows.values()))
+
+
+def _listed(formatter: Any, heading: str, rows: list[tuple[str, str]]) -> None:
+    if rows:
+        with formatter.section(heading):
+            formatter.write_dl(
+                [(re.sub(r"<list\[(\w+)\]>", r"<\1>", name), text.replace("-", WHOLE)) for name, text in rows]
+            )
+        formatter.buffer[:] = [piece.replace(WHOLE, "-") for piece in formatter.buffer]
+
+
+def _first_sentence(text: str) -> str:
+    """Up to the first full stop at the end of a word, in one line."""
+    line = " ".join(text.split("\n\n")[0].split())
+    end = line.find(". ")
+    return line if end < 0 else line[: end + 1]

@@ -1,0 +1,39 @@
+"""`nas-bo merge`: the studies of several teams as one."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli.failure import errors
+
+
+def merge(
+    sources: Annotated[
+        list[str], typer.Argument(help="Storages with one study each, or STORAGE::STUDY where there are several.")
+    ],
+    into: Annotated[
+        str, typer.Option(help="The storage that gets all finished trials. It is created if it does not exist.")
+    ],
+    study: Annotated[str | None, typer.Option(help="Name of the merged study. By default that of the first.")] = None,
+) -> None:
+    """Copy the finished trials of several studies of one space into one; the same command later copies only what is new."""
+    from nas_bo.report.digits import count
+
+    with errors("interrupted; the same command copies what is not there yet"):
+        import optuna
+
+        from nas_bo.optuna import merge as merged
+        from nas_bo.optuna import studies
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        pairs = [source.partition("::") for source in sources]
+        found = merged([studies.load(storage, name or None) for storage, _, name in pairs], into, study)
+        left = f", {found.left} not finished and left where they are" if found.left else ""
+        typer.echo(
+            f"study {found.study.study_name!r} in {into}: {count(found.added, 'trial')} added, {found.known} known{left}"
+        )
+
+
+__all__ = ["merge"]

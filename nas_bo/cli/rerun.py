@@ -1,0 +1,75 @@
+"""`nas-bo rerun` and `nas-bo register`: from what was logged to a second evaluation, and to a model in the registry."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli import warnings_shown
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Json, OneStudy
+
+
+def rerun(
+    run: Annotated[
+        str, typer.Argument(help="Id of a run in MLflow: a trial's, or a study's, which stands for its knee.")
+    ],
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
+    ] = None,
+    log: Annotated[bool, typer.Option(help="Log the evaluation as a run of its own, linked to the first.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Evaluate a run again from what was logged, and say whether the figures agree; exit code 1 where they do not."""
+    with errors():
+        from nas_bo.workflows.rerun import rerun as evaluate
+
+        if allow:
+            sys.path.insert(0, str(Path.cwd()))
+        made = evaluate(run, track=mlflow, allow=allow or (), log=log)
+    typer.echo(
+        json.dumps({**made.to_dict(), "warnings": warnings_shown.current().texts}, indent=1) if as_json else str(made)
+    )
+    if made.agrees is False:
+        raise typer.Exit(1)
+
+
+def register(
+    storage: Annotated[str, typer.Argument(help="The storage of a search.")] = "nas-bo.db",
+    name: Annotated[str, typer.Option(help="Name of the model in the registry.")] = "nas-bo",
+    pick: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is trained, repeatable: knee, fastest, best_quality, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial. By default the first three."
+        ),
+    ] = None,
+    study: OneStudy = None,
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the chosen architectures to the end and put them into MLflow's model registry, under aliases."""
+    with errors():
+        from nas_bo.cli import resolve
+        from nas_bo.workflows.register import ALIASES
+        from nas_bo.workflows.register import register as put
+
+        if allow:
+            sys.path.insert(0, str(Path.cwd()))
+        found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=allow or ())
+    if as_json:
+        typer.echo(json.dumps([vars(one) | {"uri": one.uri} for one in found], indent=1))
+        return
+    for one in found:
+        values = ", ".join(f"{key} {value:.5g}" for key, value in one.values.items())
+        typer.echo(f"{one.name} version {one.version}  {', '.join(one.aliases)}  trial {one.trial}  {values}")
+    typer.echo(f"load one with nas_bo.mlflow.load_model({found[0].uri!r}, tracking_uri={mlflow!r})")

@@ -1,0 +1,224 @@
+"""Words of the command line to spaces, objectives, strategies and stored results."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.cli.quantities import Costs
+from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError
+from nas_bo.problem import Objective, as_objective
+from nas_bo.space import Space
+from nas_bo.space.space import is_space
+from nas_bo.spelling import BEFORE, NAME, spelled
+from nas_bo.workflows.result import Result
+
+
+@dataclass(frozen=True)
+class Job:
+    space: type[Space]
+    objectives: list[Any]
+    limits: list[Any]
+    strategy: Any
+
+    @property
+    def bounds(self) -> list[str]:
+        """The objectives that are roofline bounds, and no times."""
+        return [o.name for o in self.objectives if str(getattr(o, "unit", "")).endswith("roofline bound")]
+
+
+def job(
+    *,
+    space: str,
+    data: str | None,
+    tokenizer: str | None,
+    objectives: Sequence[str] | None,
+    strategy: str,
+    trials: int,
+    budget: float,
+    seed: int,
+    costs: Costs,
+    text_key: str | None = None,
+    token_dtype: str | None = None,
+    vocab_size: int | None = None,
+) -> Job:
+    """What the options of `nas-bo search` mean.
+
+    Raises:
+        NasBoError: an option means nothing.
+    """
+    from nas_bo.cli.quantities import Quantities
+    from nas_bo.objectives import ValidationLoss
+
+    chosen = named_space(space)
+    costs = costs.settled()
+    here = costs.device
+    loss = ValidationLoss(
+        tokens=budget,
+        data=data,
+        tokenizer=tokenizer,
+        text_key=text_key,
+        token_dtype=token_dtype,
+        vocab_size=vocab_size,
+        seed=seed,
+        device=here,
+    )
+    vocab = 256 if tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
+    costly = Quantities(costs, vocab)
+    words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words()}
+    if loss.name != NAME and any(":" not in t and re.search(rf"\b{NAME}\b", t) for t in objectives or ()):
+        raise ObjectiveError(
+            f"--objective {NAME}: {data!r} holds tokens, and without their tokenizer nobody knows their bytes; give it with "
+            f"--tokenizer, or take {loss.name}, which is in {loss.unit}"
+        )
+    texts = costly.expanded(objectives or (loss.name, "latency_ms"))
+    made = [as_objective(_objective(text, words)) for text in texts]
+    limits = costly.limits(made)
+    if idle := costly.unused():
+        raise SearchError(
+            f"nothing is predicted for --target {', '.join(idle)}: add --objective latency_ms, memory, throughput or energy, or a limit "
+            "on one of them, or leave the target out"
+        )
+    return Job(chosen, made, limits, _strategy(strategy, seed))
+
+
+def named_space(word: str) -> type[Space]:
+    """A named space, ``module:Class`` or ``file.py:Class`` (raises SpaceError)."""
+    from nas_bo.search_spaces import NAMED
+
+    named: dict[str, type[Space]] = NAMED
+    if word in named:
+        return named[word]
+    if ":" in word:
+        found = imported(word, SpaceError)
+        if not is_space(found):
+            raise SpaceError(f"--space {word}: that is {found!r}, not a class that derives from nas_bo.Space")
+        own: type[Space] = found
+        return own
+    raise SpaceError(
+        f"there is no space {word!r}{near(word, NAMED)}; there are {', '.join(NAMED)}, or give your own as module:Class or file.py:Class"
+    )
+
+
+def baselines(words: Sequence[str]) -> list[Any]:
+    """``largest``, ``smallest`` or the file of an architecture (raises SearchError)."""
+    found: list[Any] = []
+    for word in words:
+        if word in ("largest", "smallest"):
+            found.append(word)
+            continue
+        try:
+            found.append(Architecture.from_json(Path(word).read_text(encoding="utf-8")))
+        except OSError as cause:
+            raise SearchError(
+                f"--baseline {word}: it is neither 'largest' nor 'smallest', nor a file that can be read ({cause.strerror})"
+            ) from cause
+    return found
+
+
+def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
+    typed = text
+    if ":" not in text:
+        text = re.sub(rf"\b({NAME}|{BEFORE})\b", lambda found: spelled(found[0], words), text)
+    if text in words:
+        return words[text]()
+    if ":" in text:
+        found = imported(text, ObjectiveError)
+        return found() if isinstance(found, type) else found
+    if "+" in text or "*" in text:
+        from nas_bo.objectives import Weighted
+
+        return Weighted([_term(part, typed, words) for part in text.split("+")])
+    raise ObjectiveError(
+        f"there is no objective {typed!r}{near(text, words)}; there are {', '.join(words)}, sums such as 'bits_per_byte+0.1*latency_ms', "
+        "or your own as module:name"
+    )
+
+
+def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tuple[float, Objective]:
+    match = re.fullmatch(r"\s*(?:([0-9.eE+-]+)\s*\*)?\s*([\w@./-]+)\s*", part)
+    if match is None or match[2] not in words:
+        raise ObjectiveError(
+            f"--objective {text!r}: cannot read {part.strip()!r}; a sum is made of 'name' and 'weight*name', with the names {', '.join(words)}"
+        )
+    try:
+        weight = float(match[1] or 1.0)
+    except ValueError:
+        raise ObjectiveError(f"--objective {text!r}: the weight {match[1]!r} is not a number") from None
+    return weight, words[match[2]]()
+
+
+def _strategy(word: str, seed: int) -> Any:
+    from nas_bo import strategies
+
+    kinds = {name: getattr(strategies, name) for name in strategies.__all__ if name not in ("Strategy", "Successive")}
+    own = {name.lower(): name for name, kind in kinds.items() if hasattr(kind, "suggest")}
+    if word.lower() in own:
+        return kinds[own[word.lower()]](seed=seed)
+    if ":" in word:
+        found = imported(word, SearchError)
+        return found() if isinstance(found, type) else found
+    raise SearchError(
+        f"there is no strategy {word!r}{near(word, own)}; there are {', '.join(own)}, or your own as module:name"
+    )
+
+
+def imported(word: str, error: type[NasBoError]) -> Any:
+    module, _, attribute = word.rpartition(":")
+    if module.endswith(".py"):
+        path = Path(module)
+        if not path.exists():
+            raise error(f"{word}: there is no file {module!r}")
+        sys.path.insert(0, str(path.resolve().parent))  # worker processes inherit the path and import it again
+        module = path.stem
+    elif "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except AttributeError:
+        raise error(f"{word}: the module {module!r} has no {attribute!r}") from None
+    except NasBoError:
+        raise
+    except Exception as cause:
+        raise error(f"{word}: the module {module!r} cannot be imported ({type(cause).__name__}: {cause})") from cause
+
+
+def writable(folder: Path) -> None:
+    """See that `folder` can be made and written to, before anything is spent (raises SearchError). Nothing is left behind."""
+    absent = [one for one in (folder, *folder.parents) if not one.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".nas-bo-write-test"
+        probe.touch()
+        probe.unlink()
+        for one in absent:
+            one.rmdir()
+    except OSError as cause:
+        raise SearchError(
+            f"the folder {str(folder)!r} for the report cannot be written ({cause.strerror}); choose another with --out"
+        ) from cause
+
+
+def stored(storage: Any, study: str | None, space: str | None = None) -> Result:
+    """The result of a study in a storage, of nas_bo or of anybody else (raises HostError).
+
+    Args:
+        space: as `--space` has it, for a study that nas_bo did not make.
+    """
+    from nas_bo.optuna import studies
+    from nas_bo.workflows.search import load_result
+
+    chosen = None if space is None else named_space(space)
+    return load_result(studies.load(storage, study, reading=True), chosen)
+
+
+def near(word: str, known: Any) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,187 @@
+"""`nas-bo search`: options to `nas_bo.search` and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli.ending import finish
+from nas_bo.cli.failure import errors
+from nas_bo.cli.interruption import Moment
+from nas_bo.cli.options import Json, Mlflow, Storage, Study, TextKey, TokenDtype, VocabSize, cores, duration
+from nas_bo.cli.typed_options import within
+
+
+def search(
+    space: Annotated[
+        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
+    ] = "tiny_gpt",
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Text file, folder, .jsonl, .json, .parquet, or tokens in .bin/.npy. By default the source of Python's standard library."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="JSON file of the package tokenizers. By default bytes are the tokens.")
+    ] = None,
+    text_key: TextKey = None,
+    token_dtype: TokenDtype = None,
+    vocab_size: VocabSize = None,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is optimised, repeatable: bits_per_byte, latency_ms, decode_ms, throughput, energy, memory, parameters, "
+            "active_parameters, mflops, kv_cache_bytes, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
+            "By default bits_per_byte and latency_ms."
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="What proposes: bayes, nsga2, regularizedevolution, localsearch, reinforce, random, or module:name."
+        ),
+    ] = "bayes",
+    trials: Annotated[int, typer.Option(help="Number of architectures in all.", callback=within(1))] = 40,
+    budget: Annotated[
+        float, typer.Option(help="Training tokens per architecture.", callback=within(1000, what="a number of tokens"))
+    ] = 200_000,
+    workers: Annotated[
+        int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
+    ] = None,
+    storage: Storage = "nas-bo.db",
+    study: Study = None,
+    mlflow: Mlflow = "mlflow.db",
+    seed: Annotated[
+        int,
+        typer.Option(help="The same seed proposes the same architectures and trains them alike.", callback=within(0)),
+    ] = 0,
+    max_parameters: Annotated[
+        list[str] | None, typer.Option(help="Never train an architecture with more parameters: 30M, 5e6.")
+    ] = None,
+    max_active_parameters: Annotated[
+        list[str] | None,
+        typer.Option(help="The same for those that one token passes through, in mixtures of experts fewer: 30M."),
+    ] = None,
+    parameters_near: Annotated[
+        str | None, typer.Option(help="Keep the number of parameters within 20 % of this: 5e6, 30M.")
+    ] = None,
+    max_memory: Annotated[
+        list[str] | None,
+        typer.Option(help="Peak memory of inference, weights, cache and activations: 2GB, 1.5GiB."),
+    ] = None,
+    max_latency_ms: Annotated[
+        list[str] | None,
+        typer.Option(help="Latency of reading --context tokens: 25. With several targets also pi5=25, repeatable."),
+    ] = None,
+    max_decode_ms: Annotated[
+        list[str] | None, typer.Option(help="Latency of one more token after --context: 5, or pi5=5.")
+    ] = None,
+    max_energy_mj: Annotated[
+        list[str] | None, typer.Option(help="Energy of reading --context tokens, in millijoules: 25, or v100=25.")
+    ] = None,
+    min_throughput: Annotated[
+        list[str] | None, typer.Option(help="Tokens per second of decoding a batch, at least: 500, or pi5=500.")
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What latency, throughput, energy and memory are predicted for, repeatable: a name that `nas-bo devices` "
+            "lists, a device file, or a profile that `nas-bo profile` wrote. Each target has columns of its own. 'here' is this "
+            "machine, measured, which is what is meant without any target."
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Data type of what is measured or predicted: float32, bfloat16, int8, ... By default float32."
+        ),
+    ] = None,
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of what is measured or predicted. By default 128 for time and energy, 2048 for memory.",
+            callback=within(1),
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            help="Sequences at a time in what is measured or predicted. By default 1, and 8 for throughput.",
+            callback=within(1),
+        ),
+    ] = None,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to compare with, repeatable: largest, smallest, or an arch.json. It is evaluated and is no trial."
+        ),
+    ] = None,
+    retrain: Annotated[
+        float, typer.Option(help="Train the front again at this multiple of the budget. 0 does not.")
+    ] = 2.0,
+    retrain_others: Annotated[
+        int,
+        typer.Option(
+            help="Train this many off the front as well, so that the check is not among winners only. 0 leaves them out.",
+            callback=within(0),
+        ),
+    ] = 4,
+    device: Annotated[
+        str | None, typer.Option(help="Torch device to train and measure on. By default CUDA if there is one.")
+    ] = None,
+    adopt_after: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate trials again that another process, of whatever machine, has been running for longer: 30m, 2h, 90s."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("nas-bo-out"),
+    as_json: Json = False,
+) -> None:
+    """Search a space; without any option, tiny_gpt on the source of Python's standard library."""
+    moment = Moment(storage, study, lambda told: shown.update(told))
+    with errors(moment.text):
+        from nas_bo.cli import progress, resolve
+        from nas_bo.cli.quantities import Costs
+        from nas_bo.cli.tracking import tracking
+
+        limits = {
+            "max_parameters": max_parameters, "max_active_parameters": max_active_parameters, "max_memory": max_memory,
+            "max_latency_ms": max_latency_ms, "max_decode_ms": max_decode_ms, "max_energy_mj": max_energy_mj,
+            "min_throughput": min_throughput,
+        }  # fmt: skip
+        costs = Costs(
+            device, target or (), dtype, context, batch, {k: v for k, v in limits.items() if v}, parameters_near
+        )
+        job = resolve.job(
+            space=space, data=data, tokenizer=tokenizer, text_key=text_key, token_dtype=token_dtype, vocab_size=vocab_size,
+            objectives=objective, strategy=strategy, trials=trials, budget=budget, seed=seed, costs=costs,
+        )  # fmt: skip
+        resolve.writable(out)
+        from nas_bo.workflows.search import search as run
+
+        tracked = tracking(mlflow, storage)
+        count = workers if workers is not None else max(1, min(4, cores()))
+        with progress.show(quiet=as_json) as shown:
+            shown.starting(job.space, count, trials, job.bounds)
+            result = run(
+                job.space,
+                job.objectives,
+                limits=job.limits,
+                strategy=job.strategy,
+                trials=trials,
+                workers=count,
+                storage=storage,
+                study_name=study,
+                track=None if tracked is None else tracked.tracker,
+                seed=seed,
+                baseline=resolve.baselines(baseline or []) or None,
+                retrain=retrain,
+                retrain_others=retrain_others,
+                adopt_after=None if adopt_after is None else duration("--adopt-after", adopt_after),
+                on_progress=moment,
+            )
+    finish(result, out, as_json, storage, tracked, moment.text)

@@ -1,0 +1,104 @@
+"""`nas-bo status`: what runs in a storage, who evaluates it and since when. Reads only."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Json
+
+MOST_SHOWN = 20  # running trials of one study; --json has all
+
+
+def status(
+    storage: Annotated[str, typer.Argument(help="The storage of one or several studies.")] = "nas-bo.db",
+    study: Annotated[str | None, typer.Option(help="Name of one study. By default all that the storage holds.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say how many trials have ended, run and wait, which process evaluates them and since when; nothing in the storage is changed."""
+    with errors():
+        import optuna
+
+        from nas_bo.optuna import storages
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        backend = storages.opened(storage, reading=True)
+        names = [study] if study is not None else sorted(optuna.get_all_study_names(backend))
+        found = [described(storages.load(backend, name, reading=True)) for name in names]
+    if as_json:
+        typer.echo(json.dumps({"storage": _shown(storage), "studies": found}, indent=1))
+        return
+    if not found:
+        typer.echo(f"{_shown(storage)} holds no study")
+    for one in found:
+        typer.echo(told(one))
+
+
+def described(study: Any) -> dict[str, Any]:
+    """A study as JSON-safe data: how many trials are in which state, and every running one."""
+    from nas_bo.optuna import foreign, running, studies
+    from nas_bo.optuna.bridge import counts
+
+    trials = study.get_trials(deepcopy=False)
+    about = studies.kept(study, "study")
+    ended = [t.datetime_complete for t in trials if t.datetime_complete is not None]
+    return {
+        "study": study.study_name,
+        "made_by_nas_bo": about is not None,
+        "objectives": [{"name": c.name, "direction": c.direction} for c in foreign.objectives(study)],
+        "trials": len(trials),
+        **counts(trials),
+        "last_ended": None if not ended else max(ended).astimezone(UTC).isoformat(timespec="seconds"),
+        "evaluated": [one.to_dict() for one in running.running(study)],
+    }
+
+
+def told(one: dict[str, Any]) -> str:
+    """The same as text."""
+    from nas_bo.report.digits import count
+    from nas_bo.study_name import printable
+
+    wanted = ", ".join(c["name"] for c in one["objectives"])
+    states = ", ".join(f"{one[name]} {name}" for name in ("finished", "pruned", "failed", "running", "waiting"))
+    lines = [f"{printable(one['study'])}: {count(one['trials'], 'trial')}, {states} ({wanted})"]
+    for trial in one["evaluated"][:MOST_SHOWN]:
+        began = (
+            ""
+            if trial["since"] is None
+            else f" since {trial['since'][:16].replace('T', ' ')} UTC ({_ago(trial['since'])})"
+        )
+        lines.append(f"  trial {trial['trial']:<5} {_who(trial)}{began}")
+    if len(one["evaluated"]) > MOST_SHOWN:
+        lines.append(f"  and {len(one['evaluated']) - MOST_SHOWN} more (--json lists all)")
+    return "\n".join(lines)
+
+
+def _who(trial: dict[str, Any]) -> str:
+    if trial["by"] == "process":
+        alive = {True: "", False: ", which is dead: the next search on that machine evaluates it again", None: ""}
+        return f"on {trial['machine']}, process {trial['process']}{alive[trial['alive']]},"
+    return {
+        "asked": "was asked for and waits to be told,",
+        "released": "was left by an interrupted search, the next one evaluates it again,",
+    }.get(trial["by"], "by a process that nas_bo does not know,")
+
+
+def _ago(since: str) -> str:
+    seconds = max(0.0, (datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _shown(storage: str) -> str:
+    from nas_bo.database_url import shown
+
+    return shown(storage)
+
+
+__all__ = ["described", "status", "told"]

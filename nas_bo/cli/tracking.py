@@ -1,0 +1,70 @@
+"""Where a search of the command is tracked, and what is said of it at the end: the address, or what is not there."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from nas_bo.workflows.result import Result
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """The tracker of one search.
+
+    Attributes:
+        word: what `--mlflow` said.
+        storage: of the study.
+        tracker: a `nas_bo.mlflow.Tracker`.
+    """
+
+    word: str
+    storage: str
+    tracker: Any
+
+    @property
+    def mend(self) -> str:
+        """The command that logs what is missing."""
+        return f"nas-bo mlflow sync {shlex.quote(self.storage)} --mlflow {shlex.quote(self.word)}"
+
+    def missing(self) -> str:
+        """What is not in MLflow, why, and what mends it; "" when everything is there."""
+        from nas_bo.report.digits import count
+
+        behind = self.tracker.behind()
+        if behind is None:
+            return ""
+        trials = count(behind.trials, "trial")
+        what = trials if behind.trials and not behind.report else f"{trials} and the report" if behind.trials else ""
+        verb = "are" if behind.trials and (behind.report or behind.trials != 1) else "is"
+        why = f" ({behind.why.rstrip('.')})" if behind.why else ""
+        return (
+            f"{what or 'the report'} {verb} not in MLflow at {self.word}{why}. They are kept; when that is mended, this logs them: "
+            f"{self.mend}"
+        )
+
+    def address(self, result: Result) -> str:
+        """How the study is seen in MLflow."""
+        port = urlsplit(result.url or "").port
+        other = f" --port {port}" if port not in (None, 5000) else ""
+        hint = (
+            ""
+            if self.word.startswith("http")
+            else f"{self.word}   (nas-bo ui --mlflow {shlex.quote(self.word)}{other}), then "
+        )
+        return f"{hint}{result.url}"
+
+
+def tracking(word: str, storage: str) -> Tracking | None:
+    """The tracker that `--mlflow` means; None for 'none'.
+
+    Raises:
+        HostError: the URI is malformed.
+    """
+    if word.lower() == "none":
+        return None
+    from nas_bo.mlflow import Tracker, beside
+
+    return Tracking(word, storage, Tracker(uri=word, spool=beside(storage)))

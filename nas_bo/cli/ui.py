@@ -1,0 +1,28 @@
+"""`nas-bo ui`: MLflow's page of the searches."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Mlflow
+
+
+def ui(
+    mlflow: Mlflow = "mlflow.db",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 5000,
+) -> None:
+    """Open the MLflow page of the searches on this machine only, and print the address that opens on the front."""
+    with errors():
+        from nas_bo.mlflow import open_ui, tracking_uri
+
+        tracking_uri.there(tracking_uri.resolve(mlflow))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us, however we are ended
+        with open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
+            typer.echo(f"{shown.front()}\nPress Ctrl-C to stop.")
+            shown.process.wait()

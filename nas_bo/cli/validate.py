@@ -1,0 +1,113 @@
+"""`nas-bo validate`: options to `nas_bo.validate` and back; what they mean is in `validation`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nas_bo.cli import warnings_shown
+from nas_bo.cli.ending import INCOMPLETE
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Json, OneStudy, TextKey, TokenDtype, VocabSize, cores
+from nas_bo.cli.typed_options import within
+
+if TYPE_CHECKING:
+    from nas_bo.report import TrustReport
+
+WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept"}
+
+
+def validate(
+    space: Annotated[
+        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
+    ] = "tiny_gpt",
+    data: Annotated[str | None, typer.Option(help="Text or tokens to train on, as in `nas-bo search`.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="JSON file of a tokenizer, as in `nas-bo search`.")] = None,
+    text_key: TextKey = None,
+    token_dtype: TokenDtype = None,
+    vocab_size: VocabSize = None,
+    proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What is judged, repeatable: bits_per_byte@25% (the reference run after a quarter), bits_per_byte@200k (a run of its own), bits_per_byte (as the study has it), an objective of nas_bo, or module:name. Parameters and FLOPs are always judged. By default bits_per_byte@25%, and with --storage bits_per_byte too."
+        ),
+    ] = None,
+    reference_budget: Annotated[
+        float,
+        typer.Option(
+            help="Training tokens of a reference run, whose result counts as the truth.",
+            callback=within(1000, what="a number of tokens"),
+        ),
+    ] = 500_000,
+    architectures: Annotated[
+        int, typer.Option(help="Number of architectures that are trained at the reference budget.", callback=within(3))
+    ] = 12,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            help="Number of reference runs of each. Two show the noise, and how well a proxy can do at best.",
+            callback=within(1),
+        ),
+    ] = 2,
+    workers: Annotated[
+        int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="The storage of a search. Its architectures are used, and the report is kept with it."),
+    ] = None,
+    study: OneStudy = None,
+    mlflow: Annotated[
+        str,
+        typer.Option(
+            help="MLflow tracking URI or a .db file. The report goes to the study's run, if there is one. 'none' tracks nothing."
+        ),
+    ] = "mlflow.db",
+    seed: Annotated[int, typer.Option(help="The same seed chooses the same architectures.", callback=within(0))] = 0,
+    device: Annotated[
+        str | None, typer.Option(help="Torch device to train on. By default CUDA if there is one.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the report.")] = Path("nas-bo-out"),
+    as_json: Json = False,
+) -> None:
+    """Check how far cheap estimates of quality can be trusted; the same command continues one that was stopped."""
+    moment = "interrupted before the validation began; the same command starts it"
+    with errors(lambda: moment):
+        from nas_bo.cli import progress, validation_words
+        from nas_bo.cli.tracking import tracking
+
+        job = validation_words.job(
+            space=space, data=data, tokenizer=tokenizer, text_key=text_key,
+            token_dtype=token_dtype, vocab_size=vocab_size, proxies=proxy, reference_budget=reference_budget,
+            storage=storage, study=study, seed=seed, device=device, out=out,
+        )  # fmt: skip
+        tracked = None if job.study is None else tracking(mlflow, str(storage))
+        if tracked is not None:
+            tracked.tracker.check()
+        count = workers if workers is not None else max(1, min(4, cores()))
+        moment = "interrupted; what was evaluated is kept, and the same command continues"
+        with progress.show(quiet=as_json) as shown:
+            report = validation_words.run(
+                job, architectures, seeds, count, tracked and tracked.tracker, seed, shown.update
+            )
+        written = validation_words.write(job, report)
+        missing = "" if tracked is None else tracked.missing()
+    _say(report, written, as_json, missing)
+    if missing:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _say(report: TrustReport, written: Sequence[Path], as_json: bool, missing: str) -> None:
+    if as_json:
+        more = {"files": [str(p) for p in written], "warnings": warnings_shown.current().texts}
+        typer.echo(json.dumps({**report.to_dict(), **more}, indent=1))
+    else:
+        typer.echo(f"\n{report}\n")
+        for path in written:
+            typer.echo(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
+    if missing:
+        typer.echo(f"nas-bo: {missing}", err=True)

@@ -1,0 +1,207 @@
+"""What `nas-bo validate` needs beside typer: words to proxies, and the files of its report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas_bo.cli import resolve
+from nas_bo.errors import ObjectiveError, SearchError
+from nas_bo.report import TrustReport
+from nas_bo.report.trust_page import trust_page
+from nas_bo.space import Space
+from nas_bo.spelling import NAME, other, spelled
+from nas_bo.study_name import file_name
+from nas_bo.workflows.evaluation_store import check_made
+from nas_bo.workflows.result import trust_files
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is validated, and where it is kept: in `study`, or where there is none in the file `keep`."""
+
+    space: type[Space]
+    proxies: list[Any]
+    reference: Any
+    study: Any
+    keep: Path | None
+    out: Path
+
+
+def job(
+    *,
+    space: str,
+    data: str | None,
+    tokenizer: str | None,
+    proxies: Sequence[str] | None,
+    reference_budget: float,
+    storage: str | None,
+    study: str | None,
+    seed: int,
+    device: str | None,
+    out: Path,
+    text_key: str | None = None,
+    token_dtype: str | None = None,
+    vocab_size: int | None = None,
+) -> Job:
+    """What the options of `nas-bo validate` mean.
+
+    Raises:
+        NasBoError: an option means nothing.
+    """
+    from nas_bo.objectives import ValidationLoss
+
+    chosen = resolve.named_space(space)
+    # another seed than that of searches and proxies: they must not share the luck of a run
+    reference = ValidationLoss(
+        tokens=reference_budget,
+        data=data,
+        tokenizer=tokenizer,
+        text_key=text_key,
+        token_dtype=token_dtype,
+        vocab_size=vocab_size,
+        seed=seed + 1,
+        device=device,
+    )
+    found = None
+    if storage is not None:
+        from nas_bo.optuna import studies
+
+        found = studies.load(storage, study)
+        check_made(found)
+    elif study is not None:
+        raise SearchError(f"--study {study} needs --storage, where it is kept")
+    words = proxies or ([f"{NAME}@25%"] if found is None else [f"{NAME}@25%", NAME])
+    made = [_proxy(word, reference, found, seed) for word in words]
+    name = found.study_name if found is not None else chosen.title
+    folder = out / file_name(name)
+    resolve.writable(folder)
+    return Job(chosen, made, reference, found, None if found is not None else folder / "validation.jsonl", folder)
+
+
+def run(
+    job: Job,
+    architectures: int,
+    seeds: int,
+    workers: int,
+    track: Any,
+    seed: int,
+    on_progress: Callable[..., Any],
+) -> TrustReport:
+    from nas_bo.workflows.validate import validate
+
+    return validate(
+        job.space,
+        job.proxies,
+        job.reference,
+        architectures=architectures,
+        seeds=seeds,
+        history=job.study,
+        keep=job.keep,
+        workers=workers,
+        track=track,
+        seed=seed,
+        on_progress=on_progress,
+    )
+
+
+def write(job: Job, report: TrustReport) -> list[Path]:
+    """The report as files; with a study also as a section of its page."""
+    stem = "trust" if job.study is None else "validation"  # beside a search, which has a trust report of its own
+    files = {
+        **trust_files(report, stem),
+        f"{stem}.html": trust_page(report, f"Validation of {job.space.title}").encode(),
+    }
+    if job.study is not None:
+        from nas_bo.workflows.search import load_result
+
+        files["front.html"] = load_result(job.study, job.space).files()["front.html"]
+    written = []
+    for name, content in files.items():
+        path = job.out / name
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise SearchError(
+                f"the report cannot be written to {str(path)!r}: {error.strerror}; choose another --out"
+            ) from error
+        written.append(path)
+    return [*written, *([job.keep] if job.keep is not None else [])]
+
+
+def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
+    known = other(word)
+    if known is not None and known.startswith(NAME):
+        word = known
+    name = word.replace(NAME, reference.name, 1)  # where it is bits per token it is called so
+    share = re.fullmatch(rf"{NAME}@(\d+(?:\.\d+)?)%", word)
+    if share is not None:
+        part = float(share[1]) / 100
+        if not 0 < part < 1:
+            raise ObjectiveError(f"--proxy {word}: the share of the reference run must be between 0 and 100 %")
+        return replace(reference, fidelity=part, name=name)
+    budget = re.fullmatch(rf"{NAME}@(\d+(?:\.\d+)?)([kM]?)", word)
+    if budget is not None:
+        tokens = float(budget[1]) * {"": 1, "k": 1e3, "M": 1e6}[budget[2]]
+        return replace(reference, tokens=tokens, seed=seed, name=name, rungs=())
+    if word == NAME:
+        return _searched(reference, study)
+    if word.count(":"):
+        found = resolve.imported(word, ObjectiveError)
+        return found() if isinstance(found, type) else found
+    return _known(word)
+
+
+def _searched(reference: Any, study: Any) -> Any:
+    """The validation loss that the study trained to."""
+    from nas_bo.optuna import studies
+
+    about = {} if study is None else studies.kept(study, "study") or {}
+    conditions = about.get("conditions", {})
+    settings = conditions.get(spelled(NAME, conditions), {})
+    if "tokens" not in settings:
+        raise ObjectiveError(
+            f"--proxy {NAME} means the loss that a search trained to, and there is none: name its study with --storage, or "
+            f"say {NAME}@25% (of the reference run) or {NAME}@200k (tokens)"
+        )
+    names = ("fidelity", "sequence", "batch_size", "data_share", "width_factor", "extrapolate", "evaluation_tokens")
+    dials = {name: settings[name] for name in names if name in settings}
+    if "growth" in settings:
+        from nas_bo.objectives import Growth
+
+        dials["growth"] = Growth(**settings["growth"])
+    if "probe" in settings:
+        from nas_bo.objectives import LearningRateProbe
+
+        dials["probe"] = LearningRateProbe(**settings["probe"])
+    return replace(
+        reference,
+        tokens=settings["tokens"],
+        seed=settings["seed"],
+        name=f"{reference.name} searched",
+        rungs=(),
+        **dials,
+    )
+
+
+def _known(word: str) -> Any:
+    """An objective of nas_bo that needs no settings, by its class in small letters: synflow, parameters, latency."""
+    from nas_bo import objectives
+
+    own = {name.lower(): name for name in objectives.__all__ if name[0].isupper()}
+    own |= {"mflops": "Flops", "kv_cache_bytes": "KVCacheBytes", "latency_ms": "Latency"}
+    name = own.get(word.lower()) or own.get(word.lower().replace("_", ""))
+    if name is None:
+        raise ObjectiveError(
+            f"there is no proxy {word!r}{resolve.near(word, own)}; there are {NAME}@25%, {NAME}@200k, {NAME}, "
+            f"{', '.join(sorted(own))}, or your own as module:name"
+        )
+    try:
+        return getattr(objectives, name)()
+    except TypeError as error:
+        raise ObjectiveError(
+            f"--proxy {word}: {name} needs settings ({error}); make it in a module of your own and give module:name"
+        ) from error

@@ -1,0 +1,390 @@
+"""A bench: models measured in turn with anchors on this machine, so that the next run gives the same.
+
+A round visits the candidate and its two anchors in random order, within milliseconds of each other. The candidate's
+logarithm less the anchors' is free of what the machine did meanwhile; the median over rounds, times what the anchors take
+(`anchors`), is the time. What the interval covers is what the next measurement will give, in another process and on a
+busier or quieter day: beside the spread of the rounds it has a part that no number of rounds removes.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from nas_bo import measurement_lock
+from nas_bo.architecture import Architecture
+from nas_bo.hardware.latency.roofline import GPU, Roofline
+from nas_bo.hardware.measuring import anchors as ladder
+from nas_bo.hardware.measuring import machine
+from nas_bo.hardware.measuring.clock import BUSY, Clock, busy, clock_for, undisturbed
+from nas_bo.hardware.measuring.measure import named
+from nas_bo.hardware.runtimes.eager import Eager
+from nas_bo.hardware.runtimes.interface import Prepared, Runtime
+from nas_bo.hardware.workload import Setting
+from nas_bo.model.counts import Arch
+
+_log = logging.getLogger(__name__)
+
+LEAST = 8  # rounds
+MOST = 400
+BETWEEN = (
+    0.018  # standard deviation, relative, between two sessions that no number of rounds removes; see docs/decisions.md
+)
+CORRELATED = 1.15  # by which neighbouring rounds are alike: their median is less sure than of as many independent ones
+Z90 = 1.645
+CALIBRATE_S = 3.0  # spent on anchors whose times are not known
+MOVED = 0.12  # by which the ratio of two anchors may change before all are measured again
+CLEAR = 3.0  # standard errors that such a change must have beyond that
+SLOWER = 1.3  # and all of them together, on a machine where nobody else is at work
+WAITED = 3.0  # times as long it may take on the wall as it was given, on a busy machine
+_ONE = threading.RLock()  # threads of one process measure one after the other: they share the anchors
+HELD = 2e8  # bytes of anchors that are kept ready
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The time of one model at the machine's undisturbed speed.
+
+    Attributes:
+        ms: per prefill, or per decoded token.
+        sd: relative standard deviation of what another session gives from the truth.
+        spread: interquartile range of the rounds, relative.
+        settled: the spread of the rounds fell below what was asked before the cap on time.
+        rounds, repeats: how often it was visited, and run.
+        slower: how many times its undisturbed time the machine needed meanwhile; it is divided out.
+        wall_ratio: wall time over CPU time.
+        clock, device: what it was measured with and on.
+    """
+
+    ms: float
+    sd: float
+    spread: float
+    settled: bool
+    rounds: int
+    repeats: int
+    slower: float
+    wall_ratio: float
+    clock: str
+    device: str
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Holds what the next session gives with a probability of 90 %."""
+        return next_session(self.ms, self.sd)
+
+
+def next_session(ms: float, sd: float) -> tuple[float, float]:
+    """The 90 % interval of another measurement that is as unsure."""
+    reach = math.exp(Z90 * math.sqrt(2) * sd)
+    return ms / reach, ms * reach
+
+
+class Bench:
+    """Measures on one torch device in one setting. See `bench`, which keeps one per process.
+
+    Attributes:
+        known: rung of the ladder of anchors -> milliseconds at the undisturbed speed.
+        guide: the roofline that says, before anything is measured, which anchors are near.
+        facts: of machine, versions and setting, under which times are kept.
+    """
+
+    def __init__(self, device: str, setting: Setting) -> None:
+        self.device, self.setting = device, replace(setting, ignore=())  # anchors have no fields to ignore
+        self._ignore = setting.ignore
+        self._runtime = Eager(device)
+        self._clock = clock_for("cpu", device)
+        self.guide = GPU if device.startswith("cuda") else Roofline()
+        self.facts = {**machine.machine_facts(device), "setting": asdict(self.setting)}
+        self._ready: dict[int, Prepared] = {}
+        self._rng = random.Random(0)
+        self.known: dict[int, float] = self._read()
+
+    # ---- anchors --------------------------------------------------------------------------------------------------
+
+    def anchors(self, ms: float, seconds: float = CALIBRATE_S) -> dict[int, float]:
+        """Rungs near a model of so many milliseconds, and what they take; measured for `seconds` where not known."""
+        rungs = self._near(ms)
+        if not set(rungs) <= set(self.known):
+            with measurement_lock.machine(_waiting):
+                self.known = self._read() or self.known  # by another process meanwhile
+                if not set(rungs) <= set(self.known):
+                    self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], seconds)
+        return {rung: self.known[rung] for rung in rungs}
+
+    def check(self, low_ms: float, high_ms: float, seconds: float = 1.5) -> bool:
+        """Whether the kept times of the anchors for models in this range still hold; where they do not, or are not there,
+        they are measured again, for three times as long."""
+        rungs = sorted({*self._near(low_ms), *self._near(high_ms)})
+        fresh = [rung for rung in rungs if rung not in self.known]
+        with _ONE, measurement_lock.machine(_waiting):
+            if not fresh:
+                said = self._moved(rungs, seconds)
+                if said is None:
+                    return True
+                _log.warning(
+                    "this machine is not what it was when its reference times were kept (%s): they are measured again, and latencies "
+                    "are from now on told by the new ones",
+                    said,
+                )
+                self.known = {}
+            self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], 3 * seconds)
+        return False
+
+    def kept_anchors(self) -> dict[Architecture, float]:
+        """The anchors whose times are known."""
+        return {ladder.anchor(rung): ms for rung, ms in sorted(self.known.items())}
+
+    def like(self, arch: Arch) -> int:
+        """The rung of the anchor that is nearest to an architecture, by the guide."""
+        s = self.setting
+        ms = self.guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, self._ignore)
+        return self._near(*self.scaled(ms))[-1]
+
+    def scaled(self, *modelled: float) -> list[float]:
+        """Milliseconds of the guide on the scale of this machine, as far as that is known."""
+        return [ms * self._scale() for ms in modelled]
+
+    def _near(self, ms: float) -> list[int]:
+        """The two largest rungs that take no more than three times as long (of slow models: no longer)."""
+        most = 3 * ms if ms < 20 else ms
+        found = [rung for rung in range(len(ladder.LADDER)) if self._guess(rung) <= max(1.0, most)]
+        return found[-2:] or [0]
+
+    def _guess(self, rung: int) -> float:
+        if rung in self.known:
+            return self.known[rung]
+        return self._scale() * self._modelled(rung)
+
+    def _scale(self) -> float:
+        return statistics.median(ms / self._modelled(k) for k, ms in self.known.items()) if self.known else 1.0
+
+    @lru_cache  # noqa: B019  benches live as long as the process
+    def _modelled(self, rung: int) -> float:
+        s = self.setting
+        return self.guide.milliseconds(ladder.anchor(rung), s.vocab_size, s.phase, s.context, s.batch)
+
+    def _moved(self, rungs: Sequence[int], seconds: float) -> str | None:
+        """In which way the anchors no longer take what is kept of them; None where they do. A first look that says so is made
+        sure by a second one, of twice the time, since other work on the machine may have spoilt it."""
+        visits = self._rounds(rungs, seconds)
+        if self._differs(rungs, visits) is None or busy() > BUSY:  # beside other work even ratios move
+            return None
+        return self._differs(rungs, np.hstack([visits, self._rounds(rungs, 2 * seconds)]))
+
+    def _differs(self, rungs: Sequence[int], visits: np.ndarray) -> str | None:
+        level, shift = ladder.levels(visits)
+        apart = level - np.log([self.known[rung] for rung in rungs])
+        rest = np.log(visits) - level[:, None] - shift
+        error = 1.2533 * 1.4826 * np.median(np.abs(rest), axis=1) / math.sqrt(visits.shape[1])
+        spread = float(np.ptp(apart))
+        if len(rungs) > 1 and spread > math.log1p(MOVED) + CLEAR * float(np.hypot(*np.sort(error)[-2:])):
+            return f"the ratio of two anchors changed by {math.expm1(spread):.0%}"
+        common = float(np.median(apart) + np.quantile(shift, ladder.UNDISTURBED))
+        if abs(common) > math.log(SLOWER):
+            return f"this machine now takes {math.exp(common):.2f} times as long"
+        return None
+
+    def _calibrate(self, rungs: Sequence[int], seconds: float) -> None:
+        visits = self._rounds(rungs, seconds)
+        found = ladder.references(visits, [self.known.get(rung) for rung in rungs])
+        self.known |= {rung: float(ms) for rung, ms in zip(rungs, found, strict=True)}
+        kept = {str(rung): float(f"{ms:.5g}") for rung, ms in sorted(self.known.items())}
+        machine.write(machine.path_of("anchors", self.facts), {**self.facts, "anchors": kept})
+
+    def _rounds(self, rungs: Sequence[int], seconds: float) -> np.ndarray:
+        """(rungs, rounds) milliseconds."""
+        until = time.perf_counter() + seconds
+        rows: list[list[float]] = []
+        with self._runtime.running(), measurement_lock.alone(), pinned():
+            ready = [(rung, self._prepared(rung)) for rung in rungs]
+            while len(rows) < LEAST or (time.perf_counter() < until and len(rows) < 100 * MOST):
+                order = self._rng.sample(ready, len(ready))
+                got = {rung: _visit(one, self._clock)[0] for rung, one in order}
+                rows.append([got[rung] for rung in rungs])
+        return np.array(rows).T
+
+    def _prepared(self, rung: int) -> Prepared:
+        if rung not in self._ready:
+            self._ready[rung] = self._runtime.prepare(ladder.anchor(rung), self.setting)
+        return self._ready[rung]
+
+    def _let_go(self) -> None:
+        for rung in sorted(self._ready, reverse=True):
+            if sum(one.held_bytes for one in self._ready.values()) > HELD:
+                del self._ready[rung]
+
+    def _read(self) -> dict[int, float]:
+        rows = machine.read(machine.path_of("anchors", self.facts)).get("anchors")
+        if not isinstance(rows, dict):
+            return {}
+        found: dict[int, float] = {}
+        for rung, ms in rows.items():
+            with suppress(TypeError, ValueError):
+                if 0 < float(ms) < math.inf and 0 <= int(rung) < len(ladder.LADDER):
+                    found[int(rung)] = float(ms)
+        return found
+
+    # ---- models ---------------------------------------------------------------------------------------------------
+
+    def measure(
+        self,
+        models: Sequence[Prepared],
+        runtime: Runtime | None = None,
+        precision: float = 0.02,
+        max_seconds: float = 0.5,
+        progress: Callable[[int, int], None] = lambda settled, of: None,
+    ) -> list[Timing]:
+        """Time prepared models, all in turn. While they are timed no worker of the same search trains (`model.quiet`).
+
+        Args:
+            runtime: what they were prepared by; eager torch by default.
+            precision: a model is settled when twice the standard error over its rounds is at most this share.
+            max_seconds: for each model; after at least 8 rounds it ends then in any case.
+            progress: called once a round with how many are settled.
+        """
+        with _ONE:
+            return self._measure(models, runtime, precision, max_seconds, progress)
+
+    def _measure(
+        self,
+        models: Sequence[Prepared],
+        runtime: Runtime | None,
+        precision: float,
+        max_seconds: float,
+        progress: Callable[[int, int], None],
+    ) -> list[Timing]:
+        runs = runtime or self._runtime
+        clock = self._clock if runtime is None else clock_for("cpu", str(runs.device), runs.inside)
+        with runs.running(), measurement_lock.alone(), pinned():
+            guesses = [min(_visit(model, clock)[0] for _ in range(2)) for model in models]
+        near = [self.anchors(ms, min(CALIBRATE_S, 6 * max_seconds)) for ms in guesses]
+        items = [_Item(m, k, ms) for m, k, ms in zip(models, near, guesses, strict=True)]
+        with runs.running(), self._runtime.running(), measurement_lock.alone(), pinned():
+            for number in range(1, MOST + 1):
+                going = [item for item in items if item.open]
+                if not going:
+                    break
+                for item in self._rng.sample(going, len(going)):
+                    self._round(item, clock)
+                    if number >= LEAST:
+                        item.open = item.error() > precision / 2 and not item.over(max_seconds)
+                progress(sum(not item.open for item in items), len(items))
+        self._let_go()
+        return [item.timing(clock.said, named(self.device), precision) for item in items]
+
+    def _round(self, item: _Item, clock: Clock) -> None:
+        wall, processor = time.perf_counter(), time.thread_time()
+        order: list[int] = [-1, *item.anchors]
+        self._rng.shuffle(order)
+        shift, own, ratio = [], 0.0, 1.0
+        for rung in order:
+            if rung < 0:
+                own, ratio = _visit(item.prepared, clock, item.guess)
+            else:
+                ms = _visit(self._prepared(rung), self._clock, item.anchors[rung])[0]
+                shift.append(math.log(ms / item.anchors[rung]))
+        slower = statistics.fmean(shift)
+        item.rows.append((math.log(own) - slower, slower, ratio))
+        item.wall += time.perf_counter() - wall
+        item.processor += time.thread_time() - processor
+
+
+@dataclass
+class _Item:
+    prepared: Prepared
+    anchors: dict[int, float]
+    guess: float
+    wall: float = 0.0  # seconds
+    processor: float = 0.0
+    open: bool = True
+
+    def __post_init__(self) -> None:
+        self.rows: list[tuple[float, float, float]] = []  # logarithm at undisturbed speed, of the machine's, wall ratio
+
+    def over(self, seconds: float) -> bool:
+        """Whether it has had its time: of the processor, where others keep it waiting, but not for ever."""
+        return max(self.processor, self.wall / WAITED) > seconds
+
+    def error(self) -> float:
+        """Standard error of the median, from the median absolute deviation."""
+        own = [row[0] for row in self.rows]
+        middle = statistics.median(own)
+        spread = 1.4826 * statistics.median(abs(one - middle) for one in own)
+        return CORRELATED * 1.2533 * spread / math.sqrt(len(own))
+
+    def timing(self, clock: str, device: str, precision: float) -> Timing:
+        own, slower, ratio = zip(*self.rows, strict=True)
+        error, quartiles = self.error(), statistics.quantiles(own, n=4)
+        return Timing(
+            ms=math.exp(statistics.median(own)),
+            sd=math.hypot(error, BETWEEN),
+            spread=quartiles[2] - quartiles[0],
+            settled=error <= precision,
+            rounds=len(own),
+            repeats=len(own) * _repeats(self.guess)[1],
+            slower=math.exp(statistics.median(slower)),
+            wall_ratio=statistics.median(ratio),
+            clock=clock,
+            device=device,
+        )
+
+
+@lru_cache(maxsize=16)
+def bench(device: str, setting: Setting) -> Bench:
+    """The bench of a torch device in a setting; one per process."""
+    return Bench(device, setting)
+
+
+def _repeats(ms: float) -> tuple[int, int]:
+    """Runs that do not count, and that do, of a visit of a model that takes about so long."""
+    return int(ms < 50), 3 if ms < 10 else 1
+
+
+def _visit(prepared: Prepared, clock: Clock, about: float = 0.0) -> tuple[float, float]:
+    """Milliseconds and wall over CPU time: medians."""
+    first, counted = _repeats(about * prepared.steps)
+    times, ratios = [], []
+    with undisturbed():
+        for _ in range(first):
+            prepared.ready()()
+        for _ in range(counted):
+            spent, ratio = clock(prepared.ready())
+            times.append(spent)
+            ratios.append(ratio)
+    ms = statistics.median(times) / prepared.steps
+    return max(ms, 1e-6), statistics.median(ratios)
+
+
+def _waiting() -> None:
+    _log.warning("something else is measured on this machine; waiting for it to end")
+
+
+@contextmanager
+def pinned() -> Iterator[None]:
+    """This thread stays on the core that it is on, where the system knows such a thing."""
+    before: Any = None
+    with suppress(OSError, AttributeError, ValueError, IndexError):
+        allowed = os.sched_getaffinity(0)
+        with open("/proc/thread-self/stat", encoding="ascii") as file:
+            core = int(file.read().rpartition(")")[2].split()[36])
+        if core in allowed and len(allowed) > 1:
+            os.sched_setaffinity(0, {core})
+            before = allowed
+    try:
+        yield
+    finally:
+        if before is not None:
+            with suppress(OSError):
+                os.sched_setaffinity(0, before)

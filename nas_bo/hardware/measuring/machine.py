@@ -1,0 +1,104 @@
+"""What is kept of this machine between runs: small JSON files in the user's cache folder. Loads no torch.
+
+A file that is gone, cannot be read or cannot be written costs a measurement, never a search.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """``$NAS_BO_CACHE``, else ``nas_bo`` in the user's cache folder as the system has it."""
+    asked = os.environ.get("NAS_BO_CACHE")
+    if asked:
+        return Path(asked)
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA")
+    elif sys.platform == "darwin":
+        base = str(Path.home() / "Library" / "Caches")
+    else:
+        base = os.environ.get("XDG_CACHE_HOME")
+    with suppress(RuntimeError):  # no home
+        return (Path(base) if base else Path.home() / ".cache") / "nas_bo"
+    return Path(tempfile.gettempdir()) / "nas_bo-cache"
+
+
+def usable() -> None:
+    """Where nothing can be kept in the cache folder, take a temporary one that the processes started from here share: what
+    several workers measure is then still on one scale, if only until the end."""
+    folder = cache_folder()
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    made = tempfile.mkdtemp(prefix="nas-bo-cache-")
+    os.environ["NAS_BO_CACHE"] = made
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    _log.warning(
+        "what is measured of this machine cannot be kept in %s, so the next search will measure it again; set NAS_BO_CACHE to a "
+        "folder that can be written",
+        folder,
+    )
+
+
+def machine_facts(device: str) -> dict[str, Any]:
+    """On what times depend that is no setting: the machine, the device behind a torch device, the versions."""
+    import torch
+
+    from nas_bo.hardware.measuring.measure import named
+
+    return {
+        "machine": platform.node(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "device": f"{device.partition(':')[0]} {named(device)}",
+        "torch": torch.__version__,
+    }
+
+
+def digest(data: Any) -> str:
+    """16 digits of plain data."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def path_of(kind: str, facts: Mapping[str, Any]) -> Path:
+    """The file of a kind, such as "anchors", for these facts."""
+    return cache_folder() / f"{kind}-{digest(facts)}.json"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What was kept; nothing where there is no such file or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write(path: Path, data: Mapping[str, Any]) -> bool:
+    """Keep it, whole or not at all; whether it could be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(
+            "w", dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False, encoding="utf-8"
+        ) as file:
+            json.dump(data, file, indent=1)
+        Path(file.name).replace(path)
+    except OSError:
+        return False
+    return True

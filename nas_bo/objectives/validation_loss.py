@@ -1,0 +1,361 @@
+"""Quality by low-fidelity training: a fixed budget of tokens, the same batches in the same order for everyone, and
+dials that make it cheaper: a prefix of the run, less text, shorter sequences, a narrower copy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ObjectiveError
+from nas_bo.model.blocks.details import check_length
+from nas_bo.model.own_model import Build, called, check_build
+from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.spec import check
+from nas_bo.objectives.cost import positive
+from nas_bo.objectives.growth import Growth
+from nas_bo.objectives.probe import LearningRateProbe
+from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
+from nas_bo.problem import Value
+from nas_bo.seeds import settle
+from nas_bo.spelling import BEFORE, NAME
+from nas_bo.trial import Direction
+
+if TYPE_CHECKING:
+    from nas_bo.model.data import Corpus
+    from nas_bo.model.training import Training, TrainingResult
+
+MIN_TOKENS = 1_000  # below a few steps there is nothing to compare
+EVALUATION_TOKENS = 65_536  # that of nas_bo.model.inference, which loads torch
+QUICK_EVALUATION_TOKENS = 16_384
+EXTRAPOLATE_FROM = (0.2, 0.4, 0.6, 0.8, 1.0)  # shares of what is trained at which the curve is measured
+
+
+@dataclass(frozen=True)
+class ValidationLoss:
+    """Bits per byte on held-out text after training for `tokens` tokens, or for a share of such a run: `bits_per_byte`, which
+    version 0.1 called `val_loss`. On token files without a tokenizer it is bits per token, and called `val_loss`.
+
+    Args:
+        tokens: the training budget, the single dial of `nas_bo.model.train`.
+        data, tokenizer: as in `nas_bo.model.load_corpus`; None is the source of Python's standard library as bytes.
+        seed: of initialisation and batches, the same for every architecture.
+        device: a torch device; None is CUDA where there is one, else the CPU.
+        at_most, at_least: hard limits in bits per byte.
+        fidelity: the share of the run of `tokens` tokens after which the loss is taken. It is a prefix of that very
+            run, with that run's schedule, so that training on costs only the rest.
+        checkpoints: a folder. A run is continued from there, to the same bits, when a later call asks more of the same
+            architecture; processes may share it. None begins every run anew.
+        rungs: the shares at which `stages` stops on the way to `fidelity`.
+        min_rung: the least rung that is allowed. Rankings at less than a quarter of a run are mostly those of how
+            fast something begins to learn; lower it on purpose only.
+        sequence, batch_size: of a step; None is what the architecture says, else the defaults of `train`.
+        data_share: trains on the first share of the training text only.
+        width_factor: trains a copy of so many times the width instead: `nas_bo.model.narrow.narrower` says what of it
+            shrinks.
+        evaluation_tokens: how much held-out text the loss is taken on.
+        probe: picks a learning rate for each architecture by short runs before the real one.
+        extrapolate: below the whole run, return not the loss there but that expected at the end of the run
+            (`nas_bo.objectives.curves`), with its interval in `info`.
+        growth: below the whole run, take off what larger and deeper models have still to gain.
+        build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`): it is trained instead of our decoder,
+            with the same loop, batches and rates (matrices at lr * 128 / fan_in, at most 2 lr; all else at 2 lr); its first
+            weights are those that it draws itself, from `seed`. Not with `width_factor` or `growth`, which know our decoder.
+        noise_sd: the standard deviation of one run between seeds, where it is known (`seed_noise` measures it). It is
+            kept in the info of every value, for strategies that model noise.
+        vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
+    """
+
+    tokens: float = 200_000
+    data: str | None = None
+    tokenizer: str | None = None
+    seed: int = 0
+    device: str | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = NAME
+    unit: str = BITS_PER_BYTE
+    direction: Direction = "minimize"
+    cost: Literal["trained"] = "trained"
+    fidelity: float = 1.0
+    checkpoints: str | None = None
+    rungs: tuple[float, ...] = (0.25,)
+    min_rung: float = 0.25
+    sequence: int | None = None
+    batch_size: int | None = None
+    data_share: float = 1.0
+    width_factor: float = 1.0
+    evaluation_tokens: int = EVALUATION_TOKENS
+    probe: LearningRateProbe | None = None
+    extrapolate: bool = False
+    growth: Growth | None = None
+    noise_sd: float | None = None
+    vocab_size: int | None = field(default=None, kw_only=True)
+    token_dtype: str | None = field(default=None, kw_only=True)
+    text_key: str | None = field(default=None, kw_only=True)
+    build: Build | None = None
+
+    @classmethod
+    def quick(cls, tokens: float = 200_000, cost: float = 0.25, **dials: Any) -> Self:
+        """An estimate of the whole run's ranking at a share `cost` of its price: the first part of the run, with its
+        schedule, a quarter of the held-out text, and what larger and deeper models have still to gain taken off.
+
+        `benchmarks/fidelity.py` compares it with others. The correction was fitted on the default space and recipe:
+        elsewhere check it before use. The value is no forecast of the final loss: it is the early loss, corrected between architectures.
+
+        Args:
+            tokens: of the whole run.
+            cost: above 0 and below 1, held-out evaluation included (a forward pass costs a third of a training step).
+            dials: any other argument.
+
+        Raises:
+            ObjectiveError: the cost leaves too little to train on.
+        """
+        if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 < cost < 1:
+            raise ObjectiveError(f"ValidationLoss.quick(cost={cost!r}): it must be above 0 and below 1")
+        whole, look = tokens + EVALUATION_TOKENS / 3, QUICK_EVALUATION_TOKENS / 3
+        fidelity = (cost * whole - look) / tokens if tokens > 0 else 1.0
+        if fidelity * tokens < MIN_TOKENS:
+            raise ObjectiveError(
+                f"ValidationLoss.quick(tokens={tokens:g}, cost={cost:g}) leaves {max(0, fidelity * tokens):.0f} tokens "
+                f"to train on, and {MIN_TOKENS:,} are the least; use more tokens or a larger share"
+            )
+        quick: dict[str, Any] = {
+            "fidelity": min(1.0, fidelity),
+            "rungs": (),
+            "evaluation_tokens": QUICK_EVALUATION_TOKENS,
+            "growth": None if dials.get("build") is not None else Growth(),
+        }
+        return cls(tokens=tokens, **{**quick, **dials})
+
+    def __post_init__(self) -> None:
+        settle(self, ObjectiveError)
+        positive(self, "tokens", "evaluation_tokens")
+        check_build("ValidationLoss", self.build)
+        if self.build is not None and (self.width_factor != 1 or self.growth is not None):
+            raise ObjectiveError(
+                "ValidationLoss(build=...) with width_factor or growth: both know the decoder of nas_bo only; leave them out"
+            )
+        if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
+            object.__setattr__(self, "unit", unit_of(self))
+        if self.name == NAME and self.unit != BITS_PER_BYTE:  # it would not be true
+            object.__setattr__(self, "name", BEFORE)
+        object.__setattr__(self, "rungs", tuple(self.rungs))
+        for name in ("fidelity", "data_share", "width_factor", "min_rung"):
+            self._share(name, getattr(self, name))
+        for rung in self.rungs:
+            self._share("rungs", rung)
+            if rung < self.min_rung:
+                raise ObjectiveError(
+                    f"ValidationLoss(rungs={self.rungs}): the rung {rung:g} is below min_rung={self.min_rung:g}; "
+                    "rankings that early mislead, use later rungs, or lower min_rung on purpose"
+                )
+        if list(self.rungs) != sorted(set(self.rungs)):
+            raise ObjectiveError(f"ValidationLoss(rungs={self.rungs}): rungs must rise, as in (0.25, 0.5)")
+        for name in ("sequence", "batch_size"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ObjectiveError(f"ValidationLoss({name}={value!r}): {name} must be an integer of at least 1")
+        if self.noise_sd is not None and not (
+            isinstance(self.noise_sd, (int, float)) and 0 <= self.noise_sd < math.inf
+        ):
+            raise ObjectiveError(
+                f"ValidationLoss(noise_sd={self.noise_sd!r}): it must be a number of at least 0, or None"
+            )
+        if self.extrapolate and self.growth is not None:
+            raise ObjectiveError(
+                "ValidationLoss(extrapolate=True, growth=...): both say what the rest of the run brings; choose one"
+            )
+        late = [share for share in (*self.rungs, self.fidelity) if 1 - DEFAULTS["decay"] < share < 1]
+        if self.extrapolate and late:
+            raise ObjectiveError(
+                f"ValidationLoss(extrapolate=True) with a share of {late[0]:g}: the learning rate decays from "
+                f"{1 - DEFAULTS['decay']:g} of the run on, and such a curve cannot be drawn out; use at most that, or 1.0"
+            )
+        least = self.tokens * self.fidelity
+        if least < MIN_TOKENS:
+            raise ObjectiveError(
+                f"ValidationLoss(tokens={self.tokens:g}{'' if self.fidelity == 1 else f', fidelity={self.fidelity:g}'}): "
+                f"the budget must be at least {MIN_TOKENS:,} tokens to compare anything; 200,000 is the default"
+            )
+
+    def _share(self, name: str, value: object) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+            raise ObjectiveError(f"ValidationLoss({name}={value!r}): it must be above 0 and at most 1")
+
+    def corpus(self) -> Corpus:
+        """The corpus, read once per process (raises DataError)."""
+        return corpus_of(self)
+
+    def conditions(self) -> dict[str, Any]:
+        corpus = self.corpus()
+        found = {"corpus": corpus.name, "sha256": corpus.fingerprint, "tokens": int(self.tokens), "seed": self.seed}
+        for name, default in _DIALS.items():  # not named when not turned, so that older studies can go on
+            value = getattr(self, name)
+            if value != default:
+                found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
+        if self.build is not None:
+            found["build"] = called(self.build)
+        return found
+
+    def chance(self) -> float:
+        """What guessing costs: of uniform tokens log2(vocabulary) bits each, of uniform bytes 8; the smaller of the two,
+        where bytes are known."""
+        corpus = self.corpus()
+        uniform = math.log2(corpus.vocab_size) / corpus.bytes_per_token
+        return uniform if corpus.unit == BITS_PER_TOKEN else min(8.0, uniform)
+
+    def remarks(self) -> dict[str, Any]:
+        """What of the text was not read, and why."""
+        left_out = self.corpus().left_out
+        return {"left out": left_out} if left_out else {}
+
+    def larger(self, factor: float) -> ValidationLoss:
+        """The same measure of quality at `factor` times the budget and with another seed, for re-training winners:
+        whole runs of the whole model on the whole text."""
+        return replace(
+            self,
+            tokens=self.tokens * factor,
+            seed=self.seed + 1,
+            at_most=None,
+            at_least=None,
+            fidelity=1.0,
+            data_share=1.0,
+            width_factor=1.0,
+            evaluation_tokens=EVALUATION_TOKENS,
+            extrapolate=False,
+            growth=None,
+        )
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the model cannot be built, or one of your own cannot be run."""
+        if self.build is None:
+            details = check(arch, self.ignore).details
+            check_length(details, self.sequence or arch.get("sequence") or int(DEFAULTS["sequence"]))
+            return
+        from nas_bo.hardware.traced import traced
+        from nas_bo.hardware.workload import Setting
+
+        traced(self.build, arch, Setting(context=self.sequence or int(DEFAULTS["sequence"])))
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        return self._value(arch, *self._begin(arch, self._folder()), self.fidelity)
+
+    def stages(self, arch: Architecture) -> Iterator[tuple[float, Value]]:
+        """Train, stopping at every rung below `fidelity` and last there: (share of the run, value). Whoever takes no
+        further value pays no further training; with `checkpoints` the run can be taken up again later.
+
+        Rungs of fewer than 1,000 tokens are passed over. Raises whatever a call raises.
+        """
+        least = MIN_TOKENS / self.tokens
+        shares = [*(rung for rung in self.rungs if least <= rung < self.fidelity), self.fidelity]
+        return self._stages(arch, shares)
+
+    def _stages(self, arch: Architecture, shares: list[float]) -> Iterator[tuple[float, Value]]:
+        training, about = self._begin(arch, self._folder())
+        for share in shares:
+            yield share, self._value(arch, training, about, share)
+
+    def _begin(self, arch: Architecture, checkpoint: str | None) -> tuple[Training, dict[str, Any]]:
+        from nas_bo.model import Training
+        from nas_bo.model.narrow import narrower
+
+        corpus = self.corpus() if self.data_share == 1 else part_of(self, self.data_share)
+        chosen: Architecture | Node = arch if self.width_factor == 1 else narrower(arch, self.width_factor)
+        settings: dict[str, float | None] = {"sequence": self.sequence, "batch_size": self.batch_size}
+        how: dict[str, Any] = {
+            "device": self.device,
+            "ignore": self.ignore,
+            "evaluation_tokens": self.evaluation_tokens,
+            "build": self.build,
+        }
+        about: dict[str, Any] = {}
+        if self.probe is not None:
+            rate, tried = self.probe(chosen, corpus, self.seed, settings, **how)
+            settings["lr"] = rate
+            about = {"lr": rate, "probe": tried}
+        if self.extrapolate:
+            ends = {*(rung for rung in self.rungs if rung < self.fidelity), self.fidelity}
+            how["validate_at"] = [end * part for end in ends if end < 1 for part in EXTRAPOLATE_FROM]
+        training = Training(chosen, corpus, self.tokens, self.seed, settings=settings, checkpoint=checkpoint, **how)
+        return training, about
+
+    def trained(self, arch: Architecture) -> TrainingResult:
+        """The training of a call with its model: the same weights, to the bit, that a call evaluates."""
+        result = self._begin(arch, None)[0].to(self.fidelity)
+        return replace(result, model=result.model.eval())
+
+    def _folder(self) -> str | None:
+        if self.checkpoints is not None:
+            try:
+                Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ObjectiveError(
+                    f"ValidationLoss(checkpoints={self.checkpoints!r}): it is no folder that can be written to "
+                    f"({error.strerror}); give another one"
+                ) from None
+        return self.checkpoints
+
+    def _value(self, arch: Architecture, training: Training, about: dict[str, Any], share: float) -> Value:
+        result = training.measured(share)
+        if result is None and training.done > share + 1e-9:  # a checkpoint that is beyond, and was not looked at here
+            result = self._begin(arch, None)[0].to(share)
+        result = training.to(share) if result is None else result
+        info: dict[str, Any] = {
+            "how": "trained",
+            "tokens": result.tokens,
+            "steps": result.steps,
+            "seed": self.seed,
+            "parameters": result.parameters,
+            "cpu_seconds": round(result.cpu_seconds, 3),
+            "curve": [[int(at), round(loss, 4)] for at, loss in result.curve],
+            "fidelity": share,
+            "validation": [[int(at), loss] for at, loss in result.validation],
+            **about,
+        }
+        if result.resumed:
+            info["resumed"] = result.resumed
+        if self.noise_sd is not None:
+            info["noise_sd"] = self.noise_sd
+        if self.extrapolate and share < 1:
+            from nas_bo.objectives.curves import extrapolate
+
+            found = extrapolate(_points(result, self.corpus().bytes_per_token), self.tokens)
+            info |= {"measured": result.bits_per_byte, "low": found.low, "high": found.high, "sd": found.sd}
+            return Value(found.mean, **info)
+        if self.growth is not None and share < 1:
+            grown = self.growth(arch, share, self.corpus().vocab_size, int(result.settings["sequence"]), self.ignore)
+            info |= {"measured": result.bits_per_byte, "growth": grown}
+            return Value(result.bits_per_byte - grown, **info)
+        return Value(result.bits_per_byte, **info)
+
+
+def _points(result: TrainingResult, bytes_per_token: float) -> list[tuple[float, float]]:
+    """The curve to extrapolate: held-out losses, or, where a checkpoint brings too few of them, training losses moved
+    to end at the held-out one."""
+    if len(result.validation) >= 3:
+        return [(at, bits) for at, bits in result.validation]
+    later = [(at, bits / bytes_per_token) for at, bits in result.curve if at >= result.tokens / 5]
+    return [(at, bits + result.bits_per_byte - later[-1][1]) for at, bits in later]
+
+
+_DIALS = {
+    each.name: each.default
+    for each in fields(ValidationLoss)
+    if each.name
+    in (
+        "fidelity",
+        "sequence",
+        "batch_size",
+        "data_share",
+        "width_factor",
+        "evaluation_tokens",
+        "probe",
+        "extrapolate",
+        "growth",
+    )
+}

@@ -1,0 +1,267 @@
+"""A study seen as trials of a space: the user's own, with other parameters beside it, or one learned from the study."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import SpaceError
+from nas_bo.optuna.bridge import STATES, architecture, distributions, from_frozen, state_of
+from nas_bo.optuna.coding import Coding, coding, cover
+from nas_bo.optuna.inferred.branches import Table
+from nas_bo.optuna.inferred.conditions import Plan, arrange
+from nas_bo.optuna.inferred.derived_space import derived
+from nas_bo.problem import Problem
+from nas_bo.space import Space
+from nas_bo.space.domain import Domain
+from nas_bo.space.extend import field_names, projected
+from nas_bo.space.neighbours import middle
+from nas_bo.space.tree import Decision
+from nas_bo.trial import Column, Trial, from_attributes
+
+MOST_PROPOSED = 256
+
+
+@dataclass(eq=False)
+class View:
+    """How trials of a study and architectures of `space` become each other.
+
+    Attributes:
+        base: the user's space, if any; a part of `space` or `space` itself.
+        names: flat path in `space` -> the parameter in Optuna and its coding; without what `base` has.
+        offered: the distributions by name, of the parameters that some trial had or that `base` can have.
+        remembered: finished trials read before, for the objectives by whose names they were read.
+        proposed: what this process proposed for trials that may not have asked for all of it yet, by number.
+        asking: held while a proposal is made, so that two threads of one process never get the same.
+    """
+
+    space: type[Space]
+    base: type[Space] | None
+    names: Mapping[str, tuple[str, Coding]]
+    offered: Mapping[str, BaseDistribution]
+    remembered: dict[tuple[Column, ...], dict[int, Trial]] = field(default_factory=dict)
+    problems: dict[tuple[tuple[Column, ...], type[Space]], Problem] = field(default_factory=dict)
+    proposed: OrderedDict[int, Architecture] = field(default_factory=OrderedDict)
+    asking: threading.Lock = field(default_factory=threading.Lock)
+
+    @cached_property
+    def paths(self) -> dict[str, tuple[str, Coding]]:
+        """Parameter in Optuna -> flat path and coding."""
+        return {name: (path, code) for path, (name, code) in self.names.items()}
+
+    def memory(self, cols: tuple[Column, ...]) -> dict[int, Trial]:
+        """The trials that were read before, by number, for `trial`."""
+        return self.remembered.setdefault(cols, {})
+
+    def trial(
+        self, frozen: FrozenTrial, cols: Sequence[Column], memory: dict[int, Trial], partly: bool = False
+    ) -> Trial | None:
+        """A trial of the study as ours, None when it is none of the space.
+
+        What a finished trial did not ask for, though its kind usually does, counts as the middle of its range; with
+        `partly` the same holds for running ones.
+        """
+        ours = memory.get(frozen.number)
+        if ours is not None or frozen.state not in STATES:
+            return ours
+        finished = frozen.state.is_finished()
+        with suppress(SpaceError, ValueError):  # ValueError: Optuna's own, for a value outside a distribution
+            ours = self._read(frozen, cols, finished or partly)
+        known = None if finished or ours is not None else self.proposed.get(frozen.number)
+        if known is not None:
+            return Trial(known, {}, {}, STATES[frozen.state], number=frozen.number)
+        if finished and ours is not None:
+            memory[frozen.number] = ours
+        return ours
+
+    def propose(self, number: int, arch: Architecture) -> Architecture:
+        """Remember `arch` for threads that ask while trial `number` has told the study only a part of it; under `asking`."""
+        self.proposed[number] = arch
+        while len(self.proposed) > MOST_PROPOSED:
+            self.proposed.popitem(last=False)
+        return arch
+
+    def _read(self, frozen: FrozenTrial, cols: Sequence[Column], partly: bool) -> Trial | None:
+        values: dict[str, float] = {}
+        if self.base is not None:
+            own = from_frozen(frozen, self.base, cols)
+            if own is None:
+                return None
+            told = {name: {"value": value, **own.info.get(name, {})} for name, value in own.values.items()}
+            own = replace(own, info={**own.info, **told})
+            if self.base is self.space:
+                return own
+            flat = dict(own.architecture.flat)
+        else:
+            if frozen.state is TrialState.COMPLETE and frozen.values is not None:
+                values = {c.name: float(v) for c, v in zip(cols, frozen.values, strict=True)}
+            flat, own = {}, None
+            if not any(name in self.paths for name in frozen.params):
+                return None
+        flat |= self.flat(frozen.params)
+        arch = self.space.decide(partial(_value, flat, partly))
+        if own is not None:
+            return replace(own, architecture=arch)
+        told = from_attributes(frozen.user_attrs)  # what it was at rungs, whatever its parameters are
+        state = state_of(frozen, told)
+        reason, info = str(told.get("reason", "")), told.get("info", {})
+        return Trial(arch, values, dict(frozen.constraints), state, reason, info, frozen.number)
+
+    def flat(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of `params` that this view names, by flat path."""
+        known = ((self.paths[name], value) for name, value in params.items() if name in self.paths)
+        return {path: code.encode(value) for (path, code), value in known}
+
+    def fixed(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What is set in advance, by flat path; values that do not fit are passed over, as in Optuna."""
+        found = {}
+        for name, value in params.items():
+            ours = {name: value} if self.base is not None and name in self.base._slots else {}
+            with suppress(SpaceError, ValueError, TypeError):
+                for path, known in (ours or self.flat({name: value})).items():
+                    found[path] = self.space._slots[path].domain.canonical(known)
+        return found
+
+    def project(self, arch: Architecture) -> Architecture:
+        """The part of an architecture that the user's own space, rules and objectives know."""
+        return arch if self.base is None or self.base is self.space else projected(self.base, arch)
+
+    def params(self, arch: Architecture) -> dict[str, Any]:
+        """An architecture as parameters for Optuna; some may be unknown to the study so far."""
+        found = {}
+        for path, value in arch.flat.items():
+            name, code = self.names.get(path, (path, None))
+            found[name] = value if code is None else code.decode(value)
+        return found
+
+
+def _value(flat: Mapping[str, Any], partly: bool, path: str, domain: Domain) -> Any:
+    if path in flat:
+        return flat[path]
+    if not partly:
+        raise SpaceError(f"{path!r} was not asked for yet")
+    return middle(domain)
+
+
+class Evidence:
+    """The parameters of a study's complete trials, and the view that they lead to; a memo, never more.
+
+    The view depends on the set of complete trials only, not on the order in which they were read.
+    """
+
+    def __init__(self, base: type[Space] | None) -> None:
+        self.base = base
+        self.hints: OrderedDict[int, dict[str, Any]] = OrderedDict()  # proposals that no trial had before, by trial
+        self._own = {} if base is None else distributions(base)
+        self._read: set[int] = set()
+        self._dists: dict[str, BaseDistribution | None] = {}
+        self._codings: dict[str, tuple[BaseDistribution, Coding | None]] = {}
+        self._first: dict[str, tuple[int, int]] = {}  # the trial and the place in it where a name occurred first
+        self._columns: dict[str, int] = {}
+        self._rows, self._matrix = 0, np.full((64, 32), np.nan)
+        self._view: View | None = None
+        self._key = ""
+        self._lock = threading.RLock()
+
+    def view(self, trials: Sequence[FrozenTrial]) -> View:
+        """The view that the complete ones of `trials` lead to."""
+        with self._lock:
+            new = [t for t in trials if t.state is TrialState.COMPLETE and t.number not in self._read]
+            for trial in new:
+                self._add(trial)
+            if new or self._view is None:
+                table, given = self._table()
+                names = () if self.base is None else {*field_names(self.base), *(r.name for r in self.base.rules())}
+                try:
+                    self._set(arrange(table, names, given), table)
+                except Exception:
+                    self._view = None  # it shall fail alike in every process
+                    raise
+            assert self._view is not None
+            return self._view
+
+    def _add(self, trial: FrozenTrial) -> None:
+        self._read.add(trial.number)
+        if self.base is not None:
+            try:
+                architecture(self.base, trial.params)
+            except SpaceError:
+                return
+        for place, (name, value) in enumerate(trial.params.items()):
+            dist = trial.distributions[name]
+            known = self._dists.setdefault(name, dist)
+            if known is not None and known != dist and name not in self._own:
+                self._dists[name] = cover((known, dist))
+            self._first[name] = min((trial.number, place), self._first.get(name, (trial.number, place)))
+            self._matrix = _with_room(self._matrix, self._rows, self._columns.setdefault(name, len(self._columns)))
+            self._matrix[self._rows, self._columns[name]] = dist.to_internal_repr(value)
+        self._matrix = _with_room(self._matrix, self._rows, 0)  # a trial may have no parameters at all
+        self._rows += 1
+
+    def _table(self) -> tuple[Table, dict[str, str]]:
+        """The parameters that are not the space's own, after those of its top level, on which they may depend."""
+        given: dict[str, str] = {}
+        codings: dict[str, Coding] = {}
+        if self.base is not None:
+            for name, item in self.base._level.fields:
+                if isinstance(item, Decision) and not self._own[name].single():
+                    given[name], codings[name] = name, Coding(self._own[name], item.domain)
+        for name in sorted(self._dists, key=self._first.__getitem__):
+            dist = self._dists[name]
+            code = None if name in self._own or dist is None else self._coding(name, dist)
+            if code is not None:
+                codings[name] = code
+        values = np.full((self._rows, len(codings)), np.nan)
+        there = [c for c, name in enumerate(codings) if name in self._columns]
+        values[:, there] = self._matrix[
+            : self._rows, [self._columns[name] for name in codings if name in self._columns]
+        ]
+        return Table(tuple(codings), tuple(codings.values()), values), given
+
+    def _coding(self, name: str, dist: BaseDistribution) -> Coding | None:
+        before = self._codings.get(name)
+        if before is None or before[0] is not dist:
+            before = self._codings[name] = dist, coding(dist)
+        return before[1]
+
+    def _set(self, plan: Plan, table: Table) -> None:
+        key = repr((plan.fields, [(path, name, code.distribution) for path, name, code in plan.leaves]))
+        if self._view is not None and key == self._key:
+            return
+        names = {path: (name, code) for path, name, code in plan.leaves}
+        known = dict(zip(table.names, table.codings, strict=True))
+        offered = {name: known[name].distribution for name, _ in names.values() if name in known}
+        self._view = View(derived(self.base, plan.fields), self.base, names, {**self._own, **offered})
+        self._key = key
+
+    def hint(self, number: int, values: dict[str, Any]) -> None:
+        with self._lock:
+            self.hints[number] = values
+            while len(self.hints) > 256:
+                self.hints.popitem(last=False)
+
+
+def _with_room(matrix: np.ndarray, row: int, column: int) -> np.ndarray:
+    """`matrix`, doubled until it has that row and that column."""
+    while row >= matrix.shape[0] or column >= matrix.shape[1]:
+        more = (matrix.shape[0] if row >= matrix.shape[0] else 0, matrix.shape[1] if column >= matrix.shape[1] else 0)
+        matrix = np.pad(matrix, ((0, more[0]), (0, more[1])), constant_values=np.nan)
+    return matrix
+
+
+def flat_view(search_space: Mapping[str, BaseDistribution]) -> View:
+    """The view of a search space that somebody else made up: everything always exists."""
+    known = {name: code for name, dist in sorted(search_space.items()) if (code := coding(dist)) is not None}
+    plan = arrange(Table(tuple(known), tuple(known.values()), np.zeros((1, len(known)))))
+    names = {path: (name, code) for path, name, code in plan.leaves}
+    return View(derived(None, plan.fields), None, names, dict(search_space))

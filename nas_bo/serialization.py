@@ -1,0 +1,144 @@
+"""What an objective is, as JSON: enough to build it again in another process or another year, without pickle.
+
+A dataclass is its type and its fields, a function or class that can be imported its name. What was defined in a script or in
+another function cannot be named; that is said, not guessed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import PurePath
+from typing import Any
+
+from nas_bo import moved
+from nas_bo.errors import SearchError
+
+UNKNOWN = "unknown"  # the key under which the reason stands why something cannot be built again
+
+
+def describe(value: Any) -> Any:
+    """`value` as JSON-safe data that `rebuild` turns into an equal one; ``{"unknown": reason}`` where that cannot be.
+
+    Plain data stays as it is; tuples, dataclasses, functions and classes become records.
+    """
+    if value is None or isinstance(value, (str, bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, tuple):
+        return {"tuple": [describe(v) for v in value]}
+    if isinstance(value, list):
+        return [describe(v) for v in value]
+    if isinstance(value, Mapping):
+        return {"dict": [[describe(k), describe(v)] for k, v in value.items()]}
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        name = _name(value)
+        return {"name": name} if name else {UNKNOWN: _why(value)}
+    if is_dataclass(value):
+        name = _name(type(value))
+        if not name:
+            return {UNKNOWN: _why(type(value))}
+        return {"type": name, "fields": {f.name: describe(getattr(value, f.name)) for f in fields(value) if f.init}}
+    return {UNKNOWN: f"a {type(value).__module__}.{type(value).__qualname__} is neither plain data nor a dataclass"}
+
+
+def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
+    """The inverse of `describe`. Nothing is unpickled.
+
+    Args:
+        allow: names of further packages or modules that may be imported. What is read from a shared store names what to
+            import, and importing runs code: of itself only ``nas_bo`` is imported.
+
+    Raises:
+        SearchError: something in it cannot be built again; the message says what and why.
+    """
+    if isinstance(data, list):
+        return [rebuild(v, allow) for v in data]
+    if not isinstance(data, Mapping):
+        return data
+    if UNKNOWN in data:
+        raise SearchError(f"it cannot be built again: {data[UNKNOWN]}")
+    if "float" in data:
+        return float(data["float"])
+    if "tuple" in data:
+        return tuple(rebuild(v, allow) for v in data["tuple"])
+    if "dict" in data:
+        return {rebuild(k, allow): rebuild(v, allow) for k, v in data["dict"]}
+    if "name" in data:
+        return _own(data["name"], allow)
+    if "type" not in data:
+        raise SearchError(f"this is no description of an objective: {data!s:.200}")
+    kind = _own(data["type"], allow)
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        raise SearchError(f"{data['type']} is no dataclass any more, so the objective cannot be built again")
+    known = {f.name for f in fields(kind) if f.init}
+    lost = [name for name in data["fields"] if name not in known]
+    if lost:
+        raise SearchError(
+            f"{data['type']} has no field {lost[0]!r} in this version of the package; install the one that was logged"
+        )
+    return kind(**{name: rebuild(value, allow) for name, value in data["fields"].items()})
+
+
+def unknown(data: Any) -> list[str]:
+    """The reasons why `data` cannot be built again; empty where it can be tried."""
+    if isinstance(data, Mapping):
+        own = [str(data[UNKNOWN])] if UNKNOWN in data else []
+        return own + [reason for value in data.values() for reason in unknown(value)]
+    return [reason for value in data for reason in unknown(value)] if isinstance(data, list) else []
+
+
+def _name(thing: Any) -> str | None:
+    """``module:qualified.name`` if importing that gives the same thing."""
+    module, inside = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    if not module or module == "__main__" or "<" in inside:
+        return None
+    try:
+        return f"{module}:{inside}" if _import(f"{module}:{inside}") is thing else None
+    except SearchError:
+        return None
+
+
+def _allowed(name: str, allow: Collection[str]) -> str:
+    module = name.partition(":")[0]
+    if not any(module == one or module.startswith(f"{one}.") for one in ("nas_bo", *allow)):
+        raise SearchError(
+            f"{name} is no part of nas_bo, and importing it runs its code; if you trust it, allow it by name: "
+            f"--allow {module.partition('.')[0]}, or allow=[{module.partition('.')[0]!r}]"
+        )
+    return name
+
+
+def _own(name: str, allow: Collection[str]) -> Any:
+    """What `name` says, if an allowed module defines it: most modules have others, such as `os`, within their reach."""
+    found = _import(_allowed(name, allow))
+    if isinstance(found, type) or hasattr(found, "__qualname__"):
+        _allowed(f"{getattr(found, '__module__', None)}:{name.partition(':')[2]}", allow)
+        return found
+    raise SearchError(f"{name} is neither a function nor a class, so the objective cannot be built again")
+
+
+def _why(thing: Any) -> str:
+    module, inside = getattr(thing, "__module__", "?"), getattr(thing, "__qualname__", repr(thing))
+    where = (
+        "the script that was run" if module == "__main__" else f"a function of {module}" if "<" in inside else module
+    )
+    return f"{inside} is defined in {where}, where no other process can import it; put it into a module of its own"
+
+
+def _import(name: str) -> Any:
+    module, _, inside = name.partition(":")
+    try:
+        found = importlib.import_module(moved.current(module))
+        for part in inside.split("."):
+            found = getattr(found, part)
+        return found
+    except (ImportError, AttributeError) as error:
+        raise SearchError(
+            f"{name} cannot be imported here ({error}); install what defines it, or run where it can be imported"
+        ) from error

@@ -1,0 +1,70 @@
+"""A start-up design by farthest points (after Kennard and Stone, 1969, "Computer aided design of experiments",
+Technometrics 11): the first trials span the space, its corners and its known objectives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.problem import Problem
+from nas_bo.strategies.cheap_objectives import known_of
+from nas_bo.strategies.strategy import fresh, seen_ids
+from nas_bo.surrogate.features import features_of, varying
+from nas_bo.trial import Trial
+
+POOL = 400  # architectures that the design chooses from
+COST = 2.0  # weight of a known objective's range; that of a summary is 1
+
+
+def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) -> list[Architecture]:
+    """Up to `n` unseen admissible architectures, each as far as possible from all before it and from the history.
+
+    The first two of all trials are corners of the space: everything ordered at its lowest, and at its highest. The distance is Euclidean
+    over the summaries of an architecture and the logarithms of its known objectives, each scaled to the range in the
+    pool: `POOL` architectures, most of them tilted towards low or high values as a whole, since independent draws of many
+    layers all have average layers. Fewer than `n` are returned when there are no more.
+    """
+    if not problem.space._slots:
+        arch = fresh(problem, seen_ids(trials), rng)
+        return [arch] if arch is not None and n else []
+    features, known = features_of(problem.space), known_of(problem)
+    draws, seen = np.random.default_rng(rng.getrandbits(63)), seen_ids(trials)
+    genomes = features.genomes
+    pool = np.concatenate(
+        [genomes.corners(draws), genomes.tilted(3 * POOL // 4, draws), genomes.random(POOL // 4, draws)]
+    )
+    pool = pool[np.sort(np.unique(pool, axis=0, return_index=True)[1])]
+    history = genomes.encode([t.architecture for t in trials])
+    places = _places(np.concatenate([pool, history]), problem)
+    nearest = np.full(len(pool), np.inf)
+    for place in places[len(pool) :]:
+        nearest = np.minimum(nearest, ((places[: len(pool)] - place) ** 2).sum(-1))
+    corners = list(range(min(2, len(pool))))[len(trials) :]
+    chosen: list[Architecture] = []
+    while len(chosen) < n and (nearest >= 0).any():
+        at = corners.pop(0) if corners else int(np.argmax(nearest))
+        arch = genomes.decode(pool[at])
+        nearest[at] = -1.0
+        if arch.id in seen or not known.exact(problem, arch)[1]:
+            continue
+        seen.add(arch.id)
+        chosen.append(arch)
+        nearest = np.minimum(nearest, ((places[: len(pool)] - places[at]) ** 2).sum(-1))
+    while len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
+        seen.add(last.id)
+        chosen.append(last)
+    return chosen
+
+
+def _places(genomes: np.ndarray, problem: Problem) -> np.ndarray:
+    """(n, columns): summaries and known objectives, each that varies scaled to its range."""
+    features, known = features_of(problem.space), known_of(problem)
+    summaries = features.of(genomes)
+    columns = np.concatenate([summaries[:, : features.width], known.approximate(summaries)], axis=1)
+    weight = np.array([1.0] * features.width + [COST] * len(known.positions))
+    keep = varying(columns)
+    found = columns[:, keep] - columns[:, keep].min(0)
+    return np.asarray(weight[keep] * found / np.where(np.ptp(found, axis=0) > 0, np.ptp(found, axis=0), 1.0))

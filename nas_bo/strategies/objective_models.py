@@ -1,0 +1,192 @@
+"""What a history says about architectures that were not tried: known objectives, surrogates, chances of failure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from nas_bo.architecture import Architecture
+from nas_bo.problem import Problem
+from nas_bo.strategies.cheap_objectives import known_of
+from nas_bo.strategies.fidelity import direct, noise_of, sources_of
+from nas_bo.strategies.limits import Limits
+from nas_bo.strategies.strategy import guide, violation
+from nas_bo.surrogate.features import features_of, varying
+from nas_bo.surrogate.process import GaussianProcess
+from nas_bo.surrogate.sources import CoKriging, Observed, settled
+from nas_bo.trial import State, Trial
+
+PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
+NEAR = 0.15  # length scale of the smoother of failures, of the diameter of the history
+
+
+class Belief:
+    """The objectives of any genome, as normal distributions; what is known has no spread.
+
+    Attributes:
+        columns: the problem's columns; m of them.
+        known: the problem's `Known`.
+        modelled: the positions among the columns of the objectives that have a Gaussian process.
+        processes, sources: by position; the process of an objective, and the cheap sources that it has.
+        limits: the limits that no objective explains.
+        incumbents: the genomes (k, genes) of the feasible complete trials, once each, and later of what is pending.
+
+    Args:
+        all_rungs: see `sources_of`.
+
+    Raises:
+        ValueError: too little is known to fit anything.
+    """
+
+    def __init__(self, problem: Problem, trials: Sequence[Trial], all_rungs: bool = False) -> None:
+        self.problem, self.columns = problem, problem.columns
+        self.known = known_of(problem)
+        self._features = features_of(problem.space)
+        done = [t for t in trials if t.state is not State.RUNNING]
+        usable = {
+            t.architecture.id: t.architecture for t in done if violation(t) == 0 and guide(problem, t) is not None
+        }
+        genomes = self._features.genomes.encode([t.architecture for t in done])
+        self.incumbents = self._features.genomes.encode(list(usable.values()))
+        self.incumbents_known = self.exact(list(usable.values()))
+        self.modelled = [j for j in range(len(self.columns)) if j not in self.known.positions]
+
+        raw, _ = self._raw(genomes)
+        keep = np.flatnonzero(varying(raw)) if len(done) > 1 else np.arange(0)
+        if not len(keep):
+            raise ValueError("the trials differ in nothing that can be encoded")
+        self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
+        own = int((keep < self._features.width + len(self.known.positions)).sum())
+        self._rows: dict[bytes, int] | None = None
+        inputs = self.inputs(genomes)
+        self._width = inputs.shape[1]
+        self.limits = Limits(problem, done, inputs, own, found=bool(usable))
+        self.processes: dict[int, GaussianProcess | CoKriging] = {}
+        self.sources: dict[int, dict[float | str, CoKriging]] = {}
+        for j in self.modelled:
+            values = np.array([self._value(t, j) for t in done])
+            rows = np.flatnonzero(np.isfinite(values))
+            if len(rows) < 2 and not self.limits.models:
+                raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
+            noise = noise_of(done, self.columns[j].name)
+            self.sources[j] = {}
+            if not len(rows):  # nothing met the limits so far, or came near: they alone decide
+                continue
+            self.sources[j] = sources_of(problem, done, self.columns[j], inputs, own, all_rungs)
+            if self.sources[j]:
+                self.processes[j] = CoKriging(inputs, Observed(values), direct(self.sources[j]), own, noise)
+            else:
+                self.processes[j] = GaussianProcess(inputs[rows], values[rows], own, settled(len(rows)), noise_sd=noise)
+        self._residuals(done)
+        self._smoother(done, inputs)
+        if any(isinstance(process, CoKriging) for process in self.processes.values()):
+            self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
+
+    def _value(self, trial: Trial, j: int) -> float:
+        """Objective j of a trial, minimised: what strategies steer by, or what is known of an infeasible one."""
+        steered = guide(self.problem, trial)
+        if steered is not None:
+            return float(steered[j])
+        return self.columns[j].sign * trial.values.get(self.columns[j].name, float("nan"))
+
+    # ---- inputs -----------------------------------------------------------------------------------------------
+
+    def genomes(self, archs: Sequence[Architecture]) -> np.ndarray:
+        return self._features.genomes.encode(archs)
+
+    def exact(self, archs: Sequence[Architecture]) -> np.ndarray:
+        """(n, e) known objectives, minimised, NaN where one raises."""
+        rows = [self.known.exact(self.problem, arch)[0] for arch in archs]
+        return np.array(rows, dtype=float).reshape(len(archs), len(self.known.positions))
+
+    def _raw(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Summaries, known objectives as they are approximated, encoding: (n, columns); and the approximations alone."""
+        features, width = self._features.of(genomes), self._features.width
+        approximate = self.known.approximate(features)
+        return np.concatenate([features[:, :width], approximate, features[:, width:]], axis=1), approximate
+
+    def look(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs (n, d): what varies among the trials, scaled to [0, 1] there; and known objectives (n, e) as they are
+        approximated, on the scale of `Known.to_scale`.
+
+        Where cheap sources are modelled, inputs are (n, d + 1): the last column is the trial of that architecture, -1
+        without one.
+        """
+        raw, approximate = self._raw(genomes)
+        inputs = (raw[:, self._keep] - self._low) / self._span
+        if self._rows is not None:
+            inputs = np.column_stack([inputs, [self._rows.get(row.tobytes(), -1) for row in genomes]])
+        return inputs, approximate
+
+    def inputs(self, genomes: np.ndarray) -> np.ndarray:
+        return self.look(genomes)[0]
+
+    # ---- predictions ------------------------------------------------------------------------------------------
+
+    def predict(self, inputs: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of every objective, (n, m) each, minimised; 0 spread for what is known (n, e)."""
+        mean, sd = np.zeros((len(inputs), len(self.columns))), np.zeros((len(inputs), len(self.columns)))
+        mean[:, self.known.positions] = known
+        sd[:, [j for j in self.modelled if j not in self.processes]] = 1.0
+        for j, process in self.processes.items():
+            seen = inputs if isinstance(process, CoKriging) else inputs[:, : self._width]
+            mean[:, j], sd[:, j] = process.predict(seen)
+        return mean, sd
+
+    def log_chance(self, inputs: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+        """The logarithm of the probability to be feasible and not to fail, (n,); rules are not part of it."""
+        from scipy.special import log_ndtr
+
+        found = np.zeros(len(inputs))
+        for j, column in enumerate(self.columns):
+            if column.cost == "analytic":
+                continue  # `Problem.admissible` knows
+            spread = np.maximum(np.hypot(sd[:, j], self._spread[j]), 1e-12)
+            for sign, bound in column.limits().values():
+                found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
+        if self.limits.models:
+            found += self.limits.log_chance(inputs[:, : self._width])
+        if len(self._bad):
+            inputs = inputs[:, : self._width]
+            square = (inputs**2).sum(1)[:, None] + (self._done**2).sum(1) - 2 * inputs @ self._done.T
+            distance = np.sqrt(np.maximum(square, 0.0) / inputs.shape[1])
+            near = np.exp(-0.5 * (distance / (NEAR * self._reach)) ** 2)
+            found += np.log((near @ ~self._failed + PRIOR_SUCCESSES) / (near.sum(1) + PRIOR_SUCCESSES))
+        return found
+
+    def _residuals(self, done: Sequence[Trial]) -> None:
+        """How far measurements lie from a prediction that stands for them, per objective (m,)."""
+        self._spread = np.zeros(len(self.columns))
+        predicted = self.exact([t.architecture for t in done])
+        for at, j in enumerate(self.known.positions):
+            column = self.columns[j]
+            errors = np.array([column.sign * t.values.get(column.name, np.nan) for t in done]) - predicted[:, at]
+            errors = errors[np.isfinite(errors)]
+            self._spread[j] = float(np.sqrt((errors**2).mean())) if len(errors) else 0.0
+
+    def _smoother(self, done: Sequence[Trial], inputs: np.ndarray) -> None:
+        """Trials that failed, or are infeasible without violating anything that has a name."""
+        unexplained = [
+            t.state is State.FAILED
+            or (t.state is State.INFEASIBLE and all(v is not None and v <= 0 for v in t.violations.values()))
+            for t in done
+        ]
+        self._failed = np.array(unexplained, dtype=bool)
+        self._bad = np.flatnonzero(self._failed)
+        self._done = inputs
+        self._reach = max(1e-6, float(np.sqrt(self._done.var(0).mean() * 2)))
+
+    def believe(self, archs: Sequence[Architecture]) -> None:
+        """Take architectures that are pending for evaluated, with the values that are expected of them."""
+        if not archs:
+            return
+        genomes, known = self._features.genomes.encode(archs), self.exact(archs)
+        inputs = self.inputs(genomes)
+        mean, sd = self.predict(inputs, known)
+        likely = self.log_chance(inputs, mean, sd) > np.log(0.5)
+        self.incumbents = np.concatenate([self.incumbents, genomes[likely]])
+        self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
+        self.limits.believe(inputs[:, : self._width])
+        for process in self.processes.values():
+            process.believe(inputs if isinstance(process, CoKriging) else inputs[:, : self._width])

@@ -1,0 +1,275 @@
+"""AskTell: the search as an object that is asked for architectures and told what became of them.
+
+    opt = AskTell(TinyGPT, ["bits_per_byte", Parameters(at_most=200_000)], storage="study.db")
+    asked = opt.ask()                        # asked.number, asked.architecture, asked.known["parameters"]
+    opt.tell(asked.number, {"bits_per_byte": my_training(asked.architecture)})
+
+Everything is in the study (an Optuna study, made as `search` makes it): several asks may be open at once, and the one
+who tells may be another process, on another machine, tomorrow. `nas-bo ask` and `nas-bo tell` are this for shells.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from nas_bo import optuna as door
+from nas_bo.architecture import Architecture
+from nas_bo.errors import SearchError
+from nas_bo.execution import preflight
+from nas_bo.optuna import studies
+from nas_bo.problem import Objective, Problem, Reported
+from nas_bo.seeds import Seed, whole_seed
+from nas_bo.space import Space
+from nas_bo.spelling import spelled
+from nas_bo.trial import State, Trial
+from nas_bo.workflows.search import Result, _about, default_strategy, load_result, short_name
+
+_ASKING = threading.Lock()
+REPEATED = 4  # proposals in turn of what is running already before the space counts as exhausted
+REFUSED = 20  # points that break a rule (enqueued ones may) before asking gives up
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An architecture to evaluate.
+
+    Attributes:
+        number: that of its trial in the study; `AskTell.tell` wants it back.
+        known: the objectives and limits that need no evaluation, by name, in their own units; they are not told.
+    """
+
+    number: int
+    architecture: Architecture
+    known: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data; ``Architecture.from_dict(data["architecture"])`` builds the architecture again."""
+        arch = self.architecture
+        return {"number": self.number, "id": arch.id, "known": dict(self.known), "architecture": arch.to_dict()}
+
+
+class AskTell:
+    """A search whose evaluations run elsewhere.
+
+    Args:
+        space: a subclass of `Space`.
+        objectives: names of what you will tell (minimised; ``Reported("accuracy", direction="maximize")`` says more),
+            and objectives of nas_bo or functions that are ``cost="analytic"``, which are computed when asked.
+        limits: objectives that are not optimised, only kept within their bounds; `Reported` ones are told as well.
+        strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
+        storage, study_name, seed: as in `search`. Processes that share the study must share the storage.
+
+    Raises:
+        NasBoError: for whatever is wrong with the arguments or the storage, and for a study of another space or of
+            other objectives.
+    """
+
+    def __init__(
+        self,
+        space: type[Space],
+        objectives: Sequence[str | Objective | Callable[[Architecture], float]],
+        *,
+        limits: Sequence[Objective | Callable[[Architecture], float]] = (),
+        strategy: Any = None,
+        storage: Any = None,
+        study_name: str | None = None,
+        seed: Seed = 0,
+    ) -> None:
+        seed = whole_seed(seed, "AskTell")
+        if isinstance(objectives, str):
+            raise SearchError(f"AskTell(objectives={objectives!r}): it must be a list, even when there is only one")
+        wanted = [Reported(o) if isinstance(o, str) else o for o in objectives]
+        self.problem = Problem(space, wanted, limits)
+        every = (*self.problem.objectives, *self.problem.limits)
+        dear = [o.name for o in every if o.cost != "analytic" and not _told(o)]
+        if dear:
+            raise SearchError(
+                f"AskTell cannot evaluate {dear[0]!r}: what is measured or trained is told; give its name instead of the "
+                "objective, or use search(), which evaluates"
+            )
+        preflight.check(self.problem, "AskTell")
+        self.strategy = default_strategy(seed) if strategy is None else strategy
+        name = space.title + (f"-seed{seed}" if seed else "") if study_name is None else study_name
+        self.problem = studies.as_begun(storage, name, self.problem)
+        own = (self.problem.objectives, self.problem.limits)
+        self._told = [o.name for o in (*own[0], *own[1]) if _told(o)]
+        sampler = door.Sampler(space, self.strategy, seed=seed, objectives=own[0], limits=own[1])
+        about = _about(self.problem, self.strategy, seed)
+        self.study = studies.open_study(storage, name, self.problem.columns, about, sampler, space)
+
+    @property
+    def space(self) -> type[Space]:
+        return self.problem.space
+
+    def ask(self) -> Asked:
+        """The next architecture to evaluate; its trial runs until it is told.
+
+        Raises:
+            SearchError: the space is exhausted.
+        """
+        again = 0
+        for _ in range(REFUSED):
+            with _ASKING:  # sessions of one process see what the others asked for
+                pair = studies.ask_for(self.study, self.problem)
+            if pair is None:
+                continue
+            trial, arch = pair
+            same = self._same(trial, arch)
+            if not same:
+                return Asked(trial.number, arch, self.problem.analytic(arch))
+            studies.tell(self.study, trial, "pruned", f"the same as trial {same[0].number}; or {self._exhausted()}")
+            again += 1
+            # one that runs was perhaps asked for in the same moment by another process; else nothing is left
+            if again == REPEATED or all(t.state is not State.RUNNING for t in same):
+                raise SearchError(f"{self._exhausted()}. Widen the space, or stop here")
+        raise SearchError(
+            f"{REFUSED} proposals in turn break the rules of {self.space.title}; see the reasons of the last trials of "
+            f"the study {self.study.study_name!r}"
+        )
+
+    def _same(self, trial: Any, arch: Architecture) -> list[Trial]:
+        """Earlier trials of this architecture, evaluated or running; none where somebody wants it again."""
+        if studies.was_enqueued(self.study, trial.number):
+            return []
+        before = door.history(self.study, self.space, self.problem.columns, below=trial.number)
+        return [t for t in before if t.architecture.id == arch.id and t.state is not State.STOPPED]
+
+    def _exhausted(self) -> str:
+        return f"the space {self.space.title} is exhausted: every architecture that it admits was asked for"
+
+    def tell(
+        self,
+        number: int,
+        values: Mapping[str, float] | None = None,
+        *,
+        failed: str | None = None,
+        info: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Trial:
+        """Tell what became of trial `number`; telling the same once more changes nothing.
+
+        Args:
+            values: of every objective and limit that you tell, by name, in its own unit. Some may be missing where
+                one that is there is beyond its limit: the trial is infeasible then. A value that is not finite fails it.
+            failed: the reason, where there are no values.
+            info: how numbers were obtained, by objective; JSON-safe.
+
+        Returns:
+            The trial as the study has it now.
+
+        Raises:
+            SearchError: no such trial, one that has ended otherwise, a value that is missing or not a number, or a
+                name that is not among those told.
+        """
+        if (values is None) == (failed is None):
+            raise SearchError(f"trial {number}: tell either values or a reason for failing, and not both")
+        foreign = [name for name, about in (info or {}).items() if not isinstance(about, Mapping)]
+        if foreign:
+            raise SearchError(
+                f"trial {number}: the info of {foreign[0]!r} is {(info or {})[foreign[0]]!r}; write names and what they say, "
+                '{"how": "measured"}'
+            )
+        values = values and {spelled(name, self._told): value for name, value in values.items()}
+        info = info and {spelled(name, self._told): about for name, about in info.items()}
+        frozen = self._frozen(number)
+        arch = door.architecture(self.space, frozen.params)
+        outcome = self._outcome(number, arch, values, failed, info or {})
+        if frozen.state.is_finished():
+            there = self._read(frozen)
+            if (there.state, dict(there.values)) != (outcome.state, dict(outcome.values)):
+                raise SearchError(
+                    f"trial {number} has ended already ({there.state.value}{_listed(there.values)}); what is told now "
+                    f"({outcome.state.value}{_listed(outcome.values)}) was not kept"
+                )
+            return there
+        trial = studies.taken_up(self.study, frozen)
+        return self._read(studies.tell_outcome(self.study, trial, outcome, short_name(arch, self.space)))
+
+    def _frozen(self, number: int) -> Any:
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise SearchError(f"{number!r} is no number of a trial; tell the one that asking gave")
+        found = [t for t in self.study.get_trials(deepcopy=False) if t.number == number]
+        if not found or found[0].state.name == "WAITING":
+            there = ", ".join(str(t.number) for t in self.open) or "none"
+            raise SearchError(f"trial {number} was not asked for; those that wait to be told: {there}")
+        if owner := studies.evaluated_by(found[0]):
+            raise SearchError(
+                f"trial {number} was not asked for: a search evaluates it (process {owner}) and tells it itself"
+            )
+        return found[0]
+
+    def _outcome(
+        self,
+        number: int,
+        arch: Architecture,
+        values: Mapping[str, float] | None,
+        failed: str | None,
+        info: Mapping[str, Mapping[str, Any]],
+    ) -> Trial:
+        known = self.problem.analytic(arch)
+        if values is None:
+            own = {n: v for n, v in known.items() if n in {c.name for c in self.problem.columns}}
+            violations = self.problem.violations(arch, known)
+            return Trial(arch, own, violations, State.FAILED, str(failed) or "failed", info, number)
+        told = {str(name): self._number(number, str(name), value) for name, value in values.items()}
+        every = {**{n: v for n, v in told.items() if math.isfinite(v)}, **known}
+        violations = self.problem.violations(arch, every)
+        ordered = {c.name: every[c.name] for c in self.problem.columns if c.name in every}
+        kept = {n: {**info.get(n, {}), **({} if n in ordered else {"value": v})} for n, v in every.items()}
+        strange = [name for name, value in told.items() if not math.isfinite(value)]
+        missing = [name for name in self._told if name not in told]
+        broken = [name for name, amount in violations.items() if amount > 0]
+        if strange:
+            reason = f"{strange[0]} is {told[strange[0]]}, not a finite number"
+            return Trial(arch, ordered, violations, State.FAILED, reason, kept, number)
+        if missing and not broken:
+            raise SearchError(
+                f"trial {number} has no value of {missing[0]!r}; tell {', '.join(self._told)}, or that it failed, with a reason"
+            )
+        if missing:
+            return Trial(arch, ordered, violations, State.INFEASIBLE, f"violates {', '.join(broken)}", kept, number)
+        return Trial(arch, ordered, violations, State.COMPLETE, "", kept, number)
+
+    def _number(self, number: int, name: str, value: Any) -> float:
+        if name not in self._told:
+            close = get_close_matches(name, self._told, n=1)
+            computed = name in {o.name for o in (*self.problem.objectives, *self.problem.limits)}
+            hint = " is computed, not told" if computed else f" is not wanted{_maybe(close)}"
+            raise SearchError(f"trial {number}: {name!r}{hint}; tell {', '.join(self._told)}")
+        if isinstance(value, bool) or (not isinstance(value, (int, float)) and not hasattr(value, "__float__")):
+            raise SearchError(f"trial {number}: {name} is {value!r}, not a number")
+        return float(value)
+
+    def _read(self, frozen: Any) -> Trial:
+        found = door.from_frozen(frozen, self.space, self.problem.columns)
+        assert found is not None
+        return found
+
+    @property
+    def open(self) -> list[Asked]:
+        """What was asked for, by whatever process, and not told yet."""
+        pairs = [(t.number, door.architecture(self.space, t.params)) for t in studies.asked(self.study) if t.params]
+        return [Asked(number, arch, self.problem.analytic(arch)) for number, arch in pairs]
+
+    def result(self) -> Result:
+        """What was found so far, as `search` returns it."""
+        return load_result(self.study, self.space)
+
+
+def _told(objective: Objective) -> bool:
+    return isinstance(objective, Reported)
+
+
+def _listed(values: Mapping[str, float]) -> str:
+    return "".join(f", {name} {value:.6g}" for name, value in values.items())
+
+
+def _maybe(close: Sequence[str]) -> str:
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+__all__ = ["AskTell", "Asked"]

@@ -1,0 +1,133 @@
+"""The architectures that a person would take from a search, trained to the end and put into MLflow's registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from nas_bo import serialization
+from nas_bo.errors import NasBoError, SearchError
+from nas_bo.optuna import studies
+from nas_bo.trial import Column, Trial
+from nas_bo.workflows.result import Result
+
+ALIASES = ("knee", "fastest", "best_quality")
+
+
+def picks(result: Result, wanted: Sequence[str] = ALIASES) -> dict[str, Trial]:
+    """Alias -> trial.
+
+    ``fastest`` is best in the first measured objective (else in the first that is not trained), ``best_quality`` in the first
+    trained one (else in the first). Anything else is read by `nas_bo.workflows.pick`; the letters and digits of the text make the alias.
+
+    Raises:
+        SearchError: no trial is feasible, there is no such alias or trial, or the study has nothing that is fast.
+    """
+    found: dict[str, Trial] = {}
+    for word in wanted:
+        if word == "knee":
+            found[word] = result.knee()
+        elif word in ("fastest", "best_quality"):
+            found[word] = result.best(_column(result.columns, word).name)
+        else:
+            trial = result.pick(word)
+            found[f"trial_{word}" if word.isdigit() else _alias(word)] = trial
+    return found
+
+
+def _alias(text: str) -> str:
+    """``bits_per_byte where latency_ms<=2`` as ``bits_per_byte_where_latency_ms_at_most_2``: what MLflow allows in an alias."""
+    signs = {"<=": "at most", "≤": "at most", ">=": "at least", "≥": "at least", "<": "below", ">": "above"}
+    text = re.sub("|".join(signs), lambda found: f" {signs[found[0]]} ", text)
+    return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:120]
+
+
+def _column(columns: Sequence[Column], word: str) -> Column:
+    if word == "best_quality":
+        return next((c for c in columns if c.cost == "trained"), columns[0])
+    for cost in ("measured", "analytic"):
+        for c in columns:
+            if c.cost == cost:
+                return c
+    raise SearchError("the study measures nothing but quality, so no trial is the fastest; pick knee or best_quality")
+
+
+def register(
+    result: Result,
+    name: str,
+    *,
+    track: Any = None,
+    wanted: Sequence[str] = ALIASES,
+    allow: Sequence[str] = (),
+) -> list[Any]:
+    """Train the picks as the end of the search re-trains its front, to the same bits, and register them as `name`.
+
+    One version per architecture, under all of its aliases.
+
+    Args:
+        track: a tracking URI or a `nas_bo.mlflow.Tracker`, as for `search`.
+        wanted: see `picks`.
+        allow: see `nas_bo.serialization.rebuild`.
+
+    Returns:
+        A `nas_bo.mlflow.Registered` for every version.
+
+    Raises:
+        SearchError: the study cannot be trained again from what it kept.
+        HostError: the store cannot be written.
+    """
+    from nas_bo.mlflow import Tracker
+    from nas_bo.mlflow.registry import publish
+
+    if result.study is not None and studies.kept(result.study, "study") is None:
+        raise SearchError(
+            f"the study {result.title!r} was not made by nas_bo, so that nobody knows how its models are trained; register "
+            "models of a search of nas_bo"
+        )
+    chosen = picks(result, wanted)
+    objective = trainable(result, allow)
+    tracker = track if hasattr(track, "opened") else Tracker(uri=None if track is None else str(track))
+    tracker.check()
+    factor = studies.kept(result.study, "retrained") or 1.0
+    again = objective.larger(float(factor))
+    known = {r.id: r.values for r in result.retrained}
+    by_arch: dict[str, tuple[Trial, list[str]]] = {}
+    for alias, trial in chosen.items():
+        by_arch.setdefault(trial.architecture.id, (trial, []))[1].append(alias)
+    made = []
+    for arch_id, (trial, aliases) in by_arch.items():
+        trained = again.trained(trial.architecture)
+        values = {again.name: trained.bits_per_byte}
+        about = {
+            "objective": serialization.describe(again),
+            "factor": factor,
+            "tokens": trained.tokens,
+            "seed": again.seed,
+        }
+        before = known.get(arch_id, {}).get(again.name)
+        if before is not None:
+            about["re-trained in the search"] = {"value": before, "same": before == trained.bits_per_byte}
+        with tracker.opened(result.study) as session:
+            made.append(
+                publish(session, name, trial, aliases, trained.model, about, values, result.label(trial), again.ignore)
+            )
+    return made
+
+
+def trainable(result: Result, allow: Sequence[str] = ()) -> Any:
+    """The objective whose training gives weights, built again from what the study kept (raises SearchError)."""
+    about = studies.kept(result.study, "study") if result.study is not None else None
+    described = (about or {}).get("recipe", {}).get("objectives", [])
+    reasons = []
+    for data in described:
+        try:
+            built = serialization.rebuild(data, allow)
+        except NasBoError as error:
+            reasons.append(str(error))
+            continue
+        for part in (built, *getattr(built, "parts", ())):
+            if hasattr(part, "trained") and hasattr(part, "larger"):
+                return part
+    why = f": {reasons[0]}" if reasons else "; only ValidationLoss trains a decoder of nas_bo"
+    raise SearchError(f"the study {result.title!r} has no objective that can be trained again{why}")

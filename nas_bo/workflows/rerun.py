@@ -1,0 +1,316 @@
+"""Evaluate again what a run in MLflow says, from what was logged alone, and say whether the figures agree.
+
+Trained and counted values must be the same to the bit where versions and device are; measured ones must have intervals that
+overlap. What cannot be built again is said.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas_bo import provenance, serialization
+from nas_bo.architecture import Architecture
+from nas_bo.errors import HostError, NasBoError, SearchError
+from nas_bo.mlflow import content, lineage, records, tracking_uri
+from nas_bo.mlflow import tags as names
+from nas_bo.mlflow.session import PARENT, Session
+from nas_bo.problem import Problem
+from nas_bo.report import figure
+from nas_bo.space import Space
+from nas_bo.trial import State, Trial, knee
+
+KINDS = ("trial", "baseline", "retrain", "rerun")  # of runs that have an architecture and values
+NOT_COMPARED = ("python", "nas_bo", "optuna", "mlflow", "scipy")  # versions on which no trained value depends
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One objective, then and now.
+
+    Attributes:
+        before, now: None where there is no value.
+        agrees: None where that cannot be said.
+        words: why.
+    """
+
+    name: str
+    unit: str
+    cost: str
+    before: float | None
+    now: float | None
+    agrees: bool | None
+    words: str
+
+
+@dataclass(frozen=True)
+class Again:
+    """What came of a second evaluation.
+
+    Attributes:
+        run_id: of the run that was evaluated again, and its name.
+        compared: one for every objective of the study.
+        changed: what is not as it was: versions, device, corpus.
+        logged: the id of the new run; None where it was not logged.
+    """
+
+    run_id: str
+    name: str
+    compared: Sequence[Compared]
+    changed: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    logged: str | None = None
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether all figures agree; None where one cannot be told and none differs."""
+        said = [c.agrees for c in self.compared]
+        return False if False in said else None if None in said or not said else True
+
+    def __str__(self) -> str:
+        verdict = {
+            True: "All figures agree.",
+            False: "Not all figures agree.",
+            None: "Not all figures could be compared.",
+        }
+        rows = [("objective", "then", "now", "")]
+        rows += [(f"{c.name} [{c.unit}]" if c.unit else c.name, figure(c.before), figure(c.now), c.words) for c in self.compared]  # fmt: skip
+        wide = [max(len(row[i]) for row in rows) for i in range(3)]
+        table = [
+            f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}".rstrip() for a, b, c, d in rows
+        ]  # fmt: skip
+        changes = [f"{what}: {was} then, {now} now" for what, (was, now) in self.changed.items()]
+        return "\n".join([f"{self.name}: {verdict[self.agrees]}", "", *table, *([""] if changes else []), *changes])
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "run": self.run_id,
+            "agrees": self.agrees,
+            "objectives": [vars(c) for c in self.compared],
+            "changed": {what: list(pair) for what, pair in self.changed.items()},
+            "logged": self.logged,
+        }
+
+
+def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str] = (), log: bool = True) -> Again:
+    """Evaluate the architecture of a run again.
+
+    Args:
+        run_id: of a trial, a baseline or a re-training; of a study it is the knee of its front.
+        track: the tracking URI, as for `search`.
+        allow: packages and modules beside nas_bo that may be imported; see `nas_bo.serialization.rebuild`.
+        log: as a run of kind ``rerun`` beside the other, linked both ways.
+
+    Raises:
+        HostError: the store cannot be read, or there is no such run.
+        SearchError: the run does not say enough: it is no run of a search of nas_bo, or of one before recipes were kept.
+    """
+    where = tracking_uri.resolve(track)
+    tracking_uri.there(where)
+    tracking_uri.check(where, 5)
+    with tracking_uri.patience(where, 60), tracking_uri.quietly():
+        client = tracking_uri.connect(where)
+        run, parent, about = _find(client, where, run_id)
+        arch = _architecture(client, run)
+        subject = records.Subject(
+            parent.data.tags.get("nas.study", parent.info.run_name), names.value(parent.data.tags, names.KEY),
+            records.columns_of(about), about,
+        )  # fmt: skip
+        compared, trial = _evaluate(run, arch, about, allow)
+        made = Again(run.info.run_id, run.info.run_name, compared, _changed(about))
+        if log:
+            session = Session(client, subject, run.info.experiment_id, parent.info.run_id, {}, guest=True)
+            session.key_tag = names.key_tag(parent.data.tags)
+            made = Again(made.run_id, made.name, compared, made.changed, _log(session, run, trial, made))
+        return made
+
+
+def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any]]:
+    """The run to evaluate, its study's run, and what that kept of itself."""
+    try:
+        run = client.get_run(run_id)
+    except Exception as error:
+        raise HostError(
+            f"there is no run {run_id!r} in {tracking_uri.redact(where)} ({type(error).__name__}); copy its id from the run's page"
+        ) from error
+    kind = run.data.tags.get("nas.kind")
+    if kind not in (*KINDS, "study"):
+        raise SearchError(f"the run {run_id} is no trial of a search of nas_bo (its tag nas.kind is {kind!r})")
+    parent = run if kind == "study" else client.get_run(run.data.tags[PARENT])
+    about = json.loads(_text(client, parent.info.run_id, "study.json"))
+    if not about.get("recipe"):
+        raise SearchError(
+            f"the study of the run {run_id} did not keep how its objectives are made: evaluate it in the program that did"
+        )
+    return (_knee(client, parent, about) if kind == "study" else run), parent, about
+
+
+def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
+    columns, runs, token = records.columns_of(about), {}, None
+    own = parent.data.tags
+    query = f"tags.`{names.key_tag(own)}` = '{names.value(own, names.KEY)}' AND tags.`nas.kind` = 'trial'"
+    while True:
+        found = client.search_runs([parent.info.experiment_id], query, max_results=1000, page_token=token)
+        for run in found:
+            values = {c.name: run.data.metrics.get(content.clean(f"obj/{c.name}")) for c in columns}
+            if run.data.tags.get("nas.state") == "complete" and all(v is not None for v in values.values()):
+                number = int(run.data.tags["nas.trial"])
+                runs[number] = (run, Trial(records.architecture({"number": number}, None), values, number=number))
+        token = found.token
+        if not token:
+            break
+    noted = _noted_knee(client, parent)
+    if noted in runs:
+        return runs[noted][0]
+    middle = knee([trial for _, trial in runs.values()], columns, levels=about.get("chance") or {})
+    if middle is None or middle.number is None:
+        raise SearchError(
+            f"no trial of the study {parent.info.run_name!r} is feasible, so there is nothing to evaluate again"
+        )
+    return runs[middle.number][0]
+
+
+def _noted_knee(client: Any, parent: Any) -> int | None:
+    """The knee of the final front, as the search told it at its end; None where it did not come so far."""
+    try:
+        told = json.loads(_text(client, parent.info.run_id, "report/result.json"))
+    except (SearchError, ValueError):
+        return None
+    number = told.get("knee") if isinstance(told, dict) else None
+    return number if isinstance(number, int) else None
+
+
+def _text(client: Any, run_id: str, name: str) -> str:
+    try:
+        return Path(client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
+    except Exception as error:
+        raise SearchError(f"the run {run_id} has no file {name} that can be read ({type(error).__name__})") from error
+
+
+def _architecture(client: Any, run: Any) -> Architecture:
+    return Architecture.from_json(_text(client, run.info.run_id, "arch.json"))
+
+
+def _evaluate(
+    run: Any, arch: Architecture, about: Mapping[str, Any], allow: Collection[str]
+) -> tuple[list[Compared], Trial]:
+    """Every objective by itself, so that a limit or a failure of one hides no other."""
+    space = Space.from_dict(about["space"], {name: lambda _arch: True for name in about["space"].get("rules", {})})
+    values: dict[str, float] = {}
+    info: dict[str, Mapping[str, Any]] = {}
+    made, seconds = [], 0.0
+    changed = _changed(about)
+    bigger = "nas.factor" in run.data.tags  # a re-training, or one that was evaluated again
+    for column, described in zip(records.columns_of(about), about["recipe"]["objectives"], strict=True):
+        before = run.data.metrics.get(content.clean(f"obj/{column.name}"))
+        if before is None and bigger:
+            continue  # a re-training has the trained objectives only
+        try:
+            objective = serialization.rebuild(described, allow)
+            if bigger:
+                objective = objective.larger(float(run.data.tags["nas.factor"]))
+            one = Problem(space, [objective]).evaluate(arch)
+        except NasBoError as error:
+            made.append(Compared(column.name, column.unit, column.cost, before, None, None, str(error)))
+            continue
+        seconds += one.seconds
+        now = one.values.get(column.name)
+        values |= one.values
+        info |= one.info
+        agrees, words = _verdict(column.name, column.cost, before, now, run.data.metrics, one, changed)
+        made.append(Compared(column.name, column.unit, column.cost, before, now, agrees, words))
+    failed = [c.words for c in made if c.now is None]
+    state = State.COMPLETE if not failed else State.FAILED
+    return made, Trial(arch, values, state=state, reason="; ".join(failed), info=info, seconds=seconds)
+
+
+def _verdict(
+    name: str, cost: str, before: float | None, now: float | None, metrics: Mapping[str, float], again: Trial,
+    changed: Mapping[str, tuple[str, str]],
+) -> tuple[bool | None, str]:  # fmt: skip
+    if before is None and now is None:
+        return None, f"no value then, none now: {again.reason}"
+    if now is None:
+        return False, f"it failed: {again.reason}"
+    if before is None:
+        return None, "there was no value then"
+    low, high = (metrics.get(content.clean(f"hw/{name}.{end}")) for end in ("low", "high"))
+    own = again.info.get(name, {})
+    if cost == "measured":
+        if low is None or high is None or "low" not in own or "high" not in own:
+            return None, f"measured, without an interval; it differs by {_share(before, now)}"
+        told = f"{figure(low)} to {figure(high)} then, {figure(own['low'])} to {figure(own['high'])} now"
+        if own["low"] <= high and low <= own["high"]:
+            return True, f"intervals overlap: {told}"
+        if "device" in changed:
+            return None, f"another device: {told}"
+        return False, f"intervals do not overlap: {told}"
+    if before == now:
+        return True, "the same to the last bit"
+    reasons = [what for what in changed if what not in NOT_COMPARED and (cost == "trained" or what != "device")]
+    if reasons:
+        return None, f"it differs by {_share(before, now)}, and so does {', '.join(reasons)}"
+    return False, f"it differs by {_share(before, now)}, with the same versions, device and corpus"
+
+
+def _share(before: float, now: float) -> str:
+    return (
+        f"{abs(now - before) / abs(before):.3g} of it" if before and math.isfinite(now) else f"{abs(now - before):.3g}"
+    )
+
+
+def _changed(about: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """What is not as it was when the study was made."""
+    now = provenance.versions()
+    found = {
+        what: (str(was), now[what])
+        for what, was in about.get("versions", {}).items()
+        if what in now and now[what] != was
+    }
+    conditions = {}
+    for described in about["recipe"]["objectives"]:
+        try:
+            objective = serialization.rebuild(described)
+            if hasattr(objective, "conditions"):
+                conditions[objective.name] = dict(objective.conditions())
+        except NasBoError:
+            continue
+    for name, told in conditions.items():
+        for what, value in told.items():
+            was = about.get("conditions", {}).get(name, {}).get(what)
+            if was is not None and what in ("sha256", "device") and was != value:
+                found["corpus" if what == "sha256" else what] = (str(was)[:40], str(value)[:40])
+    machine = provenance.device(conditions)
+    if about.get("device") and about["device"] != machine:
+        found.setdefault("device", (str(about["device"]), machine))
+    return found
+
+
+def _log(session: Session, run: Any, trial: Trial, made: Again) -> str:
+    label = run.data.tags.get("nas.label", "")
+    uid = f"{session.subject.name}/rerun/{run.info.run_id}"
+    again = lineage.beside(session, f"{run.info.run_name} again", "rerun", uid, trial, label)
+    again.tag("nas.of", run.info.run_id)
+    if "nas.factor" in run.data.tags:
+        again.tag("nas.factor", run.data.tags["nas.factor"])
+    again.tag("nas.agrees", {True: "true", False: "false", None: "unknown"}[made.agrees])
+    address = lineage.link(session.experiment, run.info.run_id)
+    lines = "\n".join(
+        f"* {content.escaped(c.name)}: {figure(c.before)} then, {figure(c.now)} now; {content.escaped(c.words)}"
+        for c in made.compared
+    )
+    again.tag(content.NOTE, f"[{content.escaped(run.info.run_name)}]({address}) evaluated again.\n\n{lines}")
+    again.files["rerun.json"] = json.dumps({**made.to_dict(), "git": provenance.git()}, indent=1)
+    run_id = lineage.create(session, again)
+    verdict = {True: "all figures agree", False: "not all figures agree", None: "not all figures could be compared"}
+    link = lineage.link(session.experiment, run_id)
+    lineage.attach(
+        session.client, run.info.run_id, "nas.rerun", run_id, f"[Evaluated again]({link}): {verdict[made.agrees]}"
+    )
+    return run_id
+
+
+__all__ = ["Again", "Compared", "SearchError", "rerun"]

@@ -1,0 +1,399 @@
+"""validate(): how far cheap estimates of quality can be trusted on a space, a corpus and a budget, before or after a search.
+
+A few architectures from across the range are trained at a reference budget, with several seeds; every proxy is
+evaluated on them; the report says what each proxy's order is worth. Every finished evaluation is kept at once, and the
+same call goes on where a killed one ended.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
+from nas_bo.execution import preflight
+from nas_bo.execution.processes import Here, Processes, Workers
+from nas_bo.objectives.measuring import make_ready, silent
+from nas_bo.problem import Objective, Problem, as_objective
+from nas_bo.report import Proxy, TrustReport, figure, trust
+from nas_bo.report.labels import labels_of
+from nas_bo.report.spread import across
+from nas_bo.seeds import Seed, whole_seed
+from nas_bo.space import Space
+from nas_bo.trial import State, Trial
+from nas_bo.workflows import evaluation_store, retraining_check
+from nas_bo.workflows.search import Progress, short_name
+
+POOL = 16  # architectures drawn for each one that is chosen
+FEWEST = 3  # architectures; a ranking of fewer is none
+
+
+def validate(
+    space: type[Space],
+    proxies: Sequence[Objective | Callable[[Architecture], float]],
+    reference: Objective | None = None,
+    *,
+    architectures: int = 12,
+    seeds: int = 2,
+    history: Any = None,
+    keep: str | Path | None = None,
+    workers: int = 1,
+    track: Any = None,
+    seed: Seed = 0,
+    on_progress: Callable[[Progress], Any] | None = None,
+) -> TrustReport:
+    """Judge `proxies` by training a few architectures of `space` at the reference budget.
+
+    A proxy that is a prefix of the reference (`replace(reference, fidelity=0.25)`) is read on the way of the reference runs
+    and costs nothing; it is judged against the other seeds. Everything else is evaluated once per architecture; give
+    it another seed than the reference, or the two share their luck.
+
+    Args:
+        proxies: objectives whose values promise quality, in the direction that they state. The parameter count and FLOPs
+            are always judged beside them; the objectives `Parameters` and `Flops` are therefore not needed.
+        reference: what is true, by default `ValidationLoss(tokens=500_000, seed=1)`; its seeds are `seed`, `seed` + 1, ...
+        architectures: how many; below ten the report calls its figures an anecdote.
+        seeds: of the reference; from two on the ceiling and the noise are known.
+        history: the study of a search (an Optuna study, or a `Result`): its architectures are taken, those that it
+            trained under the conditions of the reference are not trained again, and the report is kept with it.
+        keep: a file of JSON lines for what has been evaluated; default the study of `history`, else nothing is kept.
+        workers: local processes; 1 evaluates in this process.
+        track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`: the report goes to the parent run of the study.
+        seed: of the choice of architectures.
+        on_progress: called with a `Progress` after every evaluation.
+
+    Raises:
+        NasBoError: before anything is trained, for whatever is wrong with the arguments.
+        EverythingFailed: no reference training gave a number.
+    """
+    seed = whole_seed(seed, "validate")
+    for name, value, least in (("architectures", architectures, FEWEST), ("seeds", seeds, 1), ("workers", workers, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SearchError(f"validate({name}={value!r}): it must be a whole number of at least {least}")
+    truths = _seeds(_default() if reference is None else as_objective(reference), seeds)
+    plan = _plan(space, [as_objective(p) for p in proxies], truths)
+    preflight.check(Problem(space, plan.truths[:1]), "validate")  # a proxy that fails is a line of the report
+    for objective in (*plan.truths, *plan.own):
+        if hasattr(objective, "conditions"):
+            objective.conditions()  # bad configuration and a missing corpus raise here
+    study = getattr(history, "study", history)
+    if study is not None:
+        evaluation_store.check_study(study, space, truths[0])
+    records = evaluation_store.open_records(keep, study)
+    tracker = _tracker(track, study)
+    make_ready(space, plan.own, None, silent)
+    chosen = _choose(plan, records, study, architectures, seed)
+    _evaluate(plan, records, evaluation_store.Trained(study), chosen, workers, on_progress or (lambda _: None))
+    report = _report(plan, records, chosen, seed)
+    if study is not None:
+        evaluation_store.keep_report(study, report)
+        if tracker is not None:
+            from nas_bo.workflows.search import load_result
+
+            tracker.finish(study, summary=load_result(study, space).summary())
+    return report
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is evaluated on every architecture.
+
+    Attributes:
+        truths: the reference, one per seed, each stopping at the shares of the prefixes on its way.
+        prefixes: name of a proxy -> the share of the reference run after which it is read.
+        own: proxies that are evaluated by themselves.
+        names: of all proxies, in the order given.
+    """
+
+    space: type[Space]
+    truths: tuple[Objective, ...]
+    prefixes: Mapping[str, float]
+    own: tuple[Objective, ...]
+    names: tuple[str, ...]
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """Where the reference runs are read on their way."""
+        return tuple(sorted(set(self.prefixes.values())))
+
+    @property
+    def jobs(self) -> list[tuple[str, Objective]]:
+        return [(evaluation_store.key(o), o) for o in (*self.own, *self.truths)]
+
+
+def _default() -> Objective:
+    from nas_bo.objectives import ValidationLoss
+
+    return ValidationLoss(tokens=500_000, seed=1)
+
+
+def _seeds(reference: Objective, seeds: int) -> list[Objective]:
+    if getattr(reference, "at_most", None) is not None or getattr(reference, "at_least", None) is not None:
+        raise ObjectiveError(
+            f"validate(reference={reference.name!r}): it has a limit, and a limit would leave out what must be ranked; give "
+            "the reference without at_most and at_least"
+        )
+    if seeds == 1:
+        return [reference]
+    first = getattr(reference, "seed", None)
+    settable = is_dataclass(reference) and any(f.name == "seed" for f in fields(reference))
+    if not settable or isinstance(first, bool) or not isinstance(first, int):
+        raise ObjectiveError(
+            f"validate(seeds={seeds}): the reference {reference.name!r} has no field `seed`, so it cannot be repeated; use "
+            "seeds=1, or make it a dataclass with a whole number `seed`"
+        )
+    return [_with(reference, seed=first + s) for s in range(seeds)]
+
+
+def _plan(space: type[Space], proxies: Sequence[Objective], truths: Sequence[Objective]) -> _Plan:
+    prefixes: dict[str, float] = {}
+    own: list[Objective] = []
+    names = []
+    for proxy in proxies:
+        if _is_size(proxy):
+            continue  # always there
+        if getattr(proxy, "at_most", None) is not None or getattr(proxy, "at_least", None) is not None:
+            proxy = _with(proxy, at_most=None, at_least=None)  # what lies beyond a limit is ranked as well
+        share = _prefix(proxy, truths[0])
+        name = proxy.name
+        if name == truths[0].name:
+            tokens = getattr(proxy, "tokens", None)
+            name += f"@{share:.0%}" if share else f"@{figure(float(tokens))}" if tokens else " as proxy"
+        if name in names:
+            raise ObjectiveError(f"validate(): two proxies are called {name!r}; give each its own `name`")
+        names.append(name)
+        if share is not None:
+            prefixes[name] = share
+        else:
+            own.append(proxy if proxy.name == name else _with(proxy, name=name))
+    if prefixes:
+        shares = tuple(sorted(set(prefixes.values())))
+        truths = [_with(t, rungs=shares, min_rung=min(shares)) for t in truths]
+    return _Plan(space, tuple(truths), prefixes, tuple(own), tuple(names))
+
+
+def _is_size(objective: Objective) -> bool:
+    from nas_bo.objectives import Flops, Parameters
+
+    return isinstance(objective, (Parameters, Flops))
+
+
+def _prefix(proxy: Objective, reference: Objective) -> float | None:
+    """The share of the reference run that `proxy` is, if it is the beginning of it."""
+    share = getattr(proxy, "fidelity", None)
+    if type(proxy) is not type(reference) or not isinstance(share, float) or not 0 < share < 1:
+        return None
+    alike = ("fidelity", "seed", "name", "rungs", "min_rung", "checkpoints", "noise_sd")  # what may differ in a prefix
+    there: set[str] = {f.name for f in fields(proxy)} if is_dataclass(proxy) else set()
+    whole: Any = _with(proxy, **{name: getattr(reference, name) for name in alike if name in there})
+    return share if whole == reference else None
+
+
+def _with(objective: Objective, **changes: Any) -> Objective:
+    if not is_dataclass(objective) or not {f.name for f in fields(objective)} >= set(changes):
+        raise ObjectiveError(
+            f"validate(): the objective {objective.name!r} would have to be changed in {', '.join(changes)}, which it does not "
+            "have as fields of a dataclass; give proxies names of their own that differ from the reference's"
+        )
+    changed: Objective = replace(objective, **changes)
+    return changed
+
+
+# ---- which architectures ---------------------------------------------------------------------------------------------
+
+
+def _choose(plan: _Plan, records: evaluation_store.Records, study: Any, n: int, seed: int) -> list[Architecture]:
+    """The architectures, the same ones when a validation is continued."""
+    name = f"chosen:{plan.space.fingerprint()}:{n}:{seed}"
+    before = records.get(name)
+    if before is not None:
+        return [plan.space.architecture(flat) for flat in before]
+    trials = evaluation_store.history(study, plan.space)
+    column = evaluation_store.trained_column(study)
+    pool: dict[str, tuple[Architecture, float]] = {}
+    for t in trials:
+        score = math.nan if column is None else column.sign * t.values.get(column.name, math.nan)
+        pool.setdefault(t.architecture.id, (t.architecture, score))
+    rng = random.Random(f"validate:{seed}")
+    for _ in range(max(0, n * POOL - len(pool)) if len(pool) < 2 * n else 0):
+        arch = plan.space.sample(rng)
+        pool.setdefault(arch.id, (arch, math.nan))
+    archs = [arch for arch, _ in pool.values()]
+    counts = [_size(plan, a) for a in archs]
+    trained = evaluation_store.Trained(study)
+    free = [i for i, a in enumerate(archs) if trained.get(plan.truths[0], a, plan.shares) is not None]
+    scores = [score for _, score in pool.values()]
+    quick = [o for o in plan.own if o.cost == "analytic"]
+    if quick and all(math.isnan(s) for s in scores):
+        scores = [_quick(quick[0], a) for a in archs]
+    places = across([math.nan if c is None else c for c in counts], scores, n, preferred=free, seed=seed)
+    if len(places) < FEWEST:
+        raise SearchError(
+            f"validate(): {plan.space.title} has only {len(places)} architectures to choose from, a ranking needs {FEWEST}"
+        )
+    records.put(name, [dict(archs[i].flat) for i in places])
+    return [archs[i] for i in places]
+
+
+def _quick(objective: Objective, arch: Architecture) -> float:
+    try:
+        value = float(objective(arch))
+    except Exception:  # what is wrong with it is told where it is evaluated
+        return math.nan
+    return value if objective.direction == "minimize" else -value
+
+
+def _size(plan: _Plan, arch: Architecture) -> float | None:
+    return retraining_check.counted(arch, _vocabulary(plan), _ignored(plan))
+
+
+def _vocabulary(plan: _Plan) -> int:
+    corpus = getattr(plan.truths[0], "corpus", None)
+    return int(corpus().vocab_size) if callable(corpus) else 256
+
+
+def _ignored(plan: _Plan) -> tuple[str, ...]:
+    return tuple(getattr(plan.truths[0], "ignore", ()))
+
+
+# ---- evaluating ------------------------------------------------------------------------------------------------------
+
+
+def _evaluate(
+    plan: _Plan,
+    records: evaluation_store.Records,
+    trained: evaluation_store.Trained,
+    chosen: Sequence[Architecture],
+    workers: int,
+    notify: Callable[[Progress], Any],
+) -> None:
+    """Whatever is not there yet; every outcome is kept as soon as it is there."""
+    todo: list[tuple[str, Objective, Architecture]] = []
+    for arch in chosen:
+        for name, objective in plan.jobs:
+            key = f"{name}:{arch.id}"
+            if records.get(key) is not None:
+                continue
+            before = trained.get(objective, arch, plan.shares if objective in plan.truths else ())
+            if before is not None:
+                records.put(key, before)
+            else:
+                todo.append((key, objective, arch))
+    total = len(chosen) * len(plan.jobs)
+    notify(Progress("validate", total - len(todo), total, None))
+    if not todo:
+        return
+    problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
+    team: Workers = Here() if workers == 1 else Processes(workers, Problem(plan.space, _distinct(plan)))
+    spent: list[float] = []
+    try:
+        for key, objective, arch in todo:
+            team.submit(key, problems[id(objective)], arch)
+        for left in range(len(todo) - 1, -1, -1):
+            key_, outcome = team.take()
+            records.put(str(key_), _record(outcome))
+            spent.append(outcome.seconds)
+            later = sum(spent) / len(spent) * left / workers
+            notify(
+                Progress("validate", total - left, total, later, outcome, short_name(outcome.architecture, plan.space))
+            )
+    finally:
+        team.close()
+
+
+def _distinct(plan: _Plan) -> list[Objective]:
+    """For the check that everything can be sent to other processes: a problem takes every name once."""
+    return list({o.name: o for o in (*plan.own, *plan.truths)}.values())
+
+
+def _record(outcome: Trial) -> dict[str, Any]:
+    name, info = next(iter(outcome.info.items()), ("", {}))
+    value = next(iter(outcome.values.values()), None) if outcome.state is State.COMPLETE else None
+    return {
+        "value": value,
+        "reason": outcome.reason,
+        "rungs": [[share, seen] for share, seen in outcome.rungs(name).items()] if name else [],
+        "seconds": outcome.seconds,
+        "cpu_seconds": info.get("cpu_seconds"),
+    }
+
+
+# ---- the report ------------------------------------------------------------------------------------------------------
+
+
+def _report(plan: _Plan, records: evaluation_store.Records, chosen: Sequence[Architecture], seed: int) -> TrustReport:
+    def got(objective: Objective, arch: Architecture) -> Mapping[str, Any]:
+        return records.get(f"{evaluation_store.key(objective)}:{arch.id}") or {}
+
+    def value(objective: Objective, arch: Architecture) -> float:
+        found = got(objective, arch).get("value")
+        return math.nan if found is None else float(found)
+
+    reference = [[value(t, a) for t in plan.truths] for a in chosen]
+    if not any(math.isfinite(v) for row in reference for v in row):
+        reasons = [got(t, a).get("reason", "") for a in chosen for t in plan.truths]
+        raise EverythingFailed(
+            f"no reference evaluation of {plan.truths[0].name!r} gave a number; the last one because of: {reasons[-1]}. What "
+            "was evaluated is kept; mend the cause and use another file or study"
+        )
+    dear = _mean_seconds([got(t, a) for a in chosen for t in plan.truths])
+    by_name: dict[str, Proxy] = {}
+    for objective in plan.own:
+        seen = [value(objective, a) for a in chosen]
+        reasons = [got(objective, a).get("reason", "") for a in chosen]
+        failed = next((r for r in reversed(reasons) if r), "")
+        share = _mean_seconds([got(objective, a) for a in chosen]) / dear if dear > 0 else math.nan
+        by_name[objective.name] = Proxy(objective.name, seen, objective.direction, share, note=failed)
+    for name, part in plan.prefixes.items():
+        rows = [[_at(got(t, a), part) for t in plan.truths] for a in chosen]
+        by_name[name] = Proxy(name, rows, plan.truths[0].direction, part, same_run=True)
+    sizes = [_size(plan, a) for a in chosen]
+    known = None if any(s is None for s in sizes) else [s for s in sizes if s is not None]
+    first, labels = plan.truths[0], labels_of(chosen, plan.space)
+    return trust(
+        [by_name[name] for name in plan.names],
+        reference,
+        known,
+        retraining_check.flops(chosen, _vocabulary(plan), _ignored(plan)),
+        name=first.name,
+        unit=first.unit,
+        direction=first.direction,
+        ids=[a.id for a in chosen],
+        labels=[labels[a.id] for a in chosen],
+        chosen=f"Chosen across the range of sizes and estimates, seed {seed}.",
+    )
+
+
+def _at(record: Mapping[str, Any], share: float) -> float:
+    return next((float(v) for s, v in record.get("rungs", ()) if abs(s - share) < 1e-9), math.nan)
+
+
+def _mean_seconds(found: Sequence[Mapping[str, Any]]) -> float:
+    known = [
+        s for s in (retraining_check.seconds_of(r) for r in found if r.get("value") is not None) if math.isfinite(s)
+    ]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _tracker(track: Any, study: Any) -> Any:
+    if track is None:
+        return None
+    if study is None:
+        raise SearchError(
+            "validate(track=...): the report goes to the MLflow run of a search; give its study as history=..."
+        )
+    if hasattr(track, "finish"):
+        return track
+    from nas_bo.mlflow import Tracker
+
+    tracker = Tracker(uri=str(track))
+    tracker.check()
+    return tracker
+
+
+__all__ = ["validate"]

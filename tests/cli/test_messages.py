@@ -1,0 +1,86 @@
+"""What the command prints at its end: commands that can be copied, what is no time, and nothing that is over."""
+
+import re
+import shlex
+
+import optuna
+import pytest
+from typer.testing import CliRunner
+
+from nas_bo.cli.app import app
+from nas_bo.optuna import storages
+from nas_bo.optuna.running import Running
+from nas_bo.workflows.stored_result import unfinished
+from tests.command import QUICK, mine
+
+
+@pytest.fixture(autouse=True)
+def quiet():
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def test_printed_commands_can_be_copied_from_a_folder_with_spaces(tmp_path, monkeypatch):
+    folder = mine(tmp_path / "my runs; no") if (tmp_path / "my runs; no").mkdir() is None else None
+    monkeypatch.chdir(folder)
+    args = ["search", *QUICK, "--trials", "2", "--storage", "my study.db", "--mlflow", "none", "--out", "my out"]
+    done = CliRunner().invoke(app, args)
+    assert done.exit_code == 0, done.output
+    (command,) = re.findall(r"\((nas-bo report .*)\)", done.output)
+    assert shlex.split(command) == ["nas-bo", "report", "my study.db"]
+    assert CliRunner().invoke(app, shlex.split(command)[1:]).exit_code == 0
+
+
+def test_a_bound_and_milliseconds_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(mine(tmp_path))
+    args = [
+        "--objective",
+        "parameters",
+        "--objective",
+        "latency_ms",
+        "--target",
+        "pi5",
+        "--target",
+        "h100",
+        "--trials",
+        "3",
+    ]
+    words = ["search", "--workers", "1", "--retrain", "0", "--mlflow", "none", *args]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert "latency_ms@pi5.roofline is a roofline bound" in done.output.replace("\n", " ")
+    assert "not to be compared with milliseconds" in (tmp_path / "nas-bo-out/TinyGPT/front.html").read_text()
+    lines = [line for line in done.stderr.splitlines() if line.startswith("search 1/")]
+    assert "latency_ms@pi5.roofline (bound) " in lines[0] and "latency_ms@h100.roofline (bound)" not in lines[0]
+    twice = CliRunner().invoke(app, ["compare", "nas-bo.db", "nas-bo.db"])
+    assert twice.exit_code == 2 and "itself" in twice.stderr
+
+
+def test_trials_elsewhere_are_told_with_the_moment():
+    """What is told when a search begins is listed again when it ends, and may be over by then."""
+    others = [Running(3, "process", "elsewhere", 123)]
+    assert re.match(
+        r"1 trial was being evaluated elsewhere when this search began \(.* UTC\)", unfinished(others, begins=True)
+    )
+    assert re.match(r"1 trial is still being evaluated elsewhere \(as of .* UTC\)", unfinished(others))
+    assert re.match("2 trials are still", unfinished(others * 2))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("a.db", "a.db"),
+        ("a.db", "./a.db"),
+        ("a.db::one", "a.db"),
+        ("sqlite:///a.db", "a.db"),
+        ("b.db", "a.db", "link.db"),
+    ],
+)
+def test_a_study_is_not_compared_with_itself(same, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        study = optuna.create_study(study_name="one", storage=storages.backend(f"{name}.db"))
+        study.optimize(lambda t: t.suggest_float("x", 0, 1), 3)
+    (tmp_path / "link.db").symlink_to("a.db")
+    done = CliRunner().invoke(app, ["compare", *same])
+    assert done.exit_code == 2 and "compared with itself" in done.stderr and "'one'" in done.stderr
+    assert CliRunner().invoke(app, ["compare", "a.db", "b.db"]).exit_code == 0
