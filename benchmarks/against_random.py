@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.hardware.measuring.measure import device_name
 from nas_bo.objectives import Latency, ValidationLoss
 from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import NSGA2, Bayes, Random
 from nas_bo.trial import Trial
 

@@ -29,7 +29,6 @@ from typing import Any
 
 import fidelity_arms
 import numpy as np
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.architecture import Architecture
@@ -38,6 +37,7 @@ from nas_bo.model import parameters, train
 from nas_bo.objectives import Latency, ValidationLoss
 from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Bayes
 from nas_bo.trial import non_dominated
 

@@ -34,13 +34,13 @@ from typing import Any
 
 import fidelity_arms
 import numpy as np
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
 from nas_bo.hardware.measuring.measure import device_name
 from nas_bo.model import label, train
 from nas_bo.objectives import Latency
 from nas_bo.pareto import hypervolume
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import GDAS, Darts, ProxylessNAS
 from nas_bo.strategies.one_shot.gradient import DartsResult, GradientSearch
 from nas_bo.trial import non_dominated

@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
 from nas_bo.hardware.measuring.measure import device_name
 from nas_bo.model import label, load_corpus, parameters, train_many
+from nas_bo.search_spaces import TinyGPT
 
 RUNS = {"cpu": (2, 4, 8), "cuda": (4, 16)}
 STEPS, ROUNDS = 12, 5

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Node
 from nas_bo.hardware.latency.learned import Learned
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, workload
+from nas_bo.search_spaces import TinyGPT
 
 ROWS, ASKED = 4_000, 500
 # where the model begins, round figures of no particular device: FLOPs and bytes per second, start of a kernel

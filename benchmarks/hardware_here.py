@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
 from nas_bo.hardware.devices.device import Device
@@ -40,6 +39,7 @@ from nas_bo.hardware.runtimes import Runtime, runtime
 from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import attention, conv, counts, dense
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat, require
 from nas_bo.workflows.evaluation_store import Lines
 from nas_bo.workflows.profile import profile

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import TrainingDiverged
 from nas_bo.model import Corpus, label, load_corpus, parameters, train
 from nas_bo.model.schedule import DEFAULTS
+from nas_bo.search_spaces import TinyGPT
 
 RESULTS = Path(__file__).parent / "results"
 RAW = RESULTS / "learning_rates_raw.jsonl"

@@ -191,10 +191,9 @@ def cost(folder: Path, quick: bool, server: bool = False) -> dict[str, Any]:
 
 def ours(folder: Path, quick: bool) -> dict[str, Any]:
     """Requests of trials with their architecture and its drawing, and of ones that have more to say than MLflow takes."""
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo import search
     from nas_bo.objectives import Flops, Parameters
+    from nas_bo.search_spaces import TinyGPT
 
     study = search(TinyGPT, [Parameters(), Flops()], trials=12).study
     longer = optuna.create_study(study_name="longer", directions=study.directions)

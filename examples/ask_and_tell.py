@@ -3,11 +3,10 @@
 Everything is in the storage, so whoever asks and whoever tells may be different processes, on different days.
 """
 
-from nas_bo.search_spaces import TinyGPT
-
 from nas_bo import AskTell, Reported
 from nas_bo.model import label, load_corpus, train
 from nas_bo.objectives import Parameters
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Bayes
 
 STORAGE = "ask_and_tell.db"

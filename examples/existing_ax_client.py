@@ -11,11 +11,11 @@ import logging
 
 from ax.api.client import Client
 from ax.api.configs import RangeParameterConfig
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import ax as nas_ax
 from nas_bo.model import label, load_corpus, parameters, train
 from nas_bo.objectives import Parameters
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import require
 from nas_bo.strategies import NSGA2
 from nas_bo.trial import Column, Trial, front

@@ -19,11 +19,10 @@ def yesterday() -> None:
 
 
 def objective(trial: optuna.Trial) -> tuple[float, float]:
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo.model import load_corpus, train
     from nas_bo.objectives import Latency
     from nas_bo.optuna import suggest
+    from nas_bo.search_spaces import TinyGPT
 
     arch = suggest(trial, TinyGPT)  # the new line
     lr = trial.suggest_float("lr", 1e-4, 1e-2, log=True)
@@ -34,10 +33,9 @@ def objective(trial: optuna.Trial) -> tuple[float, float]:
 
 
 def today() -> optuna.Study:
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo.mlflow import Tracker
     from nas_bo.optuna import Sampler
+    from nas_bo.search_spaces import TinyGPT
     from nas_bo.strategies import NSGA2
 
     sampler = Sampler(TinyGPT, NSGA2(seed=0, population=6))  # optional: any Optuna sampler works
@@ -52,10 +50,9 @@ def today() -> optuna.Study:
 if __name__ == "__main__":
     yesterday()
     study = today()
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo.model import label
     from nas_bo.optuna import architecture
+    from nas_bo.search_spaces import TinyGPT
 
     for best in study.best_trials:
         print(

@@ -4,11 +4,11 @@ Needs the extra `transformers`. The Trainer makes the Optuna study itself; its l
 """
 
 import torch
-from nas_bo.search_spaces import TinyGPT
 from transformers import Trainer, TrainingArguments
 
 from nas_bo.model import build, label, load_corpus, parameters
 from nas_bo.optuna import Sampler, architecture, suggest
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Bayes
 
 TOKENS = 64

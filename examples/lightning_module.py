@@ -6,10 +6,10 @@ Needs the extra `lightning`. Optuna's own pruning callback refuses studies of se
 import optuna
 import pytorch_lightning as pl
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.model import build, label, load_corpus, parameters
 from nas_bo.optuna import Sampler, architecture, staged, suggest
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.strategies import Bayes
 

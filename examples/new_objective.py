@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from nas_bo.search_spaces import TinyGPT
-
 from nas_bo import search
 from nas_bo.model import active_parameters
 from nas_bo.objectives import ValidationLoss
+from nas_bo.search_spaces import TinyGPT
 
 
 def attention_layers(arch) -> float:

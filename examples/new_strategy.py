@@ -4,11 +4,11 @@ import random
 from dataclasses import dataclass
 
 import optuna
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.optuna import Sampler, suggest
+from nas_bo.search_spaces import TinyGPT
 
 
 @dataclass(frozen=True)

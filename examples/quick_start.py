@@ -3,10 +3,9 @@
 A budget of 40,000 tokens keeps this example below a minute; `nas-bo search` uses 200,000.
 """
 
-from nas_bo.search_spaces import TinyGPT
-
 from nas_bo import search
 from nas_bo.objectives import Latency, Parameters, ValidationLoss
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import NSGA2
 
 

@@ -5,11 +5,11 @@ trial, and a driver that is killed goes on with what is in the storage: start th
 """
 
 import ray
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import AskTell
 from nas_bo.model import load_corpus, train
 from nas_bo.objectives import Parameters
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Bayes
 
 TRIALS, WORKERS = 6, 2

@@ -8,7 +8,6 @@ import os
 
 import optuna
 import ray
-from nas_bo.search_spaces import TinyGPT
 from ray import tune
 from ray.tune.search.optuna import OptunaSearch
 
@@ -16,6 +15,7 @@ from nas_bo import Reported
 from nas_bo.model import label, load_corpus, train
 from nas_bo.objectives import Parameters
 from nas_bo.optuna import Sampler, architecture, suggest
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Bayes
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.devices.device import Device
@@ -32,6 +31,7 @@ from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.training_loop import CURVE_POINTS
 from nas_bo.objectives import Energy, Latency, SharedWeightLoss, ValidationLoss
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import GDAS, Darts, ProxylessNAS
 from tests.model.architectures import ATTENTION, CONV, DENSE, GATED, LINEAR, MOE, WINDOW, decoder, layer
 

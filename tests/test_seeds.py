@@ -125,10 +125,10 @@ def test_a_generator_is_settled_once():
 
 def test_trainings_take_the_same_seeds():
     import numpy as np
-    from nas_bo.search_spaces import TinyGPT
 
     from nas_bo.errors import ModelError
     from nas_bo.model import load_corpus, train
+    from nas_bo.search_spaces import TinyGPT
 
     arch, corpus = (
         TinyGPT.architecture(
@@ -147,10 +147,9 @@ def test_trainings_take_the_same_seeds():
     "seeds", [3, np.int64(3), np.array(3), [3, 3], (np.int64(3), random.Random(1)), np.array([3, 3])]
 )
 def test_stacked_trainings_take_them_too(seeds):
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo.errors import ModelError
     from nas_bo.model import load_corpus, train_many
+    from nas_bo.search_spaces import TinyGPT
 
     flat = {"depth": 1, "width": 32, "layers.0.mixer": "conv", "layers.0.mixer.conv.kernel": 4, "layers.0.mlp": "skip"}
     arch, corpus = TinyGPT.architecture(flat), load_corpus()

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
 from nas_bo import AskTell, search
@@ -19,6 +18,7 @@ from nas_bo.objectives import Parameters, Predicted, ValidationLoss, Weighted
 from nas_bo.objectives.predicted_inputs import Rung
 from nas_bo.optuna import merge, studies
 from nas_bo.problem import Problem, Reported
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.spelling import Values, answering, current, other, spelled
 from nas_bo.strategies import Random
 from nas_bo.trial import Column

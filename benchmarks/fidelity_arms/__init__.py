@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from nas_bo.search_spaces import TinyGPT
-
 from nas_bo.architecture import Architecture
 from nas_bo.model import Corpus, load_corpus, train
 from nas_bo.objectives import (
@@ -26,6 +24,7 @@ from nas_bo.objectives import (
     ValidationLoss,
     ZenScore,
 )
+from nas_bo.search_spaces import TinyGPT
 
 TOKENS = 500_000  # of a reference run
 SUPERNET_TOKENS = 6_044_672  # as many passes as ten reference trainings of middling architectures

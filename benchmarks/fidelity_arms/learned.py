@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Architecture
 from nas_bo.model import parameters
 from nas_bo.objectives import Predicted
 from nas_bo.report.ranks import point, tau, tau_size_removed
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import Trial
 
 NAME, TRIALS, SPLITS = "Predicted, 30 trials", 30, 10

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from nas_bo.search_spaces import Llama, TinyGPT
 
 from nas_bo import search
 from nas_bo.errors import SearchError
 from nas_bo.objectives import Flops, Latency, Parameters
+from nas_bo.search_spaces import Llama, TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.trial import matrix
 from nas_bo.workflows.comparison import compare

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from nas_bo.search_spaces import MoE, TinyGPT
 
 from nas_bo.cli import units
 from nas_bo.cli.quantities import Costs
 from nas_bo.cli.resolve import Job, job
 from nas_bo.errors import NasBoError, ObjectiveError
 from nas_bo.objectives import ActiveParameters, Latency
+from nas_bo.search_spaces import MoE, TinyGPT
 from tests.command import nas_bo
 
 QUICK = ["--trials", "4", "--mlflow", "none", "--workers", "1", "--strategy", "random", "--retrain", "0"]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.errors import DataError
 from nas_bo.objectives import Parameters, SharedWeightLoss, ValidationLoss
 from nas_bo.objectives.zero_cost import Snip
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Darts, Random
 from nas_bo.workflows.search import load_result
 from tests.cli.test_command import QUICK, nas_bo

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from nas_bo.search_spaces import NAMED
 
 from nas_bo import profile, search
 from nas_bo.architecture import Architecture
@@ -33,6 +32,7 @@ from nas_bo.model import (
 )
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.report.drawing import drawing
+from nas_bo.search_spaces import NAMED
 from nas_bo.strategies import Random
 from nas_bo.supernet import Supernet
 from nas_bo.supernet.training import train_supernet

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DeviceError, MissingExtra, NasBoError, ObjectiveError
 from nas_bo.hardware.devices.device import Device
@@ -18,6 +17,7 @@ from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.measuring.meters import NvmlMeter, RaplMeter, Reading, measure_energy, measured_energy
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.objectives import Energy, Latency
+from nas_bo.search_spaces import TinyGPT
 
 ARCHS = [TinyGPT.sample(seed) for seed in range(12)]
 PRICED = Device(

@@ -7,7 +7,6 @@ import pickle
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DeviceError, ObjectiveError
 from nas_bo.hardware.devices.device import Device
@@ -19,6 +18,7 @@ from nas_bo.hardware.latency.model import LatencyModel
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, parts, specified, workload
+from nas_bo.search_spaces import TinyGPT
 
 SETTING = Setting("decode", context=64)
 DEVICE = Device("mine", "cpu", gflops={"float32": 60}, gbytes=10, overhead_us=8)

@@ -6,13 +6,13 @@ import pickle
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.latency.learned import Learned
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, workload
+from nas_bo.search_spaces import TinyGPT
 
 SETTING = Setting("decode", context=64)
 ARCHS = [TinyGPT.sample(seed) for seed in range(80)]

@@ -6,7 +6,6 @@ import random
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware import memory
@@ -14,6 +13,7 @@ from nas_bo.hardware.measuring.memory_measure import StorageTracker, measured_in
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import build, dense, linear_attention, parameters
 from nas_bo.model.decoder import ROTARY_TABLE
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, repeat
 from tests.hardware.spaces import Everything
 

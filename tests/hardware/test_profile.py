@@ -9,7 +9,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import Hybrid, TinyGPT
 
 from nas_bo import profile
 from nas_bo.errors import NasBoError, ObjectiveError, ProfileError
@@ -20,6 +19,7 @@ from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency, Parameters
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import Hybrid, TinyGPT
 from nas_bo.space import require
 
 SHORT, DECODE = Setting(context=16), Setting("decode", context=16)

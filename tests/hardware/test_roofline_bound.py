@@ -6,11 +6,11 @@ import copy
 import logging
 
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.hardware.devices.device import Device
 from nas_bo.objectives import Latency, Throughput
 from nas_bo.objectives import target as module
+from nas_bo.search_spaces import TinyGPT
 
 ARCHS = [TinyGPT.sample(seed) for seed in range(40)]
 

@@ -9,7 +9,6 @@ import importlib.metadata
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Node
 from nas_bo.errors import MissingExtra, ObjectiveError, Unsupported
@@ -21,6 +20,7 @@ from nas_bo.hardware.runtimes.interface import agree
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import State
 
 PREFILL, DECODE = Setting(context=24), Setting("decode", context=24)

@@ -11,7 +11,6 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.devices.device import Device
@@ -22,6 +21,7 @@ from nas_bo.hardware.measuring.session import LEAST, Session, Visit, Wanted
 from nas_bo.hardware.runtimes import runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency
+from nas_bo.search_spaces import TinyGPT
 
 PREFILL, DECODE = Setting(context=32), Setting("decode", context=32)
 ARCHS = [TinyGPT.sample(seed) for seed in range(6)]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from nas_bo.search_spaces import TinyGPT
-
 from nas_bo import search
 from nas_bo.errors import Unsupported
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.trial import State
 

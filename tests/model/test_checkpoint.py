@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Node
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import Corpus, Training, TrainingResult, build, checkpoint, load_corpus, train
+from nas_bo.search_spaces import TinyGPT
 from tests.model.architectures import ATTENTION, CONV, GATED, MOE, decoder, layer
 
 ARCH = decoder(layer(CONV, GATED), layer(ATTENTION, MOE), width=16)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nas_bo.search_spaces import Connections
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas_bo.architecture import Architecture, Node
@@ -17,6 +16,7 @@ from nas_bo.hardware import memory
 from nas_bo.hardware.measuring.memory_measure import measured_inference, measured_training
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.model import build, check, connections_fit, counts, label
+from nas_bo.search_spaces import Connections
 from nas_bo.supernet import Supernet
 from tests.model.architectures import CONV, DENSE, GATED, LINEAR, MOE, SKIP, block, decoder, layer
 

@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import Connections
 
 import nas_bo
 from nas_bo import ax
@@ -26,6 +25,7 @@ from nas_bo.model.narrow import narrower
 from nas_bo.objectives import Latency, Parameters, ValidationLoss
 from nas_bo.objectives.predicted_inputs import Inputs
 from nas_bo.report.drawing import drawing
+from nas_bo.search_spaces import Connections
 from nas_bo.space import Space, choice, repeat, require
 from nas_bo.strategies import GDAS, Darts, ProxylessNAS
 

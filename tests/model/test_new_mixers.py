@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from nas_bo.search_spaces import Mixers
 
 from nas_bo.errors import ModelError
 from nas_bo.model import build, check, conv, flops, gated_delta, label, parameters, skip, ssm, train_many
 from nas_bo.model.layers.gated_delta import delta, unit
 from nas_bo.model.layers.linear_attention import scan
 from nas_bo.model.narrow import narrower
+from nas_bo.search_spaces import Mixers
 from nas_bo.space import Space, choice, repeat
 from nas_bo.supernet.weights import Supernet
 from tests.model.architectures import SKIP, block, decoder, layer

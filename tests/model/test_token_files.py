@@ -188,9 +188,8 @@ def test_a_vocabulary_is_a_number_of_ids(tmp_path: Path, vocab_size: object) -> 
 
 def test_the_loss_of_wide_ids_is_that_of_narrow_ones(tmp_path: Path) -> None:
     """32-bit ids were read as twice as many 16-bit ones, half of them zero, which are easy to predict."""
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo.model import train
+    from nas_bo.search_spaces import TinyGPT
 
     tokens = ids(65, "as in text")
     found = []

@@ -7,7 +7,6 @@ import time
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.errors import DeviceError, NasBoError, ObjectiveError, SpaceError
@@ -17,6 +16,7 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Energy, Fits, KVCacheBytes, Memory, Parameters, fitting
 from nas_bo.optuna import Sampler, suggest
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice
 from nas_bo.strategies import NSGA2, Bayes, Random
 from nas_bo.trial import State

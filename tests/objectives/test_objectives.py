@@ -7,12 +7,12 @@ import statistics
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DataError, ObjectiveError
 from nas_bo.model import build, flops, kv_cache_bytes, parameters
 from nas_bo.objectives import Flops, KVCacheBytes, Latency, Parameters, ValidationLoss, Weighted
 from nas_bo.problem import Function, Problem, Value, as_objective
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import State
 
 ARCHS = [TinyGPT.sample(seed) for seed in range(6)]

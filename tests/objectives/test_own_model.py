@@ -4,7 +4,6 @@ import pickle
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,6 +15,7 @@ from nas_bo.hardware.traced import size, traced, training_peak
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.model import CachedDecoder, build, parameters
 from nas_bo.objectives import Flops, Latency, Memory, Parameters, Throughput
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from tests.own_models import Attention, OnlyNumbers, Stack, Stacks, broken, huggingface, no_module
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
-from nas_bo.search_spaces import HWGPTBenchS, TinyGPT
 
 from nas_bo import Problem, Space, choice, integer, repeat
 from nas_bo.errors import ObjectiveError, SpaceError
@@ -18,6 +17,7 @@ from nas_bo.model import parameters
 from nas_bo.objectives import Parameters, Predicted, Rung, ValidationLoss
 from nas_bo.objectives.predicted_card import Card, tau
 from nas_bo.problem import as_objective
+from nas_bo.search_spaces import HWGPTBenchS, TinyGPT
 from nas_bo.strategies import Bayes
 from nas_bo.surrogate import GP, MLPEnsemble, Ridge
 from nas_bo.trial import Column, State, Trial

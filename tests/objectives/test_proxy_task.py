@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import ObjectiveError, TrainingDiverged
 from nas_bo.objectives.proxy_task import (
@@ -25,6 +24,7 @@ from nas_bo.objectives.proxy_task import (
 from nas_bo.objectives.proxy_task.learning import HELD_OUT, TRAIN
 from nas_bo.objectives.proxy_task.task import IGNORED, stream
 from nas_bo.problem import Problem, as_objective
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import State
 from tests.model.architectures import ATTENTION, CONV, DENSE, GATED, LINEAR, MOE, SKIP, decoder, layer
 

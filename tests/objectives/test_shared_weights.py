@@ -8,12 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from nas_bo.search_spaces import Llama, TinyGPT
 
 from nas_bo.errors import CheckpointError, ModelError, ObjectiveError
 from nas_bo.objectives.shared_weights import SharedWeightLoss
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import Llama, TinyGPT
 from nas_bo.space import real
 
 ARCH = TinyGPT.sample(1)

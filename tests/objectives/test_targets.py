@@ -8,7 +8,6 @@ import statistics
 from dataclasses import replace
 
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search
 from nas_bo.errors import DeviceError, NasBoError, ObjectiveError
@@ -19,6 +18,7 @@ from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency, Parameters, Throughput
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.trial import State
 

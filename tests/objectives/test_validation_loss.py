@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.architecture import Node
 from nas_bo.errors import DataError, ModelError, ObjectiveError, TrainingDiverged
 from nas_bo.model import build, flops, load_corpus, train
 from nas_bo.model.narrow import narrower
 from nas_bo.objectives import Growth, LearningRateProbe, ValidationLoss, noise_of, seed_noise
+from nas_bo.search_spaces import TinyGPT
 
 TOKENS = 10_240  # twenty steps of 8 x 64
 

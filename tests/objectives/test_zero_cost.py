@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import DataError, ObjectiveError
 from nas_bo.model import build, load_corpus, parameters
@@ -29,6 +28,7 @@ from nas_bo.objectives.zero_cost import (
 )
 from nas_bo.objectives.zero_cost.naswot import _distinct
 from nas_bo.problem import ORDER, Problem, as_objective
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import State
 from tests.model.architectures import (
     CONV,

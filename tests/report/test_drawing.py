@@ -6,13 +6,13 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from nas_bo.search_spaces import NAMED
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.model import counts
 from nas_bo.model.connections import skips
 from nas_bo.model.spec import check
 from nas_bo.report.drawing import BARS, MOST_ROWS, WIDE, _blocks, _norm, drawing
+from nas_bo.search_spaces import NAMED
 
 SVG = "{http://www.w3.org/2000/svg}"
 

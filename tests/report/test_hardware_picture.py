@@ -7,7 +7,6 @@ import json
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from nas_bo.search_spaces import TinyGPT
 from typer.testing import CliRunner
 
 from nas_bo.cli.app import app
@@ -20,6 +19,7 @@ from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.report.hardware_picture import breakdown_picture, predicted_picture, roofline_picture
+from nas_bo.search_spaces import TinyGPT
 
 ARCHS = [TinyGPT.sample(seed) for seed in range(12)]
 SETTING = Setting("decode")

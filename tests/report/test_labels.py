@@ -3,12 +3,12 @@
 import logging
 
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import AskTell, Space, choice, integer, option, repeat, search
 from nas_bo.errors import SpaceError
 from nas_bo.model import label
 from nas_bo.report.labels import check_label, label_of, labels_of
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.workflows.search import short_name
 from tests.own_models import Stacks

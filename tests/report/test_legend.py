@@ -1,9 +1,8 @@
 """The legend under a table explains the short names of every mixer, and how layers are connected."""
 
-from nas_bo.search_spaces import Connections, Mixers
-
 from nas_bo.model import label
 from nas_bo.report.notation import legend
+from nas_bo.search_spaces import Connections, Mixers
 from nas_bo.trial import Trial
 
 

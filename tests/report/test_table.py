@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from nas_bo.search_spaces import Hybrid, TinyGPT
 
 from nas_bo.model import label
 from nas_bo.report import Summary, front_text
 from nas_bo.report.digits import known, measured
 from nas_bo.report.notation import explained, legend
 from nas_bo.report.table import table_markdown, table_text
+from nas_bo.search_spaces import Hybrid, TinyGPT
 from nas_bo.trial import Column, Trial
 
 LOSS, TIME = Column("val_loss", "bits/byte"), Column("latency_ms", "ms", cost="measured", at_most=10)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nas_bo.search_spaces import NAMED, TinyGPT
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SpaceError
+from nas_bo.search_spaces import NAMED, TinyGPT
 from nas_bo.space import Space, choice, integer, option, real, repeat, require
 from tests.generated_spaces import seeds, spaces
 

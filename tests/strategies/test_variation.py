@@ -9,10 +9,10 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.objectives import Parameters
 from nas_bo.problem import Function, Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.space.neighbours import records
 from nas_bo.strategies import variation

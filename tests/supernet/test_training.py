@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 import torch
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import load_corpus
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice
 from nas_bo.supernet import training
 from nas_bo.supernet.coverage import Extent

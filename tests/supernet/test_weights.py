@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nas_bo.search_spaces import NAMED, TinyGPT
 
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import attention, check, conv, dense, linear_attention, moe, parameters, skip
+from nas_bo.search_spaces import NAMED, TinyGPT
 from nas_bo.space import Space, choice, integer, real, repeat, require
 from nas_bo.supernet.coverage import Extent
 from nas_bo.supernet.weights import Supernet

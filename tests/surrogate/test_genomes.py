@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo.errors import SpaceError
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, real, repeat, steer
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.surrogate.features import features_of

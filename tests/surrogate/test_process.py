@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import TinyGPT
 from scipy.optimize import check_grad
 
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.problem import Function, Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.surrogate import process as surrogate
 from nas_bo.surrogate.features import features_of

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import HWGPTBenchS, TinyGPT
 
 from nas_bo import Space, choice, integer, option, repeat
 from nas_bo.errors import ObjectiveError
+from nas_bo.search_spaces import HWGPTBenchS, TinyGPT
 from nas_bo.surrogate import GP, GradientBoosting, MLPEnsemble, Ridge
 from nas_bo.surrogate.conformal import CrossConformal, folds
 from nas_bo.surrogate.prior import OnPrior

@@ -7,7 +7,6 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from nas_bo.search_spaces import Hybrid, Llama, TinyGPT
 
 from nas_bo import provenance, search
 from nas_bo.errors import SearchError, SpaceError
@@ -15,6 +14,7 @@ from nas_bo.objectives import Parameters
 from nas_bo.problem import Problem
 from nas_bo.report import page
 from nas_bo.report.against import against
+from nas_bo.search_spaces import Hybrid, Llama, TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.workflows.baselines import baselines, extreme
 from nas_bo.workflows.retraining_check import counted

@@ -158,9 +158,8 @@ def test_picks_of_the_registry_read_the_same_text_and_get_names_that_it_allows()
 
 
 def test_the_command_prints_the_architecture_last_and_writes_nothing(tmp_path, monkeypatch):
-    from nas_bo.search_spaces import TinyGPT
-
     from nas_bo.objectives import Flops, Parameters
+    from nas_bo.search_spaces import TinyGPT
 
     storage = str(tmp_path / "s.db")
     made = search(TinyGPT, [Parameters(), Flops(direction="maximize")], trials=6, storage=storage)

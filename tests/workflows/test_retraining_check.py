@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import Column, State, Trial, front
 from nas_bo.workflows import retraining_check
 from tests.problems import Few

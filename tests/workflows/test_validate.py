@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import optuna
 import pytest
-from nas_bo.search_spaces import TinyGPT
 
 from nas_bo import search, validate
 from nas_bo.errors import EverythingFailed, NasBoError, ObjectiveError, SearchError
 from nas_bo.objectives import Flops, Parameters, ValidationLoss
 from nas_bo.problem import Function
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from tests.problems import Few, Toy, loss
 from tests.workflows.validated import Truth, broken, constant, width
