@@ -66,8 +66,12 @@ def number(
     at_most: float | None = None,
 ) -> Check:
     """A finite int or float within bounds; a bool is no number."""
-    bounds = {"above": above, "at least": at_least, "below": below, "at most": at_most}
+    bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
     said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+    if at_least is not None and at_most is not None:
+        said = f"from {at_least:g} to {at_most:g}"
+    elif above is not None and below is not None:
+        said = f"between {above:g} and {below:g}, both excluded"
 
     def holds(value: Any) -> bool:
         return (
@@ -83,7 +87,7 @@ def number(
 
 def whole_number(at_least: int, at_most: int | None = None) -> Check:
     """An int within bounds; a bool is none."""
-    said = f"of at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
+    said = f"of at least {at_least}" if at_most is None else f"from {at_least:,} to {at_most:,}"
 
     def holds(value: Any) -> bool:
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -95,7 +99,7 @@ def whole_number(at_least: int, at_most: int | None = None) -> Check:
 def one_of(*allowed: object) -> Check:
     """One of a few values, of the same type: 1 does not stand for True."""
     words = [repr(one) for one in allowed]
-    said = f"one of {', '.join(words)}" if len(words) > 3 else " or ".join(words)
+    said = f"one of {', '.join(words)}" if len(words) > 3 else f"{', '.join(words[:-1])} or {words[-1]}"
     return Check(said, lambda value: any(type(value) is type(one) and value == one for one in allowed))
 
 
@@ -120,15 +124,18 @@ def checked(default: T, check: Check) -> T:
     return found
 
 
-def check_fields(owner: DataclassInstance, kind: type[NasBoError]) -> None:
+def check_fields(owner: DataclassInstance, kind: type[NasBoError], called: str = "") -> None:
     """Check every field that has a check, in their order; for ``__post_init__``.
+
+    Args:
+        called: what the message calls the owner; "" is its class.
 
     Raises:
         NasBoError: of that `kind`, for the first value that is not what it must be.
     """
     for one in fields(owner):
         if KEY in one.metadata:
-            one.metadata[KEY].verify(type(owner).__name__, one.name, getattr(owner, one.name), kind)
+            one.metadata[KEY].verify(called or type(owner).__name__, one.name, getattr(owner, one.name), kind)
 
 
 def check_values(owner: str, kind: type[NasBoError], check: Check, /, **values: object) -> None:

@@ -17,6 +17,7 @@ from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.connections import plain, skips
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+from nas_bo.validated import check_fields, checked, one_of, whole_number
 
 Phase = Literal["prefill", "decode"]
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int8": 1}
@@ -63,22 +64,15 @@ class Setting:
         ObjectiveError: there is no such phase or data type, or a size is not a whole number above 0.
     """
 
-    phase: Phase = "prefill"
-    batch: int = 1
-    context: int = 128
-    dtype: str = "float32"
-    vocab_size: int = 256
+    phase: Phase = checked("prefill", one_of("prefill", "decode"))
+    batch: int = checked(1, whole_number(1))
+    context: int = checked(128, whole_number(1))
+    dtype: str = checked("float32", one_of(*BYTES))
+    vocab_size: int = checked(256, whole_number(1))
     ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.phase not in ("prefill", "decode"):
-            raise ObjectiveError(f"Setting(phase={self.phase!r}): it is 'prefill' or 'decode'")
-        if self.dtype not in BYTES:
-            raise ObjectiveError(f"Setting(dtype={self.dtype!r}): it is one of {', '.join(BYTES)}")
-        for name in ("batch", "context", "vocab_size"):
-            value = getattr(self, name)
-            if value.__class__ is not int or value < 1:
-                raise ObjectiveError(f"Setting({name}={value!r}): {name} must be a whole number of at least 1")
+        check_fields(self, ObjectiveError)
 
 
 class Part(NamedTuple):

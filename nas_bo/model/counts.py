@@ -21,6 +21,7 @@ from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.model.connections import skips
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+from nas_bo.validated import check_values, one_of, whole_number
 
 Arch = Architecture | Node | DecoderSpec
 
@@ -118,10 +119,8 @@ def operations(
         ModelError: the architecture cannot be built, or the phase or sizes are none.
     """
     spec = _spec(arch, ignore)
-    if phase not in ("prefill", "decode"):
-        raise ModelError(f"there is no phase {phase!r}; there are 'prefill' and 'decode'")
-    if context < 1 or batch < 1:
-        raise ModelError(f"context={context!r} and batch={batch!r} must be at least 1")
+    check_values("operations", ModelError, one_of("prefill", "decode"), phase=phase)
+    check_values("operations", ModelError, whole_number(1), context=context, batch=batch)
     return [
         Operation(name, flops * batch, weights, activations * batch, kernels)
         for name, flops, weights, activations, kernels, _, _ in rows(spec, vocab_size, phase, context, batch)

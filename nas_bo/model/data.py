@@ -25,6 +25,7 @@ from nas_bo.model.text_folder import folder_texts
 from nas_bo.model.text_records import NoRecords, Reader, columns, json_lines, json_records
 from nas_bo.model.token_file import SUFFIXES, Tokens, check_vocab_size, read_tokens
 from nas_bo.model.tokenizer import Encoder
+from nas_bo.validated import check_values, number
 
 VALIDATION_PERCENT = 5
 SHORTEST = 1024
@@ -90,8 +91,8 @@ class Corpus:
         Raises:
             DataError: the share is out of range, or leaves too little to train on.
         """
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise DataError(f"data_share={share!r} must be a share of the training text, above 0 and at most 1")
+        said = number(above=0, at_most=1).advise("it is a share of the training text")
+        check_values("Corpus.part", DataError, said, data_share=share)
         count = round(share * len(self.train))
         if count < SHORTEST:
             raise DataError(

@@ -22,6 +22,7 @@ from nas_bo.model.counts import norms_of, stepping
 from nas_bo.model.layers.common import Linear
 from nas_bo.model.layers.rotary import rotary_table
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+from nas_bo.validated import check_values, whole_number
 
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
 BALANCE = 0.01  # weight of the balance loss, Fedus et al. 2021, arXiv 2101.03961, section 2.2
@@ -51,8 +52,9 @@ def build(
         ModelError: the architecture cannot be built, or vocab_size is below 1.
     """
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
-    if vocab_size < 1:
-        raise ModelError(f"vocab_size={vocab_size!r} must be at least 1; take the vocab_size of the corpus")
+    check_values(
+        "build", ModelError, whole_number(1).advise("take the vocab_size of the corpus"), vocab_size=vocab_size
+    )
     with torch.device(device or "cpu"):
         model = Decoder(spec, vocab_size)
     if dtype is not None:

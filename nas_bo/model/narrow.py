@@ -8,6 +8,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Narrowing
 from nas_bo.model.blocks.table import known
+from nas_bo.validated import check_values, number
 
 NARROWEST = 8
 
@@ -20,8 +21,7 @@ def narrower(arch: Architecture | Node, factor: float) -> Node:
     Raises:
         ModelError: the factor is not above 0 and at most 1, there is no width, or fewer than 8 channels are left.
     """
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 0 < factor <= 1:
-        raise ModelError(f"width_factor={factor!r} must be above 0 and at most 1")
+    check_values("narrower", ModelError, number(above=0, at_most=1), width_factor=factor)
     tree = arch.tree if isinstance(arch, Architecture) else arch
     width = tree.get("width")
     if isinstance(width, bool) or not isinstance(width, int):

@@ -30,6 +30,7 @@ from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.model.training import Training, TrainingResult
 from nas_bo.model.training_loop import Loop, Pass
 from nas_bo.seeds import Seed, whole_seed
+from nas_bo.validated import check_values, whole_number
 
 TOGETHER = 16  # runs that are stacked on a GPU
 
@@ -81,8 +82,7 @@ def train_many(
     kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
     if together is None:
         together = 1 if kind == "cpu" else TOGETHER
-    if isinstance(together, bool) or not isinstance(together, int) or together < 1:
-        raise ModelError(f"train_many(together={together!r}): it must be a whole number of at least 1")
+    check_values("train_many", ModelError, whole_number(1), together=together)
     groups: dict[tuple[DecoderSpec, tuple[float, ...]], list[int]] = {}
     for index, arch in enumerate(archs):
         key = check(arch, ignore), tuple(settings_of(arch, settings or {}).values())

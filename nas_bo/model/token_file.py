@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_bo.errors import DataError
 from nas_bo.model import token_width
+from nas_bo.validated import check_values, whole_number
 
 SUFFIXES = (".bin", ".npy")
 LARGEST = 1 << 24  # token ids that an embedding may have
@@ -18,13 +19,12 @@ Tokens = np.ndarray[Any, Any]
 
 def check_vocab_size(vocab_size: object) -> None:
     """Raise DataError unless it is None or a number of ids that a model can have."""
-    if vocab_size is None:
-        return
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or not 2 <= vocab_size <= LARGEST:
-        raise DataError(
-            f"vocab_size={vocab_size!r} (--vocab-size) must be a whole number from 2 to {LARGEST:,}, one more than the "
-            "largest token id"
-        )
+    check = (
+        whole_number(2, LARGEST)
+        .or_none()
+        .advise("it is a whole number, one more than the largest token id (--vocab-size)")
+    )
+    check_values("load_corpus", DataError, check, vocab_size=vocab_size)
 
 
 def read_tokens(path: Path, dtype: str | None, vocab_size: int | None, shortest: int) -> tuple[Tokens, int]:

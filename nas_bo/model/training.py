@@ -28,6 +28,7 @@ from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
 from nas_bo.model.training_loop import Progress
 from nas_bo.seeds import Seed, whole_seed
+from nas_bo.validated import check_values, number
 
 __all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "train"]
 
@@ -175,8 +176,7 @@ class Training:
     ) -> None:
         seed = whole_seed(seed, "train", ModelError)
         self.settings = settings_of({} if isinstance(arch, Decoder) else arch, settings or {})
-        if not tokens >= 1 or tokens == math.inf:
-            raise ModelError(f"tokens={tokens!r} must be a finite number of at least 1; the default is 200,000")
+        check_values("train", ModelError, number(at_least=1).advise("the default is 200,000"), tokens=tokens)
         if checkpoint is not None and isinstance(arch, Decoder):
             raise ModelError(
                 "checkpoint= was given with a Decoder, whose first weights nobody can name; pass the architecture"
@@ -239,8 +239,7 @@ class Training:
             CheckpointError: the run is beyond it already.
             TrainingDiverged: as `train`.
         """
-        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
-            raise ModelError(f"stop_at={share!r} must be a share of the run, above 0 and at most 1")
+        check_values("train", ModelError, number(above=0, at_most=1).advise("it is a share of the run"), stop_at=share)
         run, until = self._run, self._run.schedule.after(share)
         if run.step > until:
             raise CheckpointError(

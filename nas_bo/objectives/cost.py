@@ -12,6 +12,7 @@ from nas_bo.model import counts
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Flops:
     """
 
     vocab_size: int = 256
-    tokens: int = 128
+    tokens: int = checked(128, number(above=0))
     at_most: float | None = None
     at_least: float | None = None
     ignore: tuple[str, ...] = ()
@@ -95,7 +96,7 @@ class Flops:
     build: Build | None = None
 
     def __post_init__(self) -> None:
-        positive(self, "tokens")
+        check_fields(self, ObjectiveError)
         check_build("Flops", self.build)
 
     def conditions(self) -> dict[str, Any]:
@@ -116,8 +117,8 @@ class Flops:
 class KVCacheBytes:
     """Bytes that decoding remembers after `context` tokens (keys, values, states), batch 1."""
 
-    context: int = 2048
-    bytes_per_value: float = 2
+    context: int = checked(2048, number(above=0))
+    bytes_per_value: float = checked(2, number(above=0))
     at_most: float | None = None
     at_least: float | None = None
     ignore: tuple[str, ...] = ()
@@ -127,18 +128,10 @@ class KVCacheBytes:
     cost: Literal["analytic"] = "analytic"
 
     def __post_init__(self) -> None:
-        positive(self, "context", "bytes_per_value")
+        check_fields(self, ObjectiveError)
 
     def conditions(self) -> dict[str, Any]:
         return {"context": self.context, "bytes_per_value": self.bytes_per_value}
 
     def __call__(self, arch: Architecture, /) -> float:
         return float(counts.kv_cache_bytes(arch, self.context, self.bytes_per_value, ignore=self.ignore))
-
-
-def positive(owner: object, *names: str) -> None:
-    """Raise ObjectiveError unless the named settings of `owner` are numbers above 0."""
-    for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == float("inf"):
-            raise ObjectiveError(f"{type(owner).__name__}({name}={value!r}): {name} must be a number above 0")

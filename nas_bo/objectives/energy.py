@@ -12,11 +12,11 @@ from nas_bo.hardware.measuring.meters import Meter, measured_energy, meter_of
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
-from nas_bo.objectives.cost import positive
 from nas_bo.objectives.latency import NAMES, Latency
 from nas_bo.objectives.target import digest, is_torch_device, measurable, plain_device
 from nas_bo.problem import Value
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number, one_of
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class Energy:
         MissingExtra: the package that reads the meter is not installed.
     """
 
-    phase: Literal["prefill", "decode", "request"] = "prefill"
-    context: int = 128
-    batch: int = 1
+    phase: Literal["prefill", "decode", "request"] = checked("prefill", one_of(*NAMES))
+    context: int = checked(128, number(above=0))
+    batch: int = checked(1, number(above=0))
     vocab_size: int = 256
     at_most: float | None = None
     at_least: float | None = None
     device: Any = None
-    model: Literal["modelled", "measured"] = "modelled"
+    model: Literal["modelled", "measured"] = checked("modelled", one_of("modelled", "measured"))
     meter: Meter | None = None
     idle: bool = False
     dtype: str = "float32"
-    output_length: int = 64
+    output_length: int = checked(64, number(above=0))
     guide: Prices = field(default_factory=Prices)
     ignore: tuple[str, ...] = ()
     name: str = ""
@@ -69,11 +69,7 @@ class Energy:
                 "model of your own; take Latency(build=...) or Flops(build=...) instead, or an objective of your own that reads "
                 "the meter (nas_bo.hardware.measuring.meters)"
             )
-        if self.phase not in NAMES:
-            raise ObjectiveError(f"Energy(phase={self.phase!r}): it is 'prefill', 'decode' or 'request'")
-        if self.model not in ("modelled", "measured"):
-            raise ObjectiveError(f"Energy(model={self.model!r}): it is 'modelled' or 'measured'")
-        positive(self, "context", "batch", "output_length")
+        check_fields(self, ObjectiveError)
         here = is_torch_device(self.device)
         if self.model == "modelled" and (self.meter is not None or here):
             raise ObjectiveError(

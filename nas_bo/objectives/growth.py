@@ -18,6 +18,7 @@ from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.validated import check_fields, checked, number
 
 MIDDLE_FLOPS = 1.8e5  # per token, the middle of the default space; only a shift of all values
 MIDDLE_DEPTH = 2.6
@@ -33,14 +34,11 @@ class Growth:
             of 500,000 tokens of the default recipe; elsewhere they are a guess. 0 leaves that part out.
     """
 
-    flops: float = 0.075
-    depth: float = 0.065
+    flops: float = checked(0.075, number())
+    depth: float = checked(0.065, number())
 
     def __post_init__(self) -> None:
-        for name in ("flops", "depth"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-                raise ObjectiveError(f"Growth({name}={value!r}): {name} must be a finite number")
+        check_fields(self, ObjectiveError)
 
     def conditions(self) -> dict[str, Any]:
         """What must not change while a study goes on."""

@@ -14,7 +14,6 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
-from nas_bo.objectives.cost import positive
 from nas_bo.objectives.measuring import Say, measured, silent
 from nas_bo.objectives.target import (
     BOUND,
@@ -29,6 +28,7 @@ from nas_bo.objectives.target import (
 from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number, one_of
 
 NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"}
 
@@ -82,15 +82,15 @@ class Latency:
         DeviceError: there is no such device, or it lacks a figure that the model needs.
     """
 
-    phase: Literal["prefill", "decode", "request"] = "prefill"
-    context: int = 128
-    batch: int = 1
+    phase: Literal["prefill", "decode", "request"] = checked("prefill", one_of(*NAMES))
+    context: int = checked(128, number(above=0))
+    batch: int = checked(1, number(above=0))
     vocab_size: int = 256
     at_most: float | None = None
     at_least: float | None = None
     device: Any = None
-    precision: float = 0.03
-    max_seconds: float = 0.5
+    precision: float = checked(0.03, number(above=0))
+    max_seconds: float = checked(0.5, number(above=0))
     guide: Roofline | None = None
     ignore: tuple[str, ...] = ()
     name: str = ""
@@ -99,14 +99,12 @@ class Latency:
     cost: Literal["measured"] = "measured"
     model: Any = None
     dtype: str = "float32"
-    output_length: int = 64
+    output_length: int = checked(64, number(above=0))
     runtime: str | None = None
     build: Build | None = None
 
     def __post_init__(self) -> None:
-        if self.phase not in NAMES:
-            raise ObjectiveError(f"Latency(phase={self.phase!r}): it is 'prefill' or 'decode', or 'request'")
-        positive(self, "context", "batch", "precision", "max_seconds", "output_length")
+        check_fields(self, ObjectiveError)
         wanted = self.settings()
         found: Timed | None = None
         check_build("Latency", self.build)

@@ -18,6 +18,14 @@ from nas_bo.objectives.target import plain_device
 from nas_bo.problem import Value
 from nas_bo.space import Space, require
 from nas_bo.trial import Direction
+from nas_bo.validated import Check, check_fields, checked, number, whole_number
+
+TRAINING = Check(
+    "(batch, sequence), two integers of at least 1, or None",
+    lambda value: (
+        value is None or (isinstance(value, tuple) and len(value) == 2 and all(map(whole_number(1).holds, value)))
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Memory:
     batch: int = 1
     dtype: str = "float32"
     vocab_size: int = 256
-    training: tuple[int, int] | None = None
+    training: tuple[int, int] | None = checked(None, TRAINING)
     at_most: float | None = None
     at_least: float | None = None
     device: Any = None
@@ -57,7 +65,7 @@ class Memory:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_setting", _setting(self))
-        _check_training("Memory", self.training)
+        check_fields(self, ObjectiveError)
         check_build("Memory", self.build)
         word = "peak_bytes" if self.training is None else "training_bytes"
         if self.device is not None:
@@ -104,8 +112,10 @@ class Fits:
     batch: int = 1
     dtype: str = "float32"
     vocab_size: int = 256
-    training: tuple[int, int] | None = None
-    share: float = 1.0
+    training: tuple[int, int] | None = checked(None, TRAINING)
+    share: float = checked(
+        1.0, number(above=0, at_most=1).advise("it is the share of the memory that is there for the model")
+    )
     ignore: tuple[str, ...] = ()
     name: str = ""
     at_most: float | None = 0.0
@@ -128,9 +138,7 @@ class Fits:
                 f"Fits(build={called(self.build)}): of a model of your own only the memory can be judged, and that of the device "
                 f"{figures.name!r} is not known; write memory_bytes into its file"
             )
-        if isinstance(self.share, bool) or not isinstance(self.share, (int, float)) or not 0 < self.share <= 1:
-            raise ObjectiveError(f"Fits(share={self.share!r}): it is a share of the memory, above 0 and at most 1")
-        _check_training("Fits", self.training)
+        check_fields(self, ObjectiveError)
         object.__setattr__(self, "_figures", figures)
         object.__setattr__(self, "_setting", _setting(self))
         if not self.name:
@@ -208,13 +216,3 @@ def _sizes(owner: Memory | Fits) -> dict[str, Any]:
     training = owner.training if owner.training is None else list(owner.training)
     sizes = {"context": owner.context, "batch": owner.batch, "dtype": owner.dtype, "vocab_size": owner.vocab_size}
     return {**sizes, "training": training}
-
-
-def _check_training(owner: str, training: Any) -> None:
-    fine = training is None or (
-        isinstance(training, tuple) and len(training) == 2 and all(one.__class__ is int and one > 0 for one in training)
-    )
-    if not fine:
-        raise ObjectiveError(
-            f"{owner}(training={training!r}): it is (batch, sequence), two whole numbers of at least 1"
-        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from nas_bo.spelling import spelled
 from nas_bo.surrogate.features import features_of
 from nas_bo.surrogate.structure import structure_of
 from nas_bo.trial import Trial
+from nas_bo.validated import check_fields, must, number
 
 TOKENS = 128  # that FLOPs and caches are counted for
 KINDS = (
@@ -41,11 +42,10 @@ class Rung:
     """A proxy that trials hold already: what the objective `of` was after `share` of its budget (see `Trial.rungs`)."""
 
     of: str
-    share: float
+    share: float = field(metadata=must(number(above=0, below=1)))
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ObjectiveError(f"Rung({self.of!r}, {self.share!r}): the share lies between 0 and 1")
+        check_fields(self, ObjectiveError)
 
     @property
     def name(self) -> str:

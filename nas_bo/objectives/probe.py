@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError, TrainingDiverged
-from nas_bo.objectives.cost import positive
+from nas_bo.validated import check_fields, checked, each, number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -25,17 +24,16 @@ class LearningRateProbe:
         tokens: of each short run.
     """
 
-    factors: tuple[float, ...] = (0.5, 1.0, 2.0)
-    tokens: float = 25_000
+    factors: tuple[float, ...] = checked(
+        (0.5, 1.0, 2.0), each(number(above=0), 2, "at least two different numbers above 0")
+    )
+    tokens: float = checked(25_000, number(above=0))
 
     def __post_init__(self) -> None:
-        positive(self, "tokens")
         object.__setattr__(self, "factors", tuple(self.factors))
-        good = [f for f in self.factors if isinstance(f, (int, float)) and not isinstance(f, bool) and 0 < f < math.inf]
-        if len(good) < 2 or len(set(good)) < len(self.factors):
-            raise ObjectiveError(
-                f"LearningRateProbe(factors={self.factors!r}): give at least two different numbers above 0"
-            )
+        check_fields(self, ObjectiveError)
+        if len(set(self.factors)) < len(self.factors):
+            raise ObjectiveError(f"LearningRateProbe(factors={self.factors!r}): factors must be different numbers")
 
     def conditions(self) -> dict[str, Any]:
         """What must not change while a study goes on."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
-from nas_bo.objectives.cost import positive
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -54,18 +53,20 @@ class SharedWeightLoss:
     """
 
     space: type[Space]
-    tokens: float | None = None
+    tokens: float | None = checked(None, number(above=0).or_none())
     checkpoint: str | None = None
-    fine_tune: float = 0.0
-    reference_tokens: float = 200_000
-    held_out_tokens: int = 16_384
+    fine_tune: float = checked(
+        0.0, number(at_least=0).advise("it is a share of reference_tokens; 0.05 is five percent")
+    )
+    reference_tokens: float = checked(200_000, number(above=0))
+    held_out_tokens: int = checked(16_384, number(above=0))
     data: str | None = None
     tokenizer: str | None = None
     seed: int = 0
     sampling: Any = None
     distill: float = 0.0
     apart: tuple[str, ...] = ()
-    fine_tune_lr: float = 1e-3
+    fine_tune_lr: float = checked(1e-3, number(above=0))
     device: str | None = None
     at_most: float | None = None
     at_least: float | None = None
@@ -80,7 +81,7 @@ class SharedWeightLoss:
 
     def __post_init__(self) -> None:
         settle(self, ObjectiveError)
-        positive(self, "reference_tokens", "held_out_tokens", "fine_tune_lr")
+        check_fields(self, ObjectiveError)
         if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
             object.__setattr__(self, "unit", unit_of(self))
         if not is_space(self.space):
@@ -91,12 +92,6 @@ class SharedWeightLoss:
             raise ObjectiveError(
                 "SharedWeightLoss: neither tokens nor checkpoint is given; give tokens=, the budget with which the "
                 "supernet is to be trained (ten times that of one architecture is a start), or the file of a trained one"
-            )
-        if self.tokens is not None:
-            positive(self, "tokens")
-        if not (isinstance(self.fine_tune, (int, float)) and 0 <= self.fine_tune < math.inf):
-            raise ObjectiveError(
-                f"SharedWeightLoss(fine_tune={self.fine_tune!r}): it is a share of reference_tokens; 0.05 is five percent"
             )
 
     def corpus(self) -> Corpus:

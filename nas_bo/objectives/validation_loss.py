@@ -15,7 +15,6 @@ from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.spec import check
-from nas_bo.objectives.cost import positive
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
@@ -23,6 +22,7 @@ from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, check_values, checked, each, number, whole_number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -69,7 +69,7 @@ class ValidationLoss:
         vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """
 
-    tokens: float = 200_000
+    tokens: float = checked(200_000, number(above=0))
     data: str | None = None
     tokenizer: str | None = None
     seed: int = 0
@@ -81,19 +81,19 @@ class ValidationLoss:
     unit: str = BITS_PER_BYTE
     direction: Direction = "minimize"
     cost: Literal["trained"] = "trained"
-    fidelity: float = 1.0
+    fidelity: float = checked(1.0, number(above=0, at_most=1))
     checkpoints: str | None = None
-    rungs: tuple[float, ...] = (0.25,)
-    min_rung: float = 0.25
-    sequence: int | None = None
-    batch_size: int | None = None
-    data_share: float = 1.0
-    width_factor: float = 1.0
-    evaluation_tokens: int = EVALUATION_TOKENS
+    rungs: tuple[float, ...] = checked((0.25,), each(number(above=0, at_most=1), 0, "numbers above 0 and at most 1"))
+    min_rung: float = checked(0.25, number(above=0, at_most=1))
+    sequence: int | None = checked(None, whole_number(1).or_none())
+    batch_size: int | None = checked(None, whole_number(1).or_none())
+    data_share: float = checked(1.0, number(above=0, at_most=1))
+    width_factor: float = checked(1.0, number(above=0, at_most=1))
+    evaluation_tokens: int = checked(EVALUATION_TOKENS, number(above=0))
     probe: LearningRateProbe | None = None
     extrapolate: bool = False
     growth: Growth | None = None
-    noise_sd: float | None = None
+    noise_sd: float | None = checked(None, number(at_least=0).or_none())
     vocab_size: int | None = field(default=None, kw_only=True)
     token_dtype: str | None = field(default=None, kw_only=True)
     text_key: str | None = field(default=None, kw_only=True)
@@ -115,8 +115,7 @@ class ValidationLoss:
         Raises:
             ObjectiveError: the cost leaves too little to train on.
         """
-        if isinstance(cost, bool) or not isinstance(cost, (int, float)) or not 0 < cost < 1:
-            raise ObjectiveError(f"ValidationLoss.quick(cost={cost!r}): it must be above 0 and below 1")
+        check_values("ValidationLoss.quick", ObjectiveError, number(above=0, below=1), cost=cost)
         whole, look = tokens + EVALUATION_TOKENS / 3, QUICK_EVALUATION_TOKENS / 3
         fidelity = (cost * whole - look) / tokens if tokens > 0 else 1.0
         if fidelity * tokens < MIN_TOKENS:
@@ -134,7 +133,8 @@ class ValidationLoss:
 
     def __post_init__(self) -> None:
         settle(self, ObjectiveError)
-        positive(self, "tokens", "evaluation_tokens")
+        object.__setattr__(self, "rungs", tuple(self.rungs))
+        check_fields(self, ObjectiveError)
         check_build("ValidationLoss", self.build)
         if self.build is not None and (self.width_factor != 1 or self.growth is not None):
             raise ObjectiveError(
@@ -144,11 +144,7 @@ class ValidationLoss:
             object.__setattr__(self, "unit", unit_of(self))
         if self.name == NAME and self.unit != BITS_PER_BYTE:  # it would not be true
             object.__setattr__(self, "name", BEFORE)
-        object.__setattr__(self, "rungs", tuple(self.rungs))
-        for name in ("fidelity", "data_share", "width_factor", "min_rung"):
-            self._share(name, getattr(self, name))
         for rung in self.rungs:
-            self._share("rungs", rung)
             if rung < self.min_rung:
                 raise ObjectiveError(
                     f"ValidationLoss(rungs={self.rungs}): the rung {rung:g} is below min_rung={self.min_rung:g}; "
@@ -156,16 +152,6 @@ class ValidationLoss:
                 )
         if list(self.rungs) != sorted(set(self.rungs)):
             raise ObjectiveError(f"ValidationLoss(rungs={self.rungs}): rungs must rise, as in (0.25, 0.5)")
-        for name in ("sequence", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ObjectiveError(f"ValidationLoss({name}={value!r}): {name} must be an integer of at least 1")
-        if self.noise_sd is not None and not (
-            isinstance(self.noise_sd, (int, float)) and 0 <= self.noise_sd < math.inf
-        ):
-            raise ObjectiveError(
-                f"ValidationLoss(noise_sd={self.noise_sd!r}): it must be a number of at least 0, or None"
-            )
         if self.extrapolate and self.growth is not None:
             raise ObjectiveError(
                 "ValidationLoss(extrapolate=True, growth=...): both say what the rest of the run brings; choose one"
@@ -182,10 +168,6 @@ class ValidationLoss:
                 f"ValidationLoss(tokens={self.tokens:g}{'' if self.fidelity == 1 else f', fidelity={self.fidelity:g}'}): "
                 f"the budget must be at least {MIN_TOKENS:,} tokens to compare anything; 200,000 is the default"
             )
-
-    def _share(self, name: str, value: object) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-            raise ObjectiveError(f"ValidationLoss({name}={value!r}): it must be above 0 and at most 1")
 
     def corpus(self) -> Corpus:
         """The corpus, read once per process (raises DataError)."""

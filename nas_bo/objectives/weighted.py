@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, Literal
@@ -11,6 +10,9 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.problem import ORDER, LimitViolated, Objective, Value, as_objective, column, estimate_of, value_of
 from nas_bo.trial import Direction
+from nas_bo.validated import number
+
+WEIGHT = number(at_least=0)
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,8 @@ class Weighted:
             raise ObjectiveError("Weighted([]): give at least one pair (weight, objective)")
         checked = []
         for weight, objective in self.terms:
-            if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
-                raise ObjectiveError(f"Weighted: the weight {weight!r} of {objective!r} must be a number of at least 0")
+            if not WEIGHT.holds(weight):
+                raise ObjectiveError(f"Weighted: the weight {weight!r} of {objective!r} must be {WEIGHT.must}")
             checked.append((float(weight), as_objective(objective)))
         names = [o.name for _, o in checked]
         if len(set(names)) < len(names):

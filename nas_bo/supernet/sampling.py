@@ -11,6 +11,9 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError
 from nas_bo.space.domain import Choice, Domain
 from nas_bo.supernet.coverage import Extent
+from nas_bo.validated import check_fields, checked, whole_number
+
+COUNT = whole_number(1).advise("it is a whole number of draws in every step")
 
 
 class Sampling(Protocol):
@@ -36,11 +39,11 @@ class Uniform:
         passes: architectures per step.
     """
 
-    passes: int = 1
+    passes: int = checked(1, COUNT)
     leads: bool = False
 
     def __post_init__(self) -> None:
-        _count(self, "passes", 1)
+        check_fields(self, ModelError)
 
     def draw(self, extent: Extent, rng: random.Random) -> list[Architecture]:
         return [extent.space.sample(rng) for _ in range(self.passes)]
@@ -58,13 +61,12 @@ class Balanced:
         among: draws from which the nearest is taken; 1 is uniform sampling.
     """
 
-    passes: int = 1
-    among: int = 32
+    passes: int = checked(1, COUNT)
+    among: int = checked(32, COUNT)
     leads: bool = False
 
     def __post_init__(self) -> None:
-        _count(self, "passes", 1)
-        _count(self, "among", 1)
+        check_fields(self, ModelError)
 
     def draw(self, extent: Extent, rng: random.Random) -> list[Architecture]:
         low, high = (math.log(extent.size(one())[0]) for one in (extent.smallest, extent.largest))
@@ -89,12 +91,12 @@ class Fair:
             dealt to a pass that has no such layer.
     """
 
-    rounds: int = 1
+    rounds: int = checked(1, COUNT)
     same_depth: bool = True
     leads: bool = False
 
     def __post_init__(self) -> None:
-        _count(self, "rounds", 1)
+        check_fields(self, ModelError)
 
     def draw(self, extent: Extent, rng: random.Random) -> list[Architecture]:
         operations = {p: d for p, d in extent.domains.items() if isinstance(d, Choice) and d.options}
@@ -147,9 +149,3 @@ class Sandwich:
         if self.smallest:
             found.append(extent.smallest(like))
         return found + self.between.draw(extent, rng)
-
-
-def _count(owner: Any, name: str, least: int) -> None:
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ModelError(f"{type(owner).__name__}({name}={value!r}): it must be a whole number of at least {least}")

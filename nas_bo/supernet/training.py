@@ -26,6 +26,7 @@ from nas_bo.space.space import Space
 from nas_bo.supernet.file import read, write
 from nas_bo.supernet.sampling import Sampling, Uniform
 from nas_bo.supernet.weights import Supernet
+from nas_bo.validated import check_values, number
 
 LOWER = 0.5  # factor on the learning rate after the first divergence
 INHERITED_TOKENS = 8_192
@@ -124,10 +125,9 @@ def train_supernet(
     given = {"lr": lr, "weight_decay": weight_decay, "batch_size": batch_size, "sequence": sequence}
     settings = settings_of({}, {**given, "warmup": warmup, "decay": decay, "clip": clip})
     drawing: Sampling = Uniform() if sampling is None else sampling
-    if not tokens >= 1 or tokens == math.inf:
-        raise ModelError(f"tokens={tokens!r} must be a finite number of at least 1")
-    if not 0 <= distill <= 1:
-        raise ModelError(f"distill={distill!r} is a share of the loss; it must be from 0 to 1")
+    check_values("train_supernet", ModelError, number(at_least=1), tokens=tokens)
+    share = number(at_least=0, at_most=1).advise("it is a share of the loss")
+    check_values("train_supernet", ModelError, share, distill=distill)
     if distill and not drawing.leads:
         raise ModelError(
             f"distill={distill!r} needs a first architecture that leads, and {type(drawing).__name__} has none; use "

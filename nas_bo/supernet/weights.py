@@ -26,6 +26,7 @@ from nas_bo.space.space import Space
 from nas_bo.supernet.coverage import Extent
 from nas_bo.supernet.file import FORMAT, read, write
 from nas_bo.supernet.slicing import Cut, Piece, Place, can_be_apart, cuts, layer_cuts, places
+from nas_bo.validated import check_values, whole_number
 
 SKELETONS = 64  # decoders without weights that are kept for the next call with the same architecture
 WIDTH_GAIN = 0.5
@@ -68,8 +69,9 @@ class Supernet(nn.Module):
             raise ModelError(
                 f"apart has {strange[0]!r}, which is no field; there are: {', '.join(sorted(can_be_apart()))}"
             )
-        if vocab_size < 1:
-            raise ModelError(f"vocab_size={vocab_size!r} must be at least 1; take the vocab_size of the corpus")
+        check_values(
+            "Supernet", ModelError, whole_number(1).advise("take the vocab_size of the corpus"), vocab_size=vocab_size
+        )
         self.space, self.vocab_size, self.ignore = space, vocab_size, tuple(ignore)
         self.apart = frozenset(apart)
         self.extent = Extent(space, ignore)

@@ -10,6 +10,7 @@ import numpy as np
 
 from nas_bo.errors import MissingExtra, ObjectiveError
 from nas_bo.surrogate.regressor import Blocks
+from nas_bo.validated import check_fields, checked, number, whole_number
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,14 @@ class GradientBoosting:
         ObjectiveError: fewer than one tree, or a rate or share outside (0, 1].
     """
 
-    trees: int = 200
-    depth: int = 3
-    rate: float = 0.05
-    share: float = 0.7
+    trees: int = checked(200, whole_number(1))
+    depth: int = checked(3, whole_number(1))
+    rate: float = checked(0.05, number(above=0, at_most=1))
+    share: float = checked(0.7, number(above=0, at_most=1))
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.trees < 1 or self.depth < 1:
-            raise ObjectiveError(f"GradientBoosting(trees={self.trees!r}, depth={self.depth!r}): at least 1 of each")
-        for name in ("rate", "share"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ObjectiveError(f"GradientBoosting({name}={getattr(self, name)!r}): it lies in (0, 1]")
+        check_fields(self, ObjectiveError)
 
     def fit(self, inputs: np.ndarray, targets: np.ndarray, blocks: Blocks) -> FittedTrees:
         try:

@@ -17,6 +17,7 @@ import numpy as np
 from nas_bo.errors import ObjectiveError
 from nas_bo.surrogate.regressor import Blocks, Standard
 from nas_bo.surrogate.ridge import Ridge
+from nas_bo.validated import check_fields, checked, number, whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -36,19 +37,15 @@ class MLPEnsemble:
         ObjectiveError: fewer than two members, or another setting that is not above 0.
     """
 
-    members: int = 5
-    hidden: int = 32
-    steps: int = 200
-    rate: float = 1e-2
-    decay: float = 0.1
+    members: int = checked(5, whole_number(2).advise("one alone cannot disagree"))
+    hidden: int = checked(32, whole_number(1))
+    steps: int = checked(200, whole_number(1))
+    rate: float = checked(1e-2, number(above=0))
+    decay: float = checked(0.1, number(above=0))
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.members < 2:
-            raise ObjectiveError(f"MLPEnsemble(members={self.members!r}): at least 2 are needed to see them disagree")
-        for name in ("hidden", "steps", "rate", "decay"):
-            if not getattr(self, name) > 0:
-                raise ObjectiveError(f"MLPEnsemble({name}={getattr(self, name)!r}): it must be above 0")
+        check_fields(self, ObjectiveError)
 
     def fit(self, inputs: np.ndarray, targets: np.ndarray, blocks: Blocks) -> FittedNetworks:
         return FittedNetworks(self, inputs, targets, blocks)

@@ -13,6 +13,7 @@ import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.surrogate.regressor import Blocks, Standard
+from nas_bo.validated import check_fields, checked, each, number
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,14 @@ class Ridge:
         ObjectiveError: a penalty that is not above 0, or none.
     """
 
-    penalties: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+    penalties: tuple[float, ...] = checked(
+        (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
+        each(number(above=0), 1, "at least one number, all above 0"),
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "penalties", tuple(self.penalties))
-        if not self.penalties or not all(0 < p < float("inf") for p in self.penalties):
-            raise ObjectiveError(f"Ridge(penalties={self.penalties!r}): give at least one number, all above 0")
+        check_fields(self, ObjectiveError)
 
     def fit(self, inputs: np.ndarray, targets: np.ndarray, blocks: Blocks) -> FittedRidge:
         ends = sorted({min(end, inputs.shape[1]) for end in blocks if end > 0})

@@ -19,6 +19,7 @@ from nas_bo.errors import DeviceError
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.measuring.measure import named, pick_device
+from nas_bo.validated import check_values, number, whole_number
 
 SIDE = {"cpu": 512, "cuda": 4096}  # of the matrices
 COPIED = {"cpu": 64 << 20, "cuda": 512 << 20}  # bytes
@@ -29,10 +30,8 @@ TYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float1
 
 def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3) -> Device:
     """See `Device.here`."""
-    if threads.__class__ is not int or threads < 1:
-        raise DeviceError(f"threads={threads!r}: it must be a whole number of at least 1")
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < 60:
-        raise DeviceError(f"seconds={seconds!r}: it must be a number above 0 and below 60")
+    check_values("Device.here", DeviceError, whole_number(1), threads=threads)
+    check_values("Device.here", DeviceError, number(above=0, below=60), seconds=seconds)
     where = torch.device(pick_device(device))
     check_timed(str(where))
     kind = where.type

@@ -10,7 +10,6 @@ A figure that nobody knows is None (or not in its mapping), and a model that nee
 from __future__ import annotations
 
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from nas_bo.errors import DeviceError
 from nas_bo.hardware.workload import BYTES
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.blocks.table import known
+from nas_bo.validated import Check, check_fields, checked, must, number, one_of
 
 SCHEMA = 1  # version of the file
 KINDS = ("gpu", "cpu", "npu")
@@ -34,6 +34,16 @@ FIGURES = ("gflops", "gbytes", "memory_bytes", "cache_bytes", "overhead_us", "pj
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _BY_TYPE = ("gflops", "pj_per_flop")
 _PRICES = ("pj_per_flop", "pj_per_byte", "idle_watts")  # which no benchmark of ours finds out
+
+LEAVE_OUT = "leave it out when it is not known"
+FIGURE = number(above=0).advise(LEAVE_OUT)
+OR_NOTHING = number(at_least=0).or_none().advise(LEAVE_OUT)
+SIZE = Check(
+    "a whole number of bytes above 0",
+    lambda value: value is None or (FIGURE.holds(value) and value == int(value)),
+    LEAVE_OUT,
+)
+TEXT = Check("text", lambda value: isinstance(value, str))
 
 
 def _blocks() -> list[str]:
@@ -64,16 +74,16 @@ class Device:
     """
 
     name: str
-    kind: Literal["gpu", "cpu", "npu"]
-    title: str = ""
+    kind: Literal["gpu", "cpu", "npu"] = field(metadata=must(one_of(*KINDS).advise(f"there are {', '.join(KINDS)}")))
+    title: str = checked("", TEXT)
     gflops: Mapping[str, float] = field(default_factory=dict)
-    gbytes: float | None = None
-    memory_bytes: int | None = None
-    cache_bytes: int | None = None
-    overhead_us: float | None = None
+    gbytes: float | None = checked(None, FIGURE.or_none())
+    memory_bytes: int | None = checked(None, SIZE)
+    cache_bytes: int | None = checked(None, SIZE)
+    overhead_us: float | None = checked(None, OR_NOTHING)
     pj_per_flop: Mapping[str, float] = field(default_factory=dict)
-    pj_per_byte: float | None = None
-    idle_watts: float | None = None
+    pj_per_byte: float | None = checked(None, FIGURE.or_none())
+    idle_watts: float | None = checked(None, OR_NOTHING)
     operations: tuple[str, ...] | None = None
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,19 +93,9 @@ class Device:
                 f"a device is named {self.name!r}; a name has letters, digits, '-', '_' and '.' and begins with a letter "
                 'or digit, such as "pi5"'
             )
-        if self.kind not in KINDS:
-            raise self._wrong("kind", self.kind, f"one of {', '.join(KINDS)}")
-        if not isinstance(self.title, str):
-            raise self._wrong("title", self.title, "text")
-        for name in ("gbytes", "pj_per_byte", "overhead_us", "idle_watts"):
-            value = getattr(self, name)
-            if value is not None and not _number(value, zero=name in ("overhead_us", "idle_watts")):
-                raise self._wrong(name, value, "a finite number above 0; leave it out when it is not known")
+        check_fields(self, DeviceError, f"the device {self.name!r} ")
         for name in ("memory_bytes", "cache_bytes"):
-            value = getattr(self, name)
-            if value is not None and (not _number(value) or value != int(value)):
-                raise self._wrong(name, value, "a whole number of bytes above 0; leave it out when it is not known")
-            if value is not None:
+            if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, int(value))
         for name in _BY_TYPE:
             object.__setattr__(self, name, self._by_type(name, getattr(self, name)))
@@ -283,7 +283,7 @@ class Device:
                 raise DeviceError(
                     f"the device {self.name!r} has {name} for {dtype!r}; data types are {', '.join(BYTES)}"
                 )
-            if not _number(value):
+            if not FIGURE.holds(value):
                 raise self._wrong(
                     f"{name}.{dtype}", value, "a finite number above 0; leave it out when it is not known"
                 )
@@ -333,9 +333,3 @@ def _toml(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)  # texts and numbers of JSON are those of TOML
-
-
-def _number(value: object, zero: bool = False) -> bool:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return False
-    return value >= 0 if zero else value > 0

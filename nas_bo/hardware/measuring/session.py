@@ -26,6 +26,7 @@ from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime, Weighs
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch, parameters
+from nas_bo.validated import check_fields, checked, number, whole_number
 
 LEAST = 6  # visits: the fewest whose smallest and largest enclose a median with 95 %
 KEPT_EVERY = 1.0  # seconds
@@ -106,22 +107,17 @@ class Session:
     runtime: Runtime
     anchors: Sequence[Arch] = ()
     clock: Asked = "auto"
-    precision: float = 0.02
-    max_visits: int = 60
-    max_seconds: float = 2.0
-    repeats: int = 3
-    hold_bytes: float = 2e9
+    precision: float = checked(0.02, number(above=0))
+    max_visits: int = checked(60, whole_number(LEAST))
+    max_seconds: float = checked(2.0, number(above=0))
+    repeats: int = checked(3, whole_number(1))
+    hold_bytes: float = checked(2e9, number(above=0))
     seed: int = 0
     before: Iterable[Visit] = ()
     sessions: Sequence[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name, least in (("max_visits", LEAST), ("repeats", 1)):
-            if getattr(self, name) < least:
-                raise ObjectiveError(f"Session({name}={getattr(self, name)!r}): at least {least}")
-        for name in ("precision", "max_seconds", "hold_bytes"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ObjectiveError(f"Session({name}={getattr(self, name)!r}): a number above 0")
+        check_fields(self, ObjectiveError)
         self._visits: dict[str, list[Visit]] = {}
         self._rounds: list[int] = list(self.sessions)
         self._session = max(self._rounds, default=-1) + 1

@@ -12,6 +12,7 @@ from nas_bo.hardware.runtimes.interface import BOUND, DECODED, agree
 from nas_bo.hardware.workload import Setting, specified
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.counts import Arch
+from nas_bo.validated import check_fields, checked, whole_number
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SEED = 0  # of weights and tokens: every runtime builds the same model
@@ -26,7 +27,7 @@ class Eager:
     """
 
     device: str | None = None
-    threads: int = 1
+    threads: int = checked(1, whole_number(1))
     graphs: bool = False
     name: str = "eager"
     inside: bool = False
@@ -34,9 +35,8 @@ class Eager:
     def __post_init__(self) -> None:
         from nas_bo.hardware.measuring.measure import pick_device
 
+        check_fields(self, ObjectiveError)
         object.__setattr__(self, "device", pick_device(self.device))
-        if self.threads < 1:
-            raise ObjectiveError(f"{type(self).__name__}(threads={self.threads!r}): at least 1")
         if self.graphs and not str(self.device).startswith("cuda"):
             raise ObjectiveError(f"CUDA graphs need a CUDA device, this is {self.device!r}; take the runtime 'eager'")
         if self.graphs and self.name == "eager":

@@ -19,6 +19,7 @@ from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file
 from nas_bo.hardware.runtimes.interface import agree
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
+from nas_bo.validated import check_values, whole_number
 
 BOUND = {False: 1e-3, True: 0.25}  # of the logits' distance from eager; int8 of random weights is some hundredths
 
@@ -93,8 +94,7 @@ def only_cpu(name: str, device: str | None, threads: int) -> None:
         raise ObjectiveError(
             f"{name} is run on the CPU here, not on {device!r}; leave the device out, or use runtime 'eager'"
         )
-    if threads < 1:
-        raise ObjectiveError(f"{name} with threads={threads!r}: at least 1")
+    check_values(name, ObjectiveError, whole_number(1), threads=threads)
 
 
 def versions(extra: str, *packages: str) -> dict[str, str]:

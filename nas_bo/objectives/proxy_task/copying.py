@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.objectives.proxy_task.task import Tokens, at_least, shifted
+from nas_bo.objectives.proxy_task.task import Tokens, shifted
+from nas_bo.validated import check_fields, checked, whole_number
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,13 @@ class SelectiveCopying:
         copied: how many there are.
     """
 
-    tokens: int = 16
-    length: int = 24
-    copied: int = 8
+    tokens: int = checked(16, whole_number(2))
+    length: int = checked(24, whole_number(1))
+    copied: int = checked(8, whole_number(1))
     name: str = "selective_copying"
 
     def __post_init__(self) -> None:
-        at_least(self, tokens=2, length=1, copied=1)
+        check_fields(self, ObjectiveError)
         if self.copied > self.length:
             raise ObjectiveError(
                 f"SelectiveCopying(copied={self.copied}): they do not fit into length={self.length} positions"

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.objectives.proxy_task.task import Tokens, at_least, distinct, shifted
+from nas_bo.objectives.proxy_task.task import Tokens, distinct, shifted
+from nas_bo.validated import check_fields, checked, whole_number
 
 
 @dataclass(frozen=True)
@@ -20,13 +21,13 @@ class InductionHeads:
         repeated: tokens of the stretch; the first cannot be known and is not scored.
     """
 
-    tokens: int = 32
-    length: int = 16
-    repeated: int = 8
+    tokens: int = checked(32, whole_number(2))
+    length: int = checked(16, whole_number(2))
+    repeated: int = checked(8, whole_number(2))
     name: str = "induction_heads"
 
     def __post_init__(self) -> None:
-        at_least(self, tokens=2, length=2, repeated=2)
+        check_fields(self, ObjectiveError)
         if self.length > self.tokens or self.repeated > self.length:
             raise ObjectiveError(
                 f"InductionHeads(tokens={self.tokens}, length={self.length}, repeated={self.repeated}): length is at "

@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.objectives.proxy_task.task import Tokens, at_least, shifted
+from nas_bo.objectives.proxy_task.task import Tokens, shifted
 from nas_bo.seeds import settle
+from nas_bo.validated import check_fields, checked, whole_number
 
 LARGEST = 1 << 16
 
@@ -33,17 +34,17 @@ class MarkovSource:
         table_seed: of the chain, the same for training and held-out sequences.
     """
 
-    tokens: int = 16
-    order: int = 2
-    branching: int = 4
-    far: int = 0
-    length: int = 32
+    tokens: int = checked(16, whole_number(2))
+    order: int = checked(2, whole_number(1))
+    branching: int = checked(4, whole_number(1))
+    far: int = checked(0, whole_number(0))
+    length: int = checked(32, whole_number(2))
     table_seed: int = 0
     name: str = "markov_source"
 
     def __post_init__(self) -> None:
         settle(self, ObjectiveError, "table_seed")
-        at_least(self, tokens=2, order=1, branching=1, far=0, length=2)
+        check_fields(self, ObjectiveError)
         if self.tokens**self.order > LARGEST:
             raise ObjectiveError(
                 f"MarkovSource(tokens={self.tokens}, order={self.order}): {self.tokens**self.order:,} contexts are "

@@ -9,8 +9,9 @@ from functools import lru_cache
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.objectives.proxy_task.task import Tokens, at_least, shifted
+from nas_bo.objectives.proxy_task.task import Tokens, shifted
 from nas_bo.seeds import settle
+from nas_bo.validated import check_fields, checked, whole_number
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,15 @@ class Memorisation:
         table_seed: of the facts, the same for training and held-out sequences.
     """
 
-    keys: int = 12
-    values: int = 16
-    facts: int = 16
+    keys: int = checked(12, whole_number(1))
+    values: int = checked(16, whole_number(2))
+    facts: int = checked(16, whole_number(1))
     table_seed: int = 0
     name: str = "memorisation"
 
     def __post_init__(self) -> None:
         settle(self, ObjectiveError, "table_seed")
-        at_least(self, keys=1, values=2, facts=1)
+        check_fields(self, ObjectiveError)
 
     @property
     def vocab_size(self) -> int:

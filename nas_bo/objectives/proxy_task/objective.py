@@ -9,11 +9,11 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
-from nas_bo.objectives.cost import positive
-from nas_bo.objectives.proxy_task.task import Task, at_least
+from nas_bo.objectives.proxy_task.task import Task
 from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number, whole_number
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class ProxyTask:
     """
 
     task: Task
-    steps: int = 100
-    rows: int = 8
-    seeds: int = 1
+    steps: int = checked(100, whole_number(1))
+    rows: int = checked(8, whole_number(1))
+    seeds: int = checked(1, whole_number(1))
     first_seed: int = 0
-    lr: float = 3e-3
-    decay: float = 0.25
-    held_out: int = 256
+    lr: float = checked(3e-3, number(above=0))
+    decay: float = checked(0.25, number(at_least=0, at_most=1).advise("it is a share of the steps"))
+    held_out: int = checked(256, whole_number(1))
     device: str | None = None
     at_most: float | None = None
     at_least: float | None = None
@@ -63,10 +63,7 @@ class ProxyTask:
                 f"ProxyTask({self.task!r:.60}): this is no task; it needs name, vocab_size, options and "
                 "batch(rng, rows), as an instance of AssociativeRecall has them"
             )
-        at_least(self, steps=1, rows=1, seeds=1, held_out=1)
-        positive(self, "lr")
-        if isinstance(self.decay, bool) or not isinstance(self.decay, (int, float)) or not 0 <= self.decay <= 1:
-            raise ObjectiveError(f"ProxyTask(decay={self.decay!r}): a share of the steps, from 0 to 1")
+        check_fields(self, ObjectiveError)
         if not self.name:
             object.__setattr__(self, "name", self.task.name)
 

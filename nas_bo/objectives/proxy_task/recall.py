@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.objectives.proxy_task.task import Tokens, at_least, distinct, shifted
+from nas_bo.objectives.proxy_task.task import Tokens, distinct, shifted
+from nas_bo.validated import check_fields, checked, whole_number
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class AssociativeRecall:
         key_length: tokens of a key; with more than one this is the fuzzy recall of MAD (with a fixed length).
     """
 
-    pairs: int = 6
-    keys: int = 16
-    values: int = 16
-    key_length: int = 1
+    pairs: int = checked(6, whole_number(1))
+    keys: int = checked(16, whole_number(2))
+    values: int = checked(16, whole_number(2))
+    key_length: int = checked(1, whole_number(1))
     name: str = "associative_recall"
 
     def __post_init__(self) -> None:
-        at_least(self, pairs=1, keys=2, values=2, key_length=1)
+        check_fields(self, ObjectiveError)
         if self.keys**self.key_length < self.pairs:
             raise ObjectiveError(
                 f"AssociativeRecall(pairs={self.pairs}): only {self.keys**self.key_length} different keys can be made "

@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from nas_bo.errors import ObjectiveError
-
 IGNORED = -100
 """The target of a position that is not scored; torch's cross entropy passes over it."""
 
@@ -51,13 +49,3 @@ def shifted(sequence: Tokens, scored: np.ndarray[Any, np.dtype[np.bool_]]) -> tu
 def distinct(rng: np.random.Generator, rows: int, n: int, below: int) -> Tokens:
     """(rows, n) integers below `below`, different within each row."""
     return rng.random((rows, below)).argsort(1)[:, :n].astype(np.int64)
-
-
-def at_least(task: object, **least: int) -> None:
-    """Raise ObjectiveError unless the named fields are integers of at least so much."""
-    for name, bound in least.items():
-        value = getattr(task, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-            raise ObjectiveError(
-                f"{type(task).__name__}({name}={value!r}): {name} must be an integer of at least {bound}"
-            )

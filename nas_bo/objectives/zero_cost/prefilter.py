@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.seeds import generator_of
+from nas_bo.validated import check_values, number, whole_number
 
 if TYPE_CHECKING:
     from nas_bo.problem import Objective
@@ -31,10 +32,9 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
         ObjectiveError: q or n out of range, an objective that is no dataclass with limits, fewer than `n` architectures
             in the space, or a score that is the same for all of them.
     """
-    if isinstance(q, bool) or not isinstance(q, (int, float)) or not 0 < q < 1:
-        raise ObjectiveError(f"quantile_limit(q={q!r}): the share to turn away must be between 0 and 1, both excluded")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 4:
-        raise ObjectiveError(f"quantile_limit(n={n!r}): a quantile needs at least 4 architectures; 40 is the default")
+    share = number(above=0, below=1).advise("it is the share to turn away")
+    check_values("quantile_limit", ObjectiveError, share, q=q)
+    check_values("quantile_limit", ObjectiveError, whole_number(4).advise("40 is the default"), n=n)
     if not is_dataclass(objective) or not all(hasattr(objective, side) for side in ("at_least", "at_most")):
         raise ObjectiveError(
             f"quantile_limit: {objective!r:.80} has no at_least and at_most to set; wrap it in nas_bo.problem.Function"

@@ -15,6 +15,7 @@ from nas_bo.objectives.text import corpus_of
 from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,10 +50,10 @@ class ZeroCostScore(ABC):
         ObjectiveError: the score is not a finite number; the message says for which seed and what to do.
     """
 
-    seeds: int = 3
+    seeds: int = checked(3, whole_number(1))
     first_seed: int = 0
-    batch: int = 16
-    sequence: int = 64
+    batch: int = checked(16, whole_number(1))
+    sequence: int = checked(64, whole_number(1))
     data: str | None = None
     tokenizer: str | None = None
     device: str | None = None
@@ -69,7 +70,7 @@ class ZeroCostScore(ABC):
 
     def __post_init__(self) -> None:
         settle(self, ObjectiveError, "first_seed")
-        whole(self, "seeds", "batch", "sequence")
+        check_fields(self, ObjectiveError)
         if not self.name:
             raise ObjectiveError(f"{type(self).__name__}: a score needs a name to appear under; give it name=...")
 
@@ -145,11 +146,3 @@ def log_of(value: float) -> float:
     if value > 0:
         return math.log(value)
     return -math.inf if value == 0 else math.nan
-
-
-def whole(owner: object, *names: str) -> None:
-    """Raise ObjectiveError unless the named settings of `owner` are integers of at least 1."""
-    for name in names:
-        value = getattr(owner, name)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ObjectiveError(f"{type(owner).__name__}({name}={value!r}): {name} must be an integer of at least 1")
