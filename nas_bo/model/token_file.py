@@ -9,22 +9,22 @@ import numpy as np
 
 from nas_bo.errors import DataError
 from nas_bo.model import token_width
-from nas_bo.validated import check_values, whole_number
+from nas_bo.validated import Check, check_values, whole_number
 
 SUFFIXES = (".bin", ".npy")
 LARGEST = 1 << 24  # token ids that an embedding may have
+VOCABULARY = Check(
+    f"a whole number (--vocab-size) from 2 to {LARGEST:,}, or None",
+    whole_number(2, LARGEST).or_none().holds,
+    "it is one more than the largest token id",
+)
 
 Tokens = np.ndarray[Any, Any]
 
 
 def check_vocab_size(vocab_size: object) -> None:
     """Raise DataError unless it is None or a number of ids that a model can have."""
-    check = (
-        whole_number(2, LARGEST)
-        .or_none()
-        .advise("it is a whole number, one more than the largest token id (--vocab-size)")
-    )
-    check_values("load_corpus", DataError, check, vocab_size=vocab_size)
+    check_values("load_corpus", DataError, VOCABULARY, vocab_size=vocab_size)
 
 
 def read_tokens(path: Path, dtype: str | None, vocab_size: int | None, shortest: int) -> tuple[Tokens, int]:
