@@ -60,6 +60,10 @@ class CheckpointError(NasBoError, ValueError):
     """A checkpoint is unreadable, or belongs to another architecture, corpus, space or run."""
 
 
+class ExportError(NasBoError, ValueError):
+    """A trained model cannot be read or written, or a format cannot hold it."""
+
+
 class MissingExtra(NasBoError, ImportError):
     """A package is not installed; the message has the pip line that installs it, also for those who work in a clone."""
 

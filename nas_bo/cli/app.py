@@ -19,6 +19,7 @@ from nas_bo.cli.compare import compare
 from nas_bo.cli.dashboard import dashboard
 from nas_bo.cli.devices import devices
 from nas_bo.cli.failure import leave_at_once
+from nas_bo.cli.generate import generate
 from nas_bo.cli.help import WIDE, Commands, Grouped
 from nas_bo.cli.merge import merge
 from nas_bo.cli.mlflow import app as _mlflow
@@ -28,6 +29,7 @@ from nas_bo.cli.rerun import register, rerun
 from nas_bo.cli.search import search
 from nas_bo.cli.spaces import spaces
 from nas_bo.cli.status import status
+from nas_bo.cli.train import train
 from nas_bo.cli.ui import ui
 from nas_bo.cli.validate import validate
 
@@ -63,6 +65,8 @@ app.command(cls=Grouped, context_settings=WIDE)(merge)
 app.command(cls=Grouped, context_settings=WIDE)(status)
 app.command(cls=Grouped, context_settings=WIDE)(rerun)
 app.command(cls=Grouped, context_settings=WIDE)(register)
+app.command(cls=Grouped, context_settings=WIDE)(train)
+app.command(cls=Grouped, context_settings=WIDE)(generate)
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ COMMANDS = {
     "Search and look": ("search", "report", "compare", "status", "validate"),
     "What can be searched, and where": ("spaces", "devices", "profile"),
     "One architecture at a time": ("ask", "tell"),
-    "Studies and models": ("merge", "rerun", "register", "export"),
+    "Studies and models": ("train", "generate", "export", "register", "rerun", "merge"),
     "Pages in the browser": ("dashboard", "ui", "mlflow"),
 }
 

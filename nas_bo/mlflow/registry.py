@@ -6,7 +6,6 @@ come from) and ``model.safetensors``. Nothing else of it is read.
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -14,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_bo.architecture import Architecture
-from nas_bo.errors import HostError, MissingExtra, NasBoError
+from nas_bo.errors import ExportError, HostError
+from nas_bo.export.folder import WEIGHTS, load
+from nas_bo.export.folder import files as folder_of
 from nas_bo.mlflow import content, lineage
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow import tracking_uri as store
@@ -25,8 +25,7 @@ from nas_bo.trial import Trial
 if TYPE_CHECKING:
     from nas_bo.model import Decoder
 
-FOLDER, WEIGHTS, ARCH, ABOUT = "model", "model.safetensors", "arch.json", "model.json"
-FORMAT = 1
+FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,10 @@ def publish(
         about: how the weights were made; JSON-safe.
         values: what they were evaluated to.
     """
-    try:
-        from safetensors.torch import save
-    except ImportError as error:
-        raise MissingExtra("safetensors", "models") from error
     from mlflow.exceptions import MlflowException
 
     client, number = session.client, trial.number
-    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    said = {"format": FORMAT, "vocab_size": model.vocab_size, "ignore": list(ignore), "values": dict(values), **about}
+    made_of = folder_of(model, trial.architecture, {"values": dict(values), **about}, ignore)
     uid = f"{session.subject.name}/model/{trial.architecture.id}"
     measured = Trial(trial.architecture, values, info={n: i for n, i in trial.info.items() if n not in values})
     made = lineage.beside(
@@ -86,11 +80,7 @@ def publish(
     child = session.children.get(number) if number is not None else None
     if child is not None:
         made.tag("nas.of", child.run_id)
-    files = {
-        f"{FOLDER}/{ARCH}": json.dumps(trial.architecture.to_dict(), indent=1),
-        f"{FOLDER}/{ABOUT}": json.dumps(said, indent=1),
-        f"{FOLDER}/{WEIGHTS}": save(weights, metadata={"format": "pt", "architecture": trial.architecture.id}),
-    }
+    files = {f"{FOLDER}/{name}": data if name == WEIGHTS else data.decode() for name, data in made_of.items()}
     run_id = lineage.create(session, made, files)
     try:
         client.create_registered_model(name, tags={"nas.kind": "model"})
@@ -134,37 +124,15 @@ def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any 
 
 
 def load_folder(folder: str | Path, device: Any = None) -> Decoder:
-    """The same from a folder with the three files."""
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingExtra("safetensors", "models") from error
-    from nas_bo.model import build
+    """The same from a folder with the three files, such as one of `nas-bo train`."""
+    if device is None:
+        from nas_bo.hardware.measuring.measure import pick_device
 
-    path = Path(folder)
-    missing = [name for name in (ARCH, ABOUT, WEIGHTS) if not (path / name).is_file()]
-    if missing:
-        raise HostError(f"the model has no {missing[0]}; it was not registered by nas_bo, so use what registered it")
+        device = pick_device(None)
     try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
-        if about.get("format") != FORMAT:
-            raise HostError(
-                f"the model is of format {about.get('format')!r}, this version reads {FORMAT}; upgrade nas_bo"
-            )
-        arch = Architecture.from_json((path / ARCH).read_text(encoding="utf-8"))
-        if device is None:
-            from nas_bo.hardware.measuring.measure import pick_device
-
-            device = pick_device(None)
-        made: Decoder = build(arch, int(about["vocab_size"]), tuple(about.get("ignore", ())), device=device)
-        made.load_state_dict(load_file(str(path / WEIGHTS), device=str(device)))
-    except NasBoError:
-        raise
-    except Exception as error:
-        raise HostError(
-            f"the files of the model do not fit together ({type(error).__name__}: {str(error)[:300]}); register it again"
-        ) from error
-    return made.eval()
+        return load(folder, device).model
+    except ExportError as error:
+        raise HostError(str(error)) from error
 
 
 def _download(where: str, uri: str, folder: str) -> Path:

@@ -4,7 +4,7 @@ dials that make it cheaper: a prefix of the run, less text, shorter sequences, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -26,7 +26,7 @@ from nas_bo.validated import check_fields, check_values, checked, each, number, 
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
-    from nas_bo.model.training import Training, TrainingResult
+    from nas_bo.model.training import Progress, Training, TrainingResult
 
 MIN_TOKENS = 1_000  # below a few steps there is nothing to compare
 EVALUATION_TOKENS = 65_536  # that of nas_bo.model.inference, which loads torch
@@ -265,6 +265,32 @@ class ValidationLoss:
             how["validate_at"] = [end * part for end in ends if end < 1 for part in EXTRAPOLATE_FROM]
         training = Training(chosen, corpus, self.tokens, self.seed, settings=settings, checkpoint=checkpoint, **how)
         return training, about
+
+    def training(
+        self,
+        arch: Architecture,
+        settings: Mapping[str, float | None],
+        checkpoint: str | Path | None = None,
+        progress: Progress | None = None,
+    ) -> Training:
+        """The whole run of `tokens` tokens, to be trained on from `checkpoint`; what of `settings` is not None replaces what the
+        objective or the architecture says of it (see `nas_bo.model.Training`)."""
+        from nas_bo.model import Training
+
+        corpus = self.corpus()
+        chosen: dict[str, float | None] = {"sequence": self.sequence, "batch_size": self.batch_size}
+        chosen |= {name: value for name, value in settings.items() if value is not None}
+        how: dict[str, Any] = {
+            "device": self.device,
+            "ignore": self.ignore,
+            "evaluation_tokens": self.evaluation_tokens,
+            "build": self.build,
+        }
+        if self.probe is not None and chosen.get("lr") is None:
+            chosen["lr"] = self.probe(arch, corpus, self.seed, chosen, **how)[0]
+        return Training(
+            arch, corpus, self.tokens, self.seed, settings=chosen, checkpoint=checkpoint, progress=progress, **how
+        )
 
     def trained(self, arch: Architecture) -> TrainingResult:
         """The training of a call with its model: the same weights, to the bit, that a call evaluates."""

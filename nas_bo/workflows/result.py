@@ -23,6 +23,8 @@ from nas_bo.trial import Column, State, Trial, front
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nas_bo.workflows.train import Trained
+
 
 @dataclass(frozen=True)
 class Retrained:
@@ -276,6 +278,12 @@ class Result:
         from nas_bo.workflows.register import register
 
         return register(self, name, track=track, wanted=picks, **more)
+
+    def train(self, to: str | Path, pick: str = "knee", tokens: float | None = None, **more: Any) -> Trained:
+        """Train the architecture that `pick` means to the end and write it to the folder `to`; see `nas_bo.workflows.train.train`."""
+        from nas_bo.workflows.train import train
+
+        return train(self, to, pick, tokens, **more)
 
     def to_dict(self) -> dict[str, Any]:
         """The result as JSON-safe data.

@@ -1,0 +1,31 @@
+"""`nas-bo generate`: text from a trained model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Json
+from nas_bo.cli.typed_options import within
+
+
+def generate(
+    folder: Annotated[Path, typer.Argument(help="A folder of `nas-bo train`.")],
+    prompt: Annotated[str, typer.Argument(help="The text that is continued.")],
+    tokens: Annotated[int, typer.Option(help="How many tokens.", callback=within(1))] = 200,
+    temperature: Annotated[
+        float, typer.Option(help="0 takes the most probable token.", callback=within(0, what="a number"))
+    ] = 0.7,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.", callback=within(0))] = 0,
+    as_json: Json = False,
+) -> None:
+    """Continue a text with a trained model."""
+    with errors():
+        from nas_bo.workflows.export import continued
+
+        text = continued(folder, prompt, tokens, temperature, seed)
+    typer.echo(json.dumps({"prompt": prompt, "text": text}) if as_json else text)

@@ -1,0 +1,94 @@
+"""`nas-bo train`: an architecture of a study, trained to the end, as a folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli import warnings_shown
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Json, OneStudy
+from nas_bo.cli.typed_options import above_zero, within
+
+SAID_EVERY_S = 5.0
+
+
+def train(
+    storage: Annotated[str, typer.Argument(help="The storage of a search.")] = "nas-bo.db",
+    pick: Annotated[
+        str,
+        typer.Option(
+            help="What is trained: knee, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial."
+        ),
+    ] = "knee",
+    tokens: Annotated[
+        float | None,
+        typer.Option(
+            help="Training tokens, such as 5e7. By default 20 per parameter.",
+            callback=within(1000, what="a number of tokens"),
+        ),
+    ] = None,
+    to: Annotated[
+        Path, typer.Option(help="The folder, which must be new, or hold this training when it was killed.")
+    ] = Path("out"),
+    study: OneStudy = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate. By default that of the search.", callback=above_zero)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Sequences per step. By default as in the search.", callback=within(1))
+    ] = None,
+    sequence: Annotated[
+        int | None, typer.Option(help="Tokens per sequence. By default as in the search.", callback=within(1))
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="By default the seed of the search plus one.", callback=within(0))
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train the chosen architecture to the end and write it to a folder. A training that was killed goes on."""
+    with errors("interrupted; the same command goes on from the last minute"):
+        from nas_bo.cli import resolve
+        from nas_bo.workflows.train import train as run
+
+        if allow:
+            sys.path.insert(0, str(Path.cwd()))
+        settings: dict[str, float | None] = {"lr": lr, "batch_size": batch_size, "sequence": sequence}
+        made = run(
+            resolve.stored(storage, study), to, pick, tokens,
+            settings=settings, seed=seed, allow=allow or (), progress=None if as_json else _said(),
+        )  # fmt: skip
+    about = made.about
+    if as_json:
+        said = {k: v for k, v in about.items() if k not in ("curve", "trust")}
+        typer.echo(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
+        return
+    values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
+    typer.echo(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
+    typer.echo(f"{about['parameters']:,} parameters after {about['tokens']:,} tokens: {values}")
+    typer.echo(f'next: nas-bo generate {made.folder} "def ", nas-bo export {made.folder} --format huggingface --to DIR')
+
+
+def _said() -> Callable[[int, int, float], None]:
+    """A line on stderr every few seconds."""
+    began = last = time.monotonic()
+
+    def say(step: int, steps: int, nats: float) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SAID_EVERY_S and step < steps:
+            return
+        last = now
+        typer.echo(f"step {step:,} of {steps:,}  {nats:.3f} nats per token  {now - began:.0f} s", err=True)
+
+    return say

@@ -1,0 +1,152 @@
+"""A trained model as a folder, of which the registry keeps a copy and every export is made.
+
+=====================  ==========================================================================================
+``arch.json``          the architecture
+``model.json``         the vocabulary, how the weights were made, and what they were evaluated to
+``model.safetensors``  the weights
+``tokenizer.json``     the tokenizer; not there where bytes are the tokens
+``README.md``          for people: what it is, how good, how it was made; with ``architecture.svg``
+=====================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import ExportError, MissingExtra, NasBoError
+from nas_bo.export.text import BYTES, TOKENIZER, Text
+
+if TYPE_CHECKING:
+    from nas_bo.model import Decoder
+
+WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
+CARD, DRAWING = "README.md", "architecture.svg"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model as it was read from its folder.
+
+    Attributes:
+        model: on its device, in evaluation mode.
+        about: the content of ``model.json``.
+    """
+
+    folder: Path
+    architecture: Architecture
+    about: Mapping[str, Any]
+    model: Decoder
+
+    @property
+    def ignore(self) -> tuple[str, ...]:
+        return tuple(self.about.get("ignore", ()))
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """The file of its tokenizer; None where bytes are the tokens.
+
+        Raises:
+            ExportError: it is gone, or was never known.
+        """
+        path = self.folder / TOKENIZER
+        if path.is_file():
+            return path
+        named = self.about.get("tokenizer", "bytes" if self.model.vocab_size == BYTES else "tokens")
+        if named == "bytes":
+            return None
+        if named == "tokens":
+            raise ExportError(
+                f"the model in {str(self.folder)!r} was trained on token ids whose tokenizer nobody named, so that it can neither "
+                f"read nor write text; put the tokenizer's JSON file there as {TOKENIZER}"
+            )
+        raise ExportError(
+            f"the model in {str(self.folder)!r} was trained with the tokenizer {named!r}, and {TOKENIZER} is not there any more; "
+            "put that file back under this name"
+        )
+
+    def text(self) -> Text:
+        """Text to token ids and back (raises ExportError where the tokenizer is gone)."""
+        return Text(self.tokenizer)
+
+
+def files(model: Decoder, arch: Architecture, about: Mapping[str, Any], ignore: Sequence[str]) -> dict[str, bytes]:
+    """The three files that a model is loaded from: name -> content, ``model.json`` last."""
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise MissingExtra("safetensors", "models") from error
+    weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
+    said = {"format": FORMAT, "vocab_size": model.vocab_size, "ignore": list(ignore), **about}
+    return {
+        ARCH: json.dumps(arch.to_dict(), indent=1).encode(),
+        WEIGHTS: save(weights, metadata={"format": "pt", "architecture": arch.id}),
+        ABOUT: json.dumps(said, indent=1).encode(),
+    }
+
+
+def write(folder: Path, content: Mapping[str, bytes]) -> None:
+    """Each file whole or not at all, in that order (raises ExportError)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, data in content.items():
+            draft = folder / f".{name}.{os.getpid()}"
+            draft.write_bytes(data)
+            draft.replace(folder / name)
+    except OSError as error:
+        raise ExportError(
+            f"the folder {str(folder)!r} cannot be written ({error.strerror or error}); choose another with --to"
+        ) from None
+
+
+def about(folder: str | Path) -> dict[str, Any]:
+    """The content of ``model.json`` (raises ExportError where it is not there, or of another format)."""
+    path = Path(folder)
+    lacking = [name for name in (ARCH, ABOUT, WEIGHTS) if not (path / name).is_file()]
+    if lacking:
+        what = "there is no folder" if not path.is_dir() else f"there is no {lacking[0]} in"
+        raise ExportError(f"{what} {str(path)!r}; give a folder that `nas-bo train` wrote, or a model of the registry")
+    try:
+        said: dict[str, Any] = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        form = said.get("format")
+    except (ValueError, AttributeError) as error:
+        raise ExportError(
+            f"{ABOUT} in {str(path)!r} cannot be read ({error}); train or register the model again"
+        ) from None
+    if form != FORMAT:
+        raise ExportError(f"the model is of format {form!r}, this version reads {FORMAT}; upgrade nas_bo")
+    return said
+
+
+def load(folder: str | Path, device: Any = "cpu") -> TrainedModel:
+    """The model in a folder. Nothing that is loaded can run code.
+
+    Raises:
+        ExportError: something is missing, or the files do not fit together.
+        MissingExtra: safetensors is not installed.
+    """
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingExtra("safetensors", "models") from error
+    from nas_bo.model import build
+
+    path, said = Path(folder), about(folder)
+    try:
+        arch = Architecture.from_json((path / ARCH).read_text(encoding="utf-8"))
+        made = build(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())), device=device)
+        made.load_state_dict(load_file(str(path / WEIGHTS), device=str(device)))
+    except NasBoError:
+        raise
+    except Exception as error:  # of JSON, safetensors and torch
+        raise ExportError(
+            f"the files of the model in {str(path)!r} do not fit together ({type(error).__name__}: {str(error)[:300]}); train or "
+            "register it again"
+        ) from error
+    return TrainedModel(path, arch, said, made.eval())

@@ -1,0 +1,207 @@
+"""One architecture of a study, trained to the end and put into a folder (`nas_bo.export.folder`).
+
+The run is that of the search at another budget: its text, tokenizer and settings, with the next seed, as the re-training of a
+front has it. It is written to a checkpoint once a minute, so that a call that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nas_bo import provenance, serialization
+from nas_bo.errors import ExportError, ModelError, SearchError
+from nas_bo.export import folder as files
+from nas_bo.export.card import card
+from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
+from nas_bo.optuna import studies
+from nas_bo.report.drawing import drawing
+from nas_bo.trial import Trial
+from nas_bo.workflows.pick import described
+from nas_bo.workflows.register import trainable
+from nas_bo.workflows.result import Result
+
+CHECKPOINT = "training.pt"
+TOKENS_PER_PARAMETER = 20  # of a run whose budget nobody says: Hoffmann et al. 2022, arXiv 2203.15556
+SAMPLES, SAMPLED, PROMPT = 3, 160, 32  # texts, tokens of each, tokens of held-out text before it
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder with a trained model.
+
+    Attributes:
+        about: what its ``model.json`` says.
+        resumed: whether a checkpoint, or the whole model, was there already.
+    """
+
+    folder: Path
+    about: Mapping[str, Any]
+    resumed: bool = False
+
+
+def train(
+    result: Result,
+    to: str | Path,
+    pick: str = "knee",
+    tokens: float | None = None,
+    *,
+    settings: Mapping[str, float | None] | None = None,
+    seed: int | None = None,
+    allow: Sequence[str] = (),
+    progress: Any = None,
+) -> Trained:
+    """Train the architecture that `pick` means for `tokens` tokens, and write it to the folder `to`.
+
+    Args:
+        pick: see `nas_bo.workflows.pick`.
+        tokens: the budget; None is 20 per parameter, and at least what the search re-trained its front at.
+        settings: of `nas_bo.model.train`, such as ``{"lr": 1e-3, "batch_size": 16}``; what is not there is as in the search.
+        seed: None is the seed of the search plus one.
+        allow: see `nas_bo.serialization.rebuild`.
+        progress: called as progress(step, steps, nats per token).
+
+    Raises:
+        SearchError: the study cannot be trained again from what it kept, or the pick means nothing.
+        ExportError: the folder holds something else, or cannot be written.
+        DataError: the text of the study is gone.
+    """
+    trial, loss = result.pick(pick), _loss(result, allow)
+    folder, about = Path(to), _asked(result, trial, loss, tokens, seed)
+    loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))
+    there = _there(folder, about, settings or {})
+    if there is not None:
+        return Trained(folder, there, resumed=True)
+    kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
+    files.write(folder, {})
+    run = loss.training(trial.architecture, settings or {}, folder / CHECKPOINT, progress)
+    begun = run.done > 0
+    made = run.to()
+    corpus = loss.corpus()
+    about |= {
+        "values": {loss.name: made.bits_per_byte},
+        "units": {loss.name: loss.unit},
+        "tokens": made.tokens,
+        "steps": made.steps,
+        "parameters": made.parameters,
+        "settings": made.settings,
+        "cpu_seconds": round(made.cpu_seconds, 1),
+        "curve": [[at, round(bits, 4)] for at, bits in made.curve],
+    }
+    picture = drawing(trial.architecture, vocab_size=corpus.vocab_size, ignore=loss.ignore)
+    about["samples"] = _samples(made.model, loss, corpus)
+    use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ nas-bo export {folder.name} --format huggingface --to hf\n```\n'
+    files.write(folder, {**kept, files.DRAWING: picture.encode(), files.CARD: card(about, use).encode()})
+    files.write(folder, files.files(made.model, trial.architecture, about, loss.ignore))
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    return Trained(folder, about, begun)
+
+
+def _loss(result: Result, allow: Sequence[str]) -> ValidationLoss:
+    """The objective whose run is repeated (raises SearchError)."""
+    if result.study is not None and studies.kept(result.study, "study") is None:
+        raise SearchError(
+            f"the study {result.title!r} was not made by nas_bo, so that nobody knows how its models are trained; train "
+            "architectures of a search of nas_bo"
+        )
+    found = trainable(result, allow)
+    if not isinstance(found, ValidationLoss):
+        raise SearchError(
+            f"the study {result.title!r} trains with {type(found).__name__}, an objective of your own; `nas-bo train` repeats the "
+            "runs of ValidationLoss only, so train the architecture with your own code"
+        )
+    if found.build is not None:
+        raise SearchError(
+            f"the study {result.title!r} trains modules of your own (build={found.build!r}), which a folder of nas_bo cannot hold; "
+            "train the architecture with your own code, or search with the decoder of nas_bo"
+        )
+    whole = found.larger(1.0)
+    return replace(whole, checkpoints=None, rungs=())
+
+
+def _asked(
+    result: Result, trial: Trial, loss: ValidationLoss, tokens: float | None, seed: int | None
+) -> dict[str, Any]:
+    """What is known before training (raises SearchError for a budget that is none, or a text that changed)."""
+    from nas_bo.model.counts import parameters
+
+    corpus = loss.corpus()
+    if tokens is None:
+        retrained = loss.tokens * float(studies.kept(result.study, "retrained") or 1.0)
+        size = parameters(trial.architecture, corpus.vocab_size, loss.ignore)
+        tokens = max(float(TOKENS_PER_PARAMETER * size), retrained)
+    if not MIN_TOKENS <= tokens < 1e15:
+        raise SearchError(f"tokens={tokens:g}: a training has at least {MIN_TOKENS:,} tokens and fewer than 1e15")
+    before = result.facts.get(f"{loss.name}: sha256")
+    if before not in (None, corpus.fingerprint):
+        raise SearchError(
+            f"the text of the study {result.title!r} has changed: its tokens have the sha256 {str(before)[:12]}... in the study and "
+            f"{corpus.fingerprint[:12]}... now ({corpus.name!r}); put the text of the search back, or search again on this one"
+        )
+    return {
+        "architecture": trial.architecture.id,
+        "study": result.title,
+        "searched": {k: v for k, v in described(result, trial).items() if k not in ("architecture", "id")},
+        "objective": serialization.describe(loss),
+        "tokens": int(tokens),
+        "seed": loss.seed if seed is None else int(seed),
+        "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
+        "tokenizer": corpus.tokenizer,
+        "trust": None if result.trust is None else str(result.trust),
+        "provenance": {
+            "versions": provenance.versions(),
+            "git": provenance.git(),
+            "device": result.facts.get("device"),
+        },
+    }
+
+
+def _there(folder: Path, about: Mapping[str, Any], settings: Mapping[str, float | None]) -> dict[str, Any] | None:
+    """What the folder says of itself where it holds this very model; None where it is free (raises ExportError)."""
+    if not folder.exists():
+        return None
+    if not folder.is_dir():
+        raise ExportError(f"{str(folder)!r} is a file; give a folder with --to")
+    names = {path.name for path in folder.iterdir()}
+    if files.ABOUT in names:
+        said = files.about(folder)
+        steps = int(said.get("settings", {}).get("batch_size", 1) * said.get("settings", {}).get("sequence", 1))
+        same = [said.get(name) == about[name] for name in ("architecture", "seed", "corpus", "tokenizer")]
+        same.append(said.get("tokens") == max(1, about["tokens"] // steps) * steps)
+        same += [said.get("settings", {}).get(name) == value for name, value in settings.items() if value is not None]
+        if all(same):
+            return said
+        raise ExportError(
+            f"the folder {str(folder)!r} holds another model already (trial {said.get('searched', {}).get('trial')}, "
+            f"{said.get('tokens', 0):,} tokens, seed {said.get('seed')}); choose another folder with --to, or remove this one"
+        )
+    if names and CHECKPOINT not in names:
+        raise ExportError(
+            f"the folder {str(folder)!r} is not empty and holds no model or training of nas_bo; choose another with --to"
+        )
+    return None
+
+
+def _samples(model: Any, loss: ValidationLoss, corpus: Any) -> list[dict[str, str]]:
+    """Continuations of held-out text; none where nobody knows the text of tokens, or a block of the user's own decodes nothing."""
+    import torch
+
+    from nas_bo.export.text import Text
+    from nas_bo.model import generate
+
+    if corpus.tokenizer == "tokens":
+        return []
+    text = Text(None if loss.tokenizer is None else Path(loss.tokenizer))
+    prompts = torch.from_numpy(corpus.held_out(SAMPLES * PROMPT, PROMPT)[:SAMPLES, :PROMPT].astype("int64"))
+    device = model.embedding.weight.device
+    draws = torch.Generator(device).manual_seed(0)
+    most = model.spec.details.max_length
+    count = SAMPLED if most is None else max(0, min(SAMPLED, most - PROMPT))
+    try:
+        rows = generate(model, prompts.to(device), count, temperature=0.7, generator=draws)
+    except ModelError:
+        return []
+    return [{"prompt": text.text(row[:PROMPT]), "text": text.text(row)} for row in rows.tolist()]
