@@ -15,8 +15,9 @@ import torch
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import MissingExtra, ObjectiveError
-from nas_bo.model import Decoder, train
+from nas_bo.model import Decoder
 from nas_bo.model.inference import torch_threads
+from nas_bo.model.own_model import CachedDecoder
 from nas_bo.model.tokenizer import fast_tokenizer
 from nas_bo.objectives import ValidationLoss
 from nas_bo.problem import Value
@@ -125,18 +126,26 @@ class DecoderLM(LM):  # type: ignore[misc]
             stops = [stops] if isinstance(stops, str) else list(stops)
             room = int(settings.get("max_gen_toks", MAX_NEW_TOKENS))
             ids = (self.tokenizer.encode(text) or self.prefix)[-self.context :]
-            cache = self.decoder.new_cache(1, len(ids) + room)
-            step = torch.tensor([ids], device=self._device)
             new: list[int] = []
             text = ""
-            while len(new) < room and not any(stop in text for stop in stops if stop):
-                step = self.decoder(step, cache=cache)[:, -1:].argmax(-1)
-                new.append(int(step))
+            for token in self._greedy(ids, room):
+                new.append(token)
                 text = self.tokenizer.decode(new)
+                if any(stop in text for stop in stops if stop):
+                    break
             for stop in stops:
                 text = text.split(stop)[0] if stop else text
             found.append(text)
         return found
+
+    def _greedy(self, ids: list[int], room: int) -> Iterator[int]:
+        """The most probable continuation, token by token; a model without a cache reads all of it again each time."""
+        step = torch.tensor([ids], device=self._device)
+        given = {"cache": self.decoder.new_cache(1, len(ids) + room)} if isinstance(self.decoder, CachedDecoder) else {}
+        for _ in range(room):
+            new = self.decoder(step, **given)[:, -1:].argmax(-1)
+            yield int(new)
+            step = new if given else torch.cat([step, new], 1)
 
     def _pair(self, before: str, after: str) -> tuple[list[int], list[int]]:
         """A tokenizer may join the end of the context with the continuation: the whole is encoded, then cut."""
@@ -235,13 +244,14 @@ def few_shot(
 class FewShot:
     """The mean of a metric over lm-eval tasks, after training as `quality` says.
 
-    Small networks answer by chance: look at `low_fidelity` and proxy tasks first. The network is trained here; to score
-    one that is already trained use `few_shot(DecoderLM(model), tasks)`.
+    Small networks answer by chance: look at `ValidationLoss` and proxy tasks first. The network is trained here; to
+    score one that is already trained use `few_shot(DecoderLM(model), tasks)`.
 
     Args:
         tasks, shots, limit, folder: as in `few_shot`.
         metric: its name, without the filter, as "acc" or "perplexity".
-        quality: budget, corpus, tokenizer, seed and device of the training.
+        quality: how the network is trained, with all dials (`fidelity`, `probe`, `data_share`, `build`, ...): it is the one
+            whose loss `quality` gives.
         context: as in `DecoderLM`.
         direction: "minimize" for metrics such as perplexity.
 
@@ -272,12 +282,13 @@ class FewShot:
         return {"tasks": tasks, "shots": self.shots, "metric": self.metric, "limit": self.limit,
                 "training": self.quality.conditions()}  # fmt: skip
 
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise ModelError where the model cannot be built."""
+        self.quality.check_architecture(arch)
+
     def __call__(self, arch: Architecture, /) -> Value:
-        quality = self.quality
-        trained = train(
-            arch, quality.corpus(), quality.tokens, quality.seed, device=quality.device, ignore=quality.ignore
-        )
-        tokenizer = Bytes() if quality.tokenizer is None else JsonTokenizer(quality.tokenizer)
+        trained = self.quality.trained(arch)
+        tokenizer = Bytes() if self.quality.tokenizer is None else JsonTokenizer(self.quality.tokenizer)
         found = few_shot(
             DecoderLM(trained.model, tokenizer, self.context), self.tasks, self.shots, self.limit, self.folder
         )
@@ -293,5 +304,6 @@ class FewShot:
             tasks=values,
             shots=self.shots,
             tokens=trained.tokens,
+            fidelity=self.quality.fidelity,
             bits_per_byte=trained.bits_per_byte,
         )

@@ -32,6 +32,14 @@ MIN_TOKENS = 1_000  # below a few steps there is nothing to compare
 EVALUATION_TOKENS = 65_536  # that of nas_bo.model.inference, which loads torch
 QUICK_EVALUATION_TOKENS = 16_384
 EXTRAPOLATE_FROM = (0.2, 0.4, 0.6, 0.8, 1.0)  # shares of what is trained at which the curve is measured
+WHOLE: dict[str, Any] = {  # the dials that make a run cheaper, as they are in a re-training
+    "fidelity": 1.0,
+    "data_share": 1.0,
+    "width_factor": 1.0,
+    "evaluation_tokens": EVALUATION_TOKENS,
+    "extrapolate": False,
+    "growth": None,
+}
 
 
 @dataclass(frozen=True)
@@ -205,12 +213,7 @@ class ValidationLoss:
             seed=self.seed + 1,
             at_most=None,
             at_least=None,
-            fidelity=1.0,
-            data_share=1.0,
-            width_factor=1.0,
-            evaluation_tokens=EVALUATION_TOKENS,
-            extrapolate=False,
-            growth=None,
+            **WHOLE,
         )
 
     def check_architecture(self, arch: Architecture) -> None:

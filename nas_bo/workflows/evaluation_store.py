@@ -7,13 +7,14 @@ import json
 import os
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
 from nas_bo.problem import Objective
 from nas_bo.report import TrustReport
@@ -133,23 +134,23 @@ class Trained:
 
     def __init__(self, study: Any) -> None:
         self._study = study
-        self._about = {} if study is None else studies.kept(study, "study") or {}
-        self._factor = None if study is None else studies.kept(study, "retrained")
+        self._kept = {} if study is None else dict(study.user_attrs)  # read once: a storage reads all of them each time
+        self._about = read_attributes(self._kept, f"{PREFIX}study") or {}
+        self._factor = read_attributes(self._kept, f"{PREFIX}retrained")
         self._trials: dict[str, Trial] | None = None
 
     def get(self, objective: Objective, arch: Architecture, shares: Collection[float] = ()) -> dict[str, Any] | None:
         """The record of `arch` under the conditions of `objective`, with the rungs at `shares`; else None."""
-        name, again = self._same(objective)
-        found: Any = None
-        if again:
-            kept = studies.kept(self._study, f"retrained:{self._factor:g}:{arch.id}")
-            found = None if kept is None else (kept["values"].get(name), kept["info"].get(name, {}))
-        elif name:
-            t = self._searched().get(arch.id)
-            found = None if t is None else (t.values.get(name), t.info.get(name, {}))
-        if found is None or found[0] is None:
+        if objective.cost != "trained" or not hasattr(objective, "conditions"):
             return None
-        value, info = found
+        now = json.loads(json.dumps(objective.conditions(), default=plain))
+        for found in (read(arch) for read in (self._searched, self._retrained)):
+            name = _same(objective.name, now, found.conditions)
+            if name and found.values.get(name) is not None:
+                break
+        else:
+            return None
+        value, info = found.values[name], found.info.get(name, {})
         rungs = Trial(arch, info={name: info}).rungs(name)
         if not set(shares) <= set(rungs):
             return None
@@ -162,32 +163,48 @@ class Trained:
             "reused": True,
         }
 
-    def _same(self, objective: Objective) -> tuple[str, bool]:
-        """The name under which the study has what `objective` measures, "" if it has not; and whether it is re-trained."""
-        if objective.cost != "trained" or not hasattr(objective, "conditions"):
-            return "", False
-        now = json.loads(json.dumps(objective.conditions(), default=plain))
-        for name, before in self._about.get("conditions", {}).items():
-            if name != objective.name and "sha256" not in now:
-                continue  # what names no corpus is known by its own name only
-            if now == before:
-                return name, False
-            if self._factor and {"tokens", "seed"} <= set(before) and now == self._larger(before):
-                return name, True
-        return "", False
-
-    def _larger(self, before: Mapping[str, Any]) -> dict[str, Any]:
-        """The conditions of the re-training, as `ValidationLoss.larger` makes them."""
-        whole = {k: v for k, v in before.items() if k not in ("fidelity", "data_share", "width_factor", "extrapolate")}
-        return {**whole, "tokens": int(before["tokens"] * self._factor), "seed": before["seed"] + 1}
-
-    def _searched(self) -> dict[str, Trial]:
+    def _searched(self, arch: Architecture) -> _Measured:
         if self._trials is None:
-            space = _space(self._about)
             columns = [Column(**c) for c in self._about.get("columns", ())]
-            ended = door.history(self._study, space, columns)
+            ended = door.history(self._study, _space(self._about), columns) if columns else []
             self._trials = {t.architecture.id: t for t in ended if t.state is State.COMPLETE}
-        return self._trials
+        t = self._trials.get(arch.id)
+        return _Measured() if t is None else _Measured(t.values, t.info, self._about.get("conditions", {}))
+
+    def _retrained(self, arch: Architecture) -> _Measured:
+        kept = read_attributes(self._kept, f"{PREFIX}retrained:{self._factor:g}:{arch.id}") if self._factor else None
+        if kept is None:
+            return _Measured()
+        under = kept.get("conditions")  # not there in studies of version 0.1
+        if under is None:
+            under = {name: _larger(c, self._factor) for name, c in self._about.get("conditions", {}).items()}
+        return _Measured(kept["values"], kept["info"], under)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Values of one architecture, and the conditions under which each was measured."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    info: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def _same(called: str, now: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    """The name of what was measured under the conditions `now`; "" if nothing was."""
+    for name, before in conditions.items():
+        # what names no corpus is known by its own name only
+        if now == before and (name == called or "sha256" in now):
+            return name
+    return ""
+
+
+def _larger(before: Mapping[str, Any], factor: float) -> dict[str, Any]:
+    """The conditions of a re-training by version 0.1, which did not keep them: those of `ValidationLoss.larger`."""
+    if not {"tokens", "seed"} <= set(before):
+        return {}
+    whole = {k: v for k, v in before.items() if k not in WHOLE}
+    return {**whole, "tokens": int(before["tokens"] * factor), "seed": before["seed"] + 1}
 
 
 def _space(about: Mapping[str, Any]) -> Any:

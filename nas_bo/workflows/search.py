@@ -442,7 +442,8 @@ class _Run:
             self.team.submit(arch.id, again, arch)
         for ended in range(done + 1, len(chosen) + 1):
             _, outcome = self.team.take()
-            kept = {"values": dict(outcome.values), "reason": outcome.reason, "info": outcome.info, "factor": factor}
+            kept = {"values": dict(outcome.values), "reason": outcome.reason, "info": outcome.info, "factor": factor,
+                    "conditions": again.conditions()}  # fmt: skip
             studies.keep(self.study, f"retrained:{factor:g}:{outcome.architecture.id}", kept)
             self.tell_progress("retrain", ended, len(chosen), outcome, self.label(outcome.architecture))
 

@@ -16,11 +16,12 @@ pytest.importorskip("lm_eval")
 
 import torch
 
-from nas_bo.errors import DataError, ObjectiveError
+from nas_bo.errors import DataError, ModelError, ObjectiveError
 from nas_bo.lm_eval import Bytes, DecoderLM, FewShot, JsonTokenizer, few_shot
 from nas_bo.model import build, generate
-from nas_bo.objectives import ValidationLoss
+from nas_bo.objectives import LearningRateProbe, ValidationLoss
 from nas_bo.search_spaces import TinyGPT
+from tests.own_models import Attention, Stacks
 
 ARCH = TinyGPT.sample(1)
 
@@ -110,6 +111,42 @@ def test_few_shot_trains_and_scores(tmp_path):
     assert objective.conditions()["tasks"] == ["imports"]
     with pytest.raises(ObjectiveError, match=r"'imports' has acc"):
         FewShot([task(tmp_path)], metric="f1", quality=ValidationLoss(tokens=1_000))(ARCH)
+
+
+DIALS = {
+    "fidelity": {"fidelity": 0.5},
+    "probe": {"probe": LearningRateProbe((0.3, 3.0), 1_000)},
+    "step": {"sequence": 32, "batch_size": 4},
+    "text": {"data_share": 0.1},
+    "width": {"width_factor": 0.5},
+    "own model": {"build": Attention},
+}
+
+
+@pytest.mark.parametrize("dial", DIALS)
+def test_what_is_scored_was_trained_as_quality_says(tmp_path, dial):
+    quality = ValidationLoss(tokens=4_000, device="cpu", evaluation_tokens=2_048, **DIALS[dial])
+    value = FewShot([task(tmp_path)], quality=quality)(ARCH)
+    assert value.info["bits_per_byte"] == float(quality(ARCH)) and value.info["fidelity"] == quality.fidelity
+
+
+@torch.inference_mode()
+def test_a_model_without_a_cache_generates_the_same(model):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.embedding = model, model.embedding
+
+        def forward(self, tokens):
+            return self.inner(tokens)
+
+    request = [asked("import os", {"max_gen_toks": 6})]
+    assert DecoderLM(Plain()).generate_until(request) == DecoderLM(model).generate_until(request)
+
+
+def test_an_architecture_that_cannot_be_built_is_refused_before_training(tmp_path):
+    with pytest.raises(ModelError):
+        FewShot([task(tmp_path)]).check_architecture(Stacks.sample(0))
 
 
 def test_refusals(model, tmp_path):

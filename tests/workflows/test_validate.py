@@ -16,11 +16,12 @@ import pytest
 from nas_bo import search, validate
 from nas_bo.errors import EverythingFailed, NasBoError, ObjectiveError, SearchError
 from nas_bo.objectives import Flops, Parameters, ValidationLoss
+from nas_bo.optuna import studies
 from nas_bo.problem import Function
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from tests.problems import Few, Toy, loss
-from tests.workflows.validated import Truth, broken, constant, width
+from tests.workflows.validated import Tripled, Truth, broken, constant, width
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 TRUTH = Truth(seed=1)
@@ -132,6 +133,37 @@ def test_a_search_before_it_is_used_and_keeps_the_report(log):
     assert log.read_text() == ""
 
 
+def reused(searched, reference, tmp_path):
+    """How many re-trainings there are of what a validation looks at, and how many of its evaluations it took over."""
+    path = tmp_path / "kept.jsonl"
+    validate(TinyGPT, [Flops()], reference, history=searched, architectures=3, seeds=1, keep=path)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    seen = {row["key"].rpartition(":")[2] for row in rows}
+    taken = [row for row in rows if isinstance(row["data"], dict) and row["data"].get("reused")]
+    return sum(r.id in seen for r in searched.retrained), len(taken)
+
+
+@pytest.mark.parametrize("version", ["0.1", "now"])
+def test_what_was_searched_by_a_quick_estimate_is_not_re_trained(tmp_path, version):
+    """The re-training has all held-out text and no correction for growth, which the estimate had."""
+    quick = ValidationLoss.quick(tokens=8000, cost=0.7, device="cpu")
+    searched = search(TinyGPT, [quick], strategy=Random(seed=0), trials=3, retrain=2)
+    if version == "0.1":  # which did not keep the conditions of a re-training
+        for again in searched.retrained:
+            kept = studies.kept(searched.study, f"retrained:2:{again.id}")
+            del kept["conditions"]
+            studies.keep(searched.study, f"retrained:2:{again.id}", kept)
+    there, taken = reused(searched, quick.larger(2), tmp_path)
+    assert there == taken > 0
+
+
+def test_a_re_training_is_known_by_the_conditions_that_its_objective_gave_it(tmp_path):
+    """Whatever `larger` of an objective makes larger."""
+    searched = search(TinyGPT, [Tripled(), Flops()], strategy=Random(seed=0), trials=3, retrain=2)
+    there, taken = reused(searched, Tripled().larger(2), tmp_path)
+    assert there == taken > 0
+
+
 def test_proxies_that_fail_or_say_nothing_are_useless_and_said_to_be():
     report = run(proxies=[QUARTER, broken, Function(constant, "constant")])
     assert report.proxies[1].useless and report.proxies[2].useless
@@ -220,7 +252,6 @@ def test_the_searched_loss_is_read_with_all_its_dials(monkeypatch):
 
     from nas_bo.cli.validation_words import _searched
     from nas_bo.objectives import ValidationLoss
-    from nas_bo.optuna import studies
 
     quick = ValidationLoss.quick(tokens=100_000, cost=0.25, seed=3)
     monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"val_loss": quick.conditions()}})
@@ -233,7 +264,6 @@ def test_the_searched_loss_is_read_with_its_learning_rate_probe(monkeypatch):
 
     from nas_bo.cli.validation_words import _searched
     from nas_bo.objectives import LearningRateProbe, ValidationLoss
-    from nas_bo.optuna import studies
 
     probed = ValidationLoss(tokens=50_000, probe=LearningRateProbe((0.5, 2.0), 10_000))
     kept = json.loads(json.dumps(probed.conditions()))  # as a study keeps them
