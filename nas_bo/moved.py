@@ -143,7 +143,7 @@ def value(package: str, name: str) -> Any:
     home = NAMES.get(f"{package.removeprefix('nas_bo.')}.{name}")
     if home is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    _warn(f"{package}.{name}", f"nas_bo.{home}.{name}", 4)
+    warn(f"{package}.{name}", f"nas_bo.{home}.{name}", 4)
     return getattr(import_module(f"nas_bo.{home}"), name)
 
 
@@ -163,11 +163,12 @@ class _Finder(MetaPathFinder, Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         new = current(module.__name__)
-        _warn(module.__name__, new, 3)
+        warn(module.__name__, new, 3)
         sys.modules[module.__name__] = import_module(new)
 
 
-def _warn(old: str, new: str, level: int) -> None:
+def warn(old: str, new: str, level: int = 3) -> None:
+    """Say at the line that is `level` calls away that `old` is called `new` now."""
     warnings.warn(
         f"{old} is {new} since version 0.2; the old name ends with version {ENDS}",
         DeprecationWarning,

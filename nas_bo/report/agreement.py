@@ -1,7 +1,5 @@
-"""Rank agreement: does the order that the search saw survive a higher budget, and did counting parameters do as well?
-
-Kendall, "A new measure of rank correlation", Biometrika 1938 (tau-b, for ties); interval by the percentile bootstrap,
-of a perfect order as in `nas_bo.report.ranks`.
+"""The rank agreement of version 0.1, which `nas_bo.report.trust` has replaced: nothing of nas_bo asks for it. It ends with
+version 0.3.
 """
 
 from __future__ import annotations
@@ -9,11 +7,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas_bo import moved
 from nas_bo.errors import SearchError
-from nas_bo.report.ranks import ends, perfect
+from nas_bo.report.ranks import FEWEST, Interval, ends, recall
+from nas_bo.report.trust import kendall
+
+if TYPE_CHECKING:
+    from nas_bo.report.trust import TrustReport
 
 ENOUGH = 10  # architectures below which the paragraph says that there are too few to conclude
 
@@ -24,7 +28,7 @@ class Agreement:
 
     Attributes:
         n: architectures with both losses.
-        tau: Kendall's tau-b between searched and re-trained losses; nan when it is not defined (n < 2, or all equal).
+        tau: Kendall's tau-b between searched and re-trained losses; nan when it is not defined (n < 3, or all equal).
         low, high: its 95 % bootstrap interval; nan when it is not defined.
         size_tau, size_low, size_high: the same for the parameter count (more parameters predict a lower loss);
             nan without counts.
@@ -45,9 +49,9 @@ class Agreement:
 
     def text(self) -> str:
         """One paragraph that claims no more than the numbers bear."""
-        if self.n < 2:
+        if self.n < FEWEST:
             return (
-                f"Rank agreement is unknown: {_count(self.n)} re-trained, and a ranking needs two or more. "
+                f"Rank agreement is unknown: {_count(self.n)} re-trained, and a ranking needs {FEWEST} or more. "
                 "The order of the front rests on the search budget alone."
             )
         said = []
@@ -107,79 +111,45 @@ def agreement(
     Raises:
         SearchError: the sequences differ in length.
     """
-    lengths = {
-        len(search_losses),
-        len(retrained_losses),
-        len(retrained_losses if parameter_counts is None else parameter_counts),
-    }
-    if len(lengths) > 1:
+    moved.warn("nas_bo.report.agreement", "nas_bo.report.trust")
+    counts = [math.nan] * len(search_losses) if parameter_counts is None else parameter_counts
+    if not len(search_losses) == len(retrained_losses) == len(counts):
         raise SearchError(
             f"agreement() compares the same architectures, but got {len(search_losses)} searched losses, "
             f"{len(retrained_losses)} re-trained ones and "
             f"{'no' if parameter_counts is None else len(parameter_counts)} parameter counts: give one of each per "
             "architecture"
         )
-    sizes = [math.nan] * len(search_losses) if parameter_counts is None else [-float(p) for p in parameter_counts]
-    rows = [(float(a), float(b), c) for a, b, c in zip(search_losses, retrained_losses, sizes, strict=True)]
-    rows = [row for row in rows if math.isfinite(row[0]) and math.isfinite(row[1])]
-    n = len(rows)
-    counted = n > 0 and all(math.isfinite(row[2]) for row in rows)
+    searched, true, size = (np.asarray(v, dtype=float) for v in (search_losses, retrained_losses, counts))
+    rows = np.isfinite(searched) & np.isfinite(true)
+    searched, true, smaller = searched[rows], true[rows], -size[rows]
+    n = len(true)
+    counted = n > 0 and bool(np.isfinite(smaller).all())
     k = max(1, min(n, k or round(n / 3))) if n else 0
-    searched, retrained, smaller = ([row[i] for row in rows] for i in range(3))
-    low, high = _bootstrap(searched, retrained, draws, seed)
-    size_low, size_high = _bootstrap(smaller, retrained, draws, seed) if counted else (math.nan, math.nan)
+    by_loss = kendall(searched, true, draws=draws, seed=seed)
+    by_size = kendall(smaller, true, draws=draws, seed=seed) if counted else Interval()
     return Agreement(
         n,
-        _tau(searched, retrained),
-        low,
-        high,
-        _tau(smaller, retrained) if counted else math.nan,
-        size_low,
-        size_high,
+        *(by_loss.value, by_loss.low, by_loss.high),
+        *(by_size.value, by_size.low, by_size.high),
         k,
-        _recall(searched, retrained, k),
-        _recall(smaller, retrained, k) if counted else math.nan,
+        recall([(searched, true)], k),
+        recall([(smaller, true)], k) if counted else math.nan,
     )
 
 
-def _tau(a: Sequence[float], b: Sequence[float]) -> float:
-    if len(a) < 2 or len(set(a)) < 2 or len(set(b)) < 2:
-        return math.nan
-    from scipy.stats import kendalltau
-
-    return float(kendalltau(a, b).statistic)
-
-
-def _bootstrap(a: Sequence[float], b: Sequence[float], draws: int, seed: int) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of tau over resamples of the pairs; nan below four pairs."""
-    n, found_tau = len(a), _tau(a, b)
-    if n < 4 or math.isnan(found_tau):
-        return math.nan, math.nan
-    if abs(found_tau) > 1 - 1e-9:
-        return perfect(found_tau, n)
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    sign_x, sign_y = np.sign(x[:, None] - x), np.sign(y[:, None] - y)  # (n, n); a pair drawn twice is a tie
-    times = np.random.default_rng(seed).multinomial(n, [1 / n] * n, size=draws)  # (draws, n): how often each is drawn
-
-    def pairs(matrix: np.ndarray) -> np.ndarray:
-        sums: np.ndarray = ((times @ matrix) * times).sum(1)
-        return sums
-
-    untied = np.sqrt(pairs(sign_x**2) * pairs(sign_y**2))
-    found = pairs(sign_x * sign_y)[untied > 0] / untied[untied > 0]  # tau-b of every resample
-    if not len(found):
-        return math.nan, math.nan
-    low, high = np.percentile(found, [2.5, 97.5])
-    return (float(low), float(high)) if high - low > 1e-9 else (math.nan, math.nan)
-
-
-def _recall(predicted: Sequence[float], true: Sequence[float], k: int) -> float:
-    if not true:
-        return math.nan
-    order = range(len(true))
-    best = set(sorted(order, key=lambda i: true[i])[:k])
-    chosen = sorted(order, key=lambda i: predicted[i])[:k]
-    return sum(i in best for i in chosen) / k
+def of_trust(report: TrustReport | None) -> Agreement | None:
+    """What version 0.1 had of a search beside its trust report."""
+    if report is None:
+        return None
+    sign = 1 if report.direction == "minimize" else -1
+    first, rows = report.proxies[0], report.rows
+    sizes = [r.parameters for r in rows]
+    return agreement(
+        [sign * r.values.get(first.name, math.nan) for r in rows],
+        [sign * r.reference for r in rows],
+        sizes if all(math.isfinite(s) for s in sizes) else None,
+    )
 
 
 def _interval(low: float, high: float) -> str:
@@ -187,7 +157,7 @@ def _interval(low: float, high: float) -> str:
 
 
 def _count(n: int) -> str:
-    return "no architecture was" if n == 0 else "one architecture was"
+    return ("no architecture was", "one architecture was", "two architectures were")[n]
 
 
 def _share(recall: float, k: int) -> str:

@@ -244,8 +244,6 @@ def _value(shown: str, value: float | None) -> str:
 def _trust(summary: Summary) -> str:
     reports = [("", summary.trust), ("Validated on its own", summary.validation)]
     told = [(f"<h3>{head}</h3>" if head else "") + section(report) for head, report in reports if report is not None]
-    if summary.agreement is not None and summary.trust is None:
-        told.insert(0, f"<p>{escape(summary.agreement.text())}</p>")
     if summary.final.again and not told:
         return "<p>The front was evaluated again; how far its order held was not judged.</p>"
     nothing = "The front was not re-evaluated at a higher budget, so how far its order can be trusted is not known."

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.final import Final, settle
-from nas_bo.report.agreement import Agreement
+from nas_bo.moved import warn
 from nas_bo.report.digits import figure
 from nas_bo.report.trust import TrustReport
 from nas_bo.trial import Column, Trial, front
 
 if TYPE_CHECKING:
+    from nas_bo.report.agreement import Agreement
     from nas_bo.report.importance import Importance
     from nas_bo.space import Space
 
@@ -32,7 +33,7 @@ class Summary:
         vocab_size: of the models, for drawings.
         trust, validation: reports of how far the estimates can be trusted: that of the search, and that of a validation.
         baselines: ``{"label": name, "values": {objective: value}}``, models to compare with.
-        agreement: how well searched and re-trained losses agree.
+        agreement: of version 0.1; its text becomes a note.
         notes: sentences for the reader, shown under the title.
         facts: what is needed to run it again (device, seed, versions, ...), shown as a list.
         chance: objective name -> value of guessing, see `nas_bo.chance`.
@@ -43,7 +44,7 @@ class Summary:
     trials: Sequence[Trial]
     labels: Mapping[str, str] = field(default_factory=dict)
     retrained: Sequence[Mapping[str, Any]] = ()
-    agreement: Agreement | None = None
+    agreement: InitVar[Agreement | None] = None
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
     baselines: Sequence[Mapping[str, Any]] = ()
@@ -52,6 +53,11 @@ class Summary:
     space: type[Space] | None = None
     vocab_size: int = 256
     chance: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self, agreement: Agreement | None) -> None:
+        if agreement is not None:
+            warn("nas_bo.report.Summary(agreement=...)", "nas_bo.report.Summary(trust=...)", 4)
+            object.__setattr__(self, "notes", [*self.notes, agreement.text()])
 
     @cached_property
     def importances(self) -> list[Importance]:

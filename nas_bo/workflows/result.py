@@ -15,6 +15,7 @@ from nas_bo.errors import ReportError, SearchError
 from nas_bo.final import Final, intervals
 from nas_bo.report import Agreement, Summary, TrustReport, frame, picture, trials_csv
 from nas_bo.report.against import against
+from nas_bo.report.agreement import of_trust
 from nas_bo.report.table import table_markdown, table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.spelling import spelled
@@ -94,7 +95,6 @@ class Result:
         trials: every trial that ended, in the order of their numbers.
         labels: architecture id -> short name.
         retrained: the front, and a few others, at a larger budget, as far as they were re-trained.
-        agreement: how well searched and re-trained values agree in rank, beside the plain parameter count.
         trust: what the re-training says of everything that the search went by: its loss, rungs and proxies, beside the
             parameter count and FLOPs, each also with size removed; None when nothing was re-trained.
         validation: the report of `nas_bo.validate` on this study, if there is one.
@@ -115,7 +115,6 @@ class Result:
     trials: Sequence[Trial]
     labels: Mapping[str, str] = field(default_factory=dict)
     retrained: Sequence[Retrained] = ()
-    agreement: Agreement | None = None
     trust: TrustReport | None = None
     validation: TrustReport | None = None
     notes: Sequence[str] = ()
@@ -128,6 +127,11 @@ class Result:
     vocab_size: int = 256
     chance: Mapping[str, float] = field(default_factory=dict)
     own: Sequence[int] = ()
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """Of version 0.1, which had it beside `trust`; ends with version 0.3."""
+        return of_trust(self.trust)
 
     @property
     def all_failed(self) -> bool:
@@ -227,10 +231,9 @@ class Result:
                 {"id": r.id, "values": dict(r.values), "info": r.info, "factor": r.factor, "reason": r.reason}
                 for r in self.retrained
             ],
-            self.agreement,
-            self.notes,
-            self.facts,
-            self.baselines,
+            notes=self.notes,
+            facts=self.facts,
+            baselines=self.baselines,
             trust=self.trust,
             validation=self.validation,
             space=self.space,
@@ -326,7 +329,7 @@ class Result:
                 if t.architecture.id in best and t.feasible
             ],
             "baselines": [{k: b.get(k) for k in ("label", "id", "values", "reason")} for b in self.baselines],
-            "agreement": None if self.agreement is None else self.agreement.text(),
+            "agreement": None if self.trust is None else self.trust.first_line,
             "trust": None if self.trust is None else self.trust.to_dict(),
             "validation": None if self.validation is None else self.validation.to_dict(),
             "notes": list(self.notes),
@@ -336,8 +339,6 @@ class Result:
 
     def __str__(self) -> str:
         checks = [str(report) for report in (self.trust, self.validation) if report is not None]
-        if not checks and self.agreement is not None:
-            checks = [self.agreement.text()]
         return "\n\n".join([self.table(), *against(self.summary()), *checks, *self.notes])
 
     def _repr_html_(self) -> str:

@@ -13,7 +13,7 @@ from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError
 from nas_bo.optuna import foreign, running, studies
-from nas_bo.report import TrustReport, agreement, vocabulary
+from nas_bo.report import TrustReport, vocabulary
 from nas_bo.report.digits import count
 from nas_bo.report.labels import labels_of
 from nas_bo.space import Space
@@ -94,7 +94,6 @@ def load_result(
         trials=ended,
         labels=labels_of(ended, space),
         retrained=_final(ended, retrained, session.Session.kept(study), columns),
-        agreement=_agreement(ended, columns, retrained),
         trust=trust,
         validation=TrustReport.from_dict(validated) if validated else None,
         notes=[*_notes(ended, columns, interrupted, exhausted), *_of_others(study)],
@@ -163,25 +162,7 @@ class Unchecked(dict[str, Callable[[Architecture], Any]]):
         return lambda arch: True
 
 
-def _agreement(trials: Sequence[Trial], columns: Sequence[Any], retrained: Sequence[Retrained]) -> Any:
-    by_id = {t.architecture.id: t for t in trials}
-    pairs = [(by_id[r.id], r) for r in retrained if r.values]
-    names = [c for c in columns if pairs and c.name in pairs[0][1].values]
-    if not names:
-        return None
-    first = names[0]
-    sizes = [_parameters(t) for t, _ in pairs]
-    return agreement(
-        [first.sign * t.values[first.name] for t, _ in pairs],
-        [first.sign * r.values[first.name] for _, r in pairs],
-        None if any(s is None for s in sizes) else [float(s) for s in sizes if s is not None],
-    )
 
-
-def _parameters(trial: Trial) -> float | None:
-    if "parameters" in trial.values:
-        return trial.values["parameters"]
-    return next((float(i["parameters"]) for i in trial.info.values() if "parameters" in i), None)
 
 
 def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, exhausted: bool) -> list[str]:

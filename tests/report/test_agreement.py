@@ -5,7 +5,10 @@ import math
 import pytest
 
 from nas_bo.errors import SearchError
-from nas_bo.report import agreement
+from nas_bo.report import Summary, agreement
+from nas_bo.report.trust import kendall
+
+pytestmark = pytest.mark.filterwarnings("ignore:nas_bo.report.agreement is:DeprecationWarning")
 
 
 def test_equal_orders_agree_and_reversed_ones_disagree():
@@ -46,6 +49,21 @@ def test_the_interval_covers_tau_and_repeats_itself():
     found = agreement(a, b)
     assert found.low <= found.tau <= found.high
     assert (found.low, found.high) == (agreement(a, b).low, agreement(a, b).high)
+
+
+def test_it_says_that_the_trust_report_has_replaced_it():
+    with pytest.warns(DeprecationWarning, match=r"is nas_bo\.report\.trust since version 0\.2.*ends with version 0\.3"):
+        found = agreement([1, 2, 3], [1, 2, 3])
+    with pytest.warns(DeprecationWarning, match=r"Summary\(trust="):
+        told = Summary("x", [], [], agreement=found, notes=["A note."])
+    assert told.notes == ["A note.", found.text()]
+
+
+def test_it_says_what_the_trust_report_says():
+    """One rule for tau and its interval, also where version 0.1 had two: of four architectures."""
+    for a, b in (([1, 2, 3, 4], [1, 2, 4, 3]), ([1, 2, 3, 4, 5, 6, 7], [2, 1, 3, 5, 4, 6, 7])):
+        told, figures = agreement(a, b), kendall(a, b, draws=1000)
+        assert (told.tau, told.low, told.high) == pytest.approx((figures.value, figures.low, figures.high), nan_ok=True)
 
 
 def test_lengths_must_fit():

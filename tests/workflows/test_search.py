@@ -179,7 +179,9 @@ def test_the_front_is_retrained_and_the_agreement_reported(tmp_path):
     assert best <= set(by_id) and len(by_id) == len(best) + 2  # a tenth of the trials, from off the front
     assert result.trust is not None and result.trust.n == len(by_id) and "2 others" in result.trust.chosen
     assert all(by_id[t.architecture.id] == pytest.approx(t.values["loss"] / 2) for t in front)
-    assert result.agreement is not None and result.agreement.tau == pytest.approx(1.0)
+    assert result.trust.proxies[0].tau.value == pytest.approx(1.0)
+    with pytest.warns(DeprecationWarning, match=r"is nas_bo\.report\.trust"):
+        assert result.agreement.tau == result.trust.proxies[0].tau.value
     calls = []
     run(objectives=[problems.Retrainable(), cost], retrain=2, storage=path, on_progress=calls.append)
     assert not [p for p in calls if p.trial is not None]  # nothing is evaluated again
