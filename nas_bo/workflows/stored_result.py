@@ -162,9 +162,6 @@ class Unchecked(dict[str, Callable[[Architecture], Any]]):
         return lambda arch: True
 
 
-
-
-
 def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, exhausted: bool) -> list[str]:
     notes = []
     if interrupted:
