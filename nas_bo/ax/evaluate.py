@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import pickle
-import tempfile
-from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from collections.abc import Hashable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from ax.api.protocols.metric import IMetric
@@ -16,11 +11,10 @@ from ax.api.protocols.runner import IRunner
 from ax.core.trial_status import TrialStatus
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 
-from nas_bo import measurement_lock
 from nas_bo.ax import packing
-from nas_bo.ax.elsewhere import begin, evaluate
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
+from nas_bo.execution.executor import Executor, Polled, executor_of, gate_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.spelling import spelled
@@ -35,7 +29,6 @@ STATUS = {
     State.FAILED: TrialStatus.FAILED,
     State.STOPPED: TrialStatus.EARLY_STOPPED,
 }
-ATTEMPTS = 2  # of an evaluation whose process died
 
 
 class Runner(IRunner):  # type: ignore[misc]
@@ -49,7 +42,13 @@ class Runner(IRunner):  # type: ignore[misc]
         problem: space, objectives and limits; or the text that `state` gave.
         workers: local processes; 1 evaluates in this one, where ``run_trials(parallelism=...)`` has no effect. Space and
             objectives must then be importable.
+
+    Attributes:
+        executor: set it before the first trial to evaluate somewhere else (`nas_bo.execution.Executor`). One that is not
+            `Polled` evaluates one trial after the other. Ax stores a runner without it.
     """
+
+    executor: Executor | None = None
 
     def __init__(self, problem: Problem | str, workers: int = 1) -> None:
         if isinstance(problem, str):
@@ -58,10 +57,10 @@ class Runner(IRunner):  # type: ignore[misc]
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise HostError(f"Runner(workers={workers!r}): it must be a whole number of at least 1")
         self._problem, self.workers = problem, workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._gate: tempfile.TemporaryDirectory[str] | None = None
-        self._is_ready = False
-        self._running: dict[int, tuple[Future[Trial], int]] = {}
+        self._opened: Executor | None = None
+        self._gate = ExitStack()
+        self._running: set[Hashable] = set()
+        self._outcomes: dict[Hashable, Trial] = {}
 
     @property
     def problem(self) -> str:
@@ -71,13 +70,8 @@ class Runner(IRunner):  # type: ignore[misc]
 
     def run_trial(self, trial_index: int, parameterization: Mapping[str, Any]) -> dict[str, Any]:
         asked = {PARAMETERS: dict(parameterization)}
-        if not self._is_ready:
-            make_ready(self._problem.space, self._problem.evaluated(), None, silent)
-            self._is_ready = True
-        if self.workers == 1:
-            return asked | _told(self._problem.evaluate(architecture(self._problem.space, parameterization)))
-        self._submit(trial_index, asked, 1)
-        return asked
+        outcome = self._outcome(trial_index, asked)
+        return asked if outcome is None else asked | _told(outcome)
 
     def poll_trial_status(self, trials: Iterable[Any]) -> dict[TrialStatus, set[int]]:
         """What Ax calls: trials that run though nobody ran them, since a process died in between, are evaluated as well."""
@@ -97,61 +91,39 @@ class Runner(IRunner):  # type: ignore[misc]
         return STATUS[State(trial_metadata[STATE])]
 
     def stop_trial(self, trial_index: int, trial_metadata: Mapping[str, Any]) -> dict[str, Any]:
-        found = self._running.pop(trial_index, None)
-        if found is not None:
-            found[0].cancel()
+        self._outcomes.pop(trial_index, None)
+        if trial_index in self._running and isinstance(self._opened, Polled):
+            self._running.remove(trial_index)
+            self._opened.cancel(trial_index)
         return {}
 
     def close(self) -> None:
         """End the processes, whatever they are doing."""
-        if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-            self._pool = None
-        if self._gate is not None:
-            measurement_lock.leave()
-            self._gate.cleanup()
-            self._gate = None
+        if self._opened is not None:
+            self._opened.close()
+        self._gate.close()
+        self._opened = None
         self._running.clear()
+        self._outcomes.clear()
 
     def _outcome(self, index: int, metadata: Mapping[str, Any]) -> Trial | None:
-        if index not in self._running:  # begun by a process that is gone
-            if self.workers == 1:
-                return self._problem.evaluate(architecture(self._problem.space, metadata[PARAMETERS]))
-            self._submit(index, metadata, 1)
-        future, attempt = self._running[index]
-        if not future.done():
-            return None
-        del self._running[index]
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            self._pool = None
-            if attempt < ATTEMPTS:
-                self._submit(index, metadata, attempt + 1)
-                return None
-            reason = "its process died twice: it ran out of memory, or was killed from outside"
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-        return Trial(architecture(self._problem.space, metadata[PARAMETERS]), state=State.FAILED, reason=reason)
+        """What came of a trial, None while it runs. One that nobody of this process has begun is begun."""
+        executor = self._begun()
+        if index not in self._running and index not in self._outcomes:
+            executor.submit(index, self._problem, architecture(self._problem.space, metadata[PARAMETERS]))
+            self._running.add(index)
+        for key, outcome in executor.ended() if isinstance(executor, Polled) else [executor.take()]:
+            self._outcomes[key] = outcome
+        self._running -= self._outcomes.keys()
+        return self._outcomes.pop(index, None)
 
-    def _submit(self, index: int, metadata: Mapping[str, Any], attempt: int) -> None:
-        if self._pool is None:  # spawn: torch's threads and CUDA do not survive a fork
-            if self._gate is None:
-                self._gate = tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
-                measurement_lock.join(self._gate.name)  # nor does Ax's own thread fit a model while somebody measures
-            self._pool = ProcessPoolExecutor(
-                self.workers, multiprocessing.get_context("spawn"), begin, (self._gate.name,)
-            )
-        arch = architecture(self._problem.space, metadata[PARAMETERS])
-        try:
-            future = self._pool.submit(evaluate, pickle.dumps(self._problem), arch)
-        except BrokenProcessPool as broken:
-            future = Future()
-            future.set_exception(broken)
-        self._running[index] = future, attempt
+    def _begun(self) -> Executor:
+        if self._opened is None:
+            make_ready(self._problem.space, self._problem.evaluated(), None, silent)
+            self._opened = executor_of(self.executor, self.workers, self._problem, "Runner")
+            if isinstance(self._opened, Polled):  # nor does Ax's own thread fit a model while somebody measures
+                self._gate.enter_context(gate_of(self._opened))
+        return self._opened
 
 
 class Metric(IMetric):  # type: ignore[misc]

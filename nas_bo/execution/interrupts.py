@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,15 +14,14 @@ def uninterrupted() -> Iterator[None]:
 
     On Windows, which cannot hold it back, this does nothing.
     """
-    mask = getattr(signal, "pthread_sigmask", None)
-    if mask is None:
+    if sys.platform == "win32":
         yield
         return
-    before = mask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        mask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 __all__ = ["uninterrupted"]

@@ -1,194 +1,310 @@
-"""Where evaluations run: in this process, or in local processes that share nothing but what is sent to them."""
+"""Evaluations in local processes that share nothing but what is sent to them.
+
+Every process has a thread here that hands it one evaluation at a time, so it is known whose process died. The others go on.
+What was evaluated is a suspect: it is tried once more when nothing else runs, and fails only if its process dies then too.
+So an evaluation that takes all the memory costs its siblings nothing, whichever process the system kills for it.
+"""
 
 from __future__ import annotations
 
+import atexit
+import logging
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
-import tempfile
 import threading
+import weakref
+from collections import deque
 from collections.abc import Hashable
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import Protocol
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from tempfile import TemporaryDirectory
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.execution.executor import check_not_importing, failed
+from nas_bo.execution.in_process import gate_folder
 from nas_bo.execution.interrupts import uninterrupted
-from nas_bo.execution.worker_warnings import Ear, Heard, hearing, repeat, sendable
-from nas_bo.measurement_lock import join
+from nas_bo.execution.worker import packed, unpacked, work
+from nas_bo.execution.worker_warnings import Heard, repeat
 from nas_bo.problem import Judge, Problem
-from nas_bo.trial import State, Trial
+from nas_bo.trial import Trial
 
-DIED = (
-    "its process died twice: it ran out of memory, was killed from outside, or cannot be started because the script that "
-    "searches has no `if __name__ == '__main__':`"
-)
-ATTEMPTS = 2  # of an evaluation whose process died
+LOOK_EVERY_S = 1.0  # whether a silent process lives: a child of its own may hold its pipe open
+END_WITHIN_S = 2.0  # before a process that was told to end is killed
 
-
-class Workers(Protocol):
-    """`submit` evaluations under keys, `take` outcomes in the order in which they end, `close` in the end.
-
-    Attributes:
-        gate: the folder that keeps those apart who measure and who work (`nas_bo.measurement_lock`); the driver joins it.
-    """
-
-    @property
-    def gate(self) -> str: ...
-
-    def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None: ...
-
-    def take(self) -> tuple[Hashable, Trial]: ...
-
-    def close(self) -> None: ...
+_log = logging.getLogger(__name__)
+_open: weakref.WeakSet[Processes] = weakref.WeakSet()
+_starting = threading.Lock()  # processes are started, and their ends noted, by one thread at a time
 
 
-class Here:
-    """Evaluations in this process, one after the other."""
+@dataclass
+class _Job:
+    """An evaluation, as it is sent; a suspect runs alone."""
 
-    def __init__(self) -> None:
-        self._quiet = _gate_folder()
-        self._waiting: list[tuple[Hashable, Problem, Architecture, Judge | None]] = []
-
-    def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
-        self._waiting.append((key, problem, arch, judge))
-
-    def take(self) -> tuple[Hashable, Trial]:
-        key, problem, arch, judge = self._waiting.pop(0)
-        return key, problem.evaluate(arch, judge)
-
-    def close(self) -> None:
-        self._waiting.clear()
-        self._quiet.cleanup()
-
-    @property
-    def gate(self) -> str:
-        return self._quiet.name
+    key: Hashable
+    arch: Architecture
+    work: bytes
+    suspect: bool = False
+    cancelled: bool = False
 
 
 class Processes:
-    """Evaluations in `count` processes. One that dies is started again, and what it was evaluating is tried once more.
+    """Evaluations in `workers` processes, started when they are needed.
+
+    Space and objectives must be importable, and the script that asks must have its ``if __name__ == "__main__":``.
 
     Raises:
-        SearchError: the problem cannot be sent to another process.
+        SearchError: `workers` is no whole number of at least 1.
     """
 
-    def __init__(self, count: int, problem: Problem) -> None:
+    def __init__(self, workers: int) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise SearchError(f"Processes(workers={workers!r}): it must be a whole number of at least 1")
+        check_not_importing("Processes")
+        self.workers = workers
+        self._folder: TemporaryDirectory[str] | None = None
+        self._changed = threading.Condition()  # of all that follows
+        self._hands: list[_Hand] = []
+        self._waiting: deque[_Job] = deque()
+        self._suspects: deque[_Job] = deque()
+        self._running: dict[_Hand, _Job] = {}
+        self._ended: deque[tuple[_Job, Trial, list[Heard]]] = deque()
+        self._broken: str = ""
+
+    def __repr__(self) -> str:
+        return f"Processes({self.workers})"
+
+    def check_problem(self, problem: Problem) -> None:
+        """Raises SearchError where the problem cannot be sent to another process."""
         try:
             sent = pickle.dumps(problem)
         except Exception as error:
             raise SearchError(
-                f"workers={count} needs a space and objectives that can be sent to other processes, but {error}; define them "
-                "at the top level of a module, or use workers=1"
+                f"workers={self.workers} needs a space and objectives that can be sent to other processes, but {error}; define "
+                "them at the top level of a module, or use workers=1"
             ) from error
-        main = sys.modules.get("__main__")
-        if b"__main__" in sent and not hasattr(main, "__file__"):
+        if b"__main__" in sent and "__file__" not in vars(sys.modules["__main__"]):
             raise SearchError(
-                f"workers={count}: the space or an objective is defined interactively, where other processes cannot import "
-                "it; put it into a module, or use workers=1"
+                f"workers={self.workers}: the space or an objective is defined interactively, where other processes cannot "
+                "import it; put it into a module, or use workers=1"
             )
-        self._count = count
-        self._quiet = _gate_folder()
-        self._pool = self._start()
-        self._running: dict[
-            Future[tuple[Trial, list[Heard]]], tuple[Hashable, Problem, Architecture, Judge | None, int]
-        ] = {}
-
-    def _start(self) -> ProcessPoolExecutor:
-        # spawn, not fork: torch's threads and CUDA do not survive a fork
-        return ProcessPoolExecutor(self._count, multiprocessing.get_context("spawn"), _begin, (self._quiet.name,))
-
-    def submit(
-        self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None, attempt: int = 1
-    ) -> None:
-        try:
-            with uninterrupted():  # a process that is being started would print a traceback
-                future = self._pool.submit(_evaluate, pickle.dumps(problem), arch, judge)
-        except BrokenProcessPool as broken:  # a process died since; `take` starts new ones
-            future = Future()
-            future.set_exception(broken)
-        self._running[future] = (key, problem, arch, judge, attempt)
-
-    def take(self) -> tuple[Hashable, Trial]:
-        while True:
-            done, _ = wait(self._running, return_when=FIRST_COMPLETED)
-            future = min(done, key=list(self._running).index)
-            key, _, arch, _, _ = self._running[future]
-            try:
-                outcome, heard = future.result()
-                repeat(heard)
-            except BrokenProcessPool:
-                lost = self._recover()
-                if lost is not None:
-                    return lost
-                continue
-            except Exception as error:  # it could not be sent, or not be sent back
-                outcome = Trial(arch, state=State.FAILED, reason=f"{type(error).__name__}: {error}")
-            del self._running[future]
-            return key, outcome
-
-    def _recover(self) -> tuple[Hashable, Trial] | None:
-        """Start new processes and submit again what was running; the outcome of one that has had its attempts."""
-        again = list(self._running.values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool, self._running = self._start(), {}
-        lost: tuple[Hashable, Trial] | None = None
-        for at, (key, problem, arch, judge, attempt) in enumerate(again):
-            # Of those that were running, `count` at most, one killed its process: which is not known, so each counts.
-            suspect = at < self._count
-            if suspect and attempt >= ATTEMPTS and lost is None:
-                reason = DIED
-                lost = key, Trial(arch, state=State.FAILED, reason=reason)
-            else:
-                self.submit(key, problem, arch, judge, attempt + suspect)
-        return lost
-
-    def close(self) -> None:
-        """End the processes at once, whatever they are doing."""
-        processes = list((self._pool._processes or {}).values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()
-        self._quiet.cleanup()
 
     @property
     def gate(self) -> str:
-        return self._quiet.name
+        if self._folder is None:
+            self._folder = gate_folder()
+        return self._folder.name
+
+    def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
+        job = _Job(key, arch, b"")
+        try:
+            job.work = packed(problem, arch, judge)
+        except Exception as error:
+            with self._changed:
+                self._ended.append((job, failed(arch, f"it cannot be sent to another process: {error}"), []))
+                return
+        with self._changed:
+            self._waiting.append(job)
+            if not self._hands:
+                _open.add(self)
+                self._hands = [_Hand(self, self.gate) for _ in range(self.workers)]
+            self._changed.notify_all()
+
+    def take(self) -> tuple[Hashable, Trial]:
+        with self._changed:
+            while not self._ended:
+                if self._broken:
+                    raise SearchError(self._broken)
+                if not (self._waiting or self._suspects or self._running):
+                    raise LookupError("nothing was submitted")
+                self._changed.wait()
+            job, outcome, heard = self._ended.popleft()
+        repeat(heard)
+        return job.key, outcome
+
+    def ended(self) -> list[tuple[Hashable, Trial]]:
+        found = []
+        while self._ended or self._broken:
+            found.append(self.take())
+        return found
+
+    def cancel(self, key: Hashable) -> None:
+        with self._changed:
+            for some in (self._waiting, self._suspects):
+                for job in [job for job in some if job.key == key]:
+                    some.remove(job)
+            for hand, job in self._running.items():
+                if job.key == key:
+                    job.cancelled = True
+                    hand.terminate()
+
+    def close(self) -> None:
+        with self._changed:
+            hands, self._hands = self._hands, []
+            for hand in hands:
+                hand.closed = True
+            for some in (self._waiting, self._suspects, self._ended):
+                some.clear()
+            self._broken = ""
+            self._changed.notify_all()
+        for hand in hands:
+            hand.terminate()
+        for hand in hands:
+            hand.thread.join(2 * END_WITHIN_S)
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+        _open.discard(self)
+
+    # ---- called by the threads of the processes -------------------------------------------------------------------
+
+    def _next(self, hand: _Hand) -> _Job | None:
+        """What this process evaluates next; None when it is to end."""
+        with self._changed:
+            while not hand.closed:
+                job = None
+                if self._suspects:
+                    job = None if self._running else self._suspects.popleft()
+                elif self._waiting and not any(job.suspect for job in self._running.values()):
+                    job = self._waiting.popleft()
+                if job is not None:
+                    self._running[hand] = job
+                    return job
+                self._changed.wait()
+        return None
+
+    def _answered(self, hand: _Hand, job: _Job, answer: bytes | _Death) -> None:
+        with self._changed:
+            del self._running[hand]
+            self._changed.notify_all()
+            if hand.closed or job.cancelled:
+                return
+            if isinstance(answer, bytes):
+                try:
+                    self._ended.append((job, *unpacked(answer)))
+                except Exception as error:
+                    self._ended.append((job, failed(job.arch, f"what it gave cannot be read: {error}"), []))
+            elif not answer.begun:
+                self._broken = (
+                    f"worker processes cannot be started ({answer.how}); what they said is above. The script that asks for "
+                    "them must call it below `if __name__ == '__main__':`"
+                )
+            elif job.suspect:
+                reason = f"its process died twice, the second time while nothing else was evaluated ({answer.how})"
+                self._ended.append((job, failed(job.arch, reason), []))
+            else:
+                job.suspect = True
+                self._suspects.append(job)
+                _log.warning(
+                    "the process that evaluated %s died (%s); it is evaluated once more, alone", job.key, answer.how
+                )
 
 
-def _gate_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
+@dataclass(frozen=True)
+class _Death:
+    """The end of a process that did not answer, in words; `begun` is false where no process has ever begun to work."""
+
+    how: str
+    begun: bool
 
 
-def _begin(quiet: str) -> None:
-    """Ctrl-C goes to the whole process group, but only the driver decides what to do; when it is killed, so are we.
-    With more than one worker none measures while another trains."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow, daemon=True).start()
-    join(quiet)
+class _Hand:
+    """A thread that hands evaluations to a process of its own; one that is gone is replaced before the next evaluation."""
+
+    begun = False  # whether any process has ever begun to work
+
+    def __init__(self, owner: Processes, gate: str) -> None:
+        self.closed = False
+        self.child: _Child | None = None
+        self._owner, self._gate = owner, gate
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def terminate(self) -> None:
+        if self.child is not None:
+            self.child.terminate()
+
+    def _serve(self) -> None:
+        with uninterrupted():  # inherited by what is started here
+            while (job := self._owner._next(self)) is not None:
+                self._owner._answered(self, job, self._evaluate(job))
+            if self.child is not None:
+                self.child.end(0.0)
+
+    def _evaluate(self, job: _Job) -> bytes | _Death:
+        if self.child is not None and not self.child.lives():
+            self.child = None  # it was killed while it had nothing to do
+        begun = self.child is not None
+        try:
+            if self.child is None:
+                self.child = _Child(self._gate)
+                self.child.answer()
+            if self.closed:
+                raise EOFError
+            begun = _Hand.begun = True
+            self.child.connection.send_bytes(job.work)
+            return self.child.answer()
+        except Exception as error:  # EOFError or OSError where it died; whatever the start of a process may raise
+            how = f"it cannot be started: {error}" if self.child is None else _how(self.child.end())
+            self.child = None
+            return _Death(how, begun or _Hand.begun)
 
 
-def _follow() -> None:
-    driver = multiprocessing.parent_process()
-    if driver is not None:
-        driver.join()
-        os._exit(1)
+class _Child:
+    """A worker process, as it is seen from here."""
+
+    def __init__(self, gate: str) -> None:
+        context = multiprocessing.get_context("spawn")  # not fork: torch's threads and CUDA do not survive one
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=work, args=(theirs, gate))
+        with _starting:
+            self._process.start()
+        theirs.close()
+
+    def answer(self) -> bytes:
+        """What it says next. Raises EOFError or OSError where it has died."""
+        while not wait([self.connection, self._process.sentinel], LOOK_EVERY_S) and self.lives():
+            pass
+        if not self.connection.poll():
+            raise EOFError
+        return self.connection.recv_bytes()
+
+    def lives(self) -> bool:
+        with _starting:
+            return self._process.is_alive()
+
+    def terminate(self) -> None:
+        with _starting:
+            self._process.terminate()
+
+    def end(self, wait_s: float = END_WITHIN_S) -> int:
+        """Wait for its end, then bring it about. Returns the exit code."""
+        self.connection.close()
+        with _starting:
+            for bring_about in (self._process.terminate, self._process.kill):
+                self._process.join(wait_s)
+                if self._process.exitcode is None:
+                    bring_about()
+                    wait_s = END_WITHIN_S
+            self._process.join()
+            return int(self._process.exitcode or 0)
 
 
-def _evaluate(problem: bytes, arch: Architecture, judge: Judge | None) -> tuple[Trial, list[Heard]]:
-    """The trial, and what it warned of."""
-    with hearing(ear := Ear()):
-        return _evaluated(problem, arch, judge), sendable(ear.heard)
+def _how(code: int) -> str:
+    """What an exit code says, in words."""
+    if code == -9:
+        return "it ran out of memory, or was killed from outside: SIGKILL"
+    if code < 0:
+        return f"it was ended by {signal.Signals(-code).name}, a crash in native code or a signal from outside"
+    return f"it ended itself with exit code {code}"
 
 
-def _evaluated(problem: bytes, arch: Architecture, judge: Judge | None) -> Trial:
-    """`problem` comes pickled, so that one that cannot be read here is a failed trial with the reason."""
-    try:
-        read: Problem = pickle.loads(problem)
-    except Exception as error:
-        text = f"{type(error).__name__}: {error}; define space and objectives at the top level of a module"
-        return Trial(arch, state=State.FAILED, reason=f"the problem cannot be read in a worker process: {text}")
-    return read.evaluate(arch, judge)
+@atexit.register  # after this module's imports, so before multiprocessing waits for its children
+def _close_all() -> None:
+    for one in list(_open):
+        one.close()
+
+
+__all__ = ["Processes"]

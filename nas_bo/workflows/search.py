@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,8 +22,8 @@ from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError
 from nas_bo.execution import preflight
+from nas_bo.execution.executor import Executor, executor_of, gate_of, workers_of
 from nas_bo.execution.interrupts import uninterrupted
-from nas_bo.execution.processes import Here, Processes, Workers
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Judge, Objective, Problem, column
@@ -79,6 +78,7 @@ def search(
     stopping: Any = None,
     trials: int = 40,
     workers: int = 1,
+    executor: Executor | None = None,
     storage: Any = None,
     study_name: str | None = None,
     track: Any = None,
@@ -108,6 +108,7 @@ def search(
             rungs of objectives with `stages`. None trains everything to the end.
         trials: how many trials the study should have when done, failed and infeasible ones included.
         workers: local processes; 1 evaluates in this process. Objectives and space must then be importable.
+        executor: where evaluations run instead (`nas_bo.execution.Executor`). The search closes it in the end.
         storage: an Optuna storage, its URL, or the path of a `.db` or `.log` file; None keeps the study in memory.
         study_name: by default the space's name, with the seed where it is not 0.
         seed: of the default strategy and of the sampler that the study is left with; an objective's own seed is its own.
@@ -166,17 +167,12 @@ def search(
         if hasattr(tracker, "warm"):
             tracker.warm()  # a new database takes seconds; what comes before it is ready waits
     sampler = door.Sampler(space, strategy, seed=seed, objectives=problem.objectives)
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SearchError(
-            "search() was called while a worker process was importing the script that called it; put the call below "
-            "`if __name__ == '__main__':`, as every program that starts processes must"
-        )
+    team = executor_of(executor, workers, problem, "search")
     study = studies.open_study(storage, name, problem.columns, about, sampler, space)
-    team: Workers = Here() if workers == 1 else Processes(workers, problem)
-    run = _Run(problem, strategy, stopping, study, team, workers, trials, tracker, on_progress, about)
+    run = _Run(problem, strategy, stopping, study, team, workers_of(team), trials, tracker, on_progress, about)
     interrupted = False
     try:
-        with measurement_lock.joined(team.gate):
+        with gate_of(team):
             if tracker is not None and studies.finished(study):
                 tracker.log_study(study)  # what ended before a kill and was not told to the tracker
             run.make_ready()
@@ -216,7 +212,7 @@ class _Run:
         strategy: Any,
         stopping: Any,
         study: Any,
-        team: Workers,
+        team: Executor,
         workers: int,
         total: int,
         tracker: Any,

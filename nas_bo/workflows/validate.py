@@ -17,7 +17,7 @@ from typing import Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.execution import preflight
-from nas_bo.execution.processes import Here, Processes, Workers
+from nas_bo.execution.executor import Executor, executor_of, workers_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Objective, Problem, as_objective
 from nas_bo.report import Proxy, TrustReport, figure, trust
@@ -43,6 +43,7 @@ def validate(
     history: Any = None,
     keep: str | Path | None = None,
     workers: int = 1,
+    executor: Executor | None = None,
     track: Any = None,
     seed: Seed = 0,
     on_progress: Callable[[Progress], Any] | None = None,
@@ -63,6 +64,7 @@ def validate(
             trained under the conditions of the reference are not trained again, and the report is kept with it.
         keep: a file of JSON lines for what has been evaluated; default the study of `history`, else nothing is kept.
         workers: local processes; 1 evaluates in this process.
+        executor: where evaluations run instead (`nas_bo.execution.Executor`). It is closed in the end.
         track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`: the report goes to the parent run of the study.
         seed: of the choice of architectures.
         on_progress: called with a `Progress` after every evaluation.
@@ -86,9 +88,10 @@ def validate(
         evaluation_store.check_study(study, space, truths[0])
     records = evaluation_store.open_records(keep, study)
     tracker = _tracker(track, study)
+    team = executor_of(executor, workers, Problem(space, _distinct(plan)), "validate")
     make_ready(space, plan.own, None, silent)
     chosen = _choose(plan, records, study, architectures, seed)
-    _evaluate(plan, records, evaluation_store.Trained(study), chosen, workers, on_progress or (lambda _: None))
+    _evaluate(plan, records, evaluation_store.Trained(study), chosen, team, on_progress or (lambda _: None))
     report = _report(plan, records, chosen, seed)
     if study is not None:
         evaluation_store.keep_report(study, report)
@@ -269,7 +272,7 @@ def _evaluate(
     records: evaluation_store.Records,
     trained: evaluation_store.Trained,
     chosen: Sequence[Architecture],
-    workers: int,
+    team: Executor,
     notify: Callable[[Progress], Any],
 ) -> None:
     """Whatever is not there yet; every outcome is kept as soon as it is there."""
@@ -289,7 +292,6 @@ def _evaluate(
     if not todo:
         return
     problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
-    team: Workers = Here() if workers == 1 else Processes(workers, Problem(plan.space, _distinct(plan)))
     spent: list[float] = []
     try:
         for key, objective, arch in todo:
@@ -298,7 +300,7 @@ def _evaluate(
             key_, outcome = team.take()
             records.put(str(key_), _record(outcome))
             spent.append(outcome.seconds)
-            later = sum(spent) / len(spent) * left / workers
+            later = sum(spent) / len(spent) * left / workers_of(team)
             notify(
                 Progress("validate", total - left, total, later, outcome, short_name(outcome.architecture, plan.space))
             )

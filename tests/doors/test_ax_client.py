@@ -186,3 +186,19 @@ def test_fronts_in_documents_are_observed_and_not_predicted():
         for c in re.findall(r"\.get_(?:pareto_frontier|best_parameterization)\(([^)]*)\)", page.read_text())
     ]
     assert calls and all("use_model_predictions=False" in c for c in calls)
+
+
+def test_a_runner_takes_an_executor_of_ones_own(tmp_path):
+    from nas_bo.execution import InProcess
+
+    class Counting(InProcess):
+        taken = 0
+
+        def take(self):
+            self.taken += 1
+            return super().take()
+
+    client = nas_ax.client(Deep, [loss, Cost()], strategy=Random(seed=0))
+    client._experiment.runner.executor = counting = Counting()
+    run(client, 3)
+    assert counting.taken == 3 and statuses(client) == ["COMPLETED"] * 3

@@ -16,6 +16,7 @@ import pytest
 
 from nas_bo import search
 from nas_bo.errors import HostError, NasBoError, ObjectiveError, SearchError
+from nas_bo.execution import InProcess
 from nas_bo.objectives import Weighted
 from nas_bo.problem import Function, as_objective
 from nas_bo.space import require
@@ -134,12 +135,43 @@ def test_a_process_that_dies_is_replaced_and_its_trial_tried_again(tmp_path, mon
     assert (tmp_path / "marker").exists()
 
 
-def test_a_process_that_keeps_dying_makes_failed_trials_not_a_dead_search():
-    result = run(objectives=[problems.kills_its_process, cost], strategy=Random(seed=1), workers=2, trials=10)
-    assert len(result.trials) == 10
+def test_a_process_that_keeps_dying_fails_its_own_trials_and_no_others():
+    asked = {"objectives": [problems.kills_its_process, cost], "strategy": Random(seed=1), "workers": 2, "trials": 10}
+    result, again = run(**asked), run(**asked)
+    assert len(result.trials) == 10 and flats(result) == flats(again)
     failed = [t for t in result.trials if t.state is State.FAILED]
     assert failed and all("process died twice" in t.reason for t in failed)
-    assert any(t.state is State.COMPLETE for t in result.trials)
+    assert {t.architecture.depth for t in failed} == {2}
+    assert all(t.state is State.COMPLETE for t in result.trials if t.architecture.depth != 2)
+    assert [t.state for t in again.trials] == [t.state for t in result.trials]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exit_in_an_objective_fails_its_trial_only(workers):
+    result = run(objectives=[problems.leaves, cost], strategy=Random(seed=1), workers=workers, trials=8)
+    assert len(result.trials) == 8 and any(t.state is State.COMPLETE for t in result.trials)
+    failed = [t for t in result.trials if t.architecture.width == 16]
+    assert failed and all(t.state is State.FAILED and t.reason == "SystemExit: out of licences" for t in failed)
+
+
+def test_an_executor_of_ones_own(tmp_path):
+    done = []
+
+    class Watched(InProcess):
+        def submit(self, key, problem, arch, judge=None):
+            done.append(key)
+            super().submit(key, problem, arch, judge)
+
+    watched = Watched()
+    assert flats(run(executor=watched, trials=6)) == flats(run(trials=6)) and done == list(range(6))
+    run(executor=watched, trials=3)  # closed, and used again
+    for given, why in (
+        ({"executor": watched, "workers": 2}, "give one of them"),
+        ({"executor": Watched}, r"it is an object with submit\(key, problem, arch, judge\), take\(\) and close\(\)"),
+        ({"executor": 4}, "it is an object with submit"),
+    ):
+        with pytest.raises(SearchError, match=why):
+            run(**given)
 
 
 def test_limits_save_the_training(tmp_path, monkeypatch):

@@ -1,0 +1,154 @@
+"""The contract `Executor`: where evaluations run. What an executor may offer beyond it stands beside it, each as a protocol."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Hashable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, runtime_checkable
+
+from nas_bo import measurement_lock
+from nas_bo.architecture import Architecture
+from nas_bo.errors import SearchError
+from nas_bo.problem import Judge, Problem
+from nas_bo.trial import State, Trial
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where evaluations run. No base class is needed; `nas_bo.testing.ExecutorTests` checks one.
+
+    A search submits what it wants to know under keys of its own, takes outcomes in the order in which they end, and closes
+    the executor in the end. Whatever goes wrong with one evaluation is a failed trial with its reason, never an exception:
+    `evaluate` does that for what an objective does, the executor for what happens to a process or a machine.
+    """
+
+    def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
+        """Start ``problem.evaluate(arch, judge)``, or queue it. No two of one key are submitted before the first is taken."""
+        ...
+
+    def take(self) -> tuple[Hashable, Trial]:
+        """Wait for the next outcome, and give it with its key.
+
+        Raises:
+            LookupError: nothing is left to wait for.
+        """
+        ...
+
+    def close(self) -> None:
+        """End at once whatever runs, forget what was submitted, and give everything back. It may be called twice; what is
+        submitted later may start everything again (ours do)."""
+        ...
+
+
+@runtime_checkable
+class Concurrent(Protocol):
+    """An executor that runs several evaluations at a time; without it a search submits one after the other.
+
+    Attributes:
+        workers: how many. It is part of the seed: a proposal sees all trials but the last ``2 * workers``.
+    """
+
+    workers: int
+
+
+@runtime_checkable
+class Checking(Protocol):
+    """An executor that can say before the first trial that it cannot evaluate a problem."""
+
+    def check_problem(self, problem: Problem) -> None:
+        """Raises SearchError, with the reason."""
+        ...
+
+
+@runtime_checkable
+class Gated(Protocol):
+    """An executor on whose machine nobody trains while somebody measures (`nas_bo.measurement_lock`).
+
+    Attributes:
+        gate: the folder that its processes have joined; whoever drives the executor joins it too.
+    """
+
+    @property
+    def gate(self) -> str: ...
+
+
+@runtime_checkable
+class Polled(Protocol):
+    """An executor for drivers that do not wait, such as Ax's."""
+
+    def ended(self) -> list[tuple[Hashable, Trial]]:
+        """What `take` would give at once."""
+        ...
+
+    def cancel(self, key: Hashable) -> None:
+        """End the evaluation of this key, whatever it is doing; it has no outcome. Nothing happens where there is none."""
+        ...
+
+
+def evaluate(problem: Problem, arch: Architecture, judge: Judge | None = None) -> Trial:
+    """`Problem.evaluate`, where an exit that is called for inside an objective fails its trial and nothing else."""
+    try:
+        return problem.evaluate(arch, judge)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return failed(arch, f"{type(error).__name__}: {error}")
+
+
+def failed(arch: Architecture, reason: str) -> Trial:
+    return Trial(arch, state=State.FAILED, reason=reason)
+
+
+def executor_of(executor: Executor | None, workers: int, problem: Problem, who: str) -> Executor:
+    """The executor of a call that takes either one, or a number of local processes.
+
+    Args:
+        who: the call that messages name, such as "search".
+
+    Raises:
+        SearchError: both are given, it is none, or it cannot evaluate the problem; or the call comes from a worker process
+            that imports an unguarded script.
+    """
+    from nas_bo.execution.in_process import InProcess
+    from nas_bo.execution.processes import Processes
+
+    check_not_importing(who)
+    if executor is None:
+        executor = InProcess() if workers == 1 else Processes(workers)
+    elif workers != 1:
+        raise SearchError(
+            f"{who}(executor={executor!r}, workers={workers}): give one of them; the executor has workers of its own"
+        )
+    if isinstance(executor, type) or not isinstance(executor, Executor):
+        raise SearchError(
+            f"{who}(executor={executor!r}): it is an object with submit(key, problem, arch, judge), take() and close(), such as "
+            "Processes(4)"
+        )
+    if isinstance(executor, Checking):
+        executor.check_problem(problem)
+    return executor
+
+
+def check_not_importing(who: str) -> None:
+    """Raises SearchError in a worker process that imports the script of its driver, where nothing may be started."""
+    if "_inheriting" in vars(
+        multiprocessing.current_process()
+    ):  # Python's own mark of a process that imports its script
+        raise SearchError(
+            f"{who}() was called while a worker process was importing the script that called it; put the call below "
+            "`if __name__ == '__main__':`, as every program that starts processes must"
+        )
+
+
+def workers_of(executor: Executor) -> int:
+    """How many evaluations it runs at a time."""
+    return executor.workers if isinstance(executor, Concurrent) else 1
+
+
+def gate_of(executor: Executor) -> AbstractContextManager[None]:
+    """Within this the process that drives `executor` keeps still while it measures, where it has a gate."""
+    return measurement_lock.joined(executor.gate) if isinstance(executor, Gated) else nullcontext()
+
+
+__all__ = ["Checking", "Concurrent", "Executor", "Gated", "Polled", "evaluate", "executor_of", "gate_of", "workers_of"]

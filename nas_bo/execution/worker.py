@@ -1,0 +1,79 @@
+"""A worker process, as it is seen from inside: evaluates what it is sent until nobody is there to send."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from multiprocessing.connection import Connection
+
+from nas_bo.architecture import Architecture
+from nas_bo.execution.executor import evaluate, failed
+from nas_bo.execution.worker_warnings import Ear, Heard, hearing, sendable
+from nas_bo.measurement_lock import join
+from nas_bo.problem import Judge, Problem
+from nas_bo.trial import Trial
+
+
+def packed(problem: Problem, arch: Architecture, judge: Judge | None) -> bytes:
+    """An evaluation to send. What may be unreadable elsewhere is packed by itself, so that it is one failed trial."""
+    return pickle.dumps((arch, pickle.dumps((problem, judge))))
+
+
+def unpacked(answer: bytes) -> tuple[Trial, list[Heard]]:
+    """What a worker answered: the trial, and what it warned of."""
+    found: tuple[Trial, list[Heard]] = pickle.loads(answer)
+    return found
+
+
+def work(connection: Connection, gate: str) -> None:
+    """Say that it has begun, then answer whatever comes.
+
+    Ctrl-C goes to the whole process group, but only the driver decides what to do; when the driver is killed, so is this.
+    With more than one worker none measures while another trains.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow, daemon=True).start()
+    join(gate)
+    connection.send_bytes(b"")
+    while True:
+        try:
+            asked = connection.recv_bytes()
+        except (EOFError, OSError):
+            return
+        connection.send_bytes(_answer(asked))
+
+
+def _follow() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
+
+
+def _answer(asked: bytes) -> bytes:
+    arch, sent = pickle.loads(asked)
+    with hearing(ear := Ear()):
+        outcome = _evaluated(arch, sent)
+    try:
+        return pickle.dumps((outcome, sendable(ear.heard)))
+    except Exception as error:  # an objective's `info` may hold anything
+        return pickle.dumps((failed(arch, f"what it gave cannot be sent back: {type(error).__name__}: {error}"), []))
+
+
+def _evaluated(arch: Architecture, sent: bytes) -> Trial:
+    try:
+        problem, judge = pickle.loads(sent)
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}; define space and objectives at the top level of a module"
+        return failed(arch, f"the problem cannot be read in a worker process: {text}")
+    try:
+        found: Trial = evaluate(problem, arch, judge)
+        return found
+    except KeyboardInterrupt as error:  # not of the keyboard, which does not reach here
+        return failed(arch, f"{type(error).__name__}: {error}")
+
+
+__all__ = ["packed", "unpacked", "work"]

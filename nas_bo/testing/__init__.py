@@ -1,0 +1,13 @@
+"""Shipped conformance suites: what a part of one's own must do to work everywhere, as tests to inherit from.
+
+    class TestPool(BlockTests):
+        block = Pool()
+        examples = ({"window": 2}, {"window": 7})
+
+pytest runs it. A failure says which promise of the contract does not hold.
+"""
+
+from nas_bo.testing.blocks import BlockTests
+from nas_bo.testing.executors import ExecutorTests
+
+__all__ = ["BlockTests", "ExecutorTests"]

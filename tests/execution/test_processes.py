@@ -1,0 +1,131 @@
+"""Local processes that are killed, that cannot be started, and that end with nobody; the rest is in the shipped suite."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from nas_bo.errors import SearchError
+from nas_bo.execution import Processes
+from nas_bo.problem import Function, Problem
+from nas_bo.trial import State
+from tests import problems
+from tests.problems import Toy, loss
+
+
+@pytest.fixture
+def processes():
+    made = Processes(2)
+    yield made
+    made.close()
+
+
+def toy(depth: int, width: int = 8):
+    layer = {"mixer": {"kind": "attention", "heads": 1}}
+    return Toy.architecture({"depth": depth, "width": width, "layers": [layer] * depth})
+
+
+def lines(log) -> list[list[str]]:
+    return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_one_that_is_killed_costs_its_siblings_nothing(processes, tmp_path, monkeypatch, caplog):
+    """Nothing of them is evaluated twice, and what was killed from outside is evaluated once more."""
+    log = tmp_path / "log"
+    monkeypatch.setenv("NAS_BO_TEST_LOG", str(log))
+    archs = [toy(2), *(toy(depth, width) for depth in (1, 3) for width in (8, 16))]
+    problem = Problem(Toy, [problems.waits_to_be_killed])
+    for key, arch in enumerate(archs):
+        processes.submit(key, problem, arch)
+    until = time.monotonic() + 120
+    while not (first := [pid for arch_id, pid in lines(log) if arch_id == archs[0].id]):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.kill(int(first[0]), signal.SIGKILL)
+    with caplog.at_level(logging.WARNING):
+        found = dict(processes.take() for _ in archs)
+    assert {trial.state for trial in found.values()} == {State.COMPLETE}
+    begun = [arch_id for arch_id, _ in lines(log)]
+    assert begun.count(archs[0].id) == 2 and all(begun.count(arch.id) == 1 for arch in archs[1:])
+    assert "SIGKILL" in caplog.text and "evaluated once more, alone" in caplog.text
+
+
+def test_one_that_is_killed_while_it_has_nothing_to_do_is_replaced(processes):
+    problem = Problem(Toy, [loss])
+    processes.submit("first", problem, toy(1))
+    processes.take()
+    for hand in processes._hands:
+        if hand.child is not None:
+            os.kill(hand.child._process.pid, signal.SIGKILL)
+    for key in range(4):
+        processes.submit(key, problem, toy(2))
+    assert {processes.take()[1].state for _ in range(4)} == {State.COMPLETE}
+
+
+def test_what_cannot_be_sent_is_said(processes):
+    local = Problem(Toy, [Function(lambda arch: 1.0, "local")])
+    with pytest.raises(SearchError, match="workers=2 needs a space and objectives that can be sent"):
+        processes.check_problem(local)
+    processes.submit("local", local, toy(1))
+    key, trial = processes.take()
+    assert key == "local" and trial.state is State.FAILED and "cannot be sent" in trial.reason
+    processes.submit("judge", Problem(Toy, [loss]), toy(1), lambda *_: True)
+    assert "cannot be sent" in processes.take()[1].reason
+    processes.submit("answer", Problem(Toy, [problems.gives_what_cannot_be_sent]), toy(1))
+    assert "cannot be sent back" in processes.take()[1].reason
+
+
+@pytest.mark.parametrize("workers", [0, 1.5, True, "2"])
+def test_a_number_of_workers_is_a_whole_number(workers):
+    with pytest.raises(SearchError, match="whole number of at least 1"):
+        Processes(workers)
+
+
+def test_take_waits_in_a_way_that_ctrl_c_ends(processes):
+    """A driver that waits holds nothing that an interrupt would not break."""
+    processes.submit("long", Problem(Toy, [problems.sleeps]), toy(1))
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        processes.take()
+    processes.close()
+    processes.submit("short", Problem(Toy, [loss]), toy(1))
+    assert processes.take()[0] == "short"
+
+
+UNGUARDED = """
+from nas_bo.execution import Processes
+from nas_bo.problem import Problem
+from tests.problems import Toy, cost
+team = Processes(2)
+team.submit(0, Problem(Toy, [cost]), Toy.sample(0))
+print(team.take())
+"""
+UNCLOSED = """
+from nas_bo.execution import Processes
+from nas_bo.problem import Problem
+from tests.problems import Toy, cost, sleeps
+if __name__ == "__main__":
+    team = Processes(2)
+    team.submit(0, Problem(Toy, [cost]), Toy.sample(0))
+    print(team.take()[1].values)
+    team.submit(1, Problem(Toy, [sleeps]), Toy.sample(0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "says"), [(UNGUARDED, 1, "if __name__ == '__main__':"), (UNCLOSED, 0, "cost")]
+)
+def test_a_script_ends_whatever_it_forgot(script, code, says, tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(script)
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    ran = subprocess.run([sys.executable, str(path)], env=env, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == code and says in ran.stdout + ran.stderr, ran.stderr
