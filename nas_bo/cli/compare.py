@@ -81,7 +81,7 @@ def document(found: Comparison, storages: Sequence[str]) -> dict[str, Any]:
     objectives = [{"name": c.name, "unit": c.unit, "direction": c.direction} for c in found.columns]
     values = "re-trained" if found.again else "search"
     said = {"objectives": objectives, "values": values, "reference": found.reference, "studies": studies}
-    return {**said, "warnings": warnings_shown.current().texts}
+    return {**said, "notes": list(found.notes), "warnings": warnings_shown.current().texts}
 
 
 def text(found: Comparison, storages: Sequence[str]) -> str:
@@ -119,6 +119,7 @@ def text(found: Comparison, storages: Sequence[str]) -> str:
             if i != j:
                 lines.append(f"{one} dominates {found.covered[i][j]:.0%} of the front of {other}.")
     lines += [f"\n{told[0].upper()}{told[1:]}." for told in [bounds(found.columns)] if told]
+    lines += [f"\n{note}" for note in found.notes]
     return "\n".join(lines)
 
 

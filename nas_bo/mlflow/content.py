@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from nas_bo.architecture import Architecture
+from nas_bo.hardware.measuring.scale import NOTED
 from nas_bo.mlflow import records
 from nas_bo.report import Summary, drawing, figure, vocabulary
 from nas_bo.trial import PREFIX, Column, State, Trial
@@ -305,7 +306,11 @@ def numbers(made: Content, trial: Trial) -> None:
             if len(points) > MOST_POINTS:
                 made.spilled.setdefault("curves", {})[objective] = curve
         for key, value in info.items():
-            if key != "curve" and isinstance(value, (list, tuple, dict)) and not _series(made, objective, key, value):
+            if (
+                key not in ("curve", NOTED)
+                and isinstance(value, (list, tuple, dict))
+                and not _series(made, objective, key, value)
+            ):
                 made.spilled.setdefault("samples", []).append(objective)  # the whole info goes into trial.json
 
 

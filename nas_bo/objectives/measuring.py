@@ -74,6 +74,7 @@ def measured(
     """
     from nas_bo.hardware.latency.machine_profile import combined
     from nas_bo.hardware.measuring.bench import bench, next_session
+    from nas_bo.hardware.measuring.scale import NOTED, noted
 
     device = str(runtime.device)
     found: dict[int, list[Any]] = {at: [] for at in range(len(archs))}
@@ -106,6 +107,7 @@ def measured(
         doubt = sum((surer.sd * surer.ms * often) ** 2 for _, surer, _, often in parts) ** 0.5 / ms
         low, high = next_session(ms, doubt)
         first, _, told, _ = parts[0]
+        marks = [bench(device, setting).mark for setting, _ in steps]
         values.append(
             Value(
                 ms,
@@ -122,6 +124,11 @@ def measured(
                 wall_ratio=round(max(raw.wall_ratio for raw, *_ in parts), 3),
                 slower=round(max(raw.slower for raw, *_ in parts), 3),
                 **(told if len(parts) == 1 else {}),
+                **{
+                    NOTED: [
+                        noted(m, raw.scale, surer.ms * n) for m, (raw, surer, _, n) in zip(marks, parts, strict=True)
+                    ]
+                },
             )
         )
     return values

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nas_bo.errors import SearchError
+from nas_bo.hardware.measuring.scale import fastest, rescaled, said, trials_on_scale
 from nas_bo.report.progress import reference, volume
 from nas_bo.spelling import current, spelled
 from nas_bo.trial import Column, Trial, matrix, non_dominated
@@ -41,6 +42,7 @@ class Comparison:
     Attributes:
         again: the values are those after re-training, of all studies; else those of the search, of all.
         reference: of every hypervolume here, by objective in its own direction: a tenth beyond the worst value on any front.
+        notes: what was done to values, to make them comparable.
         covered: covered[i][j] is the share of the front of study j that some member of the front of study i dominates.
     """
 
@@ -50,6 +52,7 @@ class Comparison:
     reference: Mapping[str, float] | None
     fronts: Sequence[Front]
     covered: Sequence[Sequence[float]]
+    notes: Sequence[str] = ()
 
 
 def compare(results: Sequence[Result]) -> Comparison:
@@ -68,6 +71,7 @@ def compare(results: Sequence[Result]) -> Comparison:
             raise SearchError(
                 f"the study {one.title!r} has no feasible trial, so there is no front to compare; leave it out"
             )
+    results, notes = _on_one_scale(results)
     finals = [one.final for one in results]
     again = (
         len({(tuple(spelled(n, columns) for n in f.again), f.factor) for f in finals}) == 1
@@ -86,7 +90,22 @@ def compare(results: Sequence[Result]) -> Comparison:
         fronts.append(Front(chosen, [bool(c) for c in common], by, volume(points[i], worst)))
     covered = [[float(np.mean([_dominates(a, p) for p in b])) for b in points] for a in points]
     named = None if worst is None else {c.name: c.sign * w for c, w in zip(columns, worst, strict=True)}
-    return Comparison(results, columns, again, named, fronts, covered)
+    return Comparison(results, columns, again, named, fronts, covered, notes)
+
+
+def _on_one_scale(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
+    """What was measured on one machine is told by the fastest speed that any of the studies believed of it."""
+    infos = [x.info for one in results for x in one.trials] + [x.info for one in results for x in one.retrained]
+    scale = fastest(i for one in infos for i in one.values())
+    found, notes = [], []
+    for one in results:
+        trials, factors = trials_on_scale(one.trials, scale)
+        again = [rescaled(r.values, r.info, scale) for r in one.retrained]
+        factors += [factor for *_, more in again for factor in more]
+        retrained = [replace(r, values=v, info=i) for r, (v, i, _) in zip(one.retrained, again, strict=True)]
+        found.append(replace(one, trials=trials, retrained=retrained))
+        notes += [f"{one.title}: {sentence}" for sentence in said(factors)]
+    return found, notes
 
 
 def _dominates(points: np.ndarray, p: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
+from nas_bo.hardware.measuring.scale import Known, rescaled
 from nas_bo.objectives.measuring import Remeasured, Say
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
@@ -44,6 +45,11 @@ class Session:
             "values": {**record.get("values", {}), **values},
             "info": {**record.get("info", {}), **info},
         }
+
+    def on(self, scale: Mapping[str, Known]) -> Session:
+        """With its values on a scale of `fastest`."""
+        both = {key: rescaled(values, self.info.get(key, {}), scale) for key, values in self.values.items()}
+        return Session({k: v for k, (v, _, _) in both.items()}, {k: i for k, (_, i, _) in both.items()})
 
     def has(self, archs: Sequence[Architecture]) -> bool:
         return all(arch.id in self.values for arch in archs)

@@ -24,6 +24,7 @@ from nas_bo.errors import EverythingFailed, SearchError, SpaceError
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import Executor, executor_of, gate_of, workers_of
 from nas_bo.execution.interrupts import uninterrupted
+from nas_bo.hardware.measuring.scale import fastest, trials_on_scale
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Judge, Objective, Problem, column
@@ -36,7 +37,7 @@ from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
 from nas_bo.workflows.profile import profile
 from nas_bo.workflows.result import Result
-from nas_bo.workflows.stored_result import Unchecked, baselines_of, load_result, unfinished
+from nas_bo.workflows.stored_result import Unchecked, baselines_of, load_result, scale_of, unfinished
 
 _log = logging.getLogger(__name__)
 _of_trials = logging.getLogger(f"{__name__}.trials")  # for whoever shows every trial anyway
@@ -403,7 +404,8 @@ class _Run:
             )
 
     def history(self) -> list[Trial]:
-        return door.history(self.study, self.problem.space, self.problem.columns, remembered=self.remembered)
+        found = door.history(self.study, self.problem.space, self.problem.columns, remembered=self.remembered)
+        return trials_on_scale(found, fastest(info for t in found for info in t.info.values()))[0]
 
     def release(self) -> None:
         """What was stopped in the middle may be continued by anyone, this process included."""
@@ -418,7 +420,10 @@ class _Run:
         known = [t for t in self.history() if t.state is not State.RUNNING]
         best = front(known, self.problem.columns)
         chosen = retraining_check.of_front(
-            best, self.problem.columns, baselines=baselines_of(self.study), levels=self.levels
+            best,
+            self.problem.columns,
+            baselines=baselines_of(self.study, scale_of(self.study, known)),
+            levels=self.levels,
         )
         if not bigger or not chosen:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from nas_bo import optuna as door
 from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError
+from nas_bo.hardware.measuring import scale as scales
 from nas_bo.optuna import foreign, running, studies
 from nas_bo.report import TrustReport, vocabulary
 from nas_bo.report.digits import count
@@ -57,6 +58,8 @@ def load_result(
         )
     columns = [Column(**c) for c in about["columns"]]
     ended = [t for t in door.history(study, space, columns) if t.state is not State.RUNNING]
+    scale = scale_of(study, ended)
+    ended, changed = scales.trials_on_scale(ended, scale)
     factor = studies.kept(study, "retrained")
     again: dict[str, dict[str, Any]] = {}
     for t in ended:
@@ -93,26 +96,42 @@ def load_result(
         columns=columns,
         trials=ended,
         labels=labels_of(ended, space),
-        retrained=_final(ended, retrained, session.Session.kept(study), columns),
+        retrained=_final(ended, retrained, session.Session.kept(study).on(scale), columns),
         trust=trust,
         validation=TrustReport.from_dict(validated) if validated else None,
-        notes=[*_notes(ended, columns, interrupted, exhausted), *_of_others(study)],
+        notes=[*_notes(ended, columns, interrupted, exhausted), *scales.said(changed), *_of_others(study)],
         facts=facts,
         study=study,
         interrupted=interrupted,
-        baselines=baselines_of(study),
+        baselines=baselines_of(study, scale),
         chance=about.get("chance") or {},
         space=space,
         vocab_size=vocabulary(about),
     )
 
 
-def baselines_of(study: Any) -> list[dict[str, Any]]:
-    """What the search was compared with, as far as that was evaluated: ``{"label", "values", ...}``."""
+def baselines_of(study: Any, scale: Mapping[str, scales.Known] | None = None) -> list[dict[str, Any]]:
+    """What the search was compared with, as far as that was evaluated: ``{"label", "values", ...}``; measured values on the
+    scale of `scale_of`."""
+    last = session.Session.kept(study).on(scale or {})
+    found = []
+    for label, kept in _baselines(study):
+        values, info, _ = scales.rescaled(kept.get("values", {}), kept.get("info", {}), scale or {})
+        found.append(last.of_baseline({**kept, "label": label, "values": values, "info": info}))
+    return found
+
+
+def _baselines(study: Any) -> list[tuple[str, Mapping[str, Any]]]:
     asked = (studies.kept(study, "baselines") or {}).items()
     found = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
-    last = session.Session.kept(study)
-    return [last.of_baseline({**kept, "label": label}) for label, kept in found if kept]
+    return [(label, kept) for label, kept in found if kept]
+
+
+def scale_of(study: Any, trials: Sequence[Trial]) -> dict[str, scales.Known]:
+    """The scale of the measured values of a study: the fastest under which one of them was told."""
+    told = [t.info for t in trials] + [kept.get("info", {}) for _, kept in _baselines(study)]
+    told += session.Session.kept(study).info.values()
+    return scales.fastest(info for infos in told for info in infos.values())
 
 
 def _final(

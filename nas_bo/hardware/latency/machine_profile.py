@@ -23,6 +23,7 @@ from nas_bo.hardware.latency.profile import Profile, space_mark
 from nas_bo.hardware.latency.profile_design import pool
 from nas_bo.hardware.measuring import machine
 from nas_bo.hardware.measuring.bench import Z90, Bench, Timing, bench
+from nas_bo.hardware.measuring.scale import ratio
 from nas_bo.hardware.workload import Setting
 from nas_bo.space import Space
 
@@ -88,8 +89,9 @@ def _fits(path: Path, here: Bench) -> bool:
     scale = found.get(SCALE)
     if not isinstance(scale, dict):
         return False
-    same = all(math.isclose(ms, here.known.get(int(rung), -1.0), rel_tol=1e-3) for rung, ms in scale.items())
-    return bool(scale) and same and profile_at(path) is not None
+    logs = [math.log(here.known.get(int(rung), math.inf) / ms) for rung, ms in scale.items()]
+    same = bool(logs) and max(logs) - min(logs) < 1e-3  # what is common to all is divided out (`combined`)
+    return same and profile_at(path) is not None
 
 
 def _made(space: type[Space], setting: Setting, here: Bench, path: Path, make: Make, say: Say) -> Path | None:
@@ -137,6 +139,13 @@ def _model(path: Path, changed: int) -> Any:
         return None
 
 
+@lru_cache(maxsize=8)
+def _scale(path: Path, changed: int) -> dict[int, float]:
+    """What the anchors were taken to need when the profile was made."""
+    found = machine.read(path).get(SCALE)
+    return {int(rung): float(ms) for rung, ms in found.items()} if isinstance(found, dict) else {}
+
+
 def combined(timing: Timing, arch: Arch, path: Path | None) -> tuple[Timing, dict[str, float]]:
     """The measurement, made surer by what the profile says, and what each of the two said.
 
@@ -149,9 +158,10 @@ def combined(timing: Timing, arch: Arch, path: Path | None) -> tuple[Timing, dic
         if model is None:
             return timing, {}
         mean, half = model.predict_many([arch])
+        factor = ratio(_scale(path, path.stat().st_mtime_ns), timing.scale) or 1.0
     except (OSError, NasBoError):
         return timing, {}
-    said, reach = float(mean[0]), float(half[0])
+    said, reach = float(mean[0]) * factor, float(half[0]) * factor
     if not (said > 0 and math.isfinite(reach)):
         return timing, {}
     doubt = max(LEAST_MODEL, math.hypot(reach / Z90 / said, SLACK))

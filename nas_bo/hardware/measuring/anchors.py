@@ -15,11 +15,11 @@ from functools import lru_cache
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.hardware.measuring.scale import UNDISTURBED
 from nas_bo.model import attention, conv, dense
 from nas_bo.space import Space, choice, integer, repeat
 
 LADDER = ((32, 1), (64, 2), (96, 4), (192, 6), (384, 8), (768, 12), (1536, 16))  # width, layers
-UNDISTURBED = 0.1  # quantile of the rounds' speeds; a median moves with what share of the time was disturbed
 SWEEPS = 6
 
 

@@ -15,10 +15,11 @@ import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from nas_bo.hardware.measuring import anchors as ladder
 from nas_bo.hardware.measuring import machine
 from nas_bo.hardware.measuring.clock import BUSY, Clock, busy, clock_for, undisturbed
 from nas_bo.hardware.measuring.measure import named
+from nas_bo.hardware.measuring.scale import FASTER, UNDISTURBED, Speeds
 from nas_bo.hardware.runtimes.eager import Eager
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 from nas_bo.hardware.workload import Setting
@@ -47,10 +49,13 @@ Z90 = 1.645
 CALIBRATE_S = 3.0  # spent on anchors whose times are not known
 MOVED = 0.12  # by which the ratio of two anchors may change before all are measured again
 CLEAR = 3.0  # standard errors that such a change must have beyond that
-SLOWER = 1.3  # and all of them together, on a machine where nobody else is at work
+SLOWER = 1.3  # and all of them together, on a machine where nobody else is at work,
+SLOW_FOR = 3600.0  # seconds: a slow minute is no slower machine
 WAITED = 3.0  # times as long it may take on the wall as it was given, on a busy machine
 _ONE = threading.RLock()  # threads of one process measure one after the other: they share the anchors
 HELD = 2e8  # bytes of anchors that are kept ready
+_now = time.perf_counter
+_time_of_day = time.time
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class Timing:
         slower: how many times its undisturbed time the machine needed meanwhile; it is divided out.
         wall_ratio: wall time over CPU time.
         clock, device: what it was measured with and on.
+        scale: what the anchors were taken to need: the scale on which `ms` is told (`scale`).
     """
 
     ms: float
@@ -78,6 +84,7 @@ class Timing:
     wall_ratio: float
     clock: str
     device: str
+    scale: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -109,7 +116,12 @@ class Bench:
         self.facts = {**machine.machine_facts(device), "setting": asdict(self.setting)}
         self._ready: dict[int, Prepared] = {}
         self._rng = random.Random(0)
-        self.known: dict[int, float] = self._read()
+        self.mark = machine.digest(self.facts)
+        self._seen = 0  # when the kept file was last changed
+        self._speeds = Speeds()
+        self._slow_since = 0.0  # time of day, while every look finds the machine slower than it was
+        self.known: dict[int, float] = {}
+        self.refresh()
 
     # ---- anchors --------------------------------------------------------------------------------------------------
 
@@ -118,7 +130,7 @@ class Bench:
         rungs = self._near(ms)
         if not set(rungs) <= set(self.known):
             with measurement_lock.machine(_waiting):
-                self.known = self._read() or self.known  # by another process meanwhile
+                self.refresh()  # by another process meanwhile
                 if not set(rungs) <= set(self.known):
                     self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], seconds)
         return {rung: self.known[rung] for rung in rungs}
@@ -126,19 +138,23 @@ class Bench:
     def check(self, low_ms: float, high_ms: float, seconds: float = 1.5) -> bool:
         """Whether the kept times of the anchors for models in this range still hold; where they do not, or are not there,
         they are measured again, for three times as long."""
+        self.refresh()
         rungs = sorted({*self._near(low_ms), *self._near(high_ms)})
         fresh = [rung for rung in rungs if rung not in self.known]
         with _ONE, measurement_lock.machine(_waiting):
             if not fresh:
+                slow_since = self._slow_since
                 said = self._moved(rungs, seconds)
                 if said is None:
+                    if not self._lower() and self._slow_since != slow_since:
+                        self._keep()
                     return True
                 _log.warning(
                     "this machine is not what it was when its reference times were kept (%s): they are measured again, and latencies "
                     "are from now on told by the new ones",
                     said,
                 )
-                self.known = {}
+                self.known, self._speeds, self._slow_since = {}, Speeds(), 0.0
             self._calibrate([*rungs, *(k for k in list(self.known)[:1] if k not in rungs)], 3 * seconds)
         return False
 
@@ -177,42 +193,78 @@ class Bench:
 
     def _moved(self, rungs: Sequence[int], seconds: float) -> str | None:
         """In which way the anchors no longer take what is kept of them; None where they do. A first look that says so is made
-        sure by a second one, of twice the time, since other work on the machine may have spoilt it."""
+        sure by a second one, of twice the time, since other work on the machine may have spoilt it. A machine that is only
+        slower has to be so for an hour: there are slow minutes."""
         visits = self._rounds(rungs, seconds)
-        if self._differs(rungs, visits) is None or busy() > BUSY:  # beside other work even ratios move
-            return None
-        return self._differs(rungs, np.hstack([visits, self._rounds(rungs, 2 * seconds)]))
+        changed, common = self._differs(rungs, visits)
+        slow = common > math.log(SLOWER)
+        if changed or slow or common < -FASTER:
+            if common >= -FASTER and busy() > BUSY:  # beside other work even ratios move, but nothing is faster
+                return None
+            changed, common = self._differs(rungs, np.hstack([visits, self._rounds(rungs, 2 * seconds)]))
+            slow = common > math.log(SLOWER)
+        now = _time_of_day()
+        self._slow_since = (self._slow_since or now) if slow else 0.0
+        if changed or not slow:
+            return changed
+        said = f"this machine now takes {math.exp(common):.2f} times as long"
+        if now - self._slow_since >= SLOW_FOR:
+            return f"{said}, and has done so for {(now - self._slow_since) / 3600:.1f} hours"
+        _log.warning("%s as it did; latencies are told at its undisturbed speed, as long as this may pass", said)
+        return None
 
-    def _differs(self, rungs: Sequence[int], visits: np.ndarray) -> str | None:
+    def _differs(self, rungs: Sequence[int], visits: np.ndarray) -> tuple[str | None, float]:
+        """How the ratios of the anchors differ from what is kept, if they do, and the logarithm of what is common to them."""
         level, shift = ladder.levels(visits)
         apart = level - np.log([self.known[rung] for rung in rungs])
         rest = np.log(visits) - level[:, None] - shift
         error = 1.2533 * 1.4826 * np.median(np.abs(rest), axis=1) / math.sqrt(visits.shape[1])
+        common = float(np.median(apart) + np.quantile(shift, UNDISTURBED))
         spread = float(np.ptp(apart))
         if len(rungs) > 1 and spread > math.log1p(MOVED) + CLEAR * float(np.hypot(*np.sort(error)[-2:])):
-            return f"the ratio of two anchors changed by {math.expm1(spread):.0%}"
-        common = float(np.median(apart) + np.quantile(shift, ladder.UNDISTURBED))
-        if abs(common) > math.log(SLOWER):
-            return f"this machine now takes {math.exp(common):.2f} times as long"
-        return None
+            return f"the ratio of two anchors changed by {math.expm1(spread):.0%}", common
+        return None, common
 
     def _calibrate(self, rungs: Sequence[int], seconds: float) -> None:
         visits = self._rounds(rungs, seconds)
         found = ladder.references(visits, [self.known.get(rung) for rung in rungs])
         self.known |= {rung: float(ms) for rung, ms in zip(rungs, found, strict=True)}
-        kept = {str(rung): float(f"{ms:.5g}") for rung, ms in sorted(self.known.items())}
-        machine.write(machine.path_of("anchors", self.facts), {**self.facts, "anchors": kept})
+        self._keep()
+
+    def _keep(self) -> None:
+        self.known = {rung: float(f"{ms:.5g}") for rung, ms in sorted(self.known.items())}
+        kept = {str(rung): ms for rung, ms in self.known.items()}
+        path, slow = self._file, {"slow_since": self._slow_since} if self._slow_since else {}
+        machine.write(path, {**self.facts, "anchors": kept, **slow})
+        with suppress(OSError):
+            self._seen = path.stat().st_mtime_ns
+
+    def _lower(self) -> bool:
+        """Where rounds were repeatedly faster than the anchors are taken to be, take these to be as fast from now on: they were
+        timed in a slow moment."""
+        self.refresh()
+        faster = self._speeds.faster()
+        if not faster:
+            return False
+        _log.info("this machine is %.2f times as fast as its reference times say; they are lowered", math.exp(-faster))
+        self.known = {rung: ms * math.exp(faster) for rung, ms in self.known.items()}
+        self._speeds, self._slow_since = Speeds(), 0.0
+        self._keep()
+        return True
 
     def _rounds(self, rungs: Sequence[int], seconds: float) -> np.ndarray:
         """(rungs, rounds) milliseconds."""
-        until = time.perf_counter() + seconds
+        until = _now() + seconds
         rows: list[list[float]] = []
+        known = [(at, self.known[rung]) for at, rung in enumerate(rungs) if rung in self.known]
         with self._runtime.running(), measurement_lock.alone(), pinned():
             ready = [(rung, self._prepared(rung)) for rung in rungs]
-            while len(rows) < LEAST or (time.perf_counter() < until and len(rows) < 100 * MOST):
+            while len(rows) < LEAST or (_now() < until and len(rows) < 100 * MOST):
                 order = self._rng.sample(ready, len(ready))
                 got = {rung: _visit(one, self._clock)[0] for rung, one in order}
                 rows.append([got[rung] for rung in rungs])
+                if known:
+                    self._speeds.add(_now(), statistics.fmean(math.log(rows[-1][at] / ms) for at, ms in known))
         return np.array(rows).T
 
     def _prepared(self, rung: int) -> Prepared:
@@ -225,16 +277,29 @@ class Bench:
             if sum(one.held_bytes for one in self._ready.values()) > HELD:
                 del self._ready[rung]
 
-    def _read(self) -> dict[int, float]:
-        rows = machine.read(machine.path_of("anchors", self.facts)).get("anchors")
-        if not isinstance(rows, dict):
-            return {}
+    @property
+    def _file(self) -> Path:
+        return machine.path_of("anchors", self.facts)
+
+    def refresh(self) -> None:
+        """What other processes found out of this machine meanwhile counts here from now on."""
+        path = self._file
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:
+            return
+        if changed == self._seen:
+            return
+        kept, self._seen = machine.read(path), changed
+        rows, since = kept.get("anchors"), kept.get("slow_since")
+        self._slow_since = float(since) if isinstance(since, (int, float)) else 0.0
         found: dict[int, float] = {}
-        for rung, ms in rows.items():
+        for rung, ms in rows.items() if isinstance(rows, dict) else ():
             with suppress(TypeError, ValueError):
                 if 0 < float(ms) < math.inf and 0 <= int(rung) < len(ladder.LADDER):
                     found[int(rung)] = float(ms)
-        return found
+        if found and found != self.known:
+            self.known, self._speeds = found, Speeds()
 
     # ---- models ---------------------------------------------------------------------------------------------------
 
@@ -266,11 +331,13 @@ class Bench:
         progress: Callable[[int, int], None],
     ) -> list[Timing]:
         runs = runtime or self._runtime
+        self.refresh()
         clock = self._clock if runtime is None else clock_for("cpu", str(runs.device), runs.inside)
         with runs.running(), measurement_lock.alone(), pinned():
             guesses = [min(_visit(model, clock)[0] for _ in range(2)) for model in models]
         near = [self.anchors(ms, min(CALIBRATE_S, 6 * max_seconds)) for ms in guesses]
-        items = [_Item(m, k, ms) for m, k, ms in zip(models, near, guesses, strict=True)]
+        scale = dict(self.known)
+        items = [_Item(m, {r: scale[r] for r in k}, ms) for m, k, ms in zip(models, near, guesses, strict=True)]
         with runs.running(), self._runtime.running(), measurement_lock.alone(), pinned():
             for number in range(1, MOST + 1):
                 going = [item for item in items if item.open]
@@ -282,10 +349,11 @@ class Bench:
                         item.open = item.error() > precision / 2 and not item.over(max_seconds)
                 progress(sum(not item.open for item in items), len(items))
         self._let_go()
-        return [item.timing(clock.said, named(self.device), precision) for item in items]
+        self._lower()
+        return [replace(item.timing(clock.said, named(self.device), precision), scale=scale) for item in items]
 
     def _round(self, item: _Item, clock: Clock) -> None:
-        wall, processor = time.perf_counter(), time.thread_time()
+        wall, processor = _now(), time.thread_time()
         order: list[int] = [-1, *item.anchors]
         self._rng.shuffle(order)
         shift, own, ratio = [], 0.0, 1.0
@@ -297,7 +365,8 @@ class Bench:
                 shift.append(math.log(ms / item.anchors[rung]))
         slower = statistics.fmean(shift)
         item.rows.append((math.log(own) - slower, slower, ratio))
-        item.wall += time.perf_counter() - wall
+        self._speeds.add(_now(), slower)
+        item.wall += _now() - wall
         item.processor += time.thread_time() - processor
 
 
