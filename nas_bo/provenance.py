@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+import nas_bo
 
 PACKAGES = ("nas_bo", "torch", "optuna", "numpy", "scipy", "mlflow")
 
 
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that results depend on, those that are installed."""
+def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    """Of Python and of `packages`, those that are installed; nas_bo also where it runs from its sources."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in packages:
         try:
-            found[package] = version(package)
+            found[package] = nas_bo.__version__ if package == "nas_bo" else version(package)
         except PackageNotFoundError:
             continue
     return found

@@ -6,11 +6,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
+from nas_bo import provenance
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.objectives.predicted import Predicted, gather
@@ -269,7 +269,7 @@ def learn(
         proxies=names,
         earlier=told,
         columns=(*more, *plan.inputs.names),
-        versions=versions(),
+        versions=provenance.versions(PACKAGES),
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         about=dict(plan.about),
         **figures,
@@ -287,13 +287,3 @@ def table(learned: Learned, archs: Sequence[Architecture], measured: np.ndarray 
             before = np.log(np.maximum(before, 1e-300))
         parts.insert(0, before[:, None])
     return np.concatenate(parts, axis=1)
-
-
-def versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas_bo import measurement_lock
+from nas_bo import measurement_lock, provenance
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
 from nas_bo.execution import preflight
@@ -187,7 +187,10 @@ def profile(
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.perf_counter() - begun, 1),
         "clock": ", ".join(clocks),
-        "versions": _versions(),
+        "versions": {
+            **provenance.versions(("nas_bo", "torch") if "torch" in sys.modules else ("nas_bo",)),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
         "anchors": list(dict.fromkeys(a.id for a in tied)),
     }
     found = replace(found, about=about)
@@ -285,14 +288,3 @@ def _name(name: str) -> str:
     if not made:
         raise ProfileError(f"the name {name!r} of the device has no letter or digit; give one such as 'pi5'")
     return made
-
-
-def _versions() -> dict[str, str]:
-    from nas_bo import __version__
-
-    return {
-        "nas_bo": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **({"torch": str(sys.modules["torch"].__version__)} if "torch" in sys.modules else {}),
-    }

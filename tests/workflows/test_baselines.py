@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 
+import nas_bo
 from nas_bo import provenance, search
 from nas_bo.errors import SearchError, SpaceError
 from nas_bo.objectives import Parameters
@@ -113,3 +116,13 @@ def test_git_and_versions_are_known_and_absence_is_no_error(tmp_path):
     assert provenance.git(str(tmp_path))["dirty"] is True
     assert {"python", "torch", "optuna", "mlflow"} <= set(provenance.versions())
     json.dumps(provenance.versions())
+
+
+def test_the_version_of_nas_bo_is_known_without_an_installation(monkeypatch):
+    """A checkout on the path has no metadata, and its studies must say what made them."""
+
+    def missing(package):
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr(provenance, "version", missing)
+    assert provenance.versions() == {"python": platform.python_version(), "nas_bo": nas_bo.__version__}
