@@ -18,11 +18,13 @@ PAGES = {"search": "", **dict(zip(ROOMS, ROOMS, strict=True))}  # page -> room; 
 def public(room: str) -> dict[str, str]:
     """Public name -> the module that has it, for the package `nas_bo` (what it has from a room left out) or a room of it."""
     found = {}
-    for node in ast.walk(ast.parse((PACKAGE / room / "__init__.py").read_text())):
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("nas_bo."):
+    files = [PACKAGE / room / name for name in ("__init__.pyi", "__init__.py")]  # names that load lazily stand in a stub
+    for node in ast.walk(ast.parse(next(f for f in files if f.exists()).read_text())):
+        if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
-        if room or str(node.module).split(".")[1] not in ROOMS:
-            found |= {a.asname or a.name: str(node.module) for a in node.names if not a.name.startswith("_")}
+        home = ".".join(filter(None, ("nas_bo", room, node.module))) if node.level else node.module
+        if home.startswith("nas_bo.") and (room or home.split(".")[1] not in ROOMS):
+            found |= {a.asname or a.name: home for a in node.names if not a.name.startswith("_")}
     return found
 
 

@@ -191,7 +191,7 @@ def _known(word: str) -> Any:
     """An objective of nas_bo that needs no settings, by its class in small letters: synflow, parameters, latency."""
     from nas_bo import objectives
 
-    own = {name.lower(): name for name in objectives.__all__ if name[0].isupper()}
+    own = {name.lower(): name for name in dir(objectives) if name[0].isupper()}
     own |= {"mflops": "Flops", "kv_cache_bytes": "KVCacheBytes", "latency_ms": "Latency"}
     name = own.get(word.lower()) or own.get(word.lower().replace("_", ""))
     if name is None:

@@ -1,0 +1,11 @@
+from .decoder_parameters import DecoderParameters as DecoderParameters
+from .gradient_norm import GradientNorm as GradientNorm
+from .grasp import Grasp as Grasp
+from .initial_loss import InitialLoss as InitialLoss
+from .jacobian_covariance import JacobianCovariance as JacobianCovariance
+from .naswot import Naswot as Naswot
+from .prefilter import quantile_limit as quantile_limit
+from .score import ZeroCostScore as ZeroCostScore
+from .snip import Snip as Snip
+from .synflow import Synflow as Synflow
+from .zen_score import ZenScore as ZenScore

@@ -1,0 +1,9 @@
+from .sampling import Balanced as Balanced
+from .sampling import Fair as Fair
+from .sampling import Sampling as Sampling
+from .sampling import Sandwich as Sandwich
+from .sampling import Uniform as Uniform
+from .training import SupernetDiverged as SupernetDiverged
+from .training import SupernetResult as SupernetResult
+from .training import train_supernet as train_supernet
+from .weights import Supernet as Supernet
