@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nas_bo.errors import SpaceError
+from nas_bo.foreign_document import reading
 
 Primitive = str | int | float | bool | None
 
@@ -151,6 +152,7 @@ class Architecture:
         return json.dumps(self.to_dict(), indent=1)
 
     @staticmethod
+    @reading("the JSON of an architecture", SpaceError)
     def from_dict(data: Mapping[str, Any]) -> Architecture:
         """Rebuild an architecture without its space (an exported model must load where the space is unknown).
 
@@ -174,6 +176,7 @@ class Architecture:
         return arch
 
     @staticmethod
+    @reading("the JSON of an architecture", SpaceError)
     def from_json(text: str) -> Architecture:
         try:
             data = json.loads(text)

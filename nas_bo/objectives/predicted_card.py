@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nas_bo.errors import ObjectiveError
+from nas_bo.foreign_document import reading
 from nas_bo.surrogate.conformal import CrossConformal, folds
 from nas_bo.surrogate.regressor import Blocks, Regressor
 from nas_bo.surrogate.ridge import Ridge
@@ -62,6 +64,7 @@ class Card:
         return {k: None if isinstance(v, float) and v != v else v for k, v in data.items()}
 
     @staticmethod
+    @reading("the card of a predictor", ObjectiveError)
     def from_dict(data: Mapping[str, Any]) -> Card:
         nan = {k: float("nan") for k, v in data.items() if v is None}
         return Card(**{**data, **nan, "proxies": tuple(data["proxies"]), "columns": tuple(data["columns"])})

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.foreign_document import reading
 from nas_bo.objectives.predicted import Predicted
 from nas_bo.objectives.predicted_card import Card
 from nas_bo.objectives.predicted_fit import Example, build
@@ -84,6 +85,7 @@ def probes(predicted: Predicted) -> list[list[float]]:
     return [[e.value, e.low, e.high] for e in found]
 
 
+@reading("the file of a predictor", ObjectiveError)
 def load(
     path: str | Path,
     space: type[Space],

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import SearchError
+from nas_bo.foreign_document import reading
 from nas_bo.report import verdict
 from nas_bo.report.ranks import (
     FEWEST,
@@ -183,6 +184,7 @@ class TrustReport:
         return told | {k: v for k, v in _bare(asdict(self)).items()}
 
     @staticmethod
+    @reading("the data of a trust report", SearchError)
     def from_dict(data: Mapping[str, Any]) -> TrustReport:
         """Raises SearchError when `data` is not what `to_dict` made."""
         try:

@@ -345,9 +345,19 @@ def repeat(count: int | str | Domain, /, **fields: Any) -> Repeat:
 
 def check_count(domain: Choice | Integer, where: str) -> None:
     """Raise SpaceError unless every value of `domain` can be a number of records."""
-    values = domain.values
-    if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in (values[0], *values)):
+    ends = (domain.low,) if isinstance(domain, Integer) else domain.values
+    if any(isinstance(v, bool) or not isinstance(v, int) or v < 0 for v in ends):
         raise SpaceError(f"{where}: a count must be a whole number of at least 0, but it may be {domain.describe()}")
+
+
+def most_records(domain: Choice | Integer) -> int:
+    """The largest value of a domain of counts, in constant time also for an integer with a huge range."""
+    return domain.values[-1] if isinstance(domain, Integer) else max(domain.values)  # type: ignore[type-var, return-value]
+
+
+def has(domain: Choice | Integer, value: Any) -> bool:
+    """Whether `value` is one of the values of `domain`, in constant time also for an integer with a huge range."""
+    return not (isinstance(domain, Integer) and type(value) is not int) and value in domain.values
 
 
 def _show(value: Primitive) -> str:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
+from nas_bo.foreign_document import reading
 from nas_bo.seeds import Seed, generator_of
 from nas_bo.space import schema as _schema
 from nas_bo.space.constraint import Linear, Require, Rule
 from nas_bo.space.domain import Choice, Domain, Real, Repeat
 from nas_bo.space.tree import (
+    LARGEST,
     Constant,
     Decision,
     Fixed,
@@ -27,6 +29,7 @@ from nas_bo.space.tree import (
     Slot,
     compile_level,
     decide,
+    extent,
     fields_of_tree,
     slots,
 )
@@ -102,6 +105,11 @@ class Space:
             raise SpaceError(f"{cls.__name__}.title: 'title' is a word of the language; give the field another name")
         cls._fields, cls._rules = fields, tuple(rules.values())
         cls._level = compile_level(fields, cls.title)
+        if (size := extent(cls._level)) > LARGEST:
+            raise SpaceError(
+                f"{cls.title}: it may have {size:,} decisions and records of lists, and {LARGEST:,} is the most; bound the count of "
+                "its longest list"
+            )
         cls._slots = {slot.path: slot for slot in slots(cls._level)}
         cls._cache = {}
         _check_linear_rules(cls)
@@ -353,6 +361,7 @@ class Space:
         return json.dumps(cls.to_dict(), indent=1)
 
     @staticmethod
+    @reading("the JSON of a space", SpaceError)
     def from_dict(
         data: Mapping[str, Any], rules: Mapping[str, Callable[[Architecture], Any]] | None = None
     ) -> type[Space]:
@@ -364,6 +373,7 @@ class Space:
         return _schema.from_dict(data, {} if rules is None else rules)
 
     @staticmethod
+    @reading("the JSON of a space", SpaceError)
     def from_json(text: str, rules: Mapping[str, Callable[[Architecture], Any]] | None = None) -> type[Space]:
         try:
             return Space.from_dict(json.loads(text), rules)

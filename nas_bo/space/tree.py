@@ -14,7 +14,7 @@ from typing import Any
 
 from nas_bo.architecture import Node, Primitive
 from nas_bo.errors import SpaceError
-from nas_bo.space.domain import Choice, Domain, Integer, Option, Real, Repeat, When, check_count
+from nas_bo.space.domain import Choice, Domain, Integer, Option, Real, Repeat, When, check_count, has, most_records
 
 RESERVED = ("kind", "keys", "items", "values", "get")  # what a record of the tree answers to by itself
 
@@ -167,7 +167,7 @@ def _compile_guard(when: When, named: Mapping[str, Any], where: str) -> Guard:
     parent, body = named.get(when.parent), compile_level(when.fields, where)
     if not isinstance(parent, Decision) or isinstance(parent.domain, Real):
         raise SpaceError(f"{where}: {when.parent!r} is no finite choice that is written before it in the same record")
-    strange = [v for v in when.values if v not in parent.domain.values]
+    strange = [v for v in when.values if not has(parent.domain, v)]
     if strange or not when.values:
         raise SpaceError(f"{where}: {when.parent!r} is never {strange or 'nothing'}; it is {parent.domain.describe()}")
     twice = set(names_of(body)) & {name for item in named.items() for name in names_of(Level((item,)))}
@@ -197,7 +197,7 @@ def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, A
                 f"{where}: its count is the same object as the fields {same}; write repeat('{same[0]}', ...)"
             )
         if not same:
-            return Loop(None, Decision(count, {}), body, max(count.values))  # type: ignore[arg-type, type-var]
+            return Loop(None, Decision(count, {}), body, most_records(count))
         count = same[0]
     decision = named.get(count)
     if isinstance(decision, Constant) and type(decision.value) is int and decision.value >= 0:
@@ -208,7 +208,7 @@ def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, A
             f"{where}: its count {count!r} is no integer of the same level; there are: {', '.join(there) or 'none'}"
         )
     check_count(decision.domain, f"{where}: count {count!r}")
-    return Loop(count, None, body, max(decision.domain.values))  # type: ignore[type-var, arg-type]
+    return Loop(count, None, body, most_records(decision.domain))
 
 
 def _counts_first(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -279,6 +279,22 @@ class Slot:
     is_count: bool = False
     records: str | None = None  # prefix of the list whose record `index` this is
     values: frozenset[Primitive] | None = None
+
+
+LARGEST = 100_000  # decisions and records: a space of so many takes seconds to make, and as much to draw from
+
+
+def extent(level: Level) -> int:
+    """How many decisions and records of lists an architecture of `level` can have, over all of its options."""
+    total = 0
+    for _, item in level.fields:
+        if isinstance(item, Decision):
+            total += 1 + sum(extent(below) for below in item.options.values())
+        elif isinstance(item, Loop):
+            total += item.most * (1 + extent(item.body))
+        elif isinstance(item, (Fixed, Guard)):
+            total += extent(item.body)
+    return total
 
 
 def slots(level: Level, prefix: str = "", above: Slot | None = None) -> Iterator[Slot]:

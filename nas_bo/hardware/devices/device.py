@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nas_bo.errors import DeviceError
+from nas_bo.foreign_document import reading
 from nas_bo.hardware.workload import BYTES
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.blocks.table import known
@@ -164,6 +165,7 @@ class Device:
         return made
 
     @classmethod
+    @reading("the description of a device", DeviceError)
     def from_dict(cls, data: Mapping[str, Any], where: str = "the device") -> Device:
         """A device from plain data.
 
@@ -191,6 +193,7 @@ class Device:
         return cls(**{key: value for key, value in data.items() if key != "schema"})
 
     @classmethod
+    @reading("the file of a device", DeviceError)
     def load(cls, path: str | PathLike[str]) -> Device:
         """A device from a .toml or .json file.
 

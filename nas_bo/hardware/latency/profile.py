@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
+from nas_bo.foreign_document import reading
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.measured import Measured
 from nas_bo.hardware.latency.model import LatencyModel
@@ -209,6 +210,7 @@ class Profile:
         }
 
     @classmethod
+    @reading("the profile of a device", ProfileError)
     def from_dict(cls, data: Any, where: str = "the profile") -> Profile:
         """A profile from plain data.
 
@@ -254,6 +256,7 @@ class Profile:
             ) from error
 
     @classmethod
+    @reading("the profile of a device", ProfileError)
     def load(cls, path: str | PathLike[str]) -> Profile:
         """A profile from its file (raises ProfileError)."""
         where = Path(path)
