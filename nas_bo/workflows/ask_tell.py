@@ -27,7 +27,8 @@ from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.trial import State, Trial
-from nas_bo.workflows.search import Result, _about, default_strategy, load_result, short_name
+from nas_bo.workflows.about import about
+from nas_bo.workflows.search import Result, default_strategy, load_result, short_name
 
 _ASKING = threading.Lock()
 REPEATED = 4  # proposals in turn of what is running already before the space counts as exhausted
@@ -99,8 +100,8 @@ class AskTell:
         own = (self.problem.objectives, self.problem.limits)
         self._told = [o.name for o in (*own[0], *own[1]) if _told(o)]
         sampler = door.Sampler(space, self.strategy, seed=seed, objectives=own[0], limits=own[1])
-        about = _about(self.problem, self.strategy, seed)
-        self.study = studies.open_study(storage, name, self.problem.columns, about, sampler, space)
+        stated = about(self.problem, self.strategy, seed)
+        self.study = studies.open_study(storage, name, self.problem.columns, stated, sampler, space)
 
     @property
     def space(self) -> type[Space]:
@@ -167,14 +168,14 @@ class AskTell:
         """
         if (values is None) == (failed is None):
             raise SearchError(f"trial {number}: tell either values or a reason for failing, and not both")
-        foreign = [name for name, about in (info or {}).items() if not isinstance(about, Mapping)]
+        foreign = [name for name, noted in (info or {}).items() if not isinstance(noted, Mapping)]
         if foreign:
             raise SearchError(
                 f"trial {number}: the info of {foreign[0]!r} is {(info or {})[foreign[0]]!r}; write names and what they say, "
                 '{"how": "measured"}'
             )
         values = values and {spelled(name, self._told): value for name, value in values.items()}
-        info = info and {spelled(name, self._told): about for name, about in info.items()}
+        info = info and {spelled(name, self._told): noted for name, noted in info.items()}
         frozen = self._frozen(number)
         arch = door.architecture(self.space, frozen.params)
         outcome = self._outcome(number, arch, values, failed, info or {})

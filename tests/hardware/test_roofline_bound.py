@@ -50,13 +50,13 @@ def test_a_study_that_called_the_bound_milliseconds_goes_on() -> None:
 
     problem = Problem(TinyGPT, [Latency(device="pi5"), Throughput(device="pi5")])
     from nas_bo.strategies import Random
-    from nas_bo.workflows.search import _about
+    from nas_bo.workflows.about import about
 
-    about = _about(problem, Random(seed=0), 0)
-    assert [c["unit"] for c in about["columns"]] == ["roofline bound", "tokens/s, roofline bound"]
-    before = copy.deepcopy(about)
+    stated = about(problem, Random(seed=0), 0)
+    assert [c["unit"] for c in stated["columns"]] == ["roofline bound", "tokens/s, roofline bound"]
+    before = copy.deepcopy(stated)
     before["columns"][0]["unit"], before["columns"][1]["unit"] = "ms", "tokens/s"
-    check_same("old", before, about)
+    check_same("old", before, stated)
 
 
 @pytest.mark.parametrize(

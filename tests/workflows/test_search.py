@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -570,3 +571,13 @@ def test_a_storage_that_belongs_to_another_search_is_refused(tmp_path):
 def test_interactive_objectives_are_refused_for_workers_before_anything_starts():
     with pytest.raises(SearchError, match="top level of a module"):
         run(objectives=[Function(lambda a: 1.0, "local"), cost], workers=2)
+
+
+def test_a_name_that_there_is_not_is_told_the_one_that_was_meant():
+    with pytest.raises(
+        TypeError, match=r"search\(\) got an unexpected keyword argument 'trails'; did you mean 'trials'"
+    ):
+        search(Toy, [cost], trails=3)
+    shown = inspect.signature(search).parameters
+    assert shown["trials"].default == 40 and shown["trials"].kind is inspect.Parameter.KEYWORD_ONLY
+    assert "options" not in shown and list(shown)[:2] == ["space", "objectives"]

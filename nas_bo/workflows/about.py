@@ -1,0 +1,36 @@
+"""What a study says of itself from its first trial on: what is searched for, under which conditions, by whom and where."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from nas_bo import chance, provenance, serialization
+from nas_bo.problem import Problem, column
+
+
+def about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
+    """The meta-data of a study, JSON-safe."""
+    conditions = problem.conditions()
+    evaluated = {"objectives": problem.objectives, "limits": problem.limits}
+    rebuilt = {name: [serialization.describe(o) for o in some] for name, some in evaluated.items()}
+    return {
+        "space": problem.space.to_dict(),
+        "fingerprint": problem.space.fingerprint(),
+        "columns": [asdict(c) for c in problem.columns],
+        "constraints": list(problem.constraint_names),
+        "conditions": conditions,
+        **({"remarks": remarks} if (remarks := problem.remarks()) else {}),
+        "recipe": rebuilt,
+        "chance": chance.stated(problem.objectives),
+        **({"proxies": [asdict(column(p)) for p in problem.proxies]} if problem.proxies else {}),
+        "strategy": repr(strategy),
+        "seed": seed,
+        "versions": provenance.versions(),
+        "machine": platform.machine(),
+        "device": provenance.device(conditions),
+        "git": provenance.git(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,74 @@
+"""What a search evaluates beside its trials: the baselines before, the front once more after. Each is kept in the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nas_bo.architecture import Architecture
+from nas_bo.optuna import studies
+from nas_bo.problem import Problem
+from nas_bo.trial import State, front
+from nas_bo.workflows import baselines as compared
+from nas_bo.workflows import final_measurement as session
+from nas_bo.workflows import retraining_check
+from nas_bo.workflows.search_run import SearchRun
+from nas_bo.workflows.stored_result import baselines_of, scale_of
+
+
+def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
+    """Evaluate the baselines that the study does not have yet."""
+    if not others:
+        return
+    study = run.study
+    known = dict(studies.kept(study, "baselines") or {})
+    studies.keep(study, "baselines", {**known, **{label: arch.id for label, arch in others.items()}})
+    todo = {a.id: (label, a) for label, a in others.items() if studies.kept(study, f"baseline:{a.id}") is None}
+    for arch_id, (_, arch) in todo.items():
+        run.executor.submit(arch_id, run.problem, arch)
+    for ended in range(1, len(todo) + 1):
+        key, outcome = run.executor.take()
+        label = todo[str(key)][0]
+        studies.keep(study, f"baseline:{key}", compared.record(label, outcome))
+        run.tell_progress("baseline", ended, len(todo), outcome, label)
+
+
+def retrain(run: SearchRun, factor: float, others: int) -> None:
+    """Train the front and at most `others` architectures off it at `factor` times the budget."""
+    study, problem = run.study, run.problem
+    bigger = [o.larger(factor) for o in problem.objectives if hasattr(o, "larger")]
+    bigger = [o for o in bigger if o is not None]
+    known = [t for t in run.history() if t.state is not State.RUNNING]
+    best = front(known, problem.columns)
+    there = baselines_of(study, scale_of(study, known))
+    chosen = retraining_check.of_front(best, problem.columns, baselines=there, levels=run.levels)
+    if not bigger or not chosen:
+        return
+    first = next((c for c in problem.columns if c.name == bigger[0].name), problem.columns[0])
+    chosen += retraining_check.others(known, best, first, min(others, retraining_check.MAX_CHECKED - len(chosen)))
+    again = Problem(problem.space, bigger)
+    archs = [t.architecture for t in chosen]
+    todo = [arch for arch in archs if studies.kept(study, f"retrained:{factor:g}:{arch.id}") is None]
+    run.seconds = [s * factor for s in run.seconds]
+    studies.keep(study, "retrained", factor)
+    done = len(chosen) - len(todo)
+    run.tell_progress("retrain", done, len(chosen))
+    for arch in todo:
+        run.executor.submit(arch.id, again, arch)
+    for ended in range(done + 1, len(chosen) + 1):
+        _, outcome = run.executor.take()
+        kept = {"values": dict(outcome.values), "reason": outcome.reason, "info": outcome.info, "factor": factor}
+        studies.keep(study, f"retrained:{factor:g}:{outcome.architecture.id}", kept)
+        run.tell_progress("retrain", ended, len(chosen), outcome, run.label(outcome.architecture))
+
+
+def remeasure(run: SearchRun, others: Mapping[str, Architecture]) -> None:
+    """Measure the front, what was re-trained with it, and the baselines, in one session."""
+    known = [t for t in run.history() if t.state is not State.RUNNING]
+    factor = studies.kept(run.study, "retrained")
+    again = [t for t in known if factor and studies.kept(run.study, f"retrained:{factor:g}:{t.architecture.id}")]
+    archs = [t.architecture for t in (*front(known, run.problem.columns), *again)]
+    if known:
+        session.remeasure(run.study, run.problem, [*others.values(), *archs], session.saying(run.tell_progress))
+
+
+__all__ = ["compare", "remeasure", "retrain"]

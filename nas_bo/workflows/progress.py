@@ -1,0 +1,30 @@
+"""What a search, or a validation, tells while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from nas_bo.trial import Trial
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a search is; `on_progress` is called with one after every trial.
+
+    Attributes:
+        phase: "profile" (of this machine), "baseline", "search", "retrain", "measure" (the front, side by side), or "validate".
+        done, total: trials (or re-trainings) ended, and wanted.
+        seconds_left: estimate from what the others took; None before the first.
+        trial: the one that just ended; None at the start of a phase.
+        label: its short name.
+        front: the front so far.
+    """
+
+    phase: str
+    done: int
+    total: int
+    seconds_left: float | None
+    trial: Trial | None = None
+    label: str = ""
+    front: Sequence[Trial] = field(default_factory=list)

@@ -1,0 +1,237 @@
+"""The trials of one search: proposed, evaluated, told. Everything that must outlive the process is in the study."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from nas_bo import chance, measurement_lock
+from nas_bo import optuna as door
+from nas_bo.architecture import Architecture
+from nas_bo.errors import EverythingFailed, SearchError, SpaceError
+from nas_bo.execution.executor import Executor, workers_of
+from nas_bo.hardware.measuring.scale import fastest, trials_on_scale
+from nas_bo.optuna import running, studies
+from nas_bo.problem import Judge, Problem
+from nas_bo.report.labels import label_of
+from nas_bo.strategies import Strategy
+from nas_bo.trial import State, Trial, front
+from nas_bo.workflows.progress import Progress
+from nas_bo.workflows.search_settings import SearchSettings
+from nas_bo.workflows.stored_result import unfinished
+from nas_bo.workflows.tracking import Tracking
+
+_log = logging.getLogger("nas_bo.workflows.search")
+_of_trials = logging.getLogger("nas_bo.workflows.search.trials")  # for whoever shows every trial anyway
+
+GIVE_UP_AFTER = 5  # trials that all failed
+STARTING_S = 120.0  # that another process may take from the number of a trial to its architecture
+
+
+class SearchRun:
+    """The state of one call of `search`.
+
+    Attributes:
+        own: numbers of the trials that this call has evaluated.
+        exhausted: whether the space has no other architecture.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        strategy: Strategy,
+        study: Any,
+        executor: Executor,
+        settings: SearchSettings,
+        tracker: Tracking | None = None,
+    ) -> None:
+        self.problem, self.strategy, self.study, self.executor = problem, strategy, study, executor
+        self.settings, self.stopping, self.total, self.tracker = settings, settings.stopping, settings.trials, tracker
+        self.workers = workers_of(executor)
+        # A trial is proposed from the outcomes of all trials but the last `window`, in whatever order those end: so
+        # the search does not depend on which worker is faster. Twice the workers, so that none waits for another.
+        self.window = 1 if self.workers == 1 else 2 * self.workers
+        self.own: list[int] = []
+        self.exhausted = False
+        self.levels = chance.stated(problem.objectives)
+        self.seconds: list[float] = []  # that evaluations took
+        self._running: dict[int, Any] = {}
+        self._labels: dict[str, str] = {}
+        self._passed_over: set[int] = set()
+        self._remembered: dict[int, Trial] = {}
+
+    def search(self, queue: Sequence[Architecture]) -> None:
+        """Propose, evaluate and tell, until the study has its trials; `queue` comes first."""
+        after = self.settings.adopt_after
+        seen = {t.architecture.id for t in self.history()}
+        for arch in queue:
+            if arch.id not in seen:
+                self.study.enqueue_trial(dict(arch.flat), skip_if_exists=True)
+        self.tell_progress("search", studies.finished(self.study), self.total)
+        self._adopt(after)
+        if others := self._of_others():
+            _log.warning("%s", unfinished(others, begins=True))
+        while True:
+            while self._wants_more():
+                self._ask()
+            if not self._running:
+                self._adopt(after)  # what has become old meanwhile
+            if not self._running:
+                break
+            self._take()
+        if self.exhausted:
+            _log.warning(
+                "the space is exhausted after %d trials: there is no other architecture left",
+                studies.finished(self.study),
+            )
+
+    # ---- a trial begins --------------------------------------------------------------------------------------------
+
+    def _wants_more(self) -> bool:
+        if self.exhausted or len(self._running) >= self.window:
+            return False
+        number = len(self.study.get_trials(deepcopy=False))
+        if studies.waiting(self.study):
+            if self.stopping is not None:  # as below: what is stopped must not depend on which worker is faster
+                number = studies.waiting(self.study)[0]
+                if min(self._running, default=number) <= number - self.window:
+                    return False
+            return studies.finished(self.study) + len(self._running) < self.total
+        return number < self.total and min(self._running, default=number) > number - self.window
+
+    def _ask(self) -> None:
+        if not studies.waiting(self.study):
+            number = len(self.study.get_trials(deepcopy=False))
+            arch = self._proposal(number)
+            if arch is None:
+                self.exhausted = True
+                return
+            trial = studies.claim(self.study, arch)
+            self._running[trial.number] = trial  # released with the others, should we be interrupted now
+            if trial.number != number:  # other processes have begun some in between
+                arch = self._proposal(trial.number)
+                if arch is None:
+                    studies.tell(self.study, self._running.pop(trial.number), "pruned", "the space is exhausted")
+                    self.exhausted = True
+                    return
+            pair = studies.begin(self.study, self.problem, trial, arch)
+            self._running.pop(trial.number)
+        else:
+            pair = studies.ask(self.study, self.problem, None)
+        if pair is not None:
+            self._start(*pair)
+        else:  # it breaks a rule, or the rule raises: its trial has ended
+            self._stop_if_hopeless()
+
+    def _proposal(self, number: int) -> Architecture | None:
+        """What the strategy proposes for trial `number`, or None where nothing is left.
+
+        Trials that other processes have just begun are waited for until it is known of which architecture they are; one that
+        takes longer than `STARTING_S` is taken for dead.
+        """
+        until = time.monotonic() + STARTING_S
+        ours = {*self._running, *self._passed_over}
+        while waits := studies.starting(self.study, self.problem, STARTING_S, number, ours):
+            if time.monotonic() > until:
+                _log.warning("trials %s have begun and say nothing; they are passed over", waits)
+                self._passed_over.update(waits)
+                ours.update(waits)
+            time.sleep(0.02)
+        with measurement_lock.working():  # nobody measures beside a fit, and none begins beside a measurement
+            proposed = self.strategy.suggest(self.problem, self._seen_by(number), 1)
+        if not proposed:
+            return None
+        try:
+            self.problem.space.architecture(proposed[0])
+        except SpaceError as error:
+            raise SearchError(
+                f"the strategy {type(self.strategy).__name__} proposed an architecture outside the space: {error}"
+            ) from error
+        return proposed[0]
+
+    def _adopt(self, after: float | None) -> None:
+        for trial, arch in studies.adopt(self.study, self.problem, after):
+            if trial.number not in self._running:
+                self._start(trial, arch)
+
+    def _of_others(self) -> list[running.Running]:
+        """The running trials that somebody else evaluates, as far as anybody does."""
+        found = running.running(self.study)
+        return [one for one in found if one.number not in self._running and one.by in ("process", "unknown")]
+
+    def _seen_by(self, number: int) -> list[Trial]:
+        """The history as the trial `number` may know it: the last trials before it count as running even if they ended."""
+        known = [t for t in self.history() if t.number is None or t.number < number]
+        return [
+            Trial(t.architecture, state=State.RUNNING, number=t.number)
+            if t.number is not None and t.number > number - self.window and self.window > 1
+            else t
+            for t in known
+        ]
+
+    def _start(self, trial: Any, arch: Architecture) -> None:
+        self._running[trial.number] = trial
+        judge: Judge | None = None
+        if self.stopping is not None:
+            before = self._seen_by(trial.number)
+            # one that is proposed again after it was stopped is wanted to the end
+            if not any(t.state is State.STOPPED and t.architecture.id == arch.id for t in before):
+                judge = self.stopping.judge(self.problem, before, arch)
+        self.executor.submit(trial.number, self.problem, arch, judge)
+
+    # ---- a trial ends ----------------------------------------------------------------------------------------------
+
+    def _take(self) -> None:
+        number, outcome = self.executor.take()
+        with measurement_lock.working():
+            self._tell(number, outcome)
+
+    def _tell(self, number: Any, outcome: Trial) -> None:
+        trial = self._running.pop(number)
+        name = self.label(outcome.architecture)
+        frozen = studies.tell_outcome(self.study, trial, outcome, name)
+        self.seconds.append(outcome.seconds)
+        self.own.append(int(frozen.number))
+        if outcome.state is State.FAILED:
+            _of_trials.warning("trial %s failed: %s", number, outcome.reason)
+        if self.tracker is not None:
+            self.tracker.log(self.study, frozen)
+        self.tell_progress("search", studies.finished(self.study), self.total, outcome, name)
+        self._stop_if_hopeless()
+
+    def _stop_if_hopeless(self) -> None:
+        ended = [t for t in self.history() if t.state is not State.RUNNING]
+        if len(ended) >= GIVE_UP_AFTER and all(t.state is State.FAILED for t in ended):
+            raise EverythingFailed(
+                f"all of the first {len(ended)} trials failed, so the search was stopped; the last one because of: "
+                f"{ended[-1].reason}. Everything is kept in the study; mend the cause and use another study name"
+            )
+
+    def release(self) -> None:
+        """What was stopped in the middle may be continued by anyone, this process included."""
+        for trial in self._running.values():
+            studies.release(trial)
+
+    # ---- telling ---------------------------------------------------------------------------------------------------
+
+    def history(self) -> list[Trial]:
+        found = door.history(self.study, self.problem.space, self.problem.columns, remembered=self._remembered)
+        return trials_on_scale(found, fastest(info for t in found for info in t.info.values()))[0]
+
+    def label(self, arch: Architecture) -> str:
+        if arch.id not in self._labels:
+            self._labels[arch.id] = label_of(arch, self.problem.space)
+        return self._labels[arch.id]
+
+    def tell_progress(self, phase: str, done: int, total: int, trial: Trial | None = None, label: str = "") -> None:
+        left = None
+        if self.seconds:
+            mean = sum(self.seconds) / len(self.seconds)
+            left = mean * max(0, total - done) / self.workers
+        best = front(self.history(), self.problem.columns)
+        self.settings.notify(Progress(phase, done, total, left, trial, label, best))
+
+
+__all__ = ["SearchRun"]

@@ -1,0 +1,95 @@
+"""The settings of `search`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import SearchError
+from nas_bo.execution.executor import Executor
+from nas_bo.problem import Objective
+from nas_bo.seeds import Seed, whole_seed
+from nas_bo.stopping import Stopping
+from nas_bo.strategies import Strategy
+from nas_bo.validated import Check, check_fields, checked, number, whole_number
+from nas_bo.workflows.progress import Progress
+
+AnyObjective = Objective | Callable[[Architecture], float]
+
+
+class SearchOptions(TypedDict, total=False):
+    """What `search` takes by name, see there."""
+
+    limits: Sequence[AnyObjective]
+    proxies: Sequence[AnyObjective]
+    strategy: Strategy | None
+    stopping: Stopping | None
+    trials: int
+    workers: int
+    executor: Executor | None
+    storage: Any
+    study_name: str | None
+    track: Any
+    seed: Seed
+    baseline: Any
+    retrain: float
+    retrain_others: int
+    enqueue: Sequence[Architecture | Mapping[str, Any]]
+    adopt_after: float | None
+    on_progress: Callable[[Progress], Any] | None
+
+
+def _offers(kind: type, must: str) -> Check:
+    """An instance of a protocol, or None."""
+    return Check(must, lambda value: isinstance(value, kind) and not isinstance(value, type)).or_none()
+
+
+MULTIPLE = number(at_least=0.1, at_most=1000)
+TIMES = Check(
+    "a multiple of the budget such as 2 (from 0.1 to 1000), or 0 for none",
+    lambda value: MULTIPLE.holds(value) or (value == 0 and not isinstance(value, bool)),
+)
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """What `search` was asked for, checked; its fields are described there. The seed is a whole number.
+
+    Raises:
+        SearchError: a value that is not what it must be.
+    """
+
+    limits: Sequence[AnyObjective] = ()
+    proxies: Sequence[AnyObjective] = ()
+    strategy: Strategy | None = checked(
+        None, _offers(Strategy, "an object with suggest(problem, trials, n), such as Bayes()")
+    )
+    stopping: Stopping | None = checked(
+        None, _offers(Stopping, "an object with judge(problem, trials, arch), such as SuccessiveHalving()")
+    )
+    trials: int = checked(40, whole_number(1))
+    workers: int = checked(1, whole_number(1))
+    executor: Executor | None = None
+    storage: Any = None
+    study_name: str | None = None
+    track: Any = None
+    seed: int = 0
+    baseline: Any = None
+    retrain: float = checked(2.0, TIMES)
+    retrain_others: int = checked(4, whole_number(0))
+    enqueue: Sequence[Architecture | Mapping[str, Any]] = ()
+    adopt_after: float | None = checked(None, Check("a number of seconds above 0", number(above=0).holds).or_none())
+    on_progress: Callable[[Progress], Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", whole_seed(self.seed, "search"))
+        check_fields(self, SearchError, "search")
+
+    def notify(self, progress: Progress) -> None:
+        if self.on_progress is not None:
+            self.on_progress(progress)
+
+
+__all__ = ["SearchOptions", "SearchSettings"]
