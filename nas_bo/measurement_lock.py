@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 try:
     import fcntl
 except ImportError:  # Windows: no such locks, nothing is held back
@@ -163,16 +165,14 @@ def pause(seconds: float = 10.0) -> None:
 def machine(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Around a whole session of measurements: one at a time per user and machine, the others wait; `waiting` is called
     before a wait."""
-    if fcntl is None:
-        yield
-        return
     user = os.getuid() if hasattr(os, "getuid") else 0
-    with (Path(tempfile.gettempdir()) / f"nas-bo-measuring-{user}").open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = FileLock(Path(tempfile.gettempdir()) / f"nas-bo-measuring-{user}")
+    try:
+        held = lock.acquire(blocking=False)
+    except Timeout:
+        waiting()
+        held = lock.acquire()
+    with held:
         yield
 
 

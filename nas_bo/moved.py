@@ -64,6 +64,7 @@ MODULES = {  # under `nas_bo`
     "loading": "workflows.stored_result",
     "loop": "workflows.search",
     "measuring_session": "workflows.final_measurement",
+    "mlflow.process": "process",
     "mlflow.store": "mlflow.tracking_uri",
     "mlflow.view": "mlflow.presentation",
     "model.extent": "supernet.coverage",

@@ -12,8 +12,8 @@ from typing import Any
 
 from nas_bo.mlflow import content, records, tracking_uri
 from nas_bo.mlflow import tags as names
-from nas_bo.mlflow.process import dead, process
 from nas_bo.mlflow.session import PARENT, TERMINAL, Session
+from nas_bo.process import is_dead, owner
 from nas_bo.report import Summary, figure, vocabulary
 from nas_bo.trial import State, Trial
 
@@ -66,7 +66,7 @@ def known(session: Session, kind: str) -> dict[str, str]:
     query = f"tags.`{session.key_tag}` = '{session.key}' AND tags.`nas.kind` = '{kind}'"
     found = {}
     for run in session.client.search_runs([session.experiment], query, max_results=1000):
-        if run.info.status not in TERMINAL and dead(names.value(run.data.tags, names.WRITER)):
+        if run.info.status not in TERMINAL and is_dead(names.value(run.data.tags, names.WRITER)):
             session.client.delete_run(run.info.run_id)
         else:
             found[names.value(run.data.tags, names.UID)] = str(run.info.run_id)
@@ -104,7 +104,7 @@ def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label
 def create(session: Session, made: content.Content, files: Mapping[str, Any] | None = None) -> str:
     """Write the run, as a child of the study's; returns its id."""
     now = int(time.time() * 1000)
-    tags = {**session.tags, **made.tags, PARENT: session.parent, names.WRITER: process()}
+    tags = {**session.tags, **made.tags, PARENT: session.parent, names.WRITER: owner()}
     run = session.client.create_run(session.experiment, tags=tags, run_name=made.name)
     session.batch(run.info.run_id, made.metrics, made.params, now)
     tracking_uri.put_files(session.client, run, {**made.files, **(files or {})})

@@ -10,8 +10,8 @@ from typing import Any
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, records, tracking_uri
 from nas_bo.mlflow import tags as names
-from nas_bo.mlflow.process import process
 from nas_bo.mlflow.session import TERMINAL, Session
+from nas_bo.process import owner
 
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
@@ -111,7 +111,7 @@ def _content(subject: records.Subject, name: str | None) -> content.Content:
         ("nas.study", subject.name),
         (names.KEY, subject.key),
         (names.UID, subject.name),
-        (names.WRITER, process()),
+        (names.WRITER, owner()),
         ("nas.space", about.get("space", {}).get("title")),
         (names.SPACE, about.get("fingerprint")),
         ("nas.hw", about.get("device")),

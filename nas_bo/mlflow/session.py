@@ -15,7 +15,7 @@ from typing import Any
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, presentation, records, tracking_uri
 from nas_bo.mlflow import tags as names
-from nas_bo.mlflow.process import process
+from nas_bo.process import owner
 from nas_bo.report import Summary, TrustReport, frame, trials_csv
 from nas_bo.report.picture import logarithmic
 from nas_bo.report.table import table_text
@@ -136,7 +136,7 @@ class Session:
             "nas.study": self.subject.name,
             self.key_tag: self.key,
             names.UID: f"{self.subject.name}/{number}",
-            names.WRITER: process(),
+            names.WRITER: owner(),
         }
 
     def batch(self, run_id: str, metrics: Sequence[tuple[str, float, int]], params: Mapping[str, str], at: int) -> None:

@@ -20,8 +20,8 @@ from nas_bo import database_url
 from nas_bo.errors import HostError
 from nas_bo.mlflow import tracking_uri
 from nas_bo.mlflow.content import Content
-from nas_bo.mlflow.process import process
 from nas_bo.mlflow.records import Subject
+from nas_bo.process import owner
 
 try:
     import fcntl
@@ -65,7 +65,7 @@ class Record:
     def to_json(self) -> str:
         target = asdict(self.target) | {"uri": tracking_uri.public(self.target.uri), "tags": dict(self.target.tags)}
         parts = {"subject": self.subject.to_dict(), "trial": self.made.to_dict()}
-        return json.dumps({"version": VERSION, "by": process(), "target": target, **parts}, separators=(",", ":"))
+        return json.dumps({"version": VERSION, "by": owner(), "target": target, **parts}, separators=(",", ":"))
 
 
 def read(path: Path) -> tuple[Record, str]:

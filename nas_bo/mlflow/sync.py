@@ -11,10 +11,10 @@ from typing import Any
 from nas_bo.errors import HostError
 from nas_bo.mlflow import spool, tracking_uri
 from nas_bo.mlflow import tags as names
-from nas_bo.mlflow.process import dead
 from nas_bo.mlflow.session import TERMINAL
 from nas_bo.mlflow.tracker import Tracker
 from nas_bo.mlflow.writer import Open, Writer
+from nas_bo.process import is_dead
 from nas_bo.report import Summary
 
 
@@ -114,7 +114,7 @@ def _repair(writer: Writer, opened: Open, made: Synced) -> None:
         by = names.value(run.data.tags, names.WRITER)
         if run.info.status in TERMINAL or run.info.lifecycle_stage != "active":
             continue
-        if not dead(by):
+        if not is_dead(by):
             where = by.rsplit(":", 2)[0] or "an unknown machine"
             why = f"its run is being written by a process on {where}; if that was killed, sync there"
             made.left.append((session.subject.name, number, why))
@@ -129,8 +129,8 @@ def _repair(writer: Writer, opened: Open, made: Synced) -> None:
     if (
         not session.guest
         and parent.info.status not in TERMINAL
-        and dead(names.value(parent.data.tags, names.WRITER))
-        and (not leader or dead(leader))
+        and is_dead(names.value(parent.data.tags, names.WRITER))
+        and (not leader or is_dead(leader))
     ):
         session.client.set_terminated(session.parent, status="KILLED")
         session.reopen = True

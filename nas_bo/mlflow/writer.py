@@ -21,11 +21,11 @@ from nas_bo import measurement_lock
 from nas_bo.errors import HostError
 from nas_bo.mlflow import spool, tracking_uri
 from nas_bo.mlflow.parent import open_session
-from nas_bo.mlflow.process import dead, process
 from nas_bo.mlflow.records import Subject
 from nas_bo.mlflow.session import FilesError, Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
+from nas_bo.process import is_dead, owner
 
 _log = logging.getLogger("nas_bo.mlflow")
 
@@ -201,7 +201,7 @@ class Writer:
                 if path.exists():  # not just finished by another process
                     self.warn(f"unreadable {path}", str(error))
                 continue
-            if living or dead(by):
+            if living or is_dead(by):
                 jobs.append(Job(record.subject.name, record.made.number, path))
         self.enqueue(jobs)
 
@@ -316,10 +316,10 @@ class Writer:
             last: nothing will follow: tell all there is, and leave the place.
         """
         study.told = time.monotonic()
-        session, me = study.session, process()
+        session, me = study.session, owner()
         known = session.progress()
         other = known.get("by", me) != me and time.time() - float(known.get("at", 0)) < LEASE
-        if other and not dead(str(known["by"])):
+        if other and not is_dead(str(known["by"])):
             study.leads = study.changed = False
             return
         study.standing.resume(int(known.get("after", -1)), known.get("reference"))

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from filelock import FileLock
+
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
@@ -244,26 +246,11 @@ def locked(path: Path) -> Iterator[None]:
     lock = path.with_name(f"{path.name}.lock")
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a+b")
+        held = FileLock(lock).acquire()
     except OSError as error:
         raise ObjectiveError(
             f"the lock {str(lock)!r} cannot be written ({error.strerror or error}); give a checkpoint in a folder that "
             "can be written to"
         ) from None
-    with file:
-        try:
-            import fcntl
-        except ImportError:  # Windows
-            import msvcrt
-            import time
-
-            while True:
-                try:
-                    file.seek(0)
-                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined, unused-ignore]
-                    break
-                except OSError:
-                    time.sleep(0.2)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with held:
         yield

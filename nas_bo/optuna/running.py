@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_bo import process
 from nas_bo.trial import PREFIX
 
 RELEASED = "released"  # instead of the owner of a running trial
@@ -98,7 +98,7 @@ def take(trial: optuna.Trial) -> None:
 
 def mine() -> dict[str, str]:
     """The attributes of a trial that this process begins now."""
-    return {OWNER: owner(), SINCE: datetime.now(UTC).isoformat(timespec="seconds")}
+    return {OWNER: process.owner(), SINCE: datetime.now(UTC).isoformat(timespec="seconds")}
 
 
 def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
@@ -112,32 +112,15 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         by = str(trial.user_attrs.get(OWNER, ""))
         age = None if older is None else of(trial).seconds()
-        late = age is not None and older is not None and age >= older and by not in (ASKED, owner())
+        late = age is not None and older is not None and age >= older and by not in (ASKED, process.owner())
         if late or (by and is_dead(by)):
             found.append(trial)
     return found
 
 
-def owner() -> str:
-    """This process, told apart from every other of any machine."""
-    return f"{platform.node()}:{os.getpid()}:{_started(os.getpid())}"
-
-
 def is_dead(by: str) -> bool:
     """Whether nobody will end the trials of this owner; False where that cannot be known."""
-    if by in (RELEASED, ASKED):
-        return by == RELEASED
-    node, _, rest = by.partition(":")
-    pid, _, started = rest.partition(":")
-    if node != platform.node():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, ValueError):
-        return False
-    return started != _started(int(pid))  # the number was given to another process since
+    return by == RELEASED or process.is_dead(by)
 
 
 def _since(trial: FrozenTrial) -> datetime | None:
@@ -146,17 +129,6 @@ def _since(trial: FrozenTrial) -> datetime | None:
         return datetime.fromisoformat(str(trial.user_attrs[SINCE]))
     except (KeyError, ValueError):
         return None if trial.datetime_start is None else trial.datetime_start.astimezone(UTC)
-
-
-def _started(pid: int) -> str:
-    """When the process began, where the system tells (Linux); tells reused process numbers apart. "" of one that has ended
-    and that its parent has not noticed yet."""
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-            return "" if fields[0] in "ZX" else fields[19]
-    except OSError:
-        return ""
 
 
 __all__ = ["ASKED", "RELEASED", "Running", "left", "listed", "running", "take"]

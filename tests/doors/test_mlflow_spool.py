@@ -24,11 +24,11 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError
 from nas_bo.mlflow import Tracker, content, records, spool
 from nas_bo.mlflow import writer as writing
-from nas_bo.mlflow.process import dead, process
 from nas_bo.mlflow.session import Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
 from nas_bo.mlflow.sync import sync, sync_study
+from nas_bo.process import is_dead, owner
 from nas_bo.trial import Column, Trial, front
 from tests.doors.test_mlflow import Store, empty_store, ours, uri  # noqa: F401
 from tests.doors.test_mlflow_content import add, our_study
@@ -53,7 +53,7 @@ def test_a_record_says_all_that_the_study_said(tmp_path):
     record, kept = a_record(ours(2), 1, tags={"team": "blue"}, parent="abc"), Spool(tmp_path / "spool")
     path = kept.put(record)
     again, by = spool.read(path)
-    assert again.made == record.made and again.subject == record.subject and by == process()
+    assert again.made == record.made and again.subject == record.subject and by == owner()
     assert again.target == record.target and kept.left() == [path] == kept.left(record.target.folder(record.subject))
     assert sorted(p.name for p in path.parent.iterdir()) == ["000001.json"]  # nothing half-written beside it
     kept.done(path)
@@ -148,12 +148,12 @@ def test_what_is_no_record_is_said_and_stays(tmp_path):
 
 
 def test_processes_are_told_apart():
-    assert not dead(process()) and not dead("elsewhere:1:1") and not dead("") and not dead("nonsense")
-    child = subprocess.run([sys.executable, "-c", "from nas_bo.mlflow.process import process; print(process())"],
+    assert not is_dead(owner()) and not is_dead("elsewhere:1:1") and not is_dead("") and not is_dead("nonsense")
+    child = subprocess.run([sys.executable, "-c", "from nas_bo.process import owner; print(owner())"],
                            env=ENV, capture_output=True, text=True)  # fmt: skip
-    assert dead(child.stdout.strip())
-    node, number, _ = process().rsplit(":", 2)
-    assert dead(f"{node}:{number}:1")  # the number was given again
+    assert is_dead(child.stdout.strip())
+    node, number, _ = owner().rsplit(":", 2)
+    assert is_dead(f"{node}:{number}:1")  # the number was given again
 
 
 # ---- dead, hanging and full stores ----------------------------------------------------------------------------------
@@ -345,8 +345,8 @@ def test_runs_left_running_are_ended_if_their_process_is_dead(uri, tmp_path):  #
     Tracker(uri=uri).log_study(study)
     store = Store(uri)
     (parent,), runs = store.runs("Tiny", "study"), store.runs("Tiny", "trial")
-    gone = process().rsplit(":", 1)[0] + ":1"
-    for run, by in ((runs[0], gone), (runs[1], process()), (parent, gone)):
+    gone = owner().rsplit(":", 1)[0] + ":1"
+    for run, by in ((runs[0], gone), (runs[1], owner()), (parent, gone)):
         store.client.set_tag(run.info.run_id, "mlflow.nas.writer", by)
         store.client.update_run(run.info.run_id, status="RUNNING")
     store.client.set_tag(parent.info.run_id, "mlflow.nas.progress", json.dumps({"by": gone, "at": time.time()}))
@@ -363,7 +363,7 @@ def test_runs_left_running_are_ended_if_their_process_is_dead(uri, tmp_path):  #
 def test_the_next_search_takes_up_what_a_dead_one_left(uri, tmp_path):  # noqa: F811
     study = ours(3)
     path = Spool(tmp_path / spool.FOLDER).put(a_record(study, 0, uri=uri))
-    path.write_text(path.read_text().replace(process(), process().rsplit(":", 1)[0] + ":1"))
+    path.write_text(path.read_text().replace(owner(), owner().rsplit(":", 1)[0] + ":1"))
     tracker = Tracker(uri=uri)
     tracker.log(study, study.trials[1])
     assert tracker.flush() and [r.data.tags["nas.trial"] for r in Store(uri).runs("Tiny", "trial")] == ["000", "001"]
@@ -507,7 +507,7 @@ def test_the_front_is_told_while_the_search_runs_by_one_process_only(uri, monkey
         time.sleep(0.2)
     (parent,) = store.runs("Tiny", "study")
     assert parent.info.status == "RUNNING" and "study/hypervolume" in parent.data.metrics
-    assert json.loads(parent.data.tags["mlflow.nas.progress"])["by"] == process()
+    assert json.loads(parent.data.tags["mlflow.nas.progress"])["by"] == owner()
     add(study, 50, 0.5, latency=1.0)  # better than all in everything but size
     calls = []
     monkeypatch.setattr(

@@ -18,6 +18,7 @@ from nas_bo.cli.app import app
 from nas_bo.errors import SearchError
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Problem
+from nas_bo.process import owner
 from nas_bo.strategies import Random
 from nas_bo.workflows.search import load_result
 from tests.problems import Toy
@@ -94,11 +95,11 @@ def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("s.db", 2)
     dead = subprocess.run(
-        [sys.executable, "-c", "from nas_bo.optuna import running; print(running.owner())"], capture_output=True
+        [sys.executable, "-c", "from nas_bo.process import owner; print(owner())"], capture_output=True
     )
     left("s.db", "elsewhere:123:456", 45, seed=4)
     left("s.db", dead.stdout.decode().strip(), 90, seed=5)
-    left("s.db", running.owner(), 0, seed=6)
+    left("s.db", owner(), 0, seed=6)
     study = studies.load("s.db")
     study.enqueue_trial({"depth": 1})
     optuna.create_study(study_name="theirs", storage="sqlite:///s.db").optimize(

@@ -20,6 +20,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli_w
+
 from nas_bo.errors import DeviceError
 from nas_bo.foreign_document import reading
 from nas_bo.hardware.workload import BYTES
@@ -222,7 +224,7 @@ class Device:
             DeviceError: the file cannot be written.
         """
         where, data = Path(path), self.to_dict()
-        text = json.dumps(data, indent=1) + "\n" if where.suffix.lower() == ".json" else toml(data)
+        text = json.dumps(data, indent=1) + "\n" if where.suffix.lower() == ".json" else tomli_w.dumps(data)
         try:
             where.write_text(text, encoding="utf-8")
         except OSError as error:
@@ -317,22 +319,3 @@ class Device:
             if not isinstance(text, str) or not text.strip():
                 raise self._wrong(f"sources.{name}", text, "a text that says where the figure is from")
         return dict(given)
-
-
-def toml(data: Mapping[str, Any]) -> str:
-    """Plain data of texts, numbers, lists of texts and tables of these as TOML."""
-    lines = [f"{key} = {_toml(value)}" for key, value in data.items() if not isinstance(value, Mapping)]
-    for key, table in data.items():
-        if isinstance(table, Mapping):
-            lines += ["", f"[{key}]", *(f"{_key(name)} = {_toml(value)}" for name, value in table.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_toml, value))}]"
-    return json.dumps(value, ensure_ascii=False)  # texts and numbers of JSON are those of TOML

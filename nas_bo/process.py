@@ -1,0 +1,36 @@
+"""Who a process is, and whether it lives: so that what a killed one left can be told from what is being evaluated or written."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+
+def owner() -> str:
+    """This process, told apart from every other of any machine: machine, number, and when it began, since numbers are given
+    again."""
+    return f"{platform.node()}:{os.getpid()}:{_began(os.getpid()) or ''}"
+
+
+def is_dead(who: str) -> bool:
+    """Whether a process (as `owner` says it) has ended for certain; of another machine that cannot be known."""
+    import psutil
+
+    node, number, began = (["", "", *who.rsplit(":", 2)])[-3:]
+    if node != platform.node() or not number.isdigit():
+        return False
+    if not psutil.pid_exists(int(number)):
+        return True
+    now = _began(int(number))
+    return now is not None and now != began  # the number was given to another process since
+
+
+def _began(pid: int) -> str | None:
+    """When a process began, where the system tells (Linux), as version 0.1 wrote it; "" of one that has ended and that its
+    parent has not noticed yet; None where it cannot be known."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return "" if fields[0] in "ZX" else fields[19]
