@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import typer
 
@@ -14,6 +15,8 @@ from nas_bo.cli.typed_options import by_option
 from nas_bo.errors import EverythingFailed, NasBoError, SearchError
 
 INTERRUPTED = 130
+UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, and gives it no name
+WHAT = {"valid number": "a number", "valid integer": "a whole number"}  # as the parser says it, and as we do
 
 
 @contextmanager
@@ -35,6 +38,46 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         _hurry()
         typer.echo(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def parsed(arguments: Sequence[str]) -> Iterator[None]:
+    """What the parser refuses of these arguments is a SearchError, in a paragraph like all others."""
+    try:
+        yield
+    except typer.BadParameter as error:
+        param: Any = error.param
+        if param is None:
+            raise SearchError(f"{error.format_message()}{_help(error)}") from None
+        name = next((o for o in param.opts if _typed(o, arguments) is not None), param.opts[0])
+        value, kind = _typed(name, arguments), next((k for said, k in WHAT.items() if said in error.message), None)
+        if value is None or kind is None:
+            raise SearchError(f"{_plain(error)}{_help(error)}") from None
+        default = param.default
+        such = f" such as {default:g}" if isinstance(default, (int, float)) and not isinstance(default, bool) else ""
+        raise SearchError(f"{name} {value!r}: it must be {kind}{such}{_help(error)}") from None
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        raise SearchError(f"{_plain(error)}{_help(error)}") from None
+
+
+def _typed(option: str, arguments: Sequence[str]) -> str | None:
+    for at, text in enumerate(arguments):
+        if text == option and at + 1 < len(arguments):
+            return arguments[at + 1]
+        if text.startswith(f"{option}="):
+            return text.partition("=")[2]
+    return None
+
+
+def _plain(error: Any) -> str:
+    said = str(error.format_message()).rstrip(".").replace(". Did you mean ", "; did you mean ")
+    return said[0].lower() + said[1:]
+
+
+def _help(error: Any) -> str:
+    return f"; see `{error.ctx.command_path} --help`" if error.ctx is not None else ""
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:

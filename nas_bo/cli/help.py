@@ -11,7 +11,7 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from nas_bo.cli.failure import errors, refuse_empty
+from nas_bo.cli.failure import errors, parsed, refuse_empty
 from nas_bo.cli.typed_options import remembered
 
 WHOLE = "\N{NON-BREAKING HYPHEN}"  # while lines are made, so that none ends inside `nas-bo` or --token-dtype
@@ -81,10 +81,12 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with errors():
             refuse_empty(args)
-        return super().parse_args(ctx, args)
+        ctx.obj = list(args)
+        with errors(), parsed(args):
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> object:
-        with errors():
+        with errors(), parsed(ctx.obj):
             return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError, SpaceError
+from nas_bo.optuna.coding import check_exact
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer
@@ -220,6 +221,7 @@ def _distribution(domain: Domain) -> BaseDistribution:
     if isinstance(domain, Choice):
         return CategoricalDistribution(domain.values)
     if isinstance(domain, Integer):
+        check_exact(domain)
         return IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
     return FloatDistribution(domain.low, domain.high, log=domain.log)
 
@@ -240,6 +242,7 @@ def _suggest_within(trial: optuna.Trial, path: str, domain: Domain) -> Any:
     if isinstance(domain, Choice):
         return trial.suggest_categorical(path, domain.values)
     if isinstance(domain, Integer):
+        check_exact(domain)
         return trial.suggest_int(path, domain.low, domain.high, step=domain.step, log=domain.log)
     return trial.suggest_float(path, domain.low, domain.high, log=domain.log)
 

@@ -11,11 +11,42 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from nas_bo.errors import SpaceError
+from nas_bo.errors import HostError, SpaceError
 from nas_bo.space import choice, integer, real
-from nas_bo.space.domain import Domain, Real
+from nas_bo.space.domain import Domain, Integer, Real
 
 EXACT = 2**53  # the size up to which floats, in which Optuna keeps whole numbers, tell one from the next
+
+
+def spacing(value: int) -> int:
+    """Floats of the size of a whole number are multiples of this."""
+    return 1 << max(0, (abs(value) - 1).bit_length() - 53)
+
+
+def check_exact(domain: Integer | IntDistribution, name: str = "") -> None:
+    """Raise HostError where Optuna would store other numbers than those of `domain`."""
+    apart = spacing(max(abs(domain.low), abs(domain.high)))
+    if apart > 1 and domain.low != domain.high and (domain.low % apart or domain.step % apart):
+        raise HostError(
+            f"{f'the parameter {name!r} ' if name else ''}from {domain.low:,} to {domain.high:,} in steps of {domain.step:,}: Optuna keeps "
+            f"whole numbers as floats, and beyond 2**53 these lose the last digits, so that it would store others than are "
+            f"evaluated. Take a smaller range, multiples of {apart:,} for the lowest value and the step, or a real number that is rounded"
+        )
+
+
+def exact(dist: IntDistribution, value: int) -> int | None:
+    """The value of `dist` nearest to one of its values that a float holds to the last digit; None where there is none of
+    about this size."""
+    apart = spacing(value)
+    common = math.gcd(dist.step, apart)
+    if dist.low % common:
+        return None
+    period = apart // common  # of the steps, between two such values
+    at = (value - dist.low) // dist.step
+    first = at - (at - (-dist.low // common) * pow(dist.step // common, -1, period)) % period
+    near = [dist.low + steps * dist.step for steps in (first, first + period)]
+    found = [v for v in near if dist.low <= v <= dist.high and int(float(v)) == v]
+    return min(found, key=lambda v: abs(v - value), default=None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +84,11 @@ class Coding:
             return float(min(dist.high, dist.low + value * dist.step))
         if isinstance(dist, IntDistribution) and isinstance(self.domain, Real):
             steps = (round(value) - dist.low) // dist.step
-            return min(dist.high, max(dist.low, dist.low + steps * dist.step))
+            found = min(dist.high, max(dist.low, dist.low + steps * dist.step))
+            held = exact(dist, found)
+            if held is None:
+                check_exact(dist)
+            return found if held is None else held
         return value
 
     @cached_property
@@ -150,7 +185,11 @@ def fitting(dist: BaseDistribution, value: Any) -> Any:
             return value
     elif number and isinstance(dist, (IntDistribution, FloatDistribution)) and dist.low <= value <= dist.high:
         if dist.step is not None:
-            value = dist.low + round((value - dist.low) / dist.step) * dist.step
-            value = min(value, dist.high)
-        return round(value) if isinstance(dist, IntDistribution) else float(value)
+            away = value - dist.low
+            steps = int(away) // dist.step if away >= EXACT else round(away / dist.step)
+            value = min(dist.low + steps * dist.step, dist.high)
+        if isinstance(dist, FloatDistribution):
+            return float(value)
+        held = exact(dist, round(value))
+        return round(value) if held is None else held
     raise ValueError(f"{value!r} is not in {dist!r}")

@@ -14,7 +14,7 @@ from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, IntDistribution
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -23,7 +23,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, SearchError
 from nas_bo.execution import preflight
 from nas_bo.optuna.bridge import columns, distributions
-from nas_bo.optuna.coding import fitting
+from nas_bo.optuna.coding import check_exact, exact, fitting
 from nas_bo.optuna.inferred.study_space import Evidence, View, flat_view
 from nas_bo.problem import Objective, Problem, Reported, as_objective
 from nas_bo.seeds import Seed, whole_seed
@@ -89,6 +89,8 @@ class Sampler(BaseSampler):
             raise HostError(f"Sampler(strategy={strategy!r}): a strategy has a method suggest(problem, trials, n)")
         if space is not None and not hasattr(space, "decide"):
             raise HostError(f"Sampler(space={space!r}): pass a class that derives from nas_bo.Space, or None")
+        if space is not None:
+            distributions(space)  # refuses what Optuna cannot hold
         if space is None and (objectives is not None or limits):
             raise HostError(
                 "Sampler(objectives=..., limits=...) are functions of architectures: name their space as well"
@@ -158,7 +160,13 @@ class Sampler(BaseSampler):
             with suppress(ValueError):
                 return fitting(param_distribution, hints[param_name])
         own = RandomSampler(seed=self._integer_seed(trial.number, param_name))
-        return own.sample_independent(study, trial, param_name, param_distribution)
+        drawn = own.sample_independent(study, trial, param_name, param_distribution)
+        if not isinstance(param_distribution, IntDistribution):
+            return drawn
+        held = exact(param_distribution, drawn)
+        if held is None:
+            check_exact(param_distribution, param_name)
+        return drawn if held is None else held
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         if self.constraints_func is None or state not in (TrialState.COMPLETE, TrialState.PRUNED):

@@ -73,4 +73,28 @@ def test_a_wrong_number_is_told_by_its_option(words, value, tmp_path):
     done = CliRunner().invoke(app, [*words[:-1], *before, words[-1], value])
     assert done.exit_code == 2, done.output
     assert words[-1] in done.stderr and not re.search(r"\b[A-Za-z]+\(\w+=", done.stderr), done.stderr
+    assert done.stderr.startswith("nas-bo: ") and done.stderr.count("\n") == 1, "a paragraph, not the parser's usage"
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "search --budget abc",
+            "nas-bo: --budget 'abc': it must be a number such as 200000; see `nas-bo search --help`",
+        ),
+        (
+            "search --trials=1.5",
+            "nas-bo: --trials '1.5': it must be a whole number such as 40; see `nas-bo search --help`",
+        ),
+        ("serch", "nas-bo: no such command 'serch'; did you mean 'search'?; see `nas-bo --help`"),
+        ("report x.db --jsno", "nas-bo: no such option: --jsno (Possible options: --json); see `nas-bo report --help`"),
+        ("compare", "nas-bo: missing argument 'storages'; see `nas-bo compare --help`"),
+        ("mlflow sync --x", "nas-bo: no such option: --x; see `nas-bo mlflow sync --help`"),
+        ("search --objective", "nas-bo: option '--objective' requires an argument"),
+    ],
+)
+def test_what_the_parser_refuses_is_one_line_of_ours(line, said):
+    done = CliRunner().invoke(app, line.split(), prog_name="nas-bo")
+    assert (done.exit_code, done.stderr.strip()) == (2, said)
