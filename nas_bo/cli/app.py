@@ -18,6 +18,7 @@ from nas_bo.cli.ask import ask, tell
 from nas_bo.cli.compare import compare
 from nas_bo.cli.dashboard import dashboard
 from nas_bo.cli.devices import devices
+from nas_bo.cli.export import export
 from nas_bo.cli.failure import leave_at_once
 from nas_bo.cli.generate import generate
 from nas_bo.cli.help import WIDE, Commands, Grouped
@@ -67,6 +68,7 @@ app.command(cls=Grouped, context_settings=WIDE)(rerun)
 app.command(cls=Grouped, context_settings=WIDE)(register)
 app.command(cls=Grouped, context_settings=WIDE)(train)
 app.command(cls=Grouped, context_settings=WIDE)(generate)
+app.command(cls=Grouped, context_settings=WIDE)(export)
 
 
 def main() -> None:
