@@ -197,7 +197,7 @@ def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, A
                 f"{where}: its count is the same object as the fields {same}; write repeat('{same[0]}', ...)"
             )
         if not same:
-            return Loop(None, Decision(count, {}), body, most_records(count))
+            return Loop(None, Decision(count, {}), body, most_records(count))  # type: ignore[arg-type]
         count = same[0]
     decision = named.get(count)
     if isinstance(decision, Constant) and type(decision.value) is int and decision.value >= 0:
