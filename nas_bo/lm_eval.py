@@ -55,7 +55,7 @@ class JsonTokenizer:
 
     Raises:
         MissingExtra: the package is not installed.
-        DataError: there is no such file, or it is no tokenizer.
+        DataError: there is no such file, or it is not a tokenizer.
     """
 
     def __init__(self, path: str | Path) -> None:

@@ -21,7 +21,7 @@ from nas_bo.trial import Column, Direction, State, Trial
 if TYPE_CHECKING:
     from nas_bo.space import Space
 
-ORDER = ("analytic", "measured", "trained")  # cheap before dear
+ORDER = ("analytic", "measured", "trained")  # cheap before expensive
 
 
 @runtime_checkable
@@ -34,12 +34,12 @@ class Objective(Protocol):
     * ``at_most``, ``at_least``: hard limits, in the same unit;
     * ``predict(arch) -> float``: a deterministic estimate in the same unit that costs microseconds; strategies steer by
       it instead of by the noisy measurement, so that the same seed gives the same search. Computed once as well;
-    * ``conditions() -> dict``: what must not change while a study goes on (corpus fingerprint, budget, ...);
+    * ``conditions() -> dict``: what must not change while a study continues (corpus fingerprint, budget, ...);
       called before the search starts, so this is also where bad configuration raises;
     * ``remarks() -> dict``: what a reader of the results should know and what may change (see `Remarking`);
     * ``check_architecture(arch)``: raises when the model that the objective will build of it cannot be built; cheap, called for
       a few random architectures before the first trial (`nas_bo.execution.preflight`);
-    * ``check_space(space)``: raises when the objective cannot speak of that space; called when a problem is made;
+    * ``check_space(space)``: raises when the objective does not support that space; called when a problem is made;
     * ``larger(factor) -> Objective``: the same quality measured at a larger budget, for re-training winners;
     * ``chance() -> float``: the value of guessing; what is no better is never the knee (`nas_bo.chance.KnowsChance`);
     * ``parts``: the objectives that it is made of; their limits count as well;
@@ -64,12 +64,12 @@ class Objective(Protocol):
 @runtime_checkable
 class Remarking(Protocol):
     """An objective with remarks for the reader of its results, such as what of a corpus was not read. They are kept with the
-    study; unlike conditions they may differ when it goes on."""
+    study; unlike conditions they may differ when it continues."""
 
     def remarks(self) -> Mapping[str, Any]: ...
 
 
-# (objective name, share of the budget spent, values so far) -> whether the evaluation goes on. The values, in their own
+# (objective name, share of the budget spent, values so far) -> whether the evaluation continues. The values, in their own
 # units and directions, are those that are known without measuring, those measured before, and the objective's own so far.
 Judge = Callable[[str, float, Mapping[str, float]], bool]
 
@@ -243,7 +243,7 @@ class Problem:
     Attributes:
         objectives: in the order given; values, columns and fronts follow it.
         columns: their descriptions, plain data.
-        constraint_names: rules, then limits, each sorted: the fixed order in which hosts are told.
+        constraint_names: rules, then limits, each sorted: the fixed order in which they are given to hosts.
         exact_constraints: those among them that `admissible` decides before anything is spent.
 
     Raises:
@@ -356,7 +356,7 @@ class Problem:
         return (*self._every, *self.proxies)
 
     def conditions(self) -> dict[str, dict[str, Any]]:
-        """What must not change while a study goes on, by objective."""
+        """What must not change while a study continues, by objective."""
         evaluated = (*self.objectives, *self.limits, *self.proxies)
         return {o.name: dict(o.conditions()) for o in evaluated if hasattr(o, "conditions")}
 
@@ -367,10 +367,10 @@ class Problem:
         return {name: remarks for name, remarks in said.items() if remarks}
 
     def evaluate(self, arch: Architecture, judge: Judge | None = None) -> Trial:
-        """Evaluate cheap objectives first; a violated rule or limit ends it before anything dearer starts.
+        """Evaluate cheap objectives first; a violated rule or limit ends it before anything more expensive starts.
 
         With a `judge` (or `staged`) an objective with `stages` is evaluated rung by rung; what it was at each rung is kept
-        in its `info` as "rungs", pairs of a share and a value. After each rung `judge` says whether it goes on; where
+        in its `info` as "rungs", pairs of a share and a value. After each rung `judge` says whether it continues; where
         not, the trial is STOPPED.
 
         Never raises for what an objective does: an exception or a value that is not finite makes a FAILED trial with
@@ -454,7 +454,7 @@ def _run(
     with ExitStack() as stack:
         stages = iter(objective.stages(arch))
         if hasattr(stages, "close"):
-            stack.enter_context(closing(stages))  # what is abandoned in between is told so at once
+            stack.enter_context(closing(stages))  # what is abandoned in between is closed at once
         for share, value in stages:
             if share >= end:
                 continue

@@ -29,7 +29,7 @@ Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their we
 
 @dataclass(eq=False)
 class Told:
-    """A number that Ax knows by name: a metric or a weighted sum of metrics; `given` is what the user said of it."""
+    """A number that Ax knows by name: a metric or a weighted sum of metrics; `given` is what the user said about it."""
 
     name: str
     terms: Terms
@@ -71,10 +71,10 @@ class Told:
 
 
 class AxProblem(Problem):
-    """A `Problem` whose values come from an experiment, with limits also on metrics that are no objectives.
+    """A `Problem` whose values come from an experiment, with limits also on metrics that are not objectives.
 
     Attributes:
-        told: the objectives, in the order of Ax's objective string.
+        told: the reported objectives, in the order of Ax's objective string.
         limited: what is constrained without being an objective.
     """
 
@@ -87,7 +87,7 @@ class AxProblem(Problem):
         return self if space is self.space else AxProblem(space, self.told, self.limited)
 
     def parts(self, arch: Architecture, metrics: Mapping[str, float], info: Mapping[str, Any]) -> dict[str, float]:
-        """What is known of the parts of objectives: computed, a metric of the same name, or kept by `tell`."""
+        """What is known about the parts of objectives: computed, a metric of the same name, or kept by `tell`."""
         kept: dict[str, Any] = {}
         for told in (*self.told, *self.limited):
             kept |= info.get(told.name, {}).get("parts", {})

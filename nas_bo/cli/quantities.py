@@ -42,7 +42,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Costs:
-    """The options of a search that speak of costs.
+    """The options of a search that are about costs.
 
     Attributes:
         device: a torch device, None for the best one; or, as `--device` once was for, what latencies are predicted for.
@@ -61,7 +61,7 @@ class Costs:
     parameters_near: str | None = None
 
     def settled(self) -> Costs:
-        """The same with what is typed checked, and a `--device` that is no torch device moved to the targets.
+        """The same with what is typed checked, and a `--device` that is not a torch device moved to the targets.
 
         Raises:
             NasBoError: a target, data type or limit is none.
@@ -89,7 +89,7 @@ class Costs:
             if is_torch_device(target):
                 raise SearchError(
                     f"--target {target} is a torch device, on which is measured: say --device {target}, and --target {HERE} where other "
-                    "targets stand beside it"
+                    "targets are next to it"
                 )
             if target != HERE:
                 found_device(target)

@@ -1,4 +1,4 @@
-"""The contract `Executor`: where evaluations run. What an executor may offer beyond it stands beside it, each as a protocol."""
+"""The contract `Executor`: where evaluations run. What an executor may offer beyond it is next to it, each as a protocol."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End at once whatever runs, forget what was submitted, and give everything back. It may be called twice; what is
-        submitted later may start everything again (ours do)."""
+        submitted later may start everything again (those of nas_bo do)."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Before the first trial: a few random architectures go through all that is cheap, so that what is wrong is said once.
+"""Before the first trial: a few random architectures go through all that is cheap, so that what is wrong is reported once.
 
 Rules, the label of the space, analytic objectives, estimates, and whether the models that objectives will build can be built.
 What fails for every architecture is an error; what fails for some is a warning with their share. Nothing is measured or
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 DRAWN = 12  # architectures that the rules allow
 TRIES = 200  # draws for them
-LEAST, SECONDS = 3, 0.5  # dear objectives see fewer: no further one is begun after this time
+LEAST, SECONDS = 3, 0.5  # expensive objectives see fewer: no further one is begun after this time
 _said: set[tuple[str, str]] = set()
 
 
@@ -56,14 +56,14 @@ def check(problem: Problem, who: str, *, again: bool = False) -> None:
 
     Args:
         who: the call that messages name, such as "search".
-        again: the same problem may have been tried just before; what was said then is not repeated.
+        again: the same problem may have been tried just before; what was reported then is not repeated.
 
     Raises:
         SpaceError, ModelError, ObjectiveError: something fails for every architecture.
     """
     if not again:
         _said.clear()
-        problem.conditions()  # a missing corpus or device is said by itself, not as something that fails for architectures
+        problem.conditions()  # a missing corpus or device is reported by itself, not as something that fails for architectures
     space = problem.space
     found: dict[str, _Found] = {}
     archs = list(_drawn(space, found))
@@ -91,15 +91,15 @@ def check_space(space: type[Space], who: str, ignore: tuple[str, ...] = ()) -> N
 
 
 _RULE = "leave such architectures out with a rule (@require), or make them impossible by the structure of the space"
-_MEND = "mend it, or leave such architectures out with a rule (@require)"
-_STEER = "strategies do without it there; mend it"
+_MEND = "fix it, or leave such architectures out with a rule (@require)"
+_STEER = "strategies do without it there; fix it"
 
 
 def _checks(problem: Problem) -> Iterator[tuple[str, str, bool, Callable[[Architecture], Any]]]:
     """(what fails, what to do then, whether it is fatal, what is tried)."""
     from nas_bo.report.labels import check_label
 
-    yield "the label of the space fails", "mend it", True, partial(check_label, problem.space)
+    yield "the label of the space fails", "fix it", True, partial(check_label, problem.space)
     for objective in (*problem._every, *problem.proxies):
         name, fatal = objective.name, objective not in problem.proxies
         if isinstance(objective, Buildable):
@@ -136,7 +136,7 @@ def _drawn(space: type[Space], found: dict[str, _Found]) -> Iterator[Architectur
         arch = space.decide(lambda _path, domain: domain.sample(rng))
         answers: list[bool] = []
         for rule in space.rules():
-            kept = found.setdefault(f"rule {rule.name}", _Found(f"the rule {rule.name!r} fails", "mend it"))
+            kept = found.setdefault(f"rule {rule.name}", _Found(f"the rule {rule.name!r} fails", "fix it"))
             _try(kept, lambda: answers.append(rule.holds(arch)))  # noqa: B023  (called at once)
         if sum(answers) == len(space.rules()):
             yield arch

@@ -50,7 +50,7 @@ class Latency:
     Without a device, or with a torch device, it is measured with randomly initialised weights, in turn with small anchor
     models whose times on this machine are known (`nas_bo.hardware.measuring.bench`): what the machine does meanwhile is divided out, and
     what remains is the time at its undisturbed speed. On a CPU it is the CPU time of one thread; on CUDA, device events. In a
-    search of twenty trials or more a profile of this machine stands beside it, and the value is the mean of measurement and
+    search of twenty trials or more a profile of this machine is next to it, and the value is the mean of measurement and
     prediction, weighted by what each does not know. `low` and `high` in the value's `info` hold what another session on this
     machine will give, with a probability of 90 %. Strategies steer by `predict`, a roofline estimate that ranks alike and is
     the same in every run.
@@ -78,7 +78,7 @@ class Latency:
             (`nas_bo.hardware.traced`); the same is the prediction for a device that is not here.
 
     Raises:
-        ObjectiveError: a setting is impossible, or the model cannot be had from that device.
+        ObjectiveError: a setting is impossible, or the model is not available for that device.
         DeviceError: there is no such device, or it lacks a figure that the model needs.
     """
 

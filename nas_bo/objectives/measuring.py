@@ -42,7 +42,7 @@ class Remeasured(Protocol):
 
 
 def make_ready(space: type[Space], objectives: Iterable[object], profile: Any, say: Say) -> None:
-    """Let every measured objective find out what it needs to know of this machine. What goes wrong here costs
+    """Let every measured objective find out what it needs to know about this machine. What goes wrong here costs
     precision, no search: it is a warning."""
     for objective in objectives:
         if isinstance(objective, Ready):

@@ -181,7 +181,7 @@ class Fits:
 
 def fitting(title: str, space: type[Space], *limits: Fits) -> type[Space]:
     """The space without the architectures that do not fit: one rule for each device, so that studies of Optuna and clients
-    of Ax that know nothing of us never draw them as well. Bind it to its title at the top of a module::
+    of Ax that do not know about us never draw them as well. Bind it to its title at the top of a module::
 
         PiGPT = fitting("PiGPT", TinyGPT, Fits("pi5", context=4096))
 

@@ -52,7 +52,7 @@ class Predicted:
     It is evaluated before anything is trained, and counts as measured, not as analytic: an analytic limit rejects a
     candidate before anything is spent and without being questioned, which an estimate must not do. Without proxies it
     offers `predict`, so strategies know its value on as many candidates as they like, as an objective of its own or as a
-    hint at the dearer one that it estimates. With proxies it must measure them, so it offers none.
+    hint at the more expensive one that it estimates. With proxies it must measure them, so it offers none.
 
     `larger` (of a target that was given as an objective) trains: winners are checked by the real thing.
 
@@ -131,7 +131,7 @@ class Predicted:
 
     @property
     def cost(self) -> Literal["analytic", "measured", "trained"]:
-        """That of the dearest proxy that it measures itself, at least "measured"."""
+        """That of the most expensive proxy that it measures itself, at least "measured"."""
         costs = ["measured", *(column(p).cost for p in self.measures)]
         return max(costs, key=ORDER.index)
 
@@ -209,7 +209,7 @@ class Predicted:
         )
 
     def conditions(self) -> dict[str, Any]:
-        """A study goes on only with the very same predictor."""
+        """A study continues only with the very same predictor."""
         return {"target": self.card.target, "n": self.card.n, "model": self.card.model, "data": self.fingerprint()}
 
     def fingerprint(self) -> str:
@@ -242,7 +242,7 @@ class Predicted:
         known: Sequence[Objective] = (),
         refit: bool = False,
     ) -> Predicted:
-        """Read what `save` wrote. The model is fitted anew from the examples in the file, and must say what it said.
+        """Read what `save` wrote. The model is fitted again from the examples in the file, and must say what it said.
 
         Args:
             model: needed for a model of your own, which the file names but does not hold.

@@ -175,7 +175,7 @@ def build(
     truth: Objective | None,
     cards: Mapping[str, Card] | None = None,
 ) -> Predicted:
-    """A `Predicted` of examples; with `cards` nothing is cross-validated anew."""
+    """A `Predicted` of examples; with `cards` nothing is cross-validated again."""
     values = np.array([row.value for row in rows])
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         raise ObjectiveError(

@@ -33,7 +33,7 @@ class SharedWeightLoss:
     """Bits per byte on held-out text with the weights of a supernet, at once or after a short fine-tune.
 
     The supernet is trained when the first architecture is asked for: by the process that comes first, while the others
-    wait at a lock beside the file. Every process reads it once.
+    wait at a lock next to the file. Every process reads it once.
 
     Args:
         space: the space that the supernet covers.
@@ -238,7 +238,7 @@ _LOADED: dict[tuple[Any, ...], Supernet] = {}  # the last two
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file: one process at a time, the others wait. It goes when its process ends, however.
+    """Hold the lock next to a file: one process at a time, the others wait. It goes when its process ends, however.
 
     Raises:
         ObjectiveError: the folder cannot be written to.

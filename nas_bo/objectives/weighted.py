@@ -50,7 +50,7 @@ class Weighted:
 
     @property
     def cost(self) -> Literal["analytic", "measured", "trained"]:
-        """That of the dearest part."""
+        """That of the most expensive part."""
         return self.terms[-1][1].cost
 
     @property

@@ -1,4 +1,4 @@
-"""A user's space as a part of a larger one: what their rules and objectives are told of its architectures."""
+"""A user's space as a part of a larger one: what their rules and objectives see of its architectures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def on_base(base: type[Space], function: Callable[[Architecture], Any]) -> Calla
 
 
 def rules_on_base(base: type[Space]) -> dict[str, Require]:
-    """The rules of `base` for a space that has its fields and more: they go on speaking of architectures of `base`."""
+    """The rules of `base` for a space that has its fields and more: they still apply to architectures of `base`."""
     found = {rule.name: rule.test for rule in base.rules()}
     return {name: Require(t if isinstance(t, Linear) else on_base(base, t)) for name, t in found.items()}
 
@@ -49,7 +49,7 @@ def rules_on_base(base: type[Space]) -> dict[str, Require]:
 class Projected:
     """An objective of the user's space as one of a larger space; `project` gives the part that the objective knows.
 
-    Where a host was told a value and not the parts that it is made of, `steer` gives that value, ``info["value"]``.
+    Where a host got a value and not the parts that it is made of, `steer` gives that value, ``info["value"]``.
     """
 
     passes_on = True

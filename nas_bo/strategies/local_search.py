@@ -28,7 +28,7 @@ class LocalSearch:
 
     An improvement is used at once: the front is that of all trials so far (with one objective, the best of them). While
     nothing is feasible, the neighbours of the least violated architecture are visited. When all objectives are known
-    before evaluation, neighbours that the front dominates are passed over; with an unknown one none can be.
+    before evaluation, neighbours that the front dominates are skipped; with an unknown one none can be.
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).

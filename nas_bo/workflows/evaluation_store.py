@@ -46,7 +46,7 @@ class InMemory:
 
 
 class Lines:
-    """A file with one JSON object a line; the last line that a killed process left half written is passed over.
+    """A file with one JSON object a line; the last line that a killed process left half written is skipped.
 
     Raises:
         SearchError: the file cannot be read or written, or is another kind of file.
@@ -74,7 +74,7 @@ class Lines:
             except (ValueError, TypeError, KeyError):
                 if number < len(lines) and not line.startswith(b'{"key":'):
                     raise SearchError(
-                        f"{str(path)!r} is no file of kept evaluations (line {number} is {line[:60]!r}); give another file"
+                        f"{str(path)!r} is not a file of kept evaluations (line {number} is {line[:60]!r}); give another file"
                     ) from None
 
     def get(self, key: str) -> Any:
@@ -90,7 +90,7 @@ class Lines:
 
 
 class InStudy:
-    """In the attributes of an Optuna study, beside the search that it is of."""
+    """In the attributes of an Optuna study, next to the search that it is of."""
 
     def __init__(self, study: Any) -> None:
         self._study = study
@@ -116,7 +116,7 @@ def open_records(path: str | Path | None, study: Any) -> Records:
 def key(objective: Objective) -> str:
     """Equal for objectives that measure the same: the name and a digest of conditions and settings.
 
-    Of an objective that is no dataclass and has no `conditions` only the name is known.
+    Of an objective that is not a dataclass and has no `conditions` only the name is known.
     """
     # what is kept since 0.1 has the name that the loss had then
     called = OLDER.sub(BEFORE, objective.name)
@@ -216,7 +216,7 @@ def _allow(_: Architecture) -> bool:
 
 
 def check_made(study: Any) -> Any:
-    """What `study` says of itself (raises SearchError where nas_bo did not make it)."""
+    """What `study` says about itself (raises SearchError where nas_bo did not make it)."""
     about = studies.kept(study, "study") if hasattr(study, "user_attrs") else None
     if about is None:
         raise SearchError(

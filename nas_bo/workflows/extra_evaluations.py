@@ -1,4 +1,4 @@
-"""What a search evaluates beside its trials: the baselines before, the front once more after. Each is kept in the study."""
+"""What a search evaluates next to its trials: the baselines before, the front once more after. Each is kept in the study."""
 
 from __future__ import annotations
 

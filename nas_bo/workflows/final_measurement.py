@@ -38,7 +38,7 @@ class Session:
         return cls(found.get("values", {}), found.get("info", {}))
 
     def of_baseline(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record of a baseline with what was measured of it beside the front."""
+        """The record of a baseline with what was measured of it next to the front."""
         values, info = self.values.get(record["id"], {}), self.info.get(record["id"], {})
         return {
             **record,

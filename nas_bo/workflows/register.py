@@ -61,7 +61,7 @@ def register(
     wanted: Sequence[str] = ALIASES,
     allow: Sequence[str] = (),
 ) -> list[Any]:
-    """Train the picks as the end of the search re-trains its front, to the same bits, and register them as `name`.
+    """Train the picks as the end of the search re-trains its front, bit for bit, and register them as `name`.
 
     One version per architecture, under all of its aliases.
 

@@ -128,18 +128,18 @@ class SearchRun:
     def _proposal(self, number: int) -> Architecture | None:
         """What the strategy proposes for trial `number`, or None where nothing is left.
 
-        Trials that other processes have just begun are waited for until it is known of which architecture they are; one that
+        Trials that other processes have just begun are waited for until their architecture is known; one that
         takes longer than `STARTING_S` is taken for dead.
         """
         until = time.monotonic() + STARTING_S
         ours = {*self._running, *self._passed_over}
         while waits := studies.starting(self.study, self.problem, STARTING_S, number, ours):
             if time.monotonic() > until:
-                _log.warning("trials %s have begun and say nothing; they are passed over", waits)
+                _log.warning("trials %s have begun and say nothing; they are skipped", waits)
                 self._passed_over.update(waits)
                 ours.update(waits)
             time.sleep(0.02)
-        with measurement_lock.working():  # nobody measures beside a fit, and none begins beside a measurement
+        with measurement_lock.working():  # nobody measures during a fit, and no fit begins during a measurement
             proposed = self.strategy.suggest(self.problem, self._seen_by(number), 1)
         if not proposed:
             return None
@@ -206,7 +206,7 @@ class SearchRun:
         if len(ended) >= GIVE_UP_AFTER and all(t.state is State.FAILED for t in ended):
             raise EverythingFailed(
                 f"all of the first {len(ended)} trials failed, so the search was stopped; the last one because of: "
-                f"{ended[-1].reason}. Everything is kept in the study; mend the cause and use another study name"
+                f"{ended[-1].reason}. Everything is kept in the study; fix the cause and use another study name"
             )
 
     def release(self) -> None:

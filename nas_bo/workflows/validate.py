@@ -2,7 +2,7 @@
 
 A few architectures from across the range are trained at a reference budget, with several seeds; every proxy is
 evaluated on them; the report says what each proxy's order is worth. Every finished evaluation is kept at once, and the
-same call goes on where a killed one ended.
+same call continues where a killed one ended.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def validate(
 
     Args:
         proxies: objectives whose values promise quality, in the direction that they state. The parameter count and FLOPs
-            are always judged beside them; the objectives `Parameters` and `Flops` are therefore not needed.
+            are always judged with them; the objectives `Parameters` and `Flops` are therefore not needed.
         reference: what is true, by default `ValidationLoss(tokens=500_000, seed=1)`; its seeds are `seed`, `seed` + 1, ...
         architectures: how many; below ten the report calls its figures an anecdote.
         seeds: of the reference; from two on the ceiling and the noise are known.
@@ -246,7 +246,7 @@ def _choose(plan: _Plan, records: evaluation_store.Records, study: Any, n: int, 
 def _quick(objective: Objective, arch: Architecture) -> float:
     try:
         value = float(objective(arch))
-    except Exception:  # what is wrong with it is told where it is evaluated
+    except Exception:  # what is wrong with it is reported where it is evaluated
         return math.nan
     return value if objective.direction == "minimize" else -value
 
@@ -341,7 +341,7 @@ def _report(plan: _Plan, records: evaluation_store.Records, chosen: Sequence[Arc
         reasons = [got(t, a).get("reason", "") for a in chosen for t in plan.truths]
         raise EverythingFailed(
             f"no reference evaluation of {plan.truths[0].name!r} gave a number; the last one because of: {reasons[-1]}. What "
-            "was evaluated is kept; mend the cause and use another file or study"
+            "was evaluated is kept; fix the cause and use another file or study"
         )
     dear = _mean_seconds([got(t, a) for a in chosen for t in plan.truths])
     by_name: dict[str, Proxy] = {}

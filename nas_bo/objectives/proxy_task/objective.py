@@ -35,7 +35,7 @@ class ProxyTask:
     The value's `info` has the accuracy, that of guessing, and the `score` between them: 0 is guessing, 1 knows all.
 
     Raises:
-        ObjectiveError: a setting is out of range, or `task` is no task.
+        ObjectiveError: a setting is out of range, or `task` is not a task.
         TrainingDiverged: (when called) a loss is not finite.
     """
 
@@ -60,7 +60,7 @@ class ProxyTask:
         settle(self, ObjectiveError, "first_seed")
         if isinstance(self.task, type) or not isinstance(self.task, Task):
             raise ObjectiveError(
-                f"ProxyTask({self.task!r:.60}): this is no task; it needs name, vocab_size, options and "
+                f"ProxyTask({self.task!r:.60}): this is not a task; it needs name, vocab_size, options and "
                 "batch(rng, rows), as an instance of AssociativeRecall has them"
             )
         check_fields(self, ObjectiveError)

@@ -44,7 +44,7 @@ class TaskSuite:
         for task in self.tasks:
             if not isinstance(task, ProxyTask):
                 raise ObjectiveError(
-                    f"TaskSuite: {task!r:.60} is no ProxyTask; write ProxyTask({task!r:.40}, steps=...)"
+                    f"TaskSuite: {task!r:.60} is not a ProxyTask; write ProxyTask({task!r:.40}, steps=...)"
                 )
         names = [task.name for task in self.tasks]
         twice = [name for name in names if names.count(name) > 1]

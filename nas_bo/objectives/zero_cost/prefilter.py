@@ -29,7 +29,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
     first that the score ranks as the training does in this space: a filter with the wrong sign turns away the best.
 
     Raises:
-        ObjectiveError: q or n out of range, an objective that is no dataclass with limits, fewer than `n` architectures
+        ObjectiveError: q or n out of range, an objective that is not a dataclass with limits, fewer than `n` architectures
             in the space, or a score that is the same for all of them.
     """
     share = number(above=0, below=1).advise("it is the share to turn away")

@@ -29,7 +29,7 @@ class ZeroCostScore(ABC):
     """A score of an architecture's untrained network, averaged over initialisations.
 
     The mini-batch is that of the first training step of `nas_bo.model.train` with seed 0, only larger: the same for
-    every architecture and every seed. The same architecture gives the same value to the bit on the same machine.
+    every architecture and every seed. The same architecture gives bit for bit the same value on the same machine.
     It runs before anything is trained (cost "measured"), so `at_least` or `at_most` make it a filter before training:
     see `quantile_limit`.
 

@@ -228,7 +228,7 @@ class GradientSearch(ABC):
             space: a space over the block vocabulary.
             corpus: the text; None loads `data`.
             cost: see the attribute `cost`; here it may also be any function of an architecture.
-            progress: called with (step, steps) now and then.
+            progress: called with (step, steps) from time to time.
 
         Raises:
             ModelError: the supernet cannot cover the space; the message names the choice.

@@ -178,12 +178,12 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
         there, kept, form = content["about"], content["result"], content["format"]
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"{str(path)!r} holds no search by gradients; give another file, or delete it to search anew"
+            f"{str(path)!r} holds no search by gradients; give another file, or delete it to search again"
         ) from None
     if form != FORMAT:
         raise CheckpointError(
             f"{str(path)!r} has format {form!r} and this version of nas_bo reads {FORMAT}; upgrade nas_bo, or delete the "
-            "file to search anew"
+            "file to search again"
         )
     here = json.loads(json.dumps(about))
     if there != here:
@@ -192,7 +192,7 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
             names = [f"the setting {n}" for n, v in here["settings"].items() if there["settings"].get(n) != v]
         raise CheckpointError(
             f"{str(path)!r} is of another search: {', '.join(names)} differ; give this one a file of its own, or delete "
-            "that one to search anew"
+            "that one to search again"
         )
     try:
         return DartsResult(
@@ -206,4 +206,4 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
             kept["cpu_seconds"],
         )
     except (KeyError, TypeError, NasBoError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged ({error}); delete it to search anew") from None
+        raise CheckpointError(f"{str(path)!r} is damaged ({error}); delete it to search again") from None
