@@ -50,8 +50,8 @@ class NasBoForCausalLM(PreTrainedModel, GenerationMixin):
     def get_input_embeddings(self):
         return self.decoder.embedding
 
-    def prepare_inputs_for_generation(self, input_ids, **more):
-        return {"input_ids": input_ids}
+    def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **kwargs):
+        return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def forward(self, input_ids, attention_mask=None, labels=None, **more):
         if attention_mask is not None and not attention_mask.all():
