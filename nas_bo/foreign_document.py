@@ -8,8 +8,7 @@ from typing import ParamSpec, TypeVar
 
 from nas_bo.errors import NasBoError
 
-P = ParamSpec("P")
-R = TypeVar("R")
+P, R = ParamSpec("P"), TypeVar("R")
 WRONG = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError, RecursionError)
 
 

@@ -1,4 +1,4 @@
-"""The course of a search by gradients: weights and distributions in turn (`nas_bo.strategies.one_shot.gradient` describes them)."""
+"""The course of a search by gradients: weights and distributions in turn (`nas_bo.strategies.one_shot.gradient` says of what)."""
 
 from __future__ import annotations
 

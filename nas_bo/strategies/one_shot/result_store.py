@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
-from nas_bo.problem import Objective, Problem
+from nas_bo.objective import Composed, Objective, Predicting
+from nas_bo.problem import Problem
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -114,14 +115,12 @@ def _about(search: GradientSearch, problem: Problem, corpus: Corpus, cost: Objec
 def _each(objectives: Iterable[Any]) -> Iterator[Any]:
     for objective in objectives:
         yield objective
-        yield from _each(getattr(objective, "parts", ()))
+        yield from _each(objective.parts if isinstance(objective, Composed) else ())
 
 
 def _cheap(objectives: Iterable[Objective]) -> Objective | None:
     """The first objective with values that cost nothing."""
-    found: Iterator[Objective] = (
-        o for o in _each(objectives) if o.cost == "analytic" or getattr(o, "predict", None) is not None
-    )
+    found: Iterator[Objective] = (o for o in _each(objectives) if o.cost == "analytic" or isinstance(o, Predicting))
     return next(found, None)
 
 
@@ -178,12 +177,12 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
         there, kept, form = content["about"], content["result"], content["format"]
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"{str(path)!r} holds no search by gradients; give another file, or delete it to search again"
+            f"{str(path)!r} holds no search by gradients; give another file, or delete it to search anew"
         ) from None
     if form != FORMAT:
         raise CheckpointError(
             f"{str(path)!r} has format {form!r} and this version of nas_bo reads {FORMAT}; upgrade nas_bo, or delete the "
-            "file to search again"
+            "file to search anew"
         )
     here = json.loads(json.dumps(about))
     if there != here:
@@ -192,7 +191,7 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
             names = [f"the setting {n}" for n, v in here["settings"].items() if there["settings"].get(n) != v]
         raise CheckpointError(
             f"{str(path)!r} is of another search: {', '.join(names)} differ; give this one a file of its own, or delete "
-            "that one to search again"
+            "that one to search anew"
         )
     try:
         return DartsResult(
@@ -206,4 +205,4 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
             kept["cpu_seconds"],
         )
     except (KeyError, TypeError, NasBoError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged ({error}); delete it to search again") from None
+        raise CheckpointError(f"{str(path)!r} is damaged ({error}); delete it to search anew") from None
