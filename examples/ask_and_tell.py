@@ -15,8 +15,11 @@ STORAGE = "ask_and_tell.db"
 def session() -> AskTell:
     return AskTell(
         TinyGPT,
-        ["bits_per_byte", Parameters(at_most=150_000)],  # told by you; computed, so nothing larger is ever asked for
-        limits=[Reported("gigabytes", "GB", at_most=8)],  # told by you as well
+        [
+            "bits_per_byte",
+            Parameters(at_most=150_000),
+        ],  # reported by you; computed, so nothing larger is ever asked for
+        limits=[Reported("gigabytes", "GB", at_most=8)],  # reported by you as well
         strategy=Bayes(seed=0, startup=4),
         storage=STORAGE,
     )

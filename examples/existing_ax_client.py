@@ -2,7 +2,7 @@
 
     python examples/existing_ax_client.py
 
-Your parameters (here the learning rate) stay beside the architecture in the same experiment and are searched with it;
+Your parameters (here the learning rate) stay next to the architecture in the same experiment and are searched with it;
 fixed_parameters holds some of them still for a while. Drop the line with `set_generation_strategy` to let Ax choose:
 the space is an Ax space.
 """
@@ -23,7 +23,7 @@ from nas_bo.trial import Column, Trial, front
 
 class Mine(TinyGPT):
     @require
-    def deep_ones_are_slim(arch):  # a rule of yours: Ax cannot be told, the strategy obeys it
+    def deep_ones_are_slim(arch):  # a rule of yours: Ax cannot be given it, the strategy obeys it
         return arch.width * len(arch.layers) <= 256
 
 

@@ -1,4 +1,4 @@
-"""A new block, a mean of the last tokens and a matrix (after MetaFormer, arXiv 2111.11418): what is known of it, its module,
+"""A new block, a mean of the last tokens and a matrix (after MetaFormer, arXiv 2111.11418): what is known about it, its module,
 and a word of it for spaces. `nas_bo.testing.BlockTests` checks it; without `state_values` it says that it cannot decode."""
 
 from collections import namedtuple

@@ -1,7 +1,7 @@
 """A search whose evaluations are Ray tasks: one driver asks and tells, the cluster evaluates, the storage remembers.
 
 Needs the extra `ray`. The strategy sits in one place and sees every result, a worker that is killed costs at most its
-trial, and a driver that is killed goes on with what is in the storage: start this script again.
+trial, and a driver that is killed continues with what is in the storage: start this script again.
 """
 
 import ray

@@ -1,7 +1,7 @@
 """Ray Tune over a space of nas_bo: `OptunaSearch` takes the space as a function and the strategy as a sampler.
 
-Needs the extra `ray`. Tune's own AxSearch fails with Ax 1.3 (it asks for an attribute that Ax has removed); who wants
-Ax asks an Ax client in the driver and evaluates in Ray tasks, as examples/ray_tasks.py does with Optuna.
+Needs the extra `ray`. Tune's own AxSearch fails with Ax 1.3 (it asks for an attribute that Ax has removed); to use
+Ax, ask an Ax client in the driver and evaluate in Ray tasks, as examples/ray_tasks.py does with Optuna.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What guessing scores: the level at which an architecture has learned nothing, where that is known of an objective."""
+"""What guessing scores: the level at which an architecture has learned nothing, where that is known about an objective."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BY_UNIT = {"bits/byte": 8.0, "bits per byte": 8.0}  # a byte has eight bits: wha
 
 @runtime_checkable
 class KnowsChance(Protocol):
-    """What an objective may offer beside a call: the value of guessing, in its own unit.
+    """What an objective may offer in addition to a call: the value of guessing, in its own unit.
 
     An architecture with that value or a worse one has learned nothing. It stays in tables and pictures, and is never the
     knee.

@@ -75,7 +75,7 @@ def with_driver(url: str) -> str:
     """The URL with a driver that is installed; both ``postgres://`` and ``postgresql://`` mean psycopg 3, where it is there.
 
     Raises:
-        HostError: it is no URL, has options that SQLite does not know, or its driver is not installed.
+        HostError: it is not a URL, has options that SQLite does not know, or its driver is not installed.
         MissingExtra: psycopg is not installed.
     """
     from sqlalchemy.exc import NoSuchModuleError
@@ -115,7 +115,7 @@ def parsed(url: str) -> URL:
         return make_url(url)
     except (ArgumentError, ValueError) as error:
         raise HostError(
-            f"{shown(url)!r} is no URL of a database ({str(error).splitlines()[0]}); write sqlite:///study.db or "
+            f"{shown(url)!r} is not a URL of a database ({str(error).splitlines()[0]}); write sqlite:///study.db or "
             "postgresql://user:password@host:5432/database, with signs such as @ and / in a password as %40 and %2F"
         ) from None
 

@@ -25,7 +25,7 @@ class ObjectiveError(NasBoError, ValueError):
 
 class Unsupported(NasBoError, ValueError):
     """An architecture that a device or a runtime cannot run. Raised by an objective it makes the trial infeasible, with
-    the reason; it is no failure."""
+    the reason; it is not a failure."""
 
 
 class ProfileError(NasBoError, ValueError):
@@ -41,7 +41,7 @@ class HostError(NasBoError, ValueError):
 
 
 class SearchError(NasBoError, RuntimeError):
-    """The search as a whole cannot start or go on (for example, every trial failed)."""
+    """The search as a whole cannot start or continue (for example, every trial failed)."""
 
 
 class EverythingFailed(SearchError):
@@ -53,7 +53,7 @@ class ReportError(SearchError):
 
 
 class TrainingDiverged(NasBoError, RuntimeError):
-    """A training run produced NaN or exploded; the trial fails, the search goes on."""
+    """A training run produced NaN or exploded; the trial fails, the search continues."""
 
 
 class CheckpointError(NasBoError, ValueError):

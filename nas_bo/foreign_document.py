@@ -8,7 +8,8 @@ from typing import ParamSpec, TypeVar
 
 from nas_bo.errors import NasBoError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 WRONG = (TypeError, KeyError, AttributeError, ValueError, IndexError, ArithmeticError, RecursionError)
 
 

@@ -1,4 +1,4 @@
-"""Public names that are resolved when first used: each package lists them once, in the stub beside its ``__init__``."""
+"""Public names that are resolved when first used: each package lists them once, in the stub next to its ``__init__``."""
 
 from __future__ import annotations
 

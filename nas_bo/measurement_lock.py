@@ -1,8 +1,8 @@
-"""Nothing is measured while a sibling worker trains: a time taken beside a training is up to a fifth too long.
+"""Nothing is measured while a sibling worker trains: a time taken during a training is up to a fifth too long.
 
-The workers of one search and the process that drives it share two files. Who trains, or fits a strategy's models, holds a
-lock on the second that others may hold too, and between two steps looks whether somebody waits; who measures takes both
-for itself, so the others stand still at their next step and go on when it is done. A lock goes with its process, however
+The workers of one search and the process that drives it share two files. A process that trains, or fits a strategy's models, holds a
+lock on the second that others may hold too, and between two steps looks whether somebody waits; a process that measures
+takes both for itself, so the others pause at their next step and continue when it is done. A lock goes with its process, however
 that ends. Outside of such processes all this does nothing.
 """
 
@@ -144,7 +144,7 @@ def working() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Around a measurement: waits until no sibling works, and keeps them from going on."""
+    """Around a measurement: waits until no sibling works, and keeps them from continuing."""
     gate = _mine()
     if gate is None:
         yield

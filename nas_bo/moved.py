@@ -1,4 +1,4 @@
-"""Names of version 0.1 that stand elsewhere now: each still works, says its new name, and ends with version 0.3."""
+"""Names of version 0.1 that are elsewhere now: each still works, says its new name, and ends with version 0.3."""
 
 from __future__ import annotations
 

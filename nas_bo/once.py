@@ -51,7 +51,7 @@ def once(
     Args:
         owner: whose the function is; values live as long as it does.
         kind: tells several functions of one owner apart.
-        name: under which a log warning says, once, that the function is dear; none where it is "".
+        name: under which a log warning says, once, that the function is expensive; none where it is "".
     """
     memory = _memory(owner, kind)
     if memory is None:
@@ -96,7 +96,7 @@ def _memory(owner: object, kind: str) -> _Memory | None:
 
 def _say_if_dear(memory: _Memory, name: str) -> None:
     least = min(memory.seconds)
-    memory.seconds.append(least)  # said, or not to be said: once
+    memory.seconds.append(least)  # reported, or not to be reported: once
     if least > DEAR_SECONDS:
         _log.warning(
             "%s takes %.3g ms per architecture (the least of %d), and strategies ask for hundreds of architectures; each is "

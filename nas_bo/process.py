@@ -1,4 +1,4 @@
-"""Who a process is, and whether it lives: so that what a killed one left can be told from what is being evaluated or written."""
+"""Who a process is, and whether it lives: so that what a killed one left can be distinguished from what is being evaluated or written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 
 
 def owner() -> str:
-    """This process, told apart from every other of any machine: machine, number, and when it began, since numbers are given
+    """This process, distinct from every other of any machine: machine, number, and when it began, since numbers are given
     again."""
     return f"{platform.node()}:{os.getpid()}:{_began(os.getpid()) or ''}"
 

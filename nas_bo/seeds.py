@@ -38,7 +38,7 @@ def whole_seed(seed: Seed, where: str, kind: type[NasBoError] = SearchError, nam
         name: of the argument.
 
     Raises:
-        NasBoError: a negative number, a bool, a float, text, or whatever else is no seed.
+        NasBoError: a negative number, a bool, a float, text, or whatever else is not a seed.
     """
     if seed is None:
         return secrets.randbits(BITS)

@@ -1,7 +1,7 @@
 """What an objective is, as JSON: enough to build it again in another process or another year, without pickle.
 
 A dataclass is its type and its fields, a function or class that can be imported its name. What was defined in a script or in
-another function cannot be named; that is said, not guessed.
+another function cannot be named; that is reported, not guessed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from nas_bo import moved
 from nas_bo.errors import SearchError
 
-UNKNOWN = "unknown"  # the key under which the reason stands why something cannot be built again
+UNKNOWN = "unknown"  # the key under which the reason is kept why something cannot be built again
 
 
 def describe(value: Any) -> Any:
@@ -52,7 +52,7 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
 
     Args:
         allow: names of further packages or modules that may be imported. What is read from a shared store names what to
-            import, and importing runs code: of itself only ``nas_bo`` is imported.
+            import, and importing runs code: by default only ``nas_bo`` is imported.
 
     Raises:
         SearchError: something in it cannot be built again; the message says what and why.
@@ -72,10 +72,10 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
     if "name" in data:
         return _own(data["name"], allow)
     if "type" not in data:
-        raise SearchError(f"this is no description of an objective: {data!s:.200}")
+        raise SearchError(f"this is not a description of an objective: {data!s:.200}")
     kind = _own(data["type"], allow)
     if not (isinstance(kind, type) and is_dataclass(kind)):
-        raise SearchError(f"{data['type']} is no dataclass any more, so the objective cannot be built again")
+        raise SearchError(f"{data['type']} is not a dataclass any more, so the objective cannot be built again")
     known = {f.name for f in fields(kind) if f.init}
     lost = [name for name in data["fields"] if name not in known]
     if lost:
@@ -108,7 +108,7 @@ def _allowed(name: str, allow: Collection[str]) -> str:
     module = name.partition(":")[0]
     if not any(module == one or module.startswith(f"{one}.") for one in ("nas_bo", *allow)):
         raise SearchError(
-            f"{name} is no part of nas_bo, and importing it runs its code; if you trust it, allow it by name: "
+            f"{name} is not part of nas_bo, and importing it runs its code; if you trust it, allow it by name: "
             f"--allow {module.partition('.')[0]}, or allow=[{module.partition('.')[0]!r}]"
         )
     return name

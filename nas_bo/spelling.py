@@ -1,7 +1,7 @@
 """Two names of one quantity: the loss in bits per byte is `bits_per_byte`, and was `val_loss` in version 0.1.
 
 Studies keep the name that they were begun with; whoever asks may say either. A loss per token, and an objective of the user's
-own, have one name only: nothing here speaks of them.
+own, have one name only: nothing here applies to them.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class ObjectiveSpec:
-    """What is known of an objective without the objective: enough to tabulate, draw and compare its values.
+class Column:
+    """What is known about an objective without the objective: enough to tabulate, draw and compare its values.
 
     Attributes:
         cost: "analytic" (from the architecture alone), "measured" or "trained".
-        at_most, at_least: hard limits, in `unit`; None is no limit.
+        at_most, at_least: hard limits, in `unit`; None is not a limit.
     """
 
     name: str
@@ -66,19 +66,16 @@ class ObjectiveSpec:
         return found
 
 
-Column = ObjectiveSpec  # its name in version 0.1
-
-
 @dataclass(frozen=True)
 class Trial:
-    """One architecture and what is known of it so far.
+    """One architecture and what is known about it so far.
 
     Attributes:
         values: objective name -> value, in the objective's own unit and direction; complete only in state COMPLETE.
         violations: constraint name -> how far it is violated (0 when satisfied or not evaluated).
         reason: why it failed, is infeasible or was stopped, in one line.
         info: objective name -> how the number was obtained (JSON-safe: spread, repeats, device, curve, seconds);
-            proxies of the problem stand here too, with their "value".
+            proxies of the problem are here too, with their "value".
         number: its number in the study, if it has one.
     """
 
@@ -105,7 +102,7 @@ class Trial:
         return {share: value for share, value in found.items() if 0 < share < 1}
 
     def attributes(self) -> dict[str, str]:
-        """What a host keeps beside parameters, values and constraints; see `from_attributes`."""
+        """What a host keeps in addition to parameters, values and constraints; see `from_attributes`."""
         data = {
             "id": self.architecture.id,
             "seconds": round(self.seconds, 3),

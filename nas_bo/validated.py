@@ -1,4 +1,4 @@
-"""What a setting must be, said once: beside the field of a frozen dataclass, or of an argument by its name.
+"""What a setting must be, said once: next to the field of a frozen dataclass, or of an argument by its name.
 
     @dataclass(frozen=True)
     class Settings:
@@ -65,7 +65,7 @@ def number(
     below: float | None = None,
     at_most: float | None = None,
 ) -> Check:
-    """A finite int or float within bounds; a bool is no number."""
+    """A finite int or float within bounds; a bool is not a number."""
     bounds = {"above": above, "of at least": at_least, "below": below, "at most": at_most}
     said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
     if at_least is not None and at_most is not None:

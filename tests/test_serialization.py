@@ -45,7 +45,7 @@ def test_an_own_function_needs_leave_to_be_imported():
 
 @pytest.mark.parametrize("name", ["nas_bo.provenance:os.system", "nas_bo.provenance:subprocess.run"])
 def test_what_nas_bo_imports_is_not_within_reach(name):
-    with pytest.raises(SearchError, match="no part of nas_bo"):
+    with pytest.raises(SearchError, match="not part of nas_bo"):
         rebuild({"name": name})
     with pytest.raises(SearchError, match="neither a function nor a class"):
         rebuild({"name": "nas_bo.provenance:os"})
@@ -76,9 +76,9 @@ def test_what_changed_since_is_said():
         rebuild(data)
     with pytest.raises(SearchError, match="cannot be imported"):
         rebuild({"type": "nas_bo.objectives:Nothing", "fields": {}})
-    with pytest.raises(SearchError, match="is no dataclass"):
+    with pytest.raises(SearchError, match="is not a dataclass"):
         rebuild({"type": "nas_bo.space:Space", "fields": {}})
-    with pytest.raises(SearchError, match="no description"):
+    with pytest.raises(SearchError, match="not a description"):
         rebuild({"os": "system"})
-    with pytest.raises(SearchError, match="no part of nas_bo"):
+    with pytest.raises(SearchError, match="not part of nas_bo"):
         rebuild({"name": "os:system"})

@@ -12,8 +12,7 @@ from nas_bo.ax.experiment import generation, register
 from nas_bo.ax.lowering import constraints, parameters
 from nas_bo.errors import HostError, MissingExtra
 from nas_bo.execution import preflight
-from nas_bo.objective import Objective, Predicting, Reported
-from nas_bo.problem import Problem, column
+from nas_bo.problem import Objective, Problem, Reported, column
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 
@@ -37,7 +36,7 @@ def client(
     seed: int = 0,
     storage: StorageConfig | None = None,
 ) -> Client:
-    """An Ax client with the space, the objectives, the limits and a strategy configured: nothing of ours around it.
+    """An Ax client with the space, the objectives, the limits and a strategy configured: no wrapper around it.
 
     ::
 
@@ -54,7 +53,7 @@ def client(
         thresholds: by objective, the worst value that is of interest: what Ax measures its front from. Either all
             objectives have a threshold or a bound, or none has one but for bounds of analytic objectives: with some
             missing, ``get_pareto_frontier`` of Ax 1.3 is always empty.
-        strategy: any of ours, by default `Bayes`; or a generation strategy of Ax, such as `modular_botorch` gives.
+        strategy: any of nas_bo, by default `Bayes`; or a generation strategy of Ax, such as `modular_botorch` gives.
         more: further parameters, as Ax's configurations; searched with the space.
         name: of the experiment; by default the space's.
         workers: processes of ``run_trials``; see `nas_bo.ax.Runner`. It needs objectives that can be evaluated.
@@ -88,7 +87,7 @@ def client(
             raise
         raise HostError(
             f"the storage has an experiment {name or space.title!r} already, which is left as it is; give client(name=...) another "
-            "name, or go on with that one by Client.load_from_database(name, storage_config=nas_ax.storage(url))"
+            "name, or continue with that one by Client.load_from_database(name, storage_config=nas_ax.storage(url))"
         ) from error
     ours = not isinstance(strategy, GenerationStrategy)
     told = ", ".join(("-" if o.direction == "minimize" else "") + o.name for o in problem.objectives)
@@ -135,12 +134,12 @@ def _thresholds(problem: Problem, given: dict[str, float], ours: bool) -> list[s
     """The outcome constraints on objectives, which Ax takes for thresholds of the front: one for each or none at all.
 
     Ax 1.3 compares with NaN where one has none, so its front is empty (``pareto_frontier_evaluator``). Without
-    thresholds it infers them. `ours`: a strategy of ours generates, which obeys analytic objectives by itself.
+    thresholds it infers them. `ours`: a strategy of nas_bo generates, which obeys analytic objectives by itself.
     """
     names = [o.name for o in problem.objectives]
     strange = [name for name in given if name not in names]
     if strange:
-        raise HostError(f"client(thresholds=...): {strange[0]!r} is no objective; there are {', '.join(names)}")
+        raise HostError(f"client(thresholds=...): {strange[0]!r} is not an objective; there are {', '.join(names)}")
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise HostError(f"client(thresholds=...): {name!r} has {value!r}; it must be a finite number")
@@ -180,7 +179,7 @@ def storage(url: str | os.PathLike[str]) -> StorageConfig:
     """Ax's SQL storage, with the tables that it needs, for `client` and ``Client.load_from_database``.
 
     `url` may be the path of an SQLite file. Ax's own decoder cannot read experiments back in which parameters depend on booleans or numbers, as those of our
-    spaces do; this one can. Whoever loads a client of ours must use it.
+    spaces do; this one can. Whoever loads a client of nas_bo must use it.
 
     Raises:
         HostError: the database cannot be opened.
@@ -198,8 +197,8 @@ def storage(url: str | os.PathLike[str]) -> StorageConfig:
 
 
 def _is_known(objective: Objective) -> bool:
-    """Whether a strategy can be told it without a trial."""
-    return objective.cost == "analytic" or isinstance(objective, Predicting)
+    """Whether a strategy can have it without a trial."""
+    return objective.cost == "analytic" or getattr(objective, "predict", None) is not None
 
 
 __all__ = ["client", "storage"]

@@ -35,7 +35,7 @@ class Runner(IRunner):  # type: ignore[misc]
     """Evaluates the objectives and limits of a problem, cheap ones first (`Problem.evaluate`).
 
     Outcomes are kept in the run metadata of the trials, with reasons and how numbers were obtained. A trial that was
-    running when its process died is evaluated again by whoever goes on. Infeasible trials are abandoned, and Ax counts
+    running when its process died is evaluated again by whoever continues. Infeasible trials are abandoned, and Ax counts
     those as failed: ``run_trials(tolerated_trial_failure_rate=0.9)`` where limits are tight.
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, MissingExtra
-from nas_bo.objective import Objective
+from nas_bo.problem import Objective
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.trial import State, Trial
@@ -42,7 +42,7 @@ def generation(
 
     Args:
         objectives: those objectives, by the name of their metric, that can be computed (``cost="analytic"``) or
-            predicted; strategies then need no trial to know them. One that is no metric of the experiment but has a
+            predicted; strategies then need no trial to know them. One that is not a metric of the experiment but has a
             limit (``Parameters(at_most=1e6)``) keeps candidates within that limit.
 
     Raises:
@@ -58,7 +58,7 @@ def generation(
 
     if isinstance(strategy, type) or not hasattr(strategy, "suggest"):
         raise HostError(
-            f"{strategy!r} is no strategy: it has no suggest(problem, trials, n); pass for example NSGA2(seed=0)"
+            f"{strategy!r} is not a strategy: it has no suggest(problem, trials, n); pass for example NSGA2(seed=0)"
         )
     _check_space(space, objectives)
     return GenerationStrategy(name=NAME, nodes=[NasBoNode(space, strategy, objectives)])
@@ -90,7 +90,7 @@ def modular_botorch(
 
     Raises:
         HostError: as `generation`, or a `startup` below 2.
-        SearchError: a seed that is no whole number.
+        SearchError: a seed that is not a whole number.
         MissingExtra: ax-platform is not installed.
     """
     register()
@@ -104,7 +104,7 @@ def modular_botorch(
 
 def _check_space(space: Any, objectives: Sequence[Any]) -> None:
     if space is not None and not (isinstance(space, type) and issubclass(space, Space)):
-        raise HostError(f"{space!r} is no space; pass a class that derives from nas_bo.Space, or None")
+        raise HostError(f"{space!r} is not a space; pass a class that derives from nas_bo.Space, or None")
     if space is None and objectives:
         raise HostError("objectives=[...] are functions of architectures: name their space as well")
 

@@ -1,6 +1,6 @@
 """A space as Ax parameters and back. Imports ax only inside the functions that build Ax's own objects.
 
-How each word of the language is told to Ax:
+How each word of the language is given to Ax:
 
 ===========================================  ==================================================================
 real, integer                                a range (log where the space says so); a stepped integer has a step size
@@ -13,7 +13,7 @@ constant, or a decision with a single value  nothing: it is filled in on the way
 ===========================================  ==================================================================
 
 The chain exists because in Ax a parameter has one parent with one value of it, while record 3 exists for every count
-above 3. Gate names cannot collide with flat names: nothing but record numbers stands below a count.
+above 3. Gate names cannot collide with flat names: nothing but record numbers is below a count.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def parameters(space: type[Space]) -> list[RangeParameterConfig | ChoiceParamete
     """The space as parameter configurations for ``Client.configure_experiment``.
 
     Names are the flat names of the space; counts of repeats become chains of booleans (see the head of this file).
-    Your own parameters can stand beside them in the same experiment.
+    Your own parameters can be next to them in the same experiment.
 
     Raises:
         HostError: Ax cannot hold a parameter (more than 1000 values, a range narrower than 1.5e-5, ...), or nothing is
@@ -293,7 +293,7 @@ def _consecutive(domain: Choice) -> bool:
 def constraints(space: type[Space]) -> list[str]:
     """The linear rules of the space (``require("depth + 2*extra <= 12")``) for ``parameter_constraints=``.
 
-    Rules that are functions cannot be told to Ax. `generation` obeys them; Ax's own generators do not know them, so
+    Rules that are functions cannot be given to Ax. `generation` obeys them; Ax's own generators do not know them, so
     with those check ``space.contains(architecture(space, params))`` and abandon the trials that are not contained.
 
     Raises:
@@ -359,7 +359,7 @@ def _constraint(space: type[Space], rule: Rule, linear: Linear, configs: Mapping
 
 
 def architecture(space: type[Space], params: Mapping[str, Any]) -> Architecture:
-    """The architecture of an Ax parameter dictionary; the inverse of `params`. Foreign keys are passed over.
+    """The architecture of an Ax parameter dictionary; the inverse of `params`. Foreign keys are skipped.
 
     Rules are not applied: see `Space.contains`.
 

@@ -46,7 +46,7 @@ def build(space: type[Space] | None, objectives: Sequence[Any], startup: int, se
 def botorch_node() -> GenerationNode:
     """Ax's defaults but for a shorter search for the candidate.
 
-    Nothing is said about the acquisition function itself: while no trial is feasible Ax takes another one, which does
+    Nothing is claimed about the acquisition function itself: while no trial is feasible Ax takes another one, which does
     not know the same options.
     """
     spec = GeneratorSpec(

@@ -75,7 +75,7 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
                 taken.add(signature)
                 try:
                     arch = self._view.architecture(pending)
-                except NasBoError:  # suggested by another node, for parameters that are not ours
+                except NasBoError:  # suggested by another node, for parameters that are not of nas_bo
                     continue
                 trials.append(Trial(arch, state=State.RUNNING, number=len(trials)))
         for arch in self._suggestions(wanted, trials):
@@ -94,7 +94,7 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
         rng = generator("ax", getattr(self.strategy, "seed", 0), len(trials))
         seen = seen_ids(trials)
         for n in (1, MORE):
-            with measurement_lock.working():  # as in `search`: no fit beside a measurement of a runner's processes
+            with measurement_lock.working():  # as in `search`: no fit during a measurement of a runner's processes
                 proposed = self.strategy.suggest(wanted, trials, n)
             for arch in proposed:
                 self._check(arch)

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 1 the search failed (for example, every trial did); 2 something is wrong with the arguments, the
 data, the storage or the tracker, and nothing was started; 3 done, but no trial is feasible; 4 done and kept in the
-storage, but not all of it is in MLflow (`nas-bo mlflow sync` mends that), or the report could not be written (`nas-bo
+storage, but not all of it is in MLflow (`nas-bo mlflow sync` fixes that), or the report could not be written (`nas-bo
 report` writes it again); 130 interrupted.
 """
 
@@ -18,6 +18,7 @@ from nas_bo.cli.ask import ask, tell
 from nas_bo.cli.compare import compare
 from nas_bo.cli.dashboard import dashboard
 from nas_bo.cli.devices import devices
+from nas_bo.cli.export import export
 from nas_bo.cli.failure import leave_at_once
 from nas_bo.cli.generate import generate
 from nas_bo.cli.help import WIDE, Commands, Grouped
@@ -67,6 +68,7 @@ app.command(cls=Grouped, context_settings=WIDE)(rerun)
 app.command(cls=Grouped, context_settings=WIDE)(register)
 app.command(cls=Grouped, context_settings=WIDE)(train)
 app.command(cls=Grouped, context_settings=WIDE)(generate)
+app.command(cls=Grouped, context_settings=WIDE)(export)
 
 
 def main() -> None:

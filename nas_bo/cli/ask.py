@@ -136,11 +136,11 @@ def _bounds(texts: Sequence[str], option: str) -> dict[str, float]:
 
 
 def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[str, float]], space: Any) -> Any:
-    """What can be computed is computed, everything else is told. Its bounds are taken out of `bounds`."""
+    """What can be computed is computed, everything else is reported. Its bounds are taken out of `bounds`."""
     from nas_bo.cli import resolve
     from nas_bo.errors import ObjectiveError
-    from nas_bo.objective import Reported
     from nas_bo.objectives import Flops, KVCacheBytes, Parameters
+    from nas_bo.problem import Reported
 
     side, _, rest = word.partition(":")
     direction = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}.get(side)
@@ -174,7 +174,7 @@ def document(session: AskTell, asked: Asked) -> str:
 def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | SearchError]:
     """The documents on stdin, each as soon as it is there: one a line, one over several lines, or lists of them.
 
-    In the place of a line that is not JSON stands an error.
+    In place of a line that is not JSON there is an error.
 
     Raises:
         SearchError: nothing is on stdin, or it ends within a document.
@@ -187,9 +187,9 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | Se
                 data, end = decoder.raw_decode(text)
             except json.JSONDecodeError:
                 if text[0] in "{[":
-                    break  # it may go on in the next line
+                    break  # it may continue in the next line
                 count += 1
-                yield _no_json(text)  # a warning, say, that a program has printed; what follows is told all the same
+                yield _no_json(text)  # a warning, say, that a program has printed; what follows is reported anyway
                 text = ""
                 break
             text = text[end:].lstrip()
@@ -199,7 +199,7 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | Se
     if text:
         raise _no_json(text)
     if not count:
-        raise SearchError("there is nothing on stdin to be told; pipe JSON documents into `nas-bo tell`")
+        raise SearchError("there is nothing on stdin to report; pipe JSON documents into `nas-bo tell`")
 
 
 def _no_json(text: str) -> SearchError:
@@ -276,7 +276,7 @@ def ask(
     waiting: Annotated[
         bool,
         typer.Option(
-            "--open", help="Print the architectures that were asked for and not told yet, instead of a new one."
+            "--open", help="Print the architectures that were asked for and not reported yet, instead of a new one."
         ),
     ] = False,
 ) -> None:
@@ -298,7 +298,7 @@ def tell(storage: Storage = "nas-bo.db", study: OneStudy = None) -> None:
             opened = opened or session(storage, study, create=False)
             try:
                 typer.echo(keep(opened, data))
-            except NasBoError as error:  # the others are told all the same
+            except NasBoError as error:  # the others are reported anyway
                 typer.echo(f"nas-bo: {error}", err=True)
                 refused = True
     if refused:

@@ -1,4 +1,4 @@
-"""`nas-bo dashboard`: optuna-dashboard on the studies of a storage, with the report and the architectures beside them."""
+"""`nas-bo dashboard`: optuna-dashboard on the studies of a storage, with the report and the architectures next to them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Shown:
 
 
 def opened(storage: str) -> tuple[Any, Shown]:
-    """The storage, and what is shown beside its studies (raises HostError where there is none)."""
+    """The storage, and what is shown next to its studies (raises HostError where there is none)."""
     import optuna
 
     from nas_bo.optuna import studies

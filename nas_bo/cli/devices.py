@@ -91,7 +91,7 @@ def architecture(file: Path) -> Architecture:
         return Architecture.from_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DeviceError(
-            f"{str(file)!r} is no JSON of an architecture ({error}); Architecture.to_json() writes one"
+            f"{str(file)!r} is not JSON of an architecture ({error}); Architecture.to_json() writes one"
         ) from error
 
 

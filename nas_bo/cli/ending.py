@@ -51,7 +51,7 @@ def finish(
 
 
 def _written(result: Result, out: Path, storage: str) -> list[Path]:
-    """The files of the report. Where they cannot be written after a search, that is no failure of the search."""
+    """The files of the report. Where they cannot be written after a search, that is not a failure of the search."""
     try:
         return result.save(out / file_name(result.title))
     except ReportError as error:

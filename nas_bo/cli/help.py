@@ -53,7 +53,7 @@ COMMANDS = {
 
 
 class Grouped(TyperCommand):
-    """A command whose options are listed under headings, and by whose options errors are told."""
+    """A command whose options are listed under headings, and named in errors."""
 
     def invoke(self, ctx: Any) -> Any:
         given = {

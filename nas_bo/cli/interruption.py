@@ -26,7 +26,7 @@ class Moment:
         self._update(progress)
 
     def text(self) -> str:
-        """What to say of Ctrl-C now; the first one within the search is not meant, which ends with a report."""
+        """What to say about Ctrl-C now; the first one within the search is not meant, which ends with a report."""
         if not self._begun:
             return "interrupted before the search began; the same command starts it"
         return (

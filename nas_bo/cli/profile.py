@@ -22,7 +22,7 @@ def profile(
         str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
     ] = "tiny_gpt",
     out: Annotated[
-        Path, typer.Option(help="File to write. An interrupted profile continues from what is beside it.")
+        Path, typer.Option(help="File to write. An interrupted profile continues from what is next to it.")
     ] = Path("device.json"),
     runtime: Annotated[
         str,
@@ -109,7 +109,7 @@ def profile(
 
 
 def _picture(found: Any, out: Path, seed: int) -> Path | None:
-    """Predicted against measured, beside the file; None where too little was measured to hold some out."""
+    """Predicted against measured, next to the file; None where too little was measured to hold some out."""
     from nas_bo.report.hardware_picture import predicted_picture
 
     made = predicted_picture(found, seed=seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_bo.cli import units
 from nas_bo.errors import ObjectiveError, SearchError
-from nas_bo.objective import Objective, with_parts
+from nas_bo.problem import Objective
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Costs:
-    """The options of a search that speak of costs.
+    """The options of a search that are about costs.
 
     Attributes:
         device: a torch device, None for the best one; or, as `--device` once was for, what latencies are predicted for.
@@ -61,7 +61,7 @@ class Costs:
     parameters_near: str | None = None
 
     def settled(self) -> Costs:
-        """The same with what is typed checked, and a `--device` that is no torch device moved to the targets.
+        """The same with what is typed checked, and a `--device` that is not a torch device moved to the targets.
 
         Raises:
             NasBoError: a target, data type or limit is none.
@@ -89,7 +89,7 @@ class Costs:
             if is_torch_device(target):
                 raise SearchError(
                     f"--target {target} is a torch device, on which is measured: say --device {target}, and --target {HERE} where other "
-                    "targets stand beside it"
+                    "targets are next to it"
                 )
             if target != HERE:
                 found_device(target)
@@ -151,7 +151,7 @@ class Quantities:
         Raises:
             ObjectiveError: the limit of an option would be that of an objective of the user's own.
         """
-        there = {o.name: o for o in with_parts(made)}
+        there = {o.name: o for one in made for o in (one, *getattr(one, "parts", ()))}
         found: list[Objective] = []
         for name, limit in LIMITS.items():
             if not self._bounds[name] and not (name == "max_parameters" and self._near is not None):

@@ -116,7 +116,7 @@ def search(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to compare with, repeatable: largest, smallest, or an arch.json. It is evaluated and is no trial."
+            help="What to compare with, repeatable: largest, smallest, or an arch.json. It is evaluated and is not a trial."
         ),
     ] = None,
     retrain: Annotated[

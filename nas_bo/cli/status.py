@@ -82,7 +82,7 @@ def _who(trial: dict[str, Any]) -> str:
         alive = {True: "", False: ", which is dead: the next search on that machine evaluates it again", None: ""}
         return f"on {trial['machine']}, process {trial['process']}{alive[trial['alive']]},"
     return {
-        "asked": "was asked for and waits to be told,",
+        "asked": "was asked for and waits for its result,",
         "released": "was left by an interrupted search, the next one evaluates it again,",
     }.get(trial["by"], "by a process that nas_bo does not know,")
 

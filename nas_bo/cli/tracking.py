@@ -1,4 +1,4 @@
-"""Where a search of the command is tracked, and what is said of it at the end: the address, or what is not there."""
+"""Where a search of the command is tracked, and what is reported about it at the end: the address, or what is not there."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Tracking:
         return f"nas-bo mlflow sync {shlex.quote(self.storage)} --mlflow {shlex.quote(self.word)}"
 
     def missing(self) -> str:
-        """What is not in MLflow, why, and what mends it; "" when everything is there."""
+        """What is not in MLflow, why, and what fixes it; "" when everything is there."""
         from nas_bo.report.digits import count
 
         behind = self.tracker.behind()
@@ -41,7 +41,7 @@ class Tracking:
         verb = "are" if behind.trials and (behind.report or behind.trials != 1) else "is"
         why = f" ({behind.why.rstrip('.')})" if behind.why else ""
         return (
-            f"{what or 'the report'} {verb} not in MLflow at {self.word}{why}. They are kept; when that is mended, this logs them: "
+            f"{what or 'the report'} {verb} not in MLflow at {self.word}{why}. They are kept; when that is fixed, this logs them: "
             f"{self.mend}"
         )
 

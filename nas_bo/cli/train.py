@@ -56,8 +56,8 @@ def train(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Train the chosen architecture to the end and write it to a folder. A training that was killed goes on."""
-    with errors("interrupted; the same command goes on from the last minute"):
+    """Train the chosen architecture to the end and write it to a folder. A training that was killed continues."""
+    with errors("interrupted; the same command resumes from the last minute"):
         from nas_bo.cli import resolve
         from nas_bo.workflows.train import train as run
 

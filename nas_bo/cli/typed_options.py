@@ -1,4 +1,4 @@
-"""Options as they were typed, so that what is wrong is told by the name of the option and not of an argument in Python."""
+"""Options as they were typed, so that what is wrong is reported by the name of the option and not of an argument in Python."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _typed: dict[str, tuple[str, list[str]]] = {}  # parameter -> the option and its
 
 @contextmanager
 def remembered(options: Mapping[str, tuple[str, Any]]) -> Iterator[None]:
-    """While this lasts, errors are told with these options: parameter -> (option, value)."""
+    """While this lasts, errors name these options: parameter -> (option, value)."""
     _typed.clear()
     for name, (option, value) in options.items():
         values = value if isinstance(value, (list, tuple)) else [value]

@@ -25,16 +25,16 @@ def amount(option: str, text: str, units: dict[str, float]) -> float:
     """The number that `text` means, in the unit whose name is "".
 
     Raises:
-        ObjectiveError: it is no number above 0, or its unit is unknown.
+        ObjectiveError: it is not a number above 0, or its unit is unknown.
     """
     example = {id(BYTES): "2GB or 1.5GiB", id(SIZES): "30M or 5e6", id(RATE): "500 or 2k"}.get(id(units), "25 or 2.5")
     match = _NUMBER.fullmatch(text)
     if match is None:
-        raise ObjectiveError(f"{option} {text!r} is no number; write one such as {example}")
+        raise ObjectiveError(f"{option} {text!r} is not a number; write one such as {example}")
     try:
         value = float(match[1].replace("_", "").replace(",", ""))
     except ValueError:
-        raise ObjectiveError(f"{option} {text!r} is no number; write one such as {example}") from None
+        raise ObjectiveError(f"{option} {text!r} is not a number; write one such as {example}") from None
     if not (value > 0 and math.isfinite(value)):
         raise ObjectiveError(f"{option} {text!r}: the limit must be a finite number above 0, such as {example}")
     return value * _factor(option, text, match[2], units)

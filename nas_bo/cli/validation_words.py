@@ -1,4 +1,4 @@
-"""What `nas-bo validate` needs beside typer: words to proxies, and the files of its report."""
+"""What `nas-bo validate` needs in addition to typer: words to proxies, and the files of its report."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def run(
 
 def write(job: Job, report: TrustReport) -> list[Path]:
     """The report as files; with a study also as a section of its page."""
-    stem = "trust" if job.study is None else "validation"  # beside a search, which has a trust report of its own
+    stem = "trust" if job.study is None else "validation"  # next to a search, which has a trust report of its own
     files = {
         **trust_files(report, stem),
         f"{stem}.html": trust_page(report, f"Validation of {job.space.title}").encode(),

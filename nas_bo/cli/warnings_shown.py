@@ -44,7 +44,7 @@ class Warned(Ear):
         self._said[kind] = first, count + 1
         if not count:
             shown = text if not self.listed or len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
-            # not typer.echo: a live display has put something in the place of sys.stderr that prints above it
+            # not typer.echo: a live display has put something in place of sys.stderr that prints above it
             print(f"nas-bo: warning: {shown}", file=sys.stderr, flush=True)
 
     def say_again(self) -> None:
@@ -67,7 +67,7 @@ def current() -> Warned:
 
 @contextmanager
 def collecting() -> Iterator[Warned]:
-    """What warns within this is said, and listed where it ends."""
+    """What warns within this is shown, and listed where it ends."""
     made = Warned()
     _current.append(made)
     try:
@@ -79,7 +79,7 @@ def collecting() -> Iterator[Warned]:
 
 
 def to_the_end() -> None:
-    """For the process of the command: what warns when the process ends is said as well, and nothing is said twice."""
+    """For the process of the command: what warns when the process ends is shown as well, and nothing is shown twice."""
     hearing(Warned()).__enter__()
     logging.getLogger(OURS).propagate = False  # a library may have given the root logger a handler that prints
 

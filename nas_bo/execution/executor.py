@@ -1,4 +1,4 @@
-"""The contract `Executor`: where evaluations run. What an executor may offer beyond it stands beside it, each as a protocol."""
+"""The contract `Executor`: where evaluations run. What an executor may offer beyond it is next to it, each as a protocol."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Protocol, runtime_checkable
 from nas_bo import measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.objective import Judge
-from nas_bo.problem import Problem
+from nas_bo.problem import Judge, Problem
 from nas_bo.trial import State, Trial
 
 
@@ -38,7 +37,7 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """End at once whatever runs, forget what was submitted, and give everything back. It may be called twice; what is
-        submitted later may start everything again (ours do)."""
+        submitted later may start everything again (those of nas_bo do)."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Before the first trial: a few random architectures go through all that is cheap, so that what is wrong is said once.
+"""Before the first trial: a few random architectures go through all that is cheap, so that what is wrong is reported once.
 
 Rules, the label of the space, analytic objectives, estimates, and whether the models that objectives will build can be built.
 What fails for every architecture is an error; what fails for some is a warning with their share. Nothing is measured or
@@ -14,20 +14,28 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, NasBoError, ObjectiveError, SpaceError
-from nas_bo.objective import ChecksArchitecture, LimitViolated, Objective, Predicting, estimate_of, value_of
-from nas_bo.problem import Problem
+from nas_bo.problem import LimitViolated, Objective, Problem, estimate_of, value_of
 from nas_bo.space import Space
 
 _log = logging.getLogger(__name__)
 
 DRAWN = 12  # architectures that the rules allow
 TRIES = 200  # draws for them
-LEAST, SECONDS = 3, 0.5  # dear objectives see fewer: no further one is begun after this time
+LEAST, SECONDS = 3, 0.5  # expensive objectives see fewer: no further one is begun after this time
 _said: set[tuple[str, str]] = set()
+
+
+@runtime_checkable
+class Buildable(Protocol):
+    """What an objective offers beyond the minimum where it will build a model of each architecture."""
+
+    def check_architecture(self, arch: Architecture) -> None:
+        """Raise where the model cannot be built; cheap, since nothing is built with numbers."""
+        ...
 
 
 @dataclass
@@ -48,14 +56,14 @@ def check(problem: Problem, who: str, *, again: bool = False) -> None:
 
     Args:
         who: the call that messages name, such as "search".
-        again: the same problem may have been tried just before; what was said then is not repeated.
+        again: the same problem may have been tried just before; what was reported then is not repeated.
 
     Raises:
         SpaceError, ModelError, ObjectiveError: something fails for every architecture.
     """
     if not again:
         _said.clear()
-        problem.conditions()  # a missing corpus or device is said by itself, not as something that fails for architectures
+        problem.conditions()  # a missing corpus or device is reported by itself, not as something that fails for architectures
     space = problem.space
     found: dict[str, _Found] = {}
     archs = list(_drawn(space, found))
@@ -83,22 +91,22 @@ def check_space(space: type[Space], who: str, ignore: tuple[str, ...] = ()) -> N
 
 
 _RULE = "leave such architectures out with a rule (@require), or make them impossible by the structure of the space"
-_MEND = "mend it, or leave such architectures out with a rule (@require)"
-_STEER = "strategies do without it there; mend it"
+_MEND = "fix it, or leave such architectures out with a rule (@require)"
+_STEER = "strategies do without it there; fix it"
 
 
 def _checks(problem: Problem) -> Iterator[tuple[str, str, bool, Callable[[Architecture], Any]]]:
     """(what fails, what to do then, whether it is fatal, what is tried)."""
     from nas_bo.report.labels import check_label
 
-    yield "the label of the space fails", "mend it", True, partial(check_label, problem.space)
-    for objective in problem.evaluated():
+    yield "the label of the space fails", "fix it", True, partial(check_label, problem.space)
+    for objective in (*problem._every, *problem.proxies):
         name, fatal = objective.name, objective not in problem.proxies
-        if isinstance(objective, ChecksArchitecture):
+        if isinstance(objective, Buildable):
             yield f"the model of {name!r} cannot be built", _RULE, fatal, objective.check_architecture
         if objective.cost == "analytic":
             yield f"the analytic objective {name!r} fails", _MEND, fatal, partial(_finite, objective)
-        elif isinstance(objective, Predicting):
+        elif getattr(objective, "predict", None) is not None:
             yield f"the estimate predict() of {name!r} fails", _STEER, False, partial(estimate_of, objective)
 
 
@@ -128,7 +136,7 @@ def _drawn(space: type[Space], found: dict[str, _Found]) -> Iterator[Architectur
         arch = space.decide(lambda _path, domain: domain.sample(rng))
         answers: list[bool] = []
         for rule in space.rules():
-            kept = found.setdefault(f"rule {rule.name}", _Found(f"the rule {rule.name!r} fails", "mend it"))
+            kept = found.setdefault(f"rule {rule.name}", _Found(f"the rule {rule.name!r} fails", "fix it"))
             _try(kept, lambda: answers.append(rule.holds(arch)))  # noqa: B023  (called at once)
         if sum(answers) == len(space.rules()):
             yield arch

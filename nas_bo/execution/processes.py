@@ -1,6 +1,6 @@
 """Evaluations in local processes that share nothing but what is sent to them.
 
-Every process has a thread here that hands it one evaluation at a time, so it is known whose process died. The others go on.
+Every process has a thread here that hands it one evaluation at a time, so it is known whose process died. The others continue.
 What was evaluated is a suspect: it is tried once more when nothing else runs, and fails only if its process dies then too.
 So an evaluation that takes all the memory costs its siblings nothing, whichever process the system kills for it.
 """
@@ -28,12 +28,11 @@ from nas_bo.execution.in_process import gate_folder
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.worker import packed, unpacked, work
 from nas_bo.execution.worker_warnings import Heard, repeat
-from nas_bo.objective import Judge
-from nas_bo.problem import Problem
+from nas_bo.problem import Judge, Problem
 from nas_bo.trial import Trial
 
 LOOK_EVERY_S = 1.0  # whether a silent process lives: a child of its own may hold its pipe open
-END_WITHIN_S = 2.0  # before a process that was told to end is killed
+END_WITHIN_S = 2.0  # before a process that was asked to end is killed
 
 _log = logging.getLogger(__name__)
 _open: weakref.WeakSet[Processes] = weakref.WeakSet()
@@ -57,7 +56,7 @@ class Processes:
     Space and objectives must be importable, and the script that asks must have its ``if __name__ == "__main__":``.
 
     Raises:
-        SearchError: `workers` is no whole number of at least 1.
+        SearchError: `workers` is not a whole number of at least 1.
     """
 
     def __init__(self, workers: int) -> None:

@@ -38,7 +38,7 @@ class Heard:
 
 
 def concerns_user(file: str, logger: str = "", level: int = logging.WARNING, category: Any = None) -> bool:
-    """Whether a warning is one that a user of nas_bo can act on: ours, one of their own code, or an error of a library.
+    """Whether a warning is one that a user of nas_bo can act on: one of nas_bo, one of their own code, or an error of a library.
 
     Of Python's warnings those of libraries count too, but for those that are meant for who develops them.
     """

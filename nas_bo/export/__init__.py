@@ -1,1 +1,1 @@
-"""ROOM 5, a trained model leaves the house: as a folder of ours, and as what stock tools load."""
+"""ROOM 5, a trained model leaves the search: as a folder of nas_bo, and as what stock tools load."""

@@ -1,4 +1,4 @@
-"""The model card: what a folder says of the model in it, for people. All of it comes from ``model.json``."""
+"""The model card: what a folder says about the model in it, for people. All of it comes from ``model.json``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def card(about: Mapping[str, Any], use: str, extra: str = "", transformers: bool
 
     Args:
         about: the content of ``model.json`` that `nas-bo train` wrote; what is not in it is left out.
-        use: how the files beside the card are used.
+        use: how the files next to the card are used.
         extra: of this format, such as how it was checked.
         transformers: whether the folder is one that transformers loads.
     """

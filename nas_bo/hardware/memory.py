@@ -184,7 +184,7 @@ def _running(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, context:
     mixer, mlp = (peak_of(one, spec.frame, call) for one in layer)
     norms = counts.norms_of(layer, spec.frame)
     peak = (1 + (absent(layer.mixer) or "mixer_norm" in norms)) * flow + mixer
-    base = 1  # streams alive beside the block: what the layer was given, what the mixer read, gave and made of it
+    base = 1  # streams alive next to the block: what the layer was given, what the mixer read, gave and made of it
     if not absent(layer.mixer):
         base = 3 + ("mixer_norm" in norms)
         if "mixer_out_norm" in norms:

@@ -1,7 +1,7 @@
 """What one forward pass does: the operations of a phase with their FLOPs and bytes. Every model of this room reads it.
 
 The counts are those of `nas_bo.model.counts`, which equal the built model; here they get a data type, and the traffic of
-the cache is told apart from that of the activations. Loads no torch.
+the cache is separate from that of the activations. Loads no torch.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Work(NamedTuple):
         activation_bytes: values read and written that are neither parameters nor cache.
         cache_bytes: keys, values and states read and written while decoding; 0 in a prefill.
         kernels: eager kernels started, roughly.
-        scores: terms of softmaxes over keys, a cost of its own where attention is no fused kernel; 0 but in attention.
+        scores: terms of softmaxes over keys, a cost of its own where attention is not a fused kernel; 0 but in attention.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Setting:
 
 
 class Part(NamedTuple):
-    """What a model's time is a sum over: one layer, or (`layer` None) all that is no layer: embedding, last norm, head; or one
+    """What a model's time is a sum over: one layer, or (`layer` None) all that is not a layer: embedding, last norm, head; or one
     long skip, which is an empty layer with `long_skips` in its details.
 
     The other fields are those of the whole model that change what a layer does.
@@ -155,7 +155,7 @@ def specified(arch: counts.Arch, setting: Setting) -> DecoderSpec:
 
 
 def parts(spec: DecoderSpec) -> list[Part]:
-    """What is no layer, then the layers in order, then the long skips."""
+    """What is not a layer, then the layers in order, then the long skips."""
     rest = around(spec)
     between = [Part(EMPTY, *around(spec, skip=True))] * len(skips(len(spec.layers), spec.details))
     return [Part(layer, *rest) for layer in (None, *spec.layers)] + between
@@ -165,7 +165,7 @@ EMPTY = LayerSpec(SKIP, SKIP)
 
 
 def around(spec: DecoderSpec, skip: bool = False) -> tuple[Any, ...]:
-    """The fields of its parts beside their layer; of its long skips."""
+    """The fields of its parts in addition to their layer; of its long skips."""
     return (spec.width, *spec[2:-1], spec.details._replace(tie_layers=1) if skip else plain(spec.finer))
 
 

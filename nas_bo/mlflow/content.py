@@ -24,7 +24,7 @@ from nas_bo.trial import PREFIX, Column, State, Trial
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
 MOST_PARAMS = 100  # what one request takes
-MOST_LAYER_PARAMS = 40  # per-layer choices above this stand in arch.json only: the UI draws an axis for each
+MOST_LAYER_PARAMS = 40  # per-layer choices above this are in arch.json only: the UI draws an axis for each
 MOST_POINTS = 200  # of a curve
 MOST_SAMPLES = 64  # of a measurement that are logged one by one; more go into trial.json
 NOTE = "mlflow.note.content"  # the description, as the UI shows it
@@ -39,7 +39,7 @@ class Content:
         metrics: (name, value, step).
         files: artifact name -> text; see `uploads`.
         spilled: what MLflow would have cut; it goes into the file ``trial.json``.
-        number: of the trial in its study; -1 for anything that is no trial.
+        number: of the trial in its study; -1 for anything that is not a trial.
         start, end: milliseconds since 1970; None where it is not known.
         point: the values of a feasible trial in the order of the objectives, turned so that less is better; None else.
     """
@@ -60,7 +60,7 @@ class Content:
     def uploads(self) -> dict[str, str]:
         """The files as they are written: at most two, since on a server every one costs a request.
 
-        What is too long for MLflow (``trial.json``) stands under the key ``trial`` of ``arch.json`` where there is one.
+        What is too long for MLflow (``trial.json``) is under the key ``trial`` of ``arch.json`` where there is one.
         """
         made = dict(self.files)
         if "arch.json" in made and "trial.json" in made:
@@ -73,7 +73,7 @@ class Content:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Content:
-        """The inverse of `to_dict`; what later versions added is passed over."""
+        """The inverse of `to_dict`; what later versions added is skipped."""
         known = {f.name for f in fields(cls)}
         made = cls(**{k: v for k, v in data.items() if k in known})
         made.metrics = [(str(n), float(v), int(s)) for n, v, s in made.metrics]
@@ -217,7 +217,7 @@ def architecture_files(arch: Architecture, label: str, vocab_size: int = 256) ->
 
 
 def error_text(trial: Trial) -> str:
-    """Why a trial failed, and what was known of it until then."""
+    """Why a trial failed, and what was known about it until then."""
     known = [f"{name} = {value}" for name, value in trial.values.items()]
     broken = [f"{name} violated by {v:g}" for name, v in trial.violations.items() if v > 0]
     lines = [trial.reason, "", *known, *broken, f"after {trial.seconds:.3g} s"]
@@ -354,7 +354,7 @@ def _constraints(made: Content, trial: Trial, ours: bool) -> None:
     if trial.violations:
         made.metric("constraint/violated", sum(v > 0 for v in trial.violations.values()))
     for name, amount in trial.violations.items():
-        if amount > 0 or not ours:  # of ours most are zero, and every name is a chart
+        if amount > 0 or not ours:  # in our studies most are zero, and every name is a chart
             made.metric(f"constraint/{name}", amount)
 
 

@@ -118,7 +118,7 @@ class AxSource:
         arms = list(trial.arms)
         last: dict[str, float] = {}
         for row in self._rows(trial.index) if len(arms) == 1 else ():
-            last[row["metric_name"]] = float(row["mean"])  # rows of one metric stand in the order of their steps
+            last[row["metric_name"]] = float(row["mean"])  # rows of one metric are in the order of their steps
         values = {}
         for column, terms in zip(wanted.columns, wanted.terms, strict=True):
             if all(m in last for m, _ in terms):
@@ -168,7 +168,7 @@ class AxSource:
         limits = []
         for constraint in config.all_constraints:
             if constraint.relative:
-                continue  # to a status quo: Ax knows of what
+                continue  # relative to a status quo, which Ax knows
             parts: Terms = tuple(
                 (m, float(w)) for m, (_, w) in zip(constraint.metric_names, constraint.metric_weights, strict=True)
             )

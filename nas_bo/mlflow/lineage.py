@@ -1,4 +1,4 @@
-"""The runs beside a study's trials: baselines and re-trainings, each linked to what it belongs to, and back.
+"""The runs of a study in addition to its trials: baselines and re-trainings, each linked to what it belongs to, and back.
 
 The UI shows one level of nesting, so all of them are children of the study's run; ``nas.of`` and links in the descriptions say
 the rest.
@@ -35,7 +35,9 @@ def log_relatives(session: Session, summary: Summary) -> None:
             made = beside(session, f"baseline {base['label']}", "baseline", uid, trial, str(base["label"]))
             create(session, made)
     by_id = summary.by_id()
-    trained = {c.name for c in summary.columns if c.cost == "trained"}  # what was only measured again is no re-training
+    trained = {
+        c.name for c in summary.columns if c.cost == "trained"
+    }  # what was only measured again is not a re-training
     for again in summary.retrained:
         before = by_id.get(again.get("id", ""))
         child = session.children.get(before.number) if before is not None and before.number is not None else None
@@ -74,7 +76,7 @@ def known(session: Session, kind: str) -> dict[str, str]:
 
 
 def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label: str) -> content.Content:
-    """A run that is no trial, with the numbers of one."""
+    """A run that is not a trial, with the numbers of one."""
     made = content.Content(name[:120], "FINISHED" if trial.state is State.COMPLETE else "FAILED")
     content.objective_metrics(made, trial, session.columns)
     if trial.seconds:

@@ -29,7 +29,7 @@ def create(file: Path) -> None:
 
 
 def _fill(made: Path) -> None:
-    """Tables and nothing in them, from the copy that is kept with what is known of this machine, or from MLflow."""
+    """Tables and nothing in them, from the copy that is kept with what is known about this machine, or from MLflow."""
     from mlflow.version import VERSION
 
     kept = cache_folder() / f"mlflow-{VERSION}.db"
@@ -100,7 +100,7 @@ def _appear(made: Path, file: Path) -> None:
 
 
 def _remove(made: Path) -> None:
-    """The file and what SQLite keeps beside it."""
+    """The file and what SQLite keeps next to it."""
     if not made.parent.is_dir():
         return
     for rest in made.parent.iterdir():  # not glob: a name may have its signs in it

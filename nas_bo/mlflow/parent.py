@@ -28,7 +28,7 @@ def open_session(
     """The study's session: its experiment and parent run are found, or made.
 
     Args:
-        parent: the id of a run of the user that shall be the parent; its experiment counts, `experiment` does not.
+        parent: the id of a run of the user that is to be the parent; its experiment counts, `experiment` does not.
     """
     tags = dict(tags or {})
     if parent is not None:

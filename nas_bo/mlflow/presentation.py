@@ -27,7 +27,7 @@ HIDDEN = (
     "retrain",
     "rerun",
     "model",
-)  # kinds of runs that are no points of the picture: what is left is trials and baselines
+)  # kinds of runs that are not points of the picture: what is left is trials and baselines
 
 __all__ = ["address", "describe", "progress", "reference", "state"]
 

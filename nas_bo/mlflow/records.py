@@ -26,7 +26,7 @@ _STATES = {"COMPLETE": State.COMPLETE, "PRUNED": State.INFEASIBLE, "FAIL": State
 
 @dataclass(frozen=True)
 class Subject:
-    """What must be known of a study to log its trials: plain data, so that the study itself need not be there.
+    """What must be known about a study to log its trials: plain data, so that the study itself need not be there.
 
     Attributes:
         key: see `key`.

@@ -1,4 +1,4 @@
-"""The model registry: weights as safetensors beside ``arch.json``, under aliases, and loaded again without pickle.
+"""The model registry: weights as safetensors next to ``arch.json``, under aliases, and loaded again without pickle.
 
 A version is the folder ``model`` of a run: ``arch.json`` (the architecture), ``model.json`` (vocabulary and where the weights
 come from) and ``model.safetensors``. Nothing else of it is read.
@@ -62,7 +62,7 @@ def publish(
     label: str,
     ignore: Sequence[str] = (),
 ) -> Registered:
-    """Log the weights as a run beside the study's trials, register them, and link trial and model both ways.
+    """Log the weights as a run next to the study's trials, register them, and link trial and model both ways.
 
     Args:
         about: how the weights were made; JSON-safe.
@@ -113,7 +113,7 @@ def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any 
         device: a torch device; None is CUDA where there is one, else the CPU.
 
     Raises:
-        HostError: there is no such model, its files are not there or not ours, or they do not fit together.
+        HostError: there is no such model, its files are not there or not of nas_bo, or they do not fit together.
         MissingExtra: safetensors is not installed.
     """
     where = store.resolve(tracking_uri)

@@ -32,7 +32,7 @@ class FilesError(Exception):
 
 @dataclass
 class Child:
-    """What is known of a trial's run.
+    """What is known about a trial's run.
 
     Attributes:
         point: see `content.Content`.
@@ -234,7 +234,7 @@ class Session:
         if len(text) > content.TAG_LENGTH:
             text = text[: content.TAG_LENGTH - 40].rsplit("\n", 1)[0] + "\n\n(whole: report/README.md)"
         noted = self.guest and self.client.get_run(self.parent).data.tags.get(content.NOTE)
-        if not noted:  # a user's own words stand
+        if not noted:  # a user's own words stay
             self.client.set_tag(self.parent, content.NOTE, text)
         tables = [{"path": "report/pareto_table.json", "type": "table"}]
         self.client.set_tag(self.parent, "mlflow.loggedArtifacts", json.dumps(tables))
@@ -249,7 +249,7 @@ class Session:
         worst, before = presentation.reference(trials, self.columns), known.get("reference")
         after = known.get("after", -1)
         metrics = presentation.progress(trials, self.columns, worst, after)
-        if after >= 0 and worst != before:  # steps were told with another reference point, or before there was one
+        if after >= 0 and worst != before:  # steps were logged with another reference point, or before there was one
             every = presentation.progress(trials, self.columns, worst)
             metrics = [m for m in every if m[0] == "study/hypervolume" and m[2] <= after] + metrics
         if metrics:

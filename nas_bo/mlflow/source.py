@@ -64,7 +64,7 @@ def source(study: Any) -> Source:
     experiment = getattr(study, "_experiment", None) or study
     if hasattr(experiment, "optimization_config") and hasattr(experiment, "lookup_data"):
         return AxSource(experiment)
-    raise HostError(f"{type(study).__name__} is no study: give an Optuna study, an Ax client or an Ax experiment")
+    raise HostError(f"{type(study).__name__} is not a study: give an Optuna study, an Ax client or an Ax experiment")
 
 
 def points(of: Source, known: set[int], subject: Subject) -> Iterable[tuple[int, list[float] | None]]:

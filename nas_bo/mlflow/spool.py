@@ -72,7 +72,7 @@ def read(path: Path) -> tuple[Record, str]:
     """A record and the process that wrote it.
 
     Raises:
-        HostError: the file is no record, or one of a later version.
+        HostError: the file is not a record, or one of a later version.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def read(path: Path) -> tuple[Record, str]:
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, HostError):
             raise
-        raise HostError(f"{path} is no record of a trial ({error}); move it away") from error
+        raise HostError(f"{path} is not a record of a trial ({error}); move it away") from error
 
 
 class Spool:
@@ -167,7 +167,7 @@ def _lock(file: IO[bytes]) -> None:
 
 
 def default(uri: str) -> Path:
-    """``NAS_BO_SPOOL``, else ``mlflow_spool`` beside the database of MLflow, else in the current folder."""
+    """``NAS_BO_SPOOL``, else ``mlflow_spool`` next to the database of MLflow, else in the current folder."""
     if os.environ.get("NAS_BO_SPOOL"):
         return Path(os.environ["NAS_BO_SPOOL"]).expanduser().absolute()
     file = tracking_uri.database(uri)
@@ -175,13 +175,13 @@ def default(uri: str) -> Path:
 
 
 def beside(storage: object) -> Path | None:
-    """``mlflow_spool`` beside a study that is kept in a file; None where it is not, or ``NAS_BO_SPOOL`` is set."""
+    """``mlflow_spool`` next to a study that is kept in a file; None where it is not, or ``NAS_BO_SPOOL`` is set."""
     file = None if os.environ.get("NAS_BO_SPOOL") else database_url.file_of(storage)
     return None if file is None else file.parent / FOLDER
 
 
 def find(where: Path) -> Path | None:
-    """The spool that is meant by a folder, a file beside it, or the spool itself; None where there is none."""
+    """The spool that is meant by a folder, a file next to it, or the spool itself; None where there is none."""
     folder = where if where.is_dir() else where.parent
     for place in (folder, folder / FOLDER):
         if place.name == FOLDER or any(place.glob("*-*/[0-9]*.json")):

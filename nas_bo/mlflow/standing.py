@@ -1,4 +1,4 @@
-"""Standing: which trials are on the front, and how best values, size and volume of it grew; kept trial by trial.
+"""Which trials are on the front, and how best values, size and volume of it grew; kept trial by trial.
 
 Every trial costs one comparison with the front, so that a long study is followed as cheaply as a short one.
 """
@@ -26,7 +26,7 @@ class Standing:
         front: trial number -> values of the trials on the front, to be minimised.
         reference: the reference point of the hypervolume, that of `nas_bo.report.progress.reference`; None before it is
             known.
-        after: the last trial whose step was told.
+        after: the last trial whose step was logged.
     """
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -36,10 +36,10 @@ class Standing:
         self.reference: list[float] | None = None
         self.after = -1
         self._marks: dict[int, bool] = {}
-        self._waiting: list[tuple[int, np.ndarray]] = []  # feasible trials whose step is not told yet
+        self._waiting: list[tuple[int, np.ndarray]] = []  # feasible trials whose step is not logged yet
         self._first: dict[int, np.ndarray] = {}
-        self._told: list[np.ndarray] = []  # the front as of the last step told
-        self._unsized: list[tuple[int, np.ndarray]] = []  # fronts whose hypervolume is not told yet
+        self._told: list[np.ndarray] = []  # the front as of the last step logged
+        self._unsized: list[tuple[int, np.ndarray]] = []  # fronts whose hypervolume is not logged yet
         self._feasible = 0
 
     def admits(self, point: Sequence[float] | None) -> bool:
@@ -72,7 +72,7 @@ class Standing:
 
     @contextmanager
     def telling(self) -> Iterator[None]:
-        """What was asked for inside of this, and could not be told, is asked for again later."""
+        """What was asked for inside of this, and could not be logged, is asked for again later."""
         kept = (self._marks, list(self._waiting), list(self._told), self.reference, self.after)
         try:
             yield
@@ -86,7 +86,7 @@ class Standing:
         return made
 
     def resume(self, after: int, reference: Sequence[float] | None) -> None:
-        """Go on where another process has stopped telling."""
+        """Continue where another process has stopped telling."""
         self.after = max(self.after, after)
         if reference is not None and len(reference) == len(self.columns):
             self.reference = [float(x) for x in reference]

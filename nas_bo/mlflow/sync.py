@@ -38,7 +38,7 @@ def sync(where: str | Path = ".", *, uri: str | Path | None = None, timeout: flo
     """Log everything that is in a spool, and end what killed processes left running.
 
     Args:
-        where: the spool, the folder it is in, or a file beside it.
+        where: the spool, the folder it is in, or a file next to it.
         uri: the store; default that for which each record was written.
         timeout: seconds per request to a server.
 

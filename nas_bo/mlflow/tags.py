@@ -1,6 +1,6 @@
 """Tags that are for this package and not for people: MLflow shows none whose name begins with ``mlflow.``.
 
-Runs of version 0.1 have them without that; both are read, and a study that was begun so goes on so.
+Runs of version 0.1 have them without that; both are read, and a study that began so continues so.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def before(name: str) -> str:
 
 
 def value(tags: Mapping[str, str], name: str) -> str:
-    """What stands in a tag, or stood in version 0.1; "" where there is none."""
+    """What is in a tag, or was in version 0.1; "" where there is none."""
     return tags.get(name) or tags.get(before(name), "")
 
 

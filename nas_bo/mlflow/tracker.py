@@ -61,16 +61,16 @@ class Tracker:
     Args:
         name: of the parent run; default the study's name.
         uri: ``sqlite:///mlflow.db``, the path of a database file, or the address of a server; default
-            ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the current folder. Artifacts go beside the file.
+            ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the current folder. Artifacts go next to the file.
         experiment: name of the experiment; default ``MLFLOW_EXPERIMENT_NAME``, else the space's title, else `name`,
             else the study's name.
         tags: for the parent and for every child.
         timeout: seconds per request to a server.
-        parent: the id of a run of yours under which the trials shall stand; you end it yourself, and `experiment` does
+        parent: the id of a run of yours under which the trials are nested; you end it yourself, and `experiment` does
             not count. MLflow's UI shows one level of nesting: it should be no child itself.
         metric_names: names for the values of a study of Optuna that has none (without ``study.set_metric_names`` they are
             called value, or value_0, value_1 and so on); they are used here only, the study stays as it is.
-        spool: a folder for trials that are not logged yet; default ``NAS_BO_SPOOL``, else ``mlflow_spool`` beside the
+        spool: a folder for trials that are not logged yet; default ``NAS_BO_SPOOL``, else ``mlflow_spool`` next to the
             database of MLflow, else in the current folder. It is there only while something is in it.
 
     Raises:
@@ -205,14 +205,14 @@ class Tracker:
 
     @contextmanager
     def opened(self, study: Any) -> Iterator[Any]:
-        """The study's `Session`, its trials logged, for runs beside them.
+        """The study's `Session`, its trials logged, for runs next to them.
 
         Raises:
             HostError: the store fails, or no trial of the study has begun.
         """
         if self.log_study(study) < 0:
             raise HostError(
-                f"the store {tracking_uri.redact(self.uri)} could not be written; see the warning, mend it, try again"
+                f"the store {tracking_uri.redact(self.uri)} could not be written; see the warning, fix it, try again"
             )
         found = self._guarded(self._open, study)
         if found is None:
@@ -289,7 +289,7 @@ class Tracker:
             except Exception as error:
                 if not refusal(error):
                     raise
-                self._writer.put(Record(target, subject, one))  # it is refused again, told, and kept
+                self._writer.put(Record(target, subject, one))  # it is refused again, reported, and kept
         if done:
             opened.changed = True
             opened.session.load()  # another machine may have done the same in this moment
@@ -305,7 +305,7 @@ class Tracker:
         return True
 
     def _drained(self, of: Source, subject: Subject | None) -> None:
-        """Everything that waits is logged; raises when the store is still down. What was refused is made anew."""
+        """Everything that waits is logged; raises when the store is still down. What was refused is made again."""
         if subject is not None and (aside := [job for job in self._writer.refused if job.study == subject.name]):
             numbers = {job.number for job in aside}
             for trial in of.finished():
@@ -319,7 +319,7 @@ class Tracker:
         return None if subject is None else self._writer.session(self._target(subject), subject)
 
     def _subject(self, study: Any) -> Subject | None:
-        found = self._known.get(id(study))  # spares reading the study anew for every trial
+        found = self._known.get(id(study))  # spares reading the study again for every trial
         if found is None or found[0]() is not study:
             subject = source(study).subject()
             if subject is None:
@@ -349,7 +349,7 @@ class Tracker:
             self._untaken += 1
             self._writer.warn(
                 f"take {type(error).__name__}",
-                f"a trial could not be taken for MLflow ({type(error).__name__}: {error}); the search goes on, and "
+                f"a trial could not be taken for MLflow ({type(error).__name__}: {error}); the search continues, and "
                 "Tracker(...).log_study(study) tries it again",
             )
 

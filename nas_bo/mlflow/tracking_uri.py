@@ -80,7 +80,7 @@ def redact(text: str) -> str:
 
 
 def public(uri: str) -> str:
-    """The URI as it may stand in a file: of a server without user name and password, of a database with ``***``."""
+    """The URI as it may be written to a file: of a server without user name and password, of a database with ``***``."""
     if uri.startswith(("http://", "https://")):
         return re.sub(r"://[^/@\s]*@", "://", uri)
     return redact(uri)
@@ -92,7 +92,7 @@ def database(uri: str) -> Path | None:
 
 
 def artifact_root(uri: str, experiment: str) -> str | None:
-    """Where artifacts of a new experiment go: beside the database file; None lets the server decide."""
+    """Where artifacts of a new experiment go: next to the database file; None lets the server decide."""
     file = database(uri)
     if file is None:
         return None
@@ -134,7 +134,7 @@ def _check_file(file: Path) -> None:
         if file.exists():
             with file.open("r+b") as opened:
                 if file.stat().st_size and opened.read(16) != b"SQLite format 3\x00":
-                    raise HostError(f"{file} is no SQLite database; give the tracker another file name")
+                    raise HostError(f"{file} is not an SQLite database; give the tracker another file name")
     except OSError as error:
         raise HostError(
             f"the MLflow database {file} cannot be written ({error.strerror or error}, at {where}); choose "

@@ -310,7 +310,7 @@ class Writer:
     def tell(self, study: Open, last: bool = False) -> None:
         """Rewrite ``nas.pareto`` of the trials that came to the front or left it, and add steps to the parent's metrics.
 
-        Of several processes one does it: that whose name stands in the parent's tag `tags.PROGRESS`.
+        Of several processes one does it: that whose name is in the parent's tag `tags.PROGRESS`.
 
         Args:
             last: nothing will follow: tell all there is, and leave the place.
@@ -355,7 +355,7 @@ class Writer:
         cause = self.cause = self._cause(error)
         self.warn(
             type(error).__name__ + str(getattr(error, "error_code", "")),
-            f"MLflow at {self.uri} could not be written ({cause}); the search goes on, trials wait and are "
+            f"MLflow at {self.uri} could not be written ({cause}); the search continues, trials wait and are "
             "logged later",
         )
         return cause

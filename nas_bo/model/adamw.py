@@ -1,4 +1,4 @@
-"""AdamW as torch has it (Loshchilov and Hutter, 2019; arXiv:1711.05101), to the bit, without loading torch's compiler.
+"""AdamW as torch has it (Loshchilov and Hutter, 2019; arXiv:1711.05101), bit for bit, without loading torch's compiler.
 
 torch marks the methods of optimisers as not to be compiled, which loads its compiler when the first of them is called: two
 seconds of CPU in every process that trains. What trains here is not compiled, so the methods are taken without the mark.

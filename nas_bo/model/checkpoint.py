@@ -80,7 +80,7 @@ def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str,
     """The file's `step` and `state`; None when there is no such file.
 
     Raises:
-        CheckpointError: the file is no checkpoint, of a newer format, or of another run; the message says what differs.
+        CheckpointError: the file is not a checkpoint, of a newer format, or of another run; the message says what differs.
     """
     import torch
 
@@ -91,21 +91,21 @@ def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str,
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(
-            f"{str(path)!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to begin the run anew, "
+            f"{str(path)!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to start the run again, "
             "or give another file"
         ) from None
     if not isinstance(content, dict) or not {"format", "identity", "step", "state"} <= set(content):
-        raise CheckpointError(f"{str(path)!r} is no checkpoint of a training run; give another file")
+        raise CheckpointError(f"{str(path)!r} is not a checkpoint of a training run; give another file")
     if content["format"] != FORMAT:
         raise CheckpointError(
             f"{str(path)!r} has format {content['format']!r} and this version of nas_bo reads {FORMAT}; upgrade "
-            "nas_bo, or delete the file to begin the run anew"
+            "nas_bo, or delete the file to start the run again"
         )
     differences = list(_differences(content["identity"], identity))
     if differences:
         raise CheckpointError(
             f"the checkpoint {str(path)!r} is of another run: {'; '.join(differences)}; give the path of this run's "
-            "own, or delete the file to begin anew"
+            "own, or delete the file to start again"
         )
     return content
 

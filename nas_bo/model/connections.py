@@ -1,4 +1,4 @@
-"""How layers are connected beside the residual stream. Loads no torch.
+"""How layers are connected in addition to the residual stream. Loads no torch.
 
 =============== ====================================================================================================
 ``share_kv``    a field of attention: the layer has no keys and values and reads those of the nearest earlier layer that has

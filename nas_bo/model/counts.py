@@ -33,7 +33,7 @@ class Operation(NamedTuple):
         name: where it is and what it does, such as ``layers.2.mixer.qkv``.
         flops: floating-point operations (two per multiply-add), as torch counts them.
         weight_elements: parameters read.
-        activation_elements: values read and written that are no parameters, caches included.
+        activation_elements: values read and written that are not parameters, caches included.
         kernels: eager torch kernels started, roughly.
     """
 
@@ -153,7 +153,7 @@ def norm_parameters(frame: Frame) -> int:
 
 def norms_of(layer: LayerSpec, frame: Frame) -> tuple[str, ...]:
     """The norms of a layer by name: before its blocks ("mixer_norm", "mlp_norm") and on what they give ("mixer_out_norm",
-    "mlp_out_norm"). An mlp beside a mixer reads the norm of the mixer, unless each has one."""
+    "mlp_out_norm"). An mlp parallel to a mixer reads the norm of the mixer, unless each has one."""
     mixer, mlp, place = not absent(layer.mixer), not absent(layer.mlp), frame.details.norm_place
     shared = frame.parallel and mixer and frame.details.parallel_norms == 1
     there = {

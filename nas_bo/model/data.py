@@ -176,7 +176,7 @@ def load_corpus(
     the last 5 % of each held out; of a token file the last 5 %, which leaves it memory-mapped. Short ones (below 20,000
     tokens) hold out 15 %.
 
-    What is not read (files that are no text, hidden ones, records without text: at most 1 %) is logged as a warning and
+    What is not read (files that are not text, hidden ones, records without text: at most 1 %) is logged as a warning and
     kept in `Corpus.left_out`.
 
     Raises:
@@ -370,7 +370,7 @@ def _from_tokens(path: Path, encoder: Encoder | None, vocab_size: int | None, dt
     tokens, high = read_tokens(path, dtype, limit, 2 * SHORTEST)
     if encoder is None and high > 255 and vocab_size is None:
         raise DataError(
-            f"{path.name!r} has token ids up to {high}, so its tokens are not bytes, and bits per byte cannot be told "
+            f"{path.name!r} has token ids up to {high}, so its tokens are not bytes, and bits per byte cannot be computed "
             "without the tokenizer that made them; pass tokenizer= (--tokenizer), the path of its JSON file, or vocab_size= "
             "(--vocab-size), the number of its ids: the loss is then in bits per token"
         )

@@ -77,7 +77,7 @@ class Cache:
 
 class Layer(nn.Module):
     """One pre-norm layer: x + mixer(norm x), then x + mlp(norm x); or both from one norm (`parallel`, Wang and
-    Komatsuzaki 2021, GPT-J). Norms may stand elsewhere: `nas_bo.model.blocks.details`."""
+    Komatsuzaki 2021, GPT-J). Norms may be elsewhere: `nas_bo.model.blocks.details`."""
 
     def __init__(self, spec: LayerSpec, decoder: DecoderSpec) -> None:
         super().__init__()
@@ -324,7 +324,7 @@ class Decoder(nn.Module):
 
 
 def begin(weight: Tensor, role: str, generator: torch.Generator | None) -> None:
-    """The first values of what is no matrix of a product, by its role."""
+    """The first values of what is not a matrix of a product, by its role."""
     if role == "taps":
         _normal(weight, 1 / math.sqrt(weight.shape[-1]), generator)
     elif role == "steps":

@@ -1,4 +1,4 @@
-"""What of a corpus was not read, and why: nothing is passed over without a word."""
+"""What of a corpus was not read, and why: nothing is skipped silently."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ MEND = (
 
 
 def blamed(model: Decoder, loss: Callable[[], Tensor]) -> str | None:
-    """What is to be said of the first block whose input is finite and whose output is not, in a pass and its gradients; None
+    """What should be reported about the first block whose input is finite and whose output is not, in a pass and its gradients; None
     where there is none. The gradients are left in the weights."""
     found: list[str] = []
     handles = []

@@ -78,7 +78,7 @@ def built(build: Build, arch: Any, device: str = "cpu", dtype: str = "float32", 
     """The module in evaluation mode on a device, "meta" included; torch's random state is as before.
 
     Raises:
-        ModelError: `build` raises, or what it returns is no torch module.
+        ModelError: `build` raises, or what it returns is not a torch module.
         Unsupported: the weights do not fit into memory.
     """
     import torch

@@ -169,7 +169,7 @@ class Run:
         return value
 
     def state(self) -> dict[str, Any]:
-        """All that `restore` needs to go on to the same bits: tensors, numbers, lists and dicts."""
+        """All that `restore` needs to continue bit for bit: tensors, numbers, lists and dicts."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.loop.optimizer.state_dict(),

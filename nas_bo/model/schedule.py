@@ -46,7 +46,7 @@ def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, flo
                 f"{name}={value!r} must be {'an integer of at least 1' if whole else f'a number from {low} to {high}'}"
             )
         settings[name] = value
-    if not settings["embedding_power"]:  # not named where it is not used, so that older checkpoints can go on
+    if not settings["embedding_power"]:  # not named where it is not used, so that older checkpoints can be continued
         del settings["embedding_power"]
     return settings
 

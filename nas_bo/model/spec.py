@@ -21,7 +21,7 @@ from nas_bo.model.blocks.table import known, unknown
 from nas_bo.model.connections import check_connections
 
 HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip", "embedding_power")
-"""Top-level fields that are no part of the network; `nas_bo.model.train` reads them."""
+"""Top-level fields that are not part of the network; `nas_bo.model.train` reads them."""
 
 
 _Items = tuple[tuple[str, Any], ...]  # the fields of one block as a key of the memo
@@ -53,7 +53,7 @@ class DecoderSpec(NamedTuple):
 
     @property
     def frame(self) -> Frame:
-        """What blocks know of it."""
+        """What blocks know about it."""
         return Frame(self.width, self.norm, self.position, self.parallel, self.bias, self.finer)
 
 
@@ -136,7 +136,7 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
                 raise ModelError(
                     f"the decoder knows no field {name!r} at the top of an architecture{known_near(name, sorted(_KNOWN))}; it knows "
                     f"{', '.join(sorted(_KNOWN - {'kind'}))}. If {name!r} is a knob of your own, pass "
-                    f"ignore=({name!r},) and the decoder will pass over it"
+                    f"ignore=({name!r},) and the decoder will ignore it"
                 )
     width = fields.get("width")
     if width.__class__ is not int or width < 1:
@@ -203,9 +203,9 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
         return _layer(frame, items[0], items[1])
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
-    except TypeError:  # a value that cannot be hashed cannot be one of ours
+    except TypeError:  # a value that cannot be hashed cannot be one of nas_bo's
         raise ModelError(
-            f"{where} holds a value that is no plain number, text or truth value: {items!r:.200}"
+            f"{where} holds a value that is not a plain number, text or truth value: {items!r:.200}"
         ) from None
 
 
@@ -242,7 +242,7 @@ def _block(slot: str, frame: Frame, given: dict[str, Any]) -> Any:
         hash(spec)
     except TypeError as error:
         raise ModelError(
-            f"the block {type(block).__name__} gave {spec!r:.100} for its check, which is no plain value ({error}); its fields must be "
+            f"the block {type(block).__name__} gave {spec!r:.100} for its check, which is not a plain value ({error}); its fields must be "
             "numbers, texts, truth values, None, or tuples of them"
         ) from None
     return spec

@@ -51,7 +51,7 @@ def train_many(
 ) -> list[TrainingResult | TrainingDiverged]:
     """`train` for several runs, those of equal shape and settings stacked.
 
-    What a stacked run gives does not depend on which runs it is stacked with: on a CPU to the bit, also not on how many
+    What a stacked run gives does not depend on which runs it is stacked with: on a CPU bit for bit, also not on how many
     (from two on). Against the run alone it differs as much as another order of additions does, and so it may on a GPU by
     the number of runs. Mixtures of experts are trained alone, since how many rows go where differs between runs.
 

@@ -32,7 +32,7 @@ BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
 
 
 class NotText(Exception):
-    """Why bytes are no text."""
+    """Why bytes are not text."""
 
 
 def suffix_of(name: str) -> str:
@@ -73,7 +73,7 @@ def as_utf8(content: bytes) -> bytes:
     """The same text in UTF-8 without a byte order mark.
 
     Raises:
-        NotText: it is no text in UTF-8, nor in UTF-16 or UTF-32 with a byte order mark.
+        NotText: it is not text in UTF-8, nor in UTF-16 or UTF-32 with a byte order mark.
     """
     for mark, encoding in BYTE_ORDER_MARKS:
         if content.startswith(mark):

@@ -30,7 +30,7 @@ ABOUT = ("readme", "license", "licence", "copying", "citation", "changelog", "no
 def folder_texts(folder: Path, reader: Reader, left: LeftOut) -> Iterator[tuple[str, bytes]]:
     """(key, text) of all that is below: the key of a file is its name, that of a record a digest of its text.
 
-    Beside files of records only those and plain ``.txt`` are data; else every text file is.
+    Where there are files of records, only those and plain ``.txt`` are data; else every text file is.
 
     Raises:
         DataError: a file or folder cannot be read, too many records have no text, or more was left out than read.

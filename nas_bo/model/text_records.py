@@ -54,7 +54,7 @@ class Reader:
         if isinstance(record, Invalid):
             return f"is not JSON ({record.why})", b""
         if not isinstance(record, dict):
-            return f"is no JSON object with a field {key!r} but {_shown(record)}", b""
+            return f"is not a JSON object with a field {key!r} but {_shown(record)}", b""
         if key not in record:
             return f"has no field {key!r} (KeyError)", b""
         text = record[key]

@@ -1,4 +1,4 @@
-"""How wide the items of a file of tokens are: from what is known of its form, else from its bytes.
+"""How wide the items of a file of tokens are: from what is known about its form, else from its bytes.
 
 A file of tokens has no type. Read with the wrong width it still gives numbers: 32-bit ids read as 16-bit ones are twice as
 many tokens, every second one zero. What gives it away is that neighbouring tokens of a text are alike in distribution:
@@ -39,7 +39,7 @@ NOT_TOKENS = {
     b"GGUF": "a model in GGUF",
     b"\x7fELF": "a program",
 }
-MEGATRON = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}  # codes in the .idx beside a .bin
+MEGATRON = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2"}  # codes in the .idx next to a .bin
 
 SAY = "say it with dtype= (--token-dtype): uint8, uint16, uint32 or int64"
 
@@ -61,7 +61,7 @@ def form_of(path: Path, dtype: str | None, vocab_size: int | None) -> Form:
         vocab_size: number of ids, where it is known.
 
     Raises:
-        DataError: dtype is unknown or contradicts the file, the file is no file of tokens, truncated, or ambiguous.
+        DataError: dtype is unknown or contradicts the file, the file is not a file of tokens, truncated, or ambiguous.
         OSError: it cannot be read.
     """
     if dtype is not None and dtype not in NAMES:
@@ -114,13 +114,13 @@ def _with_header(path: Path, head: bytes, size: int) -> Form | None:
         if count > 0 and rest == count * width:
             return Form(_type(width), LLM_C_HEADER, f"header {magic} in the style of llm.c")
     raise DataError(
-        f"{path.name!r} begins with the header {magic}, version {version}, which is no header of a file of tokens that is "
+        f"{path.name!r} begins with the header {magic}, version {version}, which is not a header of a file of tokens that is "
         f"known here, or announces {count:,} tokens where {rest:,} bytes follow; write the tokens without a header"
     )
 
 
 def _megatron(path: Path, size: int) -> Form | None:
-    """The type that Megatron-LM's index beside the file names."""
+    """The type that Megatron-LM's index next to the file names."""
     try:
         with path.with_suffix(".idx").open("rb") as file:
             head = file.read(18)
@@ -135,7 +135,7 @@ def _megatron(path: Path, size: int) -> Form | None:
         )
     dtype = np.dtype(kind)
     _whole(path, size, dtype.itemsize, " as its .idx says")
-    return Form(dtype, 0, "the .idx beside it")
+    return Form(dtype, 0, "the .idx next to it")
 
 
 def _found(path: Path, size: int, vocab_size: int | None) -> Form:
@@ -146,7 +146,7 @@ def _found(path: Path, size: int, vocab_size: int | None) -> Form:
         return Form(_type(1), 0, f"a vocabulary of {vocab_size}")
     if size % 2:
         raise DataError(
-            f"{path.name!r} does not hold tokens of 16, 32 or 64 bits: its size, {size:,} bytes, is no multiple of 2, so it "
+            f"{path.name!r} does not hold tokens of 16, 32 or 64 bits: its size, {size:,} bytes, is not a multiple of 2, so it "
             f"is truncated, or has a header that is unknown here, or holds 8-bit ids or text. For 8-bit ids {SAY}; name "
             "text .txt"
         )
@@ -190,7 +190,7 @@ def _type(width: int) -> np.dtype[Any]:
 def _whole(path: Path, size: int, width: int, why: str) -> None:
     if size % width:
         raise DataError(
-            f"{path.name!r} does not hold tokens of {8 * width} bits{why}: its size, {size:,} bytes, is no multiple of "
+            f"{path.name!r} does not hold tokens of {8 * width} bits{why}: its size, {size:,} bytes, is not a multiple of "
             f"{width}; it is truncated, or has a header that is unknown here: write it again, or {SAY}"
         )
 

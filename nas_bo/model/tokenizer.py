@@ -2,7 +2,7 @@
 
 Bits per byte divides by the bytes of the text. What a tokenizer drops, or hides behind its token for the unknown, counts
 as bytes that nobody had to predict. So a sample of the corpus is encoded and decoded, and what does not come back is
-measured: more than `MOST_LOST` of the bytes is refused, less is said.
+measured: more than `MOST_LOST` of the bytes is refused, less is reported.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def fast_tokenizer(path: str | Path) -> Any:
 
     Raises:
         MissingExtra: the package is not installed.
-        DataError: there is no such file, or it is no tokenizer.
+        DataError: there is no such file, or it is not a tokenizer.
     """
     try:
         from tokenizers import Tokenizer
@@ -47,7 +47,7 @@ def fast_tokenizer(path: str | Path) -> Any:
         found = Tokenizer.from_file(str(path))
     except Exception as error:  # the package raises plain Exception
         raise DataError(
-            f"{path.name!r} is no tokenizer ({str(error)[:80]}); give a JSON file of the package tokenizers"
+            f"{path.name!r} is not a tokenizer ({str(error)[:80]}); give a JSON file of the package tokenizers"
         ) from None
     found.no_truncation()
     found.no_padding()
@@ -124,7 +124,7 @@ class Encoder:
         return Loss(lost / max(1, total), changed / max(1, total), unknown / max(1, count), total / max(1, count))
 
     def check_text(self, name: str, text: bytes) -> str:
-        """What is to be said of a text with this tokenizer; "" where nothing is lost.
+        """What should be reported about a text with this tokenizer; "" where nothing is lost.
 
         Raises:
             DataError: it loses more than `MOST_LOST` of the text, or gives hardly any tokens.
@@ -205,7 +205,7 @@ class Encoder:
 
     def _with_decoder(self) -> Any:
         """The tokenizer; where it was saved without a decoder, with the one that belongs to its parts. Text is encoded
-        rightly without any, so the lack of it is no loss."""
+        rightly without any, so the lack of it is not a loss."""
         if self._decoder is None:
             import tokenizers
 

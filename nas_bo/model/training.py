@@ -47,7 +47,7 @@ class TrainingResult:
             included.
         model: the trained model, in evaluation mode; if the run is continued it is trained on.
         share: of the run of the asked budget; 1.0 unless it was stopped.
-        resumed: tokens that had been trained before, in the checkpoint that this went on from.
+        resumed: tokens that had been trained before, in the checkpoint that this continued from.
     """
 
     bits_per_byte: float
@@ -92,7 +92,7 @@ def train(
 
     AdamW (betas 0.9, 0.95) at the learning rates of `Decoder.parameter_groups`, warm-up, constant, linear decay to
     zero (Hu et al. 2024, arXiv 2404.06395: a prefix of the run before the decay is the same for every budget).
-    The same architecture, seed and number of threads give the same result to the bit; the global random state of
+    The same architecture, seed and number of threads give bit for bit the same result; the global random state of
     torch, numpy and Python is neither read nor changed, and every candidate sees the same batches.
 
     Args:
@@ -116,7 +116,7 @@ def train(
         ignore: top-level fields of the architecture that are the caller's own.
         progress: called as progress(step, steps, nats per token) a few times a second.
         stop_at: the share of the run after which to stop and evaluate; the schedule stays that of all `tokens`.
-        checkpoint: a file. If it is there the run goes on from it, to the same bits as a run that was never stopped
+        checkpoint: a file. If it is there the run continues from it, bit for bit as a run that was never stopped
             (points of `validate_at` before it are not made up for); it is written at the end, and once a minute.
         evaluation_tokens: how much held-out text to evaluate on.
 

@@ -58,7 +58,7 @@ class Loop:
 
     Attributes:
         step: how many are done.
-        factor: on all learning rates, beside the schedule.
+        factor: on all learning rates, in addition to the schedule.
         patient: steps in which a loss above `worst` does not count as diverged.
         every, at: the losses are looked at when there are so many, after these steps, and at the end.
         unseen: losses since the last look, on the device.

@@ -184,7 +184,7 @@ class Word:
 def word(block: Any) -> Word:
     """The word of a block of your own, to be used in spaces as `attention` and `conv` are: ``pool = word(Pool())``.
 
-    The block is known from then on in this process; in others once they import the module where this stands. The contract is
+    The block is known from then on in this process; in others once they import the module where this is. The contract is
     `nas_bo.model.blocks.Block`; `nas_bo.testing.BlockTests` checks all of it.
 
     Raises:

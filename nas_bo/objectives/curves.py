@@ -60,7 +60,7 @@ def extrapolate(
 
     Args:
         points: at least three of different tokens, before the decay of the learning rate; those of the first tenth of
-            the span should be left out (warm-up is no power law).
+            the span should be left out (warm-up is not a power law).
         tokens: where the run ends.
         gain: what the decay brings: mean and standard deviation of log(loss without it / with it). (0, 0) for a curve
             that has none.

@@ -41,7 +41,7 @@ class Growth:
         check_fields(self, ObjectiveError)
 
     def conditions(self) -> dict[str, Any]:
-        """What must not change while a study goes on."""
+        """What must not change while a study continues."""
         return {"flops": self.flops, "depth": self.depth}
 
     def __call__(

@@ -14,8 +14,7 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
-from nas_bo.objective import Say, Value
-from nas_bo.objectives.measuring import measured, silent
+from nas_bo.objectives.measuring import Say, measured, silent
 from nas_bo.objectives.target import (
     BOUND,
     Timed,
@@ -26,6 +25,7 @@ from nas_bo.objectives.target import (
     say_bound,
     timed,
 )
+from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of
@@ -50,7 +50,7 @@ class Latency:
     Without a device, or with a torch device, it is measured with randomly initialised weights, in turn with small anchor
     models whose times on this machine are known (`nas_bo.hardware.measuring.bench`): what the machine does meanwhile is divided out, and
     what remains is the time at its undisturbed speed. On a CPU it is the CPU time of one thread; on CUDA, device events. In a
-    search of twenty trials or more a profile of this machine stands beside it, and the value is the mean of measurement and
+    search of twenty trials or more a profile of this machine is next to it, and the value is the mean of measurement and
     prediction, weighted by what each does not know. `low` and `high` in the value's `info` hold what another session on this
     machine will give, with a probability of 90 %. Strategies steer by `predict`, a roofline estimate that ranks alike and is
     the same in every run.
@@ -78,13 +78,11 @@ class Latency:
             (`nas_bo.hardware.traced`); the same is the prediction for a device that is not here.
 
     Raises:
-        ObjectiveError: a setting is impossible, or the model cannot be had from that device.
+        ObjectiveError: a setting is impossible, or the model is not available for that device.
         DeviceError: there is no such device, or it lacks a figure that the model needs.
     """
 
-    phase: Literal["prefill", "decode", "request"] = checked(
-        "prefill", one_of(*NAMES).advise("one phase is 'prefill' or 'decode', both are a 'request'")
-    )
+    phase: Literal["prefill", "decode", "request"] = checked("prefill", one_of(*NAMES))
     context: int = checked(128, number(above=0))
     batch: int = checked(1, number(above=0))
     vocab_size: int = 256

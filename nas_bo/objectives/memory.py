@@ -14,8 +14,8 @@ from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
-from nas_bo.objective import Value
 from nas_bo.objectives.target import plain_device
+from nas_bo.problem import Value
 from nas_bo.space import Space, require
 from nas_bo.trial import Direction
 from nas_bo.validated import Check, check_fields, checked, number, whole_number
@@ -181,7 +181,7 @@ class Fits:
 
 def fitting(title: str, space: type[Space], *limits: Fits) -> type[Space]:
     """The space without the architectures that do not fit: one rule for each device, so that studies of Optuna and clients
-    of Ax that know nothing of us never draw them as well. Bind it to its title at the top of a module::
+    of Ax that do not know about us never draw them as well. Bind it to its title at the top of a module::
 
         PiGPT = fitting("PiGPT", TinyGPT, Fits("pi5", context=4096))
 

@@ -1,4 +1,4 @@
-"""How much one run's result depends on its seed: measured once, and told to whoever must not chase noise."""
+"""How much one run's result depends on its seed: measured once, and given to whatever must not chase noise."""
 
 from __future__ import annotations
 

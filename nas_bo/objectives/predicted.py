@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,10 +14,9 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
-from nas_bo.objective import ORDER, Conditioned, Objective, Retrainable, Value, value_of
 from nas_bo.objectives.predicted_card import Card
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
-from nas_bo.problem import column
+from nas_bo.problem import ORDER, Objective, Value, column, value_of
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.trial import Column, Direction, Trial
@@ -53,7 +52,7 @@ class Predicted:
     It is evaluated before anything is trained, and counts as measured, not as analytic: an analytic limit rejects a
     candidate before anything is spent and without being questioned, which an estimate must not do. Without proxies it
     offers `predict`, so strategies know its value on as many candidates as they like, as an objective of its own or as a
-    hint at the dearer one that it estimates. With proxies it must measure them, so it offers none.
+    hint at the more expensive one that it estimates. With proxies it must measure them, so it offers none.
 
     `larger` (of a target that was given as an objective) trains: winners are checked by the real thing.
 
@@ -132,7 +131,7 @@ class Predicted:
 
     @property
     def cost(self) -> Literal["analytic", "measured", "trained"]:
-        """That of the dearest proxy that it measures itself, at least "measured"."""
+        """That of the most expensive proxy that it measures itself, at least "measured"."""
         costs = ["measured", *(column(p).cost for p in self.measures)]
         return max(costs, key=ORDER.index)
 
@@ -141,19 +140,23 @@ class Predicted:
         """The proxies that it can evaluate for an architecture."""
         return tuple(p for p in self.proxies if not isinstance(p, (str, Rung)))
 
-    def __post_init__(self) -> None:
-        if not self.proxies:  # `Predicting`: the value alone, in a millisecond
-            object.__setattr__(self, "predict", self._value)
-        if isinstance(self.truth, Retrainable):  # not where the target was given by name
-            object.__setattr__(self, "larger", self._larger)
+    @property
+    def predict(self) -> Callable[[Architecture], float]:
+        """The value alone, in a millisecond; not there with proxies."""
+        if self.proxies:
+            raise AttributeError("predict")
+        return self._value
 
     def _value(self, arch: Architecture) -> float:
         return float(self.base.values([arch])[0])
 
-    def _larger(self, factor: float) -> Objective | None:
-        """The real objective at a larger budget, under this name."""
-        grown = self.truth.larger(factor) if isinstance(self.truth, Retrainable) else None
-        return None if grown is None else Renamed(grown, self.name)
+    @property
+    def larger(self) -> Callable[[float], Objective]:
+        """The real objective at a larger budget, under this name; not there where the target was given by name."""
+        grow = getattr(self.truth, "larger", None)
+        if grow is None:
+            raise AttributeError("larger")
+        return lambda factor: Renamed(grow(factor), self.name)
 
     def estimate(
         self, archs: Sequence[Architecture], proxies: Sequence[Mapping[str, float]] | None = None
@@ -206,7 +209,7 @@ class Predicted:
         )
 
     def conditions(self) -> dict[str, Any]:
-        """A study goes on only with the very same predictor."""
+        """A study continues only with the very same predictor."""
         return {"target": self.card.target, "n": self.card.n, "model": self.card.model, "data": self.fingerprint()}
 
     def fingerprint(self) -> str:
@@ -239,7 +242,7 @@ class Predicted:
         known: Sequence[Objective] = (),
         refit: bool = False,
     ) -> Predicted:
-        """Read what `save` wrote. The model is fitted anew from the examples in the file, and must say what it said.
+        """Read what `save` wrote. The model is fitted again from the examples in the file, and must say what it said.
 
         Args:
             model: needed for a model of your own, which the file names but does not hold.
@@ -274,7 +277,7 @@ class Renamed:
         return self.of.cost
 
     def conditions(self) -> dict[str, Any]:
-        return dict(self.of.conditions()) if isinstance(self.of, Conditioned) else {}
+        return dict(self.of.conditions()) if hasattr(self.of, "conditions") else {}
 
     def __call__(self, arch: Architecture, /) -> float:
         return self.of(arch)

@@ -26,7 +26,7 @@ class Card:
         target, unit: what is predicted.
         n: distinct architectures with a value.
         model: with its settings.
-        logarithm: whether the model works on the logarithm of the target; `rmse` is in the target's unit all the same.
+        logarithm: whether the model works on the logarithm of the target; `rmse` is in the target's unit anyway.
         proxies: the measured columns; none are used for an architecture that lacks one of them.
         rmse, rmse_of_mean, rmse_of_size: of the model, of always saying the mean, and of a straight line in log size.
         tau, tau_of_size: Kendall's tau of the model and of that line with the target; NaN where undefined.

@@ -14,11 +14,11 @@ import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.foreign_document import reading
-from nas_bo.objective import Objective
 from nas_bo.objectives.predicted import Predicted
 from nas_bo.objectives.predicted_card import Card
 from nas_bo.objectives.predicted_fit import Example, build
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
+from nas_bo.problem import Objective
 from nas_bo.space import Space
 from nas_bo.surrogate.boosting import GradientBoosting
 from nas_bo.surrogate.ensemble import MLPEnsemble
@@ -29,7 +29,7 @@ from nas_bo.trial import Column
 
 SCHEMA = 1  # version of the file
 PROBES = 8  # examples whose predictions are kept
-SAME = 0.05  # how far they may lie from those of a model fitted anew, of the cross-validated error
+SAME = 0.05  # how far they may lie from those of a model fitted again, of the cross-validated error
 OURS: dict[str, type[Any]] = {kind.__name__: kind for kind in (GP, Ridge, GradientBoosting, MLPEnsemble)}
 
 
@@ -109,7 +109,7 @@ def load(
     if told["schema"] != SCHEMA:
         raise ObjectiveError(
             f"the predictor {str(path)!r} has schema version {told['schema']!r}, this version of nas_bo reads {SCHEMA}: "
-            "upgrade nas_bo, or fit it anew"
+            "upgrade nas_bo, or fit it again"
         )
     if told["space"]["fingerprint"] != space.fingerprint():
         raise ObjectiveError(

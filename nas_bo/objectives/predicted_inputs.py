@@ -17,7 +17,7 @@ from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.connections import skips
 from nas_bo.model.counts import flops, kv_cache_bytes, parameters, steps
 from nas_bo.model.spec import DecoderSpec, check
-from nas_bo.objective import Objective, value_of
+from nas_bo.problem import Objective, value_of
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.surrogate.features import features_of
@@ -82,7 +82,7 @@ class Inputs:
 
     Args:
         vocab_size: that parameters and FLOPs are counted for.
-        ignore: top-level fields that are no part of the network.
+        ignore: top-level fields that are not part of the network.
         known: further analytic objectives; logarithms are taken where all examples are positive. The first is the size
             where `nas_bo.model` does not know the space's blocks.
 
@@ -107,7 +107,7 @@ class Inputs:
             self._decoder = all(steps(spec) for spec in specs)
             met = {one.kind for spec in specs for layer in spec.layers for one in layer if not absent(one)}
             self._kinds = (*KINDS, *sorted(met.difference(KINDS)))
-        except ModelError:  # no decoder of ours
+        except ModelError:  # not a decoder of nas_bo
             self._decoder = False
         told = self._told(examples)
         self._log = np.atleast_1d((told > 0).all(0))

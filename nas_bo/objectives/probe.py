@@ -36,7 +36,7 @@ class LearningRateProbe:
             raise ObjectiveError(f"LearningRateProbe(factors={self.factors!r}): factors must be different numbers")
 
     def conditions(self) -> dict[str, Any]:
-        """What must not change while a study goes on."""
+        """What must not change while a study continues."""
         return {"factors": list(self.factors), "tokens": int(self.tokens)}
 
     def __call__(

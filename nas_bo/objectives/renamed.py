@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from nas_bo.objective import Reported
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.objectives.weighted import Weighted
+from nas_bo.problem import Reported
 from nas_bo.spelling import OTHER, UNIT, spelled
 
 
@@ -16,7 +16,7 @@ def as_named(objective: Any, name: str, reported: Sequence[str] = ()) -> Any:
     """`objective` with its loss in bits per byte called `name`, parts of a sum included; the very same where it has none.
 
     Args:
-        reported: names without a unit that the study has: what is told to it may be asked for by the other name.
+        reported: names without a unit that the study has: what is reported to it may be asked for by the other name.
     """
     if isinstance(objective, Weighted):
         terms = [(weight, as_named(part, name)) for weight, part in objective.terms]

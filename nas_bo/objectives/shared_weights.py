@@ -15,9 +15,9 @@ from filelock import FileLock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
-from nas_bo.objective import Value
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
 from nas_bo.objectives.validation_loss import ValidationLoss
+from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
 from nas_bo.trial import Direction
@@ -33,7 +33,7 @@ class SharedWeightLoss:
     """Bits per byte on held-out text with the weights of a supernet, at once or after a short fine-tune.
 
     The supernet is trained when the first architecture is asked for: by the process that comes first, while the others
-    wait at a lock beside the file. Every process reads it once.
+    wait at a lock next to the file. Every process reads it once.
 
     Args:
         space: the space that the supernet covers.
@@ -238,7 +238,7 @@ _LOADED: dict[tuple[Any, ...], Supernet] = {}  # the last two
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock beside a file: one process at a time, the others wait. It goes when its process ends, however.
+    """Hold the lock next to a file: one process at a time, the others wait. It goes when its process ends, however.
 
     Raises:
         ObjectiveError: the folder cannot be written to.

@@ -20,7 +20,7 @@ from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
-from nas_bo.objective import Value
+from nas_bo.problem import Value
 
 BOUND = "roofline bound"  # the unit of what no overhead is known for; it is not milliseconds
 KINDS = ("roofline", "lookup", "learned", "measured")
@@ -30,7 +30,7 @@ _TORCH = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|meta)(:\d+)?")
 
 
 def is_torch_device(device: object) -> bool:
-    """Whether it names a device of this machine; None is the best that there is."""
+    """Whether it names a device of this machine; None is the best one."""
     return device is None or (isinstance(device, str) and _TORCH.fullmatch(device) is not None)
 
 
@@ -56,7 +56,7 @@ def found_device(device: Any) -> Any:
         return device
     if not isinstance(device, (str, PathLike)):
         raise DeviceError(
-            f"device={device!r:.60} is no device; give a Device, the name of one ({', '.join(Device.names()[:3])}, ...), the "
+            f"device={device!r:.60} is not a device; give a Device, the name of one ({', '.join(Device.names()[:3])}, ...), the "
             "path of a device or profile file, or a torch device such as 'cpu'"
         )
     path = Path(device)
@@ -116,7 +116,7 @@ class Timed:
         return f"{'@' + self.device if self.device else ''}.{self.how}"
 
     def value(self, arch: Architecture) -> Value:
-        """The sum, with what is known of it; interval ends are summed, as if all errors went one way."""
+        """The sum, with what is known about it; interval ends are summed, as if all errors went one way."""
         answers = [(model.predict(arch), often) for model, often in self.steps]
         info: dict[str, Any] = dict(answers[0][0].info)
         for end in ("low", "high"):
@@ -127,7 +127,7 @@ class Timed:
 
 
 def say_bound(name: str, device: str) -> None:
-    """Say once that `name` is no time."""
+    """Say once that `name` is not time."""
     if device not in _said:
         _said.add(device)
         _log.warning(
@@ -147,7 +147,7 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
         wanted: settings, and how often each is run.
 
     Raises:
-        ObjectiveError: the model is none, speaks of another setting, or cannot be had from that device.
+        ObjectiveError: it is not a model, is for another setting, or is not available for that device.
         DeviceError, ProfileError: see `found_device`; a figure that the model needs is missing.
     """
     if model is None or isinstance(model, str):
@@ -156,7 +156,7 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
     for one in models:
         if not (callable(getattr(one, "predict", None)) and hasattr(one, "setting") and hasattr(one, "how")):
             raise ObjectiveError(
-                f"{owner}(model={one!r:.60}) is no latency model; give one of {', '.join(KINDS)}, or an object with predict, "
+                f"{owner}(model={one!r:.60}) is not a latency model; give one of {', '.join(KINDS)}, or an object with predict, "
                 "setting and how (nas_bo.hardware.latency.model.LatencyModel)"
             )
     if len(models) != len(wanted):
@@ -200,7 +200,7 @@ def own_model(
     traced operations.
 
     Raises:
-        ObjectiveError: another runtime, or a kind of model that speaks of our decoder only.
+        ObjectiveError: another runtime, or a kind of model that is for the decoder of nas_bo only.
         DeviceError: see `found_device`.
     """
     from nas_bo.hardware.traced import TracedRoofline
@@ -212,7 +212,7 @@ def own_model(
     here = is_torch_device(device)
     if model not in (None, "measured" if here else "roofline"):
         raise ObjectiveError(
-            f"{owner}(build=..., model={model!r:.60}): that model speaks of the decoder of nas_bo; models of your own are "
+            f"{owner}(build=..., model={model!r:.60}): that model describes the decoder of nas_bo; models of your own are "
             "measured on a torch device, or get a roofline for a device whose figures are known; leave model= out"
         )
     if here:
@@ -227,7 +227,7 @@ def own_model(
     figures = found_device(device)
     if not isinstance(figures, Device):
         raise ObjectiveError(
-            f"{owner}(build=..., device={device!r:.60}): a profile speaks of the decoder of nas_bo; give the device itself for a "
+            f"{owner}(build=..., device={device!r:.60}): a profile describes the decoder of nas_bo; give the device itself for a "
             "roofline, or leave device= out to measure here"
         )
     known = {**figures.known(), "operations": figures.operations}
@@ -275,7 +275,7 @@ def _agree(owner: str, has: Setting, asked: Setting) -> None:
     for field in ("phase", "batch", "context", "dtype", "vocab_size"):
         if getattr(has, field) != getattr(asked, field):
             raise ObjectiveError(
-                f"{owner} asks for {field}={getattr(asked, field)!r}, but the model speaks of {field}="
+                f"{owner} asks for {field}={getattr(asked, field)!r}, but the model is for {field}="
                 f"{getattr(has, field)!r}; ask for what it was made for, or measure in the setting that you mean"
             )
 

@@ -32,7 +32,7 @@ def corpus_of(owner: OfText) -> Corpus:
 
 
 def unit_of(owner: OfText) -> str:
-    """The unit of a loss on the corpus of `owner`, told from its name alone: nothing is read."""
+    """The unit of a loss on the corpus of `owner`, from its name alone: nothing is read."""
     tokens = owner.data is not None and str(owner.data).lower().endswith((".bin", ".npy"))
     return BITS_PER_TOKEN if tokens and owner.tokenizer is None else BITS_PER_BYTE
 

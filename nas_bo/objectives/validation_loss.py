@@ -15,10 +15,10 @@ from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.spec import check
-from nas_bo.objective import Value
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
+from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
 from nas_bo.trial import Direction
@@ -55,8 +55,8 @@ class ValidationLoss:
         at_most, at_least: hard limits in bits per byte.
         fidelity: the share of the run of `tokens` tokens after which the loss is taken. It is a prefix of that very
             run, with that run's schedule, so that training on costs only the rest.
-        checkpoints: a folder. A run is continued from there, to the same bits, when a later call asks more of the same
-            architecture; processes may share it. None begins every run anew.
+        checkpoints: a folder. A run is continued from there, bit for bit, when a later call asks more of the same
+            architecture; processes may share it. None starts every run from the start.
         rungs: the shares at which `stages` stops on the way to `fidelity`.
         min_rung: the least rung that is allowed. Rankings at less than a quarter of a run are mostly those of how
             fast something begins to learn; lower it on purpose only.
@@ -113,7 +113,7 @@ class ValidationLoss:
         schedule, a quarter of the held-out text, and what larger and deeper models have still to gain taken off.
 
         `benchmarks/fidelity.py` compares it with others. The correction was fitted on the default space and recipe:
-        elsewhere check it before use. The value is no forecast of the final loss: it is the early loss, corrected between architectures.
+        elsewhere check it before use. The value is not a forecast of the final loss: it is the early loss, corrected between architectures.
 
         Args:
             tokens: of the whole run.
@@ -184,7 +184,7 @@ class ValidationLoss:
     def conditions(self) -> dict[str, Any]:
         corpus = self.corpus()
         found = {"corpus": corpus.name, "sha256": corpus.fingerprint, "tokens": int(self.tokens), "seed": self.seed}
-        for name, default in _DIALS.items():  # not named when not turned, so that older studies can go on
+        for name, default in _DIALS.items():  # not named when not turned, so that older studies can continue
             value = getattr(self, name)
             if value != default:
                 found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
@@ -234,7 +234,7 @@ class ValidationLoss:
         """Train, stopping at every rung below `fidelity` and last there: (share of the run, value). Whoever takes no
         further value pays no further training; with `checkpoints` the run can be taken up again later.
 
-        Rungs of fewer than 1,000 tokens are passed over. Raises whatever a call raises.
+        Rungs of fewer than 1,000 tokens are skipped. Raises whatever a call raises.
         """
         least = MIN_TOKENS / self.tokens
         shares = [*(rung for rung in self.rungs if least <= rung < self.fidelity), self.fidelity]
@@ -277,7 +277,7 @@ class ValidationLoss:
         progress: Progress | None = None,
     ) -> Training:
         """The whole run of `tokens` tokens, to be trained on from `checkpoint`; what of `settings` is not None replaces what the
-        objective or the architecture says of it (see `nas_bo.model.Training`)."""
+        objective or the architecture says about it (see `nas_bo.model.Training`)."""
         from nas_bo.model import Training
 
         corpus = self.corpus()
@@ -296,7 +296,7 @@ class ValidationLoss:
         )
 
     def trained(self, arch: Architecture) -> TrainingResult:
-        """The training of a call with its model: the same weights, to the bit, that a call evaluates."""
+        """The training of a call with its model: bit for bit the same weights that a call evaluates."""
         result = self._begin(arch, None)[0].to(self.fidelity)
         return replace(result, model=result.model.eval())
 
@@ -306,7 +306,7 @@ class ValidationLoss:
                 Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise ObjectiveError(
-                    f"ValidationLoss(checkpoints={self.checkpoints!r}): it is no folder that can be written to "
+                    f"ValidationLoss(checkpoints={self.checkpoints!r}): it is not a folder that can be written to "
                     f"({error.strerror}); give another one"
                 ) from None
         return self.checkpoints

@@ -41,10 +41,10 @@ def distributions(space: type[Space]) -> dict[str, BaseDistribution]:
 def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
     """The architecture that `trial` asks for: one ``suggest_*`` per active decision, whatever the study's sampler.
 
-    Every rule of the space is told to the study as a constraint ``rule:<name>``, in a fixed order.
+    Every rule of the space is reported to the study as a constraint ``rule:<name>``, in a fixed order.
 
     Raises:
-        optuna.TrialPruned: the point breaks a rule (samplers that know nothing of rules propose such points).
+        optuna.TrialPruned: the point breaks a rule (samplers that do not know about rules propose such points).
         HostError: the trial fixes a parameter to a value outside the space, or earlier trials of the study have a
             parameter of the same name that is another one.
     """
@@ -63,7 +63,7 @@ def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
 
 
 def architecture(space: type[Space], params: Mapping[str, Any]) -> Architecture:
-    """The architecture of a trial's `params`; the user's own parameters among them are passed over.
+    """The architecture of a trial's `params`; the user's own parameters among them are skipped.
 
     Raises:
         SpaceError: a value is missing or outside its domain.
@@ -144,7 +144,7 @@ def history(
     below: int | None = None,
     remembered: dict[int, Trial] | None = None,
 ) -> list[Trial]:
-    """The study's trials as ours, in number order; those that hold no architecture of `space` are left out.
+    """The study's trials as trials of nas_bo, in number order; those that hold no architecture of `space` are left out.
 
     Args:
         below: only trials with a smaller number.
@@ -165,7 +165,7 @@ def history(
 
 
 def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) -> Trial | None:
-    """One Optuna trial as ours; None while it is waiting, or when its parameters are no architecture of `space`."""
+    """One Optuna trial as a trial of nas_bo; None while it is waiting, or when its parameters are not an architecture of `space`."""
     if trial.state not in STATES:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Optuna's distributions as domains of ours, values both ways, and the one distribution that covers several."""
+"""Optuna's distributions as domains of nas_bo, values both ways, and the one distribution that covers several."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def exact(dist: IntDistribution, value: int) -> int | None:
 
 @dataclass(frozen=True)
 class Coding:
-    """A parameter of Optuna as a decision: categoricals of numbers are ordered; odd choices stand by their index, a
+    """A parameter of Optuna as a decision: categoricals of numbers are ordered; odd choices are given by their index, a
     float with a step by the number of steps, a whole number that floats cannot tell from the next by its size alone.
 
     Choices that are equal for Python (1, 1.0 and True; NaN and NaN) are one value, the first of them: Optuna itself cannot
@@ -63,7 +63,7 @@ class Coding:
     by_index: bool = False
 
     def encode(self, value: Any) -> Any:
-        """Optuna's value as ours; ValueError when it is not in the distribution."""
+        """Optuna's value as a value of nas_bo; ValueError when it is not in the distribution."""
         dist = self.distribution
         if isinstance(dist, CategoricalDistribution):
             index = self.first[int(dist.to_internal_repr(value))]

@@ -1,4 +1,4 @@
-"""optuna-dashboard on studies of ours: with constraints, and with files beside studies and trials.
+"""optuna-dashboard on studies of nas_bo: with constraints, and with files next to studies and trials.
 
 Dashboards up to 0.21 know constraints only in the form of Optuna 4, one list without names, so that a study of Optuna 5
 looks unconstrained there; and Optuna attaches no artifacts to trials that have ended. Both are therefore made up on the
@@ -32,7 +32,7 @@ OURS = "a"  # first part of the ids of artifacts that are made on demand; those 
 
 
 class Files(Protocol):
-    """What is shown beside a study and beside its trials, made when somebody looks."""
+    """What is shown next to a study and next to its trials, made when somebody looks."""
 
     def names(self, study_id: int, trial: FrozenTrial | None) -> Sequence[str]:
         """The names of the files of a trial, or of the study itself."""

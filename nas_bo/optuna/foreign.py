@@ -49,7 +49,7 @@ def trials(study: Study, cols: Sequence[Column], space: type[Space] | None = Non
 
 
 def facts(study: Study) -> dict[str, Any]:
-    """What a reader should know of where a report is from; the user's own attributes of the study among it."""
+    """What a reader should know about the origin of a report; the user's own attributes of the study among it."""
     every = study.get_trials(deepcopy=False)
     starts = [t.datetime_start for t in every if t.datetime_start is not None]
     own = {k: v for k, v in study.user_attrs.items() if isinstance(v, (str, int, float, bool)) and len(str(v)) <= 200}

@@ -47,7 +47,7 @@ def merge(
     Only what compares is put together: the space's schema, objectives, rules, limits and the conditions under which values
     were obtained must be the same. Each copy says where it is from (`origin`). A trial is never copied twice, also when
     `others` have grown since, were merged with each other before, or the merging process was killed: call it again. (Not
-    from two processes at once.) `search` and `AskTell` go on with the study, and strategies learn from all of its trials.
+    from two processes at once.) `search` and `AskTell` continue with the study, and strategies learn from all of its trials.
 
     Args:
         storage, name: as for `search`; by default a study in memory, of the name of the first.

@@ -124,7 +124,7 @@ def is_dead(by: str) -> bool:
 
 
 def _since(trial: FrozenTrial) -> datetime | None:
-    """In UTC. Databases keep the time of whoever wrote it, without its zone; where that is all there is, ours is taken."""
+    """In UTC. Databases keep the time of whoever wrote it, without its zone; where that is all there is, the zone of this machine is taken."""
     try:
         return datetime.fromisoformat(str(trial.user_attrs[SINCE]))
     except (KeyError, ValueError):

@@ -22,11 +22,10 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, SearchError
 from nas_bo.execution import preflight
-from nas_bo.objective import Objective, Reported, as_objective
 from nas_bo.optuna.bridge import columns, distributions
 from nas_bo.optuna.coding import check_exact, exact, fitting
 from nas_bo.optuna.inferred.study_space import Evidence, View, flat_view
-from nas_bo.problem import Problem
+from nas_bo.problem import Objective, Problem, Reported, as_objective
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
@@ -62,8 +61,8 @@ class Sampler(BaseSampler):
         strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
         seed: seed of the independent draws, and of the default strategy; None for another one every time.
         objectives: the objectives in the order of the study's directions, where the strategy may use what is known
-            of them without evaluating (parameter counts, predicted latencies). They get architectures of `space`.
-        limits: objectives of `space` that are no values of the study, only kept within their ``at_most`` / ``at_least``.
+            about them without evaluating (parameter counts, predicted latencies). They get architectures of `space`.
+        limits: objectives of `space` that are not values of the study, only kept within their ``at_most`` / ``at_least``.
         constraints_func: as in Optuna's own samplers, which deprecate it: called after every trial, returns one number
             for each constraint, above 0 where it is violated. `optuna.trial.Trial.set_constraint` says the same.
 
@@ -175,7 +174,7 @@ class Sampler(BaseSampler):
         found = [float(amount) for amount in self.constraints_func(trial)]
         if any(math.isnan(amount) for amount in found):
             raise HostError(
-                f"constraints_func gave {found!r} for trial {trial.number}: NaN is no amount of a violation"
+                f"constraints_func gave {found!r} for trial {trial.number}: NaN is not an amount of a violation"
             )
         _whole(study)._storage.set_trial_system_attr(trial._trial_id, "constraints", found)
 
@@ -201,9 +200,7 @@ class Sampler(BaseSampler):
         problem = self._problem(study, view, steered(view.space, {path: (value,) for path, value in fixed.items()}))
         memory = view.memory(problem.columns)
         history: list[Trial] = []
-        starting = (
-            0  # trials of other threads and processes that ask in this moment; they get the proposals before ours
-        )
+        starting = 0  # trials of other threads and processes that ask in this moment; they get the proposals before those of the strategy
         for frozen in _before(study, trial):
             ours = view.trial(frozen, problem.columns, memory)
             if ours is None and frozen.state is TrialState.RUNNING:
@@ -214,7 +211,7 @@ class Sampler(BaseSampler):
             if ours is not None:
                 history.append(ours)
         for number, arch in view.proposed.items():
-            if number > trial.number:  # another thread of ours was faster
+            if number > trial.number:  # another thread of this process was faster
                 history.append(Trial(arch, {}, {}, State.RUNNING, number=number))
         if starting > MOST_STARTING:
             return None
@@ -274,7 +271,7 @@ def _before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
 
 
 def _whole(study: Study) -> Study:
-    """The study itself, where a pruner such as Hyperband passes on a part of it, made anew for every question."""
+    """The study itself, where a pruner such as Hyperband passes on a part of it, made again for every question."""
     whole: Study = getattr(study, "_study", study)
     return whole
 

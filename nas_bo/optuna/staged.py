@@ -47,7 +47,7 @@ class StagedTrial(optuna.Trial):
                 some may be missing at every rung: they are compared by nobody then.
 
         Raises:
-            HostError: the numbers do not fit the study, or a step that is no number of at least 0.
+            HostError: the numbers do not fit the study, or a step that is not a number of at least 0.
         """
         values = self._named(value)
         if not isinstance(step, (int, float)) or isinstance(step, bool) or not math.isfinite(step) or step < 0:
@@ -69,10 +69,10 @@ class StagedTrial(optuna.Trial):
             self._keep()
 
     def should_prune(self) -> bool:
-        """Whether the trial is not worth going on with: it is asked for at rungs, and False in between.
+        """Whether the trial is not worth continuing with: it is asked for at rungs, and False in between.
 
         True as well once a number was reported that is not finite. An architecture that was stopped before, and was
-        proposed again, goes on to the end.
+        proposed again, runs to the end.
         """
         if self._diverged:
             return True
@@ -110,10 +110,10 @@ class StagedTrial(optuna.Trial):
         try:
             return {name: float(number) for name, number in found.items()}
         except (TypeError, ValueError):
-            raise HostError(f"report({value!r}): one of them is no number") from None
+            raise HostError(f"report({value!r}): one of them is not a number") from None
 
     def _keep(self, state: State | None = None, reason: str = "") -> None:
-        """Into the attributes that readers of nas_bo know, beside what is there already."""
+        """Into the attributes that readers of nas_bo know, in addition to what is there already."""
         before = from_attributes(self.user_attrs)
         info = {name: dict(about) for name, about in before.get("info", {}).items()}
         for column in self._columns:
@@ -148,7 +148,7 @@ def staged(
 
     Args:
         budget: the step at which an evaluation is complete.
-        stopping: `SuccessiveHalving()` by default: at every rung the best third goes on.
+        stopping: `SuccessiveHalving()` by default: at every rung the best third continues.
         rungs: the steps at which it is decided; by default budget / eta, budget / eta**2, ... as far as
             `SuccessiveHalving.least` allows (with the defaults: a third of the budget).
 
@@ -193,7 +193,7 @@ def _stopped(trial: FrozenTrial) -> bool:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    """Whether others are compared with it: failed and infeasible ones say nothing of what is worth going on with."""
+    """Whether others are compared with it: failed and infeasible ones say nothing about what is worth continuing with."""
     return trial.state is not TrialState.FAIL and all(amount <= 0 for amount in trial.constraints.values())
 
 

@@ -69,7 +69,7 @@ def names(storage: Storage) -> list[str]:
         raise
     except Exception as error:
         raise HostError(
-            f"{database_url.shown(storage)!r} is no storage of studies that can be read ({said(error)})"
+            f"{database_url.shown(storage)!r} is not a storage of studies that can be read ({said(error)})"
         ) from error
 
 
@@ -103,7 +103,7 @@ def backend(storage: Storage | None, *, reading: bool = False, there: bool = Fal
     """What Optuna opens: a path or URL as a storage, with tables where there were none; anything else as it is.
 
     Args:
-        reading: no tables are made, and a file that cannot be written is opened all the same.
+        reading: no tables are made, and a file that cannot be written is opened anyway.
         there: no tables are made, since it must hold a study already.
 
     Raises:
@@ -160,7 +160,7 @@ def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBSto
 
 
 def _unwritable(file: Path, more: dict[str, Any]) -> RDBStorage:
-    """A file that cannot be written: as SQLite reads such, and where it cannot (a log beside it), as one that is complete."""
+    """A file that cannot be written: as SQLite reads such, and where it cannot (a log next to it), as one that is complete."""
     try:
         return RDBStorage(_literal(database_url.sqlite_url(file, mode="ro")), **more)
     except Exception:

@@ -25,7 +25,7 @@ from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.trial import ATTRIBUTE_WIDTH, PREFIX, Column, State, Trial, plain, read_attributes, write_attributes
 
-CLAIM = f"{PREFIX}claim"  # a system attribute: which of several trials that begin at once is one's own
+CLAIM = f"{PREFIX}claim"  # a system attribute: which of several trials that begin at once is this process's own
 WAIT = 5.0  # seconds in which whoever makes a study is waited for to say what it is
 
 
@@ -291,7 +291,7 @@ def ask_for(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture]
 
 
 def asked(study: Study) -> list[FrozenTrial]:
-    """The trials that were asked for by `ask_for` and not told yet, in the order of their numbers."""
+    """The trials that were asked for by `ask_for` and not reported yet, in the order of their numbers."""
     found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [t for t in found if t.user_attrs.get(running.OWNER) == running.ASKED]
 
@@ -320,7 +320,7 @@ def evaluated_by(trial: FrozenTrial) -> str:
 
 
 def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
-    """A running trial of the study, to be told by this process."""
+    """A running trial of the study, whose result this process reports."""
     return optuna.Trial(study, frozen._trial_id)
 
 
@@ -353,7 +353,7 @@ def tell(
 
 def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str | None = None) -> FrozenTrial:
     """Record an outcome and end its trial accordingly; nothing is raised for a failed one."""
-    # Suppressed: another process took over the same trial and was faster; its outcome stands.
+    # Suppressed: another process took over the same trial and was faster; its outcome counts.
     with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
         record(trial, outcome, label)
     if outcome.state is State.COMPLETE:
@@ -377,7 +377,7 @@ def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tu
 
 
 def elsewhere(study: Study) -> list[str]:
-    """The machines whose processes are said to run trials of the study now; they may have died there unnoticed."""
+    """The machines whose processes run trials of the study now, by its records; they may have died there unnoticed."""
     return [one.machine for one in running.running(study) if one.by == "process" and not one.here]
 
 

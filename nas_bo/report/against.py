@@ -1,4 +1,4 @@
-"""The front beside what it is to be compared with, in sentences."""
+"""The front next to what it is to be compared with, in sentences."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Agreement:
             elif self.size_tau >= self.tau - 0.05 or self.n < ENOUGH or self.size_high >= self.tau:
                 said.append(f"{size}: not clearly worse, so it is not shown that the searched losses were needed.")
             else:
-                said.append(f"{size}: worse, so the searched losses told more than size does.")
+                said.append(f"{size}: worse, so the searched losses said more than size does.")
         return " ".join(said)
 
 
@@ -139,7 +139,7 @@ def agreement(
 
 
 def of_trust(report: TrustReport | None) -> Agreement | None:
-    """What version 0.1 had of a search beside its trust report."""
+    """What version 0.1 had of a search next to its trust report."""
     if report is None:
         return None
     sign = 1 if report.direction == "minimize" else -1

@@ -60,7 +60,7 @@ def drawn(summary: Summary) -> list[Trial]:
 def axes(summary: Summary, trials: Sequence[Trial], important: Sequence[str] = ()) -> list[Axis]:
     """The axes of `trials`: choices, then the parameter count if it is noted, then the objectives.
 
-    Choices of layers are told by their mean, unordered ones by the share of the layers that have the option most common.
+    Choices of layers are given by their mean, unordered ones by the share of the layers that have the option most common.
 
     Args:
         important: names of choices (patterns such as ``layers.*.mixer``), most important first; others come after.

@@ -27,7 +27,7 @@ OTHERS = ("#5c940d", "#a61e4d", "#0c8599", "#9c36b5", "#846358")  # of blocks th
 INK, SOFT, LINE = "#1f2933", "#5b6776", "#dfe3e8"
 WIDE, LEFT, BOX, ROW, TOP = 860, 64, 268, 46, 62  # pixels: the picture, the first box, a box, a row, the title
 BARS = LEFT + 2 * BOX + 28
-MOST_ROWS = 48  # runs of layers drawn; what lies between the first and the last is said
+MOST_ROWS = 48  # runs of layers drawn; what lies between the first and the last is written
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def drawing(arch: Architecture | Node, *, vocab_size: int = 256, title: str = ""
     Args:
         vocab_size: rows of the embedding, which count among the parameters.
         title: first line; default the short name of the decoder, else the id.
-        ignore: top-level fields that are no part of the network.
+        ignore: top-level fields that are not part of the network.
     """
     try:
         spec = check(arch, ignore)
@@ -207,7 +207,7 @@ def _row(
 
 
 def _plain(arch: Architecture | Node, title: str) -> str:
-    """The fields of an architecture that is no decoder of ours."""
+    """The fields of an architecture that is not a decoder of nas_bo."""
     tree = arch.tree if isinstance(arch, Architecture) else arch
     rows: list[tuple[str, str]] = []
     for name, value in tree.items():

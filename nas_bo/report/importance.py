@@ -24,13 +24,13 @@ from nas_bo.surrogate.features import Features, features_of, varying
 from nas_bo.surrogate.process import GaussianProcess
 from nas_bo.trial import Column, State, Trial
 
-LEAST = 20  # trials; fewer say nothing of several choices
+LEAST = 20  # trials; fewer say nothing about several choices
 MOST = 300  # trials that are used, spread evenly: a Gaussian process of more costs minutes
 TRUSTED = 0.3  # share of the variance of left-out trials that the model must explain
 FOLDS = 5
 PAIRS = 512  # N, a power of two
 RESAMPLES = 16  # bootstrap samples of the trials
-MOST_GROUPS = 24  # beyond, what a group adds is not told from noise, and pairs cost their square
+MOST_GROUPS = 24  # beyond, what a group adds cannot be distinguished from noise, and pairs cost their square
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Importance:
         return self.explained >= TRUSTED
 
     def caption(self) -> str:
-        """What the figures stand on, in a sentence or two."""
+        """What the figures are based on, in a sentence or two."""
         base = f"a Gaussian process of {'its logarithm in ' * self.log}{self.trials} trials explains {self.explained:.0%} of the variance of trials left out"
         if not self.trusted:
-            return f"Not told: {base}, too little to say which choices matter. More trials may."
+            return f"Not shown: {base}, too little to say which choices matter. More trials may."
         return f"{base[0].upper()}{base[1:]}. Shares are over architectures drawn choice by choice."
 
     def strongest(self) -> tuple[str, str, float] | None:

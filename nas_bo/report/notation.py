@@ -25,7 +25,7 @@ def legend(trials: Iterable[Trial], labels: Mapping[str, str]) -> str:
 
 
 def bounds(columns: Iterable[Column]) -> str:
-    """Which columns are no times but roofline bounds, and what that means; "" where none is."""
+    """Which columns are not times but roofline bounds, and what that means; "" where none is."""
     names = [c.name for c in columns if c.unit.endswith("roofline bound")]
     if not names:
         return ""

@@ -2,7 +2,7 @@
 
 Order of the page: the front, drawn and in numbers, how far to trust its order, how the numbers were obtained, which choices
 matter, how the search went, every trial, what failed and why, what is needed to run it again. Text, tables and most pictures
-stand in the HTML itself; JavaScript (page.js) adds the scatter plot, sorting and highlighting.
+are in the HTML itself; JavaScript (page.js) adds the scatter plot, sorting and highlighting.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def _matters(summary: Summary, rows: dict[int, int]) -> str:
     wires = parallel(axes(summary, trials, ranked), kinds, [rows[id(t)] for t in trials], [_named(summary, t) for t in trials])  # fmt: skip
     bars = importances(found, {c.name: c for c in summary.columns})
     if not bars and summary.space is not None:
-        bars = f"<p class=note>Which choices matter is told from {LEAST} trials on that have a value.</p>"
+        bars = f"<p class=note>Which choices matter is computed from {LEAST} trials on that have a value.</p>"
     return f"<section><h2>What matters</h2>{wires}{bars}</section>" if wires or bars else ""
 
 

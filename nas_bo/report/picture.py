@@ -267,7 +267,7 @@ def _history(axes: Axes, summary: Summary, column: Column) -> None:
 
 
 def _scale(axes: Axes, which: str, column: Column, summary: Summary) -> None:
-    """Title with unit; a log scale with plain numbers where values span much; the better side is said."""
+    """Title with unit; a log scale with plain numbers where values span much; the better side is named."""
     values = [t.values[column.name] for t in summary.trials if t.state is not State.FAILED and _has(t.values, column)]
     axis = axes.xaxis if which == "x" else axes.yaxis
     better = {("x", 1): "← better", ("x", -1): "better →", ("y", 1): "← better", ("y", -1): "better →"}[

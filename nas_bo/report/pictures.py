@@ -26,7 +26,7 @@ DRAWN = {"knee": (KNEE, 2.4, 4), "final": (FRONT, 1.4, 3), "front": (FRONT, 1.4,
 
 
 def pictures(summary: Summary) -> dict[str, bytes]:
-    """All pictures beside the front's, those that can be drawn: file name -> PNG bytes, and the knee's drawing as SVG."""
+    """All pictures in addition to the front's, those that can be drawn: file name -> PNG bytes, and the knee's drawing as SVG."""
     found = summary.importances
     ranked = max(found, key=lambda one: one.explained).names if found else ()
     made = {
@@ -42,7 +42,7 @@ def pictures(summary: Summary) -> dict[str, bytes]:
 
 
 def importance_picture(found: Sequence[Importance], columns: Sequence[Column], *, dpi: int = 120) -> bytes | None:
-    """PNG bytes: per objective the bars, and beside them what pairs of choices explain only together; None where nothing
+    """PNG bytes: per objective the bars, and next to them what pairs of choices explain only together; None where nothing
     is trusted."""
     shown = [one for one in found if one.trusted]
     if not shown:

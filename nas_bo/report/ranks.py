@@ -19,7 +19,7 @@ FEWEST_FOR_FIT = 6  # points below which two slopes cannot be fitted and checked
 CHUNK = 4_000_000  # numbers that the bootstrap holds at once
 
 Pair = tuple[np.ndarray, np.ndarray]  # (prediction, truth) of the same architectures, smaller is better: each (n,)
-Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]  # (draws, n) thrice -> (draws,)
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]  # (draws, n) three times -> (draws,)
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Interval:
         return not math.isnan(self.low)
 
     def text(self) -> str:
-        """``0.62 (0.31 to 0.84)``; what is missing is said in words."""
+        """``0.62 (0.31 to 0.84)``; what is missing is written in words."""
         if not self.known:
             return "not defined"
         return f"{self.value:.2f} ({ends(self.low, self.high)})" if self.bounded else f"{self.value:.2f} (no interval)"
@@ -98,7 +98,7 @@ def residual(values: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def together(pair: Pair, size: np.ndarray) -> Pair | None:
-    """The truth beside what a straight line in log(size) and the prediction says of it, each left out of its own fit.
+    """The truth next to what a straight line in log(size) and the prediction says about it, each left out of its own fit.
 
     None where there are too few for such a fit.
     """
@@ -174,7 +174,7 @@ def resampled(
 
 def bounds(value: float, draws: np.ndarray) -> Interval:
     """The value with the 2.5th and 97.5th percentile of its resamples; no interval when too few of them have one, or where
-    all are alike: that they do not differ says nothing of how far off they are."""
+    all are alike: that they do not differ says nothing about how far off they are."""
     kept = draws[np.isfinite(draws)]
     if len(kept) < max(20, len(draws) // 2):
         return Interval(value)

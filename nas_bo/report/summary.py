@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is told of a search.
+    """What is reported of a search.
 
     Attributes:
         columns: the objectives; values, axes and tables follow their order.
@@ -116,7 +116,7 @@ class Summary:
 
 
 def vocabulary(about: Mapping[str, Any]) -> int:
-    """The vocabulary of the models, as an objective noted it in what a search keeps of itself; 256 where none did."""
+    """The vocabulary of the models, as an objective noted it in what a search keeps about itself; 256 where none did."""
     noted = [c.get("vocab_size") for c in about.get("conditions", {}).values() if isinstance(c, Mapping)]
     return next((v for v in noted if isinstance(v, int) and v > 0), 256)
 

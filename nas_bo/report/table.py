@@ -14,7 +14,7 @@ from nas_bo.trial import Column, Trial
 
 
 def front_text(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
-    """The Pareto front of `trials` as aligned lines; the knee has a star, limits stand in the head."""
+    """The Pareto front of `trials` as aligned lines; the knee has a star, limits are in the head."""
     return table_text(Summary("", columns, list(trials), labels or {}), marks=False)
 
 
@@ -33,7 +33,7 @@ def front_markdown(
 def table_text(summary: Summary, *, marks: bool = True) -> str:
     """The front as aligned lines, the values of the search and those of the re-training in one table.
 
-    The knee has a star, limits stand in the head, what was measured has its interval. The lines below say what the marks
+    The knee has a star, limits are in the head, what was measured has its interval. The lines below say what the marks
     (where `marks`) and the short names mean.
     """
     made = of_front(summary)
@@ -52,7 +52,7 @@ def table_markdown(summary: Summary, *, links: Mapping[int, str] | None = None, 
 
     Args:
         links: trial number -> address; such numbers become links.
-        at_most: rows; what is left out is said in a last line.
+        at_most: rows; a last line says what is left out.
     """
     made = of_front(summary)
     if not made.rows:
@@ -175,7 +175,7 @@ def limits_beside(trials: Iterable[Trial], columns: Sequence[Column]) -> dict[st
 
 
 def noted(trial: Trial, name: str) -> float | None:
-    """The value of something that is no objective, as it was noted; None where there is none."""
+    """The value of something that is not an objective, as it was noted; None where there is none."""
     value = trial.info.get(name, {}).get("value")
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
@@ -185,7 +185,7 @@ def again_title(factor: float) -> str:
 
 
 def _twice(c: Column, final: Final) -> bool:
-    """Whether the values of both budgets are shown; what was only measured again is told once, as it was last."""
+    """Whether the values of both budgets are shown; what was only measured again is shown once, as it was last."""
     return c.name in final.again and c.cost == "trained"
 
 

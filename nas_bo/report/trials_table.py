@@ -35,7 +35,7 @@ def trials_csv(trials: Iterable[Trial], columns: Sequence[Column], labels: Mappi
     """`frame` as CSV.
 
     A cell is empty where a choice is not active or a value is missing, ``none`` for the choice None, ``True`` or ``False``, a
-    number (whole ones without a point), or text. A choice that is text and would read as one of the others stands in double
+    number (whole ones without a point), or text. A choice that is text and would read as one of the others is in double
     quotes, as in JSON.
     """
     import pandas as pd

@@ -1,6 +1,6 @@
 """The trust report: how far each cheap estimate of quality orders architectures as the reference training does.
 
-Every figure stands beside those of the parameter count, of FLOPs and, with two seeds or more, of another seed of the
+Every figure is next to those of the parameter count, of FLOPs and, with two seeds or more, of another seed of the
 reference, which is the ceiling. Needs numpy and scipy only; where the numbers come from is the caller's affair.
 """
 
@@ -50,7 +50,7 @@ class Proxy:
         share: its cost as a share of one reference evaluation; nan when not known.
         same_run: ``values[i][s]`` was read on the way of the reference training of seed s: it is judged against the
             mean of the other seeds, since it shares the luck of its own run.
-        note: what a reader should know of it.
+        note: what a reader should know about it.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Proxy:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the reference says of one proxy.
+    """What the reference says about one proxy.
 
     Attributes:
         n: architectures with the proxy and the reference.

@@ -14,7 +14,7 @@ LEFT, RIGHT = -1.0, 1.0  # taus at its ends
 
 
 def section(report: TrustReport) -> str:
-    """First line, table with drawn intervals, what the figures stand on, what to do."""
+    """First line, table with drawn intervals, what the figures are based on, what to do."""
     head = "".join(f"<th>{escape(word)}" for word in HEAD)
     rows = "".join(_row(j, report) for j in report.judged)
     return (

@@ -25,7 +25,7 @@ def first_line(report: TrustReport) -> str:
             if report.n == 1
             else "two architectures have"
         )
-        return f"Nothing is known of how far the order can be trusted: only {what} a reference value, and a ranking needs {FEWEST}."
+        return f"Nothing is known about how far the order can be trusted: only {what} a reference value, and a ranking needs {FEWEST}."
     groups: dict[int, list[Judged]] = {}
     for j in report.proxies:
         groups.setdefault(_verdict(j), []).append(j)
@@ -75,7 +75,7 @@ def recommendation(report: TrustReport) -> str:
 
 
 def footing(report: TrustReport) -> str:
-    """What the figures stand on: how many architectures and seeds, their spread and noise, and what else to know."""
+    """What the figures are based on: how many architectures and seeds, their spread and noise, and what else to know."""
     noise = (
         f"between seeds {report.noise:.3g}, so the spread is {report.spread / report.noise:.1f} times the noise"
         if report.noise > 0
@@ -149,7 +149,7 @@ def markdown(report: TrustReport) -> str:
     return "\n\n".join([f"**{first_line(report)}**", body, footing(report), report.recommendation()])
 
 
-# what may be said of a proxy beside the parameter count, the worst first: one, and several
+# what may be claimed about a proxy next to the parameter count, the worst first: one, and several
 USELESS, NO_TAU, WORSE, NO_BETTER, NOT_SHOWN, UNKNOWN, BETTER = range(7)
 ORDER = (USELESS, NO_TAU, WORSE, NO_BETTER, NOT_SHOWN, UNKNOWN, BETTER)
 WORDS = {

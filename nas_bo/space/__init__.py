@@ -1,4 +1,4 @@
-"""ROOM 1, the language: what a search space is. Pure Python and numpy; knows nothing of models or hosts."""
+"""ROOM 1, the language: what a search space is. Pure Python and numpy; does not know about models or hosts."""
 
 from nas_bo.space.constraint import require
 from nas_bo.space.domain import choice, integer, option, real, repeat

@@ -65,7 +65,7 @@ def require(rule: Callable[[Architecture], Any] | str) -> Require:
         @require
         def heads_divide_width(arch): return all(arch.width % layer.mixer.heads == 0 for layer in arch.layers)
 
-    With a string it is a linear inequality over top-level numbers, which hosts with linear constraints (Ax) are told::
+    With a string it is a linear inequality over top-level numbers, which hosts with linear constraints (Ax) get::
 
         budget = require("depth + 2*extra <= 12")
 

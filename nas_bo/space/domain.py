@@ -38,7 +38,7 @@ def _native(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of `values`. An option stands in `values` by its name; `options` maps that name to its fields."""
+    """One of `values`. An option is in `values` by its name; `options` maps that name to its fields."""
 
     values: tuple[Primitive, ...]
     ordered: bool
@@ -268,7 +268,7 @@ def integer(low: int, high: int, step: int = 1, log: bool = False) -> Integer:
     `high` is lowered to the last value that the steps reach. `log=True` samples and encodes on a log scale.
 
     Raises:
-        SpaceError: bounds that are no whole numbers or the wrong way round, a step below 1, or `log=True` together
+        SpaceError: bounds that are not whole numbers or the wrong way round, a step below 1, or `log=True` together
             with a step or with a bound below 1.
     """
     low, high, step = _native(low), _native(high), _native(step)
@@ -306,7 +306,7 @@ def real(low: float, high: float, log: bool = False) -> Real:
 def option(name: str, /, **fields: Any) -> Option:
     """An alternative with choices of its own: ``choice(option("conv", kernel=choice(3, 7)), option("skip"))``.
 
-    Fields are choices, integers, reals, options, repeats, or constants. An option may also stand in a field by itself:
+    Fields are choices, integers, reals, options, repeats, or constants. An option may also be in a field by itself:
     then it is always chosen, and only what is inside it is searched. In the tree the chosen option is a record with
     ``kind == name`` and these fields.
 

@@ -1,4 +1,4 @@
-"""A user's space as a part of a larger one: what their rules and objectives are told of its architectures."""
+"""A user's space as a part of a larger one: what their rules and objectives see of its architectures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nas_bo.space.space import _RESERVED, Space
 from nas_bo.space.tree import RESERVED, names_of
 
 if TYPE_CHECKING:
-    from nas_bo.objective import Objective
+    from nas_bo.problem import Objective
 
 _WORDS = frozenset({*_RESERVED, *RESERVED, "title", "flat", "tree", "id", "counts"})
 
@@ -41,7 +41,7 @@ def on_base(base: type[Space], function: Callable[[Architecture], Any]) -> Calla
 
 
 def rules_on_base(base: type[Space]) -> dict[str, Require]:
-    """The rules of `base` for a space that has its fields and more: they go on speaking of architectures of `base`."""
+    """The rules of `base` for a space that has its fields and more: they still apply to architectures of `base`."""
     found = {rule.name: rule.test for rule in base.rules()}
     return {name: Require(t if isinstance(t, Linear) else on_base(base, t)) for name, t in found.items()}
 
@@ -49,42 +49,30 @@ def rules_on_base(base: type[Space]) -> dict[str, Require]:
 class Projected:
     """An objective of the user's space as one of a larger space; `project` gives the part that the objective knows.
 
-    Where a host was told a value and not the parts that it is made of, `steer` gives that value, ``info["value"]``.
+    Where a host got a value and not the parts that it is made of, `steer` gives that value, ``info["value"]``.
     """
 
     passes_on = True
 
     def __init__(self, objective: Objective, project: Callable[[Architecture], Architecture]) -> None:
-        from nas_bo.objective import OFFERS
-
         self._objective, self._project = objective, project
-        self.name, self.unit, self.direction, self.cost = (
-            objective.name, objective.unit, objective.direction, objective.cost,
-        )  # fmt: skip
-        for name, contract in OFFERS.items():
-            if isinstance(objective, contract):
-                setattr(self, name, self._offered(name, getattr(objective, name)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._objective, self._project)
 
     def __call__(self, arch: Architecture) -> float:
-        from nas_bo.objective import value_of
+        from nas_bo.problem import value_of
 
         return value_of(self._objective, self._project(arch))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self._objective, name)  # its own settings, such as `seed`
-
-    def _offered(self, name: str, found: Any) -> Any:
+        found = getattr(self._objective, name)  # AttributeError where the objective has no such thing
+        if found is None:
+            return None
         if name == "predict":
-            from nas_bo.objective import estimate_of
+            from nas_bo.problem import estimate_of
 
-            of: Any = self._objective
-            return lambda arch: estimate_of(of, self._project(arch))
-        if name in ("stages", "check_architecture", "trained"):
+            return lambda arch: estimate_of(self._objective, self._project(arch))
+        if name in ("stages", "check_architecture"):
             return lambda arch: found(self._project(arch))
         if name == "steer":
             return partial(self._steer, found)

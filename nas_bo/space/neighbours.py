@@ -24,7 +24,7 @@ def middle(domain: Domain) -> Primitive:
 def complete(space: type[Space], flat: Mapping[str, Any]) -> Architecture:
     """The architecture with the values of `flat` where they apply, and the middle of the domain elsewhere.
 
-    Values under records that do not exist are passed over; a value outside its domain is replaced by the middle.
+    Values under records that do not exist are skipped; a value outside its domain is replaced by the middle.
     """
 
     def pick(path: str, domain: Domain) -> Any:

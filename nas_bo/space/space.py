@@ -216,7 +216,7 @@ class Space:
         Rules are not applied: see `violations` and `contains`.
 
         Args:
-            strict: refuse names that are unknown or inactive; `False` passes over them (hosts mix in parameters
+            strict: refuse names that are unknown or inactive; `False` ignores them (hosts mix in parameters
                 of their own).
 
         Raises:
@@ -230,7 +230,7 @@ class Space:
         arch = cls.decide(partial(_look_up, flat))
         if strict and len(arch.flat) != len(flat):
             extra = next(name for name in flat if name not in arch.flat)
-            why = "is not active in this architecture" if extra in cls._slots else "is no choice of this space"
+            why = "is not active in this architecture" if extra in cls._slots else "is not a choice of this space"
             raise SpaceError(f"{cls.title}: {extra!r} {why}; leave it out")
         return arch
 
@@ -457,7 +457,7 @@ def _check_linear_rules(cls: type[Space]) -> None:
                 )
                 if slot is None or slot.parent is not None or not numbers:
                     raise SpaceError(
-                        f"{cls.title}: the linear rule {rule.name!r} speaks of {name!r}, which is not a number that is "
+                        f"{cls.title}: the linear rule {rule.name!r} names {name!r}, which is not a number that is "
                         "always active; write the rule as a function with @require"
                     )
 

@@ -49,7 +49,7 @@ class Decision:
 
 @dataclass(frozen=True, eq=False)
 class Fixed:
-    """An option that stands in a field by itself: always chosen, so no decision, but with decisions below it."""
+    """An option that is in a field by itself: always chosen, so no decision, but with decisions below it."""
 
     kind: str
     body: Level
@@ -129,7 +129,7 @@ def compile_level(fields: Mapping[str, Any], where: str) -> Level:
     """Check the fields of one record and compile them.
 
     Raises:
-        SpaceError: a field name that cannot be one, a value that is no part of the language, a count that is not there.
+        SpaceError: a field name that cannot be one, a value that is not part of the language, a count that is not there.
     """
     named: dict[str, Any] = {}
     for name, value in fields.items():
@@ -166,7 +166,9 @@ def compile_level(fields: Mapping[str, Any], where: str) -> Level:
 def _compile_guard(when: When, named: Mapping[str, Any], where: str) -> Guard:
     parent, body = named.get(when.parent), compile_level(when.fields, where)
     if not isinstance(parent, Decision) or isinstance(parent.domain, Real):
-        raise SpaceError(f"{where}: {when.parent!r} is no finite choice that is written before it in the same record")
+        raise SpaceError(
+            f"{where}: {when.parent!r} is not a finite choice that is written before it in the same record"
+        )
     strange = [v for v in when.values if not has(parent.domain, v)]
     if strange or not when.values:
         raise SpaceError(f"{where}: {when.parent!r} is never {strange or 'nothing'}; it is {parent.domain.describe()}")
@@ -197,7 +199,7 @@ def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, A
                 f"{where}: its count is the same object as the fields {same}; write repeat('{same[0]}', ...)"
             )
         if not same:
-            return Loop(None, Decision(count, {}), body, most_records(count))
+            return Loop(None, Decision(count, {}), body, most_records(count))  # type: ignore[arg-type]
         count = same[0]
     decision = named.get(count)
     if isinstance(decision, Constant) and type(decision.value) is int and decision.value >= 0:
@@ -205,7 +207,7 @@ def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, A
     if not isinstance(decision, Decision) or isinstance(decision.domain, Real):
         there = [n for n, v in named.items() if isinstance(v, Decision) and not isinstance(v.domain, Real)]
         raise SpaceError(
-            f"{where}: its count {count!r} is no integer of the same level; there are: {', '.join(there) or 'none'}"
+            f"{where}: its count {count!r} is not an integer of the same level; there are: {', '.join(there) or 'none'}"
         )
     check_count(decision.domain, f"{where}: count {count!r}")
     return Loop(count, None, body, most_records(decision.domain))
@@ -366,7 +368,7 @@ def _read(level: Level, tree: Mapping[str, Any], where: str) -> Iterator[tuple[s
                 kind = value.get("kind")
                 if not isinstance(kind, str) or kind not in item.options:
                     raise SpaceError(
-                        f"{path}: {kind!r} is no option here; there are: {', '.join(item.options) or 'none'}"
+                        f"{path}: {kind!r} is not an option here; there are: {', '.join(item.options) or 'none'}"
                     )
                 yield path, kind
                 yield from fields_of_tree(item.options[kind], value, f"{path}.{kind}")

@@ -1,7 +1,7 @@
 """Stopping by reservation price (Weitzman, 1979, "Optimal search for the best alternative", Econometrica 47(3)): an
-evaluation goes on while it promises as much for what it still costs as the next one would promise from its start.
+evaluation continues while it promises as much for what it still costs as the next one would promise from its start.
 
-What a value at a rung says of the final one comes from the same joint belief that `Bayes` proposes by (the idea of
+What a value at a rung says about the final one comes from the same joint belief that `Bayes` proposes by (the idea of
 Swersky et al., 2014, "Freeze-thaw Bayesian optimization", arXiv 1406.3896; with the model of `nas_bo.surrogate.sources`
 in place of theirs). Costs are shares of the budget. With G(v) the expected gain once the value v was seen at the share
 s, the price is the solution z of
@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.objective import Judge
-from nas_bo.problem import Problem
+from nas_bo.problem import Judge, Problem
 from nas_bo.stopping.successive_halving import SAME
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import gain_of
@@ -42,7 +41,7 @@ class Reservation:
     """Ends an evaluation when what it still costs is better spent on the next architecture.
 
     Made for `Bayes`, whose proposals all promise about as much. Unlike `SuccessiveHalving` it stops hardly anything where
-    rungs say little of the final value, and it is no better than the belief that it rests on. An architecture that was
+    rungs say little about the final value, and it is no better than the belief that it rests on. An architecture that was
     stopped may be proposed again; it is then evaluated to the end.
 
     Attributes:
@@ -66,7 +65,7 @@ class Reservation:
             return _Judge(self.least)
         try:
             return _Judge(self.least, *self._prices(problem, trials, arch))
-        except Exception as error:  # whatever a fit does, the search goes on
+        except Exception as error:  # whatever a fit does, the search continues
             logger.warning("Reservation: no surrogate at trial %d, nothing is stopped: %s", len(trials), error)
             return _Judge(self.least)
 
@@ -120,7 +119,7 @@ class _Rung:
 
 @dataclass(frozen=True)
 class _Judge:
-    """Rungs and the price of a unit of gain, by objective; without them everything goes on."""
+    """Rungs and the price of a unit of gain, by objective; without them everything continues."""
 
     least: float
     rungs: Mapping[str, Sequence[_Rung]] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 arXiv 1810.05934), over several objectives (Schmucker et al., 2021, "Multi-objective asynchronous successive halving",
 arXiv 2106.12639).
 
-At every rung an evaluation goes on while it is among the best share 1 / `eta` of all that ever came so far. With several
+At every rung an evaluation continues while it is among the best share 1 / `eta` of all that ever came so far. With several
 objectives they are ordered by non-dominated rank, those of one rank by an epsilon-net (section 3.2 of the second
 paper): each the farthest from those before it. What is known without training, and what was measured before, counts as
 it is; what is in training counts as it was at the rung.
@@ -21,9 +21,8 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.objective import Judge, Staged
 from nas_bo.pareto import ranks
-from nas_bo.problem import Problem
+from nas_bo.problem import Judge, Problem
 from nas_bo.strategies.history import Scale, known_values
 from nas_bo.strategies.strategy import check_count, violation
 from nas_bo.trial import Column, State, Trial
@@ -48,13 +47,13 @@ class Stopping(Protocol):
 class SuccessiveHalving:
     """Ends an evaluation that is not among the best 1 / `eta` at a rung.
 
-    The stopping variant of the paper: nothing is paused, what goes on is decided when it reaches the rung. An
+    The stopping variant of the paper: nothing is paused, what continues is decided when it reaches the rung. An
     architecture that was stopped may be proposed again by a strategy that has changed its mind (`Bayes` does); it is
     then evaluated to the end.
 
     Attributes:
-        eta: of so many evaluations one goes on.
-        startup: how many of the trials that come to a rung go on whatever they are; a model of the final values needs a few.
+        eta: of so many evaluations one continues.
+        startup: how many of the trials that come to a rung continue whatever they are; a model of the final values needs a few.
         least: below this share of the budget nothing is stopped; early ranks are no better than chance.
 
     Raises:
@@ -76,7 +75,7 @@ class SuccessiveHalving:
     def judge(self, problem: Problem, trials: Sequence[Trial], arch: Architecture) -> Judge:
         """See `Stopping.judge`."""
         peers: dict[str, dict[str, list[tuple[float, dict[str, float]]]]] = {}
-        staged = [o.name for o in problem.objectives if isinstance(o, Staged)]
+        staged = [o.name for o in problem.objectives if hasattr(o, "stages")]
         for trial in trials:
             if trial.state not in (State.COMPLETE, State.STOPPED) or violation(trial) > 0:
                 continue
@@ -102,7 +101,7 @@ class SuccessiveHalving:
 
 
 def _known(problem: Problem, trial: Trial) -> dict[str, float]:
-    """What is known of the trial's objectives without evaluation, in their own directions."""
+    """What is known about the trial's objectives without evaluation, in their own directions."""
     found = known_values(problem, trial.architecture)
     return {c.name: c.sign * float(v) for c, v in zip(problem.columns, found, strict=True) if math.isfinite(v)}
 

@@ -43,13 +43,13 @@ class Bayes:
     One objective: log expected improvement. Two to four: expected hypervolume improvement in closed form, with known
     objectives exact. Above: ParEGO, random weights for each suggestion. Limits on known objectives are exact; on unknown
     ones, and for failures, their probability counts. Any other limit has a Gaussian process of its own, of its amount, or
-    of what is known of it (see `nas_bo.strategies.limits`). Trials that are running, and the rest of a batch, are taken for
+    of what is known about it (see `nas_bo.strategies.limits`). Trials that are running, and the rest of a batch, are taken for
     evaluated with their expected values, so batches spread out.
 
-    Values of an objective at a part of its budget (`Trial.rungs`) and the proxies of the problem are modelled beside it
+    Values of an objective at a part of its budget (`Trial.rungs`) and the proxies of the problem are modelled together with it
     (see `nas_bo.surrogate.sources`), so trials that were stopped early inform it as well. An architecture that was
     stopped is suggested once more, to be evaluated to the end, when nothing else promises as much for its price: where the
-    evaluation goes on from a checkpoint, the gain is divided by the share that is left to pay (Snoek et al., 2012, "Practical
+    evaluation continues from a checkpoint, the gain is divided by the share that is left to pay (Snoek et al., 2012, "Practical
     Bayesian optimization of machine learning algorithms", section 3.2).
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
@@ -83,7 +83,7 @@ class Bayes:
         try:
             draws = np.random.default_rng(rng.getrandbits(63))
             return batch + self._propose(problem, trials, n - len(batch), pending, draws)
-        except Exception as error:  # whatever a fit does, the search goes on
+        except Exception as error:  # whatever a fit does, the search continues
             logger.warning("Bayes: no surrogate at trial %d, NSGA-II suggests instead: %s", len(trials), error)
         asked = [*trials, *(Trial(arch, state=State.RUNNING) for arch in batch)]
         return batch + NSGA2(self.seed, startup=0).suggest(problem, asked, n - len(batch))

@@ -77,7 +77,7 @@ def _move(records: List, genomes: np.ndarray, rng: np.random.Generator) -> np.nd
             target = records.next(length, up)
             moved = there & (kind == move) & (target >= 0)
             by = np.abs(target - length)[:, None]
-            if up:  # what stood at `spot` or later moves on, and what stood before it fills the gap
+            if up:  # what was at `spot` or later moves on, and what was before it fills the gap
                 shifted = np.where(place >= spot[:, None] + by, place - by, np.maximum(spot - 1, 0)[:, None])
             else:
                 shifted = np.minimum(place + by, most - 1)

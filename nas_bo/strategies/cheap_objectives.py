@@ -42,7 +42,7 @@ class Known:
             self._teach(taught, np.array([self.exact(problem, genomes.decode(row))[0] for row in taught]))
 
     def _find(self, archs: Sequence[Architecture], problem: Problem) -> list[int]:
-        """Those that are known of any of the architectures; of some they may raise."""
+        """Those that are known for any of the architectures; of some they may raise."""
         names: set[str] = set()
         for arch in archs:
             try:

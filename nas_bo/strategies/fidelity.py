@@ -1,4 +1,4 @@
-"""What a history holds beside final values: objectives at a part of their budget, proxies, measured noise, and trials
+"""What a history holds in addition to final values: objectives at a part of their budget, proxies, measured noise, and trials
 that were stopped. See `nas_bo.surrogate.sources` for what is made of it."""
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.objective import Resumable
 from nas_bo.problem import Problem
 from nas_bo.surrogate.sources import CoKriging, Observed, bent
 from nas_bo.trial import Column, State, Trial
@@ -34,9 +33,9 @@ def unfinished(trials: Sequence[Trial]) -> dict[str, Architecture]:
 
 def still_to_pay(problem: Problem, trials: Sequence[Trial]) -> dict[str, float]:
     """What it costs to finish the `unfinished` ones, by id, as a share of a whole evaluation: less than 1 where every
-    objective that was stopped goes on from a checkpoint (has `checkpoints`, as `ValidationLoss`)."""
+    objective that was stopped continues from a checkpoint (has `checkpoints`, as `ValidationLoss`)."""
     waiting = unfinished(trials)
-    resumable = {o.name: isinstance(o, Resumable) and bool(o.checkpoints) for o in problem.objectives}
+    resumable = {o.name: bool(getattr(o, "checkpoints", None)) for o in problem.objectives}
     found = {}
     for trial in trials:
         if trial.architecture.id in waiting:
@@ -96,6 +95,6 @@ def direct(sources: Mapping[float | str, CoKriging]) -> list[CoKriging]:
 
 
 def _number(value: object) -> float:
-    """NaN for what is no finite number."""
+    """NaN for what is not a finite number."""
     there = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if there else math.nan  # type: ignore[arg-type]

@@ -137,7 +137,7 @@ class Scale:
 
 
 def known_values(problem: Problem, arch: Architecture) -> np.ndarray:
-    """(m,) what is known of the objectives without evaluation, NaN where nothing is."""
+    """(m,) what is known about the objectives without evaluation, NaN where nothing is."""
     try:
         values = problem.known(arch)
     except Exception as error:

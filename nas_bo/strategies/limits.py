@@ -1,4 +1,4 @@
-"""What a history says of the limits that no objective explains: amounts where they are known, signs elsewhere."""
+"""What a history says about the limits that no objective explains: amounts where they are known, signs elsewhere."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.objective import Predicting
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.strategies.evolution import Breed, evolve
@@ -29,7 +28,7 @@ class LocalSearch:
 
     An improvement is used at once: the front is that of all trials so far (with one objective, the best of them). While
     nothing is feasible, the neighbours of the least violated architecture are visited. When all objectives are known
-    before evaluation, neighbours that the front dominates are passed over; with an unknown one none can be.
+    before evaluation, neighbours that the front dominates are skipped; with an unknown one none can be.
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
@@ -95,7 +94,7 @@ def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
 def _surely_dominated(problem: Problem, arch: Architecture, front: np.ndarray) -> bool:
     """Whether a point of the front (k, m) is as good in every objective, all of them known."""
     if any(
-        not (c.cost == "analytic" or isinstance(o, Predicting))
+        not (c.cost == "analytic" or hasattr(o, "predict"))
         for c, o in zip(problem.columns, problem.objectives, strict=True)
     ):
         return False

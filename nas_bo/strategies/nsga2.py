@@ -23,7 +23,7 @@ class NSGA2:
 
     Steady-state: there are no generations. The parents of a child are chosen from the `population` best of *all*
     trials, so it does not matter how many workers there are or who suggested a trial. Infeasible trials rank below
-    feasible ones, the less violated first (section VI of the paper); failed ones are no parents. No child is
+    feasible ones, the less violated first (section VI of the paper); failed ones are not parents. No child is
     suggested twice.
 
     Attributes:

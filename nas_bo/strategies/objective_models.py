@@ -84,7 +84,7 @@ class Belief:
             self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
 
     def _value(self, trial: Trial, j: int) -> float:
-        """Objective j of a trial, minimised: what strategies steer by, or what is known of an infeasible one."""
+        """Objective j of a trial, minimised: what strategies steer by, or what is known about an infeasible one."""
         steered = guide(self.problem, trial)
         if steered is not None:
             return float(steered[j])

@@ -24,7 +24,7 @@ CHOICES = 32  # a choice among more values is one among `CELLS` parts of the lis
 BEFORE = 6  # how many earlier decisions a decision looks at, fewer where that makes too many parameters
 PARAMETERS = 4_000
 LOCAL, PAIR = 0.3, 0.7  # prior deviations of what holds for one path or one neighbour, and after one earlier decision,
-# beside 1 of what holds wherever a pattern occurs: with few trials, what is shared is learned first
+# in addition to 1 of what holds wherever a pattern occurs: with few trials, what is shared is learned first
 REMEMBERED = 5_000  # architectures per space whose scores are kept
 
 
@@ -101,7 +101,7 @@ class Policy:
     def scores(self, archs: Sequence[Architecture]) -> np.ndarray:
         """The gradients of log p at the uniform policy, in units of the prior deviations: (n, parameters).
 
-        What does not belong to the space is passed over.
+        What does not belong to the space is skipped.
         """
         found = np.zeros((len(archs), len(self.scale)))
         for row, arch in zip(found, archs, strict=True):

@@ -28,13 +28,13 @@ from nas_bo.trial import State, Trial, non_dominated
 
 TRIES = 50  # draws that may be seen or forbidden before a random architecture takes their place
 FLATTER = 0.9  # times the parameters after each such draw: a policy that repeats itself looks further away
-AUGMENTED = 0.5  # the weight of the sum beside the maximum; ParEGO's 0.05 found less, a policy draws around a point
+AUGMENTED = 0.5  # the weight of the sum next to the maximum; ParEGO's 0.05 found less, a policy draws around a point
 WIDE = 3.0  # positive values that span more than this factor are compared on a log scale
 
 
 @dataclass(frozen=True)
 class Reinforce:
-    """An autoregressive policy over the tree of decisions, trained anew on the whole history for every suggestion.
+    """An autoregressive policy over the tree of decisions, trained again on the whole history for every suggestion.
 
     The history may come from anywhere (random draws, enqueued trials, other strategies), so the gradient is not taken
     on the policy's own draws. In its natural form it is the ridge regression of the rewards on the scores (the

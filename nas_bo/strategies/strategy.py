@@ -16,7 +16,6 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, SpaceError
-from nas_bo.objective import Steering
 from nas_bo.problem import Problem
 from nas_bo.seeds import settle
 from nas_bo.space import Space
@@ -36,7 +35,7 @@ class Strategy(Protocol):
 
     A strategy is a pure function of its settings, the problem and the history. It keeps nothing between calls (a cache
     that changes no result is fine) and draws its random numbers from `generator`, so that a search that was killed,
-    moved to another process or asked twice goes on as if nothing had happened. It can be pickled.
+    moved to another process or asked twice continues as if nothing had happened. It can be pickled.
     """
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
@@ -45,7 +44,7 @@ class Strategy(Protocol):
         Args:
             problem: the space and what is wanted.
             trials: every trial so far, in the order of their numbers and in every state. RUNNING ones are pending:
-                asked for, not told yet.
+                asked for, not reported yet.
             n: how many are wanted, at least 1.
 
         Returns:
@@ -115,7 +114,7 @@ _guides: WeakKeyDictionary[Problem, dict[Any, np.ndarray | None]] = WeakKeyDicti
 def guide(problem: Problem, trial: Trial) -> np.ndarray | None:
     """`Problem.guide`, remembered: the values (objectives,) to steer by, minimised; None where one is not finite."""
     memory = _guides.setdefault(problem, {})
-    steered = any(isinstance(o, Steering) for o in problem.objectives)  # reads what `info` kept
+    steered = any(hasattr(o, "steer") for o in problem.objectives)  # reads what `info` kept
     key = (trial.architecture.id, trial.state, tuple(trial.values.items()), repr(trial.info) if steered else "")
     if key in memory:
         with suppress(KeyError):  # another thread may have emptied it
@@ -124,7 +123,7 @@ def guide(problem: Problem, trial: Trial) -> np.ndarray | None:
     try:
         found = problem.guide(trial)
     except Exception as error:  # a value that is missing, a known objective that raises
-        logger.debug("trial %s is passed over, its values cannot be read: %s", trial.number, error)
+        logger.debug("trial %s is skipped, its values cannot be read: %s", trial.number, error)
         found = None
     found = None if found is None or not np.isfinite(found).all() else found
     if len(memory) >= REMEMBERED:

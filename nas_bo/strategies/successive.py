@@ -73,7 +73,7 @@ class Successive:
         return batch
 
     def _turn(self, number: int) -> tuple[Strategy, int | None]:
-        """Whose turn it is at that number of trials, and for how many more (None: for ever)."""
+        """Whose turn it is at that number of trials, and for how many more (None: forever)."""
         for strategy, count in self.stages:
             if number < count:
                 return strategy, count - number

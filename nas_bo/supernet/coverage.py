@@ -15,7 +15,7 @@ from nas_bo.space.domain import Choice, Domain, Real
 from nas_bo.space.space import Space
 
 MOST = 20_000
-"""Combinations of the choices of one block and the top level that are walked through; more are no block to share."""
+"""Combinations of the choices of one block and the top level that are walked through; a block with more is not shared."""
 
 TRIES = 64  # draws among which an extreme is looked for where rules forbid the extreme itself
 

@@ -49,25 +49,25 @@ def read(
         content: Any = torch.load(path, map_location=device or "cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(
-            f"{str(path)!r} cannot be read as a supernet ({type(error).__name__}); delete it to train anew"
+            f"{str(path)!r} cannot be read as a supernet ({type(error).__name__}); delete it to train again"
         ) from None
     identity = content.get("identity") if isinstance(content, dict) else None
     if not isinstance(identity, dict) or "banks" not in content:
-        raise CheckpointError(f"{str(path)!r} is no file of a supernet; give another one")
+        raise CheckpointError(f"{str(path)!r} is not a file of a supernet; give another one")
     if identity.get("format") != FORMAT:
         raise CheckpointError(
             f"{str(path)!r} has format {identity.get('format')!r} and this version of nas_bo reads {FORMAT}; upgrade "
-            "nas_bo, or delete the file to train anew"
+            "nas_bo, or delete the file to train again"
         )
     if identity.get("space") != space.fingerprint():
         raise CheckpointError(
             f"{str(path)!r} is a supernet of {identity.get('title')!r} with fingerprint {identity.get('space')}, and "
-            f"{space.title} has {space.fingerprint()}: another space; give its own file, or delete this one to train anew"
+            f"{space.title} has {space.fingerprint()}: another space; give its own file, or delete this one to train again"
         )
     if corpus is not None and identity.get("corpus") != corpus:
         raise CheckpointError(
             f"{str(path)!r} was trained on the corpus {str(identity.get('corpus'))[:16]}, and this one is "
-            f"{corpus[:16]}; give the same text, or delete the file to train anew"
+            f"{corpus[:16]}; give the same text, or delete the file to train again"
         )
     found: dict[str, Any] = content
     return found

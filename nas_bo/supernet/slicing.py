@@ -1,13 +1,13 @@
 """Which shared weights an architecture uses: every parameter of its decoder as slices of larger tensors, the *banks*.
 
 A bank belongs to an operation (the second attention from below) and a role (its queries). Operations are counted within
-their kind, not by layers: the first convolution of a network has the same work to do whether it stands in layer 0 or
-after an attention, and has the same weights. (Counting is our own; with "layer" among `apart`, what stands in layer 2
+their kind, not by layers: the first convolution of a network has the same work to do whether it is in layer 0 or
+after an attention, and has the same weights. (Counting is our own; with "layer" among `apart`, what is in layer 2
 has weights of its own, as is usual.) An architecture takes the first heads, the first values of each head, the first channels, hidden units and experts of it: prefixes, as in
 once-for-all networks (Cai et al. 2020, arXiv 1908.09791). What a prefix cannot share has banks of its own: gains of
 norms for every width, the steps of linear attention for every number of heads, and the fields named in `apart`.
 
-Queries and keys that rotary positions turn are no prefix: the frequency of pair j of D / 2 is base ** (-2 j / D), so the
+Queries and keys that rotary positions turn are not a prefix: the frequency of pair j of D / 2 is base ** (-2 j / D), so the
 first pairs of a large head turn with other frequencies than those of a small one. A small head takes pairs spread evenly
 over the large one, whose frequencies are nearly its own.
 
@@ -35,12 +35,12 @@ from nas_bo.model.spec import DecoderSpec
 _OF_DECODERS = ("width", "depth", "norm", "position", "parallel", "tied", "bias", "layer", "mixers", *Details._fields)
 APART_FIELDS = frozenset((*_OF_DECODERS, *apart_fields()))
 """The fields whose values can be given weights of their own. "layer" stands for the index of the layer, "mixers" for the
-set of kinds of mixers in the network: attention alone learns other things than attention beside convolutions, and has
+set of kinds of mixers in the network: attention alone learns other things than attention next to convolutions, and has
 blocks of its own then (a split of the supernet, as in Zhao et al. 2021, arXiv 2006.06863)."""
 
 
 def can_be_apart() -> frozenset[str]:
-    """As `APART_FIELDS`, with the fields of blocks of one's own."""
+    """As `APART_FIELDS`, with the fields of your own blocks."""
     return APART_FIELDS | apart_fields()
 
 
@@ -65,7 +65,7 @@ def cuts(spec: DecoderSpec, vocab_size: int, apart: frozenset[str]) -> list[Cut]
 
 
 class Place(NamedTuple):
-    """Where a layer stands: how many mixers of its mixer's kind and MLPs of its MLP's kind come before it, and which
+    """Where a layer is: how many mixers of its mixer's kind and MLPs of its MLP's kind come before it, and which
     kinds of mixers there are in the network."""
 
     mixer: int
@@ -87,7 +87,7 @@ def places(spec: DecoderSpec) -> list[Place]:
 
 
 def layer_cuts(spec: DecoderSpec, index: int, place: Place, apart: frozenset[str], prefix: str = "") -> list[Cut]:
-    """The parameters of layer `index`, which stands in `place`; their names begin with `prefix`."""
+    """The parameters of layer `index`, which is in `place`; their names begin with `prefix`."""
     mixer, mlp = spec.layers[index]
     own = _Own(spec, apart)
     numbers = (index // spec.details.tie_layers,) * 2 if "layer" in apart else place[:2]
@@ -117,7 +117,7 @@ def sliceable(spec: Any) -> Sliceable[Any]:
 
 
 class _Own:
-    """Names of banks, with the values of the fields that stand apart."""
+    """Names of banks, with the values of the fields that are apart."""
 
     def __init__(self, spec: DecoderSpec, apart: frozenset[str]) -> None:
         self.apart = apart | ALWAYS_APART

@@ -35,7 +35,7 @@ def swaps(
         net: the shared weights.
         tokens, targets: (B, T).
         path: the decoder of the path, as deep as the deepest exit.
-        blocks: for every layer the blocks (`LayerSpec` fields) that may stand there, by "mixer" and "mlp".
+        blocks: for every layer the blocks (`LayerSpec` fields) that may be there, by "mixer" and "mlp".
         exits: decoders whose last norm and head make the logits after so many layers, in the order of their depths.
         leave: the number of the exit whose loss is differentiated.
 

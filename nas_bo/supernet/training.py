@@ -110,7 +110,7 @@ def train_supernet(
             section 3.3; there 1). Needs a sampling that `leads`.
         lr to clip: as in `train`, for the sizes of the shared weights.
         checkpoint: a file for the state, written every `save_every_s` seconds and at the end. If it is there, the run
-            goes on from it, to the same bits as if it had never stopped; a finished one is returned at once.
+            continues from it, bit for bit as if it had never stopped; a finished one is returned at once.
         validate, validate_at: architectures to score by inheritance after these shares of the budget.
         ignore: top-level fields of the space that are the user's own; for a `Supernet`, its own hold.
 
@@ -324,14 +324,14 @@ class _Run:
         )
 
     def resume(self) -> None:
-        """Go on from the checkpoint, when there is one (raises CheckpointError when it is of another run)."""
+        """Continue from the checkpoint, when there is one (raises CheckpointError when it is of another run)."""
         if self.checkpoint is None or not self.checkpoint.exists():
             return
         content = read(self.checkpoint, self.net.space, self.corpus.fingerprint)
         here, there = self._identity(), content.get("run")
         if not isinstance(there, dict):
             raise CheckpointError(
-                f"{str(self.checkpoint)!r} holds the weights of a supernet but no run to go on with; load it with "
+                f"{str(self.checkpoint)!r} holds the weights of a supernet but no run to continue; load it with "
                 "Supernet.load, or give another checkpoint"
             )
         for name, wanted in {**here, "apart": sorted(self.net.apart), "vocab_size": self.net.vocab_size}.items():
@@ -339,7 +339,7 @@ class _Run:
             if found != wanted:
                 raise CheckpointError(
                     f"the checkpoint {str(self.checkpoint)!r} is of another run: {name} is {found!r} there and "
-                    f"{wanted!r} here; give the path of this run's own, or delete the file to begin anew"
+                    f"{wanted!r} here; give the path of this run's own, or delete the file to start again"
                 )
         self._put(content)
 

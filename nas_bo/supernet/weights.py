@@ -37,7 +37,7 @@ class Supernet(nn.Module):
     """Shared weights of every architecture of a space over the block vocabulary.
 
     A forward pass names its architecture; between calls nothing is remembered but the weights. The model that runs is
-    the `Decoder` of that architecture with slices of the shared weights in the place of its parameters (`nas_bo.model.
+    the `Decoder` of that architecture with slices of the shared weights in place of its parameters (`nas_bo.model.
     slicing` says which), so `extract` gives the same numbers.
 
     Args:
@@ -67,7 +67,7 @@ class Supernet(nn.Module):
         strange = sorted(set(apart) - can_be_apart())
         if strange:
             raise ModelError(
-                f"apart has {strange[0]!r}, which is no field; there are: {', '.join(sorted(can_be_apart()))}"
+                f"apart has {strange[0]!r}, which is not a field; there are: {', '.join(sorted(can_be_apart()))}"
             )
         check_values(
             "Supernet", ModelError, whole_number(1).advise("take the vocab_size of the corpus"), vocab_size=vocab_size
@@ -142,7 +142,7 @@ class Supernet(nn.Module):
 
     def extract(self, arch: Architecture | DecoderSpec) -> Decoder:
         """A plain model of `arch` with a copy of its weights, in evaluation mode; on a CPU its logits equal those of
-        the supernet to the bit.
+        the supernet bit for bit.
 
         Raises:
             ModelError: the architecture is outside of the space that was covered.
@@ -177,7 +177,7 @@ class Supernet(nn.Module):
 
     @property
     def embedding(self) -> Tensor:
-        """The bank of the token embeddings (the first one, where they stand apart)."""
+        """The bank of the token embeddings (the first one, where they are apart)."""
         bank: Tensor = next(bank for name, bank in self.banks.items() if name.startswith("embedding"))
         return bank
 
@@ -341,7 +341,7 @@ class Supernet(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that differ when the space, the vocabulary or what stands apart differ."""
+        """16 hexadecimal digits that differ when the space, the vocabulary or what is apart differ."""
         said = [self.space.fingerprint(), self.vocab_size, sorted(self.apart), sorted(self.ignore)]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
 

@@ -1,4 +1,4 @@
-"""The chance that a number stays at or below 0, from amounts, and from signs where nothing else was told.
+"""The chance that a number stays at or below 0, from amounts, and from signs where nothing else was given.
 
 A Gaussian process stands for the amount, as for an objective (Gardner et al., 2014, "Bayesian optimization with inequality
 constraints", ICML). Amounts are bent to asinh(amount / scale) first, which keeps their signs and is about linear near 0
@@ -28,7 +28,7 @@ FARTHEST = 10.0  # amounts of more scales than this are cut
 
 @dataclass(frozen=True)
 class Amounts:
-    """What is known of one limit at the rows of a history.
+    """What is known about one limit at the rows of a history.
 
     Attributes:
         values: (n,) amounts, NaN where the amount is not known.
@@ -69,7 +69,7 @@ class Censored:
 
     Args:
         inputs: (n, d), the history.
-        amounts: what is known of the limit there; of one row at least.
+        amounts: what is known about the limit there; of one row at least.
         own: see `GaussianProcess`.
         noise_sd: the standard deviation of the noise in the unit of the amounts, where it was measured.
 

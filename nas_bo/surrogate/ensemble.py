@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MLPEnsemble:
-    """Networks of one hidden layer beside a linear path, on as many blocks of columns as `Ridge` finds best. The global random state of torch is neither read nor changed.
+    """Networks of one hidden layer next to a linear path, on as many blocks of columns as `Ridge` finds best. The global random state of torch is neither read nor changed.
 
     Args:
         members: how many networks.

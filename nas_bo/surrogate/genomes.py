@@ -195,7 +195,7 @@ class Genomes:
         for i, codes in self._settled:
             genomes[:, i] = codes[np.argmin(np.abs(genomes[:, i, None] - codes), axis=1)]
         for i, parent, opens in self._conditions:
-            above = genomes[:, parent]  # parents stand before their children, so they are canonical already
+            above = genomes[:, parent]  # parents come before their children, so they are canonical already
             genomes[~((above >= 0) & opens[np.maximum(above, 0).astype(int)]), i] = OFF
         return genomes
 

@@ -47,7 +47,7 @@ class GaussianProcess:
         targets: (n,), finite, in the objective's unit, minimised.
         own: how many columns, the first ones, have a length scale each.
         fitted: the hyperparameters are fitted to so many rows only, the first ones, so that they need not be fitted
-            anew for every trial; all rows when None.
+            again for every trial; all rows when None.
         regressors: how many columns, the last ones, are regressors, of about unit size.
         like: takes its hyperparameters, mean and scale from this process instead of fitting any.
         noise_sd: the standard deviation of the noise in the objective's unit, where it was measured.

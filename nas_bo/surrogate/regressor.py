@@ -36,7 +36,7 @@ class Regressor(Protocol):
 class Standard:
     """Columns that vary, shifted and scaled to mean 0 and standard deviation 1 of the examples (n, d).
 
-    What lies far beyond the examples is pulled to `FAR` standard deviations: few examples say nothing of there.
+    What lies far beyond the examples is pulled to `FAR` standard deviations: few examples say nothing about there.
     """
 
     FAR = 4.0

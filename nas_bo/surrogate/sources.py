@@ -1,9 +1,9 @@
-"""Cheap values beside a dear one: recursive co-kriging (Le Gratiet and Garnier, 2014, "Recursive co-kriging model for design
+"""Cheap values next to an expensive one: recursive co-kriging (Le Gratiet and Garnier, 2014, "Recursive co-kriging model for design
 of computer experiments with multiple levels of fidelity", Int. J. for Uncertainty Quantification 4(5)), the autoregressive
 scheme of Kennedy and O'Hagan (2000, "Predicting the output from a complex computer code when fast approximations are
 available", Biometrika 87(1), eq. 1).
 
-A dear objective is a line in what its sources are expected to say, plus a Gaussian process of its own for the rest:
+An expensive objective is a line in what its sources are expected to say, plus a Gaussian process of its own for the rest:
 
     y(x) = sum_k rho_k m_k(x) + gamma_k e_k(x) + delta(x) + noise
 
@@ -24,8 +24,8 @@ import numpy as np
 
 from nas_bo.surrogate.process import GaussianProcess, clipped
 
-FEWEST = 4  # values below which a source is passed over
-STALE = 20  # hyperparameters are fitted anew when the history has grown by one part in so many
+FEWEST = 4  # values below which a source is skipped
+STALE = 20  # hyperparameters are fitted again when the history has grown by one part in so many
 DECADE = 10.0  # positive values of a proxy that span more than this factor are taken as logarithms
 
 

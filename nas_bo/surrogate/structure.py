@@ -1,7 +1,7 @@
 """How the layers of an architecture are arranged, as numbers: what means over layers do not tell.
 
 In lists of records with an unordered decision (which mixer, MLP or none) the order and the company of the options matter
-beside their shares: a layer that looks far may need one that looks near before it. Columns, for every such decision and every
+in addition to their shares: a layer that looks far may need one that looks near before it. Columns, for every such decision and every
 option: whether it occurs, how often, where it occurs first; for every two options: how evenly they are mixed, and how often
 the one follows the other directly. Of any space, since only its decisions are read.
 """

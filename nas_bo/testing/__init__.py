@@ -1,4 +1,4 @@
-"""Shipped conformance suites: what a part of one's own must do to work everywhere, as tests to inherit from.
+"""Shipped conformance suites: what a part of your own must do to work everywhere, as tests to inherit from.
 
     class TestPool(BlockTests):
         block = Pool()

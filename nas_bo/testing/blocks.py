@@ -1,4 +1,4 @@
-"""Shipped conformance suites: what a part of one's own must do to work everywhere, as tests to inherit from.
+"""Shipped conformance suites: what a part of your own must do to work everywhere, as tests to inherit from.
 
     class TestPool(BlockTests):
         block = Pool()
@@ -59,7 +59,7 @@ class BlockTests:
         return Word(self.block if known().get(self.block.kind) is self.block else register(self.block))
 
     def archs(self, **globals_: Any) -> Iterator[Node]:
-        """A decoder for every example: the block twice and beside other blocks, as mixer or as mlp."""
+        """A decoder for every example: the block twice and next to other blocks, as mixer or as mlp."""
         self.word()
         for fields in self.examples:
             node = Node({"kind": self.block.kind, **fields})
@@ -95,7 +95,7 @@ class BlockTests:
             assert isinstance(spec, self.block.Spec) and spec.kind == self.block.kind
             again = self.block.Spec(*json.loads(json.dumps(list(spec))))
             assert again == spec and hash(again) == hash(spec), (
-                f"{spec} is no tuple of plain values: JSON makes {again}"
+                f"{spec} is not a tuple of plain values: JSON makes {again}"
             )
             assert pickle.loads(pickle.dumps(spec)) == spec
             text = label_of(spec, frame)
@@ -229,7 +229,7 @@ class BlockTests:
             with torch.no_grad():
                 full, short = model(tokens), model(tokens[:, :33])
             torch.testing.assert_close(full[:, :33], short)
-            assert torch.isfinite(full).all(), f"{spec} gives what is no finite number"
+            assert torch.isfinite(full).all(), f"{spec} gives what is not a finite number"
 
     def test_token_by_token_is_the_same(self) -> None:
         import pytest

@@ -1,4 +1,4 @@
-"""What a study says of itself from its first trial on: what is searched for, under which conditions, by whom and where."""
+"""What a study says about itself from its first trial on: what is searched for, under which conditions, by whom and where."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""AskTell: the search as an object that is asked for architectures and told what became of them.
+"""AskTell: the search as an object that is asked for architectures and receives what became of them.
 
     opt = AskTell(TinyGPT, ["bits_per_byte", Parameters(at_most=200_000)], storage="study.db")
     asked = opt.ask()                        # asked.number, asked.architecture, asked.known["parameters"]
@@ -21,9 +21,8 @@ from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution import preflight
-from nas_bo.objective import Objective, Reported
 from nas_bo.optuna import studies
-from nas_bo.problem import Problem
+from nas_bo.problem import Objective, Problem, Reported
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
@@ -42,7 +41,7 @@ class Asked:
 
     Attributes:
         number: that of its trial in the study; `AskTell.tell` wants it back.
-        known: the objectives and limits that need no evaluation, by name, in their own units; they are not told.
+        known: the objectives and limits that need no evaluation, by name, in their own units; they are not reported.
     """
 
     number: int
@@ -62,7 +61,7 @@ class AskTell:
         space: a subclass of `Space`.
         objectives: names of what you will tell (minimised; ``Reported("accuracy", direction="maximize")`` says more),
             and objectives of nas_bo or functions that are ``cost="analytic"``, which are computed when asked.
-        limits: objectives that are not optimised, only kept within their bounds; `Reported` ones are told as well.
+        limits: objectives that are not optimised, only kept within their bounds; `Reported` ones are reported as well.
         strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
         storage, study_name, seed: as in `search`. Processes that share the study must share the storage.
 
@@ -91,7 +90,7 @@ class AskTell:
         dear = [o.name for o in every if o.cost != "analytic" and not _told(o)]
         if dear:
             raise SearchError(
-                f"AskTell cannot evaluate {dear[0]!r}: what is measured or trained is told; give its name instead of the "
+                f"AskTell cannot evaluate {dear[0]!r}: what is measured or trained is reported; give its name instead of the "
                 "objective, or use search(), which evaluates"
             )
         preflight.check(self.problem, "AskTell")
@@ -109,7 +108,7 @@ class AskTell:
         return self.problem.space
 
     def ask(self) -> Asked:
-        """The next architecture to evaluate; its trial runs until it is told.
+        """The next architecture to evaluate; its trial runs until its result is reported.
 
         Raises:
             SearchError: the space is exhausted.
@@ -165,7 +164,7 @@ class AskTell:
 
         Raises:
             SearchError: no such trial, one that has ended otherwise, a value that is missing or not a number, or a
-                name that is not among those told.
+                name that is not among those reported.
         """
         if (values is None) == (failed is None):
             raise SearchError(f"trial {number}: tell either values or a reason for failing, and not both")
@@ -184,7 +183,7 @@ class AskTell:
             there = self._read(frozen)
             if (there.state, dict(there.values)) != (outcome.state, dict(outcome.values)):
                 raise SearchError(
-                    f"trial {number} has ended already ({there.state.value}{_listed(there.values)}); what is told now "
+                    f"trial {number} has ended already ({there.state.value}{_listed(there.values)}); what is reported now "
                     f"({outcome.state.value}{_listed(outcome.values)}) was not kept"
                 )
             return there
@@ -193,11 +192,11 @@ class AskTell:
 
     def _frozen(self, number: int) -> Any:
         if isinstance(number, bool) or not isinstance(number, int):
-            raise SearchError(f"{number!r} is no number of a trial; tell the one that asking gave")
+            raise SearchError(f"{number!r} is not a number of a trial; tell the one that asking gave")
         found = [t for t in self.study.get_trials(deepcopy=False) if t.number == number]
         if not found or found[0].state.name == "WAITING":
             there = ", ".join(str(t.number) for t in self.open) or "none"
-            raise SearchError(f"trial {number} was not asked for; those that wait to be told: {there}")
+            raise SearchError(f"trial {number} was not asked for; those that wait for a result: {there}")
         if owner := studies.evaluated_by(found[0]):
             raise SearchError(
                 f"trial {number} was not asked for: a search evaluates it (process {owner}) and tells it itself"
@@ -240,7 +239,7 @@ class AskTell:
         if name not in self._told:
             close = get_close_matches(name, self._told, n=1)
             computed = name in {o.name for o in (*self.problem.objectives, *self.problem.limits)}
-            hint = " is computed, not told" if computed else f" is not wanted{_maybe(close)}"
+            hint = " is computed, not reported" if computed else f" is not wanted{_maybe(close)}"
             raise SearchError(f"trial {number}: {name!r}{hint}; tell {', '.join(self._told)}")
         if isinstance(value, bool) or (not isinstance(value, (int, float)) and not hasattr(value, "__float__")):
             raise SearchError(f"trial {number}: {name} is {value!r}, not a number")
@@ -253,7 +252,7 @@ class AskTell:
 
     @property
     def open(self) -> list[Asked]:
-        """What was asked for, by whatever process, and not told yet."""
+        """What was asked for, by whatever process, and not reported yet."""
         pairs = [(t.number, door.architecture(self.space, t.params)) for t in studies.asked(self.study) if t.params]
         return [Asked(number, arch, self.problem.analytic(arch)) for number, arch in pairs]
 

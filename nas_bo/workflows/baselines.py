@@ -1,4 +1,4 @@
-"""What a search is to be compared with: architectures that are evaluated with the same objectives and are no trials."""
+"""What a search is to be compared with: architectures that are evaluated with the same objectives and are not trials."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def compare(results: Sequence[Result]) -> Comparison:
 
 
 def _on_one_scale(results: Sequence[Result]) -> tuple[list[Result], list[str]]:
-    """What was measured on one machine is told by the fastest speed that any of the studies believed of it."""
+    """What was measured on one machine is reported by the fastest speed that any of the studies believed of it."""
     infos = [x.info for one in results for x in one.trials] + [x.info for one in results for x in one.retrained]
     scale = fastest(i for one in infos for i in one.values())
     found, notes = [], []

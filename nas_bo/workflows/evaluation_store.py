@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.objective import Conditioned, Objective
 from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
+from nas_bo.problem import Objective
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
 from nas_bo.spelling import BEFORE, NAME, spelled
@@ -46,7 +46,7 @@ class InMemory:
 
 
 class Lines:
-    """A file with one JSON object a line; the last line that a killed process left half written is passed over.
+    """A file with one JSON object a line; the last line that a killed process left half written is skipped.
 
     Raises:
         SearchError: the file cannot be read or written, or is another kind of file.
@@ -74,7 +74,7 @@ class Lines:
             except (ValueError, TypeError, KeyError):
                 if number < len(lines) and not line.startswith(b'{"key":'):
                     raise SearchError(
-                        f"{str(path)!r} is no file of kept evaluations (line {number} is {line[:60]!r}); give another file"
+                        f"{str(path)!r} is not a file of kept evaluations (line {number} is {line[:60]!r}); give another file"
                     ) from None
 
     def get(self, key: str) -> Any:
@@ -90,7 +90,7 @@ class Lines:
 
 
 class InStudy:
-    """In the attributes of an Optuna study, beside the search that it is of."""
+    """In the attributes of an Optuna study, next to the search that it is of."""
 
     def __init__(self, study: Any) -> None:
         self._study = study
@@ -116,14 +116,14 @@ def open_records(path: str | Path | None, study: Any) -> Records:
 def key(objective: Objective) -> str:
     """Equal for objectives that measure the same: the name and a digest of conditions and settings.
 
-    Of an objective that is no dataclass and has no `conditions` only the name is known.
+    Of an objective that is not a dataclass and has no `conditions` only the name is known.
     """
     # what is kept since 0.1 has the name that the loss had then
     called = OLDER.sub(BEFORE, objective.name)
     told: dict[str, Any] = {"settings": OLDER_FIELD.sub(BEFORE, repr(objective))} if is_dataclass(objective) else {}
     if " at 0x" in told.get("settings", ""):
         told = {}  # the address of a function is another one in every process
-    if isinstance(objective, Conditioned):
+    if hasattr(objective, "conditions"):
         told["conditions"] = objective.conditions()
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=plain).encode()).hexdigest()[:12]
     return f"{called}:{digest}"
@@ -141,7 +141,7 @@ class Trained:
 
     def get(self, objective: Objective, arch: Architecture, shares: Collection[float] = ()) -> dict[str, Any] | None:
         """The record of `arch` under the conditions of `objective`, with the rungs at `shares`; else None."""
-        if objective.cost != "trained" or not isinstance(objective, Conditioned):
+        if objective.cost != "trained" or not hasattr(objective, "conditions"):
             return None
         now = json.loads(json.dumps(objective.conditions(), default=plain))
         for found in (read(arch) for read in (self._searched, self._retrained)):
@@ -216,7 +216,7 @@ def _allow(_: Architecture) -> bool:
 
 
 def check_made(study: Any) -> Any:
-    """What `study` says of itself (raises SearchError where nas_bo did not make it)."""
+    """What `study` says about itself (raises SearchError where nas_bo did not make it)."""
     about = studies.kept(study, "study") if hasattr(study, "user_attrs") else None
     if about is None:
         raise SearchError(
@@ -234,7 +234,7 @@ def check_study(study: Any, space: type[Space], reference: Objective) -> None:
             f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, "
             f"validate() got {space.title!r} with schema {space.fingerprint()}; give the space of the study"
         )
-    now = dict(reference.conditions()) if isinstance(reference, Conditioned) else {}
+    now = dict(reference.conditions()) if hasattr(reference, "conditions") else {}
     before = about["conditions"].get(spelled(reference.name, about["conditions"]), {})
     if "sha256" in now and before.get("sha256", now["sha256"]) != now["sha256"]:
         raise SearchError(

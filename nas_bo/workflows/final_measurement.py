@@ -15,7 +15,7 @@ from typing import Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
 from nas_bo.hardware.measuring.scale import Known, rescaled
-from nas_bo.objective import Remeasured, Say
+from nas_bo.objectives.measuring import Remeasured, Say
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
 
@@ -38,7 +38,7 @@ class Session:
         return cls(found.get("values", {}), found.get("info", {}))
 
     def of_baseline(self, record: Mapping[str, Any]) -> dict[str, Any]:
-        """The record of a baseline with what was measured of it beside the front."""
+        """The record of a baseline with what was measured of it next to the front."""
         values, info = self.values.get(record["id"], {}), self.info.get(record["id"], {})
         return {
             **record,

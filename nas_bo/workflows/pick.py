@@ -161,7 +161,7 @@ def _bound(text: str, condition: str, columns: Sequence[Column], known: Sequence
     found = re.fullmatch(r"(.+?)\s*(<=|>=|≤|≥|<|>)\s*(\S.*)", condition)
     if found is None:
         raise SearchError(
-            f"the pick {text!r} has the condition {condition!r}, which is no comparison such as latency_ms<=2: {GRAMMAR}"
+            f"the pick {text!r} has the condition {condition!r}, which is not a comparison such as latency_ms<=2: {GRAMMAR}"
         )
     name, sign, number = (
         spelled(found[1].strip(), [*known, *columns]),

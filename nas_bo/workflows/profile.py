@@ -1,4 +1,4 @@
-"""profile(): measure a device once, so that latencies on it can be told anywhere. Needs nothing but the package's core."""
+"""profile(): measure a device once, so that latencies on it can be predicted anywhere. Needs nothing but the package's core."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def profile(
 ) -> Profile:
     """Measure the most informative architectures of a space here, fit and judge latency models, and write the file.
 
-    Every visit of a model is kept beside `out` (``.part``) within a second; the same call goes on from there after a
+    Every visit of a model is kept next to `out` (``.part``) within a second; the same call continues from there after a
     kill, and the file goes away in the end.
 
     Args:
@@ -209,13 +209,13 @@ def _same(before: Any, asked: dict[str, Any], part: Path) -> None:
         if before.get(what) != value:
             raise ProfileError(
                 f"{str(part)!r} keeps an interrupted profile with {what}={before.get(what)!r}, this one has {value!r}; repeat "
-                "that command to go on, delete the file to begin again, or choose another --out"
+                "that command to continue, delete the file to begin again, or choose another --out"
             )
 
 
 @contextmanager
 def _worth_keeping(kept: Lines, part: Path) -> Iterator[None]:
-    """What ends with an error before anything is measured leaves no file that would stand in the way of the next try."""
+    """What ends with an error before anything is measured leaves no file that would be in the way of the next try."""
     try:
         yield
     except NasBoError:
@@ -249,7 +249,7 @@ def _anchors(archs: Sequence[Architecture], setting: Setting, base: Roofline) ->
 
 
 def _factor(outcome: Outcome, known: Sequence[tuple[Wanted, float]]) -> float:
-    """What measured times are multiplied by, so that the anchors take what is known of them."""
+    """What measured times are multiplied by, so that the anchors take what is known about them."""
     there = [(outcome.measured[one.key].median_ms, ms) for one, ms in known if one.key in outcome.measured]
     return math.exp(statistics.median(math.log(ms / got) for got, ms in there)) if there else 1.0
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from nas_bo import serialization
 from nas_bo.errors import NasBoError, SearchError
-from nas_bo.objective import GivesModel, Retrainable, with_parts
 from nas_bo.optuna import studies
 from nas_bo.trial import Column, Trial
 from nas_bo.workflows.result import Result
@@ -62,7 +61,7 @@ def register(
     wanted: Sequence[str] = ALIASES,
     allow: Sequence[str] = (),
 ) -> list[Any]:
-    """Train the picks as the end of the search re-trains its front, to the same bits, and register them as `name`.
+    """Train the picks as the end of the search re-trains its front, bit for bit, and register them as `name`.
 
     One version per architecture, under all of its aliases.
 
@@ -127,8 +126,8 @@ def trainable(result: Result, allow: Sequence[str] = ()) -> Any:
         except NasBoError as error:
             reasons.append(str(error))
             continue
-        for part in with_parts([built]):
-            if isinstance(part, GivesModel) and isinstance(part, Retrainable):
+        for part in (built, *getattr(built, "parts", ())):
+            if hasattr(part, "trained") and hasattr(part, "larger"):
                 return part
     why = f": {reasons[0]}" if reasons else "; only ValidationLoss trains a decoder of nas_bo"
     raise SearchError(f"the study {result.title!r} has no objective that can be trained again{why}")

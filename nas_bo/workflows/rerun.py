@@ -1,7 +1,7 @@
 """Evaluate again what a run in MLflow says, from what was logged alone, and say whether the figures agree.
 
-Trained and counted values must be the same to the bit where versions and device are; measured ones must have intervals that
-overlap. What cannot be built again is said.
+Trained and counted values must be bit for bit the same where versions and device are; measured ones must have intervals that
+overlap. What cannot be built again is reported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from nas_bo.errors import HostError, NasBoError, SearchError
 from nas_bo.mlflow import content, lineage, records, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
-from nas_bo.objective import Conditioned, Objective
 from nas_bo.problem import Problem
 from nas_bo.report import figure
 from nas_bo.space import Space
@@ -35,7 +34,7 @@ class Compared:
 
     Attributes:
         before, now: None where there is no value.
-        agrees: None where that cannot be said.
+        agrees: None where that cannot be decided.
         words: why.
     """
 
@@ -67,7 +66,7 @@ class Again:
 
     @property
     def agrees(self) -> bool | None:
-        """Whether all figures agree; None where one cannot be told and none differs."""
+        """Whether all figures agree; None where one cannot be compared and none differs."""
         said = [c.agrees for c in self.compared]
         return False if False in said else None if None in said or not said else True
 
@@ -102,12 +101,12 @@ def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str
     Args:
         run_id: of a trial, a baseline or a re-training; of a study it is the knee of its front.
         track: the tracking URI, as for `search`.
-        allow: packages and modules beside nas_bo that may be imported; see `nas_bo.serialization.rebuild`.
-        log: as a run of kind ``rerun`` beside the other, linked both ways.
+        allow: packages and modules other than nas_bo that may be imported; see `nas_bo.serialization.rebuild`.
+        log: as a run of kind ``rerun`` next to the other, linked both ways.
 
     Raises:
         HostError: the store cannot be read, or there is no such run.
-        SearchError: the run does not say enough: it is no run of a search of nas_bo, or of one before recipes were kept.
+        SearchError: the run does not say enough: it is not a run of a search of nas_bo, or of one before recipes were kept.
     """
     where = tracking_uri.resolve(track)
     tracking_uri.there(where)
@@ -130,7 +129,7 @@ def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str
 
 
 def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any]]:
-    """The run to evaluate, its study's run, and what that kept of itself."""
+    """The run to evaluate, its study's run, and what that kept about itself."""
     try:
         run = client.get_run(run_id)
     except Exception as error:
@@ -139,7 +138,7 @@ def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any
         ) from error
     kind = run.data.tags.get("nas.kind")
     if kind not in (*KINDS, "study"):
-        raise SearchError(f"the run {run_id} is no trial of a search of nas_bo (its tag nas.kind is {kind!r})")
+        raise SearchError(f"the run {run_id} is not a trial of a search of nas_bo (its tag nas.kind is {kind!r})")
     parent = run if kind == "study" else client.get_run(run.data.tags[PARENT])
     about = json.loads(_text(client, parent.info.run_id, "study.json"))
     if not about.get("recipe"):
@@ -175,7 +174,7 @@ def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
 
 
 def _noted_knee(client: Any, parent: Any) -> int | None:
-    """The knee of the final front, as the search told it at its end; None where it did not come so far."""
+    """The knee of the final front, as the search reported it at its end; None where it did not come so far."""
     try:
         told = json.loads(_text(client, parent.info.run_id, "report/result.json"))
     except (SearchError, ValueError):
@@ -250,7 +249,7 @@ def _verdict(
             return None, f"another device: {told}"
         return False, f"intervals do not overlap: {told}"
     if before == now:
-        return True, "the same to the last bit"
+        return True, "the same bit for bit"
     reasons = [what for what in changed if what not in NOT_COMPARED and (cost == "trained" or what != "device")]
     if reasons:
         return None, f"it differs by {_share(before, now)}, and so does {', '.join(reasons)}"
@@ -275,7 +274,7 @@ def _changed(about: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     for described in about["recipe"]["objectives"]:
         try:
             objective = serialization.rebuild(described)
-            if isinstance(objective, Objective) and isinstance(objective, Conditioned):
+            if hasattr(objective, "conditions"):
                 conditions[objective.name] = dict(objective.conditions())
         except NasBoError:
             continue

@@ -95,8 +95,8 @@ class Result:
         trials: every trial that ended, in the order of their numbers.
         labels: architecture id -> short name.
         retrained: the front, and a few others, at a larger budget, as far as they were re-trained.
-        trust: what the re-training says of everything that the search went by: its loss, rungs and proxies, beside the
-            parameter count and FLOPs, each also with size removed; None when nothing was re-trained.
+        trust: what the re-training says about everything that the search used: its loss, rungs and proxies, next to
+            the parameter count and FLOPs, each also with size removed; None when nothing was re-trained.
         validation: the report of `nas_bo.validate` on this study, if there is one.
         notes: what a reader should know before believing the figures.
         baselines: ``{"label", "values", ...}`` of what the search was asked to be compared with.
@@ -130,7 +130,7 @@ class Result:
 
     @property
     def agreement(self) -> Agreement | None:
-        """Of version 0.1, which had it beside `trust`; ends with version 0.3."""
+        """Of version 0.1, which had it next to `trust`; ends with version 0.3."""
         return of_trust(self.trust)
 
     @property
@@ -276,7 +276,7 @@ class Result:
     def register(
         self, name: str, *, track: Any = None, picks: Sequence[str] = ("knee", "fastest", "best_quality"), **more: Any
     ) -> list[Any]:
-        """Train the picks again, to the bits of the search's re-training, and put them into MLflow's registry under these
+        """Train the picks again, bit for bit as in the search's re-training, and put them into MLflow's registry under these
         aliases; see `nas_bo.workflows.register.register`. ``nas_bo.mlflow.load_model("models:/NAME@knee")`` loads them."""
         from nas_bo.workflows.register import register
 

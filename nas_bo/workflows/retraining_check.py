@@ -1,4 +1,4 @@
-"""What the end of a search says of its own estimates: which of them were seen to hold at the re-training."""
+"""What the end of a search says about its own estimates: which of them were seen to hold at the re-training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def thin(trials: Sequence[Trial], most: int) -> list[Trial]:
 def others(trials: Sequence[Trial], front: Sequence[Trial], column: Column, n: int) -> list[Trial]:
     """At most `n` trials off the front, spread over size and over what the search thought of them.
 
-    Agreement among winners says little of the space. No more than a tenth of the trials, so that a short search does not
+    Agreement among winners says little about the space. No more than a tenth of the trials, so that a short search does not
     spend more on checking than on searching.
     """
     known = [t for t in trials if t.state is State.COMPLETE and math.isfinite(t.values.get(column.name, math.nan))]
@@ -81,7 +81,7 @@ def of_search(
 
     Args:
         again: architecture id -> ``{"values": ..., "info": ...}`` at `factor` times the budget.
-        proxies: the cheap objectives whose values stand in the trials' `info`.
+        proxies: the cheap objectives whose values are in the trials' `info`.
     """
     by_id = {t.architecture.id: t for t in reversed(trials) if t.architecture.id in again}
     found = [t for t in trials if by_id.get(t.architecture.id) is t]
@@ -153,7 +153,7 @@ def counted(arch: Architecture, vocab_size: int = 256, ignore: tuple[str, ...] =
 
 
 def flops(archs: Sequence[Architecture], vocab_size: int = 256, ignore: tuple[str, ...] = ()) -> list[float] | None:
-    """Floating-point operations of one forward pass of each; None where one is no decoder."""
+    """Floating-point operations of one forward pass of each; None where one is not a decoder."""
     from nas_bo.model import counts
 
     try:

@@ -1,7 +1,7 @@
 """search(): the loop that closes the circle of data: space -> strategy -> objectives -> trials -> strategy.
 
 Runs on an Optuna study, so that everything made for Optuna works on it while it runs and afterwards. The only file,
-beside the command line, that sees every room and every door.
+except for the command line, that sees every room and every door.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ from nas_bo.errors import SearchError
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import executor_of, gate_of
 from nas_bo.execution.interrupts import uninterrupted
-from nas_bo.objective import Objective, Staged
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import studies
-from nas_bo.problem import Problem
+from nas_bo.problem import Objective, Problem
 from nas_bo.report.labels import label_of
 from nas_bo.space import Space
 from nas_bo.stopping import Stopping
@@ -51,7 +50,7 @@ def search(
     """Search `space` for architectures that are good in all `objectives` at once.
 
     The same call with the same storage continues a search that was stopped or killed: finished trials are kept, those
-    that were running are evaluated again under their own numbers, and the search goes on to `trials` in all.
+    that were running are evaluated again under their own numbers, and the search continues to `trials` in all.
     The same seed gives the same architectures and the same trained values, whatever the number of interruptions;
     measured values differ as measurements do, but nothing is steered by their noise.
 
@@ -71,7 +70,7 @@ def search(
         study_name: by default the space's name, with the seed where it is not 0.
         seed: of the default strategy and of the sampler that the study is left with; an objective's own seed is its own.
         track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`; None tracks nothing.
-        baseline: what to compare with, evaluated first with the same objectives, drawn and tabulated beside the front and no
+        baseline: what to compare with, evaluated first with the same objectives, drawn and tabulated next to the front and no
             trial: "largest" or "smallest" of the space, an architecture or its flat values, a list of these, or a mapping of
             labels to these.
         retrain: train the front again at this multiple of the budget, with another seed; 0 does not.
@@ -79,7 +78,7 @@ def search(
             on winners alone; at most a tenth of the trials. Each costs `retrain` budgets; 0 leaves them out.
         enqueue: known architectures to try first.
         adopt_after: seconds, more than an evaluation takes: trials that other processes, of whatever machine, have been
-            evaluating for longer are evaluated again under their own numbers. None waits for them for ever, except for those
+            evaluating for longer are evaluated again under their own numbers. None waits for them forever, except for those
             of dead processes of this machine.
         on_progress: called with a `Progress` after every trial.
 
@@ -121,7 +120,7 @@ def search(
     try:
         with gate_of(executor):
             if tracker is not None and studies.finished(study):
-                tracker.log_study(study)  # what ended before a kill and was not told to the tracker
+                tracker.log_study(study)  # what ended before a kill and was not given to the tracker
             _make_ready(run)
             extra_evaluations.compare(run, others)
             run.search(queue)
@@ -175,7 +174,7 @@ def short_name(arch: Architecture, space: type[Space] | None = None) -> str:
 
 def _check_staged(problem: Problem, stopping: Stopping) -> None:
     """Raise SearchError when `stopping` cannot stop anything."""
-    if not any(isinstance(o, Staged) for o in (*problem.objectives, *problem.limits)):
+    if not any(hasattr(o, "stages") for o in (*problem.objectives, *problem.limits)):
         names = ", ".join(c.name for c in problem.columns)
         raise SearchError(
             f"search(stopping={stopping!r}): none of the objectives ({names}) is evaluated in stages, so nothing could be "

@@ -13,9 +13,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError
 from nas_bo.execution.executor import Executor, workers_of
 from nas_bo.hardware.measuring.scale import fastest, trials_on_scale
-from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
-from nas_bo.problem import Problem
+from nas_bo.problem import Judge, Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
 from nas_bo.trial import State, Trial, front
@@ -129,18 +128,18 @@ class SearchRun:
     def _proposal(self, number: int) -> Architecture | None:
         """What the strategy proposes for trial `number`, or None where nothing is left.
 
-        Trials that other processes have just begun are waited for until it is known of which architecture they are; one that
+        Trials that other processes have just begun are waited for until their architecture is known; one that
         takes longer than `STARTING_S` is taken for dead.
         """
         until = time.monotonic() + STARTING_S
         ours = {*self._running, *self._passed_over}
         while waits := studies.starting(self.study, self.problem, STARTING_S, number, ours):
             if time.monotonic() > until:
-                _log.warning("trials %s have begun and say nothing; they are passed over", waits)
+                _log.warning("trials %s have begun and say nothing; they are skipped", waits)
                 self._passed_over.update(waits)
                 ours.update(waits)
             time.sleep(0.02)
-        with measurement_lock.working():  # nobody measures beside a fit, and none begins beside a measurement
+        with measurement_lock.working():  # nobody measures during a fit, and no fit begins during a measurement
             proposed = self.strategy.suggest(self.problem, self._seen_by(number), 1)
         if not proposed:
             return None
@@ -207,7 +206,7 @@ class SearchRun:
         if len(ended) >= GIVE_UP_AFTER and all(t.state is State.FAILED for t in ended):
             raise EverythingFailed(
                 f"all of the first {len(ended)} trials failed, so the search was stopped; the last one because of: "
-                f"{ended[-1].reason}. Everything is kept in the study; mend the cause and use another study name"
+                f"{ended[-1].reason}. Everything is kept in the study; fix the cause and use another study name"
             )
 
     def release(self) -> None:

@@ -128,7 +128,7 @@ def _baselines(study: Any) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def scale_of(study: Any, trials: Sequence[Trial]) -> dict[str, scales.Known]:
-    """The scale of the measured values of a study: the fastest under which one of them was told."""
+    """The scale of the measured values of a study: the fastest under which one of them was reported."""
     told = [t.info for t in trials] + [kept.get("info", {}) for _, kept in _baselines(study)]
     told += session.Session.kept(study).info.values()
     return scales.fastest(info for infos in told for info in infos.values())
@@ -157,7 +157,7 @@ def _foreign(study: Any, space: type[Space] | None) -> Result:
         notes.append("No trial has ended yet.")
     if there > len(ended):
         notes.append(
-            f"{there - len(ended)} of {count(there, 'trial')} are no architectures of {space.title if space else ''} and left out."
+            f"{there - len(ended)} of {count(there, 'trial')} are not architectures of {space.title if space else ''} and left out."
         )
     return Result(
         title=named.printable(study.study_name),
@@ -227,10 +227,10 @@ def _of_others(study: Any) -> list[str]:
 
 
 def unfinished(others: Sequence[running.Running], begins: bool = False) -> str:
-    """What a reader must know of trials that somebody else evaluates, or has left for ever.
+    """What a reader must know about trials that somebody else evaluates, or has left forever.
 
     Args:
-        begins: it is told when a search begins, and may be read when it ends, as they may have as well.
+        begins: the warning is given when a search begins, and may be read when it ends, as they may have as well.
     """
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     those = count(len(others), "trial")

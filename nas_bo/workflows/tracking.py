@@ -27,7 +27,7 @@ class Tracking(Protocol):
         ...
 
     def log_study(self, study: Any) -> Any:
-        """A study goes on: whatever of it is not told yet."""
+        """A study continues: whatever of it is not reported yet."""
         ...
 
     def finish(self, study: Any, files: Mapping[str, Any] = ..., *, summary: Summary | None = ...) -> Any:
@@ -41,7 +41,7 @@ class Tracking(Protocol):
 
 @runtime_checkable
 class Warmed(Protocol):
-    """A tracker that takes seconds to begin, which it may do while the search goes on."""
+    """A tracker that takes seconds to begin, which it may do while the search continues."""
 
     def warm(self) -> Any: ...
 
@@ -49,7 +49,7 @@ class Warmed(Protocol):
 def tracker_of(track: Any, storage: Any, who: str) -> Tracking | None:
     """The tracker of a call, checked; None where nobody is to be told.
 
-    What MLflow is not told yet waits beside the study, where the study is a file.
+    What MLflow is not reported yet waits next to the study, where the study is a file.
 
     Args:
         track: None, a tracker, or the tracking URI of MLflow.

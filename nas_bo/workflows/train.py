@@ -1,7 +1,7 @@
 """One architecture of a study, trained to the end and put into a folder (`nas_bo.export.folder`).
 
 The run is that of the search at another budget: its text, tokenizer and settings, with the next seed, as the re-training of a
-front has it. It is written to a checkpoint once a minute, so that a call that was killed goes on where it was.
+front has it. It is written to a checkpoint once a minute, so that a call that was killed continues where it was.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _asked(
 
 
 def _there(folder: Path, about: Mapping[str, Any], settings: Mapping[str, float | None]) -> dict[str, Any] | None:
-    """What the folder says of itself where it holds this very model; None where it is free (raises ExportError)."""
+    """What the folder says about itself where it holds this very model; None where it is free (raises ExportError)."""
     if not folder.exists():
         return None
     if not folder.is_dir():

@@ -2,7 +2,7 @@
 
 A few architectures from across the range are trained at a reference budget, with several seeds; every proxy is
 evaluated on them; the report says what each proxy's order is worth. Every finished evaluation is kept at once, and the
-same call goes on where a killed one ended.
+same call continues where a killed one ended.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import Executor, executor_of, workers_of
-from nas_bo.objective import AtFidelity, Conditioned, Objective, as_objective, spec_of
 from nas_bo.objectives.measuring import make_ready, silent
-from nas_bo.problem import Problem
+from nas_bo.problem import Objective, Problem, as_objective
 from nas_bo.report import Proxy, TrustReport, figure, trust
 from nas_bo.report.labels import labels_of
 from nas_bo.report.spread import across
@@ -57,7 +56,7 @@ def validate(
 
     Args:
         proxies: objectives whose values promise quality, in the direction that they state. The parameter count and FLOPs
-            are always judged beside them; the objectives `Parameters` and `Flops` are therefore not needed.
+            are always judged with them; the objectives `Parameters` and `Flops` are therefore not needed.
         reference: what is true, by default `ValidationLoss(tokens=500_000, seed=1)`; its seeds are `seed`, `seed` + 1, ...
         architectures: how many; below ten the report calls its figures an anecdote.
         seeds: of the reference; from two on the ceiling and the noise are known.
@@ -82,7 +81,7 @@ def validate(
     plan = _plan(space, [as_objective(p) for p in proxies], truths)
     preflight.check(Problem(space, plan.truths[:1]), "validate")  # a proxy that fails is a line of the report
     for objective in (*plan.truths, *plan.own):
-        if isinstance(objective, Conditioned):
+        if hasattr(objective, "conditions"):
             objective.conditions()  # bad configuration and a missing corpus raise here
     study = getattr(history, "study", history)
     if study is not None:
@@ -137,7 +136,7 @@ def _default() -> Objective:
 
 
 def _seeds(reference: Objective, seeds: int) -> list[Objective]:
-    if spec_of(reference).limits():
+    if getattr(reference, "at_most", None) is not None or getattr(reference, "at_least", None) is not None:
         raise ObjectiveError(
             f"validate(reference={reference.name!r}): it has a limit, and a limit would leave out what must be ranked; give "
             "the reference without at_most and at_least"
@@ -161,7 +160,7 @@ def _plan(space: type[Space], proxies: Sequence[Objective], truths: Sequence[Obj
     for proxy in proxies:
         if _is_size(proxy):
             continue  # always there
-        if spec_of(proxy).limits():
+        if getattr(proxy, "at_most", None) is not None or getattr(proxy, "at_least", None) is not None:
             proxy = _with(proxy, at_most=None, at_least=None)  # what lies beyond a limit is ranked as well
         share = _prefix(proxy, truths[0])
         name = proxy.name
@@ -189,7 +188,7 @@ def _is_size(objective: Objective) -> bool:
 
 def _prefix(proxy: Objective, reference: Objective) -> float | None:
     """The share of the reference run that `proxy` is, if it is the beginning of it."""
-    share = proxy.fidelity if isinstance(proxy, AtFidelity) else None
+    share = getattr(proxy, "fidelity", None)
     if type(proxy) is not type(reference) or not isinstance(share, float) or not 0 < share < 1:
         return None
     alike = ("fidelity", "seed", "name", "rungs", "min_rung", "checkpoints", "noise_sd")  # what may differ in a prefix
@@ -247,7 +246,7 @@ def _choose(plan: _Plan, records: evaluation_store.Records, study: Any, n: int, 
 def _quick(objective: Objective, arch: Architecture) -> float:
     try:
         value = float(objective(arch))
-    except Exception:  # what is wrong with it is told where it is evaluated
+    except Exception:  # what is wrong with it is reported where it is evaluated
         return math.nan
     return value if objective.direction == "minimize" else -value
 
@@ -342,7 +341,7 @@ def _report(plan: _Plan, records: evaluation_store.Records, chosen: Sequence[Arc
         reasons = [got(t, a).get("reason", "") for a in chosen for t in plan.truths]
         raise EverythingFailed(
             f"no reference evaluation of {plan.truths[0].name!r} gave a number; the last one because of: {reasons[-1]}. What "
-            "was evaluated is kept; mend the cause and use another file or study"
+            "was evaluated is kept; fix the cause and use another file or study"
         )
     dear = _mean_seconds([got(t, a) for a in chosen for t in plan.truths])
     by_name: dict[str, Proxy] = {}

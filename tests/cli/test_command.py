@@ -198,7 +198,7 @@ def test_a_space_with_rules_can_be_reported_again(tmp_path):
 
 
 def test_a_storage_that_is_none_is_said_so(tmp_path):
-    (tmp_path / "bad.db").write_text("this is no database")
+    (tmp_path / "bad.db").write_text("this is not a database")
     for storage in ("bad.db", "missing.db", "sqlite:///missing.db"):
         done = nas_bo("report", storage, cwd=tmp_path)
         assert done.returncode == 2 and done.stderr.startswith("nas-bo: ") and "Traceback" not in done.stderr

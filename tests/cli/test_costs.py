@@ -34,10 +34,10 @@ def test_numbers_with_units(text, kind, value):
 @pytest.mark.parametrize(
     ("text", "kind", "says"),
     [
-        ("2Gb", units.BYTES, "did you mean 'GB'"), ("2 GiBs", units.BYTES, "did you mean 'GiB'"), ("many", units.SIZES, "no number"),
+        ("2Gb", units.BYTES, "did you mean 'GB'"), ("2 GiBs", units.BYTES, "did you mean 'GiB'"), ("many", units.SIZES, "not a number"),
         ("-3", units.SIZES, "above 0"), ("0", units.BYTES, "above 0"), ("nan", units.BYTES, "above 0"), ("inf", units.SIZES, "above 0"),
-        ("3 MJ", units.MILLIJOULES, "did you mean 'mJ'"), ("2 min", units.MILLISECONDS, "no unit 'min'"), ("", units.SIZES, "no number"),
-        ("1e400", units.SIZES, "finite"), ("2 3", units.SIZES, "no number"),
+        ("3 MJ", units.MILLIJOULES, "did you mean 'mJ'"), ("2 min", units.MILLISECONDS, "no unit 'min'"), ("", units.SIZES, "not a number"),
+        ("1e400", units.SIZES, "finite"), ("2 3", units.SIZES, "not a number"),
     ],
 )  # fmt: skip
 def test_numbers_that_are_none(text, kind, says):

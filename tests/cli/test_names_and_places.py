@@ -130,7 +130,7 @@ def test_urls_mean_what_sqlalchemy_says(tmp_path, monkeypatch):
         ("nonsense://x", "a kind of database that SQLAlchemy does not know"),
         ("mysql+pymysql://u:secret@h/d", "needs the package 'pymysql'.*pip install pymysql"),
         ("postgresql+psycopg2://u:secret@h/d", "needs the package 'psycopg2'"),
-        ("postgresql://u:se/cret@h:x/d", "no URL of a database"),
+        ("postgresql://u:se/cret@h:x/d", "not a URL of a database"),
         ("a?b.txt", "neither a URL .* nor a file ending in .db"),
         ("none/a.db", "is missing or read-only"),
     ],

@@ -37,7 +37,7 @@ def test_a_wrong_word_is_told_by_its_option(line, tmp_path):
     done = CliRunner().invoke(app, line.split())
     assert done.exit_code == 2, done.output
     assert option in done.stderr and (value in done.stderr or "--port" in line), done.stderr
-    assert not re.search(r"\b[A-Za-z]+\(\w+=", done.stderr), "it speaks of an argument in Python"
+    assert not re.search(r"\b[A-Za-z]+\(\w+=", done.stderr), "it names an argument in Python"
     assert not list(tmp_path.iterdir())
 
 

@@ -224,7 +224,7 @@ def test_what_is_said_wrongly_is_found_before_training():
         ModelError, match="no mixer 'shfit' .did you mean 'shift'.*once the module that makes a word of it"
     ):
         check(arch("shfit"))
-    with pytest.raises(ModelError, match="no mixer 'thin' .it stands in other places"):
+    with pytest.raises(ModelError, match="no mixer 'thin' .it belongs to other places"):
         check(arch("thin"))
 
 
@@ -299,7 +299,7 @@ def test_a_block_that_gives_nan_later_is_named_with_the_step(tmp_path):
 
 def test_a_block_whose_value_is_not_plain_is_refused():
     word(Listed())
-    with pytest.raises(ModelError, match=r"Listed gave .* no plain value.*tuples of them"):
+    with pytest.raises(ModelError, match=r"Listed gave .* not a plain value.*tuples of them"):
         check(_two_layers("listed"))
 
 

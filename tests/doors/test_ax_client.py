@@ -77,7 +77,7 @@ def test_the_front_of_ax_is_ours():
     [
         ({"objectives": ["loss", depth]}, "loss has none: add thresholds={'loss'"),
         ({"objectives": [loss, Cost(None)], "thresholds": {"loss": 3.0}}, "cost has none"),
-        ({"objectives": [loss, Cost()], "thresholds": {"los": 3.0}}, "'los' is no objective"),
+        ({"objectives": [loss, Cost()], "thresholds": {"los": 3.0}}, "'los' is not an objective"),
         ({"objectives": [loss, Cost()], "thresholds": {"loss": float("nan")}}, "finite"),
         ({"objectives": [depth]}, "neither a bound nor a threshold on its only objective 'depth'"),
         ({"objectives": "loss"}, "must be a list"),

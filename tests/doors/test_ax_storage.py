@@ -115,11 +115,11 @@ def test_what_modular_botorch_and_generation_refuse() -> None:
     with pytest.raises(SearchError, match="seed"):
         nas_ax.modular_botorch(Deep, seed="x")  # type: ignore[arg-type]
     for space in (Deep.sample(0), "Deep", int):
-        with pytest.raises(HostError, match="is no space"):
+        with pytest.raises(HostError, match="is not a space"):
             nas_ax.generation(space, Random())  # type: ignore[arg-type]
     with pytest.raises(HostError, match="name their space"):
         nas_ax.generation(None, Random(), [lambda arch: 1.0])
-    with pytest.raises(HostError, match="no strategy"):
+    with pytest.raises(HostError, match="not a strategy"):
         nas_ax.generation(None, Random)  # type: ignore[arg-type]
 
 

@@ -157,7 +157,7 @@ def test_a_space_gives_its_labels_and_drawings(tmp_path):
     assert len(result.trials) == 6 and all(result.label(t).startswith("d") for t in result.trials)
     study.optimize(lambda t: [t.suggest_float("x", 0, 1), 1.0], n_trials=2)
     both = load_result(study, TinyGPT)
-    assert len(both.trials) == 6 and "2 of 8 trials are no architectures of TinyGPT" in str(both)
+    assert len(both.trials) == 6 and "2 of 8 trials are not architectures of TinyGPT" in str(both)
     words = ["report", str(tmp_path / "my.db"), "--study", "gpt", "--out", str(tmp_path), "--space"]
     assert CliRunner().invoke(app, [*words, "tiny_gpt"]).exit_code == 0
     other = CliRunner().invoke(app, [*words, "tests.problems:Toy"])

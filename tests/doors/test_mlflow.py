@@ -280,7 +280,7 @@ def test_a_dead_server_costs_seconds_and_one_warning(tmp_path, caplog):
     assert time.perf_counter() - start < 15
     assert tracker.pending == [("ours", i) for i in range(5)]
     said = [r.message for r in caplog.records if r.name == "nas_bo.mlflow"]
-    assert len(said) == 2 and "the search goes on" in said[0] and "log_study" in said[1]
+    assert len(said) == 2 and "the search continues" in said[0] and "log_study" in said[1]
 
 
 def test_a_folder_that_cannot_be_written_does_not_stop_a_study(tmp_path, caplog):

@@ -260,9 +260,9 @@ def test_addresses_do_not_depend_on_the_current_folder(tmp_path, monkeypatch):
 def test_check_names_the_cause(tmp_path, monkeypatch):
     Tracker(uri=tmp_path / "new" / "mlflow.db").check()  # a folder that can be made
     assert not (tmp_path / "new" / "mlflow.db").exists()
-    (tmp_path / "text.db").write_text("this is no database, but it is long enough")
+    (tmp_path / "text.db").write_text("this is not a database, but it is long enough")
     (tmp_path / "file").write_text("")
-    with pytest.raises(HostError, match="no SQLite database"):
+    with pytest.raises(HostError, match="not an SQLite database"):
         Tracker(uri=tmp_path / "text.db").check()
     with pytest.raises(HostError, match="cannot be written"):
         Tracker(uri=tmp_path / "file" / "mlflow.db").check()

@@ -57,7 +57,7 @@ def test_a_trial_is_evaluated_again_to_the_same_bits_and_linked(result, uri):
         by_name["bits_per_byte"].agrees is True
         and by_name["bits_per_byte"].now == result.front[0].values["bits_per_byte"]
     )
-    assert by_name["parameters"].agrees is True and by_name["parameters"].words == "the same to the last bit"
+    assert by_name["parameters"].agrees is True and by_name["parameters"].words == "the same bit for bit"
     assert "interval" in by_name["latency_ms"].words and made.changed == {}
     assert "bits_per_byte [bits/byte]" in str(made)
     (again,) = store.runs("TinyGPT", "rerun")
@@ -103,7 +103,7 @@ def test_what_cannot_be_evaluated_again_is_said(uri, tmp_path):
     with pytest.raises(HostError, match="there is no run"):
         rerun("0" * 32, track=uri)
     run = store.client.create_run(store.experiment("Toy").experiment_id)
-    with pytest.raises(SearchError, match="no trial of a search of nas_bo"):
+    with pytest.raises(SearchError, match="not a trial of a search of nas_bo"):
         rerun(run.info.run_id, track=uri)
 
 
@@ -151,7 +151,7 @@ def test_picks_that_are_none_and_studies_without_weights(result, uri):
     with pytest.raises(SearchError, match="there is no pick 'best'"):
         result.register("tiny", track=uri, picks=["best"])
     found = search(Toy, [loss, cost], trials=2, strategy=Random(), retrain=0)
-    with pytest.raises(SearchError, match="no objective that can be trained again: tests.problems:loss is no part"):
+    with pytest.raises(SearchError, match="no objective that can be trained again: tests.problems:loss is not part"):
         found.register("toy", track=uri)
     with pytest.raises(SearchError, match="no objective that can be trained"):
         replace(result, study=None).register("tiny", track=uri)

@@ -138,10 +138,10 @@ def test_one_process_at_a_time_has_a_record(tmp_path):
 def test_what_is_no_record_is_said_and_stays(tmp_path):
     path = Spool(tmp_path / spool.FOLDER).put(a_record(ours(1)))
     path.write_text("{}")
-    with pytest.raises(HostError, match="is no record"):
+    with pytest.raises(HostError, match="is not a record"):
         spool.read(path)
     found = sync(tmp_path)
-    assert found.logged == 0 and "is no record" in found.left[0][2] and path.exists()
+    assert found.logged == 0 and "is not a record" in found.left[0][2] and path.exists()
     with pytest.raises(HostError, match="there is no"):
         sync(tmp_path / "nowhere")
     assert sync(ROOT / "tests") == type(found)()

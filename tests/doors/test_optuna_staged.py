@@ -285,7 +285,7 @@ def test_settings_that_mean_nothing(settings, match) -> None:
         ([1.0], 1, "wants 2 numbers, in the order value_0, value_1"),
         (1.0, 1, "wants 2 numbers"),
         ({"loss": 1.0}, 1, r"report\('loss'\): the study has value_0"),
-        (["a", 1.0], 1, "no number"),
+        (["a", 1.0], 1, "not a number"),
         ([1.0, 2.0], -1, "step=-1"),
         ([1.0, 2.0], "x", "step='x'"),
     ],

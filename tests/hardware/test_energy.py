@@ -62,7 +62,7 @@ def test_the_model_adds_arithmetic_traffic_and_idling() -> None:
 
 
 def test_a_meter_that_does_not_move_is_an_error() -> None:
-    with pytest.raises(ObjectiveError, match="'stuck' went by 0 J"):
+    with pytest.raises(ObjectiveError, match="'stuck' advanced by 0 J"):
         measure_energy(lambda: None, Stuck())
 
 

@@ -131,9 +131,9 @@ def test_files_that_are_no_profiles(tmp_path):
     with pytest.raises(ProfileError, match="cannot be read"):
         Profile.load(tmp_path / "nothing.json")
     (tmp_path / "cut.json").write_text('{"profile": 1, "dev')
-    with pytest.raises(ProfileError, match="no JSON"):
+    with pytest.raises(ProfileError, match="not JSON"):
         Profile.load(tmp_path / "cut.json")
-    with pytest.raises(ProfileError, match="no profile of a device"):
+    with pytest.raises(ProfileError, match="not a profile of a device"):
         Profile.from_dict([1])
     with pytest.raises(NasBoError):
         Latency(device=tmp_path / "cut.json")

@@ -160,7 +160,7 @@ def test_what_is_kept_becomes_faster_at_once_and_slower_only_after_an_hour(cache
         assert World(monkeypatch, lambda s: 1.5, seed=2, day=day).search([])[0].known == kept
     assert World(monkeypatch, quiet, seed=3, day=1e6 + 5000).search([])[0].known == kept
     assert World(monkeypatch, lambda s: 1.5, seed=4, day=1e6 + 5400).search([])[0].known == kept  # counted from here
-    assert "latencies are told at its undisturbed speed" in caplog.text and "are measured again" not in caplog.text
+    assert "latencies are reported at its undisturbed speed" in caplog.text and "are measured again" not in caplog.text
     now = World(monkeypatch, lambda s: 1.5, seed=5, day=1e6 + 9100).search([])[0].known
     assert now == pytest.approx({rung: 1.5 * ms for rung, ms in kept.items()}, rel=0.08)
     assert "has done so for 1.0 hours" in caplog.text

@@ -91,12 +91,12 @@ def test_what_is_no_checkpoint_is_refused(corpus: Corpus, tmp_path: Path) -> Non
     with pytest.raises(CheckpointError, match="cannot be read as a checkpoint"):
         train(ARCH, corpus, TOKENS, checkpoint=path)
     torch.save({"weights": torch.ones(2)}, path)
-    with pytest.raises(CheckpointError, match="no checkpoint of a training run"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of a training run"):
         train(ARCH, corpus, TOKENS, checkpoint=path)
     train(ARCH, corpus, TOKENS, stop_at=0.02, checkpoint=tmp_path / "good.pt")
     good = (tmp_path / "good.pt").read_bytes()
     path.write_bytes(good[: len(good) // 2])
-    with pytest.raises(CheckpointError, match="delete it to begin the run anew"):
+    with pytest.raises(CheckpointError, match="delete it to start the run again"):
         train(ARCH, corpus, TOKENS, checkpoint=path)
     with pytest.raises(ModelError, match="pass the architecture"):
         train(build(ARCH, 256), corpus, TOKENS, checkpoint=tmp_path / "x.pt")

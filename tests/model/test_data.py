@@ -221,7 +221,7 @@ def test_bad_tokenizers_are_refused(text_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("tokenizers")
     with pytest.raises(DataError, match=r"no tokenizer file"):
         load_corpus(text_file, tokenizer=tmp_path / "none.json")
-    with pytest.raises(DataError, match=r"'words.txt' is no tokenizer"):
+    with pytest.raises(DataError, match=r"'words.txt' is not a tokenizer"):
         load_corpus(text_file, tokenizer=text_file)
 
 

@@ -110,7 +110,7 @@ def test_what_is_said_is_obeyed_unless_it_cannot_be(tmp_path: Path) -> None:
         (ids(200, "uniform").astype("u1").tobytes(), "cannot be seen.*8-bit ids.*--token-dtype"),
         (ids(65_536, "uniform").astype("<u2").tobytes(), "cannot be seen.*--token-dtype"),
         (ids(50_257, "uniform").astype("<u4").tobytes()[:-2], "32 bits.*119,998 bytes.*truncated"),
-        (ids(50_257, "uniform").astype("<u2").tobytes()[:-1], "no multiple of 2.*truncated"),
+        (ids(50_257, "uniform").astype("<u2").tobytes()[:-1], "not a multiple of 2.*truncated"),
         (np.where(np.arange(N) % 50, ids(50_257, "uniform"), -100).astype("<i4").tobytes(), "cannot be seen"),
         (b"PK\x03\x04" + b"\1\2\3\4" * 5000, "zip archive"),
         (b"\x93NUMPY" + b"\1\2\3\4" * 5000, "name it .npy"),

@@ -75,7 +75,7 @@ def test_hyperparameters_and_ignored_fields_are_passed_over() -> None:
         (decoder(layer(block("attention", heads=4, window=0), SKIP)), "window=0"),
         (decoder(layer(block("attention", head=4), SKIP)), "no field 'head'.*did you mean 'heads'"),
         (decoder(layer(block("attention", heads="4"), SKIP)), "heads='4'"),
-        (decoder(layer(block("attention", heads=[4]), SKIP)), "no plain number"),
+        (decoder(layer(block("attention", heads=[4]), SKIP)), "not a plain number"),
         (decoder(layer(block("conv", kernel=0), SKIP)), "kernel=0"),
         (decoder(layer(block("conv", kernel=3, stride=2), SKIP)), "conv has no field 'stride'"),
         (decoder(layer(SKIP, block("dense", ratio=0))), "ratio=0"),

@@ -139,7 +139,7 @@ def test_a_build_that_is_none_is_refused_when_the_objective_is_made(owner) -> No
 def test_what_speaks_of_our_decoder_is_refused() -> None:
     with pytest.raises(ObjectiveError, match="run in eager torch"):
         Latency(build=Stack, runtime="onnxruntime")
-    with pytest.raises(ObjectiveError, match="speaks of the decoder of nas_bo"):
+    with pytest.raises(ObjectiveError, match="describes the decoder of nas_bo"):
         Latency(build=Stack, device="pi5", model="learned")
 
 

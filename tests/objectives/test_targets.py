@@ -78,7 +78,7 @@ def test_models_of_ones_own() -> None:
     assert objective.conditions()["runtime"] == "onnx"
     pair = [RooflineModel(PI5, Setting("prefill")), RooflineModel(PI5, Setting("decode", context=160))]
     assert Latency("request", model=pair).predict(ARCHS[0]) == Latency("request", device=PI5).predict(ARCHS[0])
-    with pytest.raises(ObjectiveError, match="asks for context=128, but the model speaks of context=64"):
+    with pytest.raises(ObjectiveError, match="asks for context=128, but the model is for context=64"):
         Latency(model=model)
     with pytest.raises(ObjectiveError, match="phase='decode'"):
         Latency("decode", context=64, model=model)
@@ -123,7 +123,7 @@ def test_throughput_is_the_latency_of_a_batch_turned_round() -> None:
         (lambda: Latency(device="pi5", model="measured"), ObjectiveError, "nas-bo profile"),
         (lambda: Latency(device="pi5", model="guess"), ObjectiveError, "roofline, lookup, learned, measured"),
         (lambda: Latency(model="roofline"), ObjectiveError, "needs a device"),
-        (lambda: Latency(model=object()), ObjectiveError, "no latency model"),
+        (lambda: Latency(model=object()), ObjectiveError, "not a latency model"),
         (lambda: Latency("request", output_length=0), ObjectiveError, "above 0"),
         (lambda: Latency("request", output_length=math.nan), ObjectiveError, "above 0"),
         (lambda: Latency(device="cpu", runtime="onnx"), ObjectiveError, "there is no runtime .onnx.; there are eager"),

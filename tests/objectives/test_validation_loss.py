@@ -248,5 +248,5 @@ def test_too_small_a_share_of_the_text_is_refused(text: str) -> None:
 
 def test_a_folder_that_cannot_be_is_refused(loss: ValidationLoss, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ObjectiveError, match="no folder"):
+    with pytest.raises(ObjectiveError, match="not a folder"):
         replace(loss, checkpoints=str(tmp_path / "file"))(ARCH)

@@ -16,7 +16,7 @@ def test_equal_orders_agree_and_reversed_ones_disagree():
     same = agreement(losses, [x + 5 for x in losses], list(range(12)))
     assert same.tau == pytest.approx(1) and same.size_tau == pytest.approx(-1) and same.recall == 1 and same.k == 4
     assert 0.8 < same.low < 0.9 and same.high == 1 and same.size_recall == 0
-    assert "agrees well" in same.text() and "told more than size does" in same.text()
+    assert "agrees well" in same.text() and "said more than size does" in same.text()
     assert "disagrees" in agreement(losses, losses[::-1]).text()
 
 

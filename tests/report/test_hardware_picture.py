@@ -83,7 +83,7 @@ def test_the_command_draws_an_architecture_on_a_device(tmp_path) -> None:
         (tmp_path / "made" / f"{one}.png").read_bytes().startswith(b"\x89PNG") for one in ("roofline", "breakdown")
     )
     for more, said in (
-        (["--arch", str(tmp_path / "none.json")], "no JSON of an architecture"),
+        (["--arch", str(tmp_path / "none.json")], "not JSON of an architecture"),
         (["--phase", "both"], "'prefill' or 'decode'"),
         (["--dtype", "float16"], "no gflops for float16"),
     ):

@@ -75,7 +75,7 @@ def test_choices_of_layers_are_one_group_and_an_idle_choice_is_none():
 
 def test_noise_is_not_told_as_importance():
     one = importance(trials(Flat, lambda _: 0.0, 40, noise=1.0), LOSS, Flat)
-    assert not one.trusted and "Not told" in one.caption()
+    assert not one.trusted and "Not shown" in one.caption()
     assert pictures(Summary("noise", [LOSS], trials(Flat, lambda _: 0.0, 40, noise=1.0), space=Flat)).keys() == {
         "progress.png", "parallel.png", "knee.svg"
     }  # fmt: skip

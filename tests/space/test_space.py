@@ -281,7 +281,7 @@ def test_ids_are_stable_across_processes_and_versions():
         (lambda: require("depth"), "linear inequality"),
         (lambda: require("a * b <= 3"), "cannot read"),
         (lambda: require(3), "pass a function"),
-        (lambda: Space.of("S", layers=repeat("depth", a=choice(1))), "no integer of the same level"),
+        (lambda: Space.of("S", layers=repeat("depth", a=choice(1))), "not an integer of the same level"),
         (lambda: Space.of("S", sample=choice(1, 2)), "word of the language"),
         (lambda: Space.of("S", kind=choice(1, 2)), "not allowed"),
         (lambda: Space.of("S", a=[1, 2]), "list"),

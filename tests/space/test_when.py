@@ -68,8 +68,8 @@ def test_what_does_not_exist_is_refused_and_masked():
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"w": When("a", frozenset({1}), {"b": choice(1, 2)})}, "'a' is no finite choice"),
-        ({"a": real(0, 1), "w": When("a", frozenset({1}), {"b": choice(1, 2)})}, "'a' is no finite choice"),
+        ({"w": When("a", frozenset({1}), {"b": choice(1, 2)})}, "'a' is not a finite choice"),
+        ({"a": real(0, 1), "w": When("a", frozenset({1}), {"b": choice(1, 2)})}, "'a' is not a finite choice"),
         ({"a": choice(1, 2), "w": When("a", frozenset({3}), {"b": choice(1, 2)})}, "never"),
         ({"a": choice(1, 2), "w": When("a", frozenset(), {"b": choice(1, 2)})}, "never"),
         ({"a": choice(1, 2), "w": When("a", frozenset({1}), {"a": choice(1, 2)})}, "two fields 'a'"),

@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_run_is_refused(corpus, tmp_path):
     with pytest.raises(CheckpointError, match="another space"):
         train_supernet(TinyGPT, corpus, 24 * STEP, batch_size=2, sequence=16, checkpoint=path)
     Supernet(Small).save(tmp_path / "weights.pt", corpus.fingerprint)
-    with pytest.raises(CheckpointError, match="no run to go on with"):
+    with pytest.raises(CheckpointError, match="no run to continue"):
         trained(corpus, checkpoint=tmp_path / "weights.pt")
 
 

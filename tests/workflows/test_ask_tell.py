@@ -169,7 +169,9 @@ def test_what_becomes_of_a_trial() -> None:
     # telling again is harmless where it is the same, and refused where it is not
     assert opt.tell(numbers[0], {"loss": 1.0, "ms": 1.0}).state is State.COMPLETE
     assert opt.tell(numbers[3], failed="out of memory").state is State.FAILED
-    with pytest.raises(SearchError, match=r"trial 0 has ended already \(complete, loss 1, size .*\); what is told now"):
+    with pytest.raises(
+        SearchError, match=r"trial 0 has ended already \(complete, loss 1, size .*\); what is reported now"
+    ):
         opt.tell(numbers[0], {"loss": 1.5, "ms": 1.0})
 
 
@@ -178,12 +180,12 @@ def test_what_becomes_of_a_trial() -> None:
     [
         (0, None, None, "either values or a reason"),
         (0, {"loss": 1.0, "ms": 1.0}, "and failed", "either values or a reason"),
-        (7, {"loss": 1.0}, None, "trial 7 was not asked for; those that wait to be told: 0"),
-        ("0", {"loss": 1.0}, None, "no number of a trial"),
-        (True, {"loss": 1.0}, None, "no number of a trial"),
+        (7, {"loss": 1.0}, None, "trial 7 was not asked for; those that wait for a result: 0"),
+        ("0", {"loss": 1.0}, None, "not a number of a trial"),
+        (True, {"loss": 1.0}, None, "not a number of a trial"),
         (0, {"loss": 1.0}, None, "no value of 'ms'; tell loss, ms"),
         (0, {"los": 1.0}, None, "did you mean 'loss'"),
-        (0, {"size": 1.0}, None, "'size' is computed, not told"),
+        (0, {"size": 1.0}, None, "'size' is computed, not reported"),
         (0, {"loss": "low", "ms": 1.0}, None, "loss is 'low', not a number"),
         (0, {"loss": True, "ms": 1.0}, None, "loss is True, not a number"),
     ],

@@ -231,7 +231,7 @@ def test_another_space_or_corpus_than_the_study_s_is_refused(tmp_path):
 def test_files_of_another_kind_are_left_alone(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("my notes\nof today\n")
-    with pytest.raises(SearchError, match="no file of kept evaluations"):
+    with pytest.raises(SearchError, match="not a file of kept evaluations"):
         run(keep=path)
     assert path.read_text() == "my notes\nof today\n"
 

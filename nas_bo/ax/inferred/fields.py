@@ -10,7 +10,7 @@ fixed, disabled, derived        none: filled in when an architecture becomes par
 parameter constraint            a rule, unless it is one of the user's own space
 ==============================  =======================================================================
 
-Names that are no Python identifiers (``layers.0.op``) become some (``layers_0_op``). Imports ax: loaded on first use.
+Names that are not Python identifiers (``layers.0.op``) become some (``layers_0_op``). Imports ax: loaded on first use.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from nas_bo.space.extend import FieldNames, field_names
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """A parameter that is no part of the user's space: the field at `path` is `parameter`."""
+    """A parameter that is not part of the user's space: the field at `path` is `parameter`."""
 
     path: str
     parameter: Parameter
 
     def encode(self, value: Any) -> Any:
-        """Ax's value as ours; values a rounding error outside the bounds of a range count as the bounds."""
+        """Ax's value as a value of nas_bo; values a rounding error outside the bounds of a range count as the bounds."""
         if isinstance(self.parameter, RangeParameter) and isinstance(value, (int, float)):
             low, high = self.parameter.lower, self.parameter.upper
             if low - TOLERANCE <= value <= high + TOLERANCE:
@@ -74,7 +74,7 @@ class Fields:
                 lost = [n for n in below if n not in self._ours and n not in self.leaves and not is_settled(every[n])]
                 if lost:
                     raise HostError(
-                        f"{lost[0]!r} depends on {name!r}, which is no choice at the top level of the space; write it "
+                        f"{lost[0]!r} depends on {name!r}, which is not a choice at the top level of the space; write it "
                         "into the space, below what it depends on"
                     )
         return top

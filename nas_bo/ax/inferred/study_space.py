@@ -1,4 +1,4 @@
-"""The parameters of an Ax experiment as one space: the user's own `Space` with what stands beside it, or all of them.
+"""The parameters of an Ax experiment as one space: the user's own `Space` with what is next to it, or all of them.
 
 Imports ax: loaded on first use only.
 """
@@ -44,7 +44,7 @@ class View:
     search_space: SearchSpace
 
     def architecture(self, given: Mapping[str, Any]) -> Architecture:
-        """The inverse of `params`; foreign keys are passed over.
+        """The inverse of `params`; foreign keys are skipped.
 
         Raises:
             HostError: a parameter is missing.
@@ -264,7 +264,7 @@ def _check_constraint(constraint: ParameterConstraint, made: View) -> None:
         slot = made.space._slots.get(path)
         if (slot is not None and slot.parent is not None) or (path in lowered and lowered[path].under is not None):
             raise HostError(
-                f"the parameter constraint {constraint!r} speaks of {name!r}, which does not always exist; Ax cannot "
+                f"the parameter constraint {constraint!r} names {name!r}, which does not always exist; Ax cannot "
                 "check it. Leave it out, or write it as a rule of a space: @require"
             )
         if constraint.is_equality and slot is not None and isinstance(slot.domain, Real):

@@ -1,1 +1,1 @@
-"""Devices as plain data: the figures of each are in a TOML file beside this one."""
+"""Devices as plain data: the figures of each are in a TOML file next to this one."""

@@ -32,11 +32,11 @@ from nas_bo.validated import Check, check_fields, checked, must, number, one_of
 SCHEMA = 1  # version of the file
 KINDS = ("gpu", "cpu", "npu")
 BLOCKS = tuple(sorted(known().keys() - {SKIP.kind}))
-"""Kinds of our blocks, which a device may support or not; those of one's own beside them."""
+"""Kinds of our blocks, which a device may support or not; your own may be added."""
 FIGURES = ("gflops", "gbytes", "memory_bytes", "cache_bytes", "overhead_us", "pj_per_flop", "pj_per_byte", "idle_watts")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _BY_TYPE = ("gflops", "pj_per_flop")
-_PRICES = ("pj_per_flop", "pj_per_byte", "idle_watts")  # which no benchmark of ours finds out
+_PRICES = ("pj_per_flop", "pj_per_byte", "idle_watts")  # which no benchmark of nas_bo finds out
 
 LEAVE_OUT = "leave it out when it is not known"
 FIGURE = number(above=0).advise(LEAVE_OUT)
@@ -213,7 +213,7 @@ class Device:
             data = json.loads(text) if where.suffix.lower() == ".json" else tomllib.loads(text)
         except ValueError as error:
             raise DeviceError(
-                f"the device file {str(where)!r} is no {where.suffix or '.toml'} file: {error}"
+                f"the device file {str(where)!r} is not a {where.suffix or '.toml'} file: {error}"
             ) from error
         return cls.from_dict(data, f"the device file {str(where)!r}")
 
@@ -314,7 +314,7 @@ class Device:
         for name, text in given.items():
             if name.partition(".")[0] not in (*FIGURES, "operations"):
                 raise DeviceError(
-                    f"the device {self.name!r} gives a source for {name!r}, which is no figure; there are {', '.join(FIGURES)}"
+                    f"the device {self.name!r} gives a source for {name!r}, which is not a figure; there are {', '.join(FIGURES)}"
                 )
             if not isinstance(text, str) or not text.strip():
                 raise self._wrong(f"sources.{name}", text, "a text that says where the figure is from")

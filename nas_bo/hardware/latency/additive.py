@@ -6,7 +6,7 @@ A base says how long each operation takes, b_i. The time of a model is taken to 
     scale * sum_i b_i (1 + g(x_i) + h(z)) + price * sum_i s_i
 
 where x_i are the logarithms of an operation's sizes, z is that of all the bytes that the model moves, s_i are the terms of
-softmaxes (no base knows what they cost where attention is no fused kernel), and g, h and price begin at zero. So nothing
+softmaxes (no base knows what they cost where attention is not a fused kernel), and g, h and price begin at zero. So nothing
 measured gives the base, ten models correct what the base gets wrong most, and what is learned of an operation holds in every
 model. What operations do to each other is in h alone: the weights of a small model stay in a cache between two tokens.
 

@@ -43,7 +43,7 @@ def calibrate(columns: np.ndarray, believed: np.ndarray, times: Sequence[float],
         times: (n,), measured milliseconds.
 
     Raises:
-        ObjectiveError: none or unequal numbers of measurements, or times that are no finite numbers above 0.
+        ObjectiveError: none or unequal numbers of measurements, or times that are not finite numbers above 0.
     """
     measured = checked_times(times, len(columns))
     weights = _fit(columns, believed, measured)

@@ -15,7 +15,7 @@ from nas_bo.hardware.latency.parts_index import PartsIndex
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, parts, specified, works
 from nas_bo.model.counts import Arch
-from nas_bo.objective import Value
+from nas_bo.problem import Value
 
 
 class Base(Protocol):
@@ -34,7 +34,7 @@ class Learned:
         device, runtime: what answers say about themselves; the name of a `Device` by default.
 
     Raises:
-        ObjectiveError: too few measurements, not as many as architectures, or times that are no numbers above 0.
+        ObjectiveError: too few measurements, not as many as architectures, or times that are not numbers above 0.
         ModelError: an architecture cannot be built.
         DeviceError: the device lacks a figure for the data type of the setting.
     """

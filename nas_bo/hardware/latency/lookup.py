@@ -21,7 +21,7 @@ from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import borrowing, plain
 from nas_bo.model.counts import Arch
 from nas_bo.model.spec import DecoderSpec, LayerSpec
-from nas_bo.objective import Value
+from nas_bo.problem import Value
 
 COPIES = 2  # of a layer in the model that times it
 LEAST_SHARE = 0.01  # of its model that a layer takes at least, whatever the noise of the difference says
@@ -38,7 +38,7 @@ class Lookup:
         setting: in which they were measured.
 
     Raises:
-        ObjectiveError: a time is no finite number of at least 0.
+        ObjectiveError: a time is not a finite number of at least 0.
     """
 
     how = "lookup"
@@ -73,7 +73,7 @@ class Lookup:
         runtime: str = "",
         level: float = 0.9,
     ) -> Lookup:
-        """Time every distinct layer of the architectures once, and the frames that they stand in.
+        """Time every distinct layer of the architectures once, and the frames that they are in.
 
         Raises:
             ObjectiveError: the timer gives something else than one finite time above 0 for each model.
@@ -93,7 +93,7 @@ class Lookup:
         """The same table with a scale and a fixed overhead fitted to whole models.
 
         Raises:
-            ObjectiveError: nothing measured, not one time per architecture, or times that are no numbers above 0.
+            ObjectiveError: nothing measured, not one time per architecture, or times that are not numbers above 0.
         """
         made = Lookup(self.table, self.setting, device=self.device, runtime=self.runtime, level=self.level)
         columns = np.column_stack([made._sums(architectures), np.ones(len(architectures))])

@@ -1,4 +1,4 @@
-"""A profile of this machine for one space: a learned latency model that stands beside every measurement of a search.
+"""A profile of this machine for one space: a learned latency model next to every measurement of a search.
 
 It is what `nas-bo profile` makes, of fewer architectures, on the scale of the machine's anchors, and kept in the user's
 cache folder for this machine, space, setting and these versions. A measurement and the model's prediction are two answers
@@ -46,13 +46,13 @@ Make = Callable[..., Profile]
 
 
 def prepare(space: type[Space], setting: Setting, device: str, make: Make | None, say: Say) -> Path | None:
-    """See that the anchors of this machine for `space` are known and still hold, and that there is a profile.
+    """See that the anchors of this machine for `space` are known and still hold, and that a profile exists.
 
     Args:
         make: `nas_bo.profile`, which makes a profile where there is none, in half a second for each of its architectures; None goes without.
 
     Returns:
-        The file of the profile; None without one: the space is of no decoder of ours, or nothing can be kept.
+        The file of the profile; None without one: the space is not of the decoder of nas_bo, or nothing can be kept.
     """
     machine.usable()
     here = bench(device, setting)
@@ -74,7 +74,7 @@ def prepare(space: type[Space], setting: Setting, device: str, make: Make | None
     try:
         return _made(space, setting, here, path, make, say)
     except (ProfileError, SearchError) as error:
-        _log.info("no profile of this machine could be made, so measurements stand alone: %s", error)
+        _log.info("no profile of this machine could be made, so measurements are used alone: %s", error)
         return None
 
 

@@ -25,7 +25,7 @@ class PartsIndex:
         return len(self._index)
 
     def rows(self, architectures: Sequence[Arch], learn: Callable[[Part], None]) -> np.ndarray:
-        """(n, longest) numbers of the parts of each architecture; `learn` is told of every new part before its number is
+        """(n, longest) numbers of the parts of each architecture; `learn` gets every new part before its number is
         used, and may refuse it by raising."""
         index, setting = self._index, self.setting
         rows = []

@@ -39,7 +39,7 @@ class Quality:
 
     Attributes:
         setting: number of the setting in the profile.
-        model: "learned", "roofline", "lookup", or what stands beside them: "flops", "parameters".
+        model: "learned", "roofline", "lookup", or what is next to them: "flops", "parameters".
         architectures: how many were predicted.
         mape_percent: mean absolute error.
         tau: Kendall's rank correlation.
@@ -165,7 +165,7 @@ class Profile:
         """This profile, if it is of that space, runtime and data type.
 
         Raises:
-            ProfileError: it is of another; the message says of which and what to do.
+            ProfileError: it is of another; the message says which and what to do.
         """
         what = f"the profile of {self.device.name!r} is"
         if space is not None:
@@ -215,10 +215,10 @@ class Profile:
         """A profile from plain data.
 
         Raises:
-            ProfileError: it is no profile, of another version, or a part of it is wrong.
+            ProfileError: it is not a profile, of another version, or a part of it is wrong.
         """
         if not isinstance(data, Mapping) or "profile" not in data:
-            raise ProfileError(f"{where} is no profile of a device; `nas-bo profile` writes one")
+            raise ProfileError(f"{where} is not a profile of a device; `nas-bo profile` writes one")
         if data["profile"] != SCHEMA:
             raise ProfileError(
                 f"{where} has version {data['profile']!r}, and this nas_bo reads {SCHEMA}; profile the device again, or install "
@@ -267,7 +267,7 @@ class Profile:
                 f"the profile {str(where)!r} cannot be read ({error}); give the file that `nas-bo profile` wrote"
             ) from error
         except ValueError as error:
-            raise ProfileError(f"the profile {str(where)!r} is no JSON ({error}); profile again") from error
+            raise ProfileError(f"the profile {str(where)!r} is not JSON ({error}); profile again") from error
         return cls.from_dict(data, f"the profile {str(where)!r}")
 
     def save(self, path: str | PathLike[str]) -> Path:

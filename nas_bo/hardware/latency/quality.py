@@ -26,7 +26,7 @@ Fit = Callable[
 
 
 def fits(base: Device | Roofline, setting: Setting, table: Mapping[Part, float] | None = None) -> dict[str, Fit]:
-    """The latency models, and a line on FLOPs and one on parameters, which cost nothing, beside them."""
+    """The latency models, and a line on FLOPs and one on parameters, which cost nothing, next to them."""
     made: dict[str, Fit] = {
         "learned": lambda archs, ms: Learned(base, setting, archs, ms).predict_many,
         "roofline": lambda archs, ms: RooflineModel(base, setting).fit(archs, ms).predict_many,

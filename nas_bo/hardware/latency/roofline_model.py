@@ -13,7 +13,7 @@ from nas_bo.hardware.latency.parts_index import PartsIndex
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, works
 from nas_bo.model.counts import Arch
-from nas_bo.objective import Value
+from nas_bo.problem import Value
 
 
 class RooflineModel:
@@ -54,7 +54,7 @@ class RooflineModel:
         """The same model with scale, overhead, score and fixed part fitted; three measurements give an interval, ten a good one.
 
         Raises:
-            ObjectiveError: nothing measured, not one time per architecture, or times that are no numbers above 0.
+            ObjectiveError: nothing measured, not one time per architecture, or times that are not numbers above 0.
             ModelError: an architecture cannot be built.
         """
         made = RooflineModel(self.base, self.setting, device=self.device, runtime=self.runtime, level=self.level)

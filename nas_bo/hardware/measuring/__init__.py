@@ -1,1 +1,1 @@
-"""Measuring on this machine: time, memory and energy, beside anchors that tell the drift of the machine."""
+"""Measuring on this machine: time, memory and energy, with anchors that tell the drift of the machine."""

@@ -3,7 +3,7 @@
 A round visits the candidate and its two anchors in random order, within milliseconds of each other. The candidate's
 logarithm less the anchors' is free of what the machine did meanwhile; the median over rounds, times what the anchors take
 (`anchors`), is the time. What the interval covers is what the next measurement will give, in another process and on a
-busier or quieter day: beside the spread of the rounds it has a part that no number of rounds removes.
+busier or quieter day: in addition to the spread of the rounds it has a part that no number of rounds removes.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Bench:
                     return True
                 _log.warning(
                     "this machine is not what it was when its reference times were kept (%s): they are measured again, and latencies "
-                    "are from now on told by the new ones",
+                    "are from now on measured by the new ones",
                     said,
                 )
                 self.known, self._speeds, self._slow_since = {}, Speeds(), 0.0
@@ -199,7 +199,7 @@ class Bench:
         changed, common = self._differs(rungs, visits)
         slow = common > math.log(SLOWER)
         if changed or slow or common < -FASTER:
-            if common >= -FASTER and busy() > BUSY:  # beside other work even ratios move, but nothing is faster
+            if common >= -FASTER and busy() > BUSY:  # during other work even ratios move, but nothing is faster
                 return None
             changed, common = self._differs(rungs, np.hstack([visits, self._rounds(rungs, 2 * seconds)]))
             slow = common > math.log(SLOWER)
@@ -210,7 +210,7 @@ class Bench:
         said = f"this machine now takes {math.exp(common):.2f} times as long"
         if now - self._slow_since >= SLOW_FOR:
             return f"{said}, and has done so for {(now - self._slow_since) / 3600:.1f} hours"
-        _log.warning("%s as it did; latencies are told at its undisturbed speed, as long as this may pass", said)
+        _log.warning("%s as it did; latencies are reported at its undisturbed speed, as long as this may pass", said)
         return None
 
     def _differs(self, rungs: Sequence[int], visits: np.ndarray) -> tuple[str | None, float]:
@@ -383,7 +383,7 @@ class _Item:
         self.rows: list[tuple[float, float, float]] = []  # logarithm at undisturbed speed, of the machine's, wall ratio
 
     def over(self, seconds: float) -> bool:
-        """Whether it has had its time: of the processor, where others keep it waiting, but not for ever."""
+        """Whether it has had its time: of the processor, where others keep it waiting, but not forever."""
         return max(self.processor, self.wall / WAITED) > seconds
 
     def error(self) -> float:

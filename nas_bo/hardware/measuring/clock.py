@@ -1,7 +1,7 @@
-"""What time is measured with: CPU time where other work shares the machine, wall time where it is ours, device events.
+"""What time is measured with: CPU time where other work shares the machine, wall time where it does not, device events.
 
 The processor time of one thread is what neighbours disturb least: on a loaded machine the medians of two sessions
-agreed with Kendall tau .96 where wall time gave .83. It says nothing of work on several threads, or of waiting.
+agreed with Kendall tau .96 where wall time gave .83. It says nothing about work on several threads, or of waiting.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def clock_for(asked: Asked, device: str, inside: bool = False, threads: int = 1)
         threads: that the work runs on.
 
     Raises:
-        ObjectiveError: no such clock, a device that has none, or CPU time of several threads, which is no latency.
+        ObjectiveError: no such clock, a device that has none, or CPU time of several threads, which is not a latency.
     """
     check_timed(device)
     if asked not in ("auto", "cpu", "wall"):
@@ -64,7 +64,7 @@ def clock_for(asked: Asked, device: str, inside: bool = False, threads: int = 1)
         return Clock("cuda", "CUDA events", device)
     if asked == "cpu" and threads > 1:
         raise ObjectiveError(
-            f"clock='cpu' with threads={threads}: CPU time adds up over threads and is no latency; use one thread, or "
+            f"clock='cpu' with threads={threads}: CPU time adds up over threads and is not a latency; use one thread, or "
             "clock='wall' on a machine that does nothing else"
         )
     if asked == "wall" or threads > 1 or (asked == "auto" and busy() < BUSY):
@@ -75,7 +75,7 @@ def clock_for(asked: Asked, device: str, inside: bool = False, threads: int = 1)
 
 
 def check_timed(device: str) -> None:
-    """Raise ObjectiveError for a device that is neither a CPU nor CUDA: others go on working after a call is back, and what
+    """Raise ObjectiveError for a device that is neither a CPU nor CUDA: others keep working after a call is back, and what
     would be timed is the call."""
     if device.partition(":")[0] not in ("cpu", "cuda"):
         raise ObjectiveError(

@@ -57,7 +57,7 @@ def usable() -> None:
 
 
 def machine_facts(device: str) -> dict[str, Any]:
-    """On what times depend that is no setting: the machine, the device behind a torch device, the versions."""
+    """On what times depend that is not a setting: the machine, the device behind a torch device, the versions."""
     import torch
 
     from nas_bo.hardware.measuring.measure import named

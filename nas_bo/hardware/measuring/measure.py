@@ -1,7 +1,7 @@
 """Measuring how long a model takes, so that two measurements of the same model agree.
 
 On a CPU: one thread, CPU time of that thread (wall time of a shared machine measures the neighbours), median of
-repeats. On CUDA: device events. Repeats go on until the confidence interval of the median is tight, or a cap.
+repeats. On CUDA: device events. Repeats continue until the confidence interval of the median is tight, or a cap.
 """
 
 from __future__ import annotations

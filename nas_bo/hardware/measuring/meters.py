@@ -68,7 +68,7 @@ class NvmlMeter:
 
 
 def _handle(nvml: Any, index: int) -> Any:
-    """NVML's handle of a GPU of torch. NVML knows nothing of CUDA_VISIBLE_DEVICES and has an order of its own: the same
+    """NVML's handle of a GPU of torch. NVML does not know about CUDA_VISIBLE_DEVICES and has an order of its own: the same
     number there may be another GPU."""
     import torch
 
@@ -168,7 +168,7 @@ def measure_energy(
         spent = meter.joules() - before
         if not 0 < spent < float("inf"):
             raise ObjectiveError(
-                f"the meter {meter.name!r} went by {spent:g} J while {count} runs took {RUN_SECONDS:g} s; it measures something "
+                f"the meter {meter.name!r} advanced by {spent:g} J while {count} runs took {RUN_SECONDS:g} s; it measures something "
                 "else, or nothing: use another meter, or modelled energy"
             )
         found.append(spent * 1e3 / count)

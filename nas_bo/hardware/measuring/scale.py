@@ -1,7 +1,7 @@
 """The scale on which times are told: what the anchors of a machine are taken to need at its undisturbed speed.
 
-A measured value is a ratio to anchors times what these need, and notes that beside itself (`noted`). The ratio repeats; what
-the anchors need may have been found in a slow minute. So a bench goes on comparing (`Speeds`), and whoever shows values
+A measured value is a ratio to anchors times what these need, and notes that next to itself (`noted`). The ratio repeats; what
+the anchors need may have been found in a slow minute. So a bench continues comparing (`Speeds`), and whoever shows values
 side by side first brings those of one machine to the fastest speed that was believed of it (`fastest`, `on_scale`).
 """
 
@@ -80,7 +80,7 @@ def _parts(info: Mapping[str, Any]) -> list[tuple[str, Known, float]]:
 
 
 def fastest(infos: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
-    """Machine -> its anchors at the fastest speed under which one of the values was told."""
+    """Machine -> its anchors at the fastest speed under which one of the values was reported."""
     seen: dict[str, dict[tuple[tuple[int, float], ...], Known]] = {}
     for info in infos:
         for machine, known, _ in _parts(info):

@@ -131,7 +131,7 @@ class Session:
         progress: Callable[[int, int], None] = lambda settled, of: None,
         waiting: Callable[[], None] = lambda: None,
     ) -> Outcome:
-        """Measure all of `wanted`, going on from `before` (visits of a session that was interrupted).
+        """Measure all of `wanted`, continuing from `before` (visits of a session that was interrupted).
 
         Args:
             keep: called with the number of this session and new visits, at least once a round.
@@ -162,7 +162,7 @@ class Session:
                     self._round(items, clock, rng, keep)
                     for item in items:
                         item.open = item.open and not self._ended(item)
-                    # anchors go on as long as anything does
+                    # anchors continue as long as anything does
                     closed = sum(not item.open for item in items if item not in anchors)
                     progress(done + closed, len(wanted))
                 done += len(items) - len(anchors)

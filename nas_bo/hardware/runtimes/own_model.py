@@ -48,7 +48,7 @@ class OwnModel:
         """As of every runtime.
 
         Raises:
-            ModelError: the function raises, or what it builds is no model of tokens.
+            ModelError: the function raises, or what it builds is not a model of tokens.
             ObjectiveError: decoding of a model without a cache.
         """
         import torch

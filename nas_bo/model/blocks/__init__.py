@@ -1,4 +1,4 @@
-"""Blocks of the decoder: one file for each kind, with all that is known of it without torch, and the contract of all.
+"""Blocks of the decoder: one file for each kind, with all that is known about it without torch, and the contract of all.
 
 The torch modules are in `nas_bo.model.layers`; their names are found here too, as in version 0.1.
 """

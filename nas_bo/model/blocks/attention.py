@@ -1,7 +1,7 @@
 """Softmax attention (Vaswani et al. 2017, arXiv 1706.03762) with shared key/value heads (Ainslie et al. 2023, arXiv
 2305.13245), rotary positions (Su et al. 2021, arXiv 2104.09864) and sliding windows (Beltagy et al. 2020, arXiv 2004.05150).
 
-What models of other people have beside: rms norms of queries and keys, of each head (Qwen3: arXiv 2505.09388) or of all heads together
+What models of other people have in addition: rms norms of queries and keys, of each head (Qwen3: arXiv 2505.09388) or of all heads together
 (OLMo 2: arXiv 2501.00656); biases of q, k and v alone (Qwen2: arXiv 2407.10671); positions that turn a share of each head (GPT-NeoX:
 arXiv 2204.06745); sinks, a logit per head that takes part of the softmax and adds nothing (gpt-oss: arXiv 2508.10925).
 
@@ -328,7 +328,7 @@ class AttentionBlock:
 
 
 def head_dim_of(fields: Mapping[str, Any], heads: int, frame: Frame, kind: str) -> int:
-    """The field `head_dim`, or width / heads (raises ModelError where that is no integer)."""
+    """The field `head_dim`, or width / heads (raises ModelError where that is not an integer)."""
     if fields["head_dim"] is not None:
         return size_of(fields, "head_dim", kind)
     if frame.width % heads:

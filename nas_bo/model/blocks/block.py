@@ -1,6 +1,6 @@
-"""The contract of a block: what stands in the mixer or the mlp of a layer, and all that is known of it without running it.
+"""The contract of a block: what is in the mixer or the mlp of a layer, and all that is known about it without running it.
 
-A block of one's own is a class with these names, without a base class; `nas_bo.model.word` makes a word for spaces of it.
+A block of your own is a class with these names, without a base class; `nas_bo.model.word` makes a word for spaces of it.
 What a block *may* offer beyond `Block` are the small protocols below it. Loads no torch.
 
 Notation: B batch, T new tokens of a call, C width. Counts are of one sequence unless it says otherwise.
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Frame(NamedTuple):
-    """What a block knows of the decoder around it."""
+    """What a block knows about the decoder around it."""
 
     width: int
     norm: str = "rms"
@@ -68,7 +68,7 @@ class Row(NamedTuple):
         name: what it does, such as "qkv".
         flops: two per multiply-add, of matrix products, attention and convolutions: as torch counts them.
         weights: parameters read, by the whole batch.
-        activations: values read and written that are no parameters, those of the cache included.
+        activations: values read and written that are not parameters, those of the cache included.
         kernels: eager torch kernels started, roughly.
         cached: of the activations, those read from and written to the cache in a "decode".
         scores: terms of softmaxes over keys.
@@ -113,7 +113,7 @@ class Block(Protocol[S]):
 
     Attributes:
         kind: its name in architectures: letters, digits and underscores.
-        slots: where it may stand, "mixer" (tokens see each other) or "mlp" (each token for itself).
+        slots: where it may be, "mixer" (tokens see each other) or "mlp" (each token for itself).
         fields: names and defaults; `...` for a field that must be given. A field at its default is not in the id.
         Spec: a NamedTuple of plain values whose first field is `kind`: a block after checking, every default filled in.
     """
@@ -217,7 +217,7 @@ class Sharing(Protocol[C]):
 
 @runtime_checkable
 class Lending(Protocol[S]):
-    """A mixer with keys and values that later layers may read in the place of their own. Its module hands them to
+    """A mixer with keys and values that later layers may read in place of their own. Its module hands them to
     ``context.lend(k, v)``, or reads ``context.lent``."""
 
     def borrows(self, spec: S) -> bool:
@@ -233,7 +233,7 @@ class Lending(Protocol[S]):
         ...
 
     def lent_values(self, spec: S, frame: Frame, cached: bool) -> int:
-        """Values per token of a prefill that stay alive because later layers read them; `cached`: beside a cache."""
+        """Values per token of a prefill that stay alive because later layers read them; `cached`: with a cache."""
         ...
 
 

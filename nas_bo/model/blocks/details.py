@@ -1,5 +1,5 @@
-"""Details of a decoder that models of other people have and ours do not need: where norms stand, how positions turn, caps and
-scales. All are fields at the top level of an architecture; `position` and `norm` stand beside them.
+"""Details of a decoder that models of other people have and those of nas_bo do not need: where norms are, how positions turn, caps and
+scales. All are fields at the top level of an architecture; so are `position` and `norm`.
 
 ========================= ==========================================================================================
 ``norm_eps``              what is added under the root of norms; None: 1e-6 for "rms", 1e-5 for "layer"
@@ -14,7 +14,7 @@ scales. All are fields at the top level of an architecture; `position` and `norm
                           ``rope_length``, the tokens of the first training, and the turns within them below which a frequency
                           is scaled (``rope_low``, 1) and above which it is kept (``rope_high``, 4 of llama3, 32 of yarn)
 ``embedding_scale``       a factor on token embeddings, or "sqrt_width" as in Gemma
-``max_length``            of position="learned": the number of positions that there are vectors for
+``max_length``            of position="learned": the number of positions with a vector
 ``logit_cap``             cap * tanh(logits / cap), as in Gemma 2
 ``tie_layers``            so many successive layers have one set of weights (`nas_bo.model.connections`)
 ``long_skips``            from layers of the first half to those of the second (`nas_bo.model.connections`)
@@ -84,7 +84,7 @@ def details(fields: Mapping[str, Any], norm: str, position: str, parallel: bool,
         raise ModelError("parallel_norms=2 needs parallel=True: blocks in turn have a norm each already; leave it out")
     if (found.max_length is None) != (position != "learned"):
         raise ModelError(
-            'position="learned" needs max_length, the number of positions that there are vectors for, such as max_length=1024'
+            'position="learned" needs max_length, the number of positions with a vector, such as max_length=1024'
             if position == "learned"
             else f'max_length={found.max_length} is for position="learned" and the architecture has position={position!r}; leave '
             "max_length out"

@@ -21,7 +21,7 @@ SKIP = SkipSpec("skip")
 
 
 def absent(spec: Any) -> bool:
-    """Whether nothing stands there: no module, no norm before it."""
+    """Whether nothing is there: no module, no norm before it."""
     return bool(spec.kind == "skip")
 
 

@@ -1,4 +1,4 @@
-"""The kinds of blocks that there are: ours, one line each, and those that somebody made a word of."""
+"""The known kinds of blocks: those of nas_bo, one line each, and those that somebody made a word of."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def block_of(spec: Any) -> Block[Any]:
 
 
 def known(slot: str | None = None) -> dict[str, Block[Any]]:
-    """All kinds, or those that may stand in a slot, by name."""
+    """All kinds, or those that may be in a slot, by name."""
     return {kind: block for kind, block in _BLOCKS.items() if slot is None or slot in block.slots}
 
 
@@ -59,7 +59,7 @@ def is_ours(block: object) -> bool:
 
 def unknown(slot: str, kind: object) -> ModelError:
     there = known(None if slot == "block" else slot)
-    elsewhere = " (it stands in other places of a layer)" if isinstance(kind, str) and kind in _BLOCKS else ""
+    elsewhere = " (it belongs to other places of a layer)" if isinstance(kind, str) and kind in _BLOCKS else ""
     return ModelError(
         f"there is no {slot} {kind!r}{elsewhere}{known_near(kind, list(there))}; there are {', '.join(there)}. A block of your "
         "own is known once the module that makes a word of it is imported"
@@ -100,7 +100,7 @@ def apart_fields() -> set[str]:
     return {name for block in _BLOCKS.values() if isinstance(block, Sliceable) for name in block.fields}
 
 
-# ---- blocks of one's own ----------------------------------------------------------------------------------------------
+# ---- your own blocks ----------------------------------------------------------------------------------------------
 
 
 def register(block: Any) -> Block[Any]:

@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, context: Context, state: Any = None) -> tuple[Tensor, Any]:
         """x (B, T, C) -> (B, T, C). `state` is (keys, values): (B, G, length, D) filled up to P, or, with a window,
-        the (B, G, <= window, D) last ones; values have E in the place of D."""
+        the (B, G, <= window, D) last ones; values have E in place of D."""
         batch, length, _ = x.shape
         heads, kv_heads, dim = self.spec.heads, self.spec.kv_heads, self.spec.head_dim
         if self.spec.share_kv:

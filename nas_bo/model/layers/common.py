@@ -1,7 +1,7 @@
 """What the modules of blocks share. They hold weights and nothing else: what changes while decoding is in the `state` that
 goes in and out, and what all layers share (rotary tables, masks) is in `Context`.
 
-Shapes, here and in the files beside it: B batch, T tokens of this call, P tokens before it, C width, H heads, G key/value
+Shapes, here and in the files next to it: B batch, T tokens of this call, P tokens before it, C width, H heads, G key/value
 heads, D head dimension.
 """
 

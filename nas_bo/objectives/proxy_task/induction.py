@@ -13,7 +13,7 @@ from nas_bo.validated import check_fields, checked, whole_number
 
 @dataclass(frozen=True)
 class InductionHeads:
-    """A random sequence of different tokens, then a stretch of it again from a random place: go on as before.
+    """A random sequence of different tokens, then a stretch of it again from a random place: continue as before.
 
     Args:
         tokens: vocabulary.

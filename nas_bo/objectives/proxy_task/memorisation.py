@@ -20,7 +20,7 @@ class Memorisation:
 
     Args:
         keys, values: vocabularies, which do not overlap. There are keys * keys facts to learn.
-        facts: told and asked in one sequence, drawn with replacement.
+        facts: stated and asked in one sequence, drawn with replacement.
         table_seed: of the facts, the same for training and held-out sequences.
     """
 

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
-from nas_bo.objective import Value
 from nas_bo.objectives.proxy_task.task import Task
+from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, whole_number
@@ -35,7 +35,7 @@ class ProxyTask:
     The value's `info` has the accuracy, that of guessing, and the `score` between them: 0 is guessing, 1 knows all.
 
     Raises:
-        ObjectiveError: a setting is out of range, or `task` is no task.
+        ObjectiveError: a setting is out of range, or `task` is not a task.
         TrainingDiverged: (when called) a loss is not finite.
     """
 
@@ -60,7 +60,7 @@ class ProxyTask:
         settle(self, ObjectiveError, "first_seed")
         if isinstance(self.task, type) or not isinstance(self.task, Task):
             raise ObjectiveError(
-                f"ProxyTask({self.task!r:.60}): this is no task; it needs name, vocab_size, options and "
+                f"ProxyTask({self.task!r:.60}): this is not a task; it needs name, vocab_size, options and "
                 "batch(rng, rows), as an instance of AssociativeRecall has them"
             )
         check_fields(self, ObjectiveError)

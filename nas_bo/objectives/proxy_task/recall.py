@@ -16,7 +16,7 @@ from nas_bo.validated import check_fields, checked, whole_number
 class AssociativeRecall:
     """`pairs` keys, each followed by its value, then every key again in another order: what was its value?
 
-    Which value belongs to a key is drawn anew for every sequence, so it cannot be learned, only looked up.
+    Which value belongs to a key is drawn again for every sequence, so it cannot be learned, only looked up.
 
     Args:
         pairs: to remember.

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
-from nas_bo.objective import Value
 from nas_bo.objectives.proxy_task.objective import ProxyTask
+from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
 
@@ -44,7 +44,7 @@ class TaskSuite:
         for task in self.tasks:
             if not isinstance(task, ProxyTask):
                 raise ObjectiveError(
-                    f"TaskSuite: {task!r:.60} is no ProxyTask; write ProxyTask({task!r:.40}, steps=...)"
+                    f"TaskSuite: {task!r:.60} is not a ProxyTask; write ProxyTask({task!r:.40}, steps=...)"
                 )
         names = [task.name for task in self.tasks]
         twice = [name for name in names if names.count(name) > 1]

@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 IGNORED = -100
-"""The target of a position that is not scored; torch's cross entropy passes over it."""
+"""The target of a position that is not scored; torch's cross entropy ignores it."""
 
 Tokens = np.ndarray[Any, np.dtype[np.int64]]
 

@@ -66,7 +66,7 @@ def _chosen(logits: Tensor, top_k: int) -> Tensor:
 
 
 def _distinct(tokens: Tensor) -> Tensor:
-    """Where up to 64 different tokens first stand in the flattened batch: a network that sees only the present token
+    """Where up to 64 different tokens first occur in the flattened batch: a network that sees only the present token
     answers two equal ones alike, and the kernel of equal codes is singular."""
     import torch
 

@@ -12,7 +12,7 @@ from nas_bo.seeds import generator_of
 from nas_bo.validated import check_values, number, whole_number
 
 if TYPE_CHECKING:
-    from nas_bo.objective import Objective
+    from nas_bo.problem import Objective
     from nas_bo.seeds import Seed
 from nas_bo.space import Space
 
@@ -29,7 +29,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
     first that the score ranks as the training does in this space: a filter with the wrong sign turns away the best.
 
     Raises:
-        ObjectiveError: q or n out of range, an objective that is no dataclass with limits, fewer than `n` architectures
+        ObjectiveError: q or n out of range, an objective that is not a dataclass with limits, fewer than `n` architectures
             in the space, or a score that is the same for all of them.
     """
     share = number(above=0, below=1).advise("it is the share to turn away")
@@ -50,7 +50,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
             f"quantile_limit(n={n}): only {len(archs)} different architectures came out of {ATTEMPTS * n} draws from "
             f"{space.__name__}; ask for fewer"
         )
-    from nas_bo.objective import value_of
+    from nas_bo.problem import value_of
 
     values = np.array([float(value_of(objective, arch)) for arch in archs.values()])
     if not np.isfinite(values).all():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
-from nas_bo.objective import Value
 from nas_bo.objectives.text import corpus_of
+from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, whole_number
@@ -29,7 +29,7 @@ class ZeroCostScore(ABC):
     """A score of an architecture's untrained network, averaged over initialisations.
 
     The mini-batch is that of the first training step of `nas_bo.model.train` with seed 0, only larger: the same for
-    every architecture and every seed. The same architecture gives the same value to the bit on the same machine.
+    every architecture and every seed. The same architecture gives bit for bit the same value on the same machine.
     It runs before anything is trained (cost "measured"), so `at_least` or `at_most` make it a filter before training:
     see `quantile_limit`.
 

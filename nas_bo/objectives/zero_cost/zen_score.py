@@ -22,8 +22,8 @@ class ZenScore(ZeroCostScore):
     that normalisations divided by (algorithm 1). It sees no data.
 
     The input takes the place of the embedded tokens, the features are those before the last normalisation, matrices and
-    taps are drawn from N(0, 1) as in the paper. Unlike there, residual connections stay: without them a decoder is no
-    function of its input at most depths. So the sum over normalisations is only alike in form, hence "Zen-like".
+    taps are drawn from N(0, 1) as in the paper. Unlike there, residual connections stay: without them a decoder is not a
+    function of its input at most depths. So the sum over normalisations is only similar in form, which is why it is called "Zen-like".
     """
 
     name: str = "zen_score"

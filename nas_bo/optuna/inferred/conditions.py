@@ -3,7 +3,7 @@
 Names with numbers in them (``n_head_3``, ``layers.3.kernel``) whose count is another parameter's value become lists of
 records; what is there for some values of one other parameter and never for the rest becomes conditional on it. Nothing
 breaks where a guess is wrong: a parameter that is asked for without a proposal is drawn at random, one that is
-proposed without being asked for is passed over, and the next finished trial corrects the guess.
+proposed without being asked for is skipped, and the next finished trial corrects the guess.
 
 Notation: a table has one row for each trial (or record) and one column for each parameter, NaN where it does not exist.
 """

@@ -19,7 +19,7 @@ _lock = threading.Lock()
 def derived(base: type[Space] | None, fields: Mapping[str, Any]) -> type[Space]:
     """The space `base` with more fields; the same object for the same fields, since strategies remember by space.
 
-    Rules of `base` go on speaking of architectures of `base`.
+    Rules of `base` still apply to architectures of `base`.
     """
     if base is not None and not fields:
         return base

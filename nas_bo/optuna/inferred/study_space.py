@@ -1,4 +1,4 @@
-"""A study seen as trials of a space: the user's own, with other parameters beside it, or one learned from the study."""
+"""A study seen as trials of a space: the user's own, with other parameters next to it, or one learned from the study."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class View:
     def trial(
         self, frozen: FrozenTrial, cols: Sequence[Column], memory: dict[int, Trial], partly: bool = False
     ) -> Trial | None:
-        """A trial of the study as ours, None when it is none of the space.
+        """A trial of the study as one of nas_bo, None when it is none of the space.
 
         What a finished trial did not ask for, though its kind usually does, counts as the middle of its range; with
         `partly` the same holds for running ones.
@@ -85,7 +85,7 @@ class View:
         return ours
 
     def propose(self, number: int, arch: Architecture) -> Architecture:
-        """Remember `arch` for threads that ask while trial `number` has told the study only a part of it; under `asking`."""
+        """Remember `arch` for threads that ask while trial `number` has given only a part of it to the study; under `asking`."""
         self.proposed[number] = arch
         while len(self.proposed) > MOST_PROPOSED:
             self.proposed.popitem(last=False)
@@ -123,7 +123,7 @@ class View:
         return {path: code.encode(value) for (path, code), value in known}
 
     def fixed(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """What is set in advance, by flat path; values that do not fit are passed over, as in Optuna."""
+        """What is set in advance, by flat path; values that do not fit are skipped, as in Optuna."""
         found = {}
         for name, value in params.items():
             ours = {name: value} if self.base is not None and name in self.base._slots else {}
@@ -185,7 +185,7 @@ class Evidence:
                 try:
                     self._set(arrange(table, names, given), table)
                 except Exception:
-                    self._view = None  # it shall fail alike in every process
+                    self._view = None  # it must fail in the same way in every process
                     raise
             assert self._view is not None
             return self._view

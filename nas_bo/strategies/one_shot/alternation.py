@@ -1,4 +1,4 @@
-"""The course of a search by gradients: weights and distributions in turn (`nas_bo.strategies.one_shot.gradient` says of what)."""
+"""The course of a search by gradients: weights and distributions in turn (`nas_bo.strategies.one_shot.gradient` describes them)."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ from nas_bo.strategies.one_shot.relaxation import Relaxation
 
 WINDOW = 3  # looks whose mean is compared with that of as many before (Zela et al. take 5 epochs of 50)
 LEAST_RATIO = 0.75  # arXiv 1909.09656, section 4.3: earlier mean over later mean below which a search is stopped
-DECIDED = 0.9  # entropy (1 is uniform) above which nothing has been decided that could collapse: ours, for short runs
+DECIDED = (
+    0.9  # entropy (1 is uniform) above which nothing has been decided that could collapse: our choice, for short runs
+)
 SETTLED = 0.03  # relative change at which the power iteration ends
 SURE = 2.0
 FINISHED = "finished: all updates were done"

@@ -5,7 +5,7 @@ the backward pass takes the gates for the softmax itself (straight-through). Two
 
 * operations off the path are computed forward only, so that every update says something of every operation; GDAS leaves
   them out, whose gradient then rests on the path's own operations alone;
-* what is no operation of a block, depth and width among them, is not relaxed: the loss with every other value
+* what is not an operation of a block, depth and width among them, is not relaxed: the loss with every other value
   is computed where there are at most `FEW`, the rest is estimated by score functions.
 
 Like `ProxylessNAS` it trains the weights along single paths and shares the paths of an update between the lambdas by
@@ -124,7 +124,7 @@ class Alternatives:
         self._places()
 
     def _blocks(self, run: Run, plan: Plan, draw: Draw, tokens: Tensor, targets: Tensor) -> float:
-        """Look at what is mixed; gives how many forward passes that took beside the first."""
+        """Look at what is mixed; gives how many forward passes that took in addition to the first."""
         from nas_bo.supernet.swaps import swaps
 
         complete = plan.completed(draw, run.probabilities(run.guard.live()[0]), run.rng)

@@ -24,9 +24,8 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, TrainingDiverged
-from nas_bo.objective import Objective, PassesOn, owner_of
 from nas_bo.once import once
-from nas_bo.problem import Problem
+from nas_bo.problem import Objective, PassesOn, Problem, owner_of
 from nas_bo.space import Space
 from nas_bo.strategies.one_shot import result_store
 from nas_bo.strategies.one_shot.relaxation import Relaxation, relaxation_of
@@ -229,7 +228,7 @@ class GradientSearch(ABC):
             space: a space over the block vocabulary.
             corpus: the text; None loads `data`.
             cost: see the attribute `cost`; here it may also be any function of an architecture.
-            progress: called with (step, steps) now and then.
+            progress: called with (step, steps) from time to time.
 
         Raises:
             ModelError: the supernet cannot cover the space; the message names the choice.

@@ -18,8 +18,7 @@ from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
-from nas_bo.objective import Composed, Objective, Predicting
-from nas_bo.problem import Problem
+from nas_bo.problem import Objective, Problem
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -115,12 +114,14 @@ def _about(search: GradientSearch, problem: Problem, corpus: Corpus, cost: Objec
 def _each(objectives: Iterable[Any]) -> Iterator[Any]:
     for objective in objectives:
         yield objective
-        yield from _each(objective.parts if isinstance(objective, Composed) else ())
+        yield from _each(getattr(objective, "parts", ()))
 
 
 def _cheap(objectives: Iterable[Objective]) -> Objective | None:
     """The first objective with values that cost nothing."""
-    found: Iterator[Objective] = (o for o in _each(objectives) if o.cost == "analytic" or isinstance(o, Predicting))
+    found: Iterator[Objective] = (
+        o for o in _each(objectives) if o.cost == "analytic" or getattr(o, "predict", None) is not None
+    )
     return next(found, None)
 
 
@@ -177,12 +178,12 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
         there, kept, form = content["about"], content["result"], content["format"]
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(
-            f"{str(path)!r} holds no search by gradients; give another file, or delete it to search anew"
+            f"{str(path)!r} holds no search by gradients; give another file, or delete it to search again"
         ) from None
     if form != FORMAT:
         raise CheckpointError(
             f"{str(path)!r} has format {form!r} and this version of nas_bo reads {FORMAT}; upgrade nas_bo, or delete the "
-            "file to search anew"
+            "file to search again"
         )
     here = json.loads(json.dumps(about))
     if there != here:
@@ -191,7 +192,7 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
             names = [f"the setting {n}" for n, v in here["settings"].items() if there["settings"].get(n) != v]
         raise CheckpointError(
             f"{str(path)!r} is of another search: {', '.join(names)} differ; give this one a file of its own, or delete "
-            "that one to search anew"
+            "that one to search again"
         )
     try:
         return DartsResult(
@@ -205,4 +206,4 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
             kept["cpu_seconds"],
         )
     except (KeyError, TypeError, NasBoError) as error:
-        raise CheckpointError(f"{str(path)!r} is damaged ({error}); delete it to search anew") from None
+        raise CheckpointError(f"{str(path)!r} is damaged ({error}); delete it to search again") from None

@@ -1,0 +1,283 @@
+"""Which stock classes hold an architecture exactly, decided from the architecture alone; and why the others do not.
+
+Loads no torch. `uniform` says what is filled with zeros, `nas_bo.export.weights` does it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from typing import Any
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.export.homes import Home
+from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.conv import ConvSpec
+from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.blocks.details import Details
+from nas_bo.model.blocks.skip import absent
+from nas_bo.model.counts import parameters
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+
+LEAST_HIDDEN = 8  # channels of an MLP of zeros where there is no other one
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether a stock class holds an architecture.
+
+    Attributes:
+        home: the class.
+        reasons: why not, each with its field; () where it does.
+        spec: the decoder as the class has it, zeros included; None where it does not fit.
+        padding: how many parameters of zeros that adds, as a share of those that there are.
+    """
+
+    home: Home
+    reasons: tuple[str, ...]
+    spec: DecoderSpec | None = None
+    padding: float = 0.0
+
+
+def fits(
+    arch: Architecture | Node | DecoderSpec, homes: Sequence[Home], ignore: Collection[str] = (), vocab_size: int = 256
+) -> list[Fit]:
+    """One per home, the best first: those that hold it before those that do not, fewest zeros before more, fewest reasons before
+    more; else in the order of `homes` (raises ModelError for what is no decoder)."""
+    spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    found = [_fit(spec, home, vocab_size) for home in homes]
+    return sorted(found, key=lambda fit: (bool(fit.reasons), round(fit.padding, 9), len(fit.reasons)))
+
+
+def why_not(found: Sequence[Fit], most: int = 3) -> str:
+    """The classes that come nearest, and what of the architecture each has no place for."""
+    said: dict[str, list[str]] = {}
+    for fit in found:
+        said.setdefault(_counted(fit.reasons), []).append(fit.home.name)
+    return ". ".join(f"{', '.join(names)}: {reasons}" for reasons, names in list(said.items())[:most])
+
+
+def _counted(reasons: Sequence[str]) -> str:
+    """``mixer is conv, where it has attention (layers 0, 2)``"""
+    layers: dict[str, list[str]] = {}
+    for reason in reasons:
+        found = re.fullmatch(r"layers\.(\d+)\.(.*)", reason)
+        layers.setdefault(found[2] if found else reason, []).extend([found[1]] if found else [])
+    parts = []
+    for text, at in layers.items():
+        where = ", ".join(at[:4]) + (", ..." if len(at) > 4 else "")
+        parts.append(f"{text} (layer{'s' if len(at) > 1 else ''} {where})" if at else text)
+    return "; ".join(parts)
+
+
+def _fit(spec: DecoderSpec, home: Home, vocab_size: int) -> Fit:
+    reasons = tuple(dict.fromkeys(_reasons(spec, home)))
+    if reasons:
+        return Fit(home, reasons)
+    made = uniform(spec, home)
+    more = parameters(made, vocab_size) / max(1, parameters(spec._replace(finer=_untied(spec).finer), vocab_size)) - 1
+    return Fit(home, (), made, more)
+
+
+def _untied(spec: DecoderSpec) -> DecoderSpec:
+    return spec._replace(finer=_plain(spec.details._replace(tie_layers=1)))
+
+
+def _plain(details: Details) -> Details | None:
+    return None if details == Details() else details
+
+
+def _reasons(spec: DecoderSpec, home: Home) -> Iterator[str]:
+    """Each begins with the field."""
+    details = spec.details
+    if spec.norm != home.norm:
+        yield f"norm={spec.norm!r}, where it has {home.norm!r}"
+    if details.norm_place != home.norm_place:
+        yield f"norm_place={details.norm_place!r}, where it has {home.norm_place!r}"
+    if spec.position not in home.position:
+        yield f"position={spec.position!r}, where it has {' or '.join(map(repr, home.position))}"
+    if (details.parallel_norms if spec.parallel else 0) not in home.parallel:
+        yield f"parallel={spec.parallel}" + (f" with parallel_norms={details.parallel_norms}" if spec.parallel else "")
+    if details.rope_scaling not in home.scalings:
+        yield f"rope_scaling={details.rope_scaling!r}"
+    if spec.tied not in home.tied:
+        yield f"tied={spec.tied}"
+    if details.long_skips and len(spec.layers) > 2:
+        yield "long_skips=True, which no stock class has"
+    if (details.logit_cap is not None) and not home.cap:
+        yield f"logit_cap={details.logit_cap:g}"
+    if home.scaled != (details.embedding_scale == "sqrt_width") or isinstance(details.embedding_scale, float):
+        yield f"embedding_scale={details.embedding_scale!r}"
+    if not spec.layers:
+        yield "depth=0, where at least one layer is needed"
+    if spec.bias and not home.biases:
+        yield "bias=True"
+    for index, layer in enumerate(spec.layers):
+        for reason in (*_mixer(layer.mixer, spec, home), *_mlp(layer.mlp, home)):
+            yield f"layers.{index}.{reason}"
+    yield from _together(spec, home)
+
+
+def _mixer(mixer: Any, spec: DecoderSpec, home: Home) -> Iterator[str]:
+    if absent(mixer):
+        return
+    if mixer.kind not in home.mixers:
+        yield f"mixer is {mixer.kind}, where it has {' or '.join(home.mixers)}"
+    elif isinstance(mixer, ConvSpec) and mixer.gates != "linear2":
+        yield f"mixer.gates={mixer.gates!r}, where it has 'linear2'"
+    elif isinstance(mixer, AttentionSpec):
+        yield from _attention(mixer, spec, home)
+
+
+def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[str]:
+    if mixer.share_kv:
+        yield "mixer.share_kv=True, which no stock class has"
+    if mixer.sinks:
+        yield "mixer.sinks=True"
+    if mixer.value_dim is not None:
+        yield f"mixer.value_dim={mixer.value_dim}, where values are as large as keys"
+    if mixer.qk_norm != home.qk_norm:
+        yield f"mixer.qk_norm={mixer.qk_norm!r}, where it has {home.qk_norm!r}"
+    if spec.position == "rotary" and mixer.rotary_share != 1 and not (home.partial and mixer.rotary_share > 0):
+        yield f"mixer.rotary_share={mixer.rotary_share:g}"
+    if mixer.window is not None and home.window == "none":
+        yield f"mixer.window={mixer.window}, where every token sees all before it"
+    into, out = mixer.biases(spec.frame)
+    if (into and not home.attention_bias) or (out and home.attention_bias is not True):
+        yield f"mixer has biases (qkv_bias={into}, out_bias={out})"
+
+
+def _mlp(mlp: Any, home: Home) -> Iterator[str]:
+    if absent(mlp):
+        return
+    if mlp.kind not in home.mlps and not (home.dense_too and mlp.kind == "dense"):
+        yield f"mlp is {mlp.kind}, where it has {' or '.join(home.mlps)}"
+    elif isinstance(mlp, MlpSpec):
+        if mlp.gated != home.gated:
+            yield f"mlp.gated={mlp.gated}, where it has {home.gated}"
+        if mlp.activation not in home.activations:
+            yield f"mlp.activation={mlp.activation!r}, where it has {' or '.join(map(repr, home.activations))}"
+        if mlp.experts and mlp.top_k < home.least_top_k:
+            yield f"mlp.top_k={mlp.top_k}, where it is at least {home.least_top_k}"
+        if mlp.experts and home.renormalise not in (None, renormalised(mlp)):
+            yield f"mlp.renormalise={renormalised(mlp)}"
+
+
+def renormalised(mlp: MlpSpec) -> bool:
+    return mlp.top_k > 1 if mlp.renormalise is None else mlp.renormalise
+
+
+def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
+    """What all layers must have in common."""
+    attention = attentions(spec)
+    mlps = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, MlpSpec)]
+    mixtures = [mlp for mlp in mlps if mlp.experts]
+    yield from _differ("mixer.head_dim", [one.head_dim for one in attention])
+    yield from _differ("mixer.rotary_share", [one.rotary_share for one in attention])
+    yield from _differ("mlp.activation", [one.activation for one in mlps])
+    if home.window == "one":
+        yield from _differ("mixer.window", [one.window for one in attention])
+    elif home.window == "each":
+        yield from _differ("mixer.window", [one.window for one in attention if one.window is not None])
+    for field in ("experts", "top_k"):
+        yield from _differ(f"mlp.{field}", [getattr(one, field) for one in mixtures])
+    yield from _differ("mlp.renormalise", [renormalised(one) for one in mixtures])
+    if home.qk_norm == "whole" and (len({one.sizes for one in attention}) > 1 or len(attention) < len(spec.layers)):
+        yield "mixer.heads or kv_group differ between layers, and norms over all heads cannot be filled with zeros"
+    if "moe" in home.mlps and not mixtures:
+        yield "mlp is dense in every layer"
+    if mixtures and not home.dense_too and len(mixtures) < len(spec.layers):
+        yield "mlp is no mixture in some layers"
+    if spec.details.tie_layers > 1 and home.absent:
+        yield f"tie_layers={spec.details.tie_layers}"
+    if not attention and "conv" not in home.mixers:
+        yield from ["mixer is absent in every layer"] if all(absent(layer.mixer) for layer in spec.layers) else []
+    if home.square and attention and len({one.head_dim for one in attention}) == 1:
+        dim, heads = attention[0].head_dim, max(one.heads for one in attention)
+        if spec.width % dim or heads * dim > spec.width:
+            yield f"mixer.head_dim={dim} times heads={heads} is not within width={spec.width}, where it is the width"
+
+
+def _differ(field: str, values: Sequence[Any]) -> Iterator[str]:
+    different = list(dict.fromkeys(values))
+    if len(different) > 1:
+        yield f"{field} differs between layers ({', '.join(map(repr, different[:3]))})"
+
+
+def attentions(spec: DecoderSpec) -> list[AttentionSpec]:
+    return [layer.mixer for layer in spec.layers if isinstance(layer.mixer, AttentionSpec)]
+
+
+# ---- the decoder as the class has it -----------------------------------------------------------------------------------
+
+
+def uniform(spec: DecoderSpec, home: Home) -> DecoderSpec:
+    """The decoder of which `home` has a configuration: what lacks is filled with zeros, tied layers are copies."""
+    if home.name == "deci":
+        return _untied(spec)._replace(layers=tuple(_for_deci(spec)))
+    if home.absent and _same_heads(spec) and _same_hidden(spec):
+        return _untied(spec)
+    mixer = _common_mixer(spec, home)
+    kernel = max((one.mixer.kernel for one in spec.layers if isinstance(one.mixer, ConvSpec)), default=3)
+    dense = _common_mlp(spec, home, "dense")
+    moe = _common_mlp(spec, home, "moe")
+    layers = []
+    for layer in spec.layers:
+        if absent(layer.mixer):
+            new_mixer = layer.mixer if home.absent else mixer
+            if new_mixer is None:
+                new_mixer = ConvSpec("conv", kernel, "linear2")
+        elif isinstance(layer.mixer, AttentionSpec) and mixer is not None:
+            new_mixer = layer.mixer._replace(heads=mixer.heads, kv_heads=mixer.kv_heads)
+        else:
+            new_mixer = layer.mixer._replace(kernel=kernel)
+        if absent(layer.mlp):
+            new_mlp = layer.mlp if home.absent else (dense if "dense" in home.mlps or home.dense_too else moe)
+        else:
+            new_mlp = layer.mlp._replace(hidden=(moe if layer.mlp.experts else dense).hidden)
+        layers.append(LayerSpec(new_mixer, new_mlp))
+    return _untied(spec)._replace(layers=tuple(layers))
+
+
+def _same_heads(spec: DecoderSpec) -> bool:
+    return len({(one.heads, one.kv_heads) for one in attentions(spec)}) <= 1
+
+
+def _same_hidden(spec: DecoderSpec) -> bool:
+    return len({layer.mlp.hidden for layer in spec.layers if isinstance(layer.mlp, MlpSpec)}) <= 1
+
+
+def _common_mixer(spec: DecoderSpec, home: Home) -> AttentionSpec | None:
+    """Heads enough for every layer: a group as large as the greatest that divides all, keys and values repeated for it."""
+    attention = attentions(spec)
+    if not attention:
+        return None
+    group = reduce(gcd, (one.heads // one.kv_heads for one in attention)) if home.grouped else 1
+    heads = max(one.heads for one in attention)
+    heads = spec.width // attention[0].head_dim if home.square else -(-heads // group) * group
+    return attention[0]._replace(heads=heads, kv_heads=heads // group, window=None)
+
+
+def _common_mlp(spec: DecoderSpec, home: Home, kind: str) -> MlpSpec:
+    every = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, MlpSpec)]
+    mlps = [one for one in every if one.kind == kind]
+    if not mlps:
+        activation = every[0].activation if every else home.activations[0]
+        return MlpSpec(kind, LEAST_HIDDEN, activation, home.gated, 0, 0)
+    return mlps[0]._replace(hidden=max(one.hidden for one in mlps))
+
+
+def _for_deci(spec: DecoderSpec) -> Iterator[LayerSpec]:
+    """llama.cpp's graph of `deci` skips the residual where there is attention without an MLP, and takes the size of heads from the
+    first layer: those two are filled with zeros, else what it computes is silently wrong."""
+    attention = attentions(spec)
+    for index, layer in enumerate(spec.layers):
+        mixer, mlp = layer
+        if index == 0 and absent(mixer):
+            mixer = attention[0]._replace(heads=1, kv_heads=1)
+        if absent(mlp) and not absent(mixer):
+            mlp = MlpSpec("dense", 32, "silu", True, 0, 0)
+        yield LayerSpec(mixer, mlp)

@@ -1,0 +1,288 @@
+"""A folder that transformers loads with one of its own classes, without code of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from nas_bo.errors import ExportError, MissingExtra
+from nas_bo.export import fits as fitting
+from nas_bo.export.check import Check, Logits, compared
+from nas_bo.export.folder import TrainedModel
+from nas_bo.export.homes import ACTIVATIONS, TRANSFORMERS
+from nas_bo.export.names import copy_out, names
+from nas_bo.export.text import Text, tokenizer_json
+from nas_bo.export.weights import filled
+from nas_bo.model import Decoder
+from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.spec import DecoderSpec
+
+POSITIONS = 2048  # that the configuration names; rotary positions have no end
+
+
+def fit(made: TrainedModel, padding: float) -> fitting.Fit:
+    """The stock class that holds a model with the fewest zeros (raises ExportError where none does)."""
+    found = fitting.fits(made.model.spec, TRANSFORMERS, vocab_size=made.model.vocab_size)
+    best = found[0]
+    if best.reasons:
+        raise ExportError(
+            f"no stock class of transformers holds this architecture exactly. The nearest are {fitting.why_not(found)}. Search with "
+            "--servable transformers to stay among those that fit, or export with --remote-code to a class of nas_bo's own"
+        )
+    if best.padding > padding:
+        raise ExportError(
+            f"{best.home.name} holds this architecture only with {best.padding:.0%} more weights, all of them zeros, since its layers are of "
+            f"different sizes; at most {padding:.0%} are allowed. Raise --padding, export to gguf, whose layers may differ, or search "
+            "with --servable transformers"
+        )
+    return best
+
+
+def no_stock_class(made: TrainedModel, padding: float) -> bool:
+    """Whether `fit` has none to give."""
+    best = fitting.fits(made.model.spec, TRANSFORMERS, vocab_size=made.model.vocab_size)[0]
+    return bool(best.reasons) or best.padding > padding
+
+
+def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check]:
+    """Write the files into a folder, and compare what transformers makes of them with the model.
+
+    Returns:
+        What was written, in a sentence; and the comparison.
+
+    Raises:
+        ExportError: no class fits, or the tokenizer is gone.
+        MissingExtra: transformers is not installed.
+    """
+    transformers = imported()
+    best = fit(made, padding)
+    assert best.spec is not None
+    stock = converted(made.model, best.home.name, best.spec)
+    stock.save_pretrained(folder)
+    write_tokenizer(made, folder)
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    told = f"{type(loaded).__name__}" + (f", {best.padding:.1%} of zeros added" if best.padding > 0 else "")
+    return told, compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
+
+
+def logits(model: Any, ids: list[int]) -> Logits:
+    import torch
+
+    with torch.inference_mode():
+        found: Logits = model(torch.tensor([ids])).logits[0].float().numpy()
+    return found
+
+
+def imported() -> Any:
+    """transformers (raises MissingExtra)."""
+    try:
+        import transformers
+    except ImportError:
+        raise MissingExtra("transformers", "transformers") from None
+    return transformers
+
+
+def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
+    """The stock model with the weights of ours; `spec` is the decoder as the class has it."""
+    import torch
+
+    transformers = imported()
+    config = getattr(transformers, f"{home}Config")(**configuration(spec, home, model.vocab_size))
+    with torch.random.fork_rng([]):
+        stock = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    attention = fitting.attentions(spec)
+    copy_out(filled(model, spec), spec, stock, names(home, attention[0].heads if attention else 1))
+    stock.generation_config = transformers.GenerationConfig(
+        do_sample=True, temperature=0.7, max_new_tokens=128, bos_token_id=None, eos_token_id=None, pad_token_id=0
+    )
+    return stock
+
+
+def write_tokenizer(made: TrainedModel, folder: Path) -> None:
+    """The tokenizer as transformers loads it; bytes as one of 256 tokens (raises ExportError where it cannot be read)."""
+    from tokenizers import Tokenizer
+
+    transformers = imported()
+    tokenizer = Tokenizer.from_str(tokenizer_json(made.tokenizer))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    wrapped.save_pretrained(folder)
+    sample = "def f(x):\n    return 'é' + x  # 1\n"
+    again = transformers.PreTrainedTokenizerFast.from_pretrained(folder)(sample, add_special_tokens=False)["input_ids"]
+    if again != Text(made.tokenizer).ids(sample):
+        raise ExportError(
+            "transformers makes other tokens of a text than the tokenizer of the model does, so the export would be of no use; export to "
+            "another format, and please report the tokenizer"
+        )
+
+
+def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> dict[str, Any]:
+    """What the class is configured with."""
+    details, attention = spec.details, fitting.attentions(spec)
+    mlps = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, MlpSpec)]
+    eps = details.norm_eps or (1e-5 if spec.norm == "layer" else 1e-6)
+    first = attention[0] if attention else None
+    heads = 1 if first is None else first.heads
+    kv_heads = 1 if first is None else first.kv_heads
+    dense = next((one.hidden for one in mlps if not one.experts), 0) or mlps[0].hidden if mlps else 1
+    positions = int((details.rope_length or POSITIONS) * (details.rope_factor or 1))
+    said: dict[str, Any] = {
+        "vocab_size": vocab_size,
+        "hidden_size": spec.width,
+        "intermediate_size": dense,
+        "num_hidden_layers": len(spec.layers),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "head_dim": spec.width if first is None else first.head_dim,
+        "hidden_act": ACTIVATIONS[mlps[0].activation] if mlps else "silu",
+        "max_position_embeddings": details.max_length or positions,
+        "tie_word_embeddings": spec.tied,
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": None,
+        "rms_norm_eps": eps,
+        "rope_parameters": _rope(spec),
+    }
+    biased = any(any(one.biases(spec.frame)) for one in attention)
+    windows = [getattr(layer.mixer, "window", None) for layer in spec.layers]
+    return said | _SPECIAL.get(home, _nothing)(spec, said, biased, windows)
+
+
+def _rope(spec: DecoderSpec) -> dict[str, Any]:
+    details = spec.details
+    said: dict[str, Any] = {"rope_type": details.rope_scaling or "default", "rope_theta": details.rope_theta}
+    if details.rope_scaling is not None:
+        said["factor"] = details.rope_factor
+    if details.rope_scaling in ("llama3", "yarn"):
+        low, high = (
+            ("low_freq_factor", "high_freq_factor") if details.rope_scaling == "llama3" else ("beta_slow", "beta_fast")
+        )
+        said |= {
+            "original_max_position_embeddings": details.rope_length,
+            low: details.rope_low,
+            high: details.rope_high,
+        }
+    return said
+
+
+def _nothing(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    return {"attention_bias": biased, "mlp_bias": spec.bias}
+
+
+def _windowed(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    """Full and sliding layers by name."""
+    one = next((window for window in windows if window is not None), None)
+    kinds = ["full_attention" if window is None else "sliding_attention" for window in windows]
+    return {
+        "attention_bias": biased,
+        "mlp_bias": spec.bias,
+        "use_sliding_window": one is not None,
+        "sliding_window": one,
+        "layer_types": kinds,
+        "max_window_layers": 0,
+    }
+
+
+def _smollm3(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    turned = int(spec.position == "rotary")
+    return {**_windowed(spec, said, biased, windows), "no_rope_layers": [turned] * len(spec.layers)}
+
+
+def _mistral(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    return {"sliding_window": next((window for window in windows if window is not None), None)}
+
+
+def _starcoder2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    return {**_mistral(spec, said, biased, windows), "norm_epsilon": said["rms_norm_eps"], "use_bias": True}
+
+
+def _nemotron_h(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    from nas_bo.model.blocks.skip import absent
+
+    kinds = [
+        kind
+        for layer in spec.layers
+        for kind, block in (("full_attention", layer.mixer), ("mlp", layer.mlp))
+        if not absent(block)
+    ]
+    return {
+        "layers_block_type": kinds,
+        "num_hidden_layers": len(kinds),
+        "mlp_hidden_act": said["hidden_act"],
+        "layer_norm_epsilon": said["rms_norm_eps"],
+        "tie_word_embeddings": False,  # its own tying does nothing at construction
+    }
+
+
+def _lfm2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    kernels = [layer.mixer.kernel for layer in spec.layers if layer.mixer.kind == "conv"]
+    return {
+        "norm_eps": said["rms_norm_eps"],
+        "block_auto_adjust_ff_dim": False,
+        "conv_L_cache": kernels[0] if kernels else 3,
+        "layer_types": ["conv" if layer.mixer.kind == "conv" else "full_attention" for layer in spec.layers],
+    }
+
+
+def _moe(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    mixture = next(layer.mlp for layer in spec.layers if getattr(layer.mlp, "experts", 0))
+    return {
+        **_windowed(spec, said, biased, windows),
+        "num_local_experts": mixture.experts,
+        "num_experts": mixture.experts,
+        "num_experts_per_tok": mixture.top_k,
+        "norm_topk_prob": fitting.renormalised(mixture),
+        "moe_intermediate_size": mixture.hidden,
+        "shared_expert_intermediate_size": 1,
+        "qkv_bias": biased,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [i for i, layer in enumerate(spec.layers) if not getattr(layer.mlp, "experts", 0)],
+    }
+
+
+def _gemma2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    return {
+        **_windowed(spec, said, biased, windows),
+        "query_pre_attn_scalar": said["head_dim"],
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": spec.details.logit_cap,
+        "hidden_activation": said["hidden_act"],
+        "sliding_window": next((window for window in windows if window is not None), POSITIONS),
+    }
+
+
+def _neox(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    share = fitting.attentions(spec)[0].rotary_share
+    return {
+        "rope_parameters": {**said["rope_parameters"], "partial_rotary_factor": share},
+        "attention_bias": True,
+        "layer_norm_eps": said["rms_norm_eps"],
+        "use_parallel_residual": spec.parallel,
+    }
+
+
+def _gpt2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+    return {
+        "n_embd": said["hidden_size"],
+        "n_layer": said["num_hidden_layers"],
+        "n_head": said["num_attention_heads"],
+        "n_positions": said["max_position_embeddings"],
+        "n_inner": said["intermediate_size"],
+        "activation_function": said["hidden_act"],
+        "layer_norm_epsilon": said["rms_norm_eps"],
+    }
+
+
+_SPECIAL = {
+    **dict.fromkeys(("Qwen2", "Qwen3"), _windowed),
+    "SmolLM3": _smollm3,
+    "Mistral": _mistral,
+    "Starcoder2": _starcoder2,
+    "NemotronH": _nemotron_h,
+    "Lfm2": _lfm2,
+    **dict.fromkeys(("Mixtral", "Olmoe", "Qwen2Moe", "Qwen3Moe"), _moe),
+    "Gemma2": _gemma2,
+    "GPTNeoX": _neox,
+    "GPT2": _gpt2,
+}

@@ -1,0 +1,141 @@
+"""The command and the function: a trained folder goes out, is checked there, and nothing wrong is handed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nas_bo.errors import ExportError
+from nas_bo.export import folder as files
+from nas_bo.export.text import Text, byte_tokenizer
+from nas_bo.workflows.export import FORMATS, continued, export
+from tests.cli.test_command import nas_bo
+from tests.export.test_huggingface import CASES, SKIP, block, decoder, randomised
+
+pytest.importorskip("transformers")
+
+
+def folder(tmp_path, space, seed=0, name="trained"):
+    """As `nas-bo train` leaves it, its weights at random."""
+    from nas_bo.architecture import Architecture
+
+    arch = space if isinstance(space, Architecture) else space.sample(seed)
+    files.write(tmp_path / name, files.files(randomised(arch, 256), arch, {"tokenizer": "bytes", "values": {}}, ()))
+    return tmp_path / name
+
+
+def named(tree):
+    """An architecture without a space."""
+    from nas_bo.architecture import Architecture
+
+    return Architecture(tree, {})
+
+
+LLAMA = named(CASES["Llama"])
+UNLIKE = named(CASES["Llama, unlike layers"])
+CONV = named(decoder((block("conv", kernel=4), SKIP)))
+
+
+@pytest.fixture
+def llama(tmp_path):
+    return folder(tmp_path, LLAMA)
+
+
+def test_what_goes_out_is_loaded_by_stock_transformers_in_another_process(llama, tmp_path):
+    made = export(llama, tmp_path / "hf", "huggingface")
+    assert made.check.good and made.check.difference < 1e-4 and "LlamaForCausalLM" in made.what
+    code = (
+        "import sys; from transformers import pipeline; text = pipeline('text-generation', sys.argv[1])('def ', do_sample=False, max_new_tokens=12)\n"
+        "assert 'nas_bo' not in sys.modules; print(repr(text[0]['generated_text']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(made.folder)], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert continued(llama, "def ", 12, 0.0) == eval(done.stdout)
+    card = (made.folder / "README.md").read_text()
+    assert "library_name: transformers" in card and "largest difference" in card
+    assert not (tmp_path / "hf.unverified").exists()
+
+
+def test_bytes_are_a_vocabulary_for_transformers():
+    tokenizer = byte_tokenizer()
+    for text in ("def f(x):\n\treturn 'é€😀' # \x00\x7f", "  two  spaces ", "ünï\r\n"):
+        assert tokenizer.encode(text).ids == list(text.encode()) == Text(None).ids(text)
+        assert tokenizer.decode(list(text.encode())) == text
+
+
+def test_zeros_are_bounded_and_said(tmp_path):
+    trained = folder(tmp_path, UNLIKE)
+    with pytest.raises(ExportError, match=r"only with \d+% more weights"):
+        export(trained, tmp_path / "hf")
+    made = export(trained, tmp_path / "hf", padding=5)
+    assert made.check.good and "zeros added" in made.what
+
+
+def test_what_no_stock_class_holds_says_which_field_and_goes_out_as_ours(tmp_path):
+    trained = folder(tmp_path, CONV)
+    with pytest.raises(ExportError, match=r"mixer is conv.*--remote-code"):
+        export(trained, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists() and not (tmp_path / "hf.unverified").exists()
+    made = export(trained, tmp_path / "hf", remote_code=True)
+    assert made.check.good and "NasBoForCausalLM" in made.what
+    code = (
+        "import sys; from transformers import pipeline\n"
+        "text = pipeline('text-generation', sys.argv[1], trust_remote_code=True)('def ', do_sample=False, max_new_tokens=8)\n"
+        "print(repr(text[0]['generated_text']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(made.folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert continued(trained, "def ", 8, 0.0) == eval(done.stdout)
+
+
+def test_an_export_that_computes_something_else_is_kept_apart(llama, tmp_path, monkeypatch):
+    from nas_bo.export import huggingface
+
+    def wrong(model, home, spec):
+        stock = converted(model, home, spec)
+        stock.model.layers[1].mlp.down_proj.weight.data *= 1.1
+        return stock
+
+    converted = huggingface.converted
+    monkeypatch.setattr(huggingface, "converted", wrong)
+    with pytest.raises(ExportError, match="does not compute what the trained model computes"):
+        export(llama, tmp_path / "hf")
+    assert not (tmp_path / "hf").exists() and (tmp_path / "hf.unverified").is_dir()
+    with pytest.raises(ExportError, match="not verified"):
+        export(llama, tmp_path / "hf")
+
+
+def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
+    (tmp_path / "there").mkdir()
+    for match, call in {
+        "there is no format 'safetensors'": lambda: export(llama, tmp_path / "x", "safetensors"),
+        "exists": lambda: export(llama, tmp_path / "there"),
+        "there is no folder": lambda: export(tmp_path / "nothing", tmp_path / "x"),
+        "padding": lambda: export(llama, tmp_path / "x", padding=-1),
+    }.items():
+        with pytest.raises(ExportError, match=match):
+            call()
+    about = json.loads((llama / "model.json").read_text())
+    (llama / "model.json").write_text(json.dumps({**about, "tokenizer": "bpe.json"}))
+    for format in [one for one in FORMATS if one != "onnx"]:
+        with pytest.raises(ExportError, match=r"bpe\.json.*is not there any more"):
+            export(llama, tmp_path / "x", format)
+    (llama / "model.safetensors").unlink()
+    with pytest.raises(ExportError, match=r"no model\.safetensors"):
+        export(llama, tmp_path / "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"trained", "there"}
+
+
+def test_the_command(llama, tmp_path):
+    done = nas_bo("export", "trained", "--to", "hf", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["check"]["good"] and said["format"] == "huggingface"
+    done = nas_bo("export", "trained", "--to", "hf", cwd=tmp_path)
+    assert done.returncode == 2 and "exists" in done.stderr
+    done = nas_bo("export", "trained", "--to", "copy", "--format", "folder", cwd=tmp_path)
+    assert done.returncode == 0 and nas_bo("generate", "copy", "a", "--tokens", "3", cwd=tmp_path).returncode == 0
