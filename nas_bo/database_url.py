@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 from nas_bo.errors import HostError, MissingExtra
+from nas_bo.redaction import address, redacted
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -111,18 +112,19 @@ def parsed(url: str) -> URL:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
+    safe = shown(url)  # from here on what is secret in it is known
     try:
         return make_url(url)
     except (ArgumentError, ValueError) as error:
         raise HostError(
-            f"{shown(url)!r} is not a URL of a database ({str(error).splitlines()[0]}); write sqlite:///study.db or "
+            f"{safe!r} is not a URL of a database ({redacted(str(error).splitlines()[0])}); write sqlite:///study.db or "
             "postgresql://user:password@host:5432/database, with signs such as @ and / in a password as %40 and %2F"
         ) from None
 
 
 def shown(storage: object) -> str:
     """A storage as it may be printed: without the user names and passwords of addresses."""
-    return re.sub(r"://[^\s'\"]*@", "://***@", str(storage))  # to the last @: a password may have a / in it
+    return address(storage) if isinstance(storage, str) and is_url(storage) else redacted(storage)
 
 
 def _sqlite(made: URL, given: str) -> str:

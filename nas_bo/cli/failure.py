@@ -13,6 +13,7 @@ import typer
 
 from nas_bo.cli.typed_options import by_option
 from nas_bo.errors import EverythingFailed, NasBoError, SearchError
+from nas_bo.redaction import redacted
 
 INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, and gives it no name
@@ -29,10 +30,10 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
     try:
         yield
     except SearchError as error:
-        typer.echo(f"nas-bo: {by_option(str(error))}", err=True)
+        typer.echo(f"nas-bo: {redacted(by_option(str(error)))}", err=True)
         raise typer.Exit(1 if isinstance(error, EverythingFailed) else 2) from None
     except NasBoError as error:
-        typer.echo(f"nas-bo: {by_option(str(error))}", err=True)
+        typer.echo(f"nas-bo: {redacted(by_option(str(error)))}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         _hurry()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import typer
 
 from nas_bo.execution.worker_warnings import OURS, Ear, Heard, hearing
+from nas_bo.redaction import redacted
 
 SHORT = 160  # characters of a warning while something else is shown; the whole text is in the list
 
@@ -38,7 +39,7 @@ class Warned(Ear):
         ]
 
     def take(self, heard: Heard) -> None:
-        text = " ".join(heard.text.split())
+        text = redacted(" ".join(heard.text.split()))
         kind = re.sub(r"\d[\d.,e+-]*", "#", text)
         first, count = self._said.get(kind, (text, 0))
         self._said[kind] = first, count + 1

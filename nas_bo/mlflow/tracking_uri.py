@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 from nas_bo import database_url, study_name
 from nas_bo.errors import HostError
 from nas_bo.mlflow import new_database
+from nas_bo.redaction import HIDDEN, address, redacted
 
 _SHORT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would repeat POST too, and so double what did arrive
@@ -76,14 +77,13 @@ def resolve(uri: str | Path | None) -> str:
 
 def redact(text: str) -> str:
     """The text without the user names and passwords of addresses in it."""
-    return re.sub(r"://[^/@\s'\"]*@", "://***@", text)
+    return address(text) if re.match(r"[\w+.-]+://", text) and "\n" not in text else redacted(text)
 
 
 def public(uri: str) -> str:
-    """The URI as it may be written to a file: of a server without user name and password, of a database with ``***``."""
-    if uri.startswith(("http://", "https://")):
-        return re.sub(r"://[^/@\s]*@", "://", uri)
-    return redact(uri)
+    """The URI as it may stand in a file: of a server without user name and password, of a database with ``***``."""
+    shown = redact(uri)
+    return shown.replace(f"://{HIDDEN}@", "://") if uri.startswith(("http://", "https://")) else shown
 
 
 def database(uri: str) -> Path | None:

@@ -15,6 +15,7 @@ from optuna.study import Study
 
 from nas_bo import database_url
 from nas_bo.errors import HostError, NasBoError
+from nas_bo.redaction import redacted
 from nas_bo.study_name import printable
 
 Storage = str | os.PathLike[str] | BaseStorage
@@ -129,7 +130,7 @@ def _of_file(storage: str, file: Path, reading: bool) -> str:
     """The URL of an SQLite file; nothing of a journal."""
     if not storage.endswith((*JOURNALS, *SQLITE)):
         raise HostError(
-            f"the storage {storage!r} is neither a URL (sqlite:///study.db) nor a file ending in .db or .log; name one"
+            f"the storage {database_url.shown(storage)!r} is neither a URL (sqlite:///study.db) nor a file ending in .db or .log; name one"
         )
     if not file.parent.is_dir() or not (reading or os.access(file.parent, os.W_OK)):
         raise HostError(
@@ -190,7 +191,7 @@ def said(error: BaseException) -> str:
     """An error of a storage in one line, without passwords: what the database said, not what was made of it on the way."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {database_url.shown((str(error).strip().splitlines() or [''])[0])}"
+    return f"{type(error).__name__}: {redacted((str(error).strip().splitlines() or [''])[0])}"
 
 
 __all__ = ["Storage", "backend", "load", "missing", "names", "opened", "patiently", "said"]

@@ -1,0 +1,55 @@
+"""Texts without secrets: user names and passwords of addresses are hidden here and nowhere else.
+
+Two rules work together. The address itself is recognised by its form. What other packages say of it may have lost that form (a
+driver prints the password alone), so the passwords of all addresses that this process has seen are hidden wherever they occur.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
+
+HIDDEN = "***"
+SHORTEST = 4  # characters of a password that is hidden wherever it occurs; a shorter one is part of ordinary words
+ENVIRONMENT = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "MYSQL_PWD")
+_NAMES = r"password|passwd|passphrase|pass|pwd|sslpassword|token|access_token|secret|api_?key|access_?key"
+_OPTION = re.compile(rf"([?&;\s](?:{_NAMES})=)([^&;\s'\"]*)", re.IGNORECASE)
+# to the last @: a password may have a / in it; without a colon before it where the address was typed wrongly
+_USER = re.compile(r"(:|(?<![:\w]))//(?:(?<=://)|(?=[^\s/@]*:))[^\s'\"]*@")
+_seen: set[str] = set()
+
+
+def address(url: object) -> str:
+    """One address as it may be printed: without user name, password and secret options."""
+    text = str(url)
+    _remember(text)
+    return _options(re.sub(r"://.*@", f"://{HIDDEN}@", text, flags=re.DOTALL))
+
+
+def redacted(text: object) -> str:
+    """Any text, such as a message of another package, without what is secret in it."""
+    found = str(text)
+    for name in ENVIRONMENT:
+        _keep(os.environ.get(name, ""))
+    for secret in sorted(_seen, key=len, reverse=True):
+        found = found.replace(secret, HIDDEN)
+    return _options(_USER.sub(rf"\1//{HIDDEN}@", found))
+
+
+def _options(text: str) -> str:
+    return _OPTION.sub(rf"\1{HIDDEN}", text)
+
+
+def _remember(url: str) -> None:
+    inside = re.search(r"://([^:]*):(.*)@", url, flags=re.DOTALL)
+    if inside:
+        _keep(inside[2])
+    for _, value in _OPTION.findall(url):
+        _keep(value)
+
+
+def _keep(secret: str) -> None:
+    plain = {secret, unquote(secret), unquote_plus(secret)}
+    spelled = {write(each) for each in plain for write in (str, quote, quote_plus, repr)} | plain
+    _seen.update(each.strip("'\"") for each in spelled if len(each.strip("'\"")) >= SHORTEST)

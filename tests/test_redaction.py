@@ -1,0 +1,106 @@
+"""What is secret in an address is printed nowhere: not as an address, and not in what other packages say of it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from urllib.parse import quote
+
+import pytest
+
+from nas_bo import database_url, redaction
+from nas_bo.mlflow import tracking_uri
+from tests.command import environment, mine
+from tests.doors.postgres import database, server  # noqa: F401
+
+PASSWORDS = ["hunter22", "a/b:c?d", "with space", 'it\'s "quoted"', "at@sign@twice", "p%40ss", "ü-ber", "a#b&c=d"]
+
+
+@pytest.mark.parametrize("write", [str, quote, lambda text: quote(text, safe="")])
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_no_address_shows_its_password(password, write):
+    for url in (
+        f"postgresql://me:{write(password)}@db.example:5432/nas",
+        f"http://me:{write(password)}@tracking.example/path",
+    ):
+        for shown in (database_url.shown(url), tracking_uri.redact(url), tracking_uri.public(url)):
+            assert password not in shown and write(password) not in shown and "example" in shown and "me:" not in shown
+        message = f"could not connect to {url}: password {password!r} of me is wrong, {write(password)} too"
+        assert password not in redaction.redacted(message) and write(password) not in redaction.redacted(message)
+
+
+@pytest.mark.parametrize(
+    "option", ["password", "PASSWORD", "passwd", "pwd", "sslpassword", "token", "api_key", "secret"]
+)
+def test_no_option_shows_its_secret(option):
+    url = f"mysql+pymysql://db.example/nas?charset=utf8&{option}=hunter22&x=1"
+    for shown in (database_url.shown(url), tracking_uri.redact(url), redaction.redacted(f"no: {url}")):
+        assert "hunter22" not in shown and "charset=utf8" in shown and "x=1" in shown
+
+
+def test_what_is_not_secret_stays():
+    for text in ("sqlite:////tmp/a@b.db", "study.db", "/home/me@work/study.db", "3 trials @ 2 ms", "journal.log"):
+        assert redaction.redacted(text).replace("***@", "/tmp/a@") == text or "@" in text
+    assert database_url.shown("/home/me@work/study.db") == "/home/me@work/study.db"
+
+
+def test_secrets_of_the_environment_are_hidden(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of-the-environment")
+    assert redaction.redacted("401 for of-the-environment") == "401 for ***"
+
+
+def test_a_search_with_secrets_writes_them_nowhere(database, tmp_path):  # noqa: F811
+    """Terminal, files, study and MLflow, when it works and when it fails."""
+    secret = "a/b hunter22"
+    rest = database.partition("@")[2]
+    storage = f"postgresql://postgres:{quote(secret, safe='')}@{rest}?application_name=x"
+    mine(tmp_path)
+    spelled = (secret, quote(secret, safe=""), quote(secret), "hunter22")
+
+    def run(*args):
+        done = subprocess.run(
+            [sys.executable, "-m", "nas_bo", *args], cwd=tmp_path, env=environment(), capture_output=True, text=True
+        )
+        said = done.stdout + done.stderr
+        assert not [each for each in spelled if each in said], said
+        return done
+
+    quick = [
+        "--space",
+        "mine.py:Mine",
+        "--objective",
+        "mine.py:height",
+        "--workers",
+        "1",
+        "--retrain",
+        "0",
+        "--trials",
+        "2",
+    ]
+    done = run("search", *quick, "--storage", storage, "--mlflow", "mlflow.db")
+    assert done.returncode == 0, done.stderr
+    assert run("status", storage).returncode == 0
+    assert run("report", storage, "--json").returncode == 0
+    for broken in (
+        storage.replace(rest, "127.0.0.1:1/no"),
+        storage.replace("?", "?nonsense=1&"),
+        storage.replace(":", ": ", 1),
+    ):
+        assert run("search", *quick, "--storage", broken, "--mlflow", "none").returncode == 2
+    assert (
+        run("search", *quick, "--storage", "s.db", "--mlflow", storage.replace(rest, "127.0.0.1:1/no")).returncode == 2
+    )
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert not [each for each in spelled if each.encode() in content], path
+    with sqlite3.connect(tmp_path / "mlflow.db") as kept:
+        assert "hunter22" not in json.dumps([str(line) for line in kept.iterdump()])
+
+    import psycopg
+
+    with psycopg.connect(database) as connection:
+        for table in ("study_user_attributes", "study_system_attributes", "trial_user_attributes", "studies"):
+            assert "hunter22" not in str(connection.execute(f"select * from {table}").fetchall())
