@@ -1,4 +1,4 @@
-"""The trials of one search: proposed, evaluated, told. Everything that must outlive the process is in the study."""
+"""The trials of one search: proposed, evaluated, recorded. Everything that must outlive the process is in the study."""
 
 from __future__ import annotations
 

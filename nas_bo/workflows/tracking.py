@@ -1,4 +1,4 @@
-"""Who is told what a search finds, while it runs and in the end: a tracker, made from what a user gave as `track`."""
+"""Where what a search finds is logged, while it runs and at its end: a tracker, made from what a user gave as `track`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from nas_bo.report.summary import Summary
 
 @runtime_checkable
 class Tracking(Protocol):
-    """What is told of every trial of a study. `nas_bo.mlflow.Tracker` is one; no base class is needed.
+    """What a tracker does with every trial of a study. `nas_bo.mlflow.Tracker` is one; no base class is needed.
 
-    Nothing that it does may stop a search: what it cannot tell now it keeps, or says in a warning.
+    Nothing that it does may stop a search: what it cannot log now it keeps, or says in a warning.
     """
 
     def check(self) -> None:
-        """Raises NasBoError before anything is evaluated, where nothing could be told."""
+        """Raises NasBoError before anything is evaluated, where nothing could be logged."""
         ...
 
     def log(self, study: Any, trial: Any) -> None:
@@ -47,9 +47,9 @@ class Warmed(Protocol):
 
 
 def tracker_of(track: Any, storage: Any, who: str) -> Tracking | None:
-    """The tracker of a call, checked; None where nobody is to be told.
+    """The tracker of a call, checked; None where nothing is tracked.
 
-    What MLflow is not reported yet waits next to the study, where the study is a file.
+    What is not logged yet waits next to the study, where the study is a file.
 
     Args:
         track: None, a tracker, or the tracking URI of MLflow.

@@ -71,7 +71,7 @@ class Timing:
         slower: how many times its undisturbed time the machine needed meanwhile; it is divided out.
         wall_ratio: wall time over CPU time.
         clock, device: what it was measured with and on.
-        scale: what the anchors were taken to need: the scale on which `ms` is told (`scale`).
+        scale: what the anchors were taken to need: the scale on which `ms` is given (`scale`).
     """
 
     ms: float
