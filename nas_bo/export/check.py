@@ -40,13 +40,13 @@ class Check:
         same = (
             f"the same {CONTINUED} greedy tokens"
             if self.greedy
-            else f"other tokens than ours among {CONTINUED} greedy ones"
+            else f"other tokens than the decoder among {CONTINUED} greedy ones"
         )
         return f"{self.runtime}: largest difference of {POSITIONS} tokens' logits {self.difference:.2g} (they spread by {self.scale:.2g}), {same}"
 
 
 def prompt(model: Decoder) -> list[int]:
-    """Token ids from all over the vocabulary, as many as the model takes beside those to be continued."""
+    """Token ids from all over the vocabulary, as many as the model takes in addition to those to be continued."""
     most = model.spec.details.max_length
     count = POSITIONS if most is None else max(1, min(POSITIONS, most - CONTINUED))
     draws = np.random.default_rng(0)
@@ -54,7 +54,7 @@ def prompt(model: Decoder) -> list[int]:
 
 
 def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]) -> Check:
-    """The decoder beside another program.
+    """The decoder compared with another program.
 
     Args:
         logits: token ids -> (tokens, vocabulary) logits of that program.

@@ -33,7 +33,7 @@ class Fit:
         home: the class.
         reasons: why not, each with its field; () where it does.
         spec: the decoder as the class has it, zeros included; None where it does not fit.
-        padding: how many parameters of zeros that adds, as a share of those that there are.
+        padding: how many parameters of zeros that adds, as a share of its own.
     """
 
     home: Home
@@ -46,7 +46,7 @@ def fits(
     arch: Architecture | Node | DecoderSpec, homes: Sequence[Home], ignore: Collection[str] = (), vocab_size: int = 256
 ) -> list[Fit]:
     """One per home, the best first: those that hold it before those that do not, fewest zeros before more, fewest reasons before
-    more; else in the order of `homes` (raises ModelError for what is no decoder)."""
+    more; else in the order of `homes` (raises ModelError for what is not a decoder)."""
     spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
     found = [_fit(spec, home, vocab_size) for home in homes]
     return sorted(found, key=lambda fit: (bool(fit.reasons), round(fit.padding, 9), len(fit.reasons)))
@@ -190,7 +190,7 @@ def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
     if "moe" in home.mlps and not mixtures:
         yield "mlp is dense in every layer"
     if mixtures and not home.dense_too and len(mixtures) < len(spec.layers):
-        yield "mlp is no mixture in some layers"
+        yield "mlp is not a mixture in some layers"
     if spec.details.tie_layers > 1 and home.absent:
         yield f"tie_layers={spec.details.tie_layers}"
     if not attention and "conv" not in home.mixers:

@@ -1,7 +1,7 @@
 """Which stock classes there are for a decoder, and what each of them can be. Data only; `nas_bo.export.fits` reads it.
 
 A class that wants all layers of one size also holds layers of several: what lacks is filled with weights of zero, which changes no
-output (`nas_bo.export.uniform`). How much that adds is said, and can be bounded.
+output (`nas_bo.export.uniform`). How much that adds is reported, and can be bounded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ACTIVATIONS: Mapping[str, str] = {
     "silu": "silu",
     "relu2": "relu2",
 }
-"""Ours -> the name of transformers."""
+"""The name of nas_bo -> the name of transformers."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Home:
         biases: whether matrices may have biases.
         attention_bias: the same of attention's, where it differs; "qkv" for those of queries, keys and values alone.
         renormalise: of mixtures; None is either.
-        dense_too: whether layers without a mixture may stand beside mixtures.
+        dense_too: whether layers without a mixture may be next to mixtures.
         scalings: of rotary positions.
     """
 

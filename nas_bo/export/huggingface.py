@@ -83,7 +83,7 @@ def imported() -> Any:
 
 
 def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
-    """The stock model with the weights of ours; `spec` is the decoder as the class has it."""
+    """The stock model with the weights of `model`; `spec` is the decoder as the class has it."""
     import torch
 
     transformers = imported()

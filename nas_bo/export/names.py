@@ -1,6 +1,6 @@
 """Where the weights of stock classes of transformers are in our decoder, both ways.
 
-A table says for every parameter of ours of which of theirs it is made; names of a layer's are without its prefix.
+A table says for every parameter of the decoder of which of theirs it is made; names of a layer's are without its prefix.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nas_bo.model.spec import DecoderSpec
 
 
 class Part(Protocol):
-    """How one parameter of ours and some of theirs go into one another."""
+    """How one parameter of the decoder and some of the stock model are converted into each other."""
 
     @property
     def theirs(self) -> tuple[str, ...]: ...
@@ -53,7 +53,7 @@ class Turned:
 
 @dataclass(frozen=True)
 class PerHead:
-    """Of GPT-NeoX: rows are (head, one of q, k and v, value), where ours are (one of q, k and v, head, value)."""
+    """Of GPT-NeoX: rows are (head, one of q, k and v, value), where those of nas_bo are (one of q, k and v, head, value)."""
 
     theirs: tuple[str]
     heads: int
@@ -125,10 +125,10 @@ class Names:
     mixers: Mapping[str, Table]
     mlps: Mapping[str, Table]
     apart: bool = False
-    zeros: tuple[str, ...] = field(default=())  # what is theirs alone and zero, beside biases
+    zeros: tuple[str, ...] = field(default=())  # what is theirs alone and zero, in addition to biases
 
     def parts(self, spec: DecoderSpec) -> Iterator[tuple[str, Part]]:
-        """(name of ours, part with whole names), for every parameter that may be in the decoder."""
+        """(name in nas_bo, part with whole names), for every parameter that may be in the decoder."""
         yield from self.top.items()
         place = 0
         for index, layer in enumerate(spec.layers):
@@ -259,7 +259,7 @@ def copy_in(ours: torch.nn.Module, spec: DecoderSpec, theirs: Mapping[str, Tenso
 
 @torch.no_grad()
 def copy_out(ours: torch.nn.Module, spec: DecoderSpec, model: torch.nn.Module, table: Names) -> None:
-    """The weights of our decoder into a stock model; biases that ours has not are zero.
+    """The weights of our decoder into a stock model; biases that it lacks are zero.
 
     Raises:
         KeyError: a weight of either has no place in the other.

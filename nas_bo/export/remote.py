@@ -1,6 +1,6 @@
 """A folder that transformers loads with a class of nas_bo's own, for architectures that no stock class holds.
 
-The class is a thin wrapper around the decoder, in a file beside the weights: it is loaded with ``trust_remote_code=True`` where
+The class is a thin wrapper around the decoder, in a file next to the weights: it is loaded with ``trust_remote_code=True`` where
 nas_bo is installed. It keeps no cache: each new token reads all before it.
 """
 

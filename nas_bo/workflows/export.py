@@ -1,7 +1,7 @@
 """What is done with the folder of a trained model: text from it, and other formats.
 
-An export is written beside its place, run in the program that it is for, compared with the trained model, and only then put where
-it was asked for. One that computes something else stays beside it under the name ``DIR.unverified``.
+An export is written next to its place, run in the program that it is for, compared with the trained model, and only then put where
+it was asked for. One that computes something else stays next to it under the name ``DIR.unverified``.
 """
 
 from __future__ import annotations
