@@ -56,7 +56,13 @@ def retrain(run: SearchRun, factor: float, others: int) -> None:
         run.executor.submit(arch.id, again, arch)
     for ended in range(done + 1, len(chosen) + 1):
         _, outcome = run.executor.take()
-        kept = {"values": dict(outcome.values), "reason": outcome.reason, "info": outcome.info, "factor": factor}
+        kept = {
+            "values": dict(outcome.values),
+            "reason": outcome.reason,
+            "info": outcome.info,
+            "factor": factor,
+            "conditions": again.conditions(),
+        }
         studies.keep(study, f"retrained:{factor:g}:{outcome.architecture.id}", kept)
         run.tell_progress("retrain", ended, len(chosen), outcome, run.label(outcome.architecture))
 

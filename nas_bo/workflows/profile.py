@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from nas_bo import measurement_lock, provenance
 from nas_bo.architecture import Architecture
@@ -32,7 +32,9 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
+from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.workflows.evaluation_store import Lines
+from nas_bo.workflows.settings import settings_of, takes
 
 ANCHORS = 3
 LEAST = 5  # architectures: the models need three, and something to be judged by
@@ -49,23 +51,74 @@ class Progress:
     seconds: float
 
 
+class ProfileOptions(TypedDict, total=False):
+    """What `profile` takes by name, see there."""
+
+    runtime_name: str | Runtime
+    device: str | None
+    threads: int
+    architectures: int
+    lookup: bool
+    clock: Asked
+    precision: float
+    max_seconds: float
+    name: str | None
+    seed: Seed
+    anchors: Mapping[Architecture, float] | None
+    on_progress: Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class ProfileSettings:
+    """How `profile` was asked to measure, checked; its fields are described there. The seed is a whole number.
+
+    Raises:
+        ProfileError: a value that is not what it must be.
+    """
+
+    runtime_name: str | Runtime = "eager"
+    device: str | None = None
+    threads: int = 1
+    architectures: int = checked(30, whole_number(LEAST).advise("the default is 30"))
+    lookup: bool = False
+    clock: Asked = "auto"
+    precision: float = 0.02
+    max_seconds: float = 2.0
+    name: str | None = None
+    seed: int = 0
+    anchors: Mapping[Architecture, float] | None = None
+    on_progress: Callable[[Progress], None] = lambda progress: None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", whole_seed(self.seed, "profile", ProfileError))
+        check_fields(self, ProfileError, "profile")
+
+    def runtime(self) -> Runtime:
+        """Raises MissingExtra, ObjectiveError."""
+        if isinstance(self.runtime_name, str):
+            return runtime(self.runtime_name, self.device, self.threads)
+        return self.runtime_name
+
+    def session(
+        self,
+        runs: Runtime,
+        anchors: Sequence[Architecture] = (),
+        before: Sequence[Visit] = (),
+        sessions: Sequence[int] = (),
+    ) -> Session:
+        """A session of these settings that goes on after the visits `before`."""
+        return Session(
+            runs, anchors, self.clock, self.precision,
+            max_seconds=self.max_seconds, seed=self.seed, before=before, sessions=sessions,
+        )  # fmt: skip
+
+
+@takes(ProfileSettings)
 def profile(
     space: type[Space],
     out: str | Path,
     settings: Sequence[Setting] = (Setting(), Setting("decode")),
-    *,
-    runtime_name: str | Runtime = "eager",
-    device: str | None = None,
-    threads: int = 1,
-    architectures: int = 30,
-    lookup: bool = False,
-    clock: Asked = "auto",
-    precision: float = 0.02,
-    max_seconds: float = 2.0,
-    name: str | None = None,
-    seed: Seed = 0,
-    anchors: Mapping[Architecture, float] | None = None,
-    on_progress: Callable[[Progress], None] = lambda progress: None,
+    **options: Unpack[ProfileOptions],
 ) -> Profile:
     """Measure the most informative architectures of a space here, fit and judge latency models, and write the file.
 
@@ -93,22 +146,20 @@ def profile(
         SearchError: the kept part cannot be written.
     """
     begun = time.perf_counter()
+    how = settings_of(ProfileSettings, "profile", options)
     if not is_space(space):
         raise ProfileError(f"profile({space!r:.60}): it must be a search space, such as TinyGPT")
-    if architectures < LEAST:
-        raise ProfileError(f"profile(architectures={architectures!r}): at least {LEAST}; the default is 30")
-    seed = whole_seed(seed, "profile", ProfileError)
     if not settings:
         raise ProfileError("profile(settings=()): give at least one Setting")
     preflight.check_space(space, "profile", settings[0].ignore)
     path = Path(out)
     if path.is_dir():
         raise ProfileError(f"{str(path)!r} is a folder; give the name of a file, such as device.json")
-    runs = runtime(runtime_name, device, threads) if isinstance(runtime_name, str) else runtime_name
+    runs = how.runtime()
     check_timed(str(runs.device))
-    if clock != "auto":
-        clock_for(clock, str(runs.device), threads=threads)
-    Session(runs, (), clock, precision, max_seconds=max_seconds, seed=seed)  # says what is wrong, before a file is made
+    if how.clock != "auto":
+        clock_for(how.clock, str(runs.device), threads=how.threads)
+    how.session(runs)  # says what is wrong, before a file is made
     part = path.with_name(path.name + ".part")
     kept = Lines(part)
     asked = {
@@ -116,27 +167,18 @@ def profile(
         "runtime": runs.name,
         "conditions": runs.conditions(),
         "settings": [asdict(s) for s in settings],
-        "architectures": architectures,
+        "architectures": how.architectures,
         "device": str(runs.device),
-        "clock": clock,
-        "seed": seed,
+        "clock": how.clock,
+        "seed": how.seed,
     }
     _same(kept.get("asked"), asked, part)
     kept.put("asked", asked)
     with _worth_keeping(kept, part):
-        told = kept.get("device")
-        if told is None:
-            on_progress(Progress("device", 0, architectures * len(settings), 0.0))
-            with measurement_lock.machine(
-                lambda: on_progress(Progress("waiting", 0, architectures * len(settings), 0.0))
-            ):
-                here = Device.here(str(runs.device), threads=threads)
-            told = (here if name is None else replace(here, name=_name(name))).to_dict()
-            kept.put("device", told)
-        measured_on = Device.from_dict(told)
+        measured_on = _device(how, kept, str(runs.device), len(settings))
         base = measured_on if all(s.dtype in measured_on.gflops for s in settings) else Roofline()
         rooflines = base if isinstance(base, Roofline) else Roofline.of(base, settings[0].dtype)
-        archs = informative(pool(space, seed=seed), architectures, settings, rooflines)
+        archs = informative(pool(space, seed=how.seed), how.architectures, settings, rooflines)
         wanted = [Wanted(arch, setting) for setting in settings for arch in archs]
 
         def measure(what: str, todo: Sequence[Wanted], anchors: Sequence[Architecture]) -> Outcome:
@@ -148,15 +190,13 @@ def profile(
                 count += 1
 
             def say(done: int, of: int) -> None:
-                on_progress(Progress(what, done, of, time.perf_counter() - begun))
+                how.on_progress(Progress(what, done, of, time.perf_counter() - begun))
 
-            session = Session(
-                runs, anchors, clock, precision, max_seconds=max_seconds, seed=seed, before=visits, sessions=sessions
-            )
-            return session.measure(todo, keep, say, lambda: on_progress(Progress("waiting", 0, len(todo), 0.0)))
+            session = how.session(runs, anchors, visits, sessions)
+            return session.measure(todo, keep, say, lambda: how.on_progress(Progress("waiting", 0, len(todo), 0.0)))
 
-        tied = list(anchors) if anchors else _anchors(archs, settings[0], rooflines)
-        known = [(Wanted(arch, settings[0]), ms) for arch, ms in (anchors or {}).items()]
+        tied = list(how.anchors) if how.anchors else _anchors(archs, settings[0], rooflines)
+        known = [(Wanted(arch, settings[0]), ms) for arch, ms in (how.anchors or {}).items()]
         outcome = measure("architectures", [*wanted, *(one for one, _ in known)], tied)
         factor = _factor(outcome, known)
         number = {setting: at for at, setting in enumerate(settings)}
@@ -177,11 +217,11 @@ def profile(
                 if w.key in outcome.unsupported and isinstance(w.arch, Architecture)
             ),
             drift=outcome.drift,
-            tables=_tables(space, settings, measure, seed) if lookup else {},
+            tables=_tables(space, settings, measure, how.seed) if how.lookup else {},
             conditions=runs.conditions(),
         )
         _enough(found)
-    found = replace(found, quality=cross_validated(found, seed))
+    found = replace(found, quality=cross_validated(found, how.seed))
     clocks = sorted({r.measurement.clock for r in found.records})
     about = {
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -197,6 +237,19 @@ def profile(
     found.save(path)
     part.unlink(missing_ok=True)
     return found
+
+
+def _device(how: ProfileSettings, kept: Lines, device: str, settings: int) -> Device:
+    """What is measured on, the same when a profile is continued."""
+    told = kept.get("device")
+    if told is None:
+        total = how.architectures * settings
+        how.on_progress(Progress("device", 0, total, 0.0))
+        with measurement_lock.machine(lambda: how.on_progress(Progress("waiting", 0, total, 0.0))):
+            here = Device.here(device, threads=how.threads)
+        told = (here if how.name is None else replace(here, name=_name(how.name))).to_dict()
+        kept.put("device", told)
+    return Device.from_dict(told)
 
 
 def _same(before: Any, asked: dict[str, Any], part: Path) -> None:

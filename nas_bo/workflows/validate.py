@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
@@ -21,32 +21,81 @@ from nas_bo.execution.executor import Executor, executor_of, workers_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Objective, Problem, as_objective
 from nas_bo.report import Proxy, TrustReport, figure, trust
-from nas_bo.report.labels import labels_of
+from nas_bo.report.labels import label_of, labels_of
 from nas_bo.report.spread import across
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
+from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.workflows import evaluation_store, retraining_check
-from nas_bo.workflows.search import Progress, short_name
+from nas_bo.workflows.progress import Progress
+from nas_bo.workflows.settings import settings_of, takes
+from nas_bo.workflows.stored_result import load_result
+from nas_bo.workflows.tracking import tracker_of
 
 POOL = 16  # architectures drawn for each one that is chosen
 FEWEST = 3  # architectures; a ranking of fewer is none
 
 
+@runtime_checkable
+class OfStudy(Protocol):
+    """What belongs to a study: a `Result`, an `AskTell`."""
+
+    study: Any
+
+
+class ValidateOptions(TypedDict, total=False):
+    """What `validate` takes by name, see there."""
+
+    architectures: int
+    seeds: int
+    history: Any
+    keep: str | Path | None
+    workers: int
+    executor: Executor | None
+    track: Any
+    seed: Seed
+    on_progress: Callable[[Progress], Any] | None
+
+
+@dataclass(frozen=True)
+class ValidateSettings:
+    """What `validate` was asked for, checked; its fields are described there. The seed is a whole number.
+
+    Raises:
+        SearchError: a value that is not what it must be.
+    """
+
+    architectures: int = checked(12, whole_number(FEWEST))
+    seeds: int = checked(2, whole_number(1))
+    history: Any = None
+    keep: str | Path | None = None
+    workers: int = checked(1, whole_number(1))
+    executor: Executor | None = None
+    track: Any = None
+    seed: int = 0
+    on_progress: Callable[[Progress], Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", whole_seed(self.seed, "validate"))
+        check_fields(self, SearchError, "validate")
+
+    @property
+    def study(self) -> Any:
+        """The study of `history`, None where there is none."""
+        return self.history.study if isinstance(self.history, OfStudy) else self.history
+
+    def notify(self, progress: Progress) -> None:
+        if self.on_progress is not None:
+            self.on_progress(progress)
+
+
+@takes(ValidateSettings)
 def validate(
     space: type[Space],
     proxies: Sequence[Objective | Callable[[Architecture], float]],
     reference: Objective | None = None,
-    *,
-    architectures: int = 12,
-    seeds: int = 2,
-    history: Any = None,
-    keep: str | Path | None = None,
-    workers: int = 1,
-    executor: Executor | None = None,
-    track: Any = None,
-    seed: Seed = 0,
-    on_progress: Callable[[Progress], Any] | None = None,
+    **options: Unpack[ValidateOptions],
 ) -> TrustReport:
     """Judge `proxies` by training a few architectures of `space` at the reference budget.
 
@@ -73,31 +122,30 @@ def validate(
         NasBoError: before anything is trained, for whatever is wrong with the arguments.
         EverythingFailed: no reference training gave a number.
     """
-    seed = whole_seed(seed, "validate")
-    for name, value, least in (("architectures", architectures, FEWEST), ("seeds", seeds, 1), ("workers", workers, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SearchError(f"validate({name}={value!r}): it must be a whole number of at least {least}")
-    truths = _seeds(_default() if reference is None else as_objective(reference), seeds)
+    settings = settings_of(ValidateSettings, "validate", options)
+    study, seed = settings.study, settings.seed
+    truths = _seeds(_default() if reference is None else as_objective(reference), settings.seeds)
     plan = _plan(space, [as_objective(p) for p in proxies], truths)
     preflight.check(Problem(space, plan.truths[:1]), "validate")  # a proxy that fails is a line of the report
     for objective in (*plan.truths, *plan.own):
         if hasattr(objective, "conditions"):
             objective.conditions()  # bad configuration and a missing corpus raise here
-    study = getattr(history, "study", history)
     if study is not None:
         evaluation_store.check_study(study, space, truths[0])
-    records = evaluation_store.open_records(keep, study)
-    tracker = _tracker(track, study)
-    team = executor_of(executor, workers, Problem(space, _distinct(plan)), "validate")
+    elif settings.track is not None:
+        raise SearchError(
+            "validate(track=...): the report goes to the MLflow run of a search; give its study as history=..."
+        )
+    records = evaluation_store.open_records(settings.keep, study)
+    tracker = tracker_of(settings.track, None, "validate")
+    executor = executor_of(settings.executor, settings.workers, Problem(space, _distinct(plan)), "validate")
     make_ready(space, plan.own, None, silent)
-    chosen = _choose(plan, records, study, architectures, seed)
-    _evaluate(plan, records, evaluation_store.Trained(study), chosen, team, on_progress or (lambda _: None))
+    chosen = _choose(plan, records, study, settings.architectures, seed)
+    _evaluate(plan, records, evaluation_store.Trained(study), chosen, executor, settings.notify)
     report = _report(plan, records, chosen, seed)
     if study is not None:
         evaluation_store.keep_report(study, report)
         if tracker is not None:
-            from nas_bo.workflows.search import load_result
-
             tracker.finish(study, summary=load_result(study, space).summary())
     return report
 
@@ -301,9 +349,8 @@ def _evaluate(
             records.put(str(key_), _record(outcome))
             spent.append(outcome.seconds)
             later = sum(spent) / len(spent) * left / workers_of(team)
-            notify(
-                Progress("validate", total - left, total, later, outcome, short_name(outcome.architecture, plan.space))
-            )
+            label = label_of(outcome.architecture, plan.space)
+            notify(Progress("validate", total - left, total, later, outcome, label))
     finally:
         team.close()
 
@@ -380,22 +427,3 @@ def _mean_seconds(found: Sequence[Mapping[str, Any]]) -> float:
         s for s in (retraining_check.seconds_of(r) for r in found if r.get("value") is not None) if math.isfinite(s)
     ]
     return sum(known) / len(known) if known else math.nan
-
-
-def _tracker(track: Any, study: Any) -> Any:
-    if track is None:
-        return None
-    if study is None:
-        raise SearchError(
-            "validate(track=...): the report goes to the MLflow run of a search; give its study as history=..."
-        )
-    if hasattr(track, "finish"):
-        return track
-    from nas_bo.mlflow import Tracker
-
-    tracker = Tracker(uri=str(track))
-    tracker.check()
-    return tracker
-
-
-__all__ = ["validate"]
