@@ -1,9 +1,9 @@
 from .architecture import Architecture as Architecture
 from .errors import NasBoError as NasBoError
-from .problem import Objective as Objective
+from .objective import Objective as Objective
+from .objective import Reported as Reported
+from .objective import Value as Value
 from .problem import Problem as Problem
-from .problem import Reported as Reported
-from .problem import Value as Value
 from .space import Space as Space
 from .space import choice as choice
 from .space import integer as integer

@@ -19,8 +19,8 @@ from nas_bo.model import Decoder
 from nas_bo.model.inference import torch_threads
 from nas_bo.model.own_model import CachedDecoder
 from nas_bo.model.tokenizer import fast_tokenizer
+from nas_bo.objective import Value
 from nas_bo.objectives import ValidationLoss
-from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
 try:

@@ -32,7 +32,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True)
-class Column:
+class ObjectiveSpec:
     """What is known about an objective without the objective: enough to tabulate, draw and compare its values.
 
     Attributes:
@@ -64,6 +64,9 @@ class Column:
         if self.at_least is not None:
             found[f"{self.name}>={self.at_least:g}"] = (-1.0, self.at_least)
         return found
+
+
+Column = ObjectiveSpec  # its name in version 0.1
 
 
 @dataclass(frozen=True)

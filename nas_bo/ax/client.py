@@ -12,7 +12,8 @@ from nas_bo.ax.experiment import generation, register
 from nas_bo.ax.lowering import constraints, parameters
 from nas_bo.errors import HostError, MissingExtra
 from nas_bo.execution import preflight
-from nas_bo.problem import Objective, Problem, Reported, column
+from nas_bo.objective import Objective, Predicting, Reported
+from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 
@@ -198,7 +199,7 @@ def storage(url: str | os.PathLike[str]) -> StorageConfig:
 
 def _is_known(objective: Objective) -> bool:
     """Whether a strategy can have it without a trial."""
-    return objective.cost == "analytic" or getattr(objective, "predict", None) is not None
+    return objective.cost == "analytic" or isinstance(objective, Predicting)
 
 
 __all__ = ["client", "storage"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, MissingExtra
-from nas_bo.problem import Objective
+from nas_bo.objective import Objective
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.trial import State, Trial

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from ax.core.data import Data
@@ -18,7 +18,8 @@ from ax.core.types import ComparisonOp
 from nas_bo.architecture import Architecture
 from nas_bo.ax.inferred.study_space import View
 from nas_bo.errors import HostError, NasBoError
-from nas_bo.problem import Objective, Problem, as_objective, column, value_of
+from nas_bo.objective import OFFERS, Objective, Steering, as_objective, value_of
+from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
 from nas_bo.spelling import spelled
@@ -50,11 +51,13 @@ class Told:
             )
         return self.given(arch)
 
-    def __getattr__(self, name: str) -> Any:
-        given = self.__dict__.get("given")
-        if given is None or name not in ("predict", "parts", "steer"):
-            raise AttributeError(name)
-        return getattr(given, name)
+    def __post_init__(self) -> None:
+        for name in ("predict", "parts", "steer"):
+            if isinstance(self.given, OFFERS[name]):
+                setattr(self, name, getattr(self.given, name))
+
+    def __reduce__(self) -> tuple[Any, ...]:  # what is offered is found again
+        return type(self), tuple(getattr(self, one.name) for one in fields(self))
 
     def within(self, sign: float, bound: float) -> Told:
         """With one more limit: at most `bound` for sign +1, at least for -1; the tighter one counts."""
@@ -92,7 +95,7 @@ class AxProblem(Problem):
         for told in (*self.told, *self.limited):
             kept |= info.get(told.name, {}).get("parts", {})
         found: dict[str, float] = {}
-        for part in self._every:
+        for part in self.every:
             if not isinstance(part, Told):
                 with suppress(Exception):  # one that raises is not known
                     reported = metrics.get(part.name, kept.get(part.name, math.nan))
@@ -208,7 +211,7 @@ def _trial(
             with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
                 values[item.name] = float(item(arch))
     reason, info = str(ours.get("reason", "")), ours.get("info", {})
-    told = [t for t in (*wanted.told, *wanted.limited) if hasattr(t, "steer") or t in wanted.limited]
+    told = [t for t in (*wanted.told, *wanted.limited) if isinstance(t, Steering) or t in wanted.limited]
     missing = [t.name for t in wanted.told if t.name not in values]
     violations: Mapping[str, float] = {}
     with suppress(Exception):  # a rule that raises

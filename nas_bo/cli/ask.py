@@ -139,8 +139,8 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
     """What can be computed is computed, everything else is reported. Its bounds are taken out of `bounds`."""
     from nas_bo.cli import resolve
     from nas_bo.errors import ObjectiveError
+    from nas_bo.objective import Reported
     from nas_bo.objectives import Flops, KVCacheBytes, Parameters
-    from nas_bo.problem import Reported
 
     side, _, rest = word.partition(":")
     direction = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}.get(side)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_bo.cli import units
 from nas_bo.errors import ObjectiveError, SearchError
-from nas_bo.problem import Objective
+from nas_bo.objective import Objective, with_parts
 
 _log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ class Quantities:
         Raises:
             ObjectiveError: the limit of an option would be that of an objective of the user's own.
         """
-        there = {o.name: o for one in made for o in (one, *getattr(one, "parts", ()))}
+        there = {o.name: o for o in with_parts(made)}
         found: list[Objective] = []
         for name, limit in LIMITS.items():
             if not self._bounds[name] and not (name == "max_parameters" and self._near is not None):

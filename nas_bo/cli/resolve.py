@@ -14,7 +14,7 @@ from typing import Any
 from nas_bo.architecture import Architecture
 from nas_bo.cli.quantities import Costs
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError
-from nas_bo.problem import Objective, as_objective
+from nas_bo.objective import Objective, as_objective
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.spelling import BEFORE, NAME, spelled

@@ -10,7 +10,8 @@ from typing import Protocol, runtime_checkable
 from nas_bo import measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.problem import Judge, Problem
+from nas_bo.objective import Judge
+from nas_bo.problem import Problem
 from nas_bo.trial import State, Trial
 
 

@@ -8,7 +8,8 @@ from collections.abc import Hashable
 
 from nas_bo.architecture import Architecture
 from nas_bo.execution.executor import evaluate
-from nas_bo.problem import Judge, Problem
+from nas_bo.objective import Judge
+from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 
 

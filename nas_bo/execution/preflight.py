@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, NasBoError, ObjectiveError, SpaceError
-from nas_bo.problem import LimitViolated, Objective, Problem, estimate_of, value_of
+from nas_bo.objective import ChecksArchitecture, LimitViolated, Objective, Predicting, estimate_of, value_of
+from nas_bo.problem import Problem
 from nas_bo.space import Space
 
 _log = logging.getLogger(__name__)
@@ -27,15 +28,6 @@ DRAWN = 12  # architectures that the rules allow
 TRIES = 200  # draws for them
 LEAST, SECONDS = 3, 0.5  # expensive objectives see fewer: no further one is begun after this time
 _said: set[tuple[str, str]] = set()
-
-
-@runtime_checkable
-class Buildable(Protocol):
-    """What an objective offers beyond the minimum where it will build a model of each architecture."""
-
-    def check_architecture(self, arch: Architecture) -> None:
-        """Raise where the model cannot be built; cheap, since nothing is built with numbers."""
-        ...
 
 
 @dataclass
@@ -100,13 +92,13 @@ def _checks(problem: Problem) -> Iterator[tuple[str, str, bool, Callable[[Archit
     from nas_bo.report.labels import check_label
 
     yield "the label of the space fails", "fix it", True, partial(check_label, problem.space)
-    for objective in (*problem._every, *problem.proxies):
+    for objective in problem.evaluated():
         name, fatal = objective.name, objective not in problem.proxies
-        if isinstance(objective, Buildable):
+        if isinstance(objective, ChecksArchitecture):
             yield f"the model of {name!r} cannot be built", _RULE, fatal, objective.check_architecture
         if objective.cost == "analytic":
             yield f"the analytic objective {name!r} fails", _MEND, fatal, partial(_finite, objective)
-        elif getattr(objective, "predict", None) is not None:
+        elif isinstance(objective, Predicting):
             yield f"the estimate predict() of {name!r} fails", _STEER, False, partial(estimate_of, objective)
 
 

@@ -28,7 +28,8 @@ from nas_bo.execution.in_process import gate_folder
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.worker import packed, unpacked, work
 from nas_bo.execution.worker_warnings import Heard, repeat
-from nas_bo.problem import Judge, Problem
+from nas_bo.objective import Judge
+from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 
 LOOK_EVERY_S = 1.0  # whether a silent process lives: a child of its own may hold its pipe open

@@ -13,7 +13,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.execution.executor import evaluate, failed
 from nas_bo.execution.worker_warnings import Ear, Heard, hearing, sendable
 from nas_bo.measurement_lock import join
-from nas_bo.problem import Judge, Problem
+from nas_bo.objective import Judge
+from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 
 

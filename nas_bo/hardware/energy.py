@@ -16,7 +16,7 @@ from nas_bo.hardware.latency.parts_index import PartsIndex
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Part, Setting, works
 from nas_bo.model.counts import Arch
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 
 @dataclass(frozen=True)

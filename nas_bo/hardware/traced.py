@@ -20,7 +20,7 @@ from nas_bo.hardware.latency.model import answer
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, Setting, Work
 from nas_bo.model import own_model
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 KEPT = 4096  # traces per process
 

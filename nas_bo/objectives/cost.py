@@ -10,7 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model import counts
 from nas_bo.model.own_model import Build, called, check_build
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number
 

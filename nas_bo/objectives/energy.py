@@ -12,9 +12,9 @@ from nas_bo.hardware.measuring.meters import Meter, measured_energy, meter_of
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
+from nas_bo.objective import Value
 from nas_bo.objectives.latency import NAMES, Latency
 from nas_bo.objectives.target import digest, is_torch_device, measurable, plain_device
-from nas_bo.problem import Value
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of
 

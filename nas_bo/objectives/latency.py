@@ -14,7 +14,8 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
-from nas_bo.objectives.measuring import Say, measured, silent
+from nas_bo.objective import Say, Value
+from nas_bo.objectives.measuring import measured, silent
 from nas_bo.objectives.target import (
     BOUND,
     Timed,
@@ -25,7 +26,6 @@ from nas_bo.objectives.target import (
     say_bound,
     timed,
 )
-from nas_bo.problem import Value
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of
@@ -82,7 +82,9 @@ class Latency:
         DeviceError: there is no such device, or it lacks a figure that the model needs.
     """
 
-    phase: Literal["prefill", "decode", "request"] = checked("prefill", one_of(*NAMES))
+    phase: Literal["prefill", "decode", "request"] = checked(
+        "prefill", one_of(*NAMES).advise("one phase is 'prefill' or 'decode', both are a 'request'")
+    )
     context: int = checked(128, number(above=0))
     batch: int = checked(1, number(above=0))
     vocab_size: int = 256

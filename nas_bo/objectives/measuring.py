@@ -7,38 +7,17 @@ that what is drawn side by side was measured side by side. An objective of your 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
 from nas_bo.hardware.workload import Setting
-from nas_bo.problem import Value
+from nas_bo.objective import Ready, Say, Value
 from nas_bo.space.space import Space
 
 _log = logging.getLogger(__name__)
-
-Say = Callable[[str, int, int], None]
-"""What is done, how much of it, and of how much."""
-
-
-@runtime_checkable
-class Ready(Protocol):
-    def ready(self, space: type[Space], profile: Any, say: Say) -> None:
-        """Find out about this machine what makes measurements of architectures of `space` repeatable.
-
-        Args:
-            profile: `nas_bo.profile`, for what takes more than a few seconds; None in a short search, which does without.
-        """
-        ...
-
-
-@runtime_checkable
-class Remeasured(Protocol):
-    def remeasure(self, archs: Sequence[Architecture], say: Say) -> list[Value | Unsupported]:
-        """Values of all, measured in turn with each other, in their order."""
-        ...
 
 
 def make_ready(space: type[Space], objectives: Iterable[object], profile: Any, say: Say) -> None:

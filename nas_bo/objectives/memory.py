@@ -14,8 +14,8 @@ from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
+from nas_bo.objective import Value
 from nas_bo.objectives.target import plain_device
-from nas_bo.problem import Value
 from nas_bo.space import Space, require
 from nas_bo.trial import Direction
 from nas_bo.validated import Check, check_fields, checked, number, whole_number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,9 +14,10 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.objective import ORDER, Conditioned, Objective, Retrainable, Value, value_of
 from nas_bo.objectives.predicted_card import Card
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
-from nas_bo.problem import ORDER, Objective, Value, column, value_of
+from nas_bo.problem import column
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.trial import Column, Direction, Trial
@@ -140,23 +141,19 @@ class Predicted:
         """The proxies that it can evaluate for an architecture."""
         return tuple(p for p in self.proxies if not isinstance(p, (str, Rung)))
 
-    @property
-    def predict(self) -> Callable[[Architecture], float]:
-        """The value alone, in a millisecond; not there with proxies."""
-        if self.proxies:
-            raise AttributeError("predict")
-        return self._value
+    def __post_init__(self) -> None:
+        if not self.proxies:  # `Predicting`: the value alone, in a millisecond
+            object.__setattr__(self, "predict", self._value)
+        if isinstance(self.truth, Retrainable):  # not where the target was given by name
+            object.__setattr__(self, "larger", self._larger)
 
     def _value(self, arch: Architecture) -> float:
         return float(self.base.values([arch])[0])
 
-    @property
-    def larger(self) -> Callable[[float], Objective]:
-        """The real objective at a larger budget, under this name; not there where the target was given by name."""
-        grow = getattr(self.truth, "larger", None)
-        if grow is None:
-            raise AttributeError("larger")
-        return lambda factor: Renamed(grow(factor), self.name)
+    def _larger(self, factor: float) -> Objective | None:
+        """The real objective at a larger budget, under this name."""
+        grown = self.truth.larger(factor) if isinstance(self.truth, Retrainable) else None
+        return None if grown is None else Renamed(grown, self.name)
 
     def estimate(
         self, archs: Sequence[Architecture], proxies: Sequence[Mapping[str, float]] | None = None
@@ -277,7 +274,7 @@ class Renamed:
         return self.of.cost
 
     def conditions(self) -> dict[str, Any]:
-        return dict(self.of.conditions()) if hasattr(self.of, "conditions") else {}
+        return dict(self.of.conditions()) if isinstance(self.of, Conditioned) else {}
 
     def __call__(self, arch: Architecture, /) -> float:
         return self.of(arch)

@@ -14,11 +14,11 @@ import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.foreign_document import reading
+from nas_bo.objective import Objective
 from nas_bo.objectives.predicted import Predicted
 from nas_bo.objectives.predicted_card import Card
 from nas_bo.objectives.predicted_fit import Example, build
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
-from nas_bo.problem import Objective
 from nas_bo.space import Space
 from nas_bo.surrogate.boosting import GradientBoosting
 from nas_bo.surrogate.ensemble import MLPEnsemble

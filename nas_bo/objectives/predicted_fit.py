@@ -13,10 +13,11 @@ import numpy as np
 from nas_bo import provenance
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.objective import Objective
 from nas_bo.objectives.predicted import Predicted, gather
 from nas_bo.objectives.predicted_card import Card, measures
 from nas_bo.objectives.predicted_inputs import Inputs, Proxy, proxy_name, read_proxy
-from nas_bo.problem import Objective, column
+from nas_bo.problem import column
 from nas_bo.space import Space
 from nas_bo.spelling import UNIT, spelled
 from nas_bo.surrogate.conformal import CrossConformal

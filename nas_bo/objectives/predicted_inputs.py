@@ -17,7 +17,7 @@ from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.connections import skips
 from nas_bo.model.counts import flops, kv_cache_bytes, parameters, steps
 from nas_bo.model.spec import DecoderSpec, check
-from nas_bo.problem import Objective, value_of
+from nas_bo.objective import Objective, value_of
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.surrogate.features import features_of

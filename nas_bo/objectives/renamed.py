@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from nas_bo.objective import Reported
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.objectives.weighted import Weighted
-from nas_bo.problem import Reported
 from nas_bo.spelling import OTHER, UNIT, spelled
 
 

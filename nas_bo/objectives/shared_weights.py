@@ -15,9 +15,9 @@ from filelock import FileLock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
+from nas_bo.objective import Value
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
 from nas_bo.objectives.validation_loss import ValidationLoss
-from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
 from nas_bo.trial import Direction

@@ -20,7 +20,7 @@ from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 BOUND = "roofline bound"  # the unit of what no overhead is known for; it is not milliseconds
 KINDS = ("roofline", "lookup", "learned", "measured")

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import Unsupported
 from nas_bo.model.own_model import Build, check_build
+from nas_bo.objective import Say, Value
 from nas_bo.objectives.latency import NAMES, Latency
-from nas_bo.objectives.measuring import Say, silent
+from nas_bo.objectives.measuring import silent
 from nas_bo.objectives.target import BOUND
-from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
 

@@ -15,10 +15,10 @@ from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.spec import check
+from nas_bo.objective import Value
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
-from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
 from nas_bo.trial import Direction

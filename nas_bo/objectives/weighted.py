@@ -8,7 +8,21 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
-from nas_bo.problem import ORDER, LimitViolated, Objective, Value, as_objective, column, estimate_of, value_of
+from nas_bo.objective import (
+    ORDER,
+    Composed,
+    Conditioned,
+    LimitViolated,
+    Objective,
+    Predicting,
+    Retrainable,
+    Value,
+    as_objective,
+    estimate_of,
+    info_of,
+    spec_of,
+    value_of,
+)
 from nas_bo.trial import Direction
 from nas_bo.validated import number
 
@@ -59,23 +73,25 @@ class Weighted:
         return tuple(objective for _, objective in self.terms)
 
     def conditions(self) -> dict[str, Any]:
-        parts = {o.name: dict(o.conditions()) for _, o in self.terms if hasattr(o, "conditions")}
+        parts = {o.name: dict(o.conditions()) for _, o in self.terms if isinstance(o, Conditioned)}
         return {"weights": {o.name: w for w, o in self.terms}, **parts}
 
     def larger(self, factor: float) -> Weighted | None:
         """The same sum with its trained parts at `factor` times their budget; None when no part can be re-trained."""
-        if not any(hasattr(o, "larger") for _, o in self.terms):
+        if not any(isinstance(o, Retrainable) for _, o in self.terms):
             return None
-        parts = [(w, o.larger(factor) if hasattr(o, "larger") else _unlimited(o)) for w, o in self.terms]
+        parts = [(w, _larger(o, factor) or _unlimited(o)) for w, o in self.terms]
         return Weighted(parts, None, None, self.name, self.unit, self.direction)
 
     def steer(self, arch: Architecture, info: Mapping[str, Any]) -> float:
         """The sum with the deterministic estimates of its measured parts, where they have one."""
         total = 0.0
         for weight, objective in self.terms:
-            predict = getattr(objective, "predict", None)
-            part = info["parts"][objective.name] if predict is None else estimate_of(objective, arch)
-            total += weight * column(objective).sign * float(part)
+            if isinstance(objective, Predicting):
+                part = estimate_of(objective, arch)
+            else:
+                part = float(info["parts"][objective.name])
+            total += weight * spec_of(objective).sign * part
         return total
 
     def __call__(self, arch: Architecture, /) -> Value:
@@ -87,18 +103,22 @@ class Weighted:
                 value = value_of(objective, arch)
             except LimitViolated as stop:  # of a sum within this sum
                 raise LimitViolated({**parts, **stop.values}) from None
-            described = column(objective)
+            described = spec_of(objective)
             parts[objective.name] = float(value)
-            info[objective.name] = getattr(value, "info", {})
-            parts |= info[objective.name].get("parts", {}) if hasattr(objective, "parts") else {}
+            info[objective.name] = dict(info_of(value))
+            parts |= info[objective.name].get("parts", {}) if isinstance(objective, Composed) else {}
             if any(sign * (float(value) - bound) > 0 for sign, bound in described.limits().values()):
                 raise LimitViolated(parts)
             total += weight * described.sign * float(value)
         return Value(total, how=self.cost, parts=parts, of=info)
 
 
+def _larger(objective: Objective, factor: float) -> Objective | None:
+    return objective.larger(factor) if isinstance(objective, Retrainable) else None
+
+
 def _unlimited(objective: Objective) -> Objective:
     """The objective without its limits, where it is plain data: a re-training is not refused for a noisy latency."""
-    if is_dataclass(objective) and not isinstance(objective, type) and column(objective).limits():
+    if is_dataclass(objective) and not isinstance(objective, type) and spec_of(objective).limits():
         return replace(objective, at_most=None, at_least=None)
     return objective

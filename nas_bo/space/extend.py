@@ -14,7 +14,7 @@ from nas_bo.space.space import _RESERVED, Space
 from nas_bo.space.tree import RESERVED, names_of
 
 if TYPE_CHECKING:
-    from nas_bo.problem import Objective
+    from nas_bo.objective import Objective
 
 _WORDS = frozenset({*_RESERVED, *RESERVED, "title", "flat", "tree", "id", "counts"})
 
@@ -55,24 +55,36 @@ class Projected:
     passes_on = True
 
     def __init__(self, objective: Objective, project: Callable[[Architecture], Architecture]) -> None:
+        from nas_bo.objective import OFFERS
+
         self._objective, self._project = objective, project
+        self.name, self.unit, self.direction, self.cost = (
+            objective.name, objective.unit, objective.direction, objective.cost,
+        )  # fmt: skip
+        for name, contract in OFFERS.items():
+            if isinstance(objective, contract):
+                setattr(self, name, self._offered(name, getattr(objective, name)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._objective, self._project)
 
     def __call__(self, arch: Architecture) -> float:
-        from nas_bo.problem import value_of
+        from nas_bo.objective import value_of
 
         return value_of(self._objective, self._project(arch))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
-        found = getattr(self._objective, name)  # AttributeError where the objective has no such thing
-        if found is None:
-            return None
-        if name == "predict":
-            from nas_bo.problem import estimate_of
+        return getattr(self._objective, name)  # its own settings, such as `seed`
 
-            return lambda arch: estimate_of(self._objective, self._project(arch))
-        if name in ("stages", "check_architecture"):
+    def _offered(self, name: str, found: Any) -> Any:
+        if name == "predict":
+            from nas_bo.objective import estimate_of
+
+            of: Any = self._objective
+            return lambda arch: estimate_of(of, self._project(arch))
+        if name in ("stages", "check_architecture", "trained"):
             return lambda arch: found(self._project(arch))
         if name == "steer":
             return partial(self._steer, found)

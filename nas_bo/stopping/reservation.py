@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.problem import Judge, Problem
+from nas_bo.objective import Judge
+from nas_bo.problem import Problem
 from nas_bo.stopping.successive_halving import SAME
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import gain_of

@@ -21,8 +21,9 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.objective import Judge, Staged
 from nas_bo.pareto import ranks
-from nas_bo.problem import Judge, Problem
+from nas_bo.problem import Problem
 from nas_bo.strategies.history import Scale, known_values
 from nas_bo.strategies.strategy import check_count, violation
 from nas_bo.trial import Column, State, Trial
@@ -75,7 +76,7 @@ class SuccessiveHalving:
     def judge(self, problem: Problem, trials: Sequence[Trial], arch: Architecture) -> Judge:
         """See `Stopping.judge`."""
         peers: dict[str, dict[str, list[tuple[float, dict[str, float]]]]] = {}
-        staged = [o.name for o in problem.objectives if hasattr(o, "stages")]
+        staged = [o.name for o in problem.objectives if isinstance(o, Staged)]
         for trial in trials:
             if trial.state not in (State.COMPLETE, State.STOPPED) or violation(trial) > 0:
                 continue

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.objective import Resumable
 from nas_bo.problem import Problem
 from nas_bo.surrogate.sources import CoKriging, Observed, bent
 from nas_bo.trial import Column, State, Trial
@@ -35,7 +36,7 @@ def still_to_pay(problem: Problem, trials: Sequence[Trial]) -> dict[str, float]:
     """What it costs to finish the `unfinished` ones, by id, as a share of a whole evaluation: less than 1 where every
     objective that was stopped continues from a checkpoint (has `checkpoints`, as `ValidationLoss`)."""
     waiting = unfinished(trials)
-    resumable = {o.name: bool(getattr(o, "checkpoints", None)) for o in problem.objectives}
+    resumable = {o.name: isinstance(o, Resumable) and bool(o.checkpoints) for o in problem.objectives}
     found = {}
     for trial in trials:
         if trial.architecture.id in waiting:

@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.objective import Predicting
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.strategies.evolution import Breed, evolve
@@ -94,7 +95,7 @@ def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
 def _surely_dominated(problem: Problem, arch: Architecture, front: np.ndarray) -> bool:
     """Whether a point of the front (k, m) is as good in every objective, all of them known."""
     if any(
-        not (c.cost == "analytic" or hasattr(o, "predict"))
+        not (c.cost == "analytic" or isinstance(o, Predicting))
         for c, o in zip(problem.columns, problem.objectives, strict=True)
     ):
         return False

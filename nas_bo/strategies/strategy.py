@@ -16,6 +16,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, SpaceError
+from nas_bo.objective import Steering
 from nas_bo.problem import Problem
 from nas_bo.seeds import settle
 from nas_bo.space import Space
@@ -114,7 +115,7 @@ _guides: WeakKeyDictionary[Problem, dict[Any, np.ndarray | None]] = WeakKeyDicti
 def guide(problem: Problem, trial: Trial) -> np.ndarray | None:
     """`Problem.guide`, remembered: the values (objectives,) to steer by, minimised; None where one is not finite."""
     memory = _guides.setdefault(problem, {})
-    steered = any(hasattr(o, "steer") for o in problem.objectives)  # reads what `info` kept
+    steered = any(isinstance(o, Steering) for o in problem.objectives)  # reads what `info` kept
     key = (trial.architecture.id, trial.state, tuple(trial.values.items()), repr(trial.info) if steered else "")
     if key in memory:
         with suppress(KeyError):  # another thread may have emptied it

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from nas_bo.architecture import Architecture
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 from nas_bo.space import Space, choice, integer, option, repeat
 
 

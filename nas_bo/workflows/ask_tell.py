@@ -21,8 +21,9 @@ from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution import preflight
+from nas_bo.objective import Objective, Reported
 from nas_bo.optuna import studies
-from nas_bo.problem import Objective, Problem, Reported
+from nas_bo.problem import Problem
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.spelling import spelled

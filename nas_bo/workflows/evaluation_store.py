@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.objective import Conditioned, Objective
 from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
-from nas_bo.problem import Objective
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
 from nas_bo.spelling import BEFORE, NAME, spelled
@@ -123,7 +123,7 @@ def key(objective: Objective) -> str:
     told: dict[str, Any] = {"settings": OLDER_FIELD.sub(BEFORE, repr(objective))} if is_dataclass(objective) else {}
     if " at 0x" in told.get("settings", ""):
         told = {}  # the address of a function is another one in every process
-    if hasattr(objective, "conditions"):
+    if isinstance(objective, Conditioned):
         told["conditions"] = objective.conditions()
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=plain).encode()).hexdigest()[:12]
     return f"{called}:{digest}"
@@ -141,7 +141,7 @@ class Trained:
 
     def get(self, objective: Objective, arch: Architecture, shares: Collection[float] = ()) -> dict[str, Any] | None:
         """The record of `arch` under the conditions of `objective`, with the rungs at `shares`; else None."""
-        if objective.cost != "trained" or not hasattr(objective, "conditions"):
+        if objective.cost != "trained" or not isinstance(objective, Conditioned):
             return None
         now = json.loads(json.dumps(objective.conditions(), default=plain))
         for found in (read(arch) for read in (self._searched, self._retrained)):
@@ -234,7 +234,7 @@ def check_study(study: Any, space: type[Space], reference: Objective) -> None:
             f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, "
             f"validate() got {space.title!r} with schema {space.fingerprint()}; give the space of the study"
         )
-    now = dict(reference.conditions()) if hasattr(reference, "conditions") else {}
+    now = dict(reference.conditions()) if isinstance(reference, Conditioned) else {}
     before = about["conditions"].get(spelled(reference.name, about["conditions"]), {})
     if "sha256" in now and before.get("sha256", now["sha256"]) != now["sha256"]:
         raise SearchError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas_bo.architecture import Architecture
+from nas_bo.objective import Retrainable
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
 from nas_bo.trial import State, front
@@ -35,8 +36,8 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
 def retrain(run: SearchRun, factor: float, others: int) -> None:
     """Train the front and at most `others` architectures off it at `factor` times the budget."""
     study, problem = run.study, run.problem
-    bigger = [o.larger(factor) for o in problem.objectives if hasattr(o, "larger")]
-    bigger = [o for o in bigger if o is not None]
+    grown = [o.larger(factor) for o in problem.objectives if isinstance(o, Retrainable)]
+    bigger = [o for o in grown if o is not None]
     known = [t for t in run.history() if t.state is not State.RUNNING]
     best = front(known, problem.columns)
     there = baselines_of(study, scale_of(study, known))

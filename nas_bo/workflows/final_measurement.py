@@ -15,7 +15,7 @@ from typing import Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
 from nas_bo.hardware.measuring.scale import Known, rescaled
-from nas_bo.objectives.measuring import Remeasured, Say
+from nas_bo.objective import Remeasured, Say
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from nas_bo import serialization
 from nas_bo.errors import NasBoError, SearchError
+from nas_bo.objective import GivesModel, Retrainable, with_parts
 from nas_bo.optuna import studies
 from nas_bo.trial import Column, Trial
 from nas_bo.workflows.result import Result
@@ -126,8 +127,8 @@ def trainable(result: Result, allow: Sequence[str] = ()) -> Any:
         except NasBoError as error:
             reasons.append(str(error))
             continue
-        for part in (built, *getattr(built, "parts", ())):
-            if hasattr(part, "trained") and hasattr(part, "larger"):
+        for part in with_parts([built]):
+            if isinstance(part, GivesModel) and isinstance(part, Retrainable):
                 return part
     why = f": {reasons[0]}" if reasons else "; only ValidationLoss trains a decoder of nas_bo"
     raise SearchError(f"the study {result.title!r} has no objective that can be trained again{why}")

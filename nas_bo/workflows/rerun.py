@@ -19,6 +19,7 @@ from nas_bo.errors import HostError, NasBoError, SearchError
 from nas_bo.mlflow import content, lineage, records, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
+from nas_bo.objective import Conditioned, Objective
 from nas_bo.problem import Problem
 from nas_bo.report import figure
 from nas_bo.space import Space
@@ -274,7 +275,7 @@ def _changed(about: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     for described in about["recipe"]["objectives"]:
         try:
             objective = serialization.rebuild(described)
-            if hasattr(objective, "conditions"):
+            if isinstance(objective, Objective) and isinstance(objective, Conditioned):
                 conditions[objective.name] = dict(objective.conditions())
         except NasBoError:
             continue

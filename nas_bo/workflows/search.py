@@ -20,9 +20,10 @@ from nas_bo.errors import SearchError
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import executor_of, gate_of
 from nas_bo.execution.interrupts import uninterrupted
+from nas_bo.objective import Objective, Staged
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import studies
-from nas_bo.problem import Objective, Problem
+from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.space import Space
 from nas_bo.stopping import Stopping
@@ -174,7 +175,7 @@ def short_name(arch: Architecture, space: type[Space] | None = None) -> str:
 
 def _check_staged(problem: Problem, stopping: Stopping) -> None:
     """Raise SearchError when `stopping` cannot stop anything."""
-    if not any(hasattr(o, "stages") for o in (*problem.objectives, *problem.limits)):
+    if not any(isinstance(o, Staged) for o in (*problem.objectives, *problem.limits)):
         names = ", ".join(c.name for c in problem.columns)
         raise SearchError(
             f"search(stopping={stopping!r}): none of the objectives ({names}) is evaluated in stages, so nothing could be "

@@ -13,8 +13,9 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError
 from nas_bo.execution.executor import Executor, workers_of
 from nas_bo.hardware.measuring.scale import fastest, trials_on_scale
+from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
-from nas_bo.problem import Judge, Problem
+from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
 from nas_bo.trial import State, Trial, front

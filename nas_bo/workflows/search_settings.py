@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution.executor import Executor
-from nas_bo.problem import Objective
+from nas_bo.objective import Objective
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.stopping import Stopping
 from nas_bo.strategies import Strategy

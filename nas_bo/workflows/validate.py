@@ -18,8 +18,9 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import Executor, executor_of, workers_of
+from nas_bo.objective import AtFidelity, Conditioned, Objective, as_objective, spec_of
 from nas_bo.objectives.measuring import make_ready, silent
-from nas_bo.problem import Objective, Problem, as_objective
+from nas_bo.problem import Problem
 from nas_bo.report import Proxy, TrustReport, figure, trust
 from nas_bo.report.labels import label_of, labels_of
 from nas_bo.report.spread import across
@@ -128,7 +129,7 @@ def validate(
     plan = _plan(space, [as_objective(p) for p in proxies], truths)
     preflight.check(Problem(space, plan.truths[:1]), "validate")  # a proxy that fails is a line of the report
     for objective in (*plan.truths, *plan.own):
-        if hasattr(objective, "conditions"):
+        if isinstance(objective, Conditioned):
             objective.conditions()  # bad configuration and a missing corpus raise here
     if study is not None:
         evaluation_store.check_study(study, space, truths[0])
@@ -184,7 +185,7 @@ def _default() -> Objective:
 
 
 def _seeds(reference: Objective, seeds: int) -> list[Objective]:
-    if getattr(reference, "at_most", None) is not None or getattr(reference, "at_least", None) is not None:
+    if spec_of(reference).limits():
         raise ObjectiveError(
             f"validate(reference={reference.name!r}): it has a limit, and a limit would leave out what must be ranked; give "
             "the reference without at_most and at_least"
@@ -208,7 +209,7 @@ def _plan(space: type[Space], proxies: Sequence[Objective], truths: Sequence[Obj
     for proxy in proxies:
         if _is_size(proxy):
             continue  # always there
-        if getattr(proxy, "at_most", None) is not None or getattr(proxy, "at_least", None) is not None:
+        if spec_of(proxy).limits():
             proxy = _with(proxy, at_most=None, at_least=None)  # what lies beyond a limit is ranked as well
         share = _prefix(proxy, truths[0])
         name = proxy.name
@@ -236,7 +237,7 @@ def _is_size(objective: Objective) -> bool:
 
 def _prefix(proxy: Objective, reference: Objective) -> float | None:
     """The share of the reference run that `proxy` is, if it is the beginning of it."""
-    share = getattr(proxy, "fidelity", None)
+    share = proxy.fidelity if isinstance(proxy, AtFidelity) else None
     if type(proxy) is not type(reference) or not isinstance(share, float) or not 0 < share < 1:
         return None
     alike = ("fidelity", "seed", "name", "rungs", "min_rung", "checkpoints", "noise_sd")  # what may differ in a prefix

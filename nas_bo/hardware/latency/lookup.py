@@ -21,7 +21,7 @@ from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import borrowing, plain
 from nas_bo.model.counts import Arch
 from nas_bo.model.spec import DecoderSpec, LayerSpec
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 COPIES = 2  # of a layer in the model that times it
 LEAST_SHARE = 0.01  # of its model that a layer takes at least, whatever the noise of the difference says

@@ -12,7 +12,7 @@ from nas_bo.errors import ProfileError
 from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 
 class Measured:

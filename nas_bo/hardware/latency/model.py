@@ -9,7 +9,7 @@ import numpy as np
 
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 How = Literal["roofline", "lookup", "learned", "measured"]
 

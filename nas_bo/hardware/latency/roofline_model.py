@@ -13,7 +13,7 @@ from nas_bo.hardware.latency.parts_index import PartsIndex
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, works
 from nas_bo.model.counts import Arch
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 
 
 class RooflineModel:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
+from nas_bo.objective import Value
 from nas_bo.objectives.proxy_task.task import Task
-from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, whole_number

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.objective import Value
 from nas_bo.objectives.proxy_task.objective import ProxyTask
-from nas_bo.problem import Value
 from nas_bo.trial import Direction
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.model import counts
-from nas_bo.problem import Value
+from nas_bo.objective import Value
 from nas_bo.trial import Direction
 
 

@@ -12,7 +12,7 @@ from nas_bo.seeds import generator_of
 from nas_bo.validated import check_values, number, whole_number
 
 if TYPE_CHECKING:
-    from nas_bo.problem import Objective
+    from nas_bo.objective import Objective
     from nas_bo.seeds import Seed
 from nas_bo.space import Space
 
@@ -50,7 +50,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
             f"quantile_limit(n={n}): only {len(archs)} different architectures came out of {ATTEMPTS * n} draws from "
             f"{space.__name__}; ask for fewer"
         )
-    from nas_bo.problem import value_of
+    from nas_bo.objective import value_of
 
     values = np.array([float(value_of(objective, arch)) for arch in archs.values()])
     if not np.isfinite(values).all():

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
+from nas_bo.objective import Value
 from nas_bo.objectives.text import corpus_of
-from nas_bo.problem import Value
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, whole_number

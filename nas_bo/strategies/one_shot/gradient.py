@@ -24,8 +24,9 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, TrainingDiverged
+from nas_bo.objective import Objective, PassesOn, owner_of
 from nas_bo.once import once
-from nas_bo.problem import Objective, PassesOn, Problem, owner_of
+from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.strategies.one_shot import result_store
 from nas_bo.strategies.one_shot.relaxation import Relaxation, relaxation_of

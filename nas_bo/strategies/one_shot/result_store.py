@@ -18,7 +18,8 @@ from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
-from nas_bo.problem import Objective, Problem
+from nas_bo.objective import Composed, Objective, Predicting
+from nas_bo.problem import Problem
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -114,14 +115,12 @@ def _about(search: GradientSearch, problem: Problem, corpus: Corpus, cost: Objec
 def _each(objectives: Iterable[Any]) -> Iterator[Any]:
     for objective in objectives:
         yield objective
-        yield from _each(getattr(objective, "parts", ()))
+        yield from _each(objective.parts if isinstance(objective, Composed) else ())
 
 
 def _cheap(objectives: Iterable[Objective]) -> Objective | None:
     """The first objective with values that cost nothing."""
-    found: Iterator[Objective] = (
-        o for o in _each(objectives) if o.cost == "analytic" or getattr(o, "predict", None) is not None
-    )
+    found: Iterator[Objective] = (o for o in _each(objectives) if o.cost == "analytic" or isinstance(o, Predicting))
     return next(found, None)
 
 
