@@ -1,6 +1,6 @@
 """Texts without secrets: user names and passwords of addresses are hidden here and nowhere else.
 
-Two rules work together. The address itself is recognised by its form. What other packages say of it may have lost that form (a
+Two rules work together. The address itself is recognised by its form. What other packages say about it may have lost that form (a
 driver prints the password alone), so the passwords of all addresses that this process has seen are hidden wherever they occur.
 """
 

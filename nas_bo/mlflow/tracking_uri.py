@@ -81,7 +81,7 @@ def redact(text: str) -> str:
 
 
 def public(uri: str) -> str:
-    """The URI as it may stand in a file: of a server without user name and password, of a database with ``***``."""
+    """The URI as it may be written to a file: of a server without user name and password, of a database with ``***``."""
     shown = redact(uri)
     return shown.replace(f"://{HIDDEN}@", "://") if uri.startswith(("http://", "https://")) else shown
 
