@@ -56,6 +56,8 @@ def check(problem: Problem, who: str, *, again: bool = False) -> None:
     if not again:
         _said.clear()
         problem.conditions()  # a missing corpus or device is reported by itself, not as something that fails for architectures
+    from nas_bo.model.spec import check_own_counts
+
     space = problem.space
     found: dict[str, _Found] = {}
     archs = list(_drawn(space, found))
@@ -63,6 +65,10 @@ def check(problem: Problem, who: str, *, again: bool = False) -> None:
     for at, arch in enumerate(archs):
         if at >= LEAST and time.perf_counter() - began > SECONDS:
             break
+        try:
+            check_own_counts(arch)
+        except ModelError as error:  # a fault of the block, however few architectures have it
+            raise ModelError(f"{who}: {error}") from None
         for what, hint, fatal, one in _checks(problem):
             _try(found.setdefault(what, _Found(what, hint, fatal)), partial(one, arch))
     _judge(space, who, found)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +22,7 @@ from nas_bo.model.connections import skips, sources
 from nas_bo.model.counts import norms_of, stepping
 from nas_bo.model.layers.common import Linear
 from nas_bo.model.layers.rotary import rotary_table
-from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check, own_blocks
 from nas_bo.validated import check_values, whole_number
 
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
@@ -124,6 +125,26 @@ def _module(spec: Any, frame: Frame) -> nn.Module | None:
     return made
 
 
+@contextmanager
+def _draws_apart(spec: DecoderSpec) -> Iterator[None]:
+    """What blocks of a user's own draw while they are built is the same each time, whatever was drawn before, and nobody else's
+    next number is another for it."""
+    if not own_blocks(spec):
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def check_own_blocks(spec: DecoderSpec) -> None:
+    """Raise ModelError where what a block of a user's own counts is not what its module has."""
+    if own := own_blocks(spec):
+        with torch.device("meta"), _draws_apart(spec):
+            for one in own:
+                _module(one, spec.frame)
+
+
 def _norm(spec: DecoderSpec) -> nn.Module:
     if spec.norm == "layer":
         return nn.LayerNorm(spec.width, eps=spec.frame.norm_eps, bias=spec.frame.norm_bias)
@@ -146,7 +167,8 @@ class Decoder(nn.Module):
         most = spec.details.max_length
         self.positions = nn.Embedding(most, spec.width, _weight=torch.empty(most, spec.width)) if most else None
         tie = spec.details.tie_layers
-        self.layers = nn.ModuleList(Layer(layer, spec) for layer in spec.layers[::tie])  # each runs `tie` times
+        with _draws_apart(spec):
+            self.layers = nn.ModuleList(Layer(layer, spec) for layer in spec.layers[::tie])  # each runs `tie` times
         self.norm = _norm(spec)
         self.head = None if spec.tied else Linear(spec.width, vocab_size, bias=False)
         self._skips = skips(len(spec.layers), spec.details)

@@ -33,6 +33,49 @@ def check_first_pass(model: Decoder) -> None:
         raise ModelError(f"{said} with its first weights, on {TOKENS} random tokens; {MEND}")
 
 
+def watch_own_blocks(model: Decoder, found: list[str]) -> None:
+    """From now on `found` gets what is to be said of the first block of a user's own whose input is finite and whose output or
+    gradients are not: for models that borrow their weights in every pass."""
+    for index, layer in enumerate(model.layers):
+        for part in ("mixer", "mlp"):
+            module = getattr(layer, part)
+            if module is not None and not is_ours(block_of(getattr(model.spec.layers[index], part))):
+                watch(_where(model, index, part), module, found)
+
+
+def _where(model: Decoder, index: int, part: str) -> str:
+    return f"the block {getattr(model.spec.layers[index], part).kind!r} (the {part} of layer {index})"
+
+
+def watch(where: str, module: torch.nn.Module, found: list[str]) -> list[Any]:
+    """Look at every pass of a module, until `found` has something in it; gives the handles that end this."""
+    fine: dict[str, bool] = {}
+    handles: list[Any] = []
+
+    def backward(gradient: Tensor) -> None:  # of what the block gives: comes before those of its weights
+        fine["after"] = bool(gradient.isfinite().all())
+
+    def before(gradient: Tensor) -> None:
+        if not found and fine.get("after", False) and not gradient.isfinite().all():
+            found.append(f"{where} gives gradients that are not finite")
+
+    def forward(_module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        taken, given = inputs[0], output[0]
+        while len(handles) > 1:  # of the weights of the last pass
+            handles.pop().remove()
+        if found:
+            return
+        if taken.isfinite().all() and not given.isfinite().all():
+            found.append(f"{where} gives values that are not finite")
+        if given.requires_grad:
+            given.register_hook(backward)
+            weights: list[Any] = [weight for weight in module.parameters() if weight.requires_grad]
+            handles.extend(weight.register_hook(before) for weight in weights)
+
+    handles.append(module.register_forward_hook(forward))
+    return handles
+
+
 MEND = (
     "look in its module for a logarithm or root of what may be negative or zero, a division by zero, an exponential of what may be "
     "large, and softmaxes over nothing"
@@ -44,38 +87,15 @@ def blamed(model: Decoder, loss: Callable[[], Tensor]) -> str | None:
     where there is none. The gradients are left in the weights."""
     found: list[str] = []
     handles = []
-
-    def watch(where: str, module: torch.nn.Module) -> None:
-        fine: dict[str, bool] = {}
-
-        def backward(gradient: Tensor) -> None:  # of what the block gives: comes before those of its weights
-            fine["after"] = bool(gradient.isfinite().all())
-
-        def before(gradient: Tensor) -> None:
-            if fine.get("after", False) and not gradient.isfinite().all():
-                found.append(f"{where} gives gradients that are not finite")
-
-        def forward(_module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            taken, given = inputs[0], output[0]
-            if not found and taken.isfinite().all() and not given.isfinite().all():
-                found.append(f"{where} gives values that are not finite")
-            if given.requires_grad:
-                given.register_hook(backward)
-
-        handles.append(module.register_forward_hook(forward))
-        weights: list[Any] = [weight for weight in module.parameters() if weight.requires_grad]
-        handles.extend(weight.register_hook(before) for weight in weights)
-
     for index, layer in enumerate(model.layers):
         for part in ("mixer", "mlp"):
             module = getattr(layer, part)
             if module is not None:
-                watch(
-                    f"the block {getattr(model.spec.layers[index], part).kind!r} (the {part} of layer {index})", module
-                )
+                handles.append(watch(_where(model, index, part), module, found))
     try:
         loss().backward()  # type: ignore[no-untyped-call]
     finally:
-        for handle in handles:
-            handle.remove()
+        for ones in handles:
+            for handle in ones:
+                handle.remove()
     return found[0] if found else None

@@ -17,7 +17,7 @@ from nas_bo.model.blocks.dense import MlpSpec as MlpSpec
 from nas_bo.model.blocks.details import PLAIN, Details, check_length, details
 from nas_bo.model.blocks.linear_attention import LinearAttentionSpec as LinearAttentionSpec
 from nas_bo.model.blocks.skip import SkipSpec as SkipSpec
-from nas_bo.model.blocks.table import known, unknown
+from nas_bo.model.blocks.table import block_of, is_ours, known, unknown
 from nas_bo.model.connections import check_connections
 
 HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip", "embedding_power")
@@ -103,6 +103,26 @@ def _forget() -> None:
     _last = (None, (), None)
 
 
+def own_blocks(spec: DecoderSpec) -> list[Any]:
+    """Those blocks of the layers that are not of nas_bo, each once."""
+    blocks = dict.fromkeys(one for layer in spec.layers for one in layer)
+    return [one for one in blocks if not is_ours(block_of(one))]
+
+
+def check_own_counts(arch: Architecture | Node) -> None:
+    """Raise ModelError where a block of a user's own counts other parameters than its module has. Of what is no decoder, or
+    has other faults, nothing is said, and without such blocks no torch is loaded."""
+    try:
+        fields = arch.tree if isinstance(arch, Architecture) else arch
+        spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
+    except ModelError:
+        return
+    if own_blocks(spec):
+        from nas_bo.model.decoder import check_own_blocks
+
+        check_own_blocks(spec)
+
+
 def connections_fit(arch: Architecture | Node) -> bool:
     """Whether layers can be connected as the architecture says (`nas_bo.model.connections`), for rules of spaces. Other faults are
     not looked at: `check` says what they are."""
@@ -159,7 +179,7 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
             mixer, mlp = inner["mixer"], inner["mlp"]
             if len(inner) != 2:
                 raise KeyError
-            specs.append(_layer(frame, tuple(mixer._fields.items()), tuple(mlp._fields.items())))
+            specs.append(_checked(frame, tuple(mixer._fields.items()), tuple(mlp._fields.items())))
         except (AttributeError, KeyError, TypeError):  # unusual writing, or an error: the slow path tells which
             specs.append(_read_layer(layer, frame, f"layers.{index}"))
         except ModelError as error:
@@ -200,7 +220,7 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
         else:
             raise ModelError(f"the {name} of {where} is {block!r:.60}; it must be a block such as skip()")
     try:
-        return _layer(frame, items[0], items[1])
+        return _checked(frame, items[0], items[1])
     except ModelError as error:
         raise ModelError(f"{where}: {error}") from None
     except TypeError:  # a value that cannot be hashed cannot be one of nas_bo's
@@ -209,9 +229,14 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
         ) from None
 
 
+def _checked(frame: Frame, mixer: _Items, mlp: _Items) -> LayerSpec:
+    return _layer(frame, mixer, mlp, tuple([item[1].__class__ for item in (*mixer, *mlp)]))
+
+
 @remembered
-def _layer(frame: Frame, mixer: _Items, mlp: _Items) -> LayerSpec:
-    """Checked once per distinct layer: a search sees the same few layers again and again."""
+def _layer(frame: Frame, mixer: _Items, mlp: _Items, kinds: tuple[type, ...]) -> LayerSpec:
+    """Checked once per distinct layer: a search sees the same few layers again and again. `kinds` of the values tell 1 from True
+    and from 1.0."""
     return LayerSpec(_block("mixer", frame, dict(mixer)), _block("mlp", frame, dict(mlp)))
 
 

@@ -19,6 +19,7 @@ from nas_bo.errors import CheckpointError, DataError, ModelError, TrainingDiverg
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import BALANCE
 from nas_bo.model.inference import as_tensor, evaluate, torch_threads
+from nas_bo.model.not_finite import MEND
 from nas_bo.model.schedule import settings_of
 from nas_bo.model.training_loop import PROGRESS_EVERY_S, Every, Loop, Pass, Progress, bf16_pays, worst_of
 from nas_bo.seeds import Seed, whole_seed
@@ -261,13 +262,15 @@ class _Run:
     def _back(self, good: dict[str, Any]) -> dict[str, Any]:
         if self.loop.factor < 1:
             shown = ", ".join(f"{at:,}: {bits:.2f}" for at, bits in self.curve[-5:]) or "nothing yet"
+            blamed = f": {self.net.not_finite[0]}; {MEND}" if self.net.not_finite else ""
             raise SupernetDiverged(
                 f"the supernet diverged near step {self.loop.step} of {self.loop.steps}, also with its rate lowered to "
-                f"{self.loop.factor:g} of lr={self.settings['lr']:g}; use a lower lr, a longer warmup or a tighter clip. "
+                f"{self.loop.factor:g} of lr={self.settings['lr']:g}{blamed}; use a lower lr, a longer warmup or a tighter clip. "
                 f"Bits per token by tokens, lately: {shown}",
                 self.curve,
             )
         self._put(good)
+        self.net.not_finite.clear()
         self.loop.factor = LOWER
         return self._state()
 

@@ -21,6 +21,7 @@ from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import known
 from nas_bo.model.connections import FIELDS, connected
 from nas_bo.model.decoder import BASE_WIDTH, BRANCH_GAIN, VECTOR_RATE, Decoder, _Context, _normal, begin
+from nas_bo.model.not_finite import watch_own_blocks
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.space.space import Space
 from nas_bo.supernet.coverage import Extent
@@ -79,6 +80,7 @@ class Supernet(nn.Module):
         self.banks = nn.ParameterDict(
             {_key(bank): nn.Parameter(torch.empty(sizes[bank], device=device)) for bank in sorted(sizes)}
         )
+        self.not_finite: list[str] = []  # what is to be said of the first block of a user's own that was not
         self._skeletons: OrderedDict[tuple[DecoderSpec, torch.device], _Skeleton] = OrderedDict()
         self._cuts: dict[DecoderSpec, list[Cut]] = {}
         self._spreads: dict[tuple[int, int, torch.device], Tensor] = {}
@@ -193,6 +195,7 @@ class Supernet(nn.Module):
             decoder = _empty_decoder(spec, self.vocab_size)
             for place in decoder.parameters():
                 place.data = place.data.new_empty(0)
+            watch_own_blocks(decoder, self.not_finite)
             found = self._skeletons[key] = _Skeleton(decoder).to(key[1])
             if len(self._skeletons) > SKELETONS:
                 self._skeletons.popitem(last=False)

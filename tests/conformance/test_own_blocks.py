@@ -16,12 +16,26 @@ from nas_bo.errors import ModelError, TrainingDiverged
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.profile import Profile
 from nas_bo.hardware.workload import Setting, workload
-from nas_bo.model import check, generate, kv_cache_bytes, label, load_corpus, train, train_many, word
+from nas_bo.model import (
+    attention,
+    build,
+    check,
+    dense,
+    generate,
+    kv_cache_bytes,
+    label,
+    load_corpus,
+    train,
+    train_many,
+    word,
+)
 from nas_bo.model.spec import LayerSpec
 from nas_bo.objectives import Flops, Latency, Parameters
 from nas_bo.report.drawing import drawing
-from nas_bo.strategies import Random
-from nas_bo.supernet import Supernet
+from nas_bo.space import Space, choice, repeat
+from nas_bo.strategies import Darts, Random
+from nas_bo.supernet import Supernet, train_supernet
+from nas_bo.supernet.training import SupernetDiverged
 from nas_bo.testing import BlockTests
 from tests.compatibility.spaces import text
 from tests.conformance import own_blocks
@@ -324,3 +338,87 @@ def test_a_block_may_be_defined_again():
 
 def test_the_blocks_here_are_what_their_names_say():
     assert {type(one.block) for one in (own_blocks.shift, own_blocks.thin, own_blocks.mean)} == {Shift, Thin, Mean}
+
+
+def mixed_with(block):
+    made = word(block)
+
+    class Mixed(Space):
+        width = 16
+        depth = 2
+        layers = repeat(depth, mixer=choice(made(rank=2), attention(heads=2)), mlp=dense(ratio=choice(1, 2)))
+
+    return Mixed
+
+
+@pytest.mark.parametrize(("block", "why"), [(Logarithm(), "values"), (Root(), "gradients"), (Later(), "values")])
+def test_a_block_that_gives_nan_is_named_in_a_supernet_and_in_a_gradient_search(tmp_path, block, why):
+    corpus = load_corpus(text(tmp_path / "words.txt"))
+    space = mixed_with(block)
+    said = rf"the block '{block.kind}' \(the mixer of layer [01]\) gives {why} that are not finite; look in its module"
+    with pytest.raises(SupernetDiverged, match=said):
+        train_supernet(space, corpus, 200_000, lr=3e-3)
+    with pytest.raises(TrainingDiverged, match=said):
+        Darts(tokens=200_000, updates=4, lambdas=(0,)).search(space, corpus)
+
+
+def test_wrong_counts_are_found_before_the_first_trial():
+    space, began = mixed_with(Miscounted()), []
+
+    def height(arch):
+        began.append(arch)
+        return 1.0
+
+    why = r"search: the block 'miscounted' counts 81 parameters .* module has 80"
+    for objectives in ([Parameters()], [height]):
+        with pytest.raises(ModelError, match=why):
+            search(space, objectives, trials=3)
+    assert not began
+
+
+class Kinds(_Bad):
+    kind = "kinds"
+
+    def check(self, fields, frame):
+        if fields["rank"].__class__ is not int:
+            raise ModelError(f"rank={fields['rank']!r} is no whole number")
+        return super().check(fields, frame)
+
+
+def test_one_and_true_are_two_values_of_a_field():
+    from nas_bo.architecture import Node
+
+    word(Kinds())
+
+    def layer(rank):
+        one = Node({"mixer": Node({"kind": "kinds", "rank": rank}), "mlp": Node({"kind": "skip"})})
+        return Node({"width": 8, "layers": (one,)})
+
+    check(layer(1))
+    for wrong in (True, 1.0):
+        with pytest.raises(ModelError, match=f"rank={wrong!r} is no whole number"):
+            check(layer(wrong))
+
+
+class Features(_Bad):
+    """Random features that are no parameters, beside layers that draw while they are made."""
+
+    kind = "features"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_buffer("features", torch.randn(3))
+        made.register_forward_hook(lambda m, _i, output: (output[0] * m.features.sum(), output[1]))
+        return made
+
+
+def test_what_was_drawn_before_changes_no_weights_and_building_draws_nothing():
+    word(Features())
+    arch, states = _two_layers("features"), []
+    for drawn in (0, 5):
+        torch.manual_seed(drawn)
+        before = torch.get_rng_state()
+        states.append(build(arch, 64, generator=torch.Generator().manual_seed(1)).state_dict())
+        assert torch.equal(before, torch.get_rng_state())
+    assert "layers.1.mixer.features" in states[0]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -278,3 +279,31 @@ def test_parts_of_a_profile_are_read_back() -> None:
     rows = json.loads(json.dumps(blocks_to(table)))
     assert blocks_from(rows) == table
     assert sum("finer" in row for row in rows) == 4  # a default is not written
+
+
+@pytest.mark.parametrize("place", ["post", "sandwich"])
+@pytest.mark.parametrize(("width", "depth"), [(32, 2), (128, 12)])
+def test_norms_on_what_blocks_give_begin_at_one_and_the_first_loss_is_near_guessing(place, width, depth):
+    """A norm on a branch makes it as large as the stream, whatever its weights: with a gain of 1, as OLMo 2 and Gemma 2 begin."""
+    arch = decoder(*[layer(ATTENTION, DENSE)] * depth, width=width, norm_place=place)
+    model = build(arch, 64, generator=torch.Generator().manual_seed(0))
+    gains = {name: weight for name, weight in model.named_parameters() if "out_norm" in name}
+    assert len(gains) == 2 * depth and all(torch.equal(gain, torch.ones(width)) for gain in gains.values())
+    tokens = torch.randint(64, (8, 33), generator=torch.Generator().manual_seed(1))
+    loss = float(model.loss(tokens[:, :-1], tokens[:, 1:])[1])
+    assert 0 < loss - math.log(64) < 1  # as of a pre-norm decoder, at every width and depth
+
+
+@pytest.mark.parametrize("place", ["post", "sandwich"])
+def test_so_they_do_in_a_supernet_at_every_width(place):
+    class Widths(Space):
+        width = choice(16, 32)
+        depth = integer(1, 3)
+        norm_place = place
+        layers = repeat(depth, mixer=attention(heads=2), mlp=dense(ratio=1))
+
+    net = Supernet(Widths, 64)
+    for flat in ({"width": 16, "depth": 3}, {"width": 32, "depth": 1}):
+        model = net.extract(Widths.architecture(flat))
+        gains = [weight for name, weight in model.named_parameters() if "out_norm" in name]
+        assert len(gains) == 2 * flat["depth"] and all((gain == 1).all() for gain in gains)

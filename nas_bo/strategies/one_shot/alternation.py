@@ -124,6 +124,7 @@ class Run:
     # ---- the loop -------------------------------------------------------------------------------------------------
 
     def go(self, progress: Callable[[int, int], Any] | None = None) -> None:
+        from nas_bo.model.not_finite import MEND
         from nas_bo.model.training_loop import DIVERGED_ABOVE
 
         settings, loop = self.settings, self.loop
@@ -137,8 +138,9 @@ class Run:
                 loop.worst = max(math.log(self.net.vocab_size), losses[0]) + DIVERGED_ABOVE
             bad = loop.diverged(losses)
             if bad is not None:
+                blamed = f"; {self.net.not_finite[0]}; {MEND}" if self.net.not_finite else ""
                 raise TrainingDiverged(
-                    f"the shared weights diverged before step {loop.step} of {self.steps}: {bad[1]:.4g} nats per token"
+                    f"the shared weights diverged before step {loop.step} of {self.steps}: {bad[1]:.4g} nats per token{blamed}"
                 )
             if progress is not None:
                 progress(loop.step, self.steps)
