@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class NasBoError(Exception):
     """Base of all errors raised by nas_bo for a reason that the user can act on."""
@@ -72,3 +75,9 @@ class MissingExtra(NasBoError, ImportError):
             f"this needs the package {package!r}, which is not installed; install it with: pip install 'nas_bo[{extra}]', or, "
             f"in a clone of the repository, with: pip install -c constraints.txt '.[{extra}]'"
         )
+
+
+def near(word: object, known: Iterable[object], most: int = 1, cutoff: float = 0.6) -> str:
+    """`` (did you mean 'bayes'?)`` for a word that resembles a known one, else nothing."""
+    close = get_close_matches(str(word), [str(one) for one in known], most, cutoff)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

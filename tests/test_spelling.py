@@ -270,17 +270,16 @@ def test_the_command_takes_either_name(tmp_path, monkeypatch):
 
 def test_a_loss_per_token_is_not_called_bits_per_byte(tmp_path, monkeypatch):
     np.save(tmp_path / "tokens.npy", (np.arange(40_000) * 7919 % 300).astype(np.uint16))
+    from nas_bo.cli.options import Text
     from nas_bo.cli.quantities import Costs
-    from nas_bo.cli.resolve import job
+    from nas_bo.cli.resolve import Asked, job
 
-    settings = {
-        "space": "tiny_gpt", "data": str(tmp_path / "tokens.npy"), "tokenizer": None, "strategy": "random",
-        "trials": 1, "budget": 1000.0, "seed": 0, "costs": Costs(), "vocab_size": 300, "token_dtype": "uint16",
-    }  # fmt: skip
-    made = job(objectives=["val_loss", "parameters"], **settings)
+    text = Text(str(tmp_path / "tokens.npy"), vocab_size=300, token_dtype="uint16")
+    asked = Asked("tiny_gpt", text, ["val_loss", "parameters"], "random", 1000.0, 0, Costs())
+    made = job(asked)
     assert (made.objectives[0].name, made.objectives[0].unit) == ("val_loss", "bits/token")
     with pytest.raises(ObjectiveError, match="take val_loss, which is in bits/token"):
-        job(objectives=["bits_per_byte"], **settings)
+        job(replace(asked, objectives=["bits_per_byte"]))
 
 
 # ---- Ax -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,19 +28,20 @@ COMPUTED = ("parameters", "mflops", "kv_cache_bytes")
 SIDES = {"at_most": "--at-most", "at_least": "--at-least"}
 
 
-def session(
-    storage: str,
-    study: str | None,
-    *,
-    space: str | None = None,
-    objectives: Sequence[str] | None = None,
-    at_most: Sequence[str] | None = None,
-    at_least: Sequence[str] | None = None,
-    strategy: str | None = None,
-    vocab_size: int | None = None,
-    seed: int | None = None,
-    create: bool = True,
-) -> AskTell:
+@dataclass(frozen=True)
+class Asking:
+    """The options of `nas-bo ask` that say what is searched, as typed; None is as in the first `ask`."""
+
+    space: str | None = None
+    objectives: Sequence[str] | None = None
+    at_most: Sequence[str] | None = None
+    at_least: Sequence[str] | None = None
+    strategy: str | None = None
+    vocab_size: int | None = None
+    seed: int | None = None
+
+
+def session(storage: str, study: str | None, asking: Asking, *, create: bool = True) -> AskTell:
     """The session that the options mean; what they leave out is as in the first `ask`.
 
     Raises:
@@ -52,11 +54,7 @@ def session(
     from nas_bo.workflows.ask_tell import AskTell
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    given: dict[str, Any] = {
-        "space": space, "objectives": objectives or None, "at_most": at_most or None, "at_least": at_least or None,
-        "strategy": strategy, "vocab_size": vocab_size, "seed": seed,
-    }  # fmt: skip
-    found = _there(storage, study, space)
+    found = _there(storage, study, asking.space)
     if found is None and not create:
         raise SearchError(
             f"{database_url.shown(storage)} holds no study{f' {study!r}' if study else ''} yet; `nas-bo ask` makes it"
@@ -67,7 +65,7 @@ def session(
             "its trials; tell those of a study of `nas-bo ask`"
         )
     words = {} if found is None else studies.kept(found, KEPT) or _of_search(found)
-    words = {**words, **{k: v for k, v in given.items() if v is not None}}
+    words = {**words, **{k: v for k, v in vars(asking).items() if v is not None}}
     words = {"space": "tiny_gpt", "objectives": ["bits_per_byte", "latency_ms"], "vocab_size": 256, "seed": 0} | words
     chosen = resolve.named_space(words["space"])
     bounds = {side: _bounds(words.get(side) or (), option) for side, option in SIDES.items()}
@@ -82,7 +80,7 @@ def session(
         chosen,
         made,
         limits=limits,
-        strategy=resolve._strategy(words["strategy"], words["seed"]),
+        strategy=resolve.strategy(words["strategy"], words["seed"]),
         storage=storage,
         study_name=study if found is None else found.study_name,
         seed=words["seed"],
@@ -146,8 +144,7 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
     direction = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}.get(side)
     name = rest if direction else word
     if ":" in name:
-        found = resolve.imported(name, ObjectiveError)
-        return found() if isinstance(found, type) else found
+        return resolve.instance(name, ObjectiveError)
     limits: dict[str, Any] = {s: each.pop(name) for s, each in bounds.items() if name in each}
     vocab = words["vocab_size"]
     if name == "parameters":
@@ -282,10 +279,8 @@ def ask(
 ) -> None:
     """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
     with errors():
-        opened = session(
-            storage, study, space=space, objectives=objective, at_most=at_most, at_least=at_least, strategy=strategy,
-            vocab_size=vocab_size, seed=seed, create=not waiting,
-        )  # fmt: skip
+        asking = Asking(space, objective or None, at_most or None, at_least or None, strategy, vocab_size, seed)
+        opened = session(storage, study, asking, create=not waiting)
         for asked in opened.open if waiting else (opened.ask() for _ in range(count)):
             typer.echo(document(opened, asked))
 
@@ -295,7 +290,7 @@ def tell(storage: Storage = "nas-bo.db", study: OneStudy = None) -> None:
     with errors():
         opened, refused = None, False
         for data in read():  # the study may be made by the `ask` at the other end of the pipe
-            opened = opened or session(storage, study, create=False)
+            opened = opened or session(storage, study, Asking(), create=False)
             try:
                 typer.echo(keep(opened, data))
             except NasBoError as error:  # the others are reported anyway
@@ -305,4 +300,4 @@ def tell(storage: Storage = "nas-bo.db", study: OneStudy = None) -> None:
         raise typer.Exit(2)
 
 
-__all__ = ["ask", "document", "keep", "read", "session", "tell"]
+__all__ = ["Asking", "ask", "document", "keep", "read", "session", "tell"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -26,6 +27,17 @@ VocabSize = Annotated[
     int | None,
     typer.Option(help="Number of ids of tokens in --data. Without --tokenizer the loss is then in bits per token."),
 ]
+
+
+@dataclass(frozen=True)
+class Text:
+    """The options that say what is trained on, as `nas_bo.objectives.ValidationLoss` takes them."""
+
+    data: str | None = None
+    tokenizer: str | None = None
+    text_key: str | None = None
+    token_dtype: str | None = None
+    vocab_size: int | None = None
 
 
 def duration(option: str, text: str) -> float:

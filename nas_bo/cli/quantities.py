@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nas_bo.cli import units
-from nas_bo.errors import ObjectiveError, SearchError
+from nas_bo.errors import ObjectiveError, SearchError, near
 from nas_bo.objective import Objective, with_parts
 
 _log = logging.getLogger(__name__)
@@ -66,7 +66,6 @@ class Costs:
         Raises:
             NasBoError: a target, data type or limit is none.
         """
-        from nas_bo.cli.resolve import near
         from nas_bo.hardware.workload import BYTES
         from nas_bo.objectives.target import found_device, is_torch_device
 
@@ -99,7 +98,7 @@ class Costs:
             raise ObjectiveError(
                 f"there is no data type {self.dtype!r}{near(self.dtype, BYTES)}; --dtype is one of {', '.join(BYTES)}"
             )
-        return Costs(device, targets, self.dtype, self.context, self.batch, self.limits, self.parameters_near)
+        return replace(self, device=device, targets=targets)
 
 
 class Quantities:
@@ -250,8 +249,6 @@ class Quantities:
 
 def _bounds(limit: Limit, costs: Costs) -> dict[str | None, float]:
     """Target -> its bound; None is that of all others."""
-    from nas_bo.cli.resolve import near
-
     name = limit.option.removeprefix("--").replace("-", "_")
     found: dict[str | None, float] = {}
     for text in costs.limits.get(name) or ():

@@ -6,19 +6,35 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
-from nas_bo.cli.quantities import Costs
-from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError
+from nas_bo.cli.options import Text
+from nas_bo.cli.quantities import Costs, Quantities
+from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError, near
 from nas_bo.objective import Objective, as_objective
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.spelling import BEFORE, NAME, spelled
 from nas_bo.workflows.result import Result
+
+if TYPE_CHECKING:
+    from nas_bo.strategies import Strategy
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The options of `nas-bo search` that say what is searched, as typed."""
+
+    space: str
+    text: Text
+    objectives: Sequence[str]
+    strategy: str
+    budget: float
+    seed: int
+    costs: Costs
 
 
 @dataclass(frozen=True)
@@ -26,59 +42,35 @@ class Job:
     space: type[Space]
     objectives: list[Any]
     limits: list[Any]
-    strategy: Any
+    strategy: Strategy
 
     @property
     def bounds(self) -> list[str]:
         """The objectives that are roofline bounds, and no times."""
-        return [o.name for o in self.objectives if str(getattr(o, "unit", "")).endswith("roofline bound")]
+        return [o.name for o in self.objectives if o.unit.endswith("roofline bound")]
 
 
-def job(
-    *,
-    space: str,
-    data: str | None,
-    tokenizer: str | None,
-    objectives: Sequence[str] | None,
-    strategy: str,
-    trials: int,
-    budget: float,
-    seed: int,
-    costs: Costs,
-    text_key: str | None = None,
-    token_dtype: str | None = None,
-    vocab_size: int | None = None,
-) -> Job:
-    """What the options of `nas-bo search` mean.
+def job(asked: Asked) -> Job:
+    """What the options mean.
 
     Raises:
         NasBoError: an option means nothing.
     """
-    from nas_bo.cli.quantities import Quantities
     from nas_bo.objectives import ValidationLoss
 
-    chosen = named_space(space)
-    costs = costs.settled()
-    here = costs.device
-    loss = ValidationLoss(
-        tokens=budget,
-        data=data,
-        tokenizer=tokenizer,
-        text_key=text_key,
-        token_dtype=token_dtype,
-        vocab_size=vocab_size,
-        seed=seed,
-        device=here,
-    )
-    vocab = 256 if tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
+    chosen = named_space(asked.space)
+    costs = asked.costs.settled()
+    text = asked.text
+    loss = ValidationLoss(tokens=asked.budget, seed=asked.seed, device=costs.device, **asdict(text))
+    vocab = 256 if text.tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     costly = Quantities(costs, vocab)
     words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words()}
-    if loss.name != NAME and any(":" not in t and re.search(rf"\b{NAME}\b", t) for t in objectives or ()):
+    if loss.name != NAME and any(":" not in t and re.search(rf"\b{NAME}\b", t) for t in asked.objectives):
         raise ObjectiveError(
-            f"--objective {NAME}: {data!r} holds tokens, and without their tokenizer nobody knows their bytes; give it with "
+            f"--objective {NAME}: {text.data!r} holds tokens, and without their tokenizer nobody knows their bytes; give it with "
             f"--tokenizer, or take {loss.name}, which is in {loss.unit}"
         )
-    texts = costly.expanded(objectives or (loss.name, "latency_ms"))
+    texts = costly.expanded(asked.objectives or (loss.name, "latency_ms"))
     made = [as_objective(_objective(text, words)) for text in texts]
     limits = costly.limits(made)
     if idle := costly.unused():
@@ -86,7 +78,7 @@ def job(
             f"nothing is predicted for --target {', '.join(idle)}: add --objective latency_ms, memory, throughput or energy, or a limit "
             "on one of them, or leave the target out"
         )
-    return Job(chosen, made, limits, _strategy(strategy, seed))
+    return Job(chosen, made, limits, strategy(asked.strategy, asked.seed))
 
 
 def named_space(word: str) -> type[Space]:
@@ -130,8 +122,7 @@ def _objective(text: str, words: dict[str, Callable[[], Objective]]) -> Any:
     if text in words:
         return words[text]()
     if ":" in text:
-        found = imported(text, ObjectiveError)
-        return found() if isinstance(found, type) else found
+        return instance(text, ObjectiveError)
     if "+" in text or "*" in text:
         from nas_bo.objectives import Weighted
 
@@ -155,22 +146,25 @@ def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tu
     return weight, words[match[2]]()
 
 
-def _strategy(word: str, seed: int) -> Any:
+def strategy(word: str, seed: int) -> Strategy:
+    """A strategy of nas_bo by its class in small letters, or ``module:name`` (raises SearchError)."""
     from nas_bo import strategies
 
     kinds = {name: getattr(strategies, name) for name in strategies.__all__ if name not in ("Strategy", "Successive")}
     own = {name.lower(): name for name, kind in kinds.items() if hasattr(kind, "suggest")}
     if word.lower() in own:
-        return kinds[own[word.lower()]](seed=seed)
+        made: Strategy = kinds[own[word.lower()]](seed=seed)
+        return made
     if ":" in word:
-        found = imported(word, SearchError)
-        return found() if isinstance(found, type) else found
+        own_strategy: Strategy = instance(word, SearchError)
+        return own_strategy
     raise SearchError(
         f"there is no strategy {word!r}{near(word, own)}; there are {', '.join(own)}, or your own as module:name"
     )
 
 
 def imported(word: str, error: type[NasBoError]) -> Any:
+    """What ``module:name`` or ``file.py:name`` names."""
     module, _, attribute = word.rpartition(":")
     if module.endswith(".py"):
         path = Path(module)
@@ -188,6 +182,12 @@ def imported(word: str, error: type[NasBoError]) -> Any:
         raise
     except Exception as cause:
         raise error(f"{word}: the module {module!r} cannot be imported ({type(cause).__name__}: {cause})") from cause
+
+
+def instance(word: str, error: type[NasBoError]) -> Any:
+    """What ``module:name`` names; of a class, one that is made without arguments."""
+    found = imported(word, error)
+    return found() if isinstance(found, type) else found
 
 
 def writable(folder: Path) -> None:
@@ -217,8 +217,3 @@ def stored(storage: Any, study: str | None, space: str | None = None) -> Result:
 
     chosen = None if space is None else named_space(space)
     return load_result(studies.load(storage, study, reading=True), chosen)
-
-
-def near(word: str, known: Any) -> str:
-    close = get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -10,7 +10,7 @@ import typer
 from nas_bo.cli.ending import finish
 from nas_bo.cli.failure import errors
 from nas_bo.cli.interruption import Moment
-from nas_bo.cli.options import Json, Mlflow, Storage, Study, TextKey, TokenDtype, VocabSize, cores, duration
+from nas_bo.cli.options import Json, Mlflow, Storage, Study, Text, TextKey, TokenDtype, VocabSize, cores, duration
 from nas_bo.cli.typed_options import within
 
 
@@ -156,10 +156,8 @@ def search(
         costs = Costs(
             device, target or (), dtype, context, batch, {k: v for k, v in limits.items() if v}, parameters_near
         )
-        job = resolve.job(
-            space=space, data=data, tokenizer=tokenizer, text_key=text_key, token_dtype=token_dtype, vocab_size=vocab_size,
-            objectives=objective, strategy=strategy, trials=trials, budget=budget, seed=seed, costs=costs,
-        )  # fmt: skip
+        text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
+        job = resolve.job(resolve.Asked(space, text, objective or (), strategy, budget, seed, costs))
         resolve.writable(out)
         from nas_bo.workflows.search import search as run
 

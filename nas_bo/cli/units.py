@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from difflib import get_close_matches
 
-from nas_bo.errors import ObjectiveError
+from nas_bo.errors import ObjectiveError, near
 
 SIZES = {"": 1.0, "k": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12}
 BYTES = {
@@ -47,10 +46,8 @@ def _factor(option: str, text: str, unit: str, units: dict[str, float]) -> float
     spelled = {known.lower(): known for known in units}
     if unit.lower() in spelled and not bits and units is not MILLIJOULES:  # MJ is not mJ
         return units[spelled[unit.lower()]]
-    close = (
-        [spelled[unit.lower()]] if unit.lower() in spelled else get_close_matches(unit, [u for u in units if u], 1, 0.4)
-    )
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    there = [spelled[unit.lower()]] if unit.lower() in spelled else [u for u in units if u]
+    hint = near(unit, there, cutoff=0.0 if len(there) == 1 else 0.4)
     raise ObjectiveError(
         f"{option} {text!r}: there is no unit {unit!r} here{hint}; it is a plain number or one with {', '.join(u for u in units if u)}"
     )

@@ -12,7 +12,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.ending import INCOMPLETE
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json, OneStudy, TextKey, TokenDtype, VocabSize, cores
+from nas_bo.cli.options import Json, OneStudy, Text, TextKey, TokenDtype, VocabSize, cores
 from nas_bo.cli.typed_options import within
 
 if TYPE_CHECKING:
@@ -79,21 +79,22 @@ def validate(
     with errors(lambda: moment):
         from nas_bo.cli import progress, validation_words
         from nas_bo.cli.tracking import tracking
+        from nas_bo.workflows.validate import validate as run
 
+        text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
         job = validation_words.job(
-            space=space, data=data, tokenizer=tokenizer, text_key=text_key,
-            token_dtype=token_dtype, vocab_size=vocab_size, proxies=proxy, reference_budget=reference_budget,
-            storage=storage, study=study, seed=seed, device=device, out=out,
-        )  # fmt: skip
+            validation_words.Asked(space, text, proxy or (), reference_budget, storage, study, seed, device, out)
+        )
         tracked = None if job.study is None else tracking(mlflow, str(storage))
         if tracked is not None:
             tracked.tracker.check()
         count = workers if workers is not None else max(1, min(4, cores()))
         moment = "interrupted; what was evaluated is kept, and the same command continues"
         with progress.show(quiet=as_json) as shown:
-            report = validation_words.run(
-                job, architectures, seeds, count, tracked and tracked.tracker, seed, shown.update
-            )
+            report = run(
+                job.space, job.proxies, job.reference, architectures=architectures, seeds=seeds, history=job.study,
+                keep=job.keep, workers=count, track=tracked and tracked.tracker, seed=seed, on_progress=shown.update,
+            )  # fmt: skip
         written = validation_words.write(job, report)
         missing = "" if tracked is None else tracked.missing()
     _say(report, written, as_json, missing)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nas_bo.cli import resolve
-from nas_bo.errors import ObjectiveError, SearchError
+from nas_bo.cli.options import Text
+from nas_bo.errors import ObjectiveError, SearchError, near
 from nas_bo.report import TrustReport
 from nas_bo.report.trust_page import trust_page
 from nas_bo.space import Space
@@ -31,81 +32,47 @@ class Job:
     out: Path
 
 
-def job(
-    *,
-    space: str,
-    data: str | None,
-    tokenizer: str | None,
-    proxies: Sequence[str] | None,
-    reference_budget: float,
-    storage: str | None,
-    study: str | None,
-    seed: int,
-    device: str | None,
-    out: Path,
-    text_key: str | None = None,
-    token_dtype: str | None = None,
-    vocab_size: int | None = None,
-) -> Job:
-    """What the options of `nas-bo validate` mean.
+@dataclass(frozen=True)
+class Asked:
+    """The options of `nas-bo validate` that say what is validated, as typed."""
+
+    space: str
+    text: Text
+    proxies: Sequence[str]
+    reference_budget: float
+    storage: str | None
+    study: str | None
+    seed: int
+    device: str | None
+    out: Path
+
+
+def job(asked: Asked) -> Job:
+    """What the options mean.
 
     Raises:
         NasBoError: an option means nothing.
     """
     from nas_bo.objectives import ValidationLoss
 
-    chosen = resolve.named_space(space)
+    chosen = resolve.named_space(asked.space)
     # another seed than that of searches and proxies: they must not share the luck of a run
-    reference = ValidationLoss(
-        tokens=reference_budget,
-        data=data,
-        tokenizer=tokenizer,
-        text_key=text_key,
-        token_dtype=token_dtype,
-        vocab_size=vocab_size,
-        seed=seed + 1,
-        device=device,
-    )
+    seed = asked.seed + 1
+    reference = ValidationLoss(tokens=asked.reference_budget, seed=seed, device=asked.device, **asdict(asked.text))
     found = None
-    if storage is not None:
+    if asked.storage is not None:
         from nas_bo.optuna import studies
 
-        found = studies.load(storage, study)
+        found = studies.load(asked.storage, asked.study)
         check_made(found)
-    elif study is not None:
-        raise SearchError(f"--study {study} needs --storage, where it is kept")
-    words = proxies or ([f"{NAME}@25%"] if found is None else [f"{NAME}@25%", NAME])
-    made = [_proxy(word, reference, found, seed) for word in words]
+    elif asked.study is not None:
+        raise SearchError(f"--study {asked.study} needs --storage, where it is kept")
+    words = asked.proxies or ([f"{NAME}@25%"] if found is None else [f"{NAME}@25%", NAME])
+    made = [_proxy(word, reference, found, asked.seed) for word in words]
     name = found.study_name if found is not None else chosen.title
-    folder = out / file_name(name)
+    folder = asked.out / file_name(name)
     resolve.writable(folder)
     return Job(chosen, made, reference, found, None if found is not None else folder / "validation.jsonl", folder)
-
-
-def run(
-    job: Job,
-    architectures: int,
-    seeds: int,
-    workers: int,
-    track: Any,
-    seed: int,
-    on_progress: Callable[..., Any],
-) -> TrustReport:
-    from nas_bo.workflows.validate import validate
-
-    return validate(
-        job.space,
-        job.proxies,
-        job.reference,
-        architectures=architectures,
-        seeds=seeds,
-        history=job.study,
-        keep=job.keep,
-        workers=workers,
-        track=track,
-        seed=seed,
-        on_progress=on_progress,
-    )
 
 
 def write(job: Job, report: TrustReport) -> list[Path]:
@@ -150,13 +117,13 @@ def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
     if word == NAME:
         return _searched(reference, study)
     if word.count(":"):
-        found = resolve.imported(word, ObjectiveError)
-        return found() if isinstance(found, type) else found
+        return resolve.instance(word, ObjectiveError)
     return _known(word)
 
 
 def _searched(reference: Any, study: Any) -> Any:
     """The validation loss that the study trained to."""
+    from nas_bo.objectives.validation_loss import dials_of
     from nas_bo.optuna import studies
 
     about = {} if study is None else studies.kept(study, "study") or {}
@@ -167,23 +134,13 @@ def _searched(reference: Any, study: Any) -> Any:
             f"--proxy {NAME} means the loss that a search trained to, and there is none: name its study with --storage, or "
             f"say {NAME}@25% (of the reference run) or {NAME}@200k (tokens)"
         )
-    names = ("fidelity", "sequence", "batch_size", "data_share", "width_factor", "extrapolate", "evaluation_tokens")
-    dials = {name: settings[name] for name in names if name in settings}
-    if "growth" in settings:
-        from nas_bo.objectives import Growth
-
-        dials["growth"] = Growth(**settings["growth"])
-    if "probe" in settings:
-        from nas_bo.objectives import LearningRateProbe
-
-        dials["probe"] = LearningRateProbe(**settings["probe"])
     return replace(
         reference,
         tokens=settings["tokens"],
         seed=settings["seed"],
         name=f"{reference.name} searched",
         rungs=(),
-        **dials,
+        **dials_of(settings),
     )
 
 
@@ -196,7 +153,7 @@ def _known(word: str) -> Any:
     name = own.get(word.lower()) or own.get(word.lower().replace("_", ""))
     if name is None:
         raise ObjectiveError(
-            f"there is no proxy {word!r}{resolve.near(word, own)}; there are {NAME}@25%, {NAME}@200k, {NAME}, "
+            f"there is no proxy {word!r}{near(word, own)}; there are {NAME}@25%, {NAME}@200k, {NAME}, "
             f"{', '.join(sorted(own))}, or your own as module:name"
         )
     try:

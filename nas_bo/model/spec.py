@@ -8,9 +8,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from nas_bo.architecture import Architecture, Node
-from nas_bo.errors import ModelError
+from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.attention import AttentionSpec as AttentionSpec
-from nas_bo.model.blocks.block import Frame, known_near, on_change, remembered
+from nas_bo.model.blocks.block import Frame, on_change, remembered
 from nas_bo.model.blocks.conv import ConvSpec as ConvSpec
 from nas_bo.model.blocks.dense import ACTIVATIONS as ACTIVATIONS
 from nas_bo.model.blocks.dense import MlpSpec as MlpSpec
@@ -154,7 +154,7 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
         for name in fields:
             if name not in _KNOWN and name not in ignore and name not in counts:
                 raise ModelError(
-                    f"the decoder knows no field {name!r} at the top of an architecture{known_near(name, sorted(_KNOWN))}; it knows "
+                    f"the decoder knows no field {name!r} at the top of an architecture{near(name, sorted(_KNOWN))}; it knows "
                     f"{', '.join(sorted(_KNOWN - {'kind'}))}. If {name!r} is a knob of your own, pass "
                     f"ignore=({name!r},) and the decoder will ignore it"
                 )
@@ -251,7 +251,7 @@ def _block(slot: str, frame: Frame, given: dict[str, Any]) -> Any:
             others = [other for other, one in known(slot).items() if name in one.fields]
             there = f"; {name} is a field of {' and '.join(others)}" if others else ""
             raise ModelError(
-                f"{kind} has no field {name!r}{'' if there else known_near(name, list(defaults))}; it has "
+                f"{kind} has no field {name!r}{'' if there else near(name, list(defaults))}; it has "
                 f"{', '.join(defaults) or 'no fields'}{there}"
             )
     for name, default in defaults.items():
@@ -281,7 +281,7 @@ def _globals(fields: dict[str, Any]) -> tuple[str, str, bool, bool, bool]:
         value = fields.get(name, allowed[0])
         if not any(value.__class__ is one.__class__ and value == one for one in allowed):
             raise ModelError(
-                f"{name}={value!r} is unknown{known_near(value, allowed)}; it is one of {', '.join(map(repr, allowed))}"
+                f"{name}={value!r} is unknown{near(value, allowed)}; it is one of {', '.join(map(repr, allowed))}"
             )
         values.append(value)
     norm, position, parallel, tied, bias = values

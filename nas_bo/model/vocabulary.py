@@ -27,8 +27,8 @@ from collections.abc import Collection
 from typing import Any
 
 from nas_bo.architecture import Architecture, Node
-from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Block, known_near
+from nas_bo.errors import ModelError, near
+from nas_bo.model.blocks.block import Block
 from nas_bo.model.blocks.table import OURS, known, label_of, register
 from nas_bo.model.spec import check
 
@@ -171,7 +171,7 @@ class Word:
         for name in given:
             if name not in names:
                 has = ", ".join(names) or "no fields"
-                raise ModelError(f"{kind} has no field {name!r}{known_near(name, names)}; it has {has}")
+                raise ModelError(f"{kind} has no field {name!r}{near(name, names)}; it has {has}")
         for name, default in self.block.fields.items():
             if default is ... and name not in given:
                 raise ModelError(f"{kind} needs the field {name!r}; its fields are {', '.join(names)}")

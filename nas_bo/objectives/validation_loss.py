@@ -370,3 +370,19 @@ _DIALS = {
         "growth",
     )
 }
+
+
+def dials_of(conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """The dials of the `ValidationLoss` with these conditions, as its arguments.
+
+    Raises:
+        ObjectiveError: it trained a model of the user's own, which only the user can build.
+    """
+    if "build" in conditions:
+        raise ObjectiveError(
+            f"the loss of the study trained a model of your own, {conditions['build']}, which the study does not hold; give the "
+            "objective itself, as module:name or as a ValidationLoss(build=...)"
+        )
+    found = {name: value for name, value in conditions.items() if name in _DIALS}
+    made = {"growth": Growth, "probe": LearningRateProbe}
+    return {name: made[name](**value) if name in made else value for name, value in found.items()}

@@ -14,12 +14,11 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
-from nas_bo.errors import SearchError
+from nas_bo.errors import SearchError, near
 from nas_bo.execution import preflight
 from nas_bo.objective import Objective, Reported
 from nas_bo.optuna import studies
@@ -238,9 +237,8 @@ class AskTell:
 
     def _number(self, number: int, name: str, value: Any) -> float:
         if name not in self._told:
-            close = get_close_matches(name, self._told, n=1)
             computed = name in {o.name for o in (*self.problem.objectives, *self.problem.limits)}
-            hint = " is computed, not reported" if computed else f" is not wanted{_maybe(close)}"
+            hint = " is computed, not reported" if computed else f" is not wanted{near(name, self._told)}"
             raise SearchError(f"trial {number}: {name!r}{hint}; tell {', '.join(self._told)}")
         if isinstance(value, bool) or (not isinstance(value, (int, float)) and not hasattr(value, "__float__")):
             raise SearchError(f"trial {number}: {name} is {value!r}, not a number")
@@ -268,10 +266,6 @@ def _told(objective: Objective) -> bool:
 
 def _listed(values: Mapping[str, float]) -> str:
     return "".join(f", {name} {value:.6g}" for name, value in values.items())
-
-
-def _maybe(close: Sequence[str]) -> str:
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 __all__ = ["AskTell", "Asked"]

@@ -20,10 +20,9 @@ import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from nas_bo.errors import SearchError
+from nas_bo.errors import SearchError, near
 from nas_bo.final import intervals
 from nas_bo.knee import recommended
 from nas_bo.report.summary import figure
@@ -187,8 +186,7 @@ def _names(columns: Sequence[Column], trials: Sequence[Trial]) -> list[str]:
 
 def _unknown(text: str, name: str, known: Sequence[str], more: str = "") -> str:
     words = [*known, *([more] if more else [])]
-    close = get_close_matches(name, words, n=1, cutoff=0.5)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = near(name, words, cutoff=0.5)
     what = f"there is no pick {name!r}" if text.strip() == name else f"the pick {text!r} names {name!r}"
     rule = GRAMMAR[0].upper() + GRAMMAR[1:]
     return f"{what}: the study does not have that{hint}; it has {', '.join(words)}. {rule}"

@@ -7,8 +7,9 @@ import json
 import pytest
 
 from nas_bo.cli import units
+from nas_bo.cli.options import Text
 from nas_bo.cli.quantities import Costs
-from nas_bo.cli.resolve import Job, job
+from nas_bo.cli.resolve import Asked, Job, job
 from nas_bo.errors import NasBoError, ObjectiveError
 from nas_bo.objectives import ActiveParameters, Latency
 from nas_bo.search_spaces import MoE, TinyGPT
@@ -50,10 +51,8 @@ def made(*objectives: str, device: str | None = None, targets: tuple[str, ...] =
     names = ("dtype", "context", "batch", "parameters_near")
     settings = {name: more.pop(name) for name in names if name in more}
     limits = {name: [value] if isinstance(value, str) else value for name, value in more.items()}
-    return job(
-        space="tiny_gpt", data=None, tokenizer=None, objectives=objectives or None, strategy="random", trials=4, budget=2000, seed=0,
-        costs=Costs(device, targets, limits=limits, **settings),  # type: ignore[arg-type]
-    )  # fmt: skip
+    costs = Costs(device, targets, limits=limits, **settings)  # type: ignore[arg-type]
+    return job(Asked("tiny_gpt", Text(), objectives, strategy="random", budget=2000, seed=0, costs=costs))
 
 
 def test_every_quantity_is_an_objective_here_and_on_a_target():

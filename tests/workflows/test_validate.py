@@ -15,11 +15,12 @@ import pytest
 
 from nas_bo import search, validate
 from nas_bo.errors import EverythingFailed, NasBoError, ObjectiveError, SearchError
-from nas_bo.objectives import Flops, Parameters, ValidationLoss
+from nas_bo.objectives import Flops, Growth, LearningRateProbe, Parameters, ValidationLoss, validation_loss
 from nas_bo.optuna import studies
 from nas_bo.problem import Function
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
+from tests.own_models import Attention
 from tests.problems import Few, Toy, loss
 from tests.workflows.validated import Tripled, Truth, broken, constant, width
 
@@ -251,7 +252,6 @@ def test_the_searched_loss_is_read_with_all_its_dials(monkeypatch):
     from types import SimpleNamespace
 
     from nas_bo.cli.validation_words import _searched
-    from nas_bo.objectives import ValidationLoss
 
     quick = ValidationLoss.quick(tokens=100_000, cost=0.25, seed=3)
     monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"val_loss": quick.conditions()}})
@@ -263,10 +263,33 @@ def test_the_searched_loss_is_read_with_its_learning_rate_probe(monkeypatch):
     from types import SimpleNamespace
 
     from nas_bo.cli.validation_words import _searched
-    from nas_bo.objectives import LearningRateProbe, ValidationLoss
 
     probed = ValidationLoss(tokens=50_000, probe=LearningRateProbe((0.5, 2.0), 10_000))
     kept = json.loads(json.dumps(probed.conditions()))  # as a study keeps them
     monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"val_loss": kept}})
     found = _searched(ValidationLoss(tokens=400_000, seed=1), SimpleNamespace())
     assert found.probe == probed.probe and found.conditions() == probed.conditions()
+
+
+def test_every_dial_of_a_searched_loss_is_read_from_what_the_study_keeps():
+    """One list: a dial that `conditions` names and the reading lacks would validate another loss than was searched."""
+    turned = {
+        "fidelity": 0.3, "sequence": 32, "batch_size": 4, "data_share": 0.5, "width_factor": 0.5, "evaluation_tokens": 4096,
+        "probe": LearningRateProbe((0.5, 2.0), 10_000), "extrapolate": True, "growth": Growth(0.1, 0.2),
+    }  # fmt: skip
+    assert set(turned) == set(validation_loss._DIALS)
+    for name, value in turned.items():
+        loss = ValidationLoss(tokens=50_000, **{name: value})
+        kept = json.loads(json.dumps(loss.conditions()))
+        assert validation_loss.dials_of(kept) == {name: value}
+
+
+def test_a_searched_loss_of_a_model_of_ones_own_is_not_taken_for_ours(monkeypatch):
+    from types import SimpleNamespace
+
+    from nas_bo.cli.validation_words import _searched
+
+    kept = ValidationLoss(tokens=50_000, build=Attention).conditions()
+    monkeypatch.setattr(studies, "kept", lambda study, key: {"conditions": {"bits_per_byte": kept}})
+    with pytest.raises(ObjectiveError, match=r"model of your own, Attention.*module:name"):
+        _searched(ValidationLoss(tokens=400_000, seed=1), SimpleNamespace())

@@ -14,7 +14,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Literal
 
 import tomli_w
 
-from nas_bo.errors import DeviceError
+from nas_bo.errors import DeviceError, near
 from nas_bo.foreign_document import reading
 from nas_bo.hardware.workload import BYTES
 from nas_bo.model.blocks.skip import SKIP
@@ -186,9 +185,9 @@ class Device:
         names = [item.name for item in fields(cls)]
         for key in data:
             if key not in names and key != "schema":
-                close = get_close_matches(str(key), names, n=1)
-                hint = f" (did you mean {close[0]!r}?)" if close else ""
-                raise DeviceError(f"{where} has an unknown field {key!r}{hint}; a device has {', '.join(names)}")
+                raise DeviceError(
+                    f"{where} has an unknown field {key!r}{near(key, names)}; a device has {', '.join(names)}"
+                )
         for key in ("name", "kind"):
             if key not in data:
                 raise DeviceError(f"{where} has no {key}; every device needs a name and a kind ({', '.join(KINDS)})")
@@ -243,8 +242,7 @@ class Device:
         wanted = re.sub(r"[\s_]+", "-", str(name).strip().lower())
         known = cls.names()
         if wanted not in known:
-            close = get_close_matches(wanted, known, n=3, cutoff=0.5)
-            hint = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+            hint = near(wanted, known, 3, 0.5)
             raise DeviceError(
                 f"there is no device {name!r} in the table{hint}; there are {', '.join(known)}. For another one give the "
                 "path of a file of your own, or measure it with Device.here()"

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, known_near, linear, matrix, size_of
+from nas_bo.errors import ModelError, near
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, out, plain, rows
 
 if TYPE_CHECKING:
@@ -127,8 +127,8 @@ class AttentionBlock:
         ):
             value = fields[name]
             if not any(value.__class__ is one.__class__ and value == one for one in allowed):
-                near = known_near(value, [one for one in allowed if isinstance(one, str)])
-                raise ModelError(f"attention has {name}={value!r}{near}; it is one of {', '.join(map(repr, allowed))}")
+                meant = near(value, [one for one in allowed if isinstance(one, str)])
+                raise ModelError(f"attention has {name}={value!r}{meant}; it is one of {', '.join(map(repr, allowed))}")
         share = fields["rotary_share"]
         if share.__class__ not in (int, float) or not 0 <= share <= 1:
             raise ModelError(

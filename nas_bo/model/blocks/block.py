@@ -8,7 +8,7 @@ Notation: B batch, T new tokens of a call, C width. Counts are of one sequence u
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -328,11 +328,3 @@ def on_change(forget: Callable[[], None]) -> None:
 def forget_all() -> None:
     for forget in _MEMOS:
         forget()
-
-
-def known_near(name: object, known: Sequence[object]) -> str:
-    """ " (did you mean ...?)", or nothing."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(str(name), [str(one) for one in known], n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, known_near, linear, matrix, size_of
+from nas_bo.errors import ModelError, near
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ class ConvBlock:
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> ConvSpec:
         if fields["gates"] not in GATES:
-            near = known_near(fields["gates"], GATES)
-            raise ModelError(f"conv has gates={fields['gates']!r}{near}; it is one of {', '.join(GATES)}")
+            meant = near(fields["gates"], GATES)
+            raise ModelError(f"conv has gates={fields['gates']!r}{meant}; it is one of {', '.join(GATES)}")
         return ConvSpec(self.kind, size_of(fields, "kernel", self.kind), fields["gates"])
 
     def parameters(self, spec: ConvSpec, frame: Frame) -> int:

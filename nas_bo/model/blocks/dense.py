@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, known_near, linear
+from nas_bo.errors import ModelError, near
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear
 from nas_bo.model.blocks.cuts import Cut, out, rows
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def read(fields: Mapping[str, Any], frame: Frame, kind: str) -> MlpSpec:
         )
     if fields["activation"] not in ACTIVATIONS:
         raise ModelError(
-            f"{kind} has activation={fields['activation']!r}{known_near(fields['activation'], ACTIVATIONS)}; "
+            f"{kind} has activation={fields['activation']!r}{near(fields['activation'], ACTIVATIONS)}; "
             f"there are {', '.join(ACTIVATIONS)}"
         )
     if fields["gated"].__class__ is not bool:

@@ -25,10 +25,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from nas_bo.errors import ModelError
+from nas_bo.errors import ModelError, near
 
 
 class Details(NamedTuple):
@@ -102,8 +101,7 @@ def _value(name: str, value: Any) -> Any:
     if name in _ONE_OF:
         allowed = _ONE_OF[name]
         if not any(value.__class__ is one.__class__ and value == one for one in allowed):
-            near = get_close_matches(str(value), [one for one in allowed if isinstance(one, str)], n=1)
-            meant = f" (did you mean {near[0]!r}?)" if near else ""
+            meant = near(value, [one for one in allowed if isinstance(one, str)])
             raise ModelError(f"{name}={value!r} is unknown{meant}; it is one of {', '.join(map(repr, allowed))}")
         return value
     if value is None and getattr(PLAIN, name) is None:

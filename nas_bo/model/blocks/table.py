@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from nas_bo.errors import ModelError
+from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import (
     Block,
     Call,
@@ -17,7 +17,6 @@ from nas_bo.model.blocks.block import (
     Peaking,
     Sliceable,
     forget_all,
-    known_near,
     on_change,
     remembered,
 )
@@ -61,7 +60,7 @@ def unknown(slot: str, kind: object) -> ModelError:
     there = known(None if slot == "block" else slot)
     elsewhere = " (it belongs to other places of a layer)" if isinstance(kind, str) and kind in _BLOCKS else ""
     return ModelError(
-        f"there is no {slot} {kind!r}{elsewhere}{known_near(kind, list(there))}; there are {', '.join(there)}. A block of your "
+        f"there is no {slot} {kind!r}{elsewhere}{near(kind, list(there))}; there are {', '.join(there)}. A block of your "
         "own is known once the module that makes a word of it is imported"
     )
 
