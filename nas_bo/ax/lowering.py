@@ -146,7 +146,7 @@ def plan(space: type[Space]) -> Mapping[str, Lowered]:
 
 
 def _plan(space: type[Space]) -> dict[str, Lowered]:
-    slots = space._slots
+    slots = space.decisions()
     gated: set[str] = set()
     for slot in slots.values():
         above = slot

@@ -169,7 +169,7 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     if trial.state not in STATES:
         return None
     try:
-        ours = tuple((name, value) for name, value in trial.params.items() if name in space._slots)
+        ours = tuple((name, value) for name, value in trial.params.items() if name in space.decisions())
         arch = _architecture(space, ours)  # type: ignore[arg-type]
     except SpaceError:
         return None

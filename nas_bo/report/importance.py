@@ -92,7 +92,7 @@ def importance(trials: Sequence[Trial], column: Column, space: type[Space], *, s
     known = list({t.architecture.id: t for t in known}.values())
     if len(known) > MOST:
         known = [known[round(i * (len(known) - 1) / (MOST - 1))] for i in range(MOST)]
-    if len(known) < LEAST or len({t.values[column.name] for t in known}) < 3 or not space._slots:
+    if len(known) < LEAST or len({t.values[column.name] for t in known}) < 3 or not space.decisions():
         return None
     features = features_of(space)
     names = list(dict.fromkeys(map(pattern, features.genomes.paths)))

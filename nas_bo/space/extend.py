@@ -31,8 +31,8 @@ def projected(base: type[Space], arch: Architecture) -> Architecture:
     """The part of an architecture that belongs to `base`."""
     known = field_names(base)
     fields = {name: value for name, value in arch.tree.items() if name in known}
-    flat = {path: value for path, value in arch.flat.items() if path in base._slots}
-    return Architecture(Node(fields), flat, tuple(path for path in arch.counts if path in base._slots))
+    flat = {path: value for path, value in arch.flat.items() if path in base.decisions()}
+    return Architecture(Node(fields), flat, tuple(path for path in arch.counts if path in base.decisions()))
 
 
 def on_base(base: type[Space], function: Callable[[Architecture], Any]) -> Callable[[Architecture], Any]:

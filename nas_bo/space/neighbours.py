@@ -66,7 +66,7 @@ def reorder(flat: Mapping[str, Any], prefix: str, order: list[int]) -> dict[str,
 
 def count_path(space: type[Space], prefix: str) -> str | None:
     """The flat name of the count of the list at `prefix`; None when the count is a constant."""
-    return next((slot.parent for slot in space._slots.values() if slot.records == prefix), None)
+    return next((slot.parent for slot in space.decisions().values() if slot.records == prefix), None)
 
 
 def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
@@ -88,7 +88,7 @@ def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, Any]]:
     counted = {count_path(space, prefix) for prefix in lists}
     for path, value in flat.items():
         if path not in counted:
-            for other in space._slots[path].domain.steps(value):
+            for other in space.decisions()[path].domain.steps(value):
                 yield {**flat, path: other}
     by_count: dict[str, list[str]] = {}
     for prefix in lists:
@@ -97,7 +97,7 @@ def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, Any]]:
             by_count.setdefault(count, []).append(prefix)
     for count, prefixes in by_count.items():
         n = int(flat[count])  # type: ignore[arg-type]
-        for other in space._slots[count].domain.steps(n):
+        for other in space.decisions()[count].domain.steps(n):
             m = int(other)  # type: ignore[arg-type]
             for at in range(n):
                 if m < n:  # drop n - m records from `at` on

@@ -137,10 +137,13 @@ class Space:
         Raises:
             SpaceError: `pick` returned something outside the domain.
         """
-        return cls._decide(lambda path, decision: _canonical(path, decision.domain, pick(path, decision.domain)))
+        return cls.decide_canonical(
+            lambda path, decision: _canonical(path, decision.domain, pick(path, decision.domain))
+        )
 
     @classmethod
-    def _decide(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
+    def decide_canonical(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
+        """As `decide`, where `pick` gives the domain's own values only: nothing is checked."""
         flat: dict[str, Primitive] = {}
         counts: list[str] = []
         tree = decide(cls._level, pick, flat, counts, "", None)
@@ -187,11 +190,11 @@ class Space:
     @classmethod
     def _draw(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
         if not cls._rules:
-            return cls._decide(pick)
+            return cls.decide_canonical(pick)
         rejected: dict[str, int] = dict.fromkeys((r.name for r in cls._rules), 0)
         alone: dict[str, int] = dict(rejected)
         for _ in range(MAX_DRAWS):
-            arch = cls._decide(pick)
+            arch = cls.decide_canonical(pick)
             broken = [rule.name for rule in cls._rules if not rule.holds(arch)]
             if not broken:
                 return arch
@@ -272,6 +275,11 @@ class Space:
         return {path: slot.domain for path, slot in cls._slots.items()}
 
     @classmethod
+    def decisions(cls) -> Mapping[str, Slot]:
+        """As `domains`, with what must hold for each decision to be active."""
+        return cls._slots
+
+    @classmethod
     def rules(cls) -> tuple[Rule, ...]:
         return cls._rules
 
@@ -320,7 +328,7 @@ class Space:
                 widths.append(decision.domain.size)
                 return decision.domain.values[script[len(widths) - 1]]
 
-            arch = cls._decide(pick)
+            arch = cls.decide_canonical(pick)
             if all(rule.holds(arch) for rule in cls._rules):
                 yield arch
             while script and script[-1] + 1 == widths[len(script) - 1]:

@@ -36,9 +36,9 @@ def steered(space: type[Space], allowed: Mapping[str, tuple[Any, ...]]) -> type[
 
 
 def _build(space: type[Space], allowed: Allowed) -> type[Space]:
-    whole: Any = vars(Space)["_decide"].__func__
+    whole: Any = vars(Space)["decide_canonical"].__func__
 
-    def _decide(cls: type[Space], pick: Callable[[str, Decision], Any]) -> Architecture:
+    def decide_canonical(cls: type[Space], pick: Callable[[str, Decision], Any]) -> Architecture:
         def settled(path: str, decision: Decision) -> Primitive:
             values = allowed.get(path)
             if values is None:
@@ -51,7 +51,7 @@ def _build(space: type[Space], allowed: Allowed) -> type[Space]:
         return arch
 
     made: type[Space] = type(space.__name__, (space,), {"title": space.title, "__module__": space.__module__})
-    made._decide = classmethod(_decide)  # type: ignore[method-assign, assignment]
+    made.decide_canonical = classmethod(decide_canonical)  # type: ignore[method-assign, assignment]
     made._settled = allowed
     return made
 

@@ -27,7 +27,7 @@ def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random
     pool: `POOL` architectures, most of them tilted towards low or high values as a whole, since independent draws of many
     layers all have average layers. Fewer than `n` are returned when there are no more.
     """
-    if not problem.space._slots:
+    if not problem.space.decisions():
         arch = fresh(problem, seen_ids(trials), rng)
         return [arch] if arch is not None and n else []
     features, known = features_of(problem.space), known_of(problem)

@@ -37,7 +37,7 @@ def counted_lists(space: type[Space]) -> Mapping[str, tuple[str, ...]]:
     if space in _counted:
         return _counted[space]
     found: dict[str, dict[str, None]] = {}
-    for slot in space._slots.values():
+    for slot in space.decisions().values():
         if slot.records is not None and slot.parent is not None:
             found.setdefault(slot.parent, {})[slot.records] = None
     return _counted.setdefault(space, {count: tuple(prefixes) for count, prefixes in found.items()})
@@ -69,7 +69,7 @@ def build(space: type[Space], flat: Mapping[str, Any], rng: random.Random) -> Ar
                 pass
         return decision.domain.sample(rng)
 
-    return space._decide(pick)  # everything picked is canonical, `Space.decide` would check it again
+    return space.decide_canonical(pick)  # everything picked is canonical, `Space.decide` would check it again
 
 
 # ---- mutation ---------------------------------------------------------------------------------------------------
@@ -97,7 +97,7 @@ def moved_flat(space: type[Space], flat: Flat, rng: random.Random, moves: int) -
 def _change(space: type[Space], flat: Flat, rng: random.Random) -> Flat:
     """One decision changes. ~ uniform over decisions or, as often, over their patterns first (so that the many
     decisions of layers do not crowd out the few at the top); counts of lists are left to `_insert` and `_drop`."""
-    counts, domains = counted_lists(space), space._slots
+    counts, domains = counted_lists(space), space.decisions()
     paths = [p for p in flat if p not in counts and domains[p].domain.size != 1]
     if not paths:
         return flat
@@ -151,7 +151,7 @@ def _resizable(space: type[Space], flat: Flat, up: bool) -> dict[str, int]:
     for count in counted_lists(space):
         if count in flat:
             n = int(flat[count])
-            sizes = [int(v) for v in space._slots[count].domain.values if (int(v) > n if up else int(v) < n)]  # type: ignore[arg-type]
+            sizes = [int(v) for v in space.decisions()[count].domain.values if (int(v) > n if up else int(v) < n)]  # type: ignore[arg-type]
             if sizes:
                 found[count] = min(sizes) if up else max(sizes)
     return found

@@ -67,7 +67,7 @@ class Extent:
 
     @cached_property
     def counts(self) -> frozenset[str]:
-        return frozenset(path for path, slot in self.space._slots.items() if slot.is_count)
+        return frozenset(path for path, slot in self.space.decisions().items() if slot.is_count)
 
     def _pick_deepest(self, path: str, domain: Domain) -> Any:
         return max(domain.values) if path in self.counts else _first(domain)  # type: ignore[type-var]
@@ -174,7 +174,7 @@ class Extent:
         if sign in known:
             return known[sign]
         table: dict[str, Any] = {}
-        above = self.space._slots
+        above = self.space.decisions()
         for path in reversed(list(self.domains)):
             domain = self.domains[path]
             forced: dict[str, Any] = {}

@@ -71,7 +71,7 @@ class Genomes:
 
     def __init__(self, space: type[Space]) -> None:
         self.space = space
-        slots = list(space._slots.values())
+        slots = list(space.decisions().values())
         self.paths = [slot.path for slot in slots]
         self.domains: list[Domain] = [slot.domain for slot in slots]
         at = {path: i for i, path in enumerate(self.paths)}
@@ -271,7 +271,7 @@ def genomes_of(space: type[Space]) -> Genomes:
         SpaceError: the space has nothing to decide.
     """
     if "genomes" not in space._cache:
-        if not space._slots:
+        if not space.decisions():
             raise SpaceError(f"{space.title} has nothing to decide")
         space._cache["genomes"] = Genomes(space)
     found: Genomes = space._cache["genomes"]

@@ -74,7 +74,7 @@ def extreme(problem: Problem, *, largest: bool) -> Architecture:
     space: type[Space] = problem.space
     rng = random.Random(0)
     drawn = [space.sample(rng) for _ in range(DRAWN // 2)]
-    if space._slots:
+    if space.decisions():
         import numpy as np
 
         genomes = genomes_of(space)

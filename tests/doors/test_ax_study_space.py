@@ -116,7 +116,7 @@ def test_what_an_experiment_looks_like_as_a_space() -> None:
     seen = view(client._experiment.search_space, None)
     domains = seen.space.domains()
     assert {"lr", "batch", "opt_kind", "opt_momentum", "n_above_1", "layers_3_mixer"} <= set(domains)
-    assert seen.space._slots["opt_momentum"].parent == "opt_kind" and "tokens" not in domains
+    assert seen.space.decisions()["opt_momentum"].parent == "opt_kind" and "tokens" not in domains
     assert domains["lr"].log and domains["batch"].size == 16
     assert [rule.name for rule in seen.space.rules()] == ["ax_constraint_0"]
     for seed in range(50):

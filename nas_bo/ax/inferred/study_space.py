@@ -126,10 +126,10 @@ class View:
                             f"leave out {name!r} or what excludes it"
                         )
                     allowed[path] = both
-                    slot = self.space._slots[path]
+                    slot = self.space.decisions()[path]
                     if slot.parent is None:
                         break
-                    parent = self.space._slots[slot.parent].domain
+                    parent = self.space.decisions()[slot.parent].domain
                     path, those = slot.parent, tuple(v for v in parent.values if _opens(v, slot))
         return steered(self.space, allowed)
 
@@ -166,7 +166,7 @@ class View:
 
     def _canonical(self, name: str, path: str, value: Any) -> Any:
         try:
-            return self.space._slots[path].domain.canonical(value)
+            return self.space.decisions()[path].domain.canonical(value)
         except SpaceError as error:
             raise HostError(f"fixed_parameters={{{name!r}: ...}}: {error}; pass a value of the parameter") from error
 
@@ -261,7 +261,7 @@ def _check_constraint(constraint: ParameterConstraint, made: View) -> None:
     lowered: Mapping[str, Lowered] = {} if made.base is None else plan(made.base)
     for name in constraint.constraint_dict:
         path = made.leaves[name].path if name in made.leaves else name
-        slot = made.space._slots.get(path)
+        slot = made.space.decisions().get(path)
         if (slot is not None and slot.parent is not None) or (path in lowered and lowered[path].under is not None):
             raise HostError(
                 f"the parameter constraint {constraint!r} names {name!r}, which does not always exist; Ax cannot "

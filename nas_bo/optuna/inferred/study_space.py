@@ -126,10 +126,10 @@ class View:
         """What is set in advance, by flat path; values that do not fit are skipped, as in Optuna."""
         found = {}
         for name, value in params.items():
-            ours = {name: value} if self.base is not None and name in self.base._slots else {}
+            ours = {name: value} if self.base is not None and name in self.base.decisions() else {}
             with suppress(SpaceError, ValueError, TypeError):
                 for path, known in (ours or self.flat({name: value})).items():
-                    found[path] = self.space._slots[path].domain.canonical(known)
+                    found[path] = self.space.decisions()[path].domain.canonical(known)
         return found
 
     def project(self, arch: Architecture) -> Architecture:

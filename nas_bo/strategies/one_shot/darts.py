@@ -164,7 +164,7 @@ class Plan:
     def __init__(self, relaxation: Relaxation) -> None:
         self.relaxation = relaxation
         space: type[Space] = relaxation.space
-        slots = space._slots
+        slots = space.decisions()
         counts = [path for path, slot in slots.items() if slot.is_count and "." not in path]
         self.depth = counts[0] if len(counts) == 1 and _counts_layers(space, counts[0]) else None
         groups: dict[tuple[int, str], list[str]] = {}
@@ -308,5 +308,5 @@ def frozen(net: Supernet) -> Iterator[None]:
 
 def _counts_layers(space: type[Space], count: str) -> bool:
     """Whether the top-level decision `count` is the number of `layers`, and of nothing else."""
-    governed = {path.partition(".")[0] for path, slot in space._slots.items() if slot.parent == count}
+    governed = {path.partition(".")[0] for path, slot in space.decisions().items() if slot.parent == count}
     return governed == {"layers"}
