@@ -126,7 +126,7 @@ def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any 
 def load_folder(folder: str | Path, device: Any = None) -> Decoder:
     """The same from a folder with the three files, such as one of `nas-bo train`."""
     if device is None:
-        from nas_bo.hardware.measuring.measure import pick_device
+        from nas_bo.model.device import pick_device
 
         device = pick_device(None)
     try:

@@ -132,7 +132,7 @@ class Energy:
         return found
 
     def _measured(self, arch: Architecture, meter: Meter) -> Value:
-        from nas_bo.hardware.measuring.measure import named, pick_device
+        from nas_bo.model.device import named, pick_device
 
         where = pick_device(self.device)
         readings = [(measured_energy(arch, setting, meter, where), often) for setting, often in self._settings()]

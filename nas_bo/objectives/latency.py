@@ -36,7 +36,7 @@ NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"
 @lru_cache
 def _guide(device: str | None) -> Roofline:
     """A roofline that orders what is measured on a torch device."""
-    from nas_bo.hardware.measuring.measure import pick_device
+    from nas_bo.model.device import pick_device
 
     return GPU if pick_device(device).startswith("cuda") else Roofline()
 
@@ -160,7 +160,7 @@ class Latency:
                 "fingerprint": found.fingerprint,
             }
             return {**said, **more, **known}
-        from nas_bo.hardware.measuring.measure import named, pick_device
+        from nas_bo.model.device import named, pick_device
 
         return {**said, "device": named(pick_device(self.device)), **more}
 

@@ -236,7 +236,7 @@ def own_model(
 
 
 def _machine(device: str) -> str:
-    from nas_bo.hardware.measuring.measure import named
+    from nas_bo.model.device import named
 
     return named(device)
 

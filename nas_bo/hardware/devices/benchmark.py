@@ -12,13 +12,13 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal, TypedDict
 
 import torch
 
 from nas_bo.errors import DeviceError
-from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.measuring.clock import check_timed
-from nas_bo.hardware.measuring.measure import named, pick_device
+from nas_bo.model.device import named, pick_device
 from nas_bo.validated import check_values, number, whole_number
 
 SIDE = {"cpu": 512, "cuda": 4096}  # of the matrices
@@ -28,8 +28,22 @@ REPEATS = 7
 TYPES = {"cpu": ("float32", "bfloat16"), "cuda": ("float32", "bfloat16", "float16")}
 
 
-def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3) -> Device:
-    """See `Device.here`."""
+class Figures(TypedDict):
+    """The fields of a `nas_bo.hardware.devices.device.Device` that are measured."""
+
+    name: str
+    kind: Literal["cpu", "gpu"]
+    title: str
+    gflops: dict[str, float]
+    gbytes: float
+    memory_bytes: int | None
+    cache_bytes: int | None
+    overhead_us: float
+    sources: dict[str, str]
+
+
+def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3) -> Figures:
+    """What `Device.here` is made of; see there."""
     check_values("Device.here", DeviceError, whole_number(1), threads=threads)
     check_values("Device.here", DeviceError, number(above=0, below=60), seconds=seconds)
     where = torch.device(pick_device(device))
@@ -58,17 +72,17 @@ def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3)
         sources["memory_bytes"] = "what the operating system reports" if where.type == "cpu" else "what CUDA reports"
     if cache:
         sources["cache_bytes"] = "what the operating system reports" if where.type == "cpu" else "what CUDA reports"
-    return Device(
-        name[:40].rstrip("-."),
-        "cpu" if where.type == "cpu" else "gpu",
-        title,
-        {dtype: float(f"{value:.4g}") for dtype, value in gflops.items()},
-        float(f"{gbytes:.4g}"),
-        memory,
-        cache,
-        float(f"{overhead:.4g}"),
-        sources=sources,
-    )
+    return {
+        "name": name[:40].rstrip("-."),
+        "kind": "cpu" if where.type == "cpu" else "gpu",
+        "title": title,
+        "gflops": {dtype: float(f"{value:.4g}") for dtype, value in gflops.items()},
+        "gbytes": float(f"{gbytes:.4g}"),
+        "memory_bytes": memory,
+        "cache_bytes": cache,
+        "overhead_us": float(f"{overhead:.4g}"),
+        "sources": sources,
+    }
 
 
 def _products(where: torch.device, kind: str, dtype: str, threads: int, seconds: float) -> float:

@@ -271,7 +271,7 @@ class Device:
         """
         from nas_bo.hardware.devices.benchmark import benchmark
 
-        return benchmark(device, threads, seconds)
+        return cls(**benchmark(device, threads, seconds))
 
     # ---- checks ---------------------------------------------------------------------------------------------------
 

@@ -30,12 +30,12 @@ from nas_bo.hardware.latency.roofline import GPU, Roofline
 from nas_bo.hardware.measuring import anchors as ladder
 from nas_bo.hardware.measuring import machine
 from nas_bo.hardware.measuring.clock import BUSY, Clock, busy, clock_for, undisturbed
-from nas_bo.hardware.measuring.measure import named
 from nas_bo.hardware.measuring.scale import FASTER, UNDISTURBED, Speeds
 from nas_bo.hardware.runtimes.eager import Eager
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
+from nas_bo.model.device import named
 
 _log = logging.getLogger(__name__)
 

@@ -60,7 +60,7 @@ def machine_facts(device: str) -> dict[str, Any]:
     """On what times depend that is not a setting: the machine, the device behind a torch device, the versions."""
     import torch
 
-    from nas_bo.hardware.measuring.measure import named
+    from nas_bo.model.device import named
 
     return {
         "machine": platform.node(),

@@ -7,13 +7,11 @@ repeats. On CUDA: device events. Repeats continue until the confidence interval 
 from __future__ import annotations
 
 import math
-import platform
 import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nas_bo import measurement_lock
@@ -23,6 +21,9 @@ from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.runtimes.eager import InTorch
 from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.device import device_name, named, pick_device
+
+__all__ = ["check_idle", "device_name", "interval", "named", "pick_device"]
 
 if TYPE_CHECKING:
     import torch
@@ -90,40 +91,6 @@ def measure(
     )
 
 
-def pick_device(device: str | None) -> str:
-    """The device that is meant: `None` is CUDA where there is one, else the CPU.
-
-    Raises:
-        ObjectiveError: the device is named but not there.
-    """
-    import torch
-
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ObjectiveError(
-            f"the device {device!r} cannot be used here ({str(error).splitlines()[0]}); leave it out, or use 'cpu'"
-        ) from error
-    return device
-
-
-@lru_cache
-def device_name(kind: str) -> str:
-    """What the device calls itself; "cpu", or "cuda" with or without its number."""
-    if kind.startswith("cuda"):
-        import torch
-
-        return str(torch.cuda.get_device_name(kind))
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
     import torch
@@ -155,11 +122,6 @@ def _rank(n: int) -> int:
             break
         rank = k
     return rank if n < 1000 else max(0, math.floor(n / 2 - 0.98 * math.sqrt(n)))
-
-
-def named(device: str) -> str:
-    """What the device behind a torch device calls itself."""
-    return device_name(device if device.startswith("cuda") else device.partition(":")[0])
 
 
 def check_idle(device: str, busy_percent: float | None = None) -> None:

@@ -14,10 +14,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nas_bo.hardware.measuring.measure import pick_device
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import build, counts
 from nas_bo.model.counts import Arch
+from nas_bo.model.device import pick_device
 from nas_bo.model.schedule import DEFAULTS
 
 

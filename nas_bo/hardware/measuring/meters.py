@@ -127,7 +127,7 @@ def meter_of(device: str | None) -> Meter:
     """
     import torch
 
-    from nas_bo.hardware.measuring.measure import pick_device
+    from nas_bo.model.device import pick_device
 
     kind, _, index = pick_device(device).partition(":")
     return NvmlMeter(int(index or torch.cuda.current_device())) if kind == "cuda" else RaplMeter()
@@ -193,7 +193,7 @@ def measured_energy(arch: Arch, setting: Setting, meter: Meter, device: str | No
     from nas_bo.hardware.measuring import machine
     from nas_bo.hardware.measuring.anchors import anchor
     from nas_bo.hardware.measuring.bench import BETWEEN, bench, next_session
-    from nas_bo.hardware.measuring.measure import pick_device
+    from nas_bo.model.device import pick_device
 
     where = pick_device(device)
     here = bench(where, setting)

@@ -21,11 +21,12 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.measuring.clock import Asked, Clock, clock_for, undisturbed
 from nas_bo.hardware.measuring.drift import Drift, drift_of
-from nas_bo.hardware.measuring.measure import check_idle, interval, named
+from nas_bo.hardware.measuring.measure import check_idle, interval
 from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime, Weighs
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch, parameters
+from nas_bo.model.device import named
 from nas_bo.validated import check_fields, checked, number, whole_number
 
 LEAST = 6  # visits: the fewest whose smallest and largest enclose a median with 95 %

@@ -12,6 +12,7 @@ from nas_bo.hardware.runtimes.interface import BOUND, DECODED, agree
 from nas_bo.hardware.workload import Setting, specified
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.counts import Arch
+from nas_bo.model.device import pick_device
 from nas_bo.validated import check_fields, checked, whole_number
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -33,8 +34,6 @@ class Eager:
     inside: bool = False
 
     def __post_init__(self) -> None:
-        from nas_bo.hardware.measuring.measure import pick_device
-
         check_fields(self, ObjectiveError)
         object.__setattr__(self, "device", pick_device(self.device))
         if self.graphs and not str(self.device).startswith("cuda"):

@@ -84,8 +84,8 @@ class ProxyTask:
     def __call__(self, arch: Architecture, /) -> Value:
         import torch
 
-        from nas_bo.hardware.measuring.measure import pick_device
         from nas_bo.model.decoder import build
+        from nas_bo.model.device import pick_device
         from nas_bo.objectives.proxy_task.learning import learn
 
         device = torch.device(pick_device(self.device))

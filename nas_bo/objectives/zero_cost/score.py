@@ -106,8 +106,8 @@ class ZeroCostScore(ABC):
     def __call__(self, arch: Architecture, /) -> Value:
         import torch
 
-        from nas_bo.hardware.measuring.measure import pick_device
         from nas_bo.model.decoder import build
+        from nas_bo.model.device import pick_device
         from nas_bo.model.inference import as_tensor, torch_threads
 
         wall, cpu = time.perf_counter(), time.process_time()

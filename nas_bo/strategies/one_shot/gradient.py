@@ -236,7 +236,7 @@ class GradientSearch(ABC):
             SearchError: lambdas above 0 without a cost, or a cost that is not a finite number.
             TrainingDiverged: the weights diverged twice.
         """
-        from nas_bo.hardware.measuring.measure import pick_device
+        from nas_bo.model.device import pick_device
         from nas_bo.model.inference import torch_threads
         from nas_bo.strategies.one_shot.alternation import Run
 
