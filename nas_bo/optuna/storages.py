@@ -15,6 +15,7 @@ from optuna.study import Study
 
 from nas_bo import database_url
 from nas_bo.errors import HostError, NasBoError
+from nas_bo.optuna.journal import journal
 from nas_bo.redaction import redacted
 from nas_bo.study_name import printable
 
@@ -119,10 +120,7 @@ def backend(storage: Storage | None, *, reading: bool = False, there: bool = Fal
     else:
         url = _of_file(storage, file, reading)
         if not url:
-            from optuna.storages import JournalStorage
-            from optuna.storages.journal import JournalFileBackend
-
-            return JournalStorage(JournalFileBackend(str(file)))
+            return journal(file)
     return _database(url, file, reading, reading or there)
 
 

@@ -1,0 +1,107 @@
+"""A journal whose last line was cut is read and goes on, in this process and in several at once."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import optuna
+import pytest
+
+from nas_bo import search
+from nas_bo.optuna import journal, storages
+from nas_bo.strategies import Random
+from tests.command import ROOT, environment
+from tests.problems import Toy
+
+
+def depth(arch):
+    return float(arch.depth)
+
+
+def _search(path, trials):
+    return search(Toy, [depth], strategy=Random(seed=0), trials=trials, storage=str(path), retrain=0)
+
+
+@pytest.fixture
+def made(tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = tmp_path / "j.log"
+    code = f"from tests.doors.test_journal import _search; _search({str(path)!r}, 3)"  # of a process that is gone
+    subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, check=True, capture_output=True)
+    return path
+
+
+@pytest.mark.parametrize("cut", [1, 2, 17, 60])
+def test_a_cut_line_is_removed_and_the_search_goes_on(cut, made, caplog):
+    whole = made.read_bytes()
+    last = whole.rstrip(b"\n").rsplit(b"\n", 1)[1]
+    made.write_bytes(whole[: -min(cut, len(last))])
+    with caplog.at_level(logging.WARNING, "nas_bo"):
+        found = _search(made, 6)
+    assert len(found.trials) == 6 and all(t.values for t in found.trials)
+    for line in made.read_bytes().splitlines():
+        assert line.startswith(b"{") and line.endswith(b"}")
+    said = [r.getMessage() for r in caplog.records if "was cut" in r.getMessage()]
+    assert bool(said) == (cut > 1)  # without its line end only, the record is whole
+    assert len(_search(made, 8).trials) == 8
+    assert [t.architecture.id for t in found.trials] == [
+        t.architecture.id for t in _search(made.with_name("new.log"), 6).trials
+    ]
+
+
+def test_bytes_of_a_lost_page_are_removed(made):
+    with made.open("ab") as file:
+        file.write(b"\x00" * 5000)
+    assert journal.mend(made) == 5000
+    assert len(_search(made, 5).trials) == 5
+
+
+def test_a_line_longer_than_a_look_is_cut_whole(made):
+    before = made.stat().st_size
+    with made.open("ab") as file:
+        file.write(b'{"a": "' + b"x" * 300_000)
+    assert journal.mend(made) == 300_007 and made.stat().st_size == before
+
+
+def test_a_full_disk_in_the_middle_of_a_line_loses_that_line_only(made, monkeypatch):
+    """What the failed append has left is removed by the next one of the same process."""
+    study = optuna.load_study(study_name="Toy", storage=storages.backend(str(made)))
+    with made.open("ab") as file:
+        file.write(b'{"op_code": 8, "worker')
+    study.set_user_attr("after", 1)
+    assert optuna.load_study(study_name="Toy", storage=storages.backend(str(made))).user_attrs["after"] == 1
+
+
+def test_reading_writes_nothing(made):
+    made.write_bytes(made.read_bytes()[:-9])
+    before = made.read_bytes()
+    done = subprocess.run(
+        [sys.executable, "-m", "nas_bo", "status", str(made)],
+        env=environment(),
+        cwd=made.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "Toy: 3 trials" in done.stdout, done.stderr
+    assert made.read_bytes() == before
+
+
+def test_processes_that_begin_together_after_a_cut_lose_nothing(made):
+    made.write_bytes(made.read_bytes()[:-9])
+    code = (
+        "import optuna, sys; from nas_bo.optuna import storages; optuna.logging.set_verbosity(40)\n"
+        f"study = optuna.load_study(study_name='Toy', storage=storages.backend({str(made)!r}))\n"
+        "for k in range(20): study.set_user_attr(f'{sys.argv[1]}.{k}', k)\n"
+    )
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(n)], env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        for n in range(3)
+    ]
+    for process in running:
+        assert process.wait(120) == 0, process.stderr.read()
+    kept = optuna.load_study(study_name="Toy", storage=storages.backend(str(made))).user_attrs
+    assert {f"{n}.{k}" for n in range(3) for k in range(20)} <= set(kept)
