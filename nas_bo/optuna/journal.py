@@ -6,11 +6,11 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage
-    from optuna.storages.journal import BaseJournalFileLock
+    from optuna.storages.journal._file import BaseJournalFileLock
 
 _log = logging.getLogger(__name__)
 CHUNK = 1 << 16  # bytes read at a time, from the end
@@ -22,7 +22,8 @@ def journal(file: Path) -> JournalStorage:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-    return JournalStorage(JournalFileBackend(str(file), _Mending(file, JournalFileSymlinkLock(str(file)))))
+    lock = _Mending(file, JournalFileSymlinkLock(str(file)))
+    return JournalStorage(JournalFileBackend(str(file), cast("BaseJournalFileLock", lock)))
 
 
 class _Mending:
@@ -32,7 +33,7 @@ class _Mending:
         self._file, self._lock = file, lock
 
     def acquire(self) -> bool:
-        held = self._lock.acquire()
+        held: bool = self._lock.acquire()
         try:
             mend(self._file)
         except BaseException:
