@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nas_bo.errors import ExportError
-from nas_bo.model import Decoder
+
+if TYPE_CHECKING:
+    from nas_bo.model import Decoder
 
 BOUND = 1e-3  # of the logits, in float32
 POSITIONS, CONTINUED = 64, 24

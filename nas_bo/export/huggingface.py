@@ -11,7 +11,7 @@ from nas_bo.export.check import Check, Logits, compared
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.homes import ACTIVATIONS, TRANSFORMERS
 from nas_bo.export.names import copy_out, names
-from nas_bo.export.text import Text, tokenizer_json
+from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
 from nas_bo.model.blocks.dense import MlpSpec
@@ -96,6 +96,11 @@ def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
         do_sample=True, temperature=0.7, max_new_tokens=128, bos_token_id=None, eos_token_id=None, pad_token_id=0
     )
     return stock
+
+
+def tokenizer_file(made: TrainedModel, folder: Path) -> None:
+    """The tokenizer as a file of the package tokenizers."""
+    (folder / TOKENIZER).write_text(tokenizer_json(made.tokenizer), encoding="utf-8")
 
 
 def write_tokenizer(made: TrainedModel, folder: Path) -> None:

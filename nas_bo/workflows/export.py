@@ -15,11 +15,13 @@ from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.check import Check, require
 
-FORMATS = ("huggingface", "folder")
+FORMATS = ("huggingface", "gguf", "onnx", "folder")
 PADDING = 0.1
 _USE = {
     "huggingface": '```python\nfrom transformers import pipeline\npipeline("text-generation", "{name}")("def ")\n```\n',
     "remote": '```python\nfrom transformers import pipeline  # needs nas_bo\npipeline("text-generation", "{name}", trust_remote_code=True)("def ")\n```\n',
+    "gguf": '```console\n$ llama-cli -m {name}/model.gguf -p "def "\n```\n',
+    "onnx": '```python\nimport numpy, onnxruntime\nsession = onnxruntime.InferenceSession("{name}/model.onnx")\nsession.run(None, {{"tokens": numpy.array([[100, 101, 102]])}})  # logits (batch, tokens, vocabulary)\n```\n',
     "folder": '```console\n$ nas-bo generate {name} "def "\n```\n',
 }
 
@@ -88,6 +90,14 @@ def export(
                 what, check = remote.write(made, draft)
             else:
                 what, check = huggingface.write(made, draft, padding)
+        elif format == "gguf":
+            from nas_bo.export import gguf
+
+            what, check, unchecked = gguf.write(made, draft, padding)
+        elif format == "onnx":
+            from nas_bo.export import onnx
+
+            what, check = onnx.write(made, draft)
         else:
             what, unchecked = "a copy", "a copy of the weights needs no check"
             names = (files.ARCH, files.WEIGHTS, files.ABOUT)

@@ -139,3 +139,19 @@ def test_the_command(llama, tmp_path):
     assert done.returncode == 2 and "exists" in done.stderr
     done = nas_bo("export", "trained", "--to", "copy", "--format", "folder", cwd=tmp_path)
     assert done.returncode == 0 and nas_bo("generate", "copy", "a", "--tokens", "3", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("format", [one for one in FORMATS if one not in ("huggingface", "folder")])
+def test_the_other_formats_are_checked_where_they_run(llama, tmp_path, format):
+    made = export(llama, tmp_path / "out", format)
+    assert made.check.good and not made.unchecked
+    assert f"model.{format}" in {path.name for path in made.folder.iterdir()}
+
+
+def test_what_cannot_be_checked_is_named(llama, tmp_path, monkeypatch):
+    from nas_bo.export import llamacpp
+
+    monkeypatch.setattr(llamacpp, "PACKAGE", "no_such_package")
+    made = export(llama, tmp_path / "out", "gguf")
+    assert made.check is None and "llamacpp" in made.unchecked and "not checked" in str(made)
+    assert "Not checked" in (made.folder / "README.md").read_text()

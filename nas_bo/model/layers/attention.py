@@ -72,7 +72,7 @@ class Attention(nn.Module):
         if self.sinks is not None:
             found: Tensor = self.out(self._with_sinks(q, k, v, mask).transpose(1, 2).reshape(batch, length, -1))
             return found
-        causal = mask is None and length > 1
+        causal = mask is None and bool(length > 1)  # a bool where a compiler leaves the length open
         grouped = kv_heads != heads
         if grouped and q.is_cuda and q.dtype.itemsize > 2:  # there only kernels of half precision know groups
             k, v = (one.repeat_interleave(heads // kv_heads, 1) for one in (k, v))

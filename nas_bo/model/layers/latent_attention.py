@@ -55,7 +55,7 @@ class LatentAttention(nn.Module):
             k = torch.cat((k, kept[..., None, self.spec.latent :].expand(batch, seen, heads, turned)), -1)
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         mask = context.mask(seen, None)
-        causal = mask is None and q.shape[2] > 1
+        causal = mask is None and bool(q.shape[2] > 1)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal).transpose(1, 2)
 
     def _absorbed(self, q: Tensor, kept: Tensor) -> Tensor:

@@ -1,0 +1,197 @@
+"""A GGUF file for llama.cpp, in float32; ``llama-quantize`` of llama.cpp makes smaller ones of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas_bo.errors import ExportError, MissingExtra
+from nas_bo.export import fits as fitting
+from nas_bo.export import homes, llamacpp
+from nas_bo.export.check import Check, compared
+from nas_bo.export.folder import TrainedModel
+from nas_bo.export.text import Text, byte_characters, tokenizer_json
+from nas_bo.export.weights import filled
+from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.conv import ConvSpec
+from nas_bo.model.blocks.skip import absent
+from nas_bo.model.decoder import Decoder
+from nas_bo.model.spec import DecoderSpec
+
+FILE = "model.gguf"
+CONTEXT = 2048
+SAMPLE = "def f(x):\n    return 'é' + x  # 1\n"
+NEVER = "ĀĀ ĀĀ"
+"""llama.cpp wants a merge. This one never happens, since neither half does; another would make tokens that there are none of."""
+PAIRED = ("llama", "deci", "arcee")
+"""Where rotary positions turn neighbours, not halves."""
+
+
+def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check | None, str]:
+    """Write the file, and compare what llama.cpp makes of it with the model.
+
+    Returns:
+        What was written; the comparison, None where llama.cpp is not installed, and then why.
+
+    Raises:
+        ExportError: no architecture of llama.cpp fits, the tokenizer is gone or of another kind, or llama.cpp cannot run the file.
+        MissingExtra: gguf is not installed.
+    """
+    best = fit(made, padding)
+    assert best.spec is not None
+    vocabulary = tokens(made)
+    path = folder / FILE
+    _write(path, best.home.name, best.spec, filled(made.model, best.spec), vocabulary, made.architecture.id)
+    told = f"GGUF {best.home.name!r} in float32" + (f", {best.padding:.1%} of zeros added" if best.padding > 0 else "")
+    if llamacpp.library() is None:
+        return told, None, "llama.cpp is not there to run it: pip install 'nas_bo[llamacpp]'"
+    try:
+        with llamacpp.LlamaCpp(path, made.model.vocab_size) as run:
+            if run.tokenized(SAMPLE) != Text(made.tokenizer).ids(SAMPLE):
+                raise ExportError(
+                    "llama.cpp makes other tokens of a text than the tokenizer of the model does, so the export would be of no use; "
+                    "export to huggingface, and please report the tokenizer"
+                )
+            return told, compared(made.model, llamacpp.version(), run), ""
+    except OSError as error:
+        raise ExportError(
+            f"llama.cpp cannot run what was written ({error}), so it is not handed over; export to huggingface, and please report this"
+        ) from None
+
+
+def fit(made: TrainedModel, padding: float) -> fitting.Fit:
+    """The architecture of llama.cpp that holds a model with the fewest zeros (raises ExportError where none does)."""
+    found = fitting.fits(made.model.spec, homes.GGUF, vocab_size=made.model.vocab_size)
+    best = found[0]
+    if best.reasons:
+        raise ExportError(
+            f"no architecture of llama.cpp that nas_bo writes holds this one exactly. The nearest are {fitting.why_not(found)}. Search "
+            "with --servable gguf to stay among those that fit, or export to huggingface or onnx"
+        )
+    if best.padding > padding:
+        raise ExportError(
+            f"GGUF {best.home.name!r} holds this architecture only with {best.padding:.0%} more weights, all of them zeros, and at most "
+            f"{padding:.0%} are allowed; raise --padding, or search with --servable gguf"
+        )
+    return best
+
+
+def tokens(made: TrainedModel) -> tuple[list[str], list[str]]:
+    """The tokens by their ids, and the merges (raises ExportError for a tokenizer that is no byte-level BPE)."""
+    if made.tokenizer is None:
+        return byte_characters(), [NEVER]
+    about = json.loads(tokenizer_json(made.tokenizer))
+    model, before = about["model"], about.get("pre_tokenizer") or {}
+    if (
+        model.get("type") != "BPE"
+        or before.get("type") != "ByteLevel"
+        or not before.get("use_regex", True)
+        or about.get("normalizer")
+    ):
+        raise ExportError(
+            f"GGUF files of nas_bo hold bytes or a byte-level BPE split as in GPT-2, and the tokenizer is {model.get('type')} after "
+            f"{before.get('type') or 'no'} splitting; export to huggingface or onnx"
+        )
+    every = {**model["vocab"], **{one["content"]: one["id"] for one in about.get("added_tokens", ())}}
+    names = [f"[unused{i}]" for i in range(made.model.vocab_size)]
+    for name, index in every.items():
+        if index < len(names):
+            names[index] = name
+    merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
+    return names, merges or [NEVER]
+
+
+def _write(
+    path: Path, name: str, spec: DecoderSpec, model: Decoder, vocabulary: tuple[list[str], list[str]], ident: str
+) -> None:
+    try:
+        import gguf
+    except ImportError:
+        raise MissingExtra("gguf", "gguf") from None
+    writer = gguf.GGUFWriter(str(path), name)
+    details, attention = spec.details, fitting.attentions(spec)
+    dim = attention[0].head_dim if attention else spec.width
+    each = name in ("deci", "lfm2")
+    heads = [getattr(layer.mixer, "heads", 0) for layer in spec.layers]
+    kv = [getattr(layer.mixer, "kv_heads", 0) for layer in spec.layers]
+    hidden = [getattr(layer.mlp, "hidden", 0) for layer in spec.layers]
+    writer.add_name(ident)
+    writer.add_context_length(CONTEXT)
+    writer.add_embedding_length(spec.width)
+    writer.add_block_count(len(spec.layers))
+    writer.add_feed_forward_length(hidden if name == "deci" else hidden[0])
+    writer.add_head_count(heads if name == "deci" else max(heads) or 1)
+    writer.add_head_count_kv(kv if each else kv[0])
+    writer.add_key_length(dim)
+    writer.add_value_length(dim)
+    writer.add_layer_norm_rms_eps(details.norm_eps or 1e-6)
+    writer.add_rope_dimension_count(dim)
+    writer.add_rope_freq_base(details.rope_theta)
+    if details.rope_scaling == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(details.rope_factor or 1.0)
+    writer.add_vocab_size(model.vocab_size)
+    kernels = [layer.mixer.kernel for layer in spec.layers if isinstance(layer.mixer, ConvSpec)]
+    if name == "lfm2":
+        writer.add_shortconv_l_cache(kernels[0] if kernels else 3)
+    names, merges = vocabulary
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(names)
+    writer.add_token_types([1] * len(names))
+    writer.add_token_merges(merges)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+    for where, array in _tensors(name, spec, model):
+        writer.add_tensor(where, np.ascontiguousarray(array, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:
+    """(name there, array) of every weight."""
+    weights = {key: weight.detach().numpy() for key, weight in model.named_parameters()}
+    yield "token_embd.weight", weights["embedding.weight"]
+    yield ("token_embd_norm.weight" if name == "lfm2" else "output_norm.weight"), weights["norm.weight"]
+    if not spec.tied:
+        yield "output.weight", weights["head.weight"]
+    for index, (mixer, mlp) in enumerate(spec.layers):
+        at, to = f"layers.{index}.", f"blk.{index}."
+        if not absent(mixer):
+            yield f"{to}attn_norm.weight", weights[f"{at}mixer_norm.weight"]
+        if isinstance(mixer, AttentionSpec):
+            yield from _attention(name, mixer, weights, at, to)
+        elif isinstance(mixer, ConvSpec):
+            yield f"{to}shortconv.in_proj.weight", weights[f"{at}mixer.proj.weight"]
+            yield f"{to}shortconv.conv.weight", weights[f"{at}mixer.taps"]
+            yield f"{to}shortconv.out_proj.weight", weights[f"{at}mixer.out.weight"]
+        if absent(mlp):
+            continue
+        yield f"{to}ffn_norm.weight", weights[f"{at}mlp_norm.weight"]
+        up = weights[f"{at}mlp.up.weight"]
+        if mlp.gated:
+            gate, up = np.split(up, 2)
+            yield f"{to}ffn_gate.weight", gate
+        yield f"{to}ffn_up.weight", up
+        yield f"{to}ffn_down.weight", weights[f"{at}mlp.out.weight"]
+
+
+def _attention(name: str, mixer: AttentionSpec, weights: dict[str, Any], at: str, to: str) -> Any:
+    q, k, v = np.split(weights[f"{at}mixer.qkv.weight"], np.cumsum(mixer.sizes)[:2])
+    if name in PAIRED:
+        q, k = _paired(q, mixer.heads), _paired(k, mixer.kv_heads)
+    yield from ((f"{to}attn_{part}.weight", one) for part, one in (("q", q), ("k", k), ("v", v)))
+    yield f"{to}attn_output.weight", weights[f"{at}mixer.out.weight"]
+    for part in "qk" if mixer.qk_norm else "":
+        yield f"{to}attn_{part}_norm.weight", weights[f"{at}mixer.{part}_norm.weight"]
+
+
+def _paired(rows: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
+    """(H D, C) whose halves turn together -> rows whose neighbours do."""
+    x = rows.reshape(heads, 2, -1, rows.shape[1])
+    return x.swapaxes(1, 2).reshape(rows.shape)
