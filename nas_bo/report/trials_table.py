@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 NONE = "none"  # in CSV files; not "None", which pandas reads as a value that is missing
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would execute
 _EXACT = 2**53  # from here on not every whole number is a float
 _WORDS = re.compile(r"|none|true|false|[-+]?(nan|inf|infinity)|null|<na>|n/?a|#n/?a( n/a)?|[-+]?1\.#(ind|qnan)", re.I)
 
@@ -36,13 +37,14 @@ def trials_csv(trials: Iterable[Trial], columns: Sequence[Column], labels: Mappi
 
     A cell is empty where a choice is not active or a value is missing, ``none`` for the choice None, ``True`` or ``False``, a
     number (whole ones without a point), or text. A choice that is text and would read as one of the others is in double
-    quotes, as in JSON.
+    quotes, as in JSON. No cell is a formula to a spreadsheet, whoever made the study: such a choice is in double quotes too, and
+    a name, label or reason that begins like one has a ``'`` before it.
     """
     import pandas as pd
 
     rows, names, choices = _rows(trials, columns, labels or {})
     cells = [[_choice(row[n]) if n in choices and n in row else _known(row.get(n, "")) for n in names] for row in rows]
-    return str(pd.DataFrame(cells, columns=names, dtype=object).to_csv(index=False))
+    return str(pd.DataFrame(cells, columns=[_known(name) for name in names], dtype=object).to_csv(index=False))
 
 
 def _rows(
@@ -92,6 +94,9 @@ def _choice(value: Any) -> Any:
 
 
 def _known(value: Any) -> Any:
+    if isinstance(value, str):
+        text = value.replace("\r\n", "\n").replace("\r", "\n")  # alone it ends a row, and no writer quotes it
+        return f"'{text}" if value.startswith(_FORMULA) else text
     if not isinstance(value, float) or math.isinf(value):
         return value
     return "" if math.isnan(value) else int(value) if abs(value) < _EXACT and value == int(value) else value
@@ -99,7 +104,7 @@ def _known(value: Any) -> Any:
 
 def _unclear(text: str) -> bool:
     """Whether a text would be read as something else: as nothing, a word of `trials_csv` or pandas, a number, or JSON."""
-    if text != text.strip() or text.startswith('"') or _WORDS.fullmatch(text):
+    if text != text.strip() or "\r" in text or text.startswith(('"', *_FORMULA)) or _WORDS.fullmatch(text):
         return True
     try:
         float(text)

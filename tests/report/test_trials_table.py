@@ -12,7 +12,7 @@ from nas_bo import Space, choice, integer, option, real, search
 from nas_bo.architecture import Architecture, Node
 from nas_bo.report import frame, trials_csv
 from nas_bo.strategies import Random
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import Column, State, Trial
 
 LOSS = Column("loss", "", "minimize")
 
@@ -106,3 +106,17 @@ def test_counts_are_whole_numbers_and_missing_ones_are_empty():
     assert [r["parameters"] for r in rows] == ["123456", "7", "8"] and [r["speed"] for r in rows] == ["2.5", "inf", ""]
     assert [r["number"] for r in rows] == ["0", "", "2"]
     assert list(frame(trials, [size])["parameters"]) == [123456.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    "evil", ["=1+1", "+1+cmd|' /C calc'!A0", "-2+3", "@SUM(1)", "\t=1", "\r=1", '=HYPERLINK("http://x")']
+)
+def test_no_cell_is_a_formula(evil):
+    """A choice, a label, a reason and the name of a parameter, all by somebody else; the choice reads back."""
+    arch = Architecture(Node({"a": evil, evil: 1}), {"a": evil, evil: 1})
+    trial = Trial(arch, state=State.FAILED, reason=evil)
+    rows = list(csv.reader(io.StringIO(trials_csv([trial], [], {arch.id: evil}))))
+    assert not [cell for row in rows for cell in row if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+    found = dict(zip(*rows, strict=True))
+    said = f"'{evil}".replace("\r", "\n")
+    assert json.loads(found["a"]) == evil and found["reason"] == found["label"] == said and found[said] == "1"
