@@ -34,7 +34,7 @@ def check_first_pass(model: Decoder) -> None:
 
 
 def watch_own_blocks(model: Decoder, found: list[str]) -> None:
-    """From now on `found` gets what is to be said of the first block of a user's own whose input is finite and whose output or
+    """From now on `found` gets what should be reported about the first block of a user's own whose input is finite and whose output or
     gradients are not: for models that borrow their weights in every pass."""
     for index, layer in enumerate(model.layers):
         for part in ("mixer", "mlp"):

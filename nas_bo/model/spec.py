@@ -110,8 +110,8 @@ def own_blocks(spec: DecoderSpec) -> list[Any]:
 
 
 def check_own_counts(arch: Architecture | Node) -> None:
-    """Raise ModelError where a block of a user's own counts other parameters than its module has. Of what is no decoder, or
-    has other faults, nothing is said, and without such blocks no torch is loaded."""
+    """Raise ModelError where a block of a user's own counts other parameters than its module has. Of what is not a decoder, or
+    has other faults, nothing is reported, and without such blocks no torch is loaded."""
     try:
         fields = arch.tree if isinstance(arch, Architecture) else arch
         spec = read(arch, tuple(name for name in fields if name not in _KNOWN))

@@ -74,7 +74,7 @@ def mend(file: Path) -> int:
 
 
 def _last_line(opened: BinaryIO, end: int) -> tuple[int, bytes]:
-    """(where it begins, its bytes) of what stands after the last line end of a file."""
+    """(where it begins, its bytes) of what is after the last line end of a file."""
     line, start = b"", end
     while start:
         begin = max(0, start - CHUNK)

@@ -80,7 +80,7 @@ class Supernet(nn.Module):
         self.banks = nn.ParameterDict(
             {_key(bank): nn.Parameter(torch.empty(sizes[bank], device=device)) for bank in sorted(sizes)}
         )
-        self.not_finite: list[str] = []  # what is to be said of the first block of a user's own that was not
+        self.not_finite: list[str] = []  # what should be reported about the first block of a user's own that was not
         self._skeletons: OrderedDict[tuple[DecoderSpec, torch.device], _Skeleton] = OrderedDict()
         self._cuts: dict[DecoderSpec, list[Cut]] = {}
         self._spreads: dict[tuple[int, int, torch.device], Tensor] = {}

@@ -106,7 +106,7 @@ class ProfileSettings:
         before: Sequence[Visit] = (),
         sessions: Sequence[int] = (),
     ) -> Session:
-        """A session of these settings that goes on after the visits `before`."""
+        """A session of these settings that continues after the visits `before`."""
         return Session(
             runs, anchors, self.clock, self.precision,
             max_seconds=self.max_seconds, seed=self.seed, before=before, sessions=sessions,
