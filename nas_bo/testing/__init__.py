@@ -9,5 +9,8 @@ pytest runs it. A failure says which promise of the contract does not hold.
 
 from nas_bo.testing.blocks import BlockTests
 from nas_bo.testing.executors import ExecutorTests
+from nas_bo.testing.objectives import ObjectiveTests
+from nas_bo.testing.spaces import SpaceTests
+from nas_bo.testing.strategies import StrategyTests
 
-__all__ = ["BlockTests", "ExecutorTests"]
+__all__ = ["BlockTests", "ExecutorTests", "ObjectiveTests", "SpaceTests", "StrategyTests"]
