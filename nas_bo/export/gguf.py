@@ -80,7 +80,7 @@ def fit(made: TrainedModel, padding: float) -> fitting.Fit:
 
 
 def tokens(made: TrainedModel) -> tuple[list[str], list[str]]:
-    """The tokens by their ids, and the merges (raises ExportError for a tokenizer that is no byte-level BPE)."""
+    """The tokens by their ids, and the merges (raises ExportError for a tokenizer that is not a byte-level BPE)."""
     if made.tokenizer is None:
         return byte_characters(), [NEVER]
     about = json.loads(tokenizer_json(made.tokenizer))

@@ -110,7 +110,7 @@ class _Batch(ctypes.Structure):
 
 def _exact(parameters: _Parameters) -> None:
     """Keys and values in float32 instead of the float16 that is the default, and no kernel that rounds them (flash attention): both
-    fields are found by what stands in them."""
+    fields are found by what is in them."""
     first = BEFORE_TYPES // 4
     pairs = [i for i in range(first, 60, 2) if list(parameters.words[i : i + 2]) == [F16, F16]]
     if len(pairs) == 1:

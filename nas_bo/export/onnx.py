@@ -21,7 +21,7 @@ from nas_bo.export.huggingface import tokenizer_file
 
 FILE = "model.onnx"
 TRACED = 48  # tokens of the example
-LENGTHS = (1, 2, 300)  # that are tried beside those of the check
+LENGTHS = (1, 2, 300)  # that are tried in addition to those of the check
 
 
 def write(made: TrainedModel, folder: Path) -> tuple[str, Check]:
