@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ CORE = {p.stem for p in ROOT.glob("*.py")} - set(PLACES) - {"__init__", "__main_
 HEAVY = ("torch", "optuna", "ax", "botorch", "mlflow", "pandas", "matplotlib", "scipy")
 
 
-def _imports(path: Path, everywhere: bool = True) -> set[str]:
-    """Names of imported modules; only those executed at import when not `everywhere`."""
+def _imports(path: Path, everywhere: bool = True, shown: bool = False) -> set[str]:
+    """Names of imported modules; only those executed at import when not `everywhere`, none for types only with `shown`."""
     found: set[str] = set()
     tree = ast.parse(path.read_text())
     skip: set[ast.AST] = set()
@@ -29,7 +30,7 @@ def _imports(path: Path, everywhere: bool = True) -> set[str]:
         if not everywhere and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             skip |= set(ast.walk(node))
     for node in ast.walk(tree):
-        if node in skip and not everywhere:
+        if node in skip and (shown or not everywhere):
             continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
@@ -80,6 +81,27 @@ def test_each_host_is_imported_behind_its_own_door(path):
         host = module.split(".")[0]
         if host in DOORS and (host, place) != ("optuna", "cli"):
             assert host == place, f"{path} imports {module}"
+
+
+CIRCLES = {
+    "model",
+    "space",
+    "hardware",
+    "mlflow",
+    "workflows",
+    "strategies",
+    "objectives",
+    "execution",
+}  # still with one
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if (ROOT / place).is_dir() and place not in CIRCLES])
+def test_no_file_of_a_room_imports_one_that_needs_it(place):
+    """Imports within functions count as well: they only hide a circle."""
+    files = {".".join(("nas_bo", *p.relative_to(ROOT).with_suffix("").parts)): p for p in (ROOT / place).rglob("*.py")}
+    names = {module: {m for m in _imports(path, shown=True) if m in files} for module, path in files.items()}
+    sorter = TopologicalSorter({module: found - {module} for module, found in names.items()})
+    sorter.prepare()  # raises CycleError, which names the circle
 
 
 def test_only_one_shot_search_lets_a_strategy_see_the_model():

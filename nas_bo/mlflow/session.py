@@ -16,8 +16,8 @@ from nas_bo.errors import HostError
 from nas_bo.mlflow import content, presentation, records, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.process import owner
-from nas_bo.report import Summary, TrustReport, frame, trials_csv
-from nas_bo.report.picture import logarithmic
+from nas_bo.report import Summary, TrustReport, all_drawn, frame, trials_csv
+from nas_bo.report.digits import logarithmic
 from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.trial import Column, Trial
@@ -307,8 +307,8 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
 
     return {
         "report/README.md": lambda: f"# {summary.title}\n\n{text}\n",
-        "report/pareto.png": lambda: summary.drawn["front.png"],
-        "report/pareto.html": lambda: summary.drawn["front.html"],
+        "report/pareto.png": lambda: all_drawn(summary)["front.png"],
+        "report/pareto.html": lambda: all_drawn(summary)["front.html"],
         "report/pareto.txt": lambda: table_text(summary) + "\n",
         "report/pareto_table.json": table,
         **{
@@ -323,7 +323,7 @@ def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes 
         },
         **{
             f"pictures/{name}": partial(_same, data)
-            for name, data in summary.drawn.items()
+            for name, data in all_drawn(summary).items()
             if name not in ("front.png", "front.html")
         },
         "report/trials.csv": lambda: trials_csv(summary.trials, summary.columns, summary.labels),

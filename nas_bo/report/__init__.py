@@ -9,7 +9,7 @@ from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import Importance, importance
 from nas_bo.report.page import page
 from nas_bo.report.picture import picture
-from nas_bo.report.pictures import pictures
+from nas_bo.report.pictures import all_drawn, pictures
 from nas_bo.report.summary import Summary, figure, vocabulary
 from nas_bo.report.table import front_markdown, front_text
 from nas_bo.report.trials_table import frame, trials_csv
@@ -22,6 +22,7 @@ __all__ = [
     "Summary",
     "TrustReport",
     "agreement",
+    "all_drawn",
     "drawing",
     "figure",
     "frame",

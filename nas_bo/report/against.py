@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from nas_bo.final import as_searched
-from nas_bo.report.summary import Summary, figure
+from nas_bo.report.digits import figure
+from nas_bo.report.summary import Summary
 from nas_bo.trial import matrix
 
 

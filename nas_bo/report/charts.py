@@ -7,9 +7,9 @@ from html import escape
 from itertools import combinations
 
 from nas_bo.report.coordinates import Axis
+from nas_bo.report.digits import figure
 from nas_bo.report.importance import Importance
 from nas_bo.report.progress import Step, units
-from nas_bo.report.summary import figure
 from nas_bo.trial import Column
 
 WIDE = 980

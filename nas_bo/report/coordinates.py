@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nas_bo.report.picture import logarithmic
-from nas_bo.report.summary import Summary, figure
+from nas_bo.report.digits import figure, logarithmic
+from nas_bo.report.summary import Summary
 from nas_bo.report.table import parameters
 from nas_bo.space.neighbours import pattern
 from nas_bo.trial import Column, State, Trial

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from nas_bo.knee import interval
+from nas_bo.trial import Column
 
+LOG_SPAN = 5  # a positive cost that spans more than this is drawn on a log axis
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k"))
 
 
@@ -69,3 +72,8 @@ def _two(value: float) -> str:
 def count(n: int, noun: str) -> str:
     """``1 trial``, ``2 trials``"""
     return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def logarithmic(values: Sequence[float], column: Column) -> bool:
+    """Whether a column is better drawn on a log axis."""
+    return bool(values) and column.direction == "minimize" and min(values) > 0 and max(values) > LOG_SPAN * min(values)

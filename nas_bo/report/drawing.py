@@ -20,7 +20,7 @@ from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import skips, sources
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
-from nas_bo.report.summary import figure
+from nas_bo.report.digits import figure
 
 EDGE = "#5b6776"  # embedding and head
 OTHERS = ("#5c940d", "#a61e4d", "#0c8599", "#9c36b5", "#846358")  # of blocks that say no colour, by their names

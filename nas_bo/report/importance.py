@@ -17,7 +17,7 @@ from itertools import combinations
 
 import numpy as np
 
-from nas_bo.report.picture import logarithmic
+from nas_bo.report.digits import logarithmic
 from nas_bo.space import Space
 from nas_bo.space.neighbours import pattern
 from nas_bo.surrogate.features import Features, features_of, varying

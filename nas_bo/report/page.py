@@ -19,11 +19,10 @@ from nas_bo.knee import interval
 from nas_bo.report.against import against
 from nas_bo.report.charts import importances, parallel, progress
 from nas_bo.report.coordinates import axes, drawn
-from nas_bo.report.digits import count, figure, known
+from nas_bo.report.digits import count, figure, known, logarithmic
 from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import LEAST
 from nas_bo.report.notation import legend
-from nas_bo.report.picture import logarithmic
 from nas_bo.report.progress import reference, steps
 from nas_bo.report.summary import Summary
 from nas_bo.report.table import heading, of_front

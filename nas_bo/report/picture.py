@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
 from nas_bo.knee import interval
-from nas_bo.report.digits import count
+from nas_bo.report.digits import count, logarithmic
+from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.summary import Summary
-from nas_bo.report.summary import figure as figure_text
 from nas_bo.trial import Column, State, Trial
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ FRONT, KNEE, OTHER, GREY, INK, RETRAINED, BASELINE = (
     "#2b8a3e",
     "#862e9c",
 )
-LOG_SPAN = 5  # a positive cost that spans more than this is drawn on a log axis
 MOST_PANELS = 4  # objectives drawn against each other; more would be illegible
 
 
@@ -285,11 +284,6 @@ def _scale(axes: Axes, which: str, column: Column, summary: Summary) -> None:
         spread = max(values) - min(values)
         if spread > 0.02 * max(map(abs, values)):  # finer differences need the digits of the stock formatter
             axis.set_major_formatter(FuncFormatter(lambda v, _pos: _tick(v)))
-
-
-def logarithmic(values: Sequence[float], column: Column) -> bool:
-    """Whether a column is better drawn on a log axis."""
-    return bool(values) and column.direction == "minimize" and min(values) > 0 and max(values) > LOG_SPAN * min(values)
 
 
 def _dots(axes: Axes, trials: Sequence[Trial], x: Column, y: Column, **style: Any) -> None:

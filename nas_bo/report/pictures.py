@@ -10,11 +10,13 @@ import numpy as np
 
 from nas_bo.report.coordinates import axes as axes_of
 from nas_bo.report.coordinates import drawn
+from nas_bo.report.digits import figure
 from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import Importance
-from nas_bo.report.picture import FRONT, GREY, INK, KNEE, OTHER
+from nas_bo.report.page import page
+from nas_bo.report.picture import FRONT, GREY, INK, KNEE, OTHER, picture
 from nas_bo.report.progress import reference, steps, units
-from nas_bo.report.summary import Summary, figure
+from nas_bo.report.summary import Summary
 from nas_bo.trial import Column
 
 if TYPE_CHECKING:
@@ -39,6 +41,15 @@ def pictures(summary: Summary) -> dict[str, bytes]:
         title = f"{'knee' if len(summary.columns) > 1 else 'best'}: {summary.label(middle)}"
         made["knee.svg"] = drawing(middle.architecture, vocab_size=summary.vocab_size, title=title).encode()
     return {name: data for name, data in made.items() if data is not None}
+
+
+def all_drawn(summary: Summary) -> dict[str, bytes]:
+    """Everything that is drawn of a summary, once: "front.png", "front.html" and the files of `pictures`."""
+    memo = vars(summary)
+    if "_drawn" not in memo:
+        memo["_drawn"] = {"front.png": picture(summary), "front.html": page(summary).encode(), **pictures(summary)}
+    made: dict[str, bytes] = memo["_drawn"]
+    return made
 
 
 def importance_picture(found: Sequence[Importance], columns: Sequence[Column], *, dpi: int = 120) -> bytes | None:

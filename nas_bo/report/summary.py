@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.final import Final, settle
@@ -74,14 +75,12 @@ class Summary:
         """The front after re-training, with final values, and its knee."""
         return settle(self.trials, self.columns, self.retrained, self.baselines, self.chance)
 
-    @cached_property
+    @property
     def drawn(self) -> dict[str, bytes]:
-        """Everything that is drawn of it, once: "front.png", "front.html" and the files of `nas_bo.report.pictures`."""
-        from nas_bo.report.page import page
-        from nas_bo.report.picture import picture
-        from nas_bo.report.pictures import pictures
-
-        return {"front.png": picture(self), "front.html": page(self).encode(), **pictures(self)}
+        """Of version 0.1: `nas_bo.report.all_drawn` of this; ends with version 0.3."""
+        warn("nas_bo.report.Summary.drawn", "nas_bo.report.all_drawn(summary)")
+        made: dict[str, bytes] = import_module("nas_bo.report").all_drawn(self)
+        return made
 
     def front(self) -> list[Trial]:
         """The front of the search, with the values of the search."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.ranks import Interval
-from nas_bo.report.summary import figure as figure_text
 from nas_bo.report.trust import Judged, TrustReport
 
 if TYPE_CHECKING:

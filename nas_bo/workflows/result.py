@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ReportError, SearchError
 from nas_bo.final import Final, intervals
-from nas_bo.report import Agreement, Summary, TrustReport, frame, picture, trials_csv
+from nas_bo.report import Agreement, Summary, TrustReport, all_drawn, frame, picture, trials_csv
 from nas_bo.report.against import against
 from nas_bo.report.agreement import of_trust
 from nas_bo.report.table import table_markdown, table_text
@@ -246,7 +246,7 @@ class Result:
         told = self.summary()
         data = self.to_dict()
         return {
-            **told.drawn,
+            **all_drawn(told),
             "front.md": (table_markdown(told) + "\n").encode(),
             "trials.csv": trials_csv(self.trials, self.columns, self.labels).encode(),
             "result.json": json.dumps(data, indent=1).encode(),

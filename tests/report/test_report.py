@@ -13,7 +13,7 @@ import pytest
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import SearchError
-from nas_bo.report import Summary, figure, frame, front_markdown, front_text, page, picture
+from nas_bo.report import Summary, all_drawn, figure, frame, front_markdown, front_text, page, picture
 from nas_bo.report.picture import logarithmic
 from nas_bo.trial import Column, State, Trial, front, knee
 
@@ -283,3 +283,10 @@ def test_the_picture_of_one_objective_has_its_star_at_the_final_value(monkeypatc
     monkeypatch.setattr(Axes, "scatter", seen)
     picture(replace(result, retrained=[again]).summary())
     assert stars == [(best.number, value)]
+
+
+def test_everything_is_drawn_once_and_its_old_name_says_the_new_one():
+    s = summary()
+    assert all_drawn(s) is all_drawn(s) and {"front.png", "front.html"} <= set(all_drawn(s))
+    with pytest.warns(DeprecationWarning, match=r"nas_bo\.report\.all_drawn\(summary\)"):
+        assert s.drawn is all_drawn(s)
