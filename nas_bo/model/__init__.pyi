@@ -21,6 +21,7 @@ from .stacked_training import train_many as train_many
 from .training import Training as Training
 from .training import TrainingResult as TrainingResult
 from .training import train as train
+from .training_settings import TrainingSettings as TrainingSettings
 from .vocabulary import attention as attention
 from .vocabulary import conv as conv
 from .vocabulary import dense as dense

@@ -14,8 +14,7 @@ from nas_bo import measurement_lock
 from nas_bo.errors import DataError, ModelError
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
-
-EVALUATION_TOKENS = 65_536
+from nas_bo.model.schedule import EVALUATION_TOKENS
 
 
 @torch.inference_mode()

@@ -13,8 +13,9 @@ from torch import Tensor
 from nas_bo.errors import TrainingDiverged
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
-from nas_bo.model.inference import EVALUATION_TOKENS, as_tensor, evaluate
+from nas_bo.model.inference import as_tensor, evaluate
 from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
+from nas_bo.model.schedule import EVALUATION_TOKENS
 from nas_bo.model.training_loop import (
     DIVERGED_ABOVE,
     PROGRESS_EVERY_S,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas_bo.errors import ModelError
+from nas_bo.validated import number, whole_number
 
 DEFAULTS: dict[str, float] = {
     "lr": 3e-3,
@@ -21,8 +22,22 @@ DEFAULTS: dict[str, float] = {
 }
 """What `train` reads from the top level of an architecture when it is there, and uses when it is not."""
 
+EVALUATION_TOKENS = 65_536
+"""Held-out tokens that a trained model is evaluated on."""
 
-SHARES = ("warmup", "decay", "embedding_power")  # from 0 to 1
+SHARE = number(at_least=0, at_most=1)
+CHECKS = {
+    **dict.fromkeys(("lr", "weight_decay", "clip"), number(at_least=0)),
+    **dict.fromkeys(("batch_size", "sequence"), whole_number(1)),
+    **dict.fromkeys(("warmup", "decay", "embedding_power"), SHARE),
+}
+
+
+def check_names(given: Mapping[str, float | None]) -> None:
+    """Raise ModelError for a setting that does not exist."""
+    unknown = sorted(set(given) - set(DEFAULTS))
+    if unknown:
+        raise ModelError(f"unknown training setting {unknown[0]!r}; there are: {', '.join(DEFAULTS)}")
 
 
 def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, float]:
@@ -31,20 +46,14 @@ def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, flo
     Raises:
         ModelError: a setting is out of range, or there is no such setting.
     """
-    unknown = sorted(set(given) - set(DEFAULTS))
-    if unknown:
-        raise ModelError(f"unknown training setting {unknown[0]!r}; there are: {', '.join(DEFAULTS)}")
+    check_names(given)
     settings = {}
     for name, default in DEFAULTS.items():
         value = given.get(name)
         if value is None:
             value = fields.get(name, default) if hasattr(fields, "get") else default
-        whole = name in ("batch_size", "sequence")
-        low, high = (1, math.inf) if whole else (0.0, 1.0 if name in SHARES else math.inf)
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or not low <= value <= high:
-            raise ModelError(
-                f"{name}={value!r} must be {'an integer of at least 1' if whole else f'a number from {low} to {high}'}"
-            )
+        if not CHECKS[name].holds(value):
+            raise ModelError(f"{name}={value!r} must be {CHECKS[name].must}")
         settings[name] = value
     if not settings["embedding_power"]:  # not named where it is not used, so that older checkpoints can be continued
         del settings["embedding_power"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -24,11 +24,12 @@ from nas_bo.model.blocks.block import Sparse
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
-from nas_bo.model.inference import EVALUATION_TOKENS, torch_threads
+from nas_bo.model.inference import torch_threads
 from nas_bo.model.schedule import settings_of
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.model.training import Training, TrainingResult
 from nas_bo.model.training_loop import Loop, Pass
+from nas_bo.model.training_settings import Machine, TrainingSettings, given
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.validated import check_values, whole_number
 
@@ -41,13 +42,9 @@ def train_many(
     tokens: float = 200_000,
     seeds: Seed | Sequence[Seed] = 0,
     *,
-    settings: Mapping[str, float | None] | None = None,
+    settings: TrainingSettings | Mapping[str, float | None] | None = None,
     together: int | None = None,
-    device: torch.device | str | None = None,
-    bf16: bool | None = None,
-    threads: int | None = 1,
-    ignore: Collection[str] = (),
-    evaluation_tokens: int = EVALUATION_TOKENS,
+    **options: Unpack[Machine],
 ) -> list[TrainingResult | TrainingDiverged]:
     """`train` for several runs, those of equal shape and settings stacked.
 
@@ -59,7 +56,7 @@ def train_many(
         archs: one per run.
         corpus, tokens, device, bf16, threads, ignore, evaluation_tokens: as in `train`.
         seeds: one per run, or one for all; a generator gives one (see `nas_bo.seeds`).
-        settings: from `lr` to `embedding_power`, as in `train`.
+        settings: a mapping of those from `lr` to `embedding_power`, as in `train`, or all settings as one value.
         together: how many runs are stacked at most; 1 stacks none; None is 16 on a GPU and 1 on a CPU.
 
     Returns:
@@ -70,33 +67,36 @@ def train_many(
         ModelError: as `train`; no runs, or not as many seeds; together is below 1.
         DataError: as `train`.
     """
-    given: Any = seeds
-    several = isinstance(given, Sequence) or np.ndim(given) > 0
-    each = [whole_seed(seed, "train_many", ModelError, "seeds") for seed in (given if several else [given])]
+    made = given("train_many", settings, options)
+    for name, value in (("validate_at", made.validate_at), ("checkpoint", made.checkpoint), ("build", made.build)):
+        if value:
+            raise ModelError(
+                f"train_many(settings=...) with {name}: stacked runs have none; train them one by one with train"
+            )
+    threads = made.threads
+    wanted: Any = seeds
+    several = isinstance(wanted, Sequence) or np.ndim(wanted) > 0
+    each = [whole_seed(seed, "train_many", ModelError, "seeds") for seed in (wanted if several else [wanted])]
     each = each if several else each * len(archs)
     if not archs or len(each) != len(archs):
         raise ModelError(
             f"train_many got {len(archs)} architectures and {len(each)} seeds; it needs at least one architecture, and one "
             "seed for all or as many as architectures"
         )
-    kind = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")).type
+    kind = torch.device(made.device or ("cuda" if torch.cuda.is_available() else "cpu")).type
     if together is None:
         together = 1 if kind == "cpu" else TOGETHER
     check_values("train_many", ModelError, whole_number(1), together=together)
     groups: dict[tuple[DecoderSpec, tuple[float, ...]], list[int]] = {}
     for index, arch in enumerate(archs):
-        key = check(arch, ignore), tuple(settings_of(arch, settings or {}).values())
+        key = check(arch, made.ignore), tuple(settings_of(arch, made.recipe()).values())
         groups.setdefault(key, []).append(index)
     outcomes: dict[int, TrainingResult | TrainingDiverged] = {}
     for (spec, _), members in groups.items():
         size = 1 if any(isinstance(block_of(one), Sparse) for layer in spec.layers for one in layer) else together
         for start in range(0, len(members), size):
             some = members[start : start + size]
-            runs = [
-                Training(archs[i], corpus, tokens, each[i], settings=settings, device=device, bf16=bf16, threads=threads,
-                         ignore=ignore, evaluation_tokens=evaluation_tokens)
-                for i in some
-            ]  # fmt: skip
+            runs = [Training(archs[i], corpus, tokens, each[i], settings=made) for i in some]
             errors = _stacked(runs, threads) if len(runs) > 1 else [None]
             for i, run, error in zip(some, runs, errors, strict=True):
                 outcomes[i] = _finish(run) if error is None else error

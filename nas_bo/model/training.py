@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 
@@ -19,18 +19,19 @@ from nas_bo.model.blocks.details import check_length
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.decoder import build as decoder
-from nas_bo.model.inference import EVALUATION_TOKENS, check_vocabulary, torch_threads
+from nas_bo.model.inference import check_vocabulary, torch_threads
 from nas_bo.model.not_finite import check_first_pass, has_own_blocks
-from nas_bo.model.own_model import Build
 from nas_bo.model.own_training import own_decoder, own_name
 from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
 from nas_bo.model.training_loop import Progress
+from nas_bo.model.training_settings import TrainingOptions, TrainingSettings, given
 from nas_bo.seeds import Seed, whole_seed
+from nas_bo.settings import takes
 from nas_bo.validated import check_values, number
 
-__all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "train"]
+__all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "TrainingSettings", "train"]
 
 
 @dataclass(frozen=True)
@@ -64,29 +65,16 @@ class TrainingResult:
     resumed: int = 0
 
 
+@takes(TrainingSettings)
 def train(
     arch: Architecture | Node | Decoder,
     corpus: Corpus,
     tokens: float = 200_000,
     seed: Seed = 0,
+    settings: TrainingSettings | None = None,
     *,
-    lr: float | None = None,
-    weight_decay: float | None = None,
-    batch_size: int | None = None,
-    sequence: int | None = None,
-    warmup: float | None = None,
-    decay: float | None = None,
-    clip: float | None = None,
-    embedding_power: float | None = None,
-    validate_at: Collection[float] = (),
-    device: torch.device | str | None = None,
-    bf16: bool | None = None,
-    threads: int | None = 1,
-    ignore: Collection[str] = (),
-    progress: Progress | None = None,
     stop_at: float = 1.0,
-    checkpoint: str | Path | None = None,
-    evaluation_tokens: int = EVALUATION_TOKENS,
+    **options: Unpack[TrainingOptions],
 ) -> TrainingResult:
     """Train a decoder on `tokens` tokens and evaluate it.
 
@@ -100,6 +88,7 @@ def train(
         corpus: see `load_corpus`.
         tokens: the budget; rounded down to whole steps of batch_size * sequence tokens (at least one step).
         seed: of the initial weights and of the order of the batches.
+        settings: what follows, as one value; what is given by name takes precedence.
         lr, weight_decay: at fan-in 128; defaults 3e-3 and 0.1 (decay of matrices only, multiplied by the rate).
         batch_size, sequence: tokens per step; defaults 8 x 64.
         warmup, decay: shares of the steps; defaults 0.05 and 0.25.
@@ -119,6 +108,7 @@ def train(
         checkpoint: a file. If it is there the run continues from it, bit for bit as a run that was never stopped
             (points of `validate_at` before it are not made up for); it is written at the end, and once a minute.
         evaluation_tokens: how much held-out text to evaluate on.
+        build: makes a torch module of your own from the architecture (see `Training`).
 
     Raises:
         ModelError: the architecture cannot be built, or a setting is out of range.
@@ -126,29 +116,13 @@ def train(
         TrainingDiverged: the loss is not finite, or after warm-up far above that of guessing.
         CheckpointError: the checkpoint is of another run, unreadable, or already beyond `stop_at`.
     """
-    given = {"lr": lr, "weight_decay": weight_decay, "batch_size": batch_size, "sequence": sequence}
-    training = Training(
-        arch,
-        corpus,
-        tokens,
-        seed,
-        settings={**given, "warmup": warmup, "decay": decay, "clip": clip, "embedding_power": embedding_power},
-        validate_at=validate_at,
-        device=device,
-        bf16=bf16,
-        threads=threads,
-        ignore=ignore,
-        progress=progress,
-        checkpoint=checkpoint,
-        evaluation_tokens=evaluation_tokens,
-    )
-    return training.to(stop_at)
+    return Training(arch, corpus, tokens, seed, settings=given("train", settings, options)).to(stop_at)
 
 
 class Training:
     """A run that is trained in pieces: ``t = Training(arch, corpus, 500_000); t.to(0.25); t.to(1.0)``.
 
-    Args: as of `train`; `settings` holds those from `lr` to `embedding_power`, missing ones and None as there. A `checkpoint`
+    Args: as of `train`; `settings` may also be a mapping of those from `lr` to `embedding_power`, missing ones and None as there. A `checkpoint`
     that is a folder gets one file per run, named after its identity. `build` makes a torch module of the user's own of the
     architecture (`nas_bo.model.own_model`), which is trained instead of our decoder.
 
@@ -163,19 +137,13 @@ class Training:
         tokens: float = 200_000,
         seed: Seed = 0,
         *,
-        settings: Mapping[str, float | None] | None = None,
-        validate_at: Collection[float] = (),
-        device: torch.device | str | None = None,
-        bf16: bool | None = None,
-        threads: int | None = 1,
-        ignore: Collection[str] = (),
-        progress: Progress | None = None,
-        checkpoint: str | Path | None = None,
-        evaluation_tokens: int = EVALUATION_TOKENS,
-        build: Build | None = None,
+        settings: TrainingSettings | Mapping[str, float | None] | None = None,
+        **options: Unpack[TrainingOptions],
     ) -> None:
+        made = given("Training", settings, options)
+        device, threads, ignore, build, checkpoint = made.device, made.threads, made.ignore, made.build, made.checkpoint
         seed = whole_seed(seed, "train", ModelError)
-        self.settings = settings_of({} if isinstance(arch, Decoder) else arch, settings or {})
+        self.settings = settings_of({} if isinstance(arch, Decoder) else arch, made.recipe())
         check_values("train", ModelError, number(at_least=1).advise("the default is 200,000"), tokens=tokens)
         if checkpoint is not None and isinstance(arch, Decoder):
             raise ModelError(
@@ -185,7 +153,7 @@ class Training:
             spec = arch.spec if isinstance(arch, Decoder) else check(arch, ignore)
             check_length(spec.details, int(self.settings["sequence"]))
         steps = max(1, int(tokens) // (int(self.settings["batch_size"]) * int(self.settings["sequence"])))
-        self._threads, self._validate_at = threads, validate_at
+        self._threads, self._validate_at = threads, made.validate_at
         self._seconds = self._cpu_seconds = 0.0
         self._spent: dict[int, tuple[float, float]] = {}  # seconds and CPU seconds until a step that was asked for
         self._resumed = 0
@@ -205,7 +173,7 @@ class Training:
                 model.check_causal(min(32, int(self.settings["sequence"])))
             if has_own_blocks(model):
                 check_first_pass(model)
-            self._run = Run(model, corpus, self.settings, steps, seed, bf16, progress, evaluation_tokens)
+            self._run = Run(model, corpus, self.settings, steps, seed, made.bf16, made.progress, made.evaluation_tokens)
             if build is not None:
                 self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing
             self._path: Path | None = None

@@ -13,7 +13,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
-from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.schedule import DEFAULTS, EVALUATION_TOKENS
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.growth import Growth
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from nas_bo.model.training import Progress, Training, TrainingResult
 
 MIN_TOKENS = 1_000  # below a few steps there is nothing to compare
-EVALUATION_TOKENS = 65_536  # that of nas_bo.model.inference, which loads torch
 QUICK_EVALUATION_TOKENS = 16_384
 EXTRAPOLATE_FROM = (0.2, 0.4, 0.6, 0.8, 1.0)  # shares of what is trained at which the curve is measured
 WHOLE: dict[str, Any] = {  # the dials that make a run cheaper, as they are in a re-training

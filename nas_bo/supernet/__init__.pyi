@@ -6,4 +6,5 @@ from .sampling import Uniform as Uniform
 from .training import SupernetDiverged as SupernetDiverged
 from .training import SupernetResult as SupernetResult
 from .training import train_supernet as train_supernet
+from .training_settings import SupernetSettings as SupernetSettings
 from .weights import Supernet as Supernet

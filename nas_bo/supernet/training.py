@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +21,14 @@ from nas_bo.model.decoder import BALANCE
 from nas_bo.model.inference import as_tensor, evaluate, torch_threads
 from nas_bo.model.not_finite import MEND
 from nas_bo.model.schedule import settings_of
-from nas_bo.model.training_loop import PROGRESS_EVERY_S, Every, Loop, Pass, Progress, bf16_pays, worst_of
+from nas_bo.model.training_loop import PROGRESS_EVERY_S, Every, Loop, Pass, bf16_pays, worst_of
 from nas_bo.seeds import Seed, whole_seed
+from nas_bo.settings import settings_of as given
+from nas_bo.settings import takes
 from nas_bo.space.space import Space
 from nas_bo.supernet.file import read, write
 from nas_bo.supernet.sampling import Sampling, Uniform
+from nas_bo.supernet.training_settings import SupernetOptions, SupernetSettings
 from nas_bo.supernet.weights import Supernet
 from nas_bo.validated import check_values, number
 
@@ -72,30 +75,14 @@ class SupernetResult:
     settings: dict[str, float]
 
 
+@takes(SupernetSettings)
 def train_supernet(
     supernet: Supernet | type[Space],
     corpus: Corpus,
     tokens: float,
     seed: Seed = 0,
-    *,
-    sampling: Sampling | None = None,
-    distill: float = 0.0,
-    lr: float | None = None,
-    weight_decay: float | None = None,
-    batch_size: int | None = None,
-    sequence: int | None = None,
-    warmup: float | None = None,
-    decay: float | None = None,
-    clip: float | None = None,
-    checkpoint: str | Path | None = None,
-    save_every_s: float = 60.0,
-    validate: Sequence[Architecture] = (),
-    validate_at: Collection[float] = (),
-    device: torch.device | str | None = None,
-    bf16: bool | None = None,
-    threads: int | None = 1,
-    ignore: Collection[str] = (),
-    progress: Progress | None = None,
+    settings: SupernetSettings | None = None,
+    **options: Unpack[SupernetOptions],
 ) -> SupernetResult:
     """Train the shared weights of a space.
 
@@ -105,6 +92,7 @@ def train_supernet(
     Args:
         supernet: a `Supernet`, trained on from where it is; or a space, whose supernet is made from `seed`.
         tokens: the budget of all passes together.
+        settings: what follows, as one value; what is given by name takes precedence.
         sampling: who is trained in a step; default `Uniform()`: one at a time.
         distill: share of the loss of all but the first architecture of a step that is the cross-entropy to the
             predictions of the first one instead of the text (in-place distillation, Yu and Huang 2019, arXiv 1903.05134,
@@ -123,33 +111,31 @@ def train_supernet(
             with half the rate. The error has the curve.
     """
     seed = whole_seed(seed, "train_supernet", ModelError)
-    given = {"lr": lr, "weight_decay": weight_decay, "batch_size": batch_size, "sequence": sequence}
-    settings = settings_of({}, {**given, "warmup": warmup, "decay": decay, "clip": clip})
-    drawing: Sampling = Uniform() if sampling is None else sampling
     check_values("train_supernet", ModelError, number(at_least=1), tokens=tokens)
-    share = number(at_least=0, at_most=1).advise("it is a share of the loss")
-    check_values("train_supernet", ModelError, share, distill=distill)
+    made = given(SupernetSettings, "train_supernet", options, settings)
+    recipe = settings_of({}, made.recipe())
+    distill, drawing = made.distill, Uniform() if made.sampling is None else made.sampling
     if distill and not drawing.leads:
         raise ModelError(
             f"distill={distill!r} needs a first architecture that leads, and {type(drawing).__name__} has none; use "
             "Sandwich(), or distill=0"
         )
     wall, cpu = time.perf_counter(), time.process_time()
-    with torch_threads(threads):
+    with torch_threads(made.threads):
         if isinstance(supernet, Supernet):
             net = supernet
         else:
-            chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            chosen = torch.device(made.device or ("cuda" if torch.cuda.is_available() else "cpu"))
             generator = torch.Generator().manual_seed(seed % (1 << 63))
-            net = Supernet(supernet, corpus.vocab_size, ignore, generator=generator).to(chosen)
+            net = Supernet(supernet, corpus.vocab_size, made.ignore, generator=generator).to(chosen)
         if net.vocab_size < corpus.vocab_size:
             raise DataError(
                 f"the corpus {corpus.name!r} has {corpus.vocab_size} token ids and the supernet only {net.vocab_size}; "
                 "make it with the vocab_size of the corpus"
             )
-        run = _Run(net, corpus, settings, int(tokens), seed, drawing, float(distill), bf16, checkpoint)
+        run = _Run(net, corpus, made, recipe, int(tokens), seed)
         run.resume()
-        run.go(validate, validate_at, progress, save_every_s)
+        run.go()
     return SupernetResult(
         net,
         tuple(run.curve),
@@ -160,7 +146,7 @@ def train_supernet(
         lowered=run.loop.factor < 1,
         seconds=time.perf_counter() - wall,
         cpu_seconds=time.process_time() - cpu,
-        settings=settings,
+        settings=recipe,
     )
 
 
@@ -171,18 +157,17 @@ class _Run:
         self,
         net: Supernet,
         corpus: Corpus,
+        made: SupernetSettings,
         settings: dict[str, float],
         tokens: int,
         seed: int,
-        sampling: Sampling,
-        distill: float,
-        bf16: bool | None,
-        checkpoint: str | Path | None,
     ) -> None:
-        self.net, self.corpus, self.seed, self.sampling, self.distill = net, corpus, seed, sampling, distill
+        self.net, self.corpus, self.seed, self.made = net, corpus, seed, made
+        self.sampling: Sampling = Uniform() if made.sampling is None else made.sampling
+        self.distill = float(made.distill)
         self.batch, self.sequence = int(settings["batch_size"]), int(settings["sequence"])
         self.settings = settings
-        self.checkpoint = None if checkpoint is None else Path(checkpoint)
+        self.checkpoint = None if made.checkpoint is None else Path(made.checkpoint)
         self.device = net.embedding.device
         pays = bf16_pays(self.device, lambda: net.extent.size(net.space.sample(0))[0])  # a middling architecture
         self.loop = Loop(
@@ -191,7 +176,7 @@ class _Run:
             max(1, tokens // (self.batch * self.sequence * len(self._drawn(0)))),
             settings,
             self.device,
-            bf16=pays if bf16 is None else bf16,
+            bf16=pays if made.bf16 is None else made.bf16,
             worst=worst_of(net.vocab_size),
         )
         self.tokens = self.passes = 0
@@ -203,19 +188,13 @@ class _Run:
 
     # ---- training -------------------------------------------------------------------------------------------------
 
-    def go(
-        self,
-        validate: Sequence[Architecture],
-        validate_at: Collection[float],
-        progress: Progress | None,
-        save_every_s: float,
-    ) -> None:
-        loop = self.loop
-        stops = {loop.schedule.after(share) for share in validate_at}
+    def go(self) -> None:
+        loop, progress = self.loop, self.made.progress
+        stops = {loop.schedule.after(share) for share in self.made.validate_at}
         loop.at = {*range(loop.every, loop.steps, loop.every), *stops}
         loop.every = loop.steps  # the same steps after a resume, or when it went back
         good = self._state()
-        report, keep = Every(PROGRESS_EVERY_S), Every(save_every_s)
+        report, keep = Every(PROGRESS_EVERY_S), Every(self.made.save_every_s)
 
         def look(losses: list[float]) -> None:
             nonlocal good
@@ -225,7 +204,7 @@ class _Run:
             mean, last = sum(losses) / len(losses), loop.step == loop.steps
             self.curve.append((self.tokens, mean / math.log(2)))
             if loop.step in stops or last:
-                self._validate(validate)
+                self._validate(self.made.validate)
             good = self._state()
             if self.checkpoint and keep.due(last):
                 self._save(good)

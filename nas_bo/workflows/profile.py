@@ -30,11 +30,11 @@ from nas_bo.hardware.measuring.session import Outcome, Session, Visit, Wanted
 from nas_bo.hardware.runtimes import Runtime, runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.seeds import Seed, whole_seed
+from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.workflows.evaluation_store import Lines
-from nas_bo.workflows.settings import settings_of, takes
 
 ANCHORS = 3
 LEAST = 5  # architectures: the models need three, and something to be judged by

@@ -25,6 +25,7 @@ from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
+from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.stopping import Stopping
 from nas_bo.workflows import baselines as compared
@@ -35,7 +36,6 @@ from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.result import Result
 from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.search_settings import SearchOptions, SearchSettings
-from nas_bo.workflows.settings import settings_of, takes
 from nas_bo.workflows.stored_result import Unchecked, load_result
 from nas_bo.workflows.tracking import Warmed, tracker_of
 

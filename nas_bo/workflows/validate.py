@@ -25,12 +25,12 @@ from nas_bo.report import Proxy, TrustReport, figure, trust
 from nas_bo.report.labels import label_of, labels_of
 from nas_bo.report.spread import across
 from nas_bo.seeds import Seed, whole_seed
+from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.workflows import evaluation_store, retraining_check
 from nas_bo.workflows.progress import Progress
-from nas_bo.workflows.settings import settings_of, takes
 from nas_bo.workflows.stored_result import load_result
 from nas_bo.workflows.tracking import tracker_of
 

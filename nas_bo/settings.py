@@ -1,11 +1,11 @@
-"""Settings of a workflow: keyword arguments as one frozen value, with a message for a name that there is not."""
+"""Settings of a call: keyword arguments as one frozen value, with a message for a name that does not exist."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -15,8 +15,11 @@ S = TypeVar("S", bound="DataclassInstance")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def settings_of(kind: type[S], who: str, given: Mapping[str, Any]) -> S:
+def settings_of(kind: type[S], who: str, given: Mapping[str, Any], base: S | None = None) -> S:
     """The settings that a call of `who` was given.
+
+    Args:
+        base: settings that were given as a whole; `given` takes precedence.
 
     Raises:
         TypeError: one that there is not.
@@ -27,7 +30,7 @@ def settings_of(kind: type[S], who: str, given: Mapping[str, Any]) -> S:
             near = difflib.get_close_matches(name, names, 1)
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise TypeError(f"{who}() got an unexpected keyword argument {name!r}{meant}. It takes: {', '.join(names)}")
-    return kind(**given)
+    return kind(**given) if base is None else replace(base, **given)
 
 
 def takes(kind: type[DataclassInstance]) -> Callable[[F], F]:
