@@ -26,7 +26,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "What costs are measured or predicted for": ("target", "dtype", "context", "batch"),
         "Limits, kept before anything is trained": (
             "max_parameters", "max_active_parameters", "parameters_near", "max_memory", "max_latency_ms", "max_decode_ms",
-            "max_energy_mj", "min_throughput",
+            "max_energy_mj", "min_throughput", "servable",
         ),
         "Where it is kept and shown": ("storage", "study", "adopt_after", "mlflow", "out", "as_json"),
     },

@@ -81,6 +81,16 @@ def job(asked: Asked) -> Job:
     return Job(chosen, made, limits, strategy(asked.strategy, asked.seed))
 
 
+def servable(words: Sequence[str], made: Job) -> list[Objective]:
+    """The limits that `--servable` means (raises ObjectiveError)."""
+    from nas_bo.objectives import Servable
+
+    vocab = next(
+        (o.vocab_size for o in (*made.objectives, *made.limits) if isinstance(getattr(o, "vocab_size", None), int)), 256
+    )
+    return [Servable(word, vocab_size=vocab) for word in dict.fromkeys(words)]
+
+
 def named_space(word: str) -> type[Space]:
     """A named space, ``module:Class`` or ``file.py:Class`` (raises SpaceError)."""
     from nas_bo.search_spaces import NAMED

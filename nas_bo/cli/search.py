@@ -113,6 +113,12 @@ def search(
             callback=within(1),
         ),
     ] = None,
+    servable: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only architectures that this can serve without code of ours, repeatable: transformers, gguf (llama.cpp), vllm."
+        ),
+    ] = None,
     baseline: Annotated[
         list[str] | None,
         typer.Option(
@@ -168,7 +174,7 @@ def search(
             result = run(
                 job.space,
                 job.objectives,
-                limits=job.limits,
+                limits=[*job.limits, *resolve.servable(servable or [], job)],
                 strategy=job.strategy,
                 trials=trials,
                 workers=count,

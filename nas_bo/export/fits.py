@@ -193,7 +193,9 @@ def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
         yield "mlp is not a mixture in some layers"
     if spec.details.tie_layers > 1 and home.absent:
         yield f"tie_layers={spec.details.tie_layers}"
-    if not attention and "conv" not in home.mixers:
+    if not attention and "conv" in home.mixers:
+        yield "mixer is attention in no layer, and its cache wants one"
+    elif not attention:
         yield from ["mixer is absent in every layer"] if all(absent(layer.mixer) for layer in spec.layers) else []
     if home.square and attention and len({one.head_dim for one in attention}) == 1:
         dim, heads = attention[0].head_dim, max(one.heads for one in attention)

@@ -7,7 +7,7 @@ output (`nas_bo.export.uniform`). How much that adds is reported, and can be bou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ACTIVATIONS: Mapping[str, str] = {
     "gelu": "gelu",
@@ -93,4 +93,14 @@ GGUF = (
 )
 """Those of llama.cpp that `nas_bo.export.gguf` writes."""
 
-VLLM = ("Llama", "Qwen2", "Qwen3", "Mistral", "SmolLM3", "Arcee", "NemotronH", "Lfm2", "Olmo2", "Mixtral", "Qwen2Moe", "Qwen3Moe", "Olmoe", "Gemma2", "Starcoder2", "GPTNeoX", "GPT2")  # fmt: skip
+_ACTIVATIONS_OF_VLLM = {"Arcee": ("relu2",), "NemotronH": ("relu2",), "Gemma2": ("gelu_tanh",), "Starcoder2": ("gelu", "gelu_tanh"), "GPTNeoX": ("gelu", "gelu_tanh"), "GPT2": ("gelu", "gelu_tanh")}  # fmt: skip
+VLLM = tuple(
+    replace(home, activations=_ACTIVATIONS_OF_VLLM.get(home.name, ("silu",)))
+    for home in TRANSFORMERS
+    if home.name != "SmolLM3"
+)
+"""Those in the registry of vLLM's loader (vllm/model_executor/models/registry.py, text generation, read in November 2026), with the
+activations that their modules there know. They were read, not run."""
+
+RUNTIMES = {"transformers": TRANSFORMERS, "gguf": GGUF, "vllm": VLLM}
+"""What a search can be asked to stay within."""

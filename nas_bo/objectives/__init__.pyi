@@ -23,6 +23,7 @@ from .proxy_task import Memorisation as Memorisation
 from .proxy_task import ProxyTask as ProxyTask
 from .proxy_task import SelectiveCopying as SelectiveCopying
 from .proxy_task import TaskSuite as TaskSuite
+from .servable import Servable as Servable
 from .shared_weights import SharedWeightLoss as SharedWeightLoss
 from .throughput import Throughput as Throughput
 from .validation_loss import ValidationLoss as ValidationLoss

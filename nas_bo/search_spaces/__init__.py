@@ -3,7 +3,8 @@
 from nas_bo.search_spaces.connections import Connections
 from nas_bo.search_spaces.hw_gpt_bench import HWGPTBenchL, HWGPTBenchM, HWGPTBenchS
 from nas_bo.search_spaces.hybrid import Hybrid
-from nas_bo.search_spaces.llama import Llama
+from nas_bo.search_spaces.lfm2_tiny import Lfm2Tiny
+from nas_bo.search_spaces.llama import Llama, LlamaUniform
 from nas_bo.search_spaces.mixers import Mixers
 from nas_bo.search_spaces.moe import MoE
 from nas_bo.search_spaces.tiny_gpt import TinyGPT
@@ -11,6 +12,8 @@ from nas_bo.search_spaces.tiny_gpt import TinyGPT
 NAMED = {
     "tiny_gpt": TinyGPT,
     "llama": Llama,
+    "llama_uniform": LlamaUniform,
+    "lfm2_tiny": Lfm2Tiny,
     "hybrid": Hybrid,
     "moe": MoE,
     "mixers": Mixers,
@@ -27,7 +30,9 @@ __all__ = [
     "HWGPTBenchM",
     "HWGPTBenchS",
     "Hybrid",
+    "Lfm2Tiny",
     "Llama",
+    "LlamaUniform",
     "Mixers",
     "MoE",
     "TinyGPT",

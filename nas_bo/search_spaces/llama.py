@@ -15,3 +15,13 @@ class Llama(Space):
         mixer=attention(heads=choice(8, 12, 16), kv_group=choice(1, 2, 4), head_dim=64),
         mlp=dense(ratio=choice(2, 2.5, 3, 3.5, 4), activation="silu", gated=True),
     )
+
+
+class LlamaUniform(Space):
+    """The same with all layers alike, as stock classes have them: every architecture is a plain Llama, in transformers and in llama.cpp."""
+
+    depth = integer(8, 24, step=2)
+    width = choice(512, 640, 768, 1024)
+    tied = True
+    mixer = attention(heads=choice(8, 12, 16), kv_group=choice(1, 2, 4), head_dim=64)
+    mlp = dense(ratio=choice(2, 2.5, 3, 3.5, 4), activation="silu", gated=True)

@@ -113,6 +113,7 @@ REFUSED = {
     "mlp.activation": decoder((A, GATED), (A, block("dense", ratio=2, activation="gelu", gated=True))),
     "mixer.window differs": decoder((attention(window=7), GATED), (attention(window=5), GATED)),
     "embedding_scale": decoder((A, GATED), embedding_scale=3.0),
+    "attention in no layer|mixer is conv": decoder((CONV, GATED), (CONV, GATED)),
     "linear_attention": decoder((block("linear_attention", heads=4), GATED)),
 }
 
