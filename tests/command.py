@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.processes import python
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--space", "mine.py:Mine", "--objective", "mine.py:height", "--workers", "1", "--retrain", "0"]
@@ -36,15 +37,13 @@ def slow(arch):
 
 
 def environment(**more: str) -> dict[str, str]:
-    known = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "NAS_BO_"))}
+    known = {k: v for k, v in os.environ.items() if k == "NAS_BO_CACHE" or not k.startswith(("MLFLOW_", "NAS_BO_"))}
     return {**known, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
 
 
 def nas_bo(*args: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Run it to its end; `more` are variables of its environment."""
-    return subprocess.run(
-        [sys.executable, "-m", "nas_bo", *args], cwd=cwd, env=environment(**more), capture_output=True, text=True
-    )
+    return python("-m", "nas_bo", *args, cwd=cwd, env=environment(**more))
 
 
 def mine(folder: Path) -> Path:

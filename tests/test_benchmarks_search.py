@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import random
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import python
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SCRIPT = BENCHMARKS / "search_efficiency.py"
@@ -26,7 +27,7 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def command(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+    done = python(SCRIPT, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -116,7 +117,5 @@ def test_runs_are_kept_and_reported(tmp_path: Path) -> None:
 
 def test_an_unknown_arm_or_problem_is_named_with_those_there_are(tmp_path: Path) -> None:
     for arguments in (["--arms", "Magic"], ["--problems", "magic"]):
-        done = subprocess.run(
-            [sys.executable, str(SCRIPT), *arguments, "--raw", str(tmp_path / "raw")], capture_output=True, text=True
-        )
+        done = python(SCRIPT, *arguments, "--raw", tmp_path / "raw")
         assert done.returncode == 2 and "agic" in done.stderr and "there are" in done.stderr

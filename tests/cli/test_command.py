@@ -8,19 +8,14 @@ import pty
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 
+from tests.command import environment, nas_bo
+from tests.processes import Python
+
 QUICK = ["--trials", "4", "--budget", "2000", "--mlflow", "none", "--workers", "1"]
-
-
-def nas_bo(*args: str, cwd, **kwargs) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    return subprocess.run(
-        [sys.executable, "-m", "nas_bo", *args], cwd=cwd, env=env, capture_output=True, text=True, **kwargs
-    )
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +75,15 @@ def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         done = nas_bo(
-            "search", *QUICK, "--json", "--objective", "bits_per_byte", "--objective", "parameters", cwd=tmp_path / name
+            "search",
+            *QUICK,
+            "--json",
+            "--objective",
+            "bits_per_byte",
+            "--objective",
+            "parameters",
+            cwd=tmp_path / name,
+            PYTHONHASHSEED=str(len(found)),
         )
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
@@ -209,9 +212,9 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
     """The live display on a real pseudo-terminal; Ctrl-C; exit code 130; the report is there."""
     leader, follower = pty.openpty()
     args = ["search", "--trials", "500", "--budget", "2000", "--mlflow", "none", "--workers", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nas_bo", *args], cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, text=True,
-        env={**os.environ, "PYTHONPATH": os.getcwd(), "TERM": "xterm"}, start_new_session=True,
+    process = Python(
+        "-m", "nas_bo", *args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, text=True,
+        env=environment(TERM="xterm"),
     )  # fmt: skip
     os.close(follower)
     os.set_blocking(leader, False)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.command import QUICK, environment, mine, nas_bo
+from tests.processes import Python
 
 # A function of nas_bo that says by a file that it has begun, and takes long then: no signal can be timed otherwise.
 HELD = """
@@ -33,8 +33,8 @@ def begun(folder: Path, *args: str, held: tuple[str, str] | None = None) -> subp
     if held is not None:
         (folder / "held.py").write_text(HELD.format(module=held[0], target=held[1]))
         command = ["held.py"]
-    return subprocess.Popen(
-        [sys.executable, *command, *args], cwd=folder, env=environment(), text=True, start_new_session=True,
+    return Python(
+        *command, *args, cwd=folder, env=environment(), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 

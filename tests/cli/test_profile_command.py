@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+
+from tests.processes import Python
 
 COMMAND = [
     "profile",
@@ -27,7 +28,7 @@ COMMAND = [
 def nas_bo(*args: str, cwd) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, "-m", "nas_bo", *args], cwd=cwd, env=env, text=True, **pipes)
+    return Python("-m", "nas_bo", *args, cwd=cwd, env=env, text=True, **pipes)
 
 
 def test_killed_it_goes_on_and_a_search_uses_the_file(tmp_path):

@@ -8,11 +8,11 @@ import pty
 import re
 import shlex
 import subprocess
-import sys
 
 import pytest
 
 from tests.command import QUICK, environment, mine, nas_bo
+from tests.processes import Python
 
 SEEN = ("the battery of board ", "the sensor was read ", "my own logger complains")
 COMPLAINING = ["--space", "mine.py:Mine", "--objective", "mine.py:complaining", "--retrain", "0", "--mlflow", "none"]
@@ -46,8 +46,8 @@ def test_the_end_of_a_space_is_said(tmp_path):
 def test_warnings_stand_above_the_live_display(tmp_path):
     leader, follower = pty.openpty()
     args = ["search", *COMPLAINING, "--workers", "2", "--trials", "4"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "nas_bo", *args], cwd=mine(tmp_path), stdout=subprocess.PIPE, stderr=follower,
+    process = Python(
+        "-m", "nas_bo", *args, cwd=mine(tmp_path), stdout=subprocess.PIPE, stderr=follower,
         env=environment(TERM="xterm", COLUMNS="200"),
     )  # fmt: skip
     os.close(follower)

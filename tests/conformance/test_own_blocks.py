@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +38,7 @@ from nas_bo.testing import BlockTests
 from tests.compatibility.spaces import text
 from tests.conformance import own_blocks
 from tests.conformance.own_blocks import Mean, Own, Shared, Shift, ShiftSpec, Thin, Undecodable, loss
+from tests.processes import python
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -65,13 +64,10 @@ def test_the_example_passes_the_suite(tmp_path):
         "from new_block import Pool, pool\nfrom nas_bo.testing import BlockTests\n\n\n"
         "class TestPool(BlockTests):\n    block = pool.block\n    examples = ({'window': 1}, {'window': 4})\n"
     )
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(code)],
+    ran = python(
+        "-m", "pytest", "-q", "-p", "no:cacheprovider", code, cwd=tmp_path,
         env={"PATH": "", "PYTHONPATH": f"{EXAMPLES}:{EXAMPLES.parent}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert len((EXAMPLES / "new_block.py").read_text().splitlines()) <= 60
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.processes import for_a_shell, python
 
 ROOT = Path(__file__).parents[2]
 TOOLS = {"nas-bo": "-m nas_bo", "python": "", "optuna": "-c 'import optuna.cli; raise SystemExit(optuna.cli.main())'"}
@@ -71,11 +72,11 @@ def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     tools.mkdir()
     work.mkdir()
     for tool, words in TOOLS.items():
-        (tools / tool).write_text(f'#!/bin/sh\nexec "{sys.executable}" {words} "$@"\n')
+        (tools / tool).write_text(f'#!/bin/sh\nexec {for_a_shell()} {words} "$@"\n')
         (tools / tool).chmod(0o755)
     (work / "page.py").write_text(program(page.read_text()))
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "NAS_BO_SPOOL"):
         env.pop(name, None)
-    return subprocess.run([sys.executable, "page.py"], cwd=work, env=env, capture_output=True, text=True, timeout=300)
+    return python("page.py", cwd=work, env=env, timeout=900)

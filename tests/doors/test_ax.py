@@ -27,6 +27,7 @@ from nas_bo.problem import Problem
 from nas_bo.space import Space, choice, integer, option, real, repeat, require
 from nas_bo.trial import State, Trial
 from tests.generated_spaces import seeds, spaces
+from tests.processes import python
 
 logging.getLogger("ax").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore", module="ax")
@@ -531,4 +532,4 @@ assert len(node._history) == 11 and node._history[0].values
 runs = [str(r._generator_key) for t in client._experiment.trials.values() for r in t.generator_runs]
 assert runs == ["CenterOfSearchSpace"] + ["Sobol"] * 3 + ["nas_bo"] * 8, runs
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    python("-c", code, check=True)

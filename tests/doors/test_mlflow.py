@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.mlflow import Tracker, presentation
 from nas_bo.report import Proxy, Summary, agreement, trust
 from tests.doors.test_mlflow_content import TINY, add, our_study
+from tests.processes import Python
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before mlflow is imported
 
@@ -360,7 +360,7 @@ sys.exit(len(tracker.pending))
 """
     path = str(tmp_path / "mlflow.db")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    both = [subprocess.Popen([sys.executable, "-c", code, path, str(i)], env=env) for i in (0, 1)]
+    both = [Python("-c", code, path, i, env=env) for i in (0, 1)]
     assert [p.wait(180) for p in both] == [0, 0]
     store = Store(f"sqlite:///{path}")
     assert len(store.runs("Tiny", "study")) == 1

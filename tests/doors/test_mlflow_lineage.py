@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -16,6 +14,7 @@ from nas_bo.strategies import Random
 from tests import problems
 from tests.doors.test_mlflow import Store, empty_store  # noqa: F401 (a fixture)
 from tests.problems import Toy, cost
+from tests.processes import Python
 
 BASE = {"plain": Toy.sample(5)}
 
@@ -62,7 +61,7 @@ def test_relatives_are_runs_linked_both_ways_and_made_once(found, uri):
 def test_a_relative_that_a_killed_process_left_half_written_is_made_anew(found, uri):
     store = Store(uri)
     (base,) = store.runs("Toy", "baseline")
-    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended = Python("-c", "")
     ended.wait()
     gone = f"{platform.node()}:{ended.pid}:1"
     tags = {k: v for k, v in base.data.tags.items() if k.startswith(("nas.", "mlflow.nas."))} | {

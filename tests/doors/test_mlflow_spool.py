@@ -32,6 +32,7 @@ from nas_bo.process import is_dead, owner
 from nas_bo.trial import Column, Trial, front
 from tests.doors.test_mlflow import Store, empty_store, ours, uri  # noqa: F401
 from tests.doors.test_mlflow_content import add, our_study
+from tests.processes import Python, python
 
 ROOT = Path(__file__).parents[2]
 ENV = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)}
@@ -123,9 +124,7 @@ def test_one_process_at_a_time_has_a_record(tmp_path):
     )
 
     def other() -> str:
-        return subprocess.run(
-            [sys.executable, "-c", code, path], env=ENV, capture_output=True, text=True
-        ).stdout.strip()
+        return python("-c", code, path, env=ENV).stdout.strip()
 
     with spool.claim(path) as mine:
         assert mine and other() == "False"
@@ -149,8 +148,7 @@ def test_what_is_no_record_is_said_and_stays(tmp_path):
 
 def test_processes_are_told_apart():
     assert not is_dead(owner()) and not is_dead("elsewhere:1:1") and not is_dead("") and not is_dead("nonsense")
-    child = subprocess.run([sys.executable, "-c", "from nas_bo.process import owner; print(owner())"],
-                           env=ENV, capture_output=True, text=True)  # fmt: skip
+    child = python("-c", "from nas_bo.process import owner; print(owner())", env=ENV)
     assert is_dead(child.stdout.strip())
     node, number, _ = owner().rsplit(":", 2)
     assert is_dead(f"{node}:{number}:1")  # the number was given again
@@ -274,10 +272,7 @@ def test_a_trial_that_cannot_be_brought_in_holds_up_no_other(uri, tmp_path):  # 
         assert sorted(number for _, number, _ in found.left) == [0, 2]
         assert all("f" * 32 in why or "e" * 32 in why for _, _, why in found.left)
     assert [int(r.data.tags["nas.trial"]) for r in Store(uri).runs("Tiny", "trial")] == [1, 3]
-    done = subprocess.run(
-        [sys.executable, "-m", "nas_bo", "mlflow", "sync"], cwd=tmp_path, capture_output=True, text=True,
-        env=ENV | {"NAS_BO_SPOOL": str(kept.root)},
-    )  # fmt: skip
+    done = python("-m", "nas_bo", "mlflow", "sync", cwd=tmp_path, env=ENV | {"NAS_BO_SPOOL": str(kept.root)})
     assert done.returncode == 1 and "left: 1 of 'ours' (0)" in done.stderr and "(2)" in done.stderr
 
 
@@ -313,7 +308,7 @@ study.optimize(objective, n_trials=100, callbacks=[tracker])
 
 
 def killed(folder: Path, uri: str, seconds: float) -> None:  # noqa: F811
-    search = subprocess.Popen([sys.executable, "-c", SEARCH, uri], cwd=folder, stdout=subprocess.PIPE, env=ENV)
+    search = Python("-c", SEARCH, uri, cwd=folder, stdout=subprocess.PIPE, env=ENV)
     assert search.stdout is not None and search.stdout.readline() == b"ready\n"
     time.sleep(seconds)
     search.send_signal(signal.SIGKILL)
@@ -395,7 +390,7 @@ sys.exit(not tracker.flush(120))
 def test_two_processes_of_four_threads_log_every_trial_once(uri, tmp_path):  # noqa: F811
     storage = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="shared", storage=storage)
-    both = [subprocess.Popen([sys.executable, "-c", TWO, uri, storage], env=ENV, cwd=tmp_path) for _ in range(2)]
+    both = [Python("-c", TWO, uri, storage, env=ENV, cwd=tmp_path) for _ in range(2)]
     assert [p.wait(200) for p in both] == [0, 0]
     store = Store(uri)
     runs = store.runs("shared", "trial")

@@ -20,6 +20,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat, require
 from nas_bo.strategies import NSGA2, Bayes, Random, Reinforce
 from nas_bo.trial import State
+from tests.processes import Python
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -333,7 +334,7 @@ def test_several_processes_on_one_study(tmp_path):
     path = str(tmp_path / "j.log")
     backend = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(path))
     study = optuna.create_study(study_name="s", storage=backend)
-    workers = [subprocess.Popen([sys.executable, "-c", WORKER, path], stderr=subprocess.PIPE) for _ in range(3)]
+    workers = [Python("-c", WORKER, path, stderr=subprocess.PIPE) for _ in range(3)]
     errors = [worker.communicate()[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0], errors
     assert not any("could not" in text or "no proposal" in text for text in errors), errors

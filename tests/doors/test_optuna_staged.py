@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.strategies import NSGA2, Bayes, Random
 from nas_bo.trial import State, non_dominated
+from tests.processes import Python
 
 from .test_optuna_sampler import Asked
 
@@ -254,7 +253,7 @@ study_of(optuna.samplers.RandomSampler(), storage).optimize(objective, n_trials=
 def test_two_processes_stop_by_each_other_s_trials(tmp_path) -> None:
     root, path = str(Path(__file__).parents[2]), str(tmp_path / "s.log")
     study_of(storage=JournalStorage(JournalFileBackend(path)))
-    running = [subprocess.Popen([sys.executable, "-c", GO, path, root]) for _ in range(2)]
+    running = [Python("-c", GO, path, root) for _ in range(2)]
     assert [p.wait(timeout=120) for p in running] == [0, 0]
     study = study_of(storage=JournalStorage(JournalFileBackend(path)))
     assert len(study.trials) == 30

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +20,7 @@ from nas_bo.process import owner
 from nas_bo.strategies import Random
 from nas_bo.workflows.search import load_result
 from tests.problems import Toy
+from tests.processes import python
 
 
 @pytest.fixture(autouse=True)
@@ -94,11 +93,9 @@ def test_a_time_that_is_none_is_refused(after):
 def test_the_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run("s.db", 2)
-    dead = subprocess.run(
-        [sys.executable, "-c", "from nas_bo.process import owner; print(owner())"], capture_output=True
-    )
+    dead = python("-c", "from nas_bo.process import owner; print(owner())")
     left("s.db", "elsewhere:123:456", 45, seed=4)
-    left("s.db", dead.stdout.decode().strip(), 90, seed=5)
+    left("s.db", dead.stdout.strip(), 90, seed=5)
     left("s.db", owner(), 0, seed=6)
     study = studies.load("s.db")
     study.enqueue_trial({"depth": 1})
@@ -152,7 +149,7 @@ def test_files_that_cannot_be_written_are_read(name):
             f"assert not os.access({str(folder / name)!r}, os.W_OK)\n"
             "print(read())\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        done = python("-c", code)
         assert done.stdout.strip() == "2", done.stderr
     finally:
         folder.chmod(0o755)

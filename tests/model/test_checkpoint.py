@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import Corpus, Training, TrainingResult, build, checkpoint, load_corpus, train
 from nas_bo.search_spaces import TinyGPT
 from tests.model.architectures import ATTENTION, CONV, GATED, MOE, decoder, layer
+from tests.processes import Python
 
 ARCH = decoder(layer(CONV, GATED), layer(ATTENTION, MOE), width=16)
 TOKENS = 100 * 512  # curve points every three steps: a stop at 25 falls between two
@@ -141,7 +140,7 @@ def test_a_kill_at_any_time_corrupts_nothing(tmp_path: Path) -> None:
     path, name = tmp_path / "run.pt", checkpoint.Identity("a", "b", {}, 10**9, 0, False)
     found = set()
     for wait in (0.0, 0.013, 0.037):
-        child = subprocess.Popen([sys.executable, "-c", code, str(path)])
+        child = Python("-c", code, path)
         limit = time.monotonic() + 60
         before = path.stat().st_mtime_ns if path.exists() else 0
         while time.monotonic() < limit and (path.stat().st_mtime_ns if path.exists() else 0) == before:

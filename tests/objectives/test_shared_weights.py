@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import random
 import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +14,7 @@ from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.problem import Problem
 from nas_bo.search_spaces import Llama, TinyGPT
 from nas_bo.space import real
+from tests.processes import Python
 
 ARCH = TinyGPT.sample(1)
 
@@ -72,7 +72,7 @@ def test_workers_train_it_once(folder):
         f"data={str(folder / 'text.txt')!r}, held_out_tokens=2_048); "
         "print(len(steps), repr(float(loss(TinyGPT.sample(1)))), len(steps))"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    running = [Python("-c", code, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=300)[0].split() for process in running]
     assert sorted(int(one[2]) for one in said) == [0, 39]
     assert said[0][1] == said[1][1]

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import optuna
@@ -20,6 +19,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat, require
 from nas_bo.strategies import NSGA2, Random
 from nas_bo.trial import State
+from tests.processes import for_a_shell
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -226,8 +226,9 @@ def test_what_a_session_refuses(tmp_path) -> None:
 
 def shell(line: str, cwd) -> subprocess.CompletedProcess[str]:
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    env = {**os.environ, "PYTHONPATH": root, "NAS": f"{sys.executable} -m nas_bo", "PY": sys.executable}
-    return subprocess.run(["bash", "-c", line], cwd=cwd, env=env, capture_output=True, text=True, timeout=120)
+    python = for_a_shell()
+    env = {**os.environ, "PYTHONPATH": root, "NAS": f"{python} -m nas_bo", "PY": python}
+    return subprocess.run(["bash", "-c", line], cwd=cwd, env=env, capture_output=True, text=True, timeout=900)
 
 
 def inside(folder, monkeypatch, stdin: str, *args: str):

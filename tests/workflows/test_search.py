@@ -6,8 +6,6 @@ import inspect
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -26,6 +24,7 @@ from nas_bo.strategies import Random
 from nas_bo.trial import Column, State
 from tests import problems
 from tests.problems import Few, Toy, cost, loss
+from tests.processes import Python, python
 from tests.stopping.staged import SlowStaged, Staged
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -66,16 +65,16 @@ def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(s
         script = tmp_path / f"job{workers}.py"
         script.write_text(code)
         env = {**os.environ, "NAS_BO_TEST_LOG": str(log), "PYTHONPATH": os.getcwd()}
-        command = [sys.executable, str(script), str(path), workers]
+        command = [script, path, workers]
         for kill_after in (3, 9):
-            process = subprocess.Popen(command, env=env, start_new_session=True)
+            process = Python(*command, env=env)
             deadline = time.time() + 60
             while (len(log.read_text().split()) if log.exists() else 0) < kill_after:
                 assert time.time() < deadline and process.poll() is None
                 time.sleep(0.01)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        subprocess.run(command, env=env, check=True)
+        python(*command, env=env, check=True)
         name = (
             f"sqlite:///{path}"
             if storage.endswith(".db")
@@ -376,7 +375,7 @@ def test_a_script_without_main_guard_is_told_so(tmp_path):
         "print(search(Toy, [loss, cost], trials=6, retrain=0, workers=2, storage='s.db').table())\n"
     )
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = python(script, cwd=tmp_path, env=env)
     assert done.returncode != 0 and "if __name__ == '__main__':" in done.stderr
     study = optuna.load_study(study_name="Toy", storage=f"sqlite:///{tmp_path}/s.db")
     assert len(study.trials) <= 9  # the children added none
@@ -390,7 +389,7 @@ def test_workers_end_with_their_driver(tmp_path):
     )
     log = tmp_path / "log"
     env = {**os.environ, "PYTHONPATH": os.getcwd(), "NAS_BO_TEST_LOG": str(log)}
-    process = subprocess.Popen([sys.executable, str(script)], env=env)
+    process = Python(script, env=env)
     deadline = time.time() + 60
     while not log.exists() or len(log.read_text().split()) < 3:
         assert time.time() < deadline

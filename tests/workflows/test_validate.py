@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -22,6 +21,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from tests.own_models import Attention
 from tests.problems import Few, Toy, loss
+from tests.processes import Python, python
 from tests.workflows.validated import Tripled, Truth, broken, constant, width
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -86,8 +86,8 @@ def test_a_killed_validation_goes_on_where_it_was(log, tmp_path):
         "    print(json.dumps(report.to_dict()))\n"
     )
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "go.py", "2"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, start_new_session=True)
+    command = ["go.py", "2"]
+    process = Python(*command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
     kept, deadline = tmp_path / "kept.jsonl", time.time() + 120
     while not kept.exists() or kept.read_text().count("\n") < 8:
         assert time.time() < deadline and process.poll() is None
@@ -97,7 +97,7 @@ def test_a_killed_validation_goes_on_where_it_was(log, tmp_path):
     before = kept.read_text()
     kept.write_text(before + '{"key": "val_lo')  # what a kill in the middle of writing leaves
     log.write_text("")
-    again = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    again = python(*command, cwd=tmp_path, env=env)
     assert again.returncode == 0, again.stderr
     keys = {line.split('"')[3] for line in before.splitlines()[1:]}
     assert len(log.read_text().splitlines()) == 12 * 3 - len(keys)

@@ -9,7 +9,6 @@ import math
 import pickle
 import random
 import subprocess
-import sys
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from nas_bo.strategies.one_shot.gradient import agreement
 from nas_bo.strategies.one_shot.relaxation import Relaxation, expectation_gradient, relaxation_of
 from nas_bo.supernet.mixture import PARTS, mixed_losses
 from nas_bo.supernet.swaps import swaps
+from tests.processes import Python
 
 TEXT = np.frombuffer(b"".join(b"abc%d the cat sat on the mat; " % (i % 97) for i in range(2000)), np.uint8)
 CORPUS = Corpus("cats", TEXT[:40_000], TEXT[40_000:48_000], 256, 40_000, 8_000)
@@ -621,12 +621,7 @@ print([a.id for a in found], t.store.result_of(ProxylessNAS(**t.SHORT, checkpoin
 
 def test_of_two_processes_one_trains_and_the_other_reads(tmp_path):
     root = Path(__file__).parents[3]
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path / "one.json")], stdout=subprocess.PIPE, text=True, cwd=root
-        )
-        for _ in range(2)
-    ]
+    both = [Python("-c", WORKER, tmp_path / "one.json", stdout=subprocess.PIPE, text=True, cwd=root) for _ in range(2)]
     said = [one.communicate()[0].strip() for one in both]
     assert said[0].rpartition(" ")[0] == said[1].rpartition(" ")[0] != ""
     assert sorted(one.rpartition(" ")[2] for one in said) == ["False", "True"]

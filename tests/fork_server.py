@@ -1,0 +1,261 @@
+"""A Python with the large libraries loaded, which forks for each program: a process of its own without seconds of imports.
+
+Started by `tests/processes.py`; `python -I -S fork_server.py SOCKET ARGUMENTS...` is `python ARGUMENTS...` for a shell.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from contextlib import suppress
+from typing import Any
+
+BYTES = 1 << 17  # of one request: arguments and environment
+FILES = 32
+PLACE, RUN = (
+    "FORK_SERVER",
+    "FORK_SERVER_RUN",
+)  # variables: its address, and the file of processor times that is the asker's
+LOADED = (
+    "numpy", "torch", "optuna", "pandas", "scipy.stats", "matplotlib.pyplot", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
+    "moocore", "safetensors.torch", "ax.api.client", "botorch", "concurrent.futures.process", "multiprocessing.spawn",
+)  # fmt: skip
+
+
+# ---- the server -----------------------------------------------------------------------------------------------------
+
+
+def serve(listening: socket.socket, owner: int) -> None:
+    """Fork for each request, and answer with the process, then with its end, until `owner` has ended."""
+    import gc
+    import warnings
+
+    sys.path.pop(0)  # the folder of this file: no module of the tests is to hide a library
+    for name in LOADED:
+        with suppress(ImportError):
+            __import__(name)
+    gc.freeze()
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    waiting: dict[int, tuple[socket.socket, str]] = {}
+    while _alive(owner):
+        ready, _, _ = select.select([listening, woken], [], [], 2)
+        if woken in ready:
+            os.read(woken, 4096)
+        if listening in ready:
+            connection, _ = listening.accept()
+            sent, fds, _, _ = socket.recv_fds(connection, BYTES, FILES)
+            request = json.loads(sent)
+            with warnings.catch_warnings(action="ignore"):  # of forking where a library has a thread
+                pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                for other in (listening, *(there for there, _ in waiting.values())):
+                    other.close()
+                os.close(woken)
+                os.close(wake)
+                _become(request, fds, connection)
+            waiting[pid] = connection, request["run"]
+            for fd in fds:
+                os.close(fd)
+        while waiting and (ended := os.wait4(-1, os.WNOHANG))[0]:
+            connection, run = waiting.pop(ended[0])
+            if run:
+                with open(run, "a") as file:
+                    file.write(f"{ended[2].ru_utime + ended[2].ru_stime}\n")
+            with connection, suppress(OSError):  # who asked has ended
+                connection.send(str(ended[1]).encode())
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _become(request: dict[str, Any], fds: list[int], connection: socket.socket) -> None:
+    """What `python` does with arguments, an environment, a folder and files; does not return."""
+    import multiprocessing.process
+
+    import numpy as np
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN if request["deaf"] else signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    os.setpgid(0, 0)
+    with suppress(OSError):  # the group of who asks; a new one where that is none of ours
+        os.setpgid(0, request["group"])
+    connection.send(str(os.getpid()).encode())
+    connection.close()
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 200) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for fd, number in zip(high, request["files"], strict=True):
+        os.dup2(fd, number)
+        os.close(fd)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    os.chdir(request["folder"])
+    multiprocessing.process.ORIGINAL_DIR = os.getcwd()  # type: ignore[attr-defined]
+    np.random.seed()
+    if PLACE in os.environ:
+        quick_spawn()
+    code = 1
+    try:
+        _run(request["arguments"])
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if end.code is not None and not isinstance(end.code, int):
+            print(end.code, file=sys.stderr)
+    except BaseException as error:
+        code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+        sys.excepthook(type(error), error, error.__traceback__)
+    _end(code)
+
+
+def _run(arguments: list[str]) -> None:
+    import runpy
+    from types import ModuleType
+
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    main = sys.modules["__main__"] = ModuleType("__main__")
+    first, *rest = arguments
+    if first == "-m":
+        sys.argv, sys.path[:0] = rest, [os.getcwd(), *paths]
+        runpy._run_module_as_main(rest[0])  # type: ignore[attr-defined]
+        return
+    if first == "-c":
+        sys.argv, sys.path[:0] = ["-c", *rest[1:]], ["", *paths]
+        text = rest[0]
+    else:
+        sys.argv, sys.path[:0] = [first, *rest], [os.path.dirname(os.path.realpath(first)), *paths]
+        main.__file__ = first
+        with open(first, encoding="utf-8") as file:
+            text = file.read()
+    exec(compile(text, "<string>" if first == "-c" else first, "exec", dont_inherit=True), main.__dict__)
+
+
+def _end(code: int) -> None:
+    """The end of an interpreter: threads, what was registered for the end, what is still to be written."""
+    import atexit
+    import threading
+
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+        code = code or 1
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code & 0xFF)
+
+
+# ---- who asks it ----------------------------------------------------------------------------------------------------
+
+
+def start(place: str) -> None:
+    """Where none serves: one for all processes of a test run, whose first process is in the name of the place."""
+    import subprocess
+
+    with open(f"{place}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.path.exists(place):
+            return
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+            listening.bind(place)
+            listening.listen(64)
+            outside = ("PYTHONPATH", "PYTEST_CURRENT_TEST")
+            subprocess.Popen(
+                [sys.executable, __file__, "--serve", str(listening.fileno()), place.rpartition(".")[2]],
+                pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                env={k: v for k, v in os.environ.items() if k not in outside}, start_new_session=True,
+            )  # fmt: skip
+
+
+def ask(arguments: list[str], folder: str, environment: dict[str, str], files: dict[int, int], own_group: bool = False, place: str = "") -> tuple[socket.socket, int]:  # fmt: skip
+    """Start a program with `files`, number there -> number here; the connection that tells its end, and its process."""
+    place = place or os.environ[PLACE]
+    start(place)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.connect(place)
+    request = {
+        "arguments": arguments, "folder": folder, "environment": environment, "files": list(files),
+        "group": 0 if own_group else os.getpgrp(), "run": os.environ.get(RUN, ""),
+        "deaf": signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+    }  # fmt: skip
+    socket.send_fds(connection, [json.dumps(request).encode()], list(files.values()))
+    return connection, int(connection.recv(BYTES))
+
+
+def ended(connection: socket.socket, flags: int = 0) -> int | None:
+    """The status with which it ended, as of `os.waitpid`; None where it runs and nobody wants to wait."""
+    connection.setblocking(not flags & os.WNOHANG)
+    try:
+        said = connection.recv(BYTES)
+    except BlockingIOError:
+        return None
+    connection.close()
+    return int(said) if said else signal.SIGKILL  # the server was killed, and so will this be
+
+
+def quick_spawn() -> None:
+    """Processes that `multiprocessing` spawns come from the server too."""
+    from multiprocessing import popen_spawn_posix, resource_tracker, util
+    from threading import Lock
+
+    one_at_a_time = Lock()
+
+    class Popen(popen_spawn_posix.Popen):
+        def _launch(self, process_obj: Any) -> None:
+            def forked(executable: str, command: list[Any], fds: list[int]) -> int:
+                arguments = [str(word) for word in command]
+                files = {fd: fd for fd in (0, 1, 2, *fds)}
+                self._connection, pid = ask(arguments[arguments.index("-c") :], os.getcwd(), dict(os.environ), files)
+                return pid
+
+            with one_at_a_time:
+                resource_tracker.ensure_running()  # by the function that is replaced now
+                before, util.spawnv_passfds = util.spawnv_passfds, forked
+                try:
+                    super()._launch(process_obj)
+                finally:
+                    util.spawnv_passfds = before
+
+        def poll(self, flag: int = os.WNOHANG) -> int | None:
+            if self.returncode is None and (status := ended(self._connection, flag)) is not None:
+                self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
+
+    popen_spawn_posix.Popen = Popen  # type: ignore[misc]
+
+
+def _client() -> None:
+    files = {number: number for number in (0, 1, 2)}
+    connection, pid = ask(sys.argv[2:], os.getcwd(), dict(os.environ), files, place=sys.argv[1])
+    for name in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(name, lambda number, _: os.kill(pid, number))
+    code = os.waitstatus_to_exitcode(ended(connection) or 0)
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--serve":
+        serve(socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3]))
+    else:
+        _client()
