@@ -1,6 +1,7 @@
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -66,6 +67,8 @@ def cpu_seconds() -> float:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
+    if "alembic" in sys.modules:
+        fork_server.remember_migrations()
     session.config.stash[BEFORE] = session.config.stash[SPENT] = cpu_seconds()
 
 

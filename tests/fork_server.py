@@ -39,6 +39,7 @@ def serve(listening: socket.socket, owner: int) -> None:
     for name in LOADED:
         with suppress(ImportError):
             __import__(name)
+    remember_migrations()
     gc.freeze()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -72,6 +73,22 @@ def serve(listening: socket.socket, owner: int) -> None:
                     file.write(f"{ended[2].ru_utime + ended[2].ru_stime}\n")
             with connection, suppress(OSError):  # who asked has ended
                 connection.send(str(ended[1]).encode())
+
+
+def remember_migrations() -> None:
+    """The scripts by which libraries make their databases are run once, not three times for each database."""
+    from functools import cache
+
+    import alembic.util
+
+    load = alembic.util.load_python_file
+    if load.__module__ != __name__:
+        once = cache(load)  # but for env.py, which is what runs them
+
+        def remembered(folder: str, name: str) -> Any:
+            return (load if name == "env.py" else once)(folder, name)
+
+        alembic.util.load_python_file = remembered
 
 
 def _alive(process: int) -> bool:

@@ -2,8 +2,8 @@
 
 import gc
 import logging
-import time
 from collections import Counter
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -121,10 +121,13 @@ def test_a_dear_estimate_of_a_measured_objective_is_computed_once() -> None:
     assert set(calls.values()) == {1}
 
 
-def test_a_dear_one_is_named_once_with_what_it_costs(caplog) -> None:
+def test_a_dear_one_is_named_once_with_what_it_costs(caplog, monkeypatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("nas_bo.once.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
     class Slow(Counted):
         def __call__(self, arch) -> float:
-            time.sleep(0.005)
+            now[0] += 0.005
             return super().__call__(arch)
 
     with caplog.at_level(logging.WARNING, "nas_bo"):

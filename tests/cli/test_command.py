@@ -83,7 +83,7 @@ def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
             "--objective",
             "parameters",
             cwd=tmp_path / name,
-            PYTHONHASHSEED=str(len(found)),
+            **({"PYTHONHASHSEED": "1"} if found else {}),
         )
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
@@ -218,7 +218,7 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
     )  # fmt: skip
     os.close(follower)
     os.set_blocking(leader, False)
-    shown, deadline = b"", time.time() + 120
+    shown, deadline = b"", time.time() + 300
     while "search 3/500" not in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode(errors="replace")):
         assert time.time() < deadline and process.poll() is None, shown[-2000:]
         try:
@@ -227,7 +227,7 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
             time.sleep(0.05)
     assert b"front so far" in shown and b"left" in shown
     os.killpg(process.pid, signal.SIGINT)
-    end = time.time() + 60
+    end = time.time() + 300
     while process.poll() is None and time.time() < end:
         try:
             os.read(leader, 65536)

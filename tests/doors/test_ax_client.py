@@ -123,7 +123,7 @@ def test_a_killed_run_in_a_database_goes_on_and_loses_no_trial(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=begin, args=(url, str(log), 9))
     process.start()
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while len(log.read_text().splitlines()) < 4:
             assert process.is_alive() and time.monotonic() < until
             time.sleep(0.02)
@@ -151,7 +151,7 @@ def test_a_worker_that_is_killed_costs_no_trial(tmp_path):
     killed = []
 
     def kill():
-        until = time.monotonic() + 120
+        until = time.monotonic() + 300
         while time.monotonic() < until and not killed:
             lines = log.read_text().splitlines() if log.exists() else []
             if len(lines) >= 2:

@@ -277,7 +277,7 @@ def test_a_dead_server_costs_seconds_and_one_warning(tmp_path, caplog):
             tracker(study, study.trials[-1])
         tracker.finish(study)
         assert tracker.log_study(study) == -1 and tracker.url(study) == tracker.uri
-    assert time.perf_counter() - start < 15
+    assert time.perf_counter() - start < 60  # by default one call blocks for 240
     assert tracker.pending == [("ours", i) for i in range(5)]
     said = [r.message for r in caplog.records if r.name == "nas_bo.mlflow"]
     assert len(said) == 2 and "the search continues" in said[0] and "log_study" in said[1]
@@ -290,7 +290,7 @@ def test_a_folder_that_cannot_be_written_does_not_stop_a_study(tmp_path, caplog)
     start = time.perf_counter()
     tracker(study, study.trials[0])
     assert not tracker.flush()
-    assert time.perf_counter() - start < 10 and tracker.pending == [("ours", 0)]
+    assert time.perf_counter() - start < 60 and tracker.pending == [("ours", 0)]
     assert "choose a folder" in caplog.text
 
 
@@ -349,7 +349,7 @@ def test_threads_share_a_tracker(uri):
 def test_two_processes_make_one_database_and_one_parent(tmp_path):
     code = """
 import sys
-from nas_bo.mlflow import Tracker, view
+from nas_bo.mlflow import Tracker
 from tests.doors.test_mlflow import ours
 study = ours(4)
 tracker = Tracker(uri=sys.argv[1])
@@ -361,7 +361,7 @@ sys.exit(len(tracker.pending))
     path = str(tmp_path / "mlflow.db")
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     both = [Python("-c", code, path, i, env=env) for i in (0, 1)]
-    assert [p.wait(180) for p in both] == [0, 0]
+    assert [p.wait(600) for p in both] == [0, 0]
     store = Store(f"sqlite:///{path}")
     assert len(store.runs("Tiny", "study")) == 1
     assert [c.data.tags["nas.trial"] for c in store.runs("Tiny", "trial")] == ["000", "001", "002", "003"]

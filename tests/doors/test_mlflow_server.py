@@ -120,7 +120,7 @@ def shot(browser, request, tmp_path):
     yield lambda name: browser.save_screenshot(str(folder / f"{name}.png"))
 
 
-def wait_for(test, seconds: float = 40.0):
+def wait_for(test, seconds: float = 240.0):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         try:

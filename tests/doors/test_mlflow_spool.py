@@ -157,21 +157,24 @@ def test_processes_are_told_apart():
 # ---- dead, hanging and full stores ----------------------------------------------------------------------------------
 
 
-def test_a_hanging_server_costs_the_search_nothing_and_sync_brings_all_in(uri, tmp_path, caplog):  # noqa: F811
+def test_a_hanging_server_costs_the_search_nothing_and_sync_brings_all_in(uri, tmp_path, caplog, monkeypatch):  # noqa: F811
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         study, tracker = our_study(), Tracker(uri=address, timeout=1, spool=tmp_path / "kept", tags={"team": "blue"})
-        took = []
+        asking: list[str] = []
+        connect = socket.socket.connect
+        monkeypatch.setattr(
+            socket.socket, "connect", lambda *a: (asking.append(threading.current_thread().name), connect(*a))[1]
+        )
         for i in range(5):
             add(study, i, 2.0 + i, latency=5.0 + i)
-            start = time.perf_counter()
             tracker(study, study.trials[-1])
-            took.append(time.perf_counter() - start)
             assert len(list((tmp_path / "kept").glob("*/*.json"))) == i + 1  # before anything was asked of the server
-        assert max(took) < 1 and not tracker.flush(30)
+        assert not tracker.flush(120)
+        assert asking and threading.current_thread().name not in asking  # the search's own thread never asks the server
         start = time.perf_counter()
         tracker.finish(study)
-        assert time.perf_counter() - start < 10 and len(tracker.pending) == 5
+        assert time.perf_counter() - start < 60 and len(tracker.pending) == 5
         # the first message says why, the second where the trials are
         said = [r.message for r in caplog.records if r.name == "nas_bo.mlflow"]
         assert len(said) == 2 and "timed out" in said[0] and f"sync {tmp_path / 'kept'}" in said[1]
@@ -195,7 +198,7 @@ from nas_bo.mlflow import Tracker
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 tracker = Tracker(uri=sys.argv[1], spool=sys.argv[2])
 optuna.create_study().optimize(lambda t: t.suggest_float("x", 0, 1), n_trials=3, callbacks=[tracker])
-until = time.monotonic() + 20
+until = time.monotonic() + 120
 while not tracker._writer.failures and time.monotonic() < until:
     time.sleep(0.05)
 print(tracker._writer.failures, len(tracker.pending), "mlflow" in sys.modules)
@@ -251,7 +254,7 @@ def test_a_trial_that_fails_though_the_store_answers_holds_up_no_other(uri, monk
     monkeypatch.setattr(Session, "log", fails)
     for trial in study.trials:
         tracker.log(study, trial)
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while len(tracker.pending) > 1 and time.monotonic() < until:
         time.sleep(0.05)
     assert tracker.pending == [("ours", 0)] and not tracker.flush() and "in 3 attempts, although MLflow" in caplog.text
@@ -307,9 +310,14 @@ study.optimize(objective, n_trials=100, callbacks=[tracker])
 """
 
 
-def killed(folder: Path, uri: str, seconds: float) -> None:  # noqa: F811
+def killed(folder: Path, uri: str, study: optuna.Study, after: int, seconds: float) -> None:  # noqa: F811
+    """Killed `seconds` after it has begun `after` trials more."""
+    before = len(study.get_trials(deepcopy=False))
     search = Python("-c", SEARCH, uri, cwd=folder, stdout=subprocess.PIPE, env=ENV)
     assert search.stdout is not None and search.stdout.readline() == b"ready\n"
+    until = time.monotonic() + 120
+    while len(study.get_trials(deepcopy=False)) < before + after and time.monotonic() < until:
+        time.sleep(0.01)
     time.sleep(seconds)
     search.send_signal(signal.SIGKILL)
     search.wait()
@@ -320,7 +328,7 @@ def test_a_search_killed_again_and_again_loses_no_trial_and_doubles_none(uri, tm
     study = optuna.create_study(study_name="killed", storage=storage)
     rng = random.Random(0)
     for _ in range(3):
-        killed(tmp_path, uri, rng.uniform(0.7, 2.0))
+        killed(tmp_path, uri, study, rng.randint(4, 12), rng.uniform(0.0, 0.3))
     found = sync(tmp_path)
     assert found.left == [] and not (tmp_path / spool.FOLDER).exists()
     sync_study(Tracker(uri=uri), study)  # a trial whose process died between its end and the callback
@@ -391,7 +399,7 @@ def test_two_processes_of_four_threads_log_every_trial_once(uri, tmp_path):  # n
     storage = f"sqlite:///{tmp_path}/study.db"
     study = optuna.create_study(study_name="shared", storage=storage)
     both = [Python("-c", TWO, uri, storage, env=ENV, cwd=tmp_path) for _ in range(2)]
-    assert [p.wait(200) for p in both] == [0, 0]
+    assert [p.wait(600) for p in both] == [0, 0]
     store = Store(uri)
     runs = store.runs("shared", "trial")
     assert [int(r.data.tags["nas.trial"]) for r in runs] == list(range(24)) and len(store.runs("shared", "study")) == 1
@@ -497,7 +505,7 @@ def test_the_front_is_told_while_the_search_runs_by_one_process_only(uri, monkey
         (parent,) = store.runs("Tiny", "study")
         return parent.data.metrics.get("study/best_val_loss") == pytest.approx(best)
 
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while not told(3.0 - 0.1 * 11) and time.monotonic() < until:
         time.sleep(0.2)
     (parent,) = store.runs("Tiny", "study")
@@ -511,7 +519,7 @@ def test_the_front_is_told_while_the_search_runs_by_one_process_only(uri, monkey
     tracker.log(study, study.trials[-1])
     assert tracker.flush()
     assert len(calls) == 1 and "nas.trial" in calls[0]  # its own run is looked for; never all of them
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     marks: list[str] = []
     while not (told(0.5) and marks and marks[:-1].count("true") < 12) and time.monotonic() < until:
         time.sleep(0.2)
@@ -544,7 +552,7 @@ def test_a_tracker_that_is_gone_leaves_no_thread(uri, monkeypatch):  # noqa: F81
     study, tracker = ours(1), Tracker(uri=uri)
     tracker.log(study, study.trials[0])
     assert tracker.flush()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while {t for t in threading.enumerate() if t.name == "nas_bo.mlflow"} - before and time.monotonic() < until:
         time.sleep(0.1)
     assert not {t for t in threading.enumerate() if t.name == "nas_bo.mlflow"} - before

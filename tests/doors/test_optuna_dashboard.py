@@ -52,7 +52,7 @@ def served(tmp_path_factory):
 
 
 def get(url: str):
-    with urllib.request.urlopen(url, timeout=20) as answer:
+    with urllib.request.urlopen(url, timeout=120) as answer:
         return answer.read()
 
 
@@ -156,7 +156,7 @@ def test_the_pages_in_a_browser(served, tmp_path, monkeypatch) -> None:
             (f"studies/{number}/trials?numbers=0", ["Trial 0", "architecture.svg", "layers.0.mixer"]),
         ):
             chrome.get(served[0] + page)
-            until = time.monotonic() + 60
+            until = time.monotonic() + 300
             while not all(text in (shown := chrome.find_element("tag name", "body").text) for text in wanted):
                 assert time.monotonic() < until, shown
                 time.sleep(0.3)

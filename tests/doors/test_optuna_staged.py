@@ -254,7 +254,7 @@ def test_two_processes_stop_by_each_other_s_trials(tmp_path) -> None:
     root, path = str(Path(__file__).parents[2]), str(tmp_path / "s.log")
     study_of(storage=JournalStorage(JournalFileBackend(path)))
     running = [Python("-c", GO, path, root) for _ in range(2)]
-    assert [p.wait(timeout=120) for p in running] == [0, 0]
+    assert [p.wait(timeout=600) for p in running] == [0, 0]
     study = study_of(storage=JournalStorage(JournalFileBackend(path)))
     assert len(study.trials) == 30
     states = [t.state for t in study.trials]

@@ -67,11 +67,14 @@ def test_a_meter_that_does_not_move_is_an_error() -> None:
 
 
 def test_a_meter_that_moves_is_divided_among_the_runs(monkeypatch) -> None:
+    now = [0.0]
+    with monkeypatch.context() as told:
+        told.setattr("nas_bo.hardware.measuring.meters.time", SimpleNamespace(perf_counter=lambda: now[0]))
+        reading = measure_energy(
+            lambda: now.append(now.pop() + 0.125), SimpleNamespace(name="7 W", joules=lambda: 7 * now[0])
+        )
+    assert reading.millijoules == reading.low == reading.high == 7 * 125 and reading.runs == 3 * 16  # of 2 s each
     monkeypatch.setattr("nas_bo.hardware.measuring.meters.RUN_SECONDS", 0.05)
-    reading = measure_energy(lambda: time.sleep(0.005), Clock())
-    assert (
-        7 * 5 <= reading.millijoules < 7 * 12 and reading.low <= reading.millijoules <= reading.high
-    )  # 7 W, 5 ms and more
     for phase in ("prefill", "decode"):
         assert measured_energy(ARCHS[0], Setting(phase, 1, 16), Clock(), "cpu").millijoules > 0  # type: ignore[arg-type]
 

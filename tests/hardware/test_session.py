@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import time
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
@@ -22,13 +21,26 @@ from nas_bo.hardware.runtimes import runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.objectives import Latency
 from nas_bo.search_spaces import TinyGPT
+from tests.hardware.clocks import Work
 
 PREFILL, DECODE = Setting(context=32), Setting("decode", context=32)
 ARCHS = [TinyGPT.sample(seed) for seed in range(6)]
 
 
+class Told(Clock):
+    """Reads the time that a run says that it took."""
+
+    def __call__(self, run):
+        return 1e3 * run(), 1.0
+
+
+@pytest.fixture
+def told(monkeypatch):
+    monkeypatch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Told("thread", "told"))
+
+
 class Invented:
-    """Spins for the time that an architecture is to take, on the thread's own clock."""
+    """Says the time that an architecture is to take."""
 
     name, device, threads, inside = "invented", "cpu", 1, False
 
@@ -44,10 +56,10 @@ class Invented:
     def prepare(self, arch, setting):
         if arch in self.refuse:
             raise Unsupported("it has no such operation")
-        return Spin(1e-4 * (1 + ARCHS.index(arch)), self.slow)
+        return Takes(1e-4 * (1 + ARCHS.index(arch)), self.slow)
 
 
-class Spin:
+class Takes:
     steps, held_bytes = 1, 0
 
     def __init__(self, seconds, slow) -> None:
@@ -55,20 +67,14 @@ class Spin:
 
     def ready(self):
         lasts = self.seconds * self.slow()
-
-        def run() -> None:
-            end = time.thread_time_ns() + int(lasts * 1e9)
-            while time.thread_time_ns() < end:
-                pass
-
-        return run
+        return lambda: lasts
 
 
 def wanted(archs=ARCHS, settings=(PREFILL,)):
     return [Wanted(arch, setting) for setting in settings for arch in archs]
 
 
-def test_real_models_are_measured_in_both_phases_and_again_alike():
+def test_real_models_are_measured_in_both_phases():
     asked = wanted(ARCHS[:3], (PREFILL, DECODE))
     first, second = (
         Session(runtime("eager", "cpu"), clock="cpu", max_seconds=0.6, seed=s).measure(asked) for s in (0, 1)
@@ -77,9 +83,17 @@ def test_real_models_are_measured_in_both_phases_and_again_alike():
     for key, found in first.measured.items():
         assert 0 < found.low_ms <= found.median_ms <= found.high_ms
         assert found.repeats >= 3 * LEAST and found.clock == "thread CPU time, one thread"
-        assert 0.7 < found.median_ms / second.measured[key].median_ms < 1.4
-    both = [Wanted(ARCHS[0], s).key for s in (PREFILL, DECODE)]
-    assert first.measured[both[1]].median_ms < first.measured[both[0]].median_ms  # a token is less work than 32
+        assert second.measured[key].median_ms > 0
+
+
+def test_a_decoded_token_is_less_work_than_a_prefill(monkeypatch):
+    """Real models; the clock counts what they are told to do, since times of a shared machine prove nothing."""
+    monkeypatch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Work("thread", "operations"))
+    asked = wanted(ARCHS[:3], (PREFILL, DECODE))
+    first, second = (Session(runtime("eager", "cpu"), seed=s).measure(asked).measured for s in (0, 1))
+    assert {k: m.median_ms for k, m in first.items()} == {k: m.median_ms for k, m in second.items()}
+    for arch in ARCHS[:3]:
+        assert first[Wanted(arch, DECODE).key].median_ms < first[Wanted(arch, PREFILL).key].median_ms
 
 
 def test_decoding_again_starts_from_the_same_context():
@@ -97,7 +111,7 @@ def test_decoding_again_starts_from_the_same_context():
     assert torch.allclose(logits[:, -1], whole[:, -1], atol=1e-4)
 
 
-def test_a_quiet_machine_settles_at_once_and_a_noisy_one_needs_more():
+def test_a_quiet_machine_settles_at_once_and_a_noisy_one_needs_more(told):
     quiet = Session(Invented(), clock="cpu", precision=0.05).measure(wanted(ARCHS[:3]))
     rng = random.Random(0)
     noisy = Session(Invented(lambda: rng.uniform(0.8, 1.3)), clock="cpu", precision=0.03).measure(wanted(ARCHS[:3]))
@@ -106,7 +120,7 @@ def test_a_quiet_machine_settles_at_once_and_a_noisy_one_needs_more():
     assert repeats[0] < repeats[1]
 
 
-def test_a_measurement_that_never_settles_says_so_with_its_wide_interval():
+def test_a_measurement_that_never_settles_says_so_with_its_wide_interval(told):
     rng = random.Random(0)
     wild = Invented(lambda: math.exp(rng.gauss(0, 1)))
     asked = wanted(ARCHS[:2])
@@ -116,7 +130,7 @@ def test_a_measurement_that_never_settles_says_so_with_its_wide_interval():
         assert (found.high_ms - found.low_ms) / found.median_ms > 0.1
 
 
-def test_a_machine_that_slows_down_is_seen_and_divided_out():
+def test_a_machine_that_slows_down_is_seen_and_divided_out(told):
     rng, calls = random.Random(0), itertools.count()
     speed = Invented(lambda: rng.uniform(0.97, 1.03) * (1.0 if next(calls) < 4 * len(ARCHS) * 15 else 1.3))
     outcome = Session(speed, clock="cpu", precision=0.001, max_visits=30).measure(wanted())
@@ -127,7 +141,7 @@ def test_a_machine_that_slows_down_is_seen_and_divided_out():
     assert np.allclose(times / times[0], np.arange(1, 7), rtol=0.06)
 
 
-def test_a_session_goes_on_from_the_visits_of_another_and_relates_the_two():
+def test_a_session_goes_on_from_the_visits_of_another_and_relates_the_two(told):
     kept: list[Visit] = []
     sessions: list[int] = []
 
@@ -147,7 +161,7 @@ def test_a_session_goes_on_from_the_visits_of_another_and_relates_the_two():
     assert sessions == sorted(sessions) and set(sessions) == {0, 1}
 
 
-def test_what_is_settled_is_not_measured_again():
+def test_what_is_settled_is_not_measured_again(told):
     kept: list[Visit] = []
     asked = wanted(ARCHS[:3])
     Session(Invented(), clock="cpu", precision=0.2).measure(asked, lambda s, v: kept.extend(v))
@@ -159,13 +173,13 @@ def test_what_is_settled_is_not_measured_again():
     assert not more
 
 
-def test_what_a_runtime_cannot_run_has_its_reason_and_stops_nothing():
+def test_what_a_runtime_cannot_run_has_its_reason_and_stops_nothing(told):
     outcome = Session(Invented(refuse=ARCHS[1:2]), anchors=ARCHS[1:3], clock="cpu").measure(wanted(ARCHS[:3]))
     assert outcome.unsupported == {Wanted(ARCHS[1], PREFILL).key: "it has no such operation"}
     assert len(outcome.measured) == 2
 
 
-def test_models_that_do_not_fit_together_are_measured_in_blocks():
+def test_models_that_do_not_fit_together_are_measured_in_blocks(told):
     session = Session(Invented(), anchors=ARCHS[:1], clock="cpu", hold_bytes=1.0)
     blocks = list(session._blocks(wanted(ARCHS[1:]), []))
     assert [len(b) for b in blocks] == [1] * 5
@@ -273,17 +287,17 @@ def test_a_device_without_a_clock_is_refused(device):
         Device.here(device)
 
 
-def test_settings_that_differ_in_the_vocabulary_alone_are_told_apart():
+def test_settings_that_differ_in_the_vocabulary_alone_are_told_apart(told):
     class Large(Invented):
         def prepare(self, arch, setting):
-            return Spin(1e-4 if setting.vocab_size == 256 else 4e-4, self.slow)
+            return Takes(1e-4 if setting.vocab_size == 256 else 4e-4, self.slow)
 
     small, large = Wanted(ARCHS[0], PREFILL), Wanted(ARCHS[0], Setting(context=32, vocab_size=32_000))
     found = Session(Large(), clock="cpu").measure([small, large]).measured
     assert found[large.key].median_ms / found[small.key].median_ms == pytest.approx(4, rel=0.2)
 
 
-def test_the_last_word_of_progress_is_all_of_them():
+def test_the_last_word_of_progress_is_all_of_them(told):
     said: list[tuple[int, int]] = []
     session = Session(Invented(), anchors=ARCHS[:2], clock="cpu", precision=0.2)
     session.measure(wanted(ARCHS[:4]), progress=lambda done, of: said.append((done, of)))
@@ -293,7 +307,7 @@ def test_the_last_word_of_progress_is_all_of_them():
 def test_a_clock_that_does_not_move_is_an_error():
     class Frozen(Invented):
         def prepare(self, arch, setting):
-            return type("Nothing", (Spin,), {"ready": lambda self: lambda: None})(0.0, None)
+            return type("Nothing", (Takes,), {"ready": lambda self: lambda: None})(0.0, None)
 
     class Still(Clock):
         def __call__(self, run):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import statistics
 
 import pytest
 import torch
@@ -66,13 +65,16 @@ def test_latency_leaves_threads_and_the_global_generator_alone():
     assert torch.equal(torch.rand(3), before) and torch.get_num_threads() == threads
 
 
+# Milliseconds of `TinyGPT.sample(40)` to 59, each the median of three `Latency(max_seconds=0.15)` on a processor of two threads;
+# how the guide fares against measurements made now is for `benchmarks/hardware_here.py`.
+MEASURED = [1.17, 0.568, 0.881, 0.35, 1.08, 0.854, 1.73, 0.75, 0.648, 0.405, 1.04, 0.583, 1.24, 1.86, 1.3, 0.478, 1.81, 0.571, 0.658, 1.01]  # fmt: skip
+
+
 def test_the_guide_orders_like_the_measurement():
     from scipy.stats import kendalltau
 
     archs = [TinyGPT.sample(seed) for seed in range(40, 60)]
-    objective = Latency(max_seconds=0.15)
-    measured = [statistics.median(float(objective(a)) for _ in range(2)) for a in archs]
-    assert kendalltau(measured, [objective.predict(a) for a in archs]).statistic > 0.7
+    assert kendalltau(MEASURED, [Latency().predict(a) for a in archs]).statistic > 0.8
 
 
 def test_validation_loss_is_reproducible_and_keeps_its_curve():

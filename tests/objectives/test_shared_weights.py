@@ -66,7 +66,7 @@ def _fields(objective):
 def test_workers_train_it_once(folder):
     code = (
         "import sys; from nas_bo.objectives.shared_weights import SharedWeightLoss; "
-        "from nas_bo.model import supernet_training as t; from nas_bo.search_spaces import TinyGPT; "
+        "from nas_bo.supernet import training as t; from nas_bo.search_spaces import TinyGPT; "
         "one = t._Run._one; steps = []; t._Run._one = lambda *a: (steps.append(1), one(*a))[1]; "
         f"loss = SharedWeightLoss(TinyGPT, tokens=20_000, checkpoint={str(folder / 'both.pt')!r}, "
         f"data={str(folder / 'text.txt')!r}, held_out_tokens=2_048); "

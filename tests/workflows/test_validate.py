@@ -88,7 +88,7 @@ def test_a_killed_validation_goes_on_where_it_was(log, tmp_path):
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
     command = ["go.py", "2"]
     process = Python(*command, cwd=tmp_path, env=env, stdout=subprocess.DEVNULL)
-    kept, deadline = tmp_path / "kept.jsonl", time.time() + 120
+    kept, deadline = tmp_path / "kept.jsonl", time.time() + 300
     while not kept.exists() or kept.read_text().count("\n") < 8:
         assert time.time() < deadline and process.poll() is None
         time.sleep(0.05)
