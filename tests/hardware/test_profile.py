@@ -30,7 +30,7 @@ SHORT, DECODE = Setting(context=16), Setting("decode", context=16)
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("profile") / "device.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Work("thread", "operations"))
+        patch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Work(noise=0.03))
         found = profile(TinyGPT, path, (SHORT, DECODE), architectures=10, lookup=False, clock="cpu", name="my box")
     return found, path
 

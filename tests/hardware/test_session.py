@@ -88,7 +88,7 @@ def test_real_models_are_measured_in_both_phases():
 
 def test_a_decoded_token_is_less_work_than_a_prefill(monkeypatch):
     """Real models; the clock counts what they are told to do, since times of a shared machine prove nothing."""
-    monkeypatch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Work("thread", "operations"))
+    monkeypatch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Work())
     asked = wanted(ARCHS[:3], (PREFILL, DECODE))
     first, second = (Session(runtime("eager", "cpu"), seed=s).measure(asked).measured for s in (0, 1))
     assert {k: m.median_ms for k, m in first.items()} == {k: m.median_ms for k, m in second.items()}
