@@ -54,7 +54,7 @@ def test_workers_do_not_change_the_search_whatever_order_they_end_in(tmp_path, m
 
 
 @pytest.mark.parametrize("storage", ["study.db", "study.log"])
-def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(storage, tmp_path):
+def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(storage, tmp_path, monkeypatch):
     """The killed and continued search is, trial by trial, the one that was never killed."""
     code = (
         "from nas_bo import search; from tests.problems import *; import sys\n"
@@ -86,7 +86,7 @@ def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(s
         assert {t.state.name for t in study.trials} == {"COMPLETE"}
         ids = [t.params for t in study.trials]
         assert len({json.dumps(p) for p in ids}) == 16
-        os.environ["NAS_BO_TEST_LOG"] = str(tmp_path / "other")
+        monkeypatch.setenv("NAS_BO_TEST_LOG", str(tmp_path / "other"))
         whole = run(objectives=[problems.slow_loss, cost], trials=16, workers=int(workers))
         assert ids == flats(whole)
 
