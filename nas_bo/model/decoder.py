@@ -314,7 +314,7 @@ class Decoder(nn.Module):
 
         With `embedding_power` the embedding learns at 2 lr * (128 / width) ** embedding_power: at 1 its rate falls with the
         width as those of matrices do, and one `lr` serves small and large models better
-        (`benchmarks/learning_rates.py`). The default is 0, which all figures of `benchmarks/` rest on.
+        (`benchmarks/learning_rates/run.py`). The default is 0, which all figures of `benchmarks/` rest on.
         """
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, weight in self.named_parameters():

@@ -1,6 +1,6 @@
 """Runs of equal shape as one: their weights are stacked, and every kernel works on all of them (`torch.func.vmap`).
 
-What it saves is kernels, not arithmetic: on a CPU little (`benchmarks/grouped_training.py`), so there it is off unless asked
+What it saves is kernels, not arithmetic: on a CPU little (`benchmarks/grouped_training/run.py`), so there it is off unless asked
 for; on a GPU, which such models leave idle, it is on. Only runs of one shape can be stacked, above all several seeds of one
 architecture. Models of different shapes share a GPU as processes, as the workers of `search` do.
 """

@@ -111,7 +111,7 @@ class ValidationLoss:
         """An estimate of the whole run's ranking at a share `cost` of its price: the first part of the run, with its
         schedule, a quarter of the held-out text, and what larger and deeper models have still to gain taken off.
 
-        `benchmarks/fidelity.py` compares it with others. The correction was fitted on the default space and recipe:
+        `benchmarks/fidelity/run.py` compares it with others. The correction was fitted on the default space and recipe:
         elsewhere check it before use. The value is not a forecast of the final loss: it is the early loss, corrected between architectures.
 
         Args:

@@ -144,7 +144,7 @@ def default_objectives() -> list[Objective]:
 
 
 def default_strategy(seed: int) -> Any:
-    """The best at every budget that was measured (`benchmarks/search_efficiency.py`, `benchmarks/against_random.py`)."""
+    """The best at every budget that was measured (`benchmarks/search_efficiency/run.py`, `benchmarks/against_random/run.py`)."""
     from nas_bo.strategies import Bayes
 
     return Bayes(seed=seed)

@@ -66,7 +66,7 @@ def test_latency_leaves_threads_and_the_global_generator_alone():
 
 
 # Milliseconds of `TinyGPT.sample(40)` to 59, each the median of three `Latency(max_seconds=0.15)` on a processor of two threads;
-# how the guide fares against measurements made now is for `benchmarks/hardware_here.py`.
+# how the guide fares against measurements made now is for `benchmarks/hardware_here/run.py`.
 MEASURED = [1.17, 0.568, 0.881, 0.35, 1.08, 0.854, 1.73, 0.75, 0.648, 0.405, 1.04, 0.583, 1.24, 1.86, 1.3, 0.478, 1.81, 0.571, 0.658, 1.01]  # fmt: skip
 
 
