@@ -21,14 +21,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nas_bo.architecture import Architecture
+from nas_bo.errors import SearchError
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
 from nas_bo.stopping.successive_halving import SAME
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import gain_of
-from nas_bo.strategies.strategy import check_count, check_share, generator
+from nas_bo.strategies.strategy import generator
 from nas_bo.surrogate.sources import CoKriging
 from nas_bo.trial import State, Trial
+from nas_bo.validated import check_fields, checked, number, whole_number
 
 POINTS = 81  # values at a rung that are looked at
 REACH = 4.0  # standard deviations to either side of what is expected there
@@ -53,12 +55,11 @@ class Reservation:
         SearchError: a setting that is not of that kind.
     """
 
-    startup: int = 8
-    least: float = 0.25
+    startup: int = checked(8, whole_number(2))
+    least: float = checked(0.25, number(at_least=0, at_most=1))
 
     def __post_init__(self) -> None:
-        check_count(self, "startup", 2)
-        check_share(self, "least")
+        check_fields(self, SearchError)
 
     def judge(self, problem: Problem, trials: Sequence[Trial], arch: Architecture) -> Judge:
         """See `Stopping.judge`."""

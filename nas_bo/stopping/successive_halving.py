@@ -25,8 +25,9 @@ from nas_bo.objective import Judge, Staged
 from nas_bo.pareto import ranks
 from nas_bo.problem import Problem
 from nas_bo.strategies.history import Scale, known_values
-from nas_bo.strategies.strategy import check_count, violation
+from nas_bo.strategies.strategy import violation
 from nas_bo.trial import Column, State, Trial
+from nas_bo.validated import check_fields, checked, number, whole_number
 
 SAME = 1e-6  # shares that differ by no more are the same rung
 
@@ -61,17 +62,12 @@ class SuccessiveHalving:
         SearchError: a setting that is not of that kind.
     """
 
-    eta: float = 3.0
-    startup: int = 4
-    least: float = 0.25
+    eta: float = checked(3.0, number(above=1))
+    startup: int = checked(4, whole_number(0))
+    least: float = checked(0.25, number(above=0, below=1))
 
     def __post_init__(self) -> None:
-        check_count(self, "startup", 0)
-        for name, low, high in (("eta", 1.0, math.inf), ("least", 0.0, 1.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value < high:
-                bound = f"a number above {low:g}" + ("" if high == math.inf else f" and below {high:g}")
-                raise SearchError(f"SuccessiveHalving({name}={value!r}): {name} must be {bound}")
+        check_fields(self, SearchError)
 
     def judge(self, problem: Problem, trials: Sequence[Trial], arch: Architecture) -> Judge:
         """See `Stopping.judge`."""

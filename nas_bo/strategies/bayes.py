@@ -24,9 +24,10 @@ from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import Score, scorer
-from nas_bo.strategies.strategy import check_count, check_seed, fresh, generator, seen_ids
+from nas_bo.strategies.strategy import check_settings, fresh, generator, seen_ids
 from nas_bo.surrogate.genomes import genomes_of
 from nas_bo.trial import State, Trial
+from nas_bo.validated import checked, whole_number
 
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
 ROUNDS = 8
@@ -63,13 +64,11 @@ class Bayes:
     """
 
     seed: int = 0
-    startup: int = 8
-    candidates: int = 3000
+    startup: int = checked(8, whole_number(0))
+    candidates: int = checked(3000, whole_number(10))
 
     def __post_init__(self) -> None:
-        check_seed(self)
-        check_count(self, "startup", 0)
-        check_count(self, "candidates", 10)
+        check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""

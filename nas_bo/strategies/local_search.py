@@ -16,8 +16,9 @@ from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.strategies.evolution import Breed, evolve
 from nas_bo.strategies.history import Past, known_values
-from nas_bo.strategies.strategy import check_count, check_seed, generator
+from nas_bo.strategies.strategy import check_settings, generator
 from nas_bo.trial import Trial
+from nas_bo.validated import checked, whole_number
 
 STARTUP = 10
 KEPT = 64  # architectures whose neighbours are remembered
@@ -42,13 +43,11 @@ class LocalSearch:
     """
 
     seed: int = 0
-    startup: int = STARTUP
-    screen: int = 4
+    startup: int = checked(STARTUP, whole_number(0))
+    screen: int = checked(4, whole_number(1))
 
     def __post_init__(self) -> None:
-        check_seed(self)
-        check_count(self, "startup", 0)
-        check_count(self, "screen", 1)
+        check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""

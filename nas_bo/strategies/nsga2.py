@@ -10,9 +10,10 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.evolution import Breed, evolve
 from nas_bo.strategies.history import Past
-from nas_bo.strategies.strategy import check_count, check_seed, check_share, generator
+from nas_bo.strategies.strategy import check_settings, generator
 from nas_bo.strategies.variation import build, crossed_flat, moved_flat
 from nas_bo.trial import Trial
+from nas_bo.validated import checked, number, whole_number
 
 STARTUP = 10
 
@@ -41,20 +42,14 @@ class NSGA2:
     """
 
     seed: int = 0
-    population: int = 20
-    startup: int | None = None
-    crossover: float = 0.9
-    mutation: float = 0.5
-    screen: int = 4
+    population: int = checked(20, whole_number(2))
+    startup: int | None = checked(None, whole_number(0).or_none())
+    crossover: float = checked(0.9, number(at_least=0, at_most=1))
+    mutation: float = checked(0.5, number(at_least=0, at_most=1))
+    screen: int = checked(4, whole_number(1))
 
     def __post_init__(self) -> None:
-        check_seed(self)
-        check_count(self, "population", 2)
-        if self.startup is not None:
-            check_count(self, "startup", 0)
-        check_share(self, "crossover")
-        check_share(self, "mutation")
-        check_count(self, "screen", 1)
+        check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""

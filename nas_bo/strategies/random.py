@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.strategy import check_seed, fresh, generator, seen_ids
+from nas_bo.strategies.strategy import check_settings, fresh, generator, seen_ids
 from nas_bo.trial import Trial
 
 
@@ -24,7 +24,7 @@ class Random:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_seed(self)
+        check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""

@@ -9,9 +9,10 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.evolution import Breed, evolve
 from nas_bo.strategies.history import Past
-from nas_bo.strategies.strategy import check_count, check_seed, generator
+from nas_bo.strategies.strategy import check_settings, generator
 from nas_bo.strategies.variation import mutate
 from nas_bo.trial import Trial
+from nas_bo.validated import checked, whole_number
 
 STARTUP = 10
 
@@ -39,18 +40,13 @@ class RegularizedEvolution:
     """
 
     seed: int = 0
-    population: int = 50
-    sample: int = 10
-    startup: int | None = None
-    screen: int = 4
+    population: int = checked(50, whole_number(2))
+    sample: int = checked(10, whole_number(1))
+    startup: int | None = checked(None, whole_number(0).or_none())
+    screen: int = checked(4, whole_number(1))
 
     def __post_init__(self) -> None:
-        check_seed(self)
-        check_count(self, "population", 2)
-        check_count(self, "sample", 1)
-        if self.startup is not None:
-            check_count(self, "startup", 0)
-        check_count(self, "screen", 1)
+        check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import SearchError
 from nas_bo.problem import Problem
 from nas_bo.strategies.policy import Policy, policy_of
 from nas_bo.strategies.strategy import (
     admissible,
-    check_count,
-    check_seed,
+    check_settings,
     fresh,
     generator,
     guide,
@@ -25,6 +23,7 @@ from nas_bo.strategies.strategy import (
     violation,
 )
 from nas_bo.trial import State, Trial, non_dominated
+from nas_bo.validated import checked, number, whole_number
 
 TRIES = 50  # draws that may be seen or forbidden before a random architecture takes their place
 FLATTER = 0.9  # times the parameters after each such draw: a policy that repeats itself looks further away
@@ -60,20 +59,13 @@ class Reinforce:
     """
 
     seed: int = 0
-    startup: int = 20
-    entropy: float = 0.03
-    ridge: float = 1.0
-    replayed: int = 256
+    startup: int = checked(20, whole_number(0))
+    entropy: float = checked(0.03, number(above=0))
+    ridge: float = checked(1.0, number(above=0))
+    replayed: int = checked(256, whole_number(2))
 
     def __post_init__(self) -> None:
-        check_seed(self)
-        check_count(self, "startup", 0)
-        check_count(self, "replayed", 2)
-        for name in ("entropy", "ridge"):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not (number and 0 < value < math.inf):
-                raise SearchError(f"Reinforce({name}={value!r}): {name} must be a finite number above 0")
+        check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""

@@ -9,7 +9,7 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +21,10 @@ from nas_bo.problem import Problem
 from nas_bo.seeds import settle
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
+from nas_bo.validated import check_fields
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 DRAWS = 500  # rejected draws after which a small space is walked instead
 MORE_DRAWS = 5_000  # rejected draws after which a space too large to walk counts as exhausted
@@ -60,32 +64,14 @@ class Strategy(Protocol):
         ...
 
 
-def check_count(owner: object, name: str, least: int) -> None:
-    """Check a setting that must be a whole number of at least `least`.
+def check_settings(owner: DataclassInstance) -> None:
+    """Settle the seed of a strategy (any `Seed`, kept as a whole number), and check the fields that have a check.
 
     Raises:
-        SearchError: it is not.
+        SearchError: a setting is not what it must be.
     """
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        kind = type(owner).__name__
-        raise SearchError(f"{kind}({name}={value!r}): {name} must be a whole number of at least {least}")
-
-
-def check_share(owner: object, name: str) -> None:
-    """Check a setting that must be a number from 0 to 1.
-
-    Raises:
-        SearchError: it is not.
-    """
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-        raise SearchError(f"{type(owner).__name__}({name}={value!r}): {name} is a probability, a number from 0 to 1")
-
-
-def check_seed(owner: object) -> None:
-    """Settle the setting `seed`: any `Seed`, kept as a whole number (raises SearchError)."""
     settle(owner)
+    check_fields(owner, SearchError)
 
 
 def generator(*parts: Any) -> random.Random:

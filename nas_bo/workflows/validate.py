@@ -18,7 +18,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import Executor, executor_of, workers_of
-from nas_bo.objective import AtFidelity, Conditioned, Objective, as_objective, spec_of
+from nas_bo.objective import AtFidelity, Conditioned, Objective, ReadsText, as_objective, spec_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.report import Proxy, TrustReport, figure, trust
@@ -192,9 +192,8 @@ def _seeds(reference: Objective, seeds: int) -> list[Objective]:
         )
     if seeds == 1:
         return [reference]
-    first = getattr(reference, "seed", None)
-    settable = is_dataclass(reference) and any(f.name == "seed" for f in fields(reference))
-    if not settable or isinstance(first, bool) or not isinstance(first, int):
+    first = _settings(reference).get("seed")
+    if isinstance(first, bool) or not isinstance(first, int):
         raise ObjectiveError(
             f"validate(seeds={seeds}): the reference {reference.name!r} has no field `seed`, so it cannot be repeated; use "
             "seeds=1, or make it a dataclass with a whole number `seed`"
@@ -214,7 +213,7 @@ def _plan(space: type[Space], proxies: Sequence[Objective], truths: Sequence[Obj
         share = _prefix(proxy, truths[0])
         name = proxy.name
         if name == truths[0].name:
-            tokens = getattr(proxy, "tokens", None)
+            tokens = _settings(proxy).get("tokens")
             name += f"@{share:.0%}" if share else f"@{figure(float(tokens))}" if tokens else " as proxy"
         if name in names:
             raise ObjectiveError(f"validate(): two proxies are called {name!r}; give each its own `name`")
@@ -241,9 +240,13 @@ def _prefix(proxy: Objective, reference: Objective) -> float | None:
     if type(proxy) is not type(reference) or not isinstance(share, float) or not 0 < share < 1:
         return None
     alike = ("fidelity", "seed", "name", "rungs", "min_rung", "checkpoints", "noise_sd")  # what may differ in a prefix
-    there: set[str] = {f.name for f in fields(proxy)} if is_dataclass(proxy) else set()
-    whole: Any = _with(proxy, **{name: getattr(reference, name) for name in alike if name in there})
+    whole: Any = _with(proxy, **{name: value for name, value in _settings(reference).items() if name in alike})
     return share if whole == reference else None
+
+
+def _settings(objective: Objective) -> dict[str, Any]:
+    """The fields of an objective that is a dataclass."""
+    return {f.name: getattr(objective, f.name) for f in fields(objective)} if is_dataclass(objective) else {}
 
 
 def _with(objective: Objective, **changes: Any) -> Objective:
@@ -305,12 +308,12 @@ def _size(plan: _Plan, arch: Architecture) -> float | None:
 
 
 def _vocabulary(plan: _Plan) -> int:
-    corpus = getattr(plan.truths[0], "corpus", None)
-    return int(corpus().vocab_size) if callable(corpus) else 256
+    first = plan.truths[0]
+    return int(first.corpus().vocab_size) if isinstance(first, ReadsText) else 256
 
 
 def _ignored(plan: _Plan) -> tuple[str, ...]:
-    return tuple(getattr(plan.truths[0], "ignore", ()))
+    return tuple(_settings(plan.truths[0]).get("ignore", ()))
 
 
 # ---- evaluating ------------------------------------------------------------------------------------------------------

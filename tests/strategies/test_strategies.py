@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import pickle
 import random
@@ -17,7 +18,19 @@ import pytest
 from nas_bo.errors import SearchError
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, repeat
-from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce, Strategy, Successive
+from nas_bo.strategies import (
+    GDAS,
+    NSGA2,
+    Bayes,
+    Darts,
+    LocalSearch,
+    ProxylessNAS,
+    Random,
+    RegularizedEvolution,
+    Reinforce,
+    Strategy,
+    Successive,
+)
 from nas_bo.strategies.strategy import WALKED, fresh, generator
 from nas_bo.trial import State, Trial
 from tests.strategies import cases
@@ -176,7 +189,9 @@ assert not {"torch", "botorch", "optuna", "ax", "scipy"} & set(sys.modules)
     lambda: NSGA2(screen=0), lambda: RegularizedEvolution(sample=0), lambda: RegularizedEvolution(population=1.5),
     lambda: LocalSearch(startup=-1), lambda: LocalSearch(screen=True), lambda: Successive((Random(), 0), NSGA2()),
     lambda: Successive(Random(), NSGA2()), lambda: Successive((Random, 5), NSGA2()), lambda: Successive(),
-    lambda: Successive((NSGA2(), 5)),
+    lambda: Successive((NSGA2(), 5)), lambda: Reinforce(ridge=0), lambda: Reinforce(entropy=math.inf),
+    lambda: Darts(samples=1), lambda: Darts(tokens=0), lambda: Darts(held_out=0), lambda: GDAS(tokens="many"),
+    lambda: GDAS(updates=0), lambda: ProxylessNAS(explore=2), lambda: ProxylessNAS(rate=0), lambda: GDAS(seed=0.5),
 ])  # fmt: skip
 def test_wrong_settings_are_refused(make):
     with pytest.raises(SearchError, match=r"must be|probability"):

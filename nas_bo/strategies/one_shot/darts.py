@@ -30,7 +30,8 @@ from nas_bo.strategies.one_shot.alternation import Method, Pool, Run
 from nas_bo.strategies.one_shot.collapse import largest_eigenvalue
 from nas_bo.strategies.one_shot.gradient import GradientSearch
 from nas_bo.strategies.one_shot.relaxation import Draw, Relaxation, expectation_gradient
-from nas_bo.strategies.strategy import check_count, generator
+from nas_bo.strategies.strategy import generator
+from nas_bo.validated import checked, number, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,14 +60,9 @@ class Darts(GradientSearch):
     """
 
     lambdas: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
-    tokens: float = 200_000
-    samples: int = 2
-    iterations: int = 3
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count(self, "samples", 2)
-        check_count(self, "iterations", 0)
+    tokens: float = checked(200_000, number(at_least=1))
+    samples: int = checked(2, whole_number(2))
+    iterations: int = checked(3, whole_number(0))
 
     def method(self) -> Method:
         return _Mixed(self.samples, self.iterations)

@@ -25,7 +25,7 @@ from nas_bo.strategies.one_shot.darts import Plan, frozen
 from nas_bo.strategies.one_shot.gradient import GradientSearch
 from nas_bo.strategies.one_shot.proxyless import trained_path
 from nas_bo.strategies.one_shot.relaxation import Draw, expectation_gradient
-from nas_bo.strategies.strategy import check_count, check_share
+from nas_bo.validated import checked, number, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,15 +42,10 @@ class GDAS(GradientSearch):
         explore: share of the training paths that are uniform draws, so that no path is judged untrained.
     """
 
-    tokens: float = 400_000
-    updates: int = 80
-    paths: int = 2
-    explore: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count(self, "paths", 2)
-        check_share(self, "explore")
+    tokens: float = checked(400_000, number(at_least=1))
+    updates: int = checked(80, whole_number(1))
+    paths: int = checked(2, whole_number(2))
+    explore: float = checked(0.5, number(at_least=0, at_most=1))
 
     def method(self) -> Method:
         return _Gates(self.paths, self.explore)
@@ -154,8 +149,8 @@ class Alternatives:
     def _places(self) -> None:
         owner = np.empty(self.relaxation.size, dtype=int)
         masks = np.zeros((len(self.relaxation.slices), self.relaxation.size))
-        for number, at in enumerate(self.relaxation.slices.values()):
-            owner[at], masks[number, at] = number, 1.0
+        for row, at in enumerate(self.relaxation.slices.values()):
+            owner[at], masks[row, at] = row, 1.0
         self._chosen = np.zeros((len(self.rows), self.relaxation.size))
         self._active = np.zeros((len(self.rows), self.relaxation.size))
         for row, cells in enumerate(self.rows):

@@ -30,8 +30,9 @@ from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.strategies.one_shot import result_store
 from nas_bo.strategies.one_shot.relaxation import Relaxation, relaxation_of
-from nas_bo.strategies.strategy import admissible, check_count, check_seed, check_share, fresh, generator, seen_ids
+from nas_bo.strategies.strategy import admissible, check_settings, fresh, generator, seen_ids
 from nas_bo.trial import Trial
+from nas_bo.validated import checked, number, whole_number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -166,15 +167,15 @@ class GradientSearch(ABC):
     """
 
     lambdas: tuple[float, ...] = (0.0, 0.02, 0.06, 0.12, 0.25, 0.5, 1.0, 2.5)
-    tokens: float = 2_000_000
-    updates: int = 240
+    tokens: float = checked(2_000_000, number(at_least=1))
+    updates: int = checked(240, whole_number(1))
     seed: int = 0
-    rate: float = 0.1
-    regularise: float = 1e-3
-    warmup: float = 0.4
-    settled: float = 0.5
-    held_out: float = 0.1
-    most_skips: float = 0.9
+    rate: float = checked(0.1, number(above=0))
+    regularise: float = checked(1e-3, number(at_least=0, below=1))
+    warmup: float = checked(0.4, number(at_least=0, at_most=1))
+    settled: float = checked(0.5, number(at_least=0, at_most=1))
+    held_out: float = checked(0.1, number(above=0, below=1))
+    most_skips: float = checked(0.9, number(at_least=0, at_most=1))
     cost: Objective | None = None
     data: str | None = None
     tokenizer: str | None = None
@@ -186,23 +187,8 @@ class GradientSearch(ABC):
     text_key: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        kind = type(self).__name__
-        check_seed(self)
-        check_count(self, "updates", 1)
-        check_share(self, "warmup")
-        check_share(self, "settled")
-        check_share(self, "most_skips")
-        object.__setattr__(self, "lambdas", _lambdas(kind, self.lambdas))
-        for name, low, high in (
-            ("tokens", 1, math.inf),
-            ("rate", 0, math.inf),
-            ("regularise", 0, 1),
-            ("held_out", 0, 1),
-        ):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not low <= value < high or (name in ("rate", "held_out") and value == 0):
-                raise SearchError(f"{kind}({name}={value!r}): {name} must be a number from {low} to below {high}")
+        check_settings(self)
+        object.__setattr__(self, "lambdas", _lambdas(type(self).__name__, self.lambdas))
 
     @abstractmethod
     def method(self) -> Method:

@@ -15,7 +15,7 @@ import numpy as np
 from nas_bo.strategies.one_shot.alternation import Method, Pool, Run
 from nas_bo.strategies.one_shot.gradient import GradientSearch
 from nas_bo.strategies.one_shot.relaxation import expectation_gradient
-from nas_bo.strategies.strategy import check_count, check_share
+from nas_bo.validated import checked, number, whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,13 +33,8 @@ class ProxylessNAS(GradientSearch):
         explore: share of the training paths that are uniform draws, so that no path is judged untrained.
     """
 
-    paths: int = 12
-    explore: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_count(self, "paths", 2)
-        check_share(self, "explore")
+    paths: int = checked(12, whole_number(2))
+    explore: float = checked(0.5, number(at_least=0, at_most=1))
 
     def method(self) -> Method:
         return _Paths(self.paths, self.explore)

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
-from nas_bo.objective import Composed, Objective, Predicting
+from nas_bo.objective import Composed, Objective, Predicting, ReadsText
 from nas_bo.problem import Problem
 
 if TYPE_CHECKING:
@@ -127,9 +127,8 @@ def _cheap(objectives: Iterable[Objective]) -> Objective | None:
 def _text(objectives: Iterable[Objective]) -> Corpus | None:
     """The text of the first objective that has one."""
     for objective in _each(objectives):
-        corpus = getattr(objective, "corpus", None)
-        if callable(corpus):
-            found: Corpus = corpus()
+        if isinstance(objective, ReadsText):
+            found: Corpus = objective.corpus()
             return found
     return None
 
