@@ -6,8 +6,9 @@ The options of the first `ask` are kept with the study, so that later ones, and 
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 KEPT = "asking"  # the attribute of the study that has the words
 COMPUTED = ("parameters", "mflops", "kv_cache_bytes")
+LONGEST = 16_000_000  # characters of one document
+_WANTED = '`nas-bo tell` wants documents such as {"number": 0, "values": {"bits_per_byte": 2.41}} or {"number": 0, "failed": "out of memory"}'
 SIDES = {"at_most": "--at-most", "at_least": "--at-least"}
 
 
@@ -41,11 +44,17 @@ class Asking:
     seed: int | None = None
 
 
-def session(storage: str, study: str | None, asking: Asking, *, create: bool = True) -> AskTell:
+def session(
+    storage: str, study: str | None, asking: Asking, *, create: bool = True, allow: Collection[str] = ()
+) -> AskTell:
     """The session that the options mean; what they leave out is as in the first `ask`.
 
+    Args:
+        allow: modules and files that the study may name; see `_trust`.
+
     Raises:
-        NasBoError: an option means nothing, or the study belongs to another space or other objectives.
+        NasBoError: an option means nothing, the study belongs to another space or other objectives, or it names code that is not
+            allowed.
     """
     import optuna
 
@@ -65,6 +74,8 @@ def session(storage: str, study: str | None, asking: Asking, *, create: bool = T
             "its trials; tell those of a study of `nas-bo ask`"
         )
     words = {} if found is None else studies.kept(found, KEPT) or _of_search(found)
+    if found is not None:
+        _trust(found.study_name, words, asking, allow)
     words = {**words, **{k: v for k, v in vars(asking).items() if v is not None}}
     words = {"space": "tiny_gpt", "objectives": ["bits_per_byte", "latency_ms"], "vocab_size": 256, "seed": 0} | words
     chosen = resolve.named_space(words["space"])
@@ -88,6 +99,35 @@ def session(storage: str, study: str | None, asking: Asking, *, create: bool = T
     if studies.kept(opened.study, KEPT) != words:
         studies.keep(opened.study, KEPT, words)
     return opened
+
+
+def _trust(study: str, words: Any, asking: Asking, allow: Collection[str]) -> None:
+    """A study may be somebody else's, and importing what it names runs code: only nas_bo's own, what was typed now, and what is
+    allowed by name (a module, a package around it, or a file) is imported.
+
+    Raises:
+        SearchError: the study names something else, or its words are not what `ask` has written.
+    """
+    if not isinstance(words, Mapping):
+        raise SearchError(
+            f"the study {study!r} keeps {words!r:.60} where `nas-bo ask` keeps its options; ask with another study"
+        )
+    for key, option in {"space": "--space", "strategy": "--strategy", "objectives": "--objective"}.items():
+        if getattr(asking, key) is not None:
+            continue
+        named = words.get(key) or []
+        for word in [named] if isinstance(named, str) else named if isinstance(named, list) else [None]:
+            if not isinstance(word, str):
+                raise SearchError(
+                    f"the study {study!r} keeps {named!r:.60} for {option}, which is not a text; type {option}"
+                )
+            module = re.sub(r"^(max|min)(imize)?:", "", word).rpartition(":")[0]
+            own = module.partition(".")[0] == "nas_bo" and not module.endswith(".py")
+            if module and not own and not any(module == one or module.startswith(f"{one}.") for one in allow):
+                raise SearchError(
+                    f"the study {study!r} names {word!r} for {option}, and importing it runs its code; if you trust it, allow it by "
+                    f"name (--allow {module}), or type it yourself ({option} of `nas-bo ask`)"
+                )
 
 
 def _there(storage: str, study: str | None, space: str | None) -> Any:
@@ -177,11 +217,18 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | Se
         SearchError: nothing is on stdin, or it ends within a document.
     """
     decoder, text, count = json.JSONDecoder(), "", 0
-    for line in sys.stdin if stream is None else stream:
+    for line in _lines() if stream is None else stream:
         text = (text + line).lstrip()
+        if len(text) > LONGEST:
+            raise SearchError(f"a document on stdin has more than {LONGEST:,} characters and no end; {_WANTED}")
         while text:
             try:
                 data, end = decoder.raw_decode(text)
+            except RecursionError:
+                count += 1
+                yield SearchError(f"a document on stdin is nested too deeply: {text[:40]!r}...; {_WANTED}")
+                text = ""
+                break
             except json.JSONDecodeError:
                 if text[0] in "{[":
                     break  # it may continue in the next line
@@ -199,11 +246,13 @@ def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | Se
         raise SearchError("there is nothing on stdin to report; pipe JSON documents into `nas-bo tell`")
 
 
+def _lines() -> Iterator[str]:
+    """What is on stdin; bytes that are not UTF-8 are replaced, so that the line is refused and the next one is read."""
+    yield from (line.decode("utf-8", "replace") for line in sys.stdin.buffer)
+
+
 def _no_json(text: str) -> SearchError:
-    return SearchError(
-        f"this on stdin is not JSON: {text.rstrip()[:80]!r}; `nas-bo tell` wants documents such as "
-        '{"number": 0, "values": {"bits_per_byte": 2.41}} or {"number": 0, "failed": "out of memory"}'
-    )
+    return SearchError(f"this on stdin is not JSON: {text.rstrip()[:80]!r}; {_WANTED}")
 
 
 def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
@@ -232,6 +281,15 @@ def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
     return json.dumps(
         {**found, **({"reason": trial.reason} if trial.reason else {}), **({"violated": broken} if broken else {})}
     )
+
+
+Allowed = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow",
+        help="A module or file that the study names and that may be imported, repeatable. nas_bo's own always may.",
+    ),
+]
 
 
 def ask(
@@ -276,21 +334,22 @@ def ask(
             "--open", help="Print the architectures that were asked for and not reported yet, instead of a new one."
         ),
     ] = False,
+    allow: Allowed = None,
 ) -> None:
     """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
     with errors():
         asking = Asking(space, objective or None, at_most or None, at_least or None, strategy, vocab_size, seed)
-        opened = session(storage, study, asking, create=not waiting)
+        opened = session(storage, study, asking, create=not waiting, allow=allow or ())
         for asked in opened.open if waiting else (opened.ask() for _ in range(count)):
             typer.echo(document(opened, asked))
 
 
-def tell(storage: Storage = "nas-bo.db", study: OneStudy = None) -> None:
+def tell(storage: Storage = "nas-bo.db", study: OneStudy = None, allow: Allowed = None) -> None:
     """Read the results of asked architectures from stdin, as JSON: {"number": 0, "values": {"bits_per_byte": 2.4}}, or "failed": "why"."""
     with errors():
         opened, refused = None, False
         for data in read():  # the study may be made by the `ask` at the other end of the pipe
-            opened = opened or session(storage, study, Asking(), create=False)
+            opened = opened or session(storage, study, Asking(), create=False, allow=allow or ())
             try:
                 typer.echo(keep(opened, data))
             except NasBoError as error:  # the others are reported anyway
