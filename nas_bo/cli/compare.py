@@ -124,14 +124,10 @@ def text(found: Comparison, storages: Sequence[str]) -> str:
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    left = {i for i, head in enumerate(rows[0]) if head in ("", "study", "architecture", "dominated by")}
-    return [
-        "  ".join(
-            cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    left = ("", "study", "architecture", "dominated by")
+    from nas_bo.report.aligned import aligned
+
+    return aligned(rows, right=[i for i, head in enumerate(rows[0]) if head not in left])
 
 
 __all__ = ["compare", "document", "text"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from unicodedata import combining, east_asian_width
 
 from nas_bo.final import BEYOND, DOMINATED, FAILED, NOT_AGAIN, Final
+from nas_bo.report.aligned import aligned
 from nas_bo.report.digits import figure, known
 from nas_bo.report.notation import bounds, legend
 from nas_bo.report.summary import Summary, label
@@ -40,11 +40,9 @@ def table_text(summary: Summary, *, marks: bool = True) -> str:
     if not made.rows:
         return "no feasible trial yet"
     table = [made.head, *([f"{row.mark} {row.cells[0]}".strip(), *row.cells[1:]] for row in made.rows)]
-    widths = [max(_width(row[j]) for row in table) for j in range(len(made.head))]
-    lines = ["  ".join(_pad(cell, widths[j], made.right[j]) for j, cell in enumerate(row)).rstrip() for row in table]
-    rule = "  ".join("-" * w for w in widths)
-    below = [folded(line, max(79, len(rule))) for line in (made.marks * marks, made.legend) if line]
-    return "\n".join([lines[0], rule, *lines[1:], *([""] * bool(below)), *below])
+    lines = aligned(table, right=[j for j, right in enumerate(made.right) if right], rule=True)
+    below = [folded(line, max(79, len(lines[1]))) for line in (made.marks * marks, made.legend) if line]
+    return "\n".join([*lines, *([""] * bool(below)), *below])
 
 
 def table_markdown(summary: Summary, *, links: Mapping[int, str] | None = None, at_most: int | None = None) -> str:
@@ -217,12 +215,3 @@ def _escape(cell: str) -> str:
     for char in "\\|`*_[]<>":
         cell = cell.replace(char, f"\\{char}" if char not in "<>" else {"<": "&lt;", ">": "&gt;"}[char])
     return " ".join(cell.split())
-
-
-def _width(text: str) -> int:
-    return sum(0 if combining(c) else 2 if east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def _pad(text: str, width: int, right: bool) -> str:
-    space = " " * (width - _width(text))
-    return space + text if right else text + space

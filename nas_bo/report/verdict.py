@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from nas_bo.report.aligned import aligned
 from nas_bo.report.ranks import FEWEST, FEWEST_FOR_INTERVAL, Interval
 
 if TYPE_CHECKING:
@@ -137,10 +138,7 @@ def share(value: float) -> str:
 
 
 def table(report: TrustReport) -> str:
-    lines = [list(HEAD), *(cells(j, report) for j in report.judged)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([text[0], "  ".join("-" * width for width in widths), *text[1:]])
+    return "\n".join(aligned([HEAD, *(cells(j, report) for j in report.judged)], rule=True))
 
 
 def markdown(report: TrustReport) -> str:

@@ -22,6 +22,7 @@ from nas_bo.mlflow.session import PARENT, Session
 from nas_bo.objective import Conditioned, Objective
 from nas_bo.problem import Problem
 from nas_bo.report import figure
+from nas_bo.report.aligned import aligned
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial, knee
 
@@ -79,12 +80,16 @@ class Again:
         }
         rows = [("objective", "then", "now", "")]
         rows += [(f"{c.name} [{c.unit}]" if c.unit else c.name, figure(c.before), figure(c.now), c.words) for c in self.compared]  # fmt: skip
-        wide = [max(len(row[i]) for row in rows) for i in range(3)]
-        table = [
-            f"{a:<{wide[0]}}  {b:>{wide[1]}}  {c:>{wide[2]}}  {d}".rstrip() for a, b, c, d in rows
-        ]  # fmt: skip
         changes = [f"{what}: {was} then, {now} now" for what, (was, now) in self.changed.items()]
-        return "\n".join([f"{self.name}: {verdict[self.agrees]}", "", *table, *([""] if changes else []), *changes])
+        return "\n".join(
+            [
+                f"{self.name}: {verdict[self.agrees]}",
+                "",
+                *aligned(rows, right=(1, 2)),
+                *([""] if changes else []),
+                *changes,
+            ]
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return {

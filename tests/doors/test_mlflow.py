@@ -120,9 +120,9 @@ def test_a_summary_of_the_caller_is_reported(uri):
 
     cols = records.columns(study, records.about(study))
     trials = [records.trial(t, cols, TINY) for t in study.trials]
-    tracker.finish(
-        study, summary=Summary("Mine", cols, trials, agreement=agreement([1, 2, 3], [1, 2, 3]), notes=["A note."])
-    )
+    with pytest.warns(DeprecationWarning, match=r"is nas_bo\.report\.(trust|Summary)"):  # as in version 0.1
+        summary = Summary("Mine", cols, trials, agreement=agreement([1, 2, 3], [1, 2, 3]), notes=["A note."])
+    tracker.finish(study, summary=summary)
     (parent,) = Store(uri).runs("Elsewhere", "study")
     assert parent.info.run_name == "Named" and "anecdote" in parent.data.tags["mlflow.note.content"]
     assert "A note." in parent.data.tags["mlflow.note.content"]

@@ -28,7 +28,7 @@ from nas_bo.mlflow.session import Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
 from nas_bo.mlflow.sync import sync, sync_study
-from nas_bo.process import is_dead, owner
+from nas_bo.process import owner
 from nas_bo.trial import Column, Trial, front
 from tests.doors.test_mlflow import Store, empty_store, ours, uri  # noqa: F401
 from tests.doors.test_mlflow_content import add, our_study
@@ -144,14 +144,6 @@ def test_what_is_no_record_is_said_and_stays(tmp_path):
     with pytest.raises(HostError, match="there is no"):
         sync(tmp_path / "nowhere")
     assert sync(ROOT / "tests") == type(found)()
-
-
-def test_processes_are_told_apart():
-    assert not is_dead(owner()) and not is_dead("elsewhere:1:1") and not is_dead("") and not is_dead("nonsense")
-    child = python("-c", "from nas_bo.process import owner; print(owner())", env=ENV)
-    assert is_dead(child.stdout.strip())
-    node, number, _ = owner().rsplit(":", 2)
-    assert is_dead(f"{node}:{number}:1")  # the number was given again
 
 
 # ---- dead, hanging and full stores ----------------------------------------------------------------------------------
