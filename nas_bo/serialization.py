@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
@@ -82,7 +83,9 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
         raise SearchError(
             f"{data['type']} has no field {lost[0]!r} in this version of the package; install the one that was logged"
         )
-    return kind(**{name: rebuild(value, allow) for name, value in data["fields"].items()})
+    with warnings.catch_warnings():  # what an earlier version has stored is not the user's to change
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return kind(**{name: rebuild(value, allow) for name, value in data["fields"].items()})
 
 
 def unknown(data: Any) -> list[str]:

@@ -215,7 +215,7 @@ class Quantities:
         only = targets[0] if len(self._costs.targets) == 1 and targets else None
         return Memory(
             vocab_size=self._vocab,
-            device=only,
+            target=only,
             at_most=min(bounds, default=None),
             **self._setting("context", "batch", "dtype"),
         )
@@ -226,7 +226,10 @@ class Quantities:
 
             predicted = target not in (None, HERE)
             self._predicts = self._predicts or predicted
-            how: dict[str, Any] = {"vocab_size": self._vocab, "device": target if predicted else self._costs.device}
+            how: dict[str, Any] = {
+                "vocab_size": self._vocab,
+                ("target" if predicted else "device"): target if predicted else self._costs.device,
+            }
             how |= self._setting("context", "batch", "dtype")
             if word == "throughput":
                 return Throughput(at_least=self._bound("min_throughput", target), **how)

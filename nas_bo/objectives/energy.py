@@ -14,7 +14,7 @@ from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.latency import NAMES, Latency
-from nas_bo.objectives.target import digest, is_torch_device, measurable, plain_device
+from nas_bo.objectives.target import digest, measurable, plain_device, settle_target
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of
 
@@ -23,13 +23,14 @@ from nas_bo.validated import check_fields, checked, number, one_of
 class Energy:
     """Millijoules of one prefill of `context` tokens, of one decoded token, or of a request (see `Latency`).
 
-    With a device it is modelled from the device's prices of arithmetic and traffic, and named ``modelled_energy_mj@v100``.
+    With a target it is modelled from that device's prices of arithmetic and traffic, and named ``modelled_energy_mj@v100``.
     With ``model="measured"`` it is measured on a torch device of this machine through its meter (NVML, RAPL; extra
     ``energy``); without a meter that is an error here and now, never 0 J.
 
     Args:
         at_most, at_least: hard limits in millijoules, before training.
-        device: a `Device`, the name of one, a file or profile; a torch device when it is measured.
+        device: the torch device that it is measured on.
+        target: the device that it is modelled for: a `Device`, the name of one, a file or profile.
         model: "modelled" (default) or "measured".
         meter: of your own: an object with `name` and `joules()`.
         build: refused: the energy of a model of your own is not known (see `Latency` and `Flops`, which take one).
@@ -47,7 +48,7 @@ class Energy:
     vocab_size: int = 256
     at_most: float | None = None
     at_least: float | None = None
-    device: Any = None
+    device: str | None = None
     model: Literal["modelled", "measured"] = checked("modelled", one_of("modelled", "measured"))
     meter: Meter | None = None
     idle: bool = False
@@ -60,8 +61,10 @@ class Energy:
     direction: Direction = "minimize"
     cost: Literal["measured"] = "measured"
     build: Build | None = None
+    target: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle_target(self)
         check_build("Energy", self.build)
         if self.build is not None:
             raise ObjectiveError(
@@ -70,21 +73,21 @@ class Energy:
                 "the meter (nas_bo.hardware.measuring.meters)"
             )
         check_fields(self, ObjectiveError)
-        here = is_torch_device(self.device)
+        here = self.target is None
         if self.model == "modelled" and (self.meter is not None or here):
             raise ObjectiveError(
-                "Energy() has no device whose prices are known; give device= (a Device with pj_per_flop and pj_per_byte, such "
+                "Energy() has no device whose prices are known; give target= (a Device with pj_per_flop and pj_per_byte, such "
                 'as "v100"), or model="measured" where there is a meter'
             )
         if self.model == "measured" and not here:
             raise ObjectiveError(
-                f'Energy(model="measured", device={self.device!r:.60}): measured is what is here, a torch device'
+                f'Energy(model="measured", target={self.target!r:.60}): measured is what is here, a torch device'
             )
         if self.model == "measured":
             measurable("Energy", self.device, self.dtype)
         if self.model == "measured" and self.meter is None:
             object.__setattr__(self, "meter", meter_of(self.device))
-        figures = self.guide if here else plain_device(self.device)
+        figures = self.guide if here else plain_device(self.target)
         steps = [(EnergyModel(figures, setting, self.idle and not here), often) for setting, often in self._settings()]
         object.__setattr__(self, "_steps", steps)
         if not self.name:
@@ -103,7 +106,7 @@ class Energy:
         said |= {"output_length": self.output_length} if self.phase == "request" else {}
         if self.meter is not None:
             return {**said, "meter": self.meter.name}
-        figures = plain_device(self.device)
+        figures = plain_device(self.target)
         return {**said, "device": figures.name, "idle": self.idle, "fingerprint": digest(figures.known())}
 
     def check_architecture(self, arch: Architecture) -> None:

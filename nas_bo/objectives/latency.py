@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -19,11 +19,11 @@ from nas_bo.objectives.measuring import measured, silent
 from nas_bo.objectives.target import (
     BOUND,
     Timed,
-    is_torch_device,
     measurable,
     measured_here,
     own_model,
     say_bound,
+    settle_target,
     timed,
 )
 from nas_bo.space.space import Space
@@ -47,7 +47,7 @@ class Latency:
     a whole request (``phase="request"``): a prefill of `context` tokens, which gives the first token, and `output_length - 1`
     decoded ones, all taken to cost what the one in the middle does.
 
-    Without a device, or with a torch device, it is measured with randomly initialised weights, in turn with small anchor
+    Without a target it is measured with randomly initialised weights, in turn with small anchor
     models whose times on this machine are known (`nas_bo.hardware.measuring.bench`): what the machine does meanwhile is divided out, and
     what remains is the time at its undisturbed speed. On a CPU it is the CPU time of one thread; on CUDA, device events. In a
     search of twenty trials or more a profile of this machine is next to it, and the value is the mean of measurement and
@@ -55,15 +55,16 @@ class Latency:
     machine will give, with a probability of 90 %. Strategies steer by `predict`, a roofline estimate that ranks alike and is
     the same in every run.
 
-    With any other device it is predicted, and the name says for which device by which model: ``latency_ms@pi5.roofline``.
+    With a target it is predicted, and the name says for which device by which model: ``latency_ms@pi5.roofline``.
     Where nobody knows what starting an operation costs on that device (`Device.overhead_us`), it is a bound that only ranks,
     and its unit says so: "roofline bound" instead of "ms".
     A prediction counts as measured: its limits are applied before training, not when candidates are drawn.
 
     Args:
         at_most, at_least: hard limits in milliseconds, before training.
-        device: a torch device (None is CUDA where there is one, else the CPU); or a `Device`, the name of one in the table
-            (`Device.names`), a profile that ``nas-bo profile`` wrote, or the path of a file with either.
+        device: the torch device to measure on; None is CUDA where there is one, else the CPU.
+        target: the device to predict for instead: a `Device`, the name of one in the table (`Device.names`), a profile that
+            ``nas-bo profile`` wrote, or the path of a file with either.
         precision: half width of the 95 % interval of the median over rounds at which measuring stops, as a share of it.
         max_seconds: cap on measuring one architecture, anchors included.
         guide: the model behind `predict` of a measured latency; None is a roofline of one CPU core, on CUDA of a GPU.
@@ -90,7 +91,7 @@ class Latency:
     vocab_size: int = 256
     at_most: float | None = None
     at_least: float | None = None
-    device: Any = None
+    device: str | None = None
     precision: float = checked(0.03, number(above=0))
     max_seconds: float = checked(0.5, number(above=0))
     guide: Roofline | None = None
@@ -104,23 +105,24 @@ class Latency:
     output_length: int = checked(64, number(above=0))
     runtime: str | None = None
     build: Build | None = None
+    target: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
+        settle_target(self)
         wanted = self.settings()
         found: Timed | None = None
         check_build("Latency", self.build)
         if self.build is not None:
             how = (self.runtime, self.precision, self.max_seconds)
-            found = own_model("Latency", self.build, self.device, self.model, wanted, *how)
-        elif not (is_torch_device(self.device) and self.model in (None, "measured")):
-            device = None if is_torch_device(self.device) else self.device
-            if device is None and isinstance(self.model, str):
+            found = own_model("Latency", self.build, self.target or self.device, self.model, wanted, *how)
+        elif self.target is not None or self.model not in (None, "measured"):
+            if self.target is None and isinstance(self.model, str):
                 raise ObjectiveError(
-                    f"Latency(model={self.model!r}) needs a device that it is a model of; give device=Device.here(), the name "
+                    f"Latency(model={self.model!r}) needs a device that it is a model of; give target=Device.here(), the name "
                     "of a device, or the path of a profile"
                 )
-            found = timed("Latency", device, self.model, wanted, self.runtime)
+            found = timed("Latency", self.target, self.model, wanted, self.runtime)
         else:
             measurable("Latency", self.device, self.dtype)
             if self.runtime not in (None, "eager"):

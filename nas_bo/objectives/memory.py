@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
@@ -15,7 +15,7 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
-from nas_bo.objectives.target import plain_device
+from nas_bo.objectives.target import plain_device, settle_target
 from nas_bo.space import Space, require
 from nas_bo.trial import Direction
 from nas_bo.validated import Check, check_fields, checked, number, whole_number
@@ -41,7 +41,7 @@ class Memory:
         build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`).
         training: (batch, sequence) of a training step instead of inference; float32 with AdamW.
         at_most, at_least: hard limits in bytes.
-        device: a `Device`, the name of one, a file or profile: its memory is then `at_most`, unless that is given.
+        target: a `Device`, the name of one, a file or profile: its memory is then `at_most`, unless that is given.
 
     Raises:
         ObjectiveError: a size or data type is impossible.
@@ -55,21 +55,23 @@ class Memory:
     training: tuple[int, int] | None = checked(None, TRAINING)
     at_most: float | None = None
     at_least: float | None = None
-    device: Any = None
+    target: Any = None
     ignore: tuple[str, ...] = ()
     name: str = ""
     unit: str = "B"
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
     build: Build | None = None
+    device: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle_target(self)
         object.__setattr__(self, "_setting", _setting(self))
         check_fields(self, ObjectiveError)
         check_build("Memory", self.build)
         word = "peak_bytes" if self.training is None else "training_bytes"
-        if self.device is not None:
-            figures = plain_device(self.device)
+        if self.target is not None or self.device is not None:
+            figures = plain_device(self.target if self.device is None else self.device)
             word = f"{word}@{figures.name}"
             if self.at_most is None:
                 object.__setattr__(self, "at_most", figures.figure("memory_bytes", use="a limit on memory"))
@@ -97,7 +99,7 @@ class Fits:
 
     Args:
         build: builds a torch module of your own from an architecture (`nas_bo.model.own_model`).
-        device: a `Device`, the name of one in the table, a file or profile.
+        target: a `Device`, the name of one in the table, a file or profile.
         context, batch, dtype: of inference.
         training: (batch, sequence) of a training step instead.
         share: of the device's memory that is there for the model.
@@ -107,7 +109,7 @@ class Fits:
         DeviceError: there is no such device, or neither its memory nor its operations are known.
     """
 
-    device: Any
+    target: Any = None
     context: int = 2048
     batch: int = 1
     dtype: str = "float32"
@@ -124,9 +126,11 @@ class Fits:
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
     build: Build | None = None
+    device: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        figures = plain_device(self.device)
+        settle_target(self)
+        figures = plain_device(self.target if self.device is None else self.device)
         if figures.memory_bytes is None and figures.operations is None:
             raise DeviceError(
                 f"of the device {figures.name!r} neither memory_bytes nor operations are known, so everything would fit; write "

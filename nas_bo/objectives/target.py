@@ -1,4 +1,4 @@
-"""What `device=` and `model=` of an objective mean: a torch device to measure on, or latency models of another one."""
+"""What `device=`, `target=` and `model=` of an objective mean: a torch device to measure on, or latency models of another one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import hashlib
 import json
 import logging
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError, ObjectiveError
@@ -20,6 +21,7 @@ from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
+from nas_bo.moved import ENDS
 from nas_bo.objective import Value
 
 BOUND = "roofline bound"  # the unit of what no overhead is known for; it is not milliseconds
@@ -32,6 +34,44 @@ _TORCH = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|meta)(:\d+)?")
 def is_torch_device(device: object) -> bool:
     """Whether it names a device of this machine; None is the best one."""
     return device is None or (isinstance(device, str) and _TORCH.fullmatch(device) is not None)
+
+
+class Placed(Protocol):
+    """An objective with `device`, a torch device of this machine, and `target`, a device that is described."""
+
+    @property
+    def device(self) -> Any: ...
+    @property
+    def target(self) -> Any: ...
+
+
+def settle_target(owner: Placed) -> None:
+    """Settle `device` and `target` of a frozen dataclass, for ``__post_init__``: a device that is described, given as
+    ``device=`` as in version 0.1, becomes the target, with a DeprecationWarning.
+
+    Raises:
+        ObjectiveError: both are given, or the target is a torch device.
+    """
+    kind, device, target = type(owner).__name__, owner.device, owner.target
+    if target is not None and device is not None:
+        raise ObjectiveError(
+            f"{kind}(device={device!r:.60}, target={target!r:.60}): device= is the torch device to measure on, target= the device "
+            "to predict for; give one of them"
+        )
+    if isinstance(target, str) and is_torch_device(target):
+        raise ObjectiveError(
+            f"{kind}(target={target!r}) is a torch device, to measure on; give it as device=, and as target= a Device, its name or "
+            "the path of a device or profile file"
+        )
+    if not is_torch_device(device):
+        warnings.warn(
+            f"{kind}(device={device!r:.60}) is {kind}(target=...) since version 0.2: device= is the torch device to measure on; the "
+            f"old use ends with version {ENDS}",
+            DeprecationWarning,
+            stacklevel=4,
+        )
+        object.__setattr__(owner, "target", device)
+        object.__setattr__(owner, "device", None)
 
 
 def measurable(owner: str, device: str | None, dtype: str) -> None:
@@ -228,7 +268,7 @@ def own_model(
     if not isinstance(figures, Device):
         raise ObjectiveError(
             f"{owner}(build=..., device={device!r:.60}): a profile describes the decoder of nas_bo; give the device itself for a "
-            "roofline, or leave device= out to measure here"
+            "roofline, or leave target= out to measure here"
         )
     known = {**figures.known(), "operations": figures.operations}
     traces = tuple((TracedRoofline(build, figures, setting), often) for setting, often in wanted)
@@ -255,8 +295,8 @@ def _of_device(
         if kind not in (None, "roofline"):
             where = "on that machine" if kind == "measured" else "there"
             raise ObjectiveError(
-                f"{owner}(device={found.name!r}, model={kind!r}): the figures of a device give a roofline only; run "
-                f"`nas-bo profile` {where} and give the file that it writes as device=, or leave model out"
+                f"{owner}(target={found.name!r}, model={kind!r}): the figures of a device give a roofline only; run "
+                f"`nas-bo profile` {where} and give the file that it writes as target=, or leave model out"
             )
         steps = [(RooflineModel(found, setting, runtime=runtime or ""), often) for setting, often in wanted]
         figures = {**found.known(), "operations": found.operations}

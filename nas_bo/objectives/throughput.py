@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
@@ -12,7 +12,7 @@ from nas_bo.model.own_model import Build, check_build
 from nas_bo.objective import Say, Value
 from nas_bo.objectives.latency import NAMES, Latency
 from nas_bo.objectives.measuring import silent
-from nas_bo.objectives.target import BOUND
+from nas_bo.objectives.target import BOUND, settle_target
 from nas_bo.trial import Direction
 
 
@@ -33,7 +33,7 @@ class Throughput:
     vocab_size: int = 256
     at_most: float | None = None
     at_least: float | None = None
-    device: Any = None
+    device: str | None = None
     model: Any = None
     dtype: str = "float32"
     output_length: int = 64
@@ -46,8 +46,10 @@ class Throughput:
     direction: Direction = "maximize"
     cost: Literal["measured"] = "measured"
     build: Build | None = None
+    target: Any = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
+        settle_target(self)
         check_build("Throughput", self.build)
         same = (
             "phase",
@@ -55,6 +57,7 @@ class Throughput:
             "batch",
             "vocab_size",
             "device",
+            "target",
             "model",
             "dtype",
             "output_length",

@@ -56,7 +56,7 @@ class NvmlMeter:
         except pynvml.NVMLError as error:
             raise ObjectiveError(
                 f"GPU {index} has no energy meter here (NVML: {error}); measure on a machine with an NVIDIA GPU of Volta or "
-                "later, or take modelled energy: Energy(device=...)"
+                "later, or take modelled energy: Energy(target=...)"
             ) from error
         self.name = f"NVML, {named.decode() if isinstance(named, bytes) else named}"
 
@@ -100,11 +100,11 @@ class RaplMeter:
         except Exception as error:
             raise ObjectiveError(
                 f"this CPU has no energy meter that can be read (RAPL: {error}); measure on a machine with RAPL (bare metal, "
-                "readable /sys/class/powercap), or take modelled energy: Energy(device=...)"
+                "readable /sys/class/powercap), or take modelled energy: Energy(target=...)"
             ) from error
         if not count:
             raise ObjectiveError(
-                "RAPL knows no package of this CPU; measure elsewhere, or take modelled energy: Energy(device=...)"
+                "RAPL knows no package of this CPU; measure elsewhere, or take modelled energy: Energy(target=...)"
             )
         self.name = f"RAPL, {count} package{'s' * (count > 1)}"
 
