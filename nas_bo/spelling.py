@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +66,29 @@ def answering(values: Mapping[str, float], columns: Iterable[Column]) -> Mapping
     """`values` that answer to both names, where one of `columns` is the loss in bits per byte and none has its other name."""
     names = {c.name: c.unit for c in columns}
     return Values(values) if any(names.get(n) == UNIT and m not in names for n, m in OTHER.items()) else values
+
+
+class Told(dict[str, Any]):
+    """Objective name -> how its value was obtained; found by the name of version 0.1 too, with a warning."""
+
+    def __missing__(self, name: str) -> Any:
+        also = other(name)
+        if also is None or not super().__contains__(also):
+            raise KeyError(name)
+        said_before(name, also)
+        return dict.__getitem__(self, also)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            return default
+
+
+def said_before(name: str, also: str) -> None:
+    """Warn the caller's caller that something is called otherwise now, where it was asked for by its name of version 0.1."""
+    if name.startswith(BEFORE):
+        warnings.warn(f"{name!r} is called {also!r} since version 0.2; ask for that", DeprecationWarning, stacklevel=3)
 
 
 # ---- studies ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from nas_bo.errors import HostError, ObjectiveError, SearchError
 from nas_bo.objectives import Parameters, Predicted, ValidationLoss, Weighted
 from nas_bo.objectives.predicted_inputs import Rung
 from nas_bo.optuna import merge, studies
-from nas_bo.problem import Problem, Reported
+from nas_bo.problem import Problem, Reported, Value
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.spelling import Values, answering, current, other, spelled
 from nas_bo.strategies import Random
@@ -318,3 +318,28 @@ def test_foreign_studies_keep_their_names(tmp_path):
     study.set_metric_names(["val_loss", "parameters"])
     found = run(url, Quick(), trials=2)
     assert found.study.metric_names == ["val_loss", "parameters"] and len(found.trials) == 2
+
+
+def test_what_is_noted_and_the_frame_are_found_by_the_old_name_with_a_warning():
+    @dataclass(frozen=True)
+    class Loss:
+        name: str = "bits_per_byte"
+        unit: str = "bits/byte"
+        direction: str = "minimize"
+        cost: str = "trained"
+
+        def __call__(self, arch):
+            return Value(2.0, how="made up")
+
+    result = search(TinyGPT, [Loss(), Parameters()], strategy=Random(seed=0), trials=2, retrain=0)
+    for ask in (lambda: result.trials[0].info["val_loss"], lambda: result.trials[0].info.get("val_loss")):
+        with pytest.warns(DeprecationWarning, match="'val_loss' is called 'bits_per_byte' since version 0.2"):
+            assert ask()["how"] == "made up"
+    assert result.trials[0].info["bits_per_byte"]["how"] == "made up" and result.trials[0].info.get("loss") is None
+    frame = result.frame()
+    for one in (frame, frame[frame["number"] > 0], pickle.loads(pickle.dumps(frame))):
+        with pytest.warns(DeprecationWarning, match="'val_loss' is called 'bits_per_byte'"):
+            assert (one["val_loss"] == one["bits_per_byte"]).all()
+    assert list(frame[["number", "bits_per_byte"]]) == ["number", "bits_per_byte"]
+    with pytest.raises(KeyError):
+        frame["loss"]

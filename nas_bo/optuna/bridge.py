@@ -18,7 +18,7 @@ from nas_bo.optuna.coding import check_exact
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer
-from nas_bo.spelling import answering
+from nas_bo.spelling import Told, Values, answering
 from nas_bo.trial import PREFIX, Column, State, Trial, from_attributes, not_finite
 
 STATES = {
@@ -186,6 +186,7 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Column]) 
     if trial.state is TrialState.COMPLETE:
         reason = reason or not_finite(values)
     values = answering(values, cols)
+    info = Told(info) if isinstance(values, Values) else info
     return Trial(arch, values, violations, state, reason, info, trial.number, own.get("seconds", 0.0))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.report.table import limits_beside, noted
+from nas_bo.spelling import BEFORE, spelled
 from nas_bo.trial import Column, Trial
 
 if TYPE_CHECKING:
@@ -29,7 +30,12 @@ def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[st
     import pandas as pd
 
     rows, names, _ = _rows(trials, columns, labels or {})
-    return pd.DataFrame({name: _series([row.get(name, math.nan) for row in rows]) for name in names}, columns=names)
+    made = pd.DataFrame({name: _series([row.get(name, math.nan) for row in rows]) for name in names}, columns=names)
+    if spelled(BEFORE, columns) == BEFORE or BEFORE in names:
+        return made
+    from nas_bo.report.frame import Frame  # needs pandas, which takes a while to load
+
+    return Frame(made)
 
 
 def trials_csv(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
