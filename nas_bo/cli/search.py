@@ -116,7 +116,7 @@ def search(
     servable: Annotated[
         list[str] | None,
         typer.Option(
-            help="Only architectures that this can serve without code of ours, repeatable: transformers, gguf (llama.cpp), vllm."
+            help="Only architectures that this can serve without code of nas_bo, repeatable: transformers, gguf (llama.cpp), vllm."
         ),
     ] = None,
     baseline: Annotated[

@@ -1,4 +1,4 @@
-"""Whether a stock tool can serve an architecture without code of ours, decided from the architecture alone, before training."""
+"""Whether a stock tool can serve an architecture without code of nas_bo, decided from the architecture alone, before training."""
 
 from __future__ import annotations
 

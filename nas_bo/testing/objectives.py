@@ -74,7 +74,7 @@ class ObjectiveTests:
         assert json.loads(json.dumps(problem.conditions())) == json.loads(json.dumps(problem.conditions()))
         json.dumps(problem.remarks())
         again = Problem(self.space, [pickle.loads(pickle.dumps(self.objective))])
-        assert again.conditions() == problem.conditions(), "a copy has other conditions, so no study could go on"
+        assert again.conditions() == problem.conditions(), "a copy has other conditions, so no study could continue"
 
     def test_what_is_known_beforehand_is_exact_and_repeats(self) -> None:
         problem, again = (

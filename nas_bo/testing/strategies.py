@@ -50,7 +50,7 @@ class StrategyTests:
                 assert len({a.id for a in found} - seen) == 2, f"{name}: an architecture is suggested twice"
 
     def test_it_is_a_function_of_the_history(self) -> None:
-        """Nothing is kept between calls, so a search goes on after a kill as if nothing had happened."""
+        """Nothing is kept between calls, so a search continues after a kill as if nothing had happened."""
         problem = two(Ruled)
         trials = evaluated(problem)
         first = self.ids(problem, trials)
