@@ -1,4 +1,4 @@
-"""A folder that transformers loads with one of its own classes, without code of ours."""
+"""A folder that transformers loads with one of its own classes, without code of nas_bo."""
 
 from __future__ import annotations
 
