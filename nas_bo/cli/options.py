@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from nas_bo.cli.typed_options import within
 from nas_bo.errors import SearchError
 
 Storage = Annotated[str, typer.Option(help="Where the study is kept: a .db or .log file, or any Optuna storage URL.")]
@@ -16,6 +17,13 @@ Study = Annotated[str | None, typer.Option(help="Name of the study. By default t
 OneStudy = Annotated[str | None, typer.Option(help="Name of the study. By default the only one in the storage.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file. 'none' tracks nothing.")]
+NamedSpace = Annotated[str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")]
+Workers = Annotated[
+    int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
+]
+Allow = Annotated[
+    list[str] | None, typer.Option(help="A module of yours that defines an objective and may be imported, repeatable.")
+]
 TextKey = Annotated[
     str | None, typer.Option(help="The field of records in --data that holds the text. By default text.")
 ]
@@ -50,6 +58,7 @@ def duration(option: str, text: str) -> float:
     return total
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def processes(workers: int | None) -> int:
+    """What `Workers` means: by default one for each core that this process may use, at most four."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(4, cores) if workers is None else workers

@@ -13,14 +13,12 @@ import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json
+from nas_bo.cli.options import Json, NamedSpace
 from nas_bo.cli.typed_options import above_zero, within
 
 
 def profile(
-    space: Annotated[
-        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
-    ] = "tiny_gpt",
+    space: NamedSpace = "tiny_gpt",
     out: Annotated[
         Path, typer.Option(help="File to write. An interrupted profile continues from what is next to it.")
     ] = Path("device.json"),

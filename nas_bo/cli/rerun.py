@@ -11,7 +11,7 @@ import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json, OneStudy
+from nas_bo.cli.options import Allow, Json, OneStudy
 
 
 def rerun(
@@ -19,10 +19,7 @@ def rerun(
         str, typer.Argument(help="Id of a run in MLflow: a trial's, or a study's, which stands for its knee.")
     ],
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
-    ] = None,
+    allow: Allow = None,
     log: Annotated[bool, typer.Option(help="Log the evaluation as a run of its own, linked to the first.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -51,10 +48,7 @@ def register(
     ] = None,
     study: OneStudy = None,
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
-    ] = None,
+    allow: Allow = None,
     as_json: Json = False,
 ) -> None:
     """Train the chosen architectures to the end and put them into MLflow's model registry, under aliases."""

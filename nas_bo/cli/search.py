@@ -10,14 +10,25 @@ import typer
 from nas_bo.cli.ending import finish
 from nas_bo.cli.failure import errors
 from nas_bo.cli.interruption import Moment
-from nas_bo.cli.options import Json, Mlflow, Storage, Study, Text, TextKey, TokenDtype, VocabSize, cores, duration
+from nas_bo.cli.options import (
+    Json,
+    Mlflow,
+    NamedSpace,
+    Storage,
+    Study,
+    Text,
+    TextKey,
+    TokenDtype,
+    VocabSize,
+    Workers,
+    duration,
+    processes,
+)
 from nas_bo.cli.typed_options import within
 
 
 def search(
-    space: Annotated[
-        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
-    ] = "tiny_gpt",
+    space: NamedSpace = "tiny_gpt",
     data: Annotated[
         str | None,
         typer.Option(
@@ -48,9 +59,7 @@ def search(
     budget: Annotated[
         float, typer.Option(help="Training tokens per architecture.", callback=within(1000, what="a number of tokens"))
     ] = 200_000,
-    workers: Annotated[
-        int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
-    ] = None,
+    workers: Workers = None,
     storage: Storage = "nas-bo.db",
     study: Study = None,
     mlflow: Mlflow = "mlflow.db",
@@ -168,7 +177,7 @@ def search(
         from nas_bo.workflows.search import search as run
 
         tracked = tracking(mlflow, storage)
-        count = workers if workers is not None else max(1, min(4, cores()))
+        count = processes(workers)
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials, job.bounds)
             result = run(

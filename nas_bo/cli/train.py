@@ -13,7 +13,7 @@ import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json, OneStudy
+from nas_bo.cli.options import Allow, Json, OneStudy
 from nas_bo.cli.typed_options import above_zero, within
 
 SAID_EVERY_S = 5.0
@@ -50,10 +50,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="By default the seed of the search plus one.", callback=within(0))
     ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option(help="A module of yours that defines an objective and may be imported, repeatable."),
-    ] = None,
+    allow: Allow = None,
     as_json: Json = False,
 ) -> None:
     """Train the chosen architecture to the end and write it to a folder. A training that was killed continues."""

@@ -12,7 +12,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.ending import INCOMPLETE
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json, OneStudy, Text, TextKey, TokenDtype, VocabSize, cores
+from nas_bo.cli.options import Json, NamedSpace, OneStudy, Text, TextKey, TokenDtype, VocabSize, Workers, processes
 from nas_bo.cli.typed_options import within
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept"}
 
 
 def validate(
-    space: Annotated[
-        str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")
-    ] = "tiny_gpt",
+    space: NamedSpace = "tiny_gpt",
     data: Annotated[str | None, typer.Option(help="Text or tokens to train on, as in `nas-bo search`.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="JSON file of a tokenizer, as in `nas-bo search`.")] = None,
     text_key: TextKey = None,
@@ -53,9 +51,7 @@ def validate(
             callback=within(1),
         ),
     ] = 2,
-    workers: Annotated[
-        int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
-    ] = None,
+    workers: Workers = None,
     storage: Annotated[
         str | None,
         typer.Option(help="The storage of a search. Its architectures are used, and the report is kept with it."),
@@ -88,7 +84,7 @@ def validate(
         tracked = None if job.study is None else tracking(mlflow, str(storage))
         if tracked is not None:
             tracked.tracker.check()
-        count = workers if workers is not None else max(1, min(4, cores()))
+        count = processes(workers)
         moment = "interrupted; what was evaluated is kept, and the same command continues"
         with progress.show(quiet=as_json) as shown:
             report = run(

@@ -11,9 +11,9 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.additive import Posterior, alike, fit
 from nas_bo.hardware.latency.model import answer
-from nas_bo.hardware.latency.parts_index import PartsIndex
+from nas_bo.hardware.latency.parts_index import PartsIndex, occurrences
 from nas_bo.hardware.latency.roofline import Roofline
-from nas_bo.hardware.workload import Part, Setting, Work, parts, specified, works
+from nas_bo.hardware.workload import Part, Setting, Work, works
 from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
 
@@ -59,19 +59,7 @@ class Learned:
         self.device, self.runtime = device or (base.name if isinstance(base, Device) else ""), runtime
         base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base
         self.base, self.setting, self.level, self.measured = base, setting, level, len(measured_ms)
-        index: dict[Work, int] = {}
-        rows = []
-        for arch in architectures:
-            row: dict[int, int] = {}
-            for part in parts(specified(arch, setting)):
-                for work in works(part, setting):
-                    at = index.setdefault(work, len(index))
-                    row[at] = row.get(at, 0) + 1
-            rows.append(row)
-        known = list(index)
-        often = np.zeros((len(rows), len(known)))
-        for i, row in enumerate(rows):
-            often[i, list(row)] = list(row.values())
+        known, often = occurrences(architectures, setting)
         times = np.asarray(measured_ms, dtype=float)
         self.posterior: Posterior = fit(known, often, base.operations_ms(known), times, level)
         self._index = PartsIndex(setting)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_bo.hardware.workload import Part, Setting, around, parts, specified
+from nas_bo.hardware.workload import Part, Setting, Work, around, parts, specified, works
 from nas_bo.model.counts import Arch
 
 
@@ -44,3 +44,20 @@ class PartsIndex:
             learn(part)
             self._index[key] = len(self._index) + 1
         return self._index[key]
+
+
+def occurrences(architectures: Sequence[Arch], setting: Setting) -> tuple[list[Work], np.ndarray]:
+    """The distinct operations of architectures, and how often each has each: (n, operations)."""
+    index: dict[Work, int] = {}
+    rows: list[dict[int, int]] = []
+    for arch in architectures:
+        row: dict[int, int] = {}
+        for part in parts(specified(arch, setting)):
+            for work in works(part, setting):
+                at = index.setdefault(work, len(index))
+                row[at] = row.get(at, 0) + 1
+        rows.append(row)
+    often = np.zeros((len(rows), len(index)))
+    for i, row in enumerate(rows):
+        often[i, list(row)] = list(row.values())
+    return list(index), often

@@ -16,7 +16,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ProfileError
 from nas_bo.hardware.latency.additive import PRIOR, Kernel, Models
 from nas_bo.hardware.latency.learned import Base
-from nas_bo.hardware.workload import Setting, Work, parts, specified, works
+from nas_bo.hardware.latency.parts_index import occurrences
+from nas_bo.hardware.workload import Setting
 from nas_bo.seeds import Seed, generator_of
 from nas_bo.space.space import Space
 
@@ -56,18 +57,6 @@ def informative(archs: Sequence[Architecture], n: int, settings: Sequence[Settin
 
 def _covariance(archs: Sequence[Architecture], setting: Setting, base: Base) -> np.ndarray:
     """(n, n) what the learned model believes of the times, relative to the base's, before anything is measured."""
-    index: dict[Work, int] = {}
-    rows: list[dict[int, int]] = []
-    for arch in archs:
-        row: dict[int, int] = {}
-        for part in parts(specified(arch, setting)):
-            for work in works(part, setting):
-                at = index.setdefault(work, len(index))
-                row[at] = row.get(at, 0) + 1
-        rows.append(row)
-    known = list(index)
-    often = np.zeros((len(rows), len(known)))
-    for i, row in enumerate(rows):
-        often[i, list(row)] = list(row.values())
+    known, often = occurrences(archs, setting)
     times = base.operations_ms(known)
     return Kernel(tuple(PRIOR)).of_models(Models.of(known, often, times, often @ times))
