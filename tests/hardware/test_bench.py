@@ -197,3 +197,23 @@ def test_the_ladder_is_of_models_that_build_and_rises():
 
     sizes = [parameters(anchors.anchor(rung), 256) for rung in range(len(anchors.LADDER))]
     assert sizes == sorted(sizes) and all(3 < b / a < 8 for a, b in itertools.pairwise(sizes))
+
+
+def test_a_trial_beside_a_profile_takes_half_the_time_and_the_last_session_all_of_it(monkeypatch):
+    from nas_bo.objectives import latency
+    from nas_bo.problem import Value
+    from nas_bo.search_spaces import TinyGPT
+
+    given = []
+
+    def measured(archs, steps, runtime, profiles, precision, max_seconds, say):
+        given.append(max_seconds)
+        return [Value(1.0, low=0.9, high=1.1) for _ in archs]
+
+    monkeypatch.setattr(latency, "measured", measured)
+    archs, one = [TinyGPT.sample(0), TinyGPT.sample(1)], latency.Latency(max_seconds=0.8)
+    one(archs[0])
+    object.__setattr__(one, "_profiles", ("profile.json",))
+    one(archs[0])
+    one.remeasure(archs)
+    assert given == [0.8, 0.4, 0.8]
