@@ -14,7 +14,8 @@ from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_R
 from nas_bo.ax import packing
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
-from nas_bo.execution.executor import Executor, Polled, executor_of, gate_of
+from nas_bo.execution.executor import Executor, Polled, gate_of
+from nas_bo.execution.selection import executor_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.spelling import spelled

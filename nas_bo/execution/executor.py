@@ -101,36 +101,6 @@ def failed(arch: Architecture, reason: str) -> Trial:
     return Trial(arch, state=State.FAILED, reason=reason)
 
 
-def executor_of(executor: Executor | None, workers: int, problem: Problem, who: str) -> Executor:
-    """The executor of a call that takes either one, or a number of local processes.
-
-    Args:
-        who: the call that messages name, such as "search".
-
-    Raises:
-        SearchError: both are given, it is none, or it cannot evaluate the problem; or the call comes from a worker process
-            that imports an unguarded script.
-    """
-    from nas_bo.execution.in_process import InProcess
-    from nas_bo.execution.processes import Processes
-
-    check_not_importing(who)
-    if executor is None:
-        executor = InProcess() if workers == 1 else Processes(workers)
-    elif workers != 1:
-        raise SearchError(
-            f"{who}(executor={executor!r}, workers={workers}): give one of them; the executor has workers of its own"
-        )
-    if isinstance(executor, type) or not isinstance(executor, Executor):
-        raise SearchError(
-            f"{who}(executor={executor!r}): it is an object with submit(key, problem, arch, judge), take() and close(), such as "
-            "Processes(4)"
-        )
-    if isinstance(executor, Checking):
-        executor.check_problem(problem)
-    return executor
-
-
 def check_not_importing(who: str) -> None:
     """Raises SearchError in a worker process that imports the script of its driver, where nothing may be started."""
     if "_inheriting" in vars(
@@ -152,4 +122,4 @@ def gate_of(executor: Executor) -> AbstractContextManager[None]:
     return measurement_lock.joined(executor.gate) if isinstance(executor, Gated) else nullcontext()
 
 
-__all__ = ["Checking", "Concurrent", "Executor", "Gated", "Polled", "evaluate", "executor_of", "gate_of", "workers_of"]
+__all__ = ["Checking", "Concurrent", "Executor", "Gated", "Polled", "evaluate", "gate_of", "workers_of"]

@@ -18,8 +18,9 @@ from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution import preflight
-from nas_bo.execution.executor import executor_of, gate_of
+from nas_bo.execution.executor import gate_of
 from nas_bo.execution.interrupts import uninterrupted
+from nas_bo.execution.selection import executor_of
 from nas_bo.objective import Objective, Staged
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import studies

@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypedDict, Unpack, runtime_checkable
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, ObjectiveError, SearchError
 from nas_bo.execution import preflight
-from nas_bo.execution.executor import Executor, executor_of, workers_of
+from nas_bo.execution.executor import Executor, workers_of
+from nas_bo.execution.selection import executor_of
 from nas_bo.objective import AtFidelity, Conditioned, Objective, ReadsText, as_objective, spec_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem

@@ -16,7 +16,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, TrainingDiverged
 from nas_bo.space import Space
 from nas_bo.strategies.one_shot.collapse import Guard
-from nas_bo.strategies.one_shot.gradient import DartsResult, GradientSearch, Look
+from nas_bo.strategies.one_shot.gradient_result import DartsResult, Look
+from nas_bo.strategies.one_shot.gradient_settings import GradientSettings
 from nas_bo.strategies.one_shot.relaxation import Draw, Relaxation, expectation_gradient, relaxation_of
 from nas_bo.strategies.strategy import generator
 
@@ -81,7 +82,8 @@ class Run:
 
     def __init__(
         self,
-        settings: GradientSearch,
+        settings: GradientSettings,
+        method: Method,
         space: type[Space],
         corpus: Corpus,
         price: Callable[[Architecture], float] | None,
@@ -96,7 +98,7 @@ class Run:
 
         self.settings, self.space = settings, space
         self.device = torch.device(device)
-        self.method = settings.method()
+        self.method = method
         first = torch.Generator().manual_seed(settings.seed % (1 << 63))
         net = Supernet(space, corpus.vocab_size, settings.ignore, apart=self.method.apart, generator=first)
         self.net = net.to(self.device)

@@ -20,10 +20,11 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
 from nas_bo.objective import Composed, Objective, Predicting, ReadsText
 from nas_bo.problem import Problem
+from nas_bo.strategies.one_shot.gradient_result import DartsResult, Look
+from nas_bo.strategies.one_shot.gradient_settings import GradientSettings, price_of
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
-    from nas_bo.strategies.one_shot.gradient import DartsResult, GradientSearch
 
 FORMAT = 1
 REMEMBERED = 8  # results kept in memory
@@ -43,10 +44,10 @@ logger = logging.getLogger(__name__)
 
 _lock = threading.Lock()
 _memory: OrderedDict[str, DartsResult] = OrderedDict()
-_found: WeakKeyDictionary[Problem, list[tuple[GradientSearch, DartsResult]]] = WeakKeyDictionary()
+_found: WeakKeyDictionary[Problem, list[tuple[GradientSettings, DartsResult]]] = WeakKeyDictionary()
 
 
-def result_of(search: GradientSearch, problem: Problem) -> DartsResult:
+def result_of(search: GradientSettings, problem: Problem) -> DartsResult:
     """The result of a search for a problem: from memory, from the file `checkpoint`, or made now.
 
     Raises:
@@ -61,7 +62,7 @@ def result_of(search: GradientSearch, problem: Problem) -> DartsResult:
         return result
 
 
-def _result(search: GradientSearch, problem: Problem) -> DartsResult:
+def _result(search: GradientSettings, problem: Problem) -> DartsResult:
     cost = search.cost if search.cost is not None else _cheap(problem.objectives)
     if cost is None and search.lambdas != (0.0,):
         logger.warning(
@@ -86,7 +87,12 @@ def _result(search: GradientSearch, problem: Problem) -> DartsResult:
 
 
 def _shared(
-    search: GradientSearch, problem: Problem, corpus: Corpus, cost: Objective | None, path: Path, about: dict[str, Any]
+    search: GradientSettings,
+    problem: Problem,
+    corpus: Corpus,
+    cost: Objective | None,
+    path: Path,
+    about: dict[str, Any],
 ) -> DartsResult:
     from nas_bo.objectives.shared_weights import locked
 
@@ -98,10 +104,8 @@ def _shared(
         return found
 
 
-def _about(search: GradientSearch, problem: Problem, corpus: Corpus, cost: Objective | None) -> dict[str, Any]:
+def _about(search: GradientSettings, problem: Problem, corpus: Corpus, cost: Objective | None) -> dict[str, Any]:
     """What a result is a result of, as plain data."""
-    from nas_bo.strategies.one_shot.gradient import price_of
-
     price = price_of(cost)
     return {
         "method": type(search).__name__,
@@ -167,8 +171,6 @@ def _write(path: Path, about: dict[str, Any], result: DartsResult) -> None:
 
 def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
     """The result in a file; None when there is none (raises CheckpointError)."""
-    from nas_bo.strategies.one_shot.gradient import DartsResult, Look
-
     if not path.exists():
         return None
     try:

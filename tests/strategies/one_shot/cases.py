@@ -66,7 +66,7 @@ class Parallel(Space):
 
 def a_run(search, space, cost=None):
     price = None if cost is None else lambda arch: float(cost(arch))
-    return Run(search, space, CORPUS, price, "cpu")
+    return Run(search, search.method(), space, CORPUS, price, "cpu")
 
 
 def some_logits(relaxation, seed=0):

@@ -1,0 +1,36 @@
+"""The executor of a call: what the user gave, or what stands for a number of workers."""
+
+from __future__ import annotations
+
+from nas_bo.errors import SearchError
+from nas_bo.execution.executor import Checking, Executor, check_not_importing
+from nas_bo.execution.in_process import InProcess
+from nas_bo.execution.processes import Processes
+from nas_bo.problem import Problem
+
+
+def executor_of(executor: Executor | None, workers: int, problem: Problem, who: str) -> Executor:
+    """The executor of a call that takes either one, or a number of local processes.
+
+    Args:
+        who: the call that messages name, such as "search".
+
+    Raises:
+        SearchError: both are given, it is none, or it cannot evaluate the problem; or the call comes from a worker process
+            that imports an unguarded script.
+    """
+    check_not_importing(who)
+    if executor is None:
+        executor = InProcess() if workers == 1 else Processes(workers)
+    elif workers != 1:
+        raise SearchError(
+            f"{who}(executor={executor!r}, workers={workers}): give one of them; the executor has workers of its own"
+        )
+    if isinstance(executor, type) or not isinstance(executor, Executor):
+        raise SearchError(
+            f"{who}(executor={executor!r}): it is an object with submit(key, problem, arch, judge), take() and close(), such as "
+            "Processes(4)"
+        )
+    if isinstance(executor, Checking):
+        executor.check_problem(problem)
+    return executor
