@@ -17,7 +17,9 @@ from nas_bo.cli.options import Json
 def export(
     folder: Annotated[Path, typer.Argument(help="A folder of `nas-bo train`.")],
     to: Annotated[Path, typer.Option(help="The folder that is written; it must not exist.")],
-    format: Annotated[str, typer.Option(help="huggingface, gguf, onnx, or folder (a copy).")] = "huggingface",
+    format: Annotated[
+        str, typer.Option(help="What is written: huggingface, gguf, onnx, or folder (a copy).")
+    ] = "huggingface",
     padding: Annotated[
         float,
         typer.Option(

@@ -18,7 +18,10 @@ def generate(
     prompt: Annotated[str, typer.Argument(help="The text that is continued.")],
     tokens: Annotated[int, typer.Option(help="How many tokens.", callback=within(1))] = 200,
     temperature: Annotated[
-        float, typer.Option(help="0 takes the most probable token.", callback=within(0, what="a number"))
+        float,
+        typer.Option(
+            help="How much chance decides. 0 takes the most probable token.", callback=within(0, what="a number")
+        ),
     ] = 0.7,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.", callback=within(0))] = 0,
     as_json: Json = False,

@@ -53,7 +53,7 @@ def train(
     allow: Allow = None,
     as_json: Json = False,
 ) -> None:
-    """Train the chosen architecture to the end and write it to a folder. A training that was killed continues."""
+    """Train the chosen architecture to the end and write it to a folder; a training that was killed continues."""
     with errors("interrupted; the same command resumes from the last minute"):
         from nas_bo.cli import resolve
         from nas_bo.workflows.train import train as run
