@@ -188,7 +188,7 @@ def test_a_profile_is_made_here_and_used(tmp_path):
     path = tmp_path / "gpu.json"
     made = profile(TinyGPT, path, device="cuda", runtime_name="cuda-graphs", architectures=12, max_seconds=0.3)
     assert made.runtime == "cuda-graphs" and made.device.kind == "gpu" and len(made.records) == 24
-    latency = Latency(device=str(path), phase="decode")
+    latency = Latency(target=str(path), phase="decode")
     arch = TinyGPT.sample(5)
     truth = Latency(phase="decode", runtime="cuda-graphs")(arch)
     assert float(latency(arch)) == pytest.approx(float(truth), rel=0.5)

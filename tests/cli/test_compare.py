@@ -63,7 +63,7 @@ def test_what_cannot_be_compared_is_refused_with_the_reason():
     with pytest.raises(SearchError, match="vocab_size = 256, in .* 300"):
         compare([first, searched(objectives=[Flops(vocab_size=300), Parameters(vocab_size=300)])])
     with pytest.raises(SearchError, match="no feasible trial"):
-        pi5 = Latency(device="h100", at_most=1e-9)
+        pi5 = Latency(target="h100", at_most=1e-9)
         compare([searched(objectives=[pi5, Parameters()]), searched(objectives=[pi5, Parameters()])])
 
 

@@ -21,7 +21,7 @@ class TestWeighted(ObjectiveTests):
 
 
 class TestRoofline(ObjectiveTests):
-    objective, space = Latency(device="pi5"), TinyGPT
+    objective, space = Latency(target="pi5"), TinyGPT
 
 
 class TestTrained(ObjectiveTests):

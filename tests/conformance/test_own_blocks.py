@@ -119,7 +119,7 @@ def test_its_latency_is_measured_learned_and_looked_up(tmp_path):
         assert (again.model(prefill, kind=kind).predict_many(archs)[0] > 0).all()
     specs = {one for table in again.tables.values() for part in table if part.layer for one in part.layer}
     assert ShiftSpec("shift", 2) in specs
-    assert all(Latency(device=again.device)(arch) > 0 for arch in archs)
+    assert all(Latency(target=again.device)(arch) > 0 for arch in archs)
     assert not Device("shiftless", "cpu", operations=("attention", "dense", "thin")).supports("shift")
 
 

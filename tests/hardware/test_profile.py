@@ -67,7 +67,7 @@ def test_the_file_says_it_all_and_comes_back(made):
 
 def test_a_search_elsewhere_asks_the_file(made):
     found, path = made
-    latency = Latency(context=16, device=path)
+    latency = Latency(context=16, target=path)
     assert latency.name == "latency_ms@my-box.learned"
     problem = Problem(TinyGPT, [latency, Parameters()])
     unseen = next(a for a in (TinyGPT.sample(s) for s in range(99)) if a not in found.measured()[0])
@@ -76,13 +76,13 @@ def test_a_search_elsewhere_asks_the_file(made):
     sent = pickle.loads(pickle.dumps(latency))
     assert sent(unseen) == latency(unseen) and latency.conditions()["fingerprint"] == found.fingerprint
     with pytest.raises(ProfileError, match="1 of 1 architectures were not measured on 'my-box'"):
-        Latency(context=16, device=path, model="measured")(unseen)
+        Latency(context=16, target=path, model="measured")(unseen)
 
 
 def test_what_it_is_not_of_is_refused_with_what_to_do(made):
     found, path = made
     with pytest.raises(ProfileError, match=r"of the space 'TinyGPT'.*asked for is 'Hybrid'.*run `nas-bo profile`"):
-        Problem(Hybrid, [Latency(context=16, device=path)])
+        Problem(Hybrid, [Latency(context=16, target=path)])
     with pytest.raises(ProfileError, match=r"runtime 'eager', asked for is 'openvino'.*--runtime openvino"):
         found.check(runtime="openvino")
     with pytest.raises(ProfileError, match=r"data type float32, asked for is bfloat16.*--dtype bfloat16"):
@@ -137,7 +137,7 @@ def test_files_that_are_no_profiles(tmp_path):
     with pytest.raises(ProfileError, match="not a profile of a device"):
         Profile.from_dict([1])
     with pytest.raises(NasBoError):
-        Latency(device=tmp_path / "cut.json")
+        Latency(target=tmp_path / "cut.json")
 
 
 def test_asked_for_nonsense(tmp_path):

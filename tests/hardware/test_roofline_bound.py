@@ -19,9 +19,9 @@ def test_the_unit_says_so_and_a_warning_comes_once(caplog, monkeypatch) -> None:
     monkeypatch.setattr(module, "_said", set())
     with caplog.at_level(logging.WARNING, "nas_bo"):
         for phase in ("prefill", "decode", "prefill"):
-            assert Latency(phase, device="pi5").unit == "roofline bound"  # type: ignore[arg-type]
-        assert Throughput(device="pi5").unit == "tokens/s, roofline bound"
-        assert Latency(device="h100").unit == "ms" and Throughput(device="h200").unit == "tokens/s"
+            assert Latency(phase, target="pi5").unit == "roofline bound"  # type: ignore[arg-type]
+        assert Throughput(target="pi5").unit == "tokens/s, roofline bound"
+        assert Latency(target="h100").unit == "ms" and Throughput(target="h200").unit == "tokens/s"
     (record,) = caplog.records
     assert "'pi5'" in record.getMessage() and "nas-bo profile" in record.getMessage()
 
@@ -29,11 +29,11 @@ def test_the_unit_says_so_and_a_warning_comes_once(caplog, monkeypatch) -> None:
 def test_milliseconds_of_a_gpu_are_those_of_starting_its_kernels() -> None:
     """The smallest space on an H100: 0.00028 ms per token were once printed for it."""
     for arch in ARCHS:
-        decoded = Latency("decode", device="h100").predict(arch)
+        decoded = Latency("decode", target="h100").predict(arch)
         assert 0.01 < decoded < 2.0
     shallow = min(ARCHS, key=lambda arch: arch.depth)
     deep = max(ARCHS, key=lambda arch: arch.depth)
-    assert Latency("decode", device="h100").predict(deep) > 2 * Latency("decode", device="h100").predict(shallow)
+    assert Latency("decode", target="h100").predict(deep) > 2 * Latency("decode", target="h100").predict(shallow)
 
 
 @pytest.mark.parametrize("name", Device.names())
@@ -48,7 +48,7 @@ def test_a_study_that_called_the_bound_milliseconds_goes_on() -> None:
     from nas_bo.optuna.studies import check_same
     from nas_bo.problem import Problem
 
-    problem = Problem(TinyGPT, [Latency(device="pi5"), Throughput(device="pi5")])
+    problem = Problem(TinyGPT, [Latency(target="pi5"), Throughput(target="pi5")])
     from nas_bo.strategies import Random
     from nas_bo.workflows.about import about
 

@@ -231,7 +231,7 @@ def test_beyond_the_learned_positions_all_say_so() -> None:
         lambda: model.new_cache(1, 33),
         lambda: flops(SHORT, 7, 33),
         lambda: kv_cache_bytes(SHORT, 33),
-        lambda: Latency(context=33, phase="prefill", device="pi5").check_architecture(SHORT),
+        lambda: Latency(context=33, phase="prefill", target="pi5").check_architecture(SHORT),
         lambda: ValidationLoss(sequence=64).check_architecture(SHORT),
         lambda: train(SHORT, corpus, 2000, sequence=64),
     ]

@@ -101,10 +101,10 @@ def test_ax_is_never_given_what_does_not_fit() -> None:
 
 
 def test_memory_is_a_limit_that_costs_nothing() -> None:
-    objective = Memory(context=256, device="pi5")
+    objective = Memory(context=256, target="pi5")
     assert objective.name == "peak_bytes@pi5" and objective.at_most == 8e9 and objective.cost == "analytic"
     assert Memory().name == "peak_bytes" and Memory(training=(8, 64)).name == "training_bytes"
-    assert Memory(device="pi5", at_most=5.0).at_most == 5.0
+    assert Memory(target="pi5", at_most=5.0).at_most == 5.0
     tight = sorted(Memory(context=256)(arch) for arch in ARCHS)[10]
     problem = Problem(TinyGPT, [Parameters()], limits=[Memory(context=256, at_most=tight)])
     assert sum(problem.admissible(arch) for arch in ARCHS) == 11
@@ -122,16 +122,16 @@ def test_memory_is_a_limit_that_costs_nothing() -> None:
 
 
 def test_energy_is_modelled_and_says_so_or_measured(monkeypatch) -> None:
-    modelled = Energy(device="v100")
+    modelled = Energy(target="v100")
     value = modelled(ARCHS[0])
     assert (
         modelled.name == "modelled_energy_mj@v100"
         and value.info["how"] == "modelled"
         and value == modelled.predict(ARCHS[0]) > 0
     )
-    whole = Energy("request", context=64, output_length=9, device="v100")
-    parts = Energy(context=64, device="v100").predict(ARCHS[0]) + 8 * Energy(
-        "decode", context=68, device="v100"
+    whole = Energy("request", context=64, output_length=9, target="v100")
+    parts = Energy(context=64, target="v100").predict(ARCHS[0]) + 8 * Energy(
+        "decode", context=68, target="v100"
     ).predict(ARCHS[0])
     assert whole.predict(ARCHS[0]) == pytest.approx(parts) and whole.name == "modelled_request_energy_mj@v100"
     assert modelled.conditions()["model"] == "modelled" and pickle.loads(pickle.dumps(modelled)).predict(ARCHS[1]) > 0
@@ -148,17 +148,17 @@ def test_energy_is_modelled_and_says_so_or_measured(monkeypatch) -> None:
     ("make", "error", "says"),
     [
         (lambda: Energy(), ObjectiveError, "no device whose prices are known"),
-        (lambda: Energy(device="h100"), DeviceError, "pj_per_byte"),
-        (lambda: Energy(device="v100", dtype="bfloat16"), DeviceError, "pj_per_flop for bfloat16"),
-        (lambda: Energy(device="v100", model="measured"), ObjectiveError, "what is here"),
-        (lambda: Energy(device="v100", meter=Clock()), ObjectiveError, "prices"),
+        (lambda: Energy(target="h100"), DeviceError, "pj_per_byte"),
+        (lambda: Energy(target="v100", dtype="bfloat16"), DeviceError, "pj_per_flop for bfloat16"),
+        (lambda: Energy(target="v100", model="measured"), ObjectiveError, "what is here"),
+        (lambda: Energy(target="v100", meter=Clock()), ObjectiveError, "prices"),
         (lambda: Energy(model="guessed"), ObjectiveError, "'modelled' or 'measured'"),
-        (lambda: Energy("both", device="v100"), ObjectiveError, "'prefill', 'decode' or 'request'"),
-        (lambda: Energy(context=0, device="v100"), ObjectiveError, "above 0"),
+        (lambda: Energy("both", target="v100"), ObjectiveError, "'prefill', 'decode' or 'request'"),
+        (lambda: Energy(context=0, target="v100"), ObjectiveError, "above 0"),
         (lambda: Memory(context=0), ObjectiveError, "context=0"),
         (lambda: Memory(dtype="fp32"), ObjectiveError, "fp32"),
         (lambda: Memory(training=(8,)), ObjectiveError, "batch, sequence"),
-        (lambda: Memory(device="xeon-8380"), DeviceError, "no memory_bytes"),
+        (lambda: Memory(target="xeon-8380"), DeviceError, "no memory_bytes"),
         (lambda: Fits("xeon-8380"), DeviceError, "everything would fit"),
         (lambda: Fits("pi5", share=1.5), ObjectiveError, "share=1.5"),
         (lambda: Fits("pi5", training=(8, 0)), ObjectiveError, "batch, sequence"),

@@ -140,11 +140,11 @@ def test_what_speaks_of_our_decoder_is_refused() -> None:
     with pytest.raises(ObjectiveError, match="run in eager torch"):
         Latency(build=Stack, runtime="onnxruntime")
     with pytest.raises(ObjectiveError, match="describes the decoder of nas_bo"):
-        Latency(build=Stack, device="pi5", model="learned")
+        Latency(build=Stack, target="pi5", model="learned")
 
 
 def test_a_device_that_is_not_here_gets_a_roofline() -> None:
-    objective = Latency(build=Stack, device="pi5")
+    objective = Latency(build=Stack, target="pi5")
     assert objective.name == "latency_ms@pi5.roofline"
     small = Stacks.architecture({"width": 16, "depth": 1, "layers.0.cell": "mlp", "layers.0.cell.mlp.ratio": 1})
     assert 0 < objective(small) < objective(ARCH)
