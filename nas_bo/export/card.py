@@ -46,7 +46,7 @@ def _figures(about: Mapping[str, Any]) -> str:
     lines = ["## What the search measured\n", "| objective | value | interval | unit |", "| --- | --- | --- | --- |"]
     for name, value in searched["values"].items():
         ends = searched.get("intervals", {}).get(name)
-        interval = f"{ends[0]:.5g} to {ends[1]:.5g}" if ends else ""
+        interval = f"{ends['low']:.5g} to {ends['high']:.5g} ({ends['level']:.0%})" if ends else ""
         lines.append(f"| {name} | {value:.5g} | {interval} | {searched.get('units', {}).get(name, '')} |")
     device = about.get("provenance", {}).get("device")
     where = f" Measured or predicted on: {device}." if device else ""

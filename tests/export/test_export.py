@@ -155,3 +155,17 @@ def test_what_cannot_be_checked_is_named(llama, tmp_path, monkeypatch):
     made = export(llama, tmp_path / "out", "gguf")
     assert made.check is None and "llamacpp" in made.unchecked and "not checked" in str(made)
     assert "Not checked" in (made.folder / "README.md").read_text()
+
+
+def test_the_card_has_the_figures_with_their_intervals_and_leaves_out_what_is_not_known():
+    from nas_bo.export.card import card
+
+    searched = {
+        "label": "d48 A4",
+        "values": {"latency_ms": 1.5, "parameters": 75504.0},
+        "units": {"latency_ms": "ms", "parameters": ""},
+        "intervals": {"latency_ms": {"low": 1.4, "high": 1.6, "level": 0.9}},
+    }
+    text = card({"searched": searched, "provenance": {"device": "a processor"}}, "use\n")
+    assert "| latency_ms | 1.5 | 1.4 to 1.6 (90%) | ms |" in text and "a processor" in text
+    assert "# a decoder" in card({}, "use\n") and "None" not in card({}, "use\n")
