@@ -12,6 +12,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.typed_options import within
 
 
 def export(
@@ -23,7 +24,8 @@ def export(
     padding: Annotated[
         float,
         typer.Option(
-            help="The most weights of zeros that may be added, as a share, where a class wants layers of one size."
+            help="The most weights of zeros that may be added, as a share, where a class wants layers of one size.",
+            callback=within(0, what="a share"),
         ),
     ] = 0.1,
     remote_code: Annotated[
