@@ -145,7 +145,7 @@ def test_grasp_is_minus_theta_h_g_by_finite_differences():
         for w, direction in zip(down.parameters(), g, strict=True):
             w -= step * direction
     product = [(a - b) / (2 * step) for a, b in zip(gradient(up), gradient(down), strict=True)]
-    expected = -sum(float((h * w).sum()) for h, w in zip(product, model.parameters(), strict=True))
+    expected = -sum(float((h * w.detach()).sum()) for h, w in zip(product, model.parameters(), strict=True))
     assert Grasp(seeds=1, batch=4, sequence=16)(arch) == pytest.approx(math.asinh(expected), rel=1e-3)
 
 
