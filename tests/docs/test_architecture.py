@@ -1,4 +1,4 @@
-"""docs/architecture.md and its picture: the packages that exist, and functions that are where the page says."""
+"""docs/architecture.md, its picture and CONTRIBUTING.md: packages, functions and files that are where they say."""
 
 from __future__ import annotations
 
@@ -24,6 +24,14 @@ def test_what_the_page_names_is_in_that_file(name, file):
     text = (ROOT.parent / file).read_text()
     for part in name.split("."):
         assert re.search(rf"^\s*(async )?(def|class) {part}\b", text, re.M), f"{file} has no {part}"
+
+
+def test_the_paths_of_contributing_exist():
+    paths = re.findall(
+        r"[ `(]((?:nas_bo|tests|benchmarks|docs|\.ci)/[\w./-]+)", (ROOT.parent / "CONTRIBUTING.md").read_text()
+    )
+    missing = [path for path in paths if not re.search("NAME|KIND", path) and not (ROOT.parent / path).exists()]
+    assert len(paths) > 20 and not missing, missing
 
 
 def test_the_page_names_functions():
