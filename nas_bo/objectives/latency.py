@@ -67,7 +67,7 @@ class Latency:
         target: the device to predict for instead: a `Device`, the name of one in the table (`Device.names`), a profile that
             ``nas-bo profile`` wrote, or the path of a file with either.
         precision: half width of the 95 % interval of the median over rounds at which measuring stops, as a share of it.
-        max_seconds: cap on measuring one architecture, anchors included; half of it in trials beside a profile of this machine,
+        max_seconds: cap on measuring one architecture, anchors included; half of it in trials with a profile of this machine,
             since more rounds would make the mean of both hardly surer.
         guide: the model behind `predict` of a measured latency; None is a roofline of one CPU core, on CUDA of a GPU.
         model: "roofline" (the default for a device), "learned" (for a profile), "lookup", "measured", or a latency model
