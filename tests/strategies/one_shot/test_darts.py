@@ -154,7 +154,7 @@ def _file():
 
 
 def test_the_command_line_knows_them():
-    from nas_bo.cli.resolve import _strategy
+    from nas_bo.cli.resolve import strategy as named
 
-    assert _strategy("darts", 3) == Darts(seed=3) and _strategy("proxylessnas", 4) == ProxylessNAS(seed=4)
-    assert _strategy("gdas", 5) == GDAS(seed=5)
+    assert named("darts", 3) == Darts(seed=3) and named("proxylessnas", 4) == ProxylessNAS(seed=4)
+    assert named("gdas", 5) == GDAS(seed=5)
