@@ -18,7 +18,7 @@ from nas_bo.objectives import Parameters
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import require
 from nas_bo.strategies import NSGA2
-from nas_bo.trial import Column, Trial, front
+from nas_bo.trial import ObjectiveSpec, Trial, front
 
 
 class Mine(TinyGPT):
@@ -54,5 +54,5 @@ for number in range(10):
         trials.append(Trial(arch, evaluate(arch, params["lr"]), number=index))
         nas_ax.tell(client, index, trials[-1])
 
-for best in front(trials, [Column("bits_per_byte"), Column("parameters")]):
+for best in front(trials, [ObjectiveSpec("bits_per_byte"), ObjectiveSpec("parameters")]):
     print(f"trial {best.number}: {label(best.architecture)}, {dict(best.values)}")
