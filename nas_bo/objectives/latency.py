@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
+from nas_bo.hardware.latency.model import OfOneSpace
 from nas_bo.hardware.latency.roofline import GPU, Roofline
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.blocks.details import check_length
@@ -171,9 +172,8 @@ class Latency:
     def check_space(self, space: type[Space]) -> None:
         """Raise ProfileError when the models are of a profile of another space."""
         for model, _ in () if self._found is None else self._found.steps:
-            of = getattr(model, "of_space", None)
-            if of is not None:
-                of.check(space)
+            if isinstance(model, OfOneSpace) and model.of_space is not None:
+                model.of_space.check(space)
 
     def check_architecture(self, arch: Architecture) -> None:
         """Raise where the model cannot be built or run; not asked of latency models of the user's own."""

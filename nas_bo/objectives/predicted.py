@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -280,11 +280,21 @@ class Renamed:
         return self.of(arch)
 
 
+@runtime_checkable
+class HoldsTrials(Protocol):
+    """A `Result`, or whatever else knows its trials and the columns of their values."""
+
+    @property
+    def trials(self) -> Sequence[Trial]: ...
+    @property
+    def columns(self) -> Sequence[Column]: ...
+
+
 def gather(trials: Any) -> tuple[list[Trial], list[Column]]:
     """All trials in whatever holds them, and the columns that a `Result` knows."""
     if isinstance(trials, Trial):
         return [trials], []
-    if hasattr(trials, "columns") and hasattr(trials, "trials"):
+    if isinstance(trials, HoldsTrials):
         return list(trials.trials), list(trials.columns)
     if isinstance(trials, (list, tuple)):
         found: list[Trial] = []

@@ -75,7 +75,7 @@ def save(predicted: Predicted, path: str | Path) -> Path:
 
 
 def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
 def probes(predicted: Predicted) -> list[list[float]]:

@@ -8,7 +8,7 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError, ObjectiveError
 from nas_bo.hardware.devices.device import Device
-from nas_bo.hardware.latency.model import LatencyModel
+from nas_bo.hardware.latency.model import DeviceProfile, LatencyModel, LeastModel, Marked, OnRuntime
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.runtimes.eager import DTYPES
@@ -92,7 +92,7 @@ def found_device(device: Any) -> Any:
         DeviceError: it is none of these, or the file is wrong.
         ProfileError: the file is a profile that cannot be read.
     """
-    if isinstance(device, Device) or _is_profile(device):
+    if isinstance(device, (Device, DeviceProfile)):
         return device
     if not isinstance(device, (str, PathLike)):
         raise DeviceError(
@@ -118,7 +118,7 @@ def plain_device(device: Any) -> Device:
     found = found_device(device)
     if isinstance(found, Device):
         return found
-    inner = getattr(found, "device", None)
+    inner = found.device if isinstance(found, DeviceProfile) else None
     if not isinstance(inner, Device):
         raise DeviceError(f"the profile {found!r:.60} describes no device; profile it again, or give the Device itself")
     return inner
@@ -194,7 +194,7 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
         return _of_device(owner, found_device(device), model, wanted, runtime)
     models = list(model) if isinstance(model, (list, tuple)) else [model]
     for one in models:
-        if not (callable(getattr(one, "predict", None)) and hasattr(one, "setting") and hasattr(one, "how")):
+        if not isinstance(one, LeastModel):
             raise ObjectiveError(
                 f"{owner}(model={one!r:.60}) is not a latency model; give one of {', '.join(KINDS)}, or an object with predict, "
                 "setting and how (nas_bo.hardware.latency.model.LatencyModel)"
@@ -210,7 +210,7 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
             )
     name = models[0].device if device is None else _name(found_device(device))
     steps = tuple((one, often) for one, (_, often) in zip(models, wanted, strict=True))
-    marks = [getattr(one, "fingerprint", None) for one in models]
+    marks = [_mark(one) for one in models]
     return Timed(steps, name, models[0].how, None if None in marks else digest(marks))
 
 
@@ -301,32 +301,33 @@ def _of_device(
         steps = [(RooflineModel(found, setting, runtime=runtime or ""), often) for setting, often in wanted]
         figures = {**found.known(), "operations": found.operations}
         return Timed(tuple(steps), found.name, "roofline", digest(figures), bound=found.overhead_us is None)
-    own = getattr(found, "runtime", None)
+    own = found.runtime if isinstance(found, OnRuntime) else None
     if runtime is not None and own and own != runtime:
         raise ObjectiveError(
             f"{owner}(runtime={runtime!r}): the profile of {_name(found)!r} is of the runtime {own!r}; take that, or "
             "profile the other one"
         )
     models = [(found.model(setting, kind=kind or "learned"), often) for setting, often in wanted]
-    return Timed(tuple(models), _name(found), models[0][0].how, getattr(found, "fingerprint", None))
+    return Timed(tuple(models), _name(found), models[0][0].how, _mark(found))
 
 
 def _agree(owner: str, has: Setting, asked: Setting) -> None:
+    there, wanted = asdict(has), asdict(asked)
     for field in ("phase", "batch", "context", "dtype", "vocab_size"):
-        if getattr(has, field) != getattr(asked, field):
+        if there[field] != wanted[field]:
             raise ObjectiveError(
-                f"{owner} asks for {field}={getattr(asked, field)!r}, but the model is for {field}="
-                f"{getattr(has, field)!r}; ask for what it was made for, or measure in the setting that you mean"
+                f"{owner} asks for {field}={wanted[field]!r}, but the model is for {field}="
+                f"{there[field]!r}; ask for what it was made for, or measure in the setting that you mean"
             )
 
 
-def _is_profile(device: object) -> bool:
-    return callable(getattr(device, "model", None)) and hasattr(device, "device")
+def _mark(model: object) -> str | None:
+    return model.fingerprint if isinstance(model, Marked) else None
 
 
 def _name(found: Any) -> str:
-    inner = getattr(found, "device", found)
-    return str(getattr(inner, "name", inner))
+    inner = found.device if isinstance(found, DeviceProfile) else found
+    return str(getattr(inner, "name", inner))  # of a profile of the user's own it may be anything
 
 
 def _profile(path: Path) -> Any:

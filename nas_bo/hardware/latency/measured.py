@@ -10,6 +10,7 @@ import numpy as np
 
 from nas_bo.errors import ProfileError
 from nas_bo.hardware.measuring.measurement import Measurement
+from nas_bo.hardware.runtimes.interface import Runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
@@ -33,10 +34,11 @@ class Measured:
         *,
         device: str = "",
         runtime: str = "",
-        runtime_here: Any = None,
+        runtime_here: Runtime | None = None,
         **session: Any,
     ) -> None:
-        self.setting, self.device, self.runtime = setting, device, runtime or getattr(runtime_here, "name", "")
+        self.setting, self.device = setting, device
+        self.runtime = runtime or ("" if runtime_here is None else runtime_here.name)
         self._known: dict[Any, Measurement] = dict(known or {})
         self._here, self._session = runtime_here, session
 
@@ -74,12 +76,12 @@ class Measured:
 
     def _of(self, architectures: Sequence[Arch]) -> list[Measurement]:
         missing = list(dict.fromkeys(a for a in architectures if a not in self._known))
-        if missing and self._here is None:
-            raise ProfileError(
-                f"{len(missing)} of {len(architectures)} architectures were not measured on {self.device or 'this device'!r}; ask the "
-                "learned model, which answers for all, or measure them there"
-            )
         if missing:
+            if self._here is None:
+                raise ProfileError(
+                    f"{len(missing)} of {len(architectures)} architectures were not measured on {self.device or 'this device'!r}; ask the "
+                    "learned model, which answers for all, or measure them there"
+                )
             from nas_bo.errors import Unsupported
             from nas_bo.hardware.measuring.session import Session, Wanted
 

@@ -10,6 +10,7 @@ import numpy as np
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
+from nas_bo.space.space import Space
 
 How = Literal["roofline", "lookup", "learned", "measured"]
 
@@ -44,6 +45,58 @@ class LatencyModel(Protocol):
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds and half widths of their intervals (inf while none is known), (n,) each."""
         ...
+
+
+@runtime_checkable
+class LeastModel(Protocol):
+    """What an objective needs of a latency model at least: one of the user's own may have no more."""
+
+    @property
+    def how(self) -> str: ...
+    @property
+    def setting(self) -> Setting: ...
+
+    def predict(self, arch: Arch) -> Value: ...
+
+
+@runtime_checkable
+class Marked(Protocol):
+    """A model or a profile with a mark that changes when the figures or measurements behind it do."""
+
+    @property
+    def fingerprint(self) -> str | None: ...
+
+
+class SpaceCheck(Protocol):
+    def check(self, space: type[Space], /) -> object:
+        """Raise ProfileError for another space."""
+
+
+@runtime_checkable
+class OfOneSpace(Protocol):
+    """A model that was learned in one space, and checks that it is asked about that one."""
+
+    @property
+    def of_space(self) -> SpaceCheck | None: ...
+
+
+@runtime_checkable
+class DeviceProfile(Protocol):
+    """What is known about a device from measurements there: a `nas_bo.hardware.latency.profile.Profile`, or one of the
+    user's own."""
+
+    @property
+    def device(self) -> Any: ...  # a Device; one that is not is refused with a message
+
+    def model(self, setting: Setting, *, kind: str = "learned") -> LatencyModel: ...
+
+
+@runtime_checkable
+class OnRuntime(Protocol):
+    """A profile of one runtime."""
+
+    @property
+    def runtime(self) -> str: ...
 
 
 def answer(model: LatencyModel, milliseconds: float, half: float, level: float) -> Value:

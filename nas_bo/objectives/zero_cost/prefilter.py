@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.objective import AtLeast, AtMost
 from nas_bo.seeds import generator_of
 from nas_bo.validated import check_values, number, whole_number
 
@@ -35,7 +36,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
     share = number(above=0, below=1).advise("it is the share to turn away")
     check_values("quantile_limit", ObjectiveError, share, q=q)
     check_values("quantile_limit", ObjectiveError, whole_number(4).advise("40 is the default"), n=n)
-    if not is_dataclass(objective) or not all(hasattr(objective, side) for side in ("at_least", "at_most")):
+    if not is_dataclass(objective) or not (isinstance(objective, AtLeast) and isinstance(objective, AtMost)):
         raise ObjectiveError(
             f"quantile_limit: {objective!r:.80} has no at_least and at_most to set; wrap it in nas_bo.problem.Function"
         )
