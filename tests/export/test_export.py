@@ -169,3 +169,26 @@ def test_the_card_has_the_figures_with_their_intervals_and_leaves_out_what_is_no
     text = card({"searched": searched, "provenance": {"device": "a processor"}}, "use\n")
     assert "| latency_ms | 1.5 | 1.4 to 1.6 (90%) | ms |" in text and "a processor" in text
     assert "# a decoder" in card({}, "use\n") and "None" not in card({}, "use\n")
+
+
+@pytest.mark.parametrize("format", ["huggingface", "gguf"])
+def test_a_byte_level_tokenizer_goes_out_with_the_model(tmp_path, format):
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=alphabet, special_tokens=["<|end|>"], show_progress=False
+    )
+    made.train_from_iterator([f"def f{i}(x):\n    return x + {i}\n" for i in range(300)], trainer)
+    model = randomised(CASES["Llama"], 300)
+    trained = tmp_path / "trained"
+    files.write(trained, files.files(model, LLAMA, {"tokenizer": "bpe.json", "values": {}}, ()))
+    made.save(str(trained / "tokenizer.json"))
+    assert export(trained, tmp_path / "out", format).check.good
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    made.save(str(trained / "tokenizer.json"))
+    if format == "gguf":
+        with pytest.raises(ExportError, match="byte-level BPE"):
+            export(trained, tmp_path / "other", format)
