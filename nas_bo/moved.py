@@ -120,9 +120,21 @@ NAMES = {  # under `nas_bo`
     "model.SupernetDiverged": "supernet",
     "model.SupernetResult": "supernet",
     "model.train_supernet": "supernet",
+    "optuna.bridge.EvaluationFailed": "optuna.writing",
+    "optuna.bridge.columns": "optuna.reading",
+    "optuna.bridge.from_frozen": "optuna.reading",
+    "optuna.bridge.history": "optuna.reading",
+    "optuna.bridge.record": "optuna.writing",
     "strategies.Reservation": "stopping",
     "strategies.Stopping": "stopping",
     "strategies.SuccessiveHalving": "stopping",
+    "trial.ATTRIBUTE_WIDTH": "study",
+    "trial.PREFIX": "study",
+    "trial.attributes": "study",
+    "trial.from_attributes": "study",
+    "trial.plain": "study",
+    "trial.read_attributes": "study",
+    "trial.write_attributes": "study",
 }
 
 

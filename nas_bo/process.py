@@ -12,17 +12,23 @@ def owner() -> str:
     return f"{platform.node()}:{os.getpid()}:{_began(os.getpid()) or ''}"
 
 
+def parted(who: str) -> tuple[str, int | None]:
+    """Machine and number of a process, as `owner` says it; ("", None) of anything else."""
+    machine, number, _ = (["", "", "", *who.rsplit(":", 2)])[-3:]
+    return (machine, int(number)) if machine and number.isdigit() else ("", None)
+
+
 def is_dead(who: str) -> bool:
     """Whether a process (as `owner` says it) has ended for certain; of another machine that cannot be known."""
     import psutil
 
-    node, number, began = (["", "", *who.rsplit(":", 2)])[-3:]
-    if node != platform.node() or not number.isdigit():
+    machine, pid = parted(who)
+    if pid is None or machine != platform.node():
         return False
-    if not psutil.pid_exists(int(number)):
+    if not psutil.pid_exists(pid):
         return True
-    now = _began(int(number))
-    return now is not None and now != began  # the number was given to another process since
+    now = _began(pid)
+    return now is not None and now != who.rpartition(":")[2]  # the number was given to another process since
 
 
 def _began(pid: int) -> str | None:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from nas_bo import moved
 from nas_bo.architecture import Architecture
 from nas_bo.knee import recommended
 from nas_bo.spelling import spelled
 
 Direction = Literal["minimize", "maximize"]
-
-# The names under which hosts keep what they have no place for. Values are JSON and stay below 2,046 characters,
-# the width of a column in some storages; what is longer is cut into parts by `attributes`.
-PREFIX = "nas_bo:"
-ATTRIBUTE_WIDTH = 2000  # without the few digits that say how many parts there are
 
 
 class State(Enum):
@@ -105,19 +100,9 @@ class Trial:
         return {share: value for share, value in found.items() if 0 < share < 1}
 
     def attributes(self) -> dict[str, str]:
-        """What a host keeps in addition to parameters, values and constraints; see `from_attributes`."""
-        data = {
-            "id": self.architecture.id,
-            "seconds": round(self.seconds, 3),
-            "reason": self.reason,
-            "violations": dict(self.violations),
-            "info": self.info,
-        }
-        if self.state is not State.COMPLETE:  # values measured before evaluation stopped: hosts keep no partial values
-            data["values"] = dict(self.values)
-        if self.state is State.STOPPED:  # hosts know one kind of trial that ends early
-            data["state"] = self.state.value
-        return write_attributes(f"{PREFIX}trial", data)
+        """As in version 0.1; see `nas_bo.study.attributes`."""
+        found: dict[str, str] = moved.value(__name__, "attributes")(self)
+        return found
 
 
 def not_finite(values: Mapping[str, float]) -> str:
@@ -128,36 +113,6 @@ def not_finite(values: Mapping[str, float]) -> str:
 
 def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def write_attributes(key: str, data: Any) -> dict[str, str]:
-    """`data` as JSON text under `key`, cut into parts ``key``, ``key.1``, ... that every storage can hold."""
-    text = json.dumps(data, separators=(",", ":"), default=plain)
-    parts = [text[i : i + ATTRIBUTE_WIDTH] for i in range(0, len(text), ATTRIBUTE_WIDTH)]
-    parts[0] = f"{len(parts)}|{parts[0]}"  # parts of an earlier, longer text may be left behind these
-    return {key + (f".{i}" if i else ""): part for i, part in enumerate(parts)}
-
-
-def read_attributes(attributes: Mapping[str, Any], key: str) -> Any:
-    """The inverse of `write_attributes`; None when it is not there or was cut short by a dying process."""
-    if key not in attributes:
-        return None
-    count, _, text = str(attributes[key]).partition("|")
-    try:
-        return json.loads(text + "".join(str(attributes[f"{key}.{i}"]) for i in range(1, int(count))))
-    except (KeyError, ValueError):
-        return None
-
-
-def plain(value: Any) -> Any:
-    """numpy scalars and arrays as plain data, anything else as text: the `default` of `json.dumps`."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-def from_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The data that `Trial.attributes` wrote (id, seconds, reason, info; values of an unfinished trial, and the state of a stopped one), or {}."""
-    data = read_attributes(attributes, f"{PREFIX}trial")
-    return data if isinstance(data, dict) else {}
 
 
 def matrix(trials: Sequence[Trial], columns: Sequence[Column]) -> np.ndarray:
@@ -213,3 +168,9 @@ def knee(
         levels: objective name -> value of guessing; what is in bits per byte has 8 by itself.
     """
     return recommended(front(trials, columns), columns, baselines, levels)
+
+
+if not TYPE_CHECKING:  # names that were here in version 0.1
+
+    def __getattr__(name: str) -> Any:
+        return moved.value(__name__, name)

@@ -9,18 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas_bo.space import Space, integer
-from nas_bo.trial import (
-    ATTRIBUTE_WIDTH,
-    Column,
-    State,
-    Trial,
-    from_attributes,
-    front,
-    knee,
-    non_dominated,
-    read_attributes,
-    write_attributes,
-)
+from nas_bo.study import ATTRIBUTE_WIDTH, attributes, from_attributes, read_attributes, write_attributes
+from nas_bo.trial import Column, State, Trial, front, knee, non_dominated
 
 
 class Numbers(Space):
@@ -72,7 +62,7 @@ def test_attributes_are_cut_and_joined(data):
 
 def test_attributes_of_a_trial_that_died_between_two_parts_are_none():
     long = trial(1, 1.0, 1.0, info={"loss": {"curve": list(range(2000))}}, reason="because", seconds=1.5)
-    parts = long.attributes()
+    parts = attributes(long)
     assert len(parts) > 1
     told = from_attributes(parts)
     assert told["info"] == long.info and told["reason"] == "because" and told["id"] == long.architecture.id
@@ -91,8 +81,8 @@ def test_rungs_are_read_whatever_a_host_made_of_them():
 
 def test_a_stopped_trial_says_so_in_its_attributes():
     stopped = trial(1, 1.0, 1.0, state=State.STOPPED)
-    assert from_attributes(stopped.attributes())["state"] == "stopped" and not stopped.feasible
-    assert "state" not in from_attributes(trial(1, 1.0, 1.0, state=State.INFEASIBLE).attributes())
+    assert from_attributes(attributes(stopped))["state"] == "stopped" and not stopped.feasible
+    assert "state" not in from_attributes(attributes(trial(1, 1.0, 1.0, state=State.INFEASIBLE)))
     assert front([stopped], (LOSS, SPEED)) == []
 
 

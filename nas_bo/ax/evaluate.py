@@ -19,11 +19,9 @@ from nas_bo.execution.selection import executor_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.spelling import spelled
-from nas_bo.trial import PREFIX, State, Trial
+from nas_bo.study import PARAMETERS, STATE, VALUES, attributes
+from nas_bo.trial import State, Trial
 
-VALUES = f"{PREFIX}values"  # in a trial's run metadata: what the metrics fetch
-STATE = f"{PREFIX}state"
-PARAMETERS = f"{PREFIX}parameters"  # what it was asked for, to be evaluated again where a process died
 STATUS = {
     State.COMPLETE: TrialStatus.COMPLETED,
     State.INFEASIBLE: TrialStatus.ABANDONED,  # Ax suggests it no more
@@ -145,7 +143,7 @@ def _told(outcome: Trial) -> dict[str, Any]:
     for name, info in outcome.info.items():  # limits and parts
         with suppress(TypeError, ValueError, KeyError):
             values.setdefault(name, float(info["value"]))
-    return {**outcome.attributes(), VALUES: values, STATE: outcome.state.value}
+    return {**attributes(outcome), VALUES: values, STATE: outcome.state.value}
 
 
 def _runner_to_json(runner: Runner) -> dict[str, Any]:

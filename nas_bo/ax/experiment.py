@@ -11,6 +11,7 @@ from nas_bo.errors import HostError, MissingExtra
 from nas_bo.objective import Objective
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
+from nas_bo.study import attributes
 from nas_bo.trial import State, Trial
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def tell(client: Client, trial_index: int, trial: Trial) -> None:
             "evaluate that "
             "objective as well, or give both the same name"
         )
-    experiment.trials[trial_index].update_run_metadata(trial.attributes())
+    experiment.trials[trial_index].update_run_metadata(attributes(trial))
     if trial.state is State.FAILED:
         client.mark_trial_failed(trial_index, failed_reason=trial.reason or None)
     elif not missing:

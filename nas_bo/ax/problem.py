@@ -10,22 +10,21 @@ from typing import Any, Literal
 
 from ax.core.data import Data
 from ax.core.experiment import Experiment
-from ax.core.objective import Objective as AxObjective
 from ax.core.outcome_constraint import OutcomeConstraint
 from ax.core.trial_status import TrialStatus
-from ax.core.types import ComparisonOp
 
 from nas_bo.architecture import Architecture
 from nas_bo.ax.inferred.study_space import View
+from nas_bo.ax.reading import Seen, Terms, Wanted, limit, seen, trial_record
+from nas_bo.ax.reading import objectives as wanted_of
 from nas_bo.errors import HostError, NasBoError
-from nas_bo.objective import OFFERS, Objective, Steering, as_objective, value_of
+from nas_bo.objective import OFFERS, Objective, as_objective, value_of
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
 from nas_bo.spelling import spelled
-from nas_bo.trial import Direction, State, Trial, from_attributes
-
-Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their weighted sum
+from nas_bo.study import TrialRecord
+from nas_bo.trial import Direction, State, Trial
 
 
 @dataclass(eq=False)
@@ -115,12 +114,7 @@ def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> Ax
         raise HostError(
             "the Ax experiment has no objective yet; call client.configure_optimization(objective=...) first"
         )
-    names = config.objective.metric_name_to_signature
-    told = {}
-    for part in config.objective.expression.split(","):
-        sub = AxObjective(expression=part.strip(), metric_name_to_signature=names)
-        item = _told(sub.expression, tuple(zip(sub.metric_names, (w for _, w in sub.metric_weights), strict=True)))
-        told[item.name] = item
+    told = {name: Told(name, terms, direction) for name, terms, direction in wanted_of(config)}
     limited: dict[str, Told] = {}
     for constraint in config.all_constraints:
         item, sign, bound = _limit(constraint)
@@ -147,13 +141,6 @@ def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> Ax
     return AxProblem(view.space, list(told.values()), list(limited.values()))
 
 
-def _told(expression: str, terms: Terms) -> Told:
-    if len(terms) == 1:
-        (name, weight), *_ = terms
-        return Told(name, ((name, 1.0),), "minimize" if weight < 0 else "maximize")
-    return Told(expression, terms, "maximize")
-
-
 def _limit(constraint: OutcomeConstraint) -> tuple[Told, float, float]:
     if constraint.relative:
         raise HostError(
@@ -161,48 +148,34 @@ def _limit(constraint: OutcomeConstraint) -> tuple[Told, float, float]:
             "need the number "
             "itself: measure the baseline once and write the bound in the metric's own unit"
         )
-    terms = tuple(zip(constraint.metric_names, (w for _, w in constraint.metric_weights), strict=True))
-    sign = 1.0 if constraint.op is ComparisonOp.LEQ else -1.0
-    if len(terms) > 1:
-        return Told(" + ".join(f"{w:g}*{m}" for m, w in terms), terms), sign, constraint.bound
-    (name, weight), *_ = terms
-    return Told(name, ((name, 1.0),)), math.copysign(1.0, weight) * sign, constraint.bound / weight
-
-
-_OPEN = (TrialStatus.CANDIDATE, TrialStatus.STAGED, TrialStatus.RUNNING, TrialStatus.DISPATCHED)
+    terms, sign, bound = limit(constraint)
+    name = terms[0][0] if len(terms) == 1 else " + ".join(f"{w:g}*{m}" for m, w in terms)
+    return Told(name, terms), sign, bound
 
 
 def history(wanted: AxProblem, view: View, experiment: Experiment, data: Data) -> list[Trial]:
     """The trials of the experiment, one per arm, in order. Arms outside the space and stale trials are left out."""
-    frame = data.df
-    seen: dict[tuple[int, str], dict[str, float]] = {}
-    columns = [frame[name] for name in ("trial_index", "arm_name", "metric_name", "mean")]
-    for index, arm, metric, mean in zip(*columns, strict=True):
-        seen.setdefault((int(index), str(arm)), {})[str(metric)] = float(mean)
+    by_trial: dict[int, dict[str, Seen]] = {}
+    for (index, arm), one in seen(data, curves=False).items():
+        by_trial.setdefault(index, {})[arm] = one
     found = []
     for index, trial in experiment.trials.items():
         if trial.status is TrialStatus.STALE:
             continue
+        there = by_trial.get(index, {})
         for arm in trial.arms:
             try:
                 arch = view.architecture(arm.parameters)
             except NasBoError:
                 continue
-            metrics = seen.get((index, arm.name), {})
-            ours = from_attributes(trial.run_metadata)
-            ours = ours if ours.get("id") == view.project(arch).id else {}
-            found.append(_trial(wanted, arch, trial.status, metrics, ours, index))
+            record = trial_record(trial, arm, there, Wanted())
+            if record.arch_id != view.project(arch).id:  # what was noted is of another arm
+                record = replace(record, reason="", info={}, seconds=0.0)
+            found.append(_trial(wanted, arch, record, there.get(arm.name, Seen()).last))
     return found
 
 
-def _trial(
-    wanted: AxProblem,
-    arch: Architecture,
-    status: TrialStatus,
-    metrics: Mapping[str, float],
-    ours: Mapping[str, Any],
-    index: int,
-) -> Trial:
+def _trial(wanted: AxProblem, arch: Architecture, record: TrialRecord, metrics: Mapping[str, float]) -> Trial:
     values = {}
     for item in (*wanted.told, *wanted.limited):
         if all(math.isfinite(metrics.get(name, math.nan)) for name, _ in item.terms):
@@ -210,19 +183,19 @@ def _trial(
         elif item.cost == "analytic":
             with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
                 values[item.name] = float(item(arch))
-    reason, info = str(ours.get("reason", "")), ours.get("info", {})
-    told = [t for t in (*wanted.told, *wanted.limited) if isinstance(t, Steering) or t in wanted.limited]
+    reason, info = record.reason, record.info
+    told = [t for t in (*wanted.told, *wanted.limited) if hasattr(t, "steer") or t in wanted.limited]
     missing = [t.name for t in wanted.told if t.name not in values]
     violations: Mapping[str, float] = {}
     with suppress(Exception):  # a rule that raises
         violations = wanted.violations(arch, {**wanted.parts(arch, metrics, info), **values})
     info = {**info, **{t.name: {"value": values[t.name], **info.get(t.name, {})} for t in told if t.name in values}}
     own = {c.name: values[c.name] for c in wanted.columns if c.name in values}
-    if status in _OPEN:
-        return Trial(arch, state=State.RUNNING, number=index)
-    if status is TrialStatus.ABANDONED:
+    if record.state is State.RUNNING:
+        return Trial(arch, state=State.RUNNING, number=record.number)
+    if record.ended == "abandoned":
         state, reason = State.INFEASIBLE, reason or "abandoned"
-    elif status is TrialStatus.FAILED:
+    elif record.ended == "failed":
         state, reason = State.FAILED, reason or "failed"
     elif missing:
         broken = [name for name, amount in violations.items() if amount > 0]
@@ -230,7 +203,7 @@ def _trial(
         reason = reason or (f"violates {', '.join(broken)}" if broken else f"no finite value of {', '.join(missing)}")
     else:
         state = State.COMPLETE
-    return Trial(arch, own, violations, state, reason, info, index, float(ours.get("seconds", 0.0)))
+    return Trial(arch, own, violations, state, reason, info, record.number, record.seconds)
 
 
 def metrics_of(experiment: Experiment) -> list[str]:

@@ -6,15 +6,15 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from nas_bo.cli.failure import errors
-from nas_bo.errors import NasBoError
 from nas_bo.space import Space
+from nas_bo.study import PREFIX, STUDY, read_attributes, space_of
 
 OF_TRIAL = ("architecture.svg", "architecture.json")
 OF_STUDY = ("front.png", "front.html")  # of the report
@@ -39,7 +39,6 @@ class Shown:
         from nas_bo.optuna import architecture
         from nas_bo.report import vocabulary
         from nas_bo.report.drawing import drawing
-        from nas_bo.trial import PREFIX, read_attributes
 
         if trial_id is None:
             study = self._backend.get_study_name_from_id(study_id)
@@ -47,22 +46,18 @@ class Shown:
         space = self._space(study_id)
         assert space is not None
         arch = architecture(space, self._backend.get_trial(trial_id).params)
-        vocab = vocabulary(read_attributes(self._backend.get_study_user_attrs(study_id), f"{PREFIX}study"))
+        vocab = vocabulary(self._about(study_id))
         return (
             drawing(arch, vocab_size=vocab) if name.endswith(".svg") else json.dumps(arch.to_dict(), indent=1)
         ).encode()
 
     def _space(self, study_id: int) -> type[Space] | None:
-        from nas_bo.trial import PREFIX, read_attributes
-        from nas_bo.workflows.search import Unchecked
-
         if study_id not in self._spaces:
-            about = read_attributes(self._backend.get_study_user_attrs(study_id), f"{PREFIX}study")
-            try:
-                self._spaces[study_id] = Space.from_dict(about["space"], Unchecked()) if about else None
-            except NasBoError:
-                self._spaces[study_id] = None
+            self._spaces[study_id] = space_of(self._about(study_id))
         return self._spaces[study_id]
+
+    def _about(self, study_id: int) -> Mapping[str, Any]:
+        return read_attributes(self._backend.get_study_user_attrs(study_id), PREFIX + STUDY) or {}
 
 
 def opened(storage: str) -> tuple[Any, Shown]:

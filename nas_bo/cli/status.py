@@ -10,6 +10,7 @@ import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.trial import State
 
 MOST_SHOWN = 20  # running trials of one study; --json has all
 
@@ -40,20 +41,18 @@ def status(
 
 def described(study: Any) -> dict[str, Any]:
     """A study as JSON-safe data: how many trials are in which state, and every running one."""
-    from nas_bo.optuna import foreign, running, studies
-    from nas_bo.optuna.bridge import counts
+    from nas_bo.optuna import running, studies
 
-    trials = study.get_trials(deepcopy=False)
-    about = studies.kept(study, "study")
-    ended = [t.datetime_complete for t in trials if t.datetime_complete is not None]
+    record = studies.read(study)
+    ended = [t.finished for t in record.trials if t.finished is not None]
     return {
-        "study": study.study_name,
-        "made_by_nas_bo": about is not None,
-        "objectives": [{"name": c.name, "direction": c.direction} for c in foreign.objectives(study)],
-        "trials": len(trials),
-        **counts(trials),
+        "study": record.name,
+        "made_by_nas_bo": bool(record.about),
+        "objectives": [{"name": c.name, "direction": c.direction} for c in record.columns],
+        "trials": len(record.trials),
+        **record.counts(),
         "last_ended": None if not ended else max(ended).astimezone(UTC).isoformat(timespec="seconds"),
-        "evaluated": [one.to_dict() for one in running.running(study)],
+        "evaluated": [running.of(t).to_dict() for t in record.trials if t.state is State.RUNNING],
     }
 
 

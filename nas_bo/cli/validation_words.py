@@ -124,10 +124,8 @@ def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
 def _searched(reference: Any, study: Any) -> Any:
     """The validation loss that the study trained to."""
     from nas_bo.objectives.validation_loss import dials_of
-    from nas_bo.optuna import studies
 
-    about = {} if study is None else studies.kept(study, "study") or {}
-    conditions = about.get("conditions", {})
+    conditions = {} if study is None else check_made(study).conditions
     settings = conditions.get(spelled(NAME, conditions), {})
     if "tokens" not in settings:
         raise ObjectiveError(

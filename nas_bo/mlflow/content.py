@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
@@ -20,7 +20,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.hardware.measuring.scale import NOTED
 from nas_bo.mlflow import records
 from nas_bo.report import Summary, drawing, figure, vocabulary
-from nas_bo.trial import PREFIX, Column, State, Trial
+from nas_bo.study import Further, StudyRecord, TrialRecord
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
 MOST_PARAMS = 100  # what one request takes
@@ -28,7 +29,7 @@ MOST_LAYER_PARAMS = 40  # per-layer choices above this are in arch.json only: th
 MOST_POINTS = 200  # of a curve
 MOST_SAMPLES = 64  # of a measurement that are logged one by one; more go into trial.json
 NOTE = "mlflow.note.content"  # the description, as the UI shows it
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+STATUS = {"complete": "FINISHED", "pruned": "KILLED", "abandoned": "KILLED", "failed": "FAILED"}  # by how it ended
 
 
 @dataclass
@@ -98,7 +99,7 @@ class Content:
             self.tags[clean(name)] = text
 
 
-def point(metrics: Mapping[str, float], tags: Mapping[str, str], cols: Sequence[Column]) -> list[float] | None:
+def point(metrics: Mapping[str, float], tags: Mapping[str, str], cols: Sequence[ObjectiveSpec]) -> list[float] | None:
     """`Content.point` of a run that is there already."""
     found = [metrics.get(clean(f"obj/{c.name}")) for c in cols]
     if tags.get("nas.state") != "complete" or any(value is None for value in found):
@@ -134,56 +135,33 @@ def thin(curve: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
     return [curve[i] for i in sorted(kept)]
 
 
-def of_study(frozen: Any, subject: records.Subject) -> Content:
-    """Everything of a finished trial of an Optuna study."""
-    own = subject.space
-    trial = records.trial(frozen, subject.columns, own)
-    known = own.domains() if own is not None else {}
-    inside = [name for name in frozen.params if name in known]
-    return of_trial(
-        frozen,
-        trial,
-        subject.columns,
-        records.label(frozen),
-        inside,
-        ours=bool(subject.about),
-        vocab_size=vocabulary(subject.about),
-    )
-
-
-def of_trial(
-    frozen: Any,
-    trial: Trial,
-    cols: Sequence[Column],
-    label: str,
-    in_space: Iterable[str],
-    ours: bool,
-    vocab_size: int = 256,
-) -> Content:
+def of_trial(study: StudyRecord, one: TrialRecord) -> Content:
     """Everything of a finished trial.
 
     Args:
-        frozen: Optuna's record of it.
-        in_space: flat names that belong to the architecture; other parameters keep their own name.
-        ours: the study was made by nas_bo; otherwise nothing is left out for being the architecture's.
-        vocab_size: of the model, for its drawing.
+        study: what it is of, without trials; of a study that nas_bo did not make nothing is left out for being the
+            architecture's.
     """
-    number = f"{frozen.number:03d}"
-    made = Content(" ".join([number, label or records.short(frozen.params)]).strip()[:120], STATUS[frozen.state.name])
-    made.number = frozen.number
-    made.start, made.end = milliseconds(frozen.datetime_start), milliseconds(frozen.datetime_complete)
+    one = records.of(study, one)
+    own, cols, ours, label = study.space, study.columns, bool(study.about), one.label
+    trial = one.of(own)
+    known = own.domains() if own is not None else {}
+    number = f"{one.number:03d}"
+    made = Content(" ".join([number, label or _short(one.params)]).strip()[:120], STATUS[one.ended])
+    made.number = one.number
+    made.start, made.end = milliseconds(one.started), milliseconds(one.finished)
     if trial.feasible and all(c.name in trial.values for c in cols):
         made.point = [c.sign * trial.values[c.name] for c in cols]
     objective_metrics(made, trial, cols)
     made.metric("cost/seconds", round(trial.seconds, 3))
     numbers(made, trial)
     _constraints(made, trial, ours)
-    _reported(made, frozen, trial)
-    _params(made, frozen.params, frozenset(in_space), label)
-    _tags(made, frozen, trial, label)
+    _reported(made, one, trial)
+    _params(made, one.params, frozenset(known) & frozenset(one.params), label)
+    _tags(made, one, trial)
     described(made, trial, cols)
     if ours:
-        made.files |= architecture_files(trial.architecture, label, vocab_size)
+        made.files |= architecture_files(trial.architecture, label, vocabulary(study.about))
     if made.tags["nas.state"] in ("fail", "oom"):  # the reason is looked for here, the drawing is not
         made.files.pop("arch.svg", None)
         if trial.reason:
@@ -191,10 +169,35 @@ def of_trial(
     if made.spilled:
         made.spilled |= {"info": dict(trial.info), "violations": dict(trial.violations), "reason": trial.reason}
         made.files["trial.json"] = json.dumps(made.spilled, indent=1, default=str)
+    if one.further is not None:
+        _further(made, one.further, {c.name for c in cols})
     return made
 
 
-def objective_metrics(made: Content, trial: Trial, cols: Sequence[Column]) -> None:
+def _further(made: Content, more: Further, objectives: Collection[str]) -> None:
+    """What an Ax experiment has of a trial in addition to its objectives."""
+    for name, curve in more.curves.items():
+        for step, value in curve:
+            made.metric(f"train/{name}", value, step)
+    for name, value in more.metrics.items():
+        if name not in objectives:
+            made.metric(f"metric/{name}", value)
+    for name, value in more.errors.items():
+        made.metric(f"sem/{name}", value)
+    for name, value in more.seconds.items():
+        made.metric(f"cost/{name}.seconds", value)
+    for name, text in more.notes.items():
+        made.tag(name, text)
+    if more.arms:
+        made.files["arms.json"] = json.dumps(more.arms, indent=1, default=str)
+
+
+def _short(params: Mapping[str, Any]) -> str:
+    """A name from the first few parameters: ``lr=0.003 depth=4``."""
+    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in list(params.items())[:3])
+
+
+def objective_metrics(made: Content, trial: Trial, cols: Sequence[ObjectiveSpec]) -> None:
     """The objectives first: the UI shows the first metrics."""
     for c in cols:
         made.metric(f"obj/{c.name}", trial.values.get(c.name))
@@ -203,7 +206,7 @@ def objective_metrics(made: Content, trial: Trial, cols: Sequence[Column]) -> No
             made.metric(f"log10/{c.name}", math.log10(trial.values[c.name]))
 
 
-def log_axis(c: Column) -> bool:
+def log_axis(c: ObjectiveSpec) -> bool:
     """Whether the logarithm of an objective is logged too: MLflow's scatter plot has no logarithmic axis."""
     return c.direction == "minimize" and (c.cost == "measured" or c.unit in ("s", "ms", "us"))
 
@@ -224,7 +227,7 @@ def error_text(trial: Trial) -> str:
     return "\n".join([*lines, "", "architecture:", *(f"{k} = {v}" for k, v in trial.architecture.flat.items())]) + "\n"
 
 
-def described(made: Content, trial: Trial, cols: Sequence[Column]) -> None:
+def described(made: Content, trial: Trial, cols: Sequence[ObjectiveSpec]) -> None:
     """The description of a run: what was found, and how."""
     rows = [
         f"| {escaped(c.title)} | {figure(trial.values.get(c.name))} | {escaped(how(trial.info.get(c.name, {})))} |"
@@ -265,15 +268,13 @@ def of_trust(summary: Summary) -> Content:
     return made
 
 
-def state(frozen: Any, trial: Trial) -> str:
-    """complete, infeasible, stopped, pruned, oom or fail: what the two red crosses of the UI do not tell apart."""
-    if frozen.state.name == "FAIL" or trial.state is State.FAILED:
-        return "oom" if re.search(r"out of memory|\bOOM\b", trial.reason, re.IGNORECASE) else "fail"
-    if any(v > 0 for v in trial.violations.values()):
+def state(one: TrialRecord) -> str:
+    """complete, infeasible, stopped, pruned, abandoned, oom or fail: what the two red crosses of the UI do not tell apart."""
+    if one.state is State.FAILED:
+        return "oom" if re.search(r"out of memory|\bOOM\b", one.reason, re.IGNORECASE) else "fail"
+    if any(v > 0 for v in one.violations.values()):
         return "infeasible"
-    if trial.state is State.STOPPED:
-        return "stopped"
-    return "pruned" if frozen.state.name == "PRUNED" else "complete"
+    return "stopped" if one.state is State.STOPPED else one.ended
 
 
 def how(info: Mapping[str, Any]) -> str:
@@ -337,10 +338,10 @@ def _series(made: Content, objective: str, key: str, value: Any) -> bool:
     return True
 
 
-def _reported(made: Content, frozen: Any, trial: Trial) -> None:
+def _reported(made: Content, one: TrialRecord, trial: Trial) -> None:
     """Intermediate values; where a study of several objectives has none, what each was at its rungs, in percent."""
-    reported = {"": frozen.intermediate_values}
-    if not frozen.intermediate_values:
+    reported = {"": one.reported}
+    if not one.reported:
         rungs = {name: {round(100 * share): v for share, v in trial.rungs(name).items()} for name in trial.info}
         found = {name: points for name, points in rungs.items() if points}
         first = next(iter(found), "")
@@ -372,13 +373,13 @@ def _params(made: Content, params: Mapping[str, Any], in_space: frozenset[str], 
         made.spilled.setdefault("params", {}).update({name: params[name] for name in layered})
 
 
-def _tags(made: Content, frozen: Any, trial: Trial, label: str) -> None:
+def _tags(made: Content, one: TrialRecord, trial: Trial) -> None:
     made.tag("nas.kind", "trial")
-    made.tag("nas.trial", f"{frozen.number:03d}")
-    made.tag("nas.state", state(frozen, trial))
-    made.tag("nas.arch", trial.architecture.id)
-    if label:
-        made.tag("nas.label", label)
+    made.tag("nas.trial", f"{one.number:03d}")
+    made.tag("nas.state", state(one))
+    made.tag("nas.arch", one.arch_id or trial.architecture.id)
+    if one.label:
+        made.tag("nas.label", one.label)
     if trial.reason:
         made.tag("nas.error", trial.reason.splitlines()[0][:500])
         if len(trial.reason) > 500 or "\n" in trial.reason:
@@ -388,9 +389,8 @@ def _tags(made: Content, frozen: Any, trial: Trial, label: str) -> None:
     lost = [c for c, v in trial.values.items() if not math.isfinite(v)]
     if lost:
         made.tag("nas.not_finite", ", ".join(f"{c} = {trial.values[c]}" for c in lost))
-    for name, value in frozen.user_attrs.items():
-        if not name.startswith(PREFIX):
-            made.tag(name if not name.startswith("mlflow.") else f"optuna.{name}", value)
+    for name, value in one.attributes.items():
+        made.tag(name if not name.startswith("mlflow.") else f"optuna.{name}", value)
 
 
 def milliseconds(moment: datetime | None) -> int | None:

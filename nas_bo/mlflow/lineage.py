@@ -10,11 +10,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from nas_bo.mlflow import content, records, tracking_uri
+from nas_bo.mlflow import content, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, TERMINAL, Session
 from nas_bo.process import is_dead, owner
 from nas_bo.report import Summary, figure, vocabulary
+from nas_bo.study import TrialRecord
 from nas_bo.trial import State, Trial
 
 
@@ -31,7 +32,7 @@ def log_relatives(session: Session, summary: Summary) -> None:
     for base in summary.baselines:
         uid = f"{session.subject.name}/baseline/{base.get('label', '')}"
         if base.get("id") and uid not in there:
-            trial = _as_trial(session, base.get("flat") or {}, base)
+            trial = _as_trial(session, base)
             made = beside(session, f"baseline {base['label']}", "baseline", uid, trial, str(base["label"]))
             create(session, made)
     by_id = summary.by_id()
@@ -122,13 +123,9 @@ def attach(client: Any, run_id: str, tag: str, value: str, sentence: str) -> Non
         client.set_tag(run_id, content.NOTE, f"{note}\n\n{sentence}" if note else sentence)
 
 
-def _as_trial(session: Session, flat: Mapping[str, Any], kept: Mapping[str, Any]) -> Trial:
+def _as_trial(session: Session, kept: Mapping[str, Any]) -> Trial:
     state = State(kept["state"]) if kept.get("state") in {s.value for s in State} else State.COMPLETE
-    return Trial(
-        records.architecture(flat, session.subject.space),
-        kept.get("values") or {},
-        state=state,
-        reason=kept.get("reason") or "",
-        info=kept.get("info") or {},
-        seconds=kept.get("seconds") or 0.0,
-    )
+    return TrialRecord(
+        -1, state, params=kept.get("flat") or {}, values=kept.get("values") or {}, reason=kept.get("reason") or "",
+        info=kept.get("info") or {}, seconds=kept.get("seconds") or 0.0,
+    ).of(session.subject.space)  # fmt: skip

@@ -8,10 +8,11 @@ from datetime import datetime
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, records, tracking_uri
+from nas_bo.mlflow import content, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import TERMINAL, Session
 from nas_bo.process import owner
+from nas_bo.study import StudyRecord
 
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
@@ -19,7 +20,7 @@ KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead
 def open_session(
     client: Any,
     uri: str,
-    subject: records.Subject,
+    subject: StudyRecord,
     experiment: str,
     name: str | None = None,
     tags: Mapping[str, str] | None = None,
@@ -85,9 +86,7 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _new_parent(
-    client: Any, experiment: str, subject: records.Subject, name: str | None, tags: Mapping[str, str]
-) -> str:
+def _new_parent(client: Any, experiment: str, subject: StudyRecord, name: str | None, tags: Mapping[str, str]) -> str:
     made, started = _content(subject, name), subject.about.get("started")
     begin = content.milliseconds(datetime.fromisoformat(started)) if started else None
     run = client.create_run(experiment, start_time=begin, tags={**tags, **made.tags}, run_name=made.name[:250])
@@ -95,7 +94,7 @@ def _new_parent(
     return str(run.info.run_id)
 
 
-def _log_facts(client: Any, run_id: str, subject: records.Subject, made: content.Content, known: set[str]) -> None:
+def _log_facts(client: Any, run_id: str, subject: StudyRecord, made: content.Content, known: set[str]) -> None:
     from mlflow.entities import Param
 
     client.log_batch(run_id, params=[Param(k, v) for k, v in made.params.items() if k not in known])
@@ -103,7 +102,7 @@ def _log_facts(client: Any, run_id: str, subject: records.Subject, made: content
         client.log_text(run_id, json.dumps(subject.about, indent=1), "study.json")
 
 
-def _content(subject: records.Subject, name: str | None) -> content.Content:
+def _content(subject: StudyRecord, name: str | None) -> content.Content:
     about = subject.about
     made = content.Content(name or subject.name, "RUNNING")
     for tag, value in (

@@ -13,14 +13,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, presentation, records, tracking_uri
+from nas_bo.mlflow import content, presentation, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.process import owner
 from nas_bo.report import Summary, TrustReport, all_drawn, frame, trials_csv
 from nas_bo.report.digits import logarithmic
 from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
-from nas_bo.trial import Column, Trial
+from nas_bo.study import StudyRecord
+from nas_bo.trial import ObjectiveSpec, Trial
 
 PARENT = "mlflow.parentRunId"
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
@@ -61,7 +62,7 @@ class Session:
     """
 
     client: Any
-    subject: records.Subject
+    subject: StudyRecord
     experiment: str
     parent: str
     tags: Mapping[str, str]
@@ -77,11 +78,11 @@ class Session:
         return self.subject.key
 
     @property
-    def about(self) -> dict[str, Any]:
+    def about(self) -> Mapping[str, Any]:
         return self.subject.about
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> Sequence[ObjectiveSpec]:
         return self.subject.columns
 
     def log(self, made: content.Content, pareto: bool = False, *, look: bool = True) -> bool:

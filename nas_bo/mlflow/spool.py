@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from nas_bo import database_url
 from nas_bo.errors import HostError
 from nas_bo.mlflow import tracking_uri
 from nas_bo.mlflow.content import Content
-from nas_bo.mlflow.records import Subject
 from nas_bo.process import owner
+from nas_bo.study import StudyRecord, columns_of
 
 try:
     import fcntl
@@ -48,7 +48,7 @@ class Target:
     tags: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
 
-    def folder(self, subject: Subject) -> str:
+    def folder(self, subject: StudyRecord) -> str:
         """The same for all trials of a study that go under one parent."""
         text = "\n".join([tracking_uri.public(self.uri), self.experiment, self.parent or ""])
         return f"{subject.key}-{hashlib.sha256(text.encode()).hexdigest()[:6]}"
@@ -59,12 +59,12 @@ class Record:
     """One trial on its way."""
 
     target: Target
-    subject: Subject
+    subject: StudyRecord
     made: Content
 
     def to_json(self) -> str:
         target = asdict(self.target) | {"uri": tracking_uri.public(self.target.uri), "tags": dict(self.target.tags)}
-        parts = {"subject": self.subject.to_dict(), "trial": self.made.to_dict()}
+        parts = {"subject": _data(self.subject), "trial": self.made.to_dict()}
         return json.dumps({"version": VERSION, "by": owner(), "target": target, **parts}, separators=(",", ":"))
 
 
@@ -79,11 +79,21 @@ def read(path: Path) -> tuple[Record, str]:
         if data["version"] != VERSION:
             raise HostError(f"{path} was written by another version of nas_bo (format {data['version']}); use that one")
         made = Content.from_dict(data["trial"])
-        return Record(Target(**data["target"]), Subject.from_dict(data["subject"]), made), str(data["by"])
+        return Record(Target(**data["target"]), _study(data["subject"]), made), str(data["by"])
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, HostError):
             raise
         raise HostError(f"{path} is not a record of a trial ({error}); move it away") from error
+
+
+def _data(study: StudyRecord) -> dict[str, Any]:
+    columns = [asdict(c) for c in study.columns]
+    return {"name": study.name, "key": study.key, "columns": columns, "about": study.about, "sampler": study.sampler}
+
+
+def _study(data: Mapping[str, Any]) -> StudyRecord:
+    about = dict(data["about"])
+    return StudyRecord(str(data["name"]), str(data["key"]), columns_of(data), about, str(data["sampler"]))
 
 
 class Spool:

@@ -16,6 +16,7 @@ from nas_bo.mlflow.tracker import Tracker
 from nas_bo.mlflow.writer import Open, Writer
 from nas_bo.process import is_dead
 from nas_bo.report import Summary
+from nas_bo.study import source
 
 
 @dataclass
@@ -82,7 +83,7 @@ def sync(where: str | Path = ".", *, uri: str | Path | None = None, timeout: flo
 
 
 def sync_study(
-    tracker: Tracker, study: Any, summary: Summary | None = None, files: Mapping[str, Any] | None = None
+    tracker: Tracker, study: object, summary: Summary | None = None, files: Mapping[str, Any] | None = None
 ) -> Synced:
     """Bring in a study, with what is in the spool of it; write its report when no trial is running.
 
@@ -93,13 +94,13 @@ def sync_study(
     opened = tracker._guarded(tracker._open, study)
     if opened is not None:
         tracker._guarded(_repair, tracker._writer, opened, made)
-        if not any(t.state.name == "RUNNING" for t in study.get_trials(deepcopy=False)):
+        if not source(study).running():
             tracker.finish(study, files, summary=summary)
             made.ended = [name for name in made.ended if name[1] >= 0]
     reasons = tracker._writer.reasons
     made.left = [(*name, reasons.get(name, "the store could not be reached")) for name in tracker.pending]
     if opened is None and not made.left:
-        made.left = [(study.study_name, -1, "the store could not be written")]
+        made.left = [(source(study).head().name, -1, "the store could not be written")]
     return made
 
 

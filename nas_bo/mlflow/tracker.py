@@ -12,18 +12,16 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, presentation, records, server, spool, tracking_uri
-from nas_bo.mlflow.experiment import AxSource, follow
-from nas_bo.mlflow.records import Subject
-from nas_bo.mlflow.source import Source, number, points, source
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
+from nas_bo.study import Source, StudyRecord, TrialRecord, source
 
 AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are being logged
 
@@ -103,7 +101,7 @@ class Tracker:
     def _clear(self) -> None:
         self._process = os.getpid()
         self._writer = Writer(self.uri, self.timeout, Spool(self.spool))
-        self._known: dict[int, tuple[weakref.ref[Any], Subject]] = {}
+        self._known: dict[int, tuple[weakref.ref[Any], StudyRecord]] = {}
         self._seen: dict[str, set[int]] = {}
         self._untaken = 0
         self._finished: bool | None = None  # whether the last `finish` wrote the report
@@ -137,20 +135,19 @@ class Tracker:
         thread.start()
         return thread
 
-    def __call__(self, study: Any, trial: Any) -> None:
+    def __call__(self, study: object, trial: Any) -> None:
         """The Optuna callback; the same as `log`."""
         self.log(study, trial)
 
-    def log(self, study: Any, trial: Any) -> None:
+    def log(self, study: object, trial: Any) -> None:
         """Take a finished trial (as ``study.tell`` returns it); it is on disk when this returns, and soon in MLflow.
 
         Unfinished ones are left alone. Of Ax the arguments are the client and the index of the trial; `watch` spares
         the calls.
         """
-        if isinstance(trial, int) or getattr(getattr(trial, "state", None), "name", "") in records.FINISHED:
-            self._safely(self._take, study, trial)
+        self._safely(self._take, study, trial)
 
-    def log_study(self, study: Any, *, finish: bool = False) -> int:
+    def log_study(self, study: object, *, finish: bool = False) -> int:
         """Bring in every finished trial that is not there yet and repair what a killed process left half done.
 
         Args:
@@ -170,7 +167,7 @@ class Tracker:
 
     def finish(
         self,
-        study: Any,
+        study: object,
         files: Mapping[str, Path | bytes | str] | None = None,
         description: str | None = None,
         *,
@@ -189,7 +186,7 @@ class Tracker:
         self._finished = bool(self._guarded(self._finish, study, dict(files or {}), description, summary))
         self._tell_left()
 
-    def url(self, study: Any, base: str | None = None) -> str:
+    def url(self, study: object, base: str | None = None) -> str:
         """The address that opens the UI on the study's front.
 
         Args:
@@ -204,7 +201,7 @@ class Tracker:
         return presentation.address(base, opened.session.experiment, opened.session.key) if opened else base
 
     @contextmanager
-    def opened(self, study: Any) -> Iterator[Any]:
+    def opened(self, study: object) -> Iterator[Any]:
         """The study's `Session`, its trials logged, for runs next to them.
 
         Raises:
@@ -216,8 +213,7 @@ class Tracker:
             )
         found = self._guarded(self._open, study)
         if found is None:
-            name = getattr(study, "study_name", "the experiment")
-            raise HostError(f"no trial of {name!r} has begun, so it has no run in MLflow")
+            raise HostError(f"no trial of {source(study).head().name!r} has begun, so it has no run in MLflow")
         with tracking_uri.patience(self.uri, self.timeout):
             yield found.session
 
@@ -229,7 +225,7 @@ class Tracker:
         ``run_trials``, of which the trials are looked at every so many seconds. The client is the same afterwards.
         """
         self._safely(self._new, client)
-        with follow(client, lambda: self._safely(self._new, client), every):
+        with source(client).follow(lambda: self._safely(self._new, client), every):
             try:
                 yield client
             finally:
@@ -251,27 +247,26 @@ class Tracker:
 
     # ---- the work -------------------------------------------------------------------------------------------------
 
-    def _take(self, study: Any, trial: Any) -> None:
-        of, subject = source(study), self._subject(study)
-        if subject is None:
-            return
-        if isinstance(trial, int):
-            trial = next((t for t in of.finished() if number(t) == trial), None)
-            if trial is None:
-                return
-        self._own().put(Record(self._target(subject), subject, of.content(trial, subject)))
+    def _take(self, study: object, trial: Any) -> None:
+        subject = self._subject(study)
+        one = None if subject is None else source(study).trial(trial)
+        if subject is not None and one is not None:
+            self._put(subject, one)
 
-    def _new(self, client: Any, all_: bool = False) -> None:
+    def _put(self, subject: StudyRecord, one: TrialRecord) -> None:
+        self._own().put(Record(self._target(subject), subject, content.of_trial(subject, one)))
+
+    def _new(self, client: object, all_: bool = False) -> None:
         """Take the trials of an Ax client that have ended since this was asked."""
-        of, subject = AxSource(getattr(client, "_experiment", None) or client), self._subject(client)
+        subject = self._subject(client)
         if subject is not None:
             seen = self._seen.setdefault(subject.key, set())
-            for trial in of.finished():
-                if trial.index not in seen and (all_ or of.complete(trial)):
-                    seen.add(trial.index)
-                    self._own().put(Record(self._target(subject), subject, of.content(trial, subject)))
+            for one in source(client).ended(seen):
+                if all_ or one.whole:  # Ax may mark a trial before it has attached its data
+                    seen.add(one.number)
+                    self._put(subject, one)
 
-    def _back_fill(self, study: Any) -> int:
+    def _back_fill(self, study: object) -> int:
         of, subject = source(study), self._subject(study)
         if subject is None:
             return 0
@@ -280,7 +275,7 @@ class Tracker:
         self._drained(of, subject)
         opened = self._writer.session(target, subject)
         opened.session.load()
-        made = [of.content(t, subject) for t in of.finished()]
+        made = [content.of_trial(subject, one) for one in of.ended()]
         for one in made:
             opened.standing.add(one.number, one.point)
         for one in made:
@@ -295,43 +290,49 @@ class Tracker:
             opened.session.load()  # another machine may have done the same in this moment
         return done
 
-    def _finish(self, study: Any, files: Mapping[str, Any], description: str | None, summary: Summary | None) -> bool:
+    def _finish(
+        self, study: object, files: Mapping[str, Any], description: str | None, summary: Summary | None
+    ) -> bool:
         of, subject = source(study), self._subject(study)
         self._drained(of, subject)
         if subject is not None:
             opened = self._writer.session(self._target(subject), subject)
-            opened.session.finish(summary or of.summary(subject, self.name or subject.name), files, description)
+            opened.session.finish(summary or self._summary(of, subject), files, description)
             opened.changed = False
         return True
 
-    def _drained(self, of: Source, subject: Subject | None) -> None:
+    def _summary(self, of: Source, subject: StudyRecord) -> Summary:
+        now = replace(of.head(), columns=subject.columns)  # baselines may have come since it was opened
+        return records.summary(now, of.ended(), self.name or subject.name)
+
+    def _drained(self, of: Source, subject: StudyRecord | None) -> None:
         """Everything that waits is logged; raises when the store is still down. What was refused is made again."""
         if subject is not None and (aside := [job for job in self._writer.refused if job.study == subject.name]):
             numbers = {job.number for job in aside}
-            for trial in of.finished():
-                if number(trial) in numbers:
-                    self._writer.put(Record(self._target(subject), subject, of.content(trial, subject)))
+            for one in of.ended():
+                if one.number in numbers:
+                    self._put(subject, one)
         if not self._writer.drain():
             raise _StillDown
 
-    def _open(self, study: Any) -> Open | None:
+    def _open(self, study: object) -> Open | None:
         subject = self._subject(study)
         return None if subject is None else self._writer.session(self._target(subject), subject)
 
-    def _subject(self, study: Any) -> Subject | None:
+    def _subject(self, study: object) -> StudyRecord | None:
         found = self._known.get(id(study))  # spares reading the study again for every trial
         if found is None or found[0]() is not study:
-            subject = source(study).subject()
-            if subject is None:
+            subject = source(study).head()
+            if not subject.key:  # before its first trial, or its objective
                 return None
             subject = records.named(subject, self.metric_names)
             found = self._known[id(study)] = (weakref.ref(study), subject)
             self._own().others[subject.key] = _others(study, subject)
         return found[1]
 
-    def _target(self, subject: Subject) -> Target:
+    def _target(self, subject: StudyRecord) -> Target:
         experiment = self.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME")
-        experiment = experiment or subject.about.get("space", {}).get("title") or self.name or subject.title
+        experiment = experiment or subject.about.get("space", {}).get("title") or self.name or records.title(subject)
         return Target(self.uri, experiment, self.name, self.tags, self.parent)
 
     # ---- failures -------------------------------------------------------------------------------------------------
@@ -377,13 +378,15 @@ def _spool(folder: str | Path | None, uri: str) -> Path:
     return Path(folder).expanduser().absolute() if folder is not None else spool.default(uri)
 
 
-def _others(study: Any, subject: Subject) -> Callable[[set[int]], Iterable[tuple[int, list[float] | None]]]:
+def _others(study: object, subject: StudyRecord) -> Callable[[set[int]], Iterable[tuple[int, list[float] | None]]]:
     """See `Writer.others`."""
     there = weakref.ref(study)
 
     def look(known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
         alive = there()
-        return points(source(alive), known, subject) if alive is not None else ()
+        if alive is None:
+            return ()
+        return [(one.number, content.of_trial(subject, one).point) for one in source(alive).ended(known)]
 
     return look
 

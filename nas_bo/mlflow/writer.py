@@ -21,11 +21,11 @@ from nas_bo import measurement_lock
 from nas_bo.errors import HostError
 from nas_bo.mlflow import spool, tracking_uri
 from nas_bo.mlflow.parent import open_session
-from nas_bo.mlflow.records import Subject
 from nas_bo.mlflow.session import FilesError, Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
 from nas_bo.process import is_dead, owner
+from nas_bo.study import StudyRecord
 
 _log = logging.getLogger("nas_bo.mlflow")
 
@@ -171,7 +171,7 @@ class Writer:
                 self._client = tracking_uri.connect(self.uri)
             return self._client
 
-    def session(self, target: Target, subject: Subject) -> Open:
+    def session(self, target: Target, subject: StudyRecord) -> Open:
         """The open study; it is found or made in the store. What a dead process left of it in the spool waits then.
 
         Raises:

@@ -16,10 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo import spelling, study_name
 from nas_bo.errors import HostError
 from nas_bo.optuna import studies
-from nas_bo.trial import PREFIX, Column, from_attributes, plain, read_attributes, write_attributes
+from nas_bo.study import MERGED, STUDY, TRIAL, columns_of, from_attributes, plain, read_attributes, write_attributes
 
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-KEY = "merged"  # of a copied trial: where it is from
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def merge(
     abouts = [spelling.translated(about, called) for about, called in zip(abouts, names, strict=True)]
     for study, about in zip(others[1:], abouts[1:], strict=True):
         _check(first, abouts[0], study.study_name, about)
-    columns = [Column(**c) for c in abouts[0]["columns"]]
+    columns = columns_of(abouts[0])
     if into is None:
         into = studies.open_study(storage, name, columns, abouts[0])
     else:
@@ -89,7 +88,7 @@ def merge(
 
 def identity(trial: FrozenTrial) -> str:
     """The same for a trial and all of its copies: when it began, and with what."""
-    origin = read_attributes(trial.user_attrs, f"{PREFIX}{KEY}")
+    origin = read_attributes(trial.user_attrs, MERGED)
     if origin is not None:
         return str(origin["key"])
     began = None if trial.datetime_start is None else trial.datetime_start.isoformat()
@@ -99,7 +98,7 @@ def identity(trial: FrozenTrial) -> str:
 
 def origin(trial: FrozenTrial | optuna.Trial) -> dict[str, Any] | None:
     """Where a copied trial is from: ``{"study": ..., "number": ..., "key": ...}``; None for one of the study's own."""
-    found = read_attributes(trial.user_attrs, f"{PREFIX}{KEY}")
+    found = read_attributes(trial.user_attrs, MERGED)
     return found if isinstance(found, dict) else None
 
 
@@ -108,16 +107,16 @@ def _copy(trial: FrozenTrial, study: str, key: str, loss: str | None) -> FrozenT
     attributes = copied.user_attrs
     own = from_attributes(attributes)
     if (renamed := spelling.translated(own, loss)) != own:
-        attributes |= write_attributes(f"{PREFIX}trial", renamed)
+        attributes |= write_attributes(TRIAL, renamed)
         copied.system_attrs = spelling.translated(copied.system_attrs, loss)  # where Optuna keeps constraints
     if origin(trial) is None:
-        attributes |= write_attributes(f"{PREFIX}{KEY}", {"study": study, "number": trial.number, "key": key})
+        attributes |= write_attributes(MERGED, {"study": study, "number": trial.number, "key": key})
     copied.user_attrs = attributes
     return copied
 
 
 def _about(study: Study) -> Mapping[str, Any]:
-    about: Mapping[str, Any] | None = studies.kept(study, "study")
+    about: Mapping[str, Any] | None = studies.kept(study, STUDY)
     if about is None:
         raise HostError(
             f"the study {study.study_name!r} was not made by nas_bo, so that nobody knows its space and under which conditions "

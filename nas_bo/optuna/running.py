@@ -13,11 +13,11 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo import process
-from nas_bo.trial import PREFIX
+from nas_bo.optuna.reading import trial_record
+from nas_bo.study import OWNER, SINCE, TrialRecord
 
 RELEASED = "released"  # instead of the owner of a running trial
 ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
-OWNER, SINCE = f"{PREFIX}owner", f"{PREFIX}since"
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,18 @@ class Running:
 
 def running(study: Study) -> list[Running]:
     """The running trials of a study, in the order of their numbers."""
-    return [of(t) for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+    return [of(trial_record(t, ())) for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
 
 
-def of(trial: FrozenTrial) -> Running:
-    owner, since = str(trial.user_attrs.get(OWNER, "")), _since(trial)
-    if owner in (RELEASED, ASKED):
-        return Running(trial.number, owner, since=since)
-    machine, _, rest = owner.partition(":")
-    pid = rest.partition(":")[0]
-    if not machine or not pid.isdigit():
+def of(trial: TrialRecord) -> Running:
+    by, since = trial.owner, trial.since
+    if by in (RELEASED, ASKED):
+        return Running(trial.number, by, since=since)
+    machine, pid = process.parted(by)
+    if pid is None:
         return Running(trial.number, "unknown", since=since)
-    alive = None if machine != platform.node() else not is_dead(owner)
-    return Running(trial.number, "process", machine, int(pid), since, alive)
+    alive = None if machine != platform.node() else not process.is_dead(by)
+    return Running(trial.number, "process", machine, pid, since, alive)
 
 
 def listed(found: Sequence[Running]) -> str:
@@ -110,8 +109,8 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
     """
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        by = str(trial.user_attrs.get(OWNER, ""))
-        age = None if older is None else of(trial).seconds()
+        one = trial_record(trial, ())
+        by, age = one.owner, None if older is None else of(one).seconds()
         late = age is not None and older is not None and age >= older and by not in (ASKED, process.owner())
         if late or (by and is_dead(by)):
             found.append(trial)
@@ -121,14 +120,6 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
 def is_dead(by: str) -> bool:
     """Whether nobody will end the trials of this owner; False where that cannot be known."""
     return by == RELEASED or process.is_dead(by)
-
-
-def _since(trial: FrozenTrial) -> datetime | None:
-    """In UTC. Databases keep the time of whoever wrote it, without its zone; where that is all there is, the zone of this machine is taken."""
-    try:
-        return datetime.fromisoformat(str(trial.user_attrs[SINCE]))
-    except (KeyError, ValueError):
-        return None if trial.datetime_start is None else trial.datetime_start.astimezone(UTC)
 
 
 __all__ = ["ASKED", "RELEASED", "Running", "left", "listed", "running", "take"]

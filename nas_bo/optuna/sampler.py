@@ -22,11 +22,11 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, SearchError
 from nas_bo.execution import preflight
-from nas_bo.objective import Objective, Reported, as_objective
-from nas_bo.optuna.bridge import columns, distributions
+from nas_bo.optuna.bridge import distributions
 from nas_bo.optuna.coding import check_exact, exact, fitting
 from nas_bo.optuna.inferred.study_space import Evidence, View, flat_view
-from nas_bo.problem import Problem
+from nas_bo.optuna.reading import columns
+from nas_bo.problem import Objective, Problem, Reported, as_objective
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected

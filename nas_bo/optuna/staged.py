@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from nas_bo.errors import HostError
-from nas_bo.optuna.bridge import columns
+from nas_bo.optuna.reading import columns, trial_record
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.stopping.successive_halving import SAME
-from nas_bo.trial import PREFIX, Column, State, from_attributes, write_attributes
+from nas_bo.study import TRIAL, TrialRecord, from_attributes, write_attributes
+from nas_bo.trial import ObjectiveSpec, State
 
 MOST_RUNGS = 20
 
@@ -34,7 +35,7 @@ class StagedTrial(optuna.Trial):
     _budget: float
     _rungs: tuple[float, ...]
     _stopping: SuccessiveHalving
-    _columns: tuple[Column, ...]
+    _columns: tuple[ObjectiveSpec, ...]
     _kept: list[Peer]
     _diverged: str
     _asked: float | None
@@ -80,10 +81,11 @@ class StagedTrial(optuna.Trial):
             return False
         share, values = self._kept[-1]
         self._asked = None  # an answer is given once: later trials do not change it
-        others = [t for t in self.study.get_trials(deepcopy=False) if t.number != self.number]
-        if any(_stopped(t) and t.params == self.params for t in others):
+        every = self.study.get_trials(deepcopy=False)
+        others = [trial_record(t, self._columns) for t in every if t.number != self.number]
+        if any(t.state is State.STOPPED and t.params == self.params for t in others):
             return False
-        peers = [peer for t in others if _counts(t) for peer in rungs_of(t)]
+        peers = [peer for t in others if _counts(t) for peer in _rungs(t.info)]
         judge = self._stopping.among(self._columns, {"": peers})
         if judge("", share, values):
             return False
@@ -123,7 +125,7 @@ class StagedTrial(optuna.Trial):
         data = {**before, "info": info, "reason": reason}
         if state is not None:  # Optuna knows one kind of trial that ends early
             data["state"] = state.value
-        for key, text in write_attributes(f"{PREFIX}trial", data).items():
+        for key, text in write_attributes(TRIAL, data).items():
             self.set_user_attr(key, text)
 
 
@@ -171,30 +173,26 @@ def staged(
     made.__dict__.update(trial.__dict__)
     made._budget, made._rungs, made._stopping = float(budget), tuple(sorted(shares)), rule
     made._columns, made._diverged, made._asked = columns(trial.study), "", None
-    made._kept = rungs_of_attributes(trial.user_attrs)
+    made._kept = _rungs(from_attributes(trial.user_attrs).get("info", {}))
     return made
 
 
 def rungs_of(trial: FrozenTrial) -> list[Peer]:
     """What a trial was at the rungs that it reached: (share of the budget, values by name)."""
-    return rungs_of_attributes(trial.user_attrs)
+    return _rungs(from_attributes(trial.user_attrs).get("info", {}))
 
 
-def rungs_of_attributes(attributes: Mapping[str, Any]) -> list[Peer]:
+def _rungs(info: Mapping[str, Any]) -> list[Peer]:
     found: dict[float, dict[str, float]] = {}
-    for name, about in from_attributes(attributes).get("info", {}).items():
+    for name, about in info.items():
         for share, value in about.get("rungs", ()) if isinstance(about, dict) else ():
             found.setdefault(float(share), {})[name] = float(value)
     return sorted(found.items())
 
 
-def _stopped(trial: FrozenTrial) -> bool:
-    return trial.state is TrialState.PRUNED and from_attributes(trial.user_attrs).get("state") == State.STOPPED.value
-
-
-def _counts(trial: FrozenTrial) -> bool:
+def _counts(trial: TrialRecord) -> bool:
     """Whether others are compared with it: failed and infeasible ones say nothing about what is worth continuing with."""
-    return trial.state is not TrialState.FAIL and all(amount <= 0 for amount in trial.constraints.values())
+    return trial.state is not State.FAILED and all(amount <= 0 for amount in trial.violations.values())
 
 
 __all__ = ["StagedTrial", "staged"]

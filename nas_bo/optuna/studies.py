@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 import uuid
@@ -19,20 +18,22 @@ from nas_bo import database_url, spelling, study_name
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.optuna import running, storages
-from nas_bo.optuna.bridge import distributions, from_frozen, record, suggest, unknown
+from nas_bo.optuna.bridge import distributions, suggest
+from nas_bo.optuna.reading import from_frozen, head, kept, read, trial_record
 from nas_bo.optuna.storages import Storage, load, names, opened
+from nas_bo.optuna.writing import keep, tell, tell_outcome, unknown
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
-from nas_bo.trial import ATTRIBUTE_WIDTH, PREFIX, Column, State, Trial, plain, read_attributes, write_attributes
+from nas_bo.study import CLAIM, OWNER, STUDY, plain
+from nas_bo.trial import ObjectiveSpec
 
-CLAIM = f"{PREFIX}claim"  # a system attribute: which of several trials that begin at once is this process's own
 WAIT = 5.0  # seconds in which whoever makes a study is waited for to say what it is
 
 
 def open_study(
     storage: Storage | None,
     name: str,
-    cols: Sequence[Column],
+    cols: Sequence[ObjectiveSpec],
     about: Mapping[str, Any],
     sampler: BaseSampler | None = None,
     space: type[Space] | None = None,
@@ -68,7 +69,7 @@ def open_study(
             "such as sqlite:///study.db, or the path of a file in a folder that can be written"
         ) from error
     about = json.loads(json.dumps(about, default=plain))  # as it will be when read again: tuples are lists
-    before = kept(study, "study")
+    before = kept(study, STUDY)
     if before is None and not ours:
         before = _awaited(study)
         if before is None:
@@ -80,7 +81,7 @@ def open_study(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             study.set_metric_names([c.name for c in cols])
-    keep(study, "study", about)
+    keep(study, STUDY, about)
     return study
 
 
@@ -91,7 +92,7 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
         return problem
     try:
         study = load(storage, name, reading=True)
-        about = kept(study, "study")
+        about = kept(study, STUDY)
         names = study.metric_names or ()
     except Exception:  # none yet; a storage that cannot be opened says so when the study is
         return problem
@@ -106,7 +107,7 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
     return Problem(problem.space, made[0], made[1], made[2], problem.staged)
 
 
-def _made(backend: Any, name: str, cols: Sequence[Column], sampler: BaseSampler | None) -> Study:
+def _made(backend: Any, name: str, cols: Sequence[ObjectiveSpec], sampler: BaseSampler | None) -> Study:
     def make() -> Study:
         return optuna.create_study(
             study_name=name, storage=backend, directions=[c.direction for c in cols], sampler=sampler
@@ -124,12 +125,12 @@ def _awaited(study: Study) -> Any:
     """What another process keeps with a study that it has just made; None where there is something in it already, and
     where nothing comes: then nas_bo did not make it, or whoever did was killed at once."""
     until = time.monotonic() + WAIT
-    while (found := kept(study, "study")) is None and time.monotonic() < until and not study.get_trials(deepcopy=False):
+    while (found := kept(study, STUDY)) is None and time.monotonic() < until and not study.get_trials(deepcopy=False):
         time.sleep(0.05)
     return found
 
 
-def _check_foreign(study: Study, cols: Sequence[Column], space: type[Space] | None) -> None:
+def _check_foreign(study: Study, cols: Sequence[ObjectiveSpec], space: type[Space] | None) -> None:
     """Raise HostError where a study that nas_bo did not make is of something else; an empty one without names is not."""
     directions, wanted = [d.name.lower() for d in study.directions], [c.direction for c in cols]
     named, trials = study.metric_names, study.get_trials(deepcopy=False)
@@ -205,17 +206,6 @@ def _limited(column: Mapping[str, Any]) -> str:
     return " ".join([column["name"], *limits])
 
 
-def keep(study: Study, key: str, data: Any) -> None:
-    """Keep JSON-safe `data` with the study under `key`."""
-    for part, text in write_attributes(f"{PREFIX}{key}", data).items():
-        study.set_user_attr(part, text)
-
-
-def kept(study: Study, key: str) -> Any:
-    """What `keep` kept under `key`, or None."""
-    return read_attributes(study.user_attrs, f"{PREFIX}{key}")
-
-
 def claim(study: Study, arch: Architecture) -> optuna.Trial:
     """A new running trial of this process for `arch`, which is asked for with `begin`.
 
@@ -271,7 +261,8 @@ def starting(
     """
     found = []
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner, age = str(trial.user_attrs.get(running.OWNER, "")), running.of(trial).seconds()
+        one = trial_record(trial, ())
+        owner, age = one.owner, running.of(one).seconds()
         earlier = (below is None or trial.number < below) and trial.number not in without
         alive = owner and not running.is_dead(owner) and (age is None or age < within)
         if earlier and alive and from_frozen(trial, problem.space, problem.columns) is None:
@@ -286,14 +277,14 @@ def ask_for(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture]
     None as for `ask`.
     """
     trial = study.ask()
-    trial.set_user_attr(running.OWNER, running.ASKED)
+    trial.set_user_attr(OWNER, running.ASKED)
     return _suggested(study, trial, problem)
 
 
 def asked(study: Study) -> list[FrozenTrial]:
     """The trials that were asked for by `ask_for` and not reported yet, in the order of their numbers."""
     found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return [t for t in found if t.user_attrs.get(running.OWNER) == running.ASKED]
+    return [t for t in found if t.user_attrs.get(OWNER) == running.ASKED]
 
 
 def was_enqueued(study: Study, number: int) -> bool:
@@ -314,7 +305,7 @@ def _suggested(study: Study, trial: optuna.Trial, problem: Problem) -> tuple[opt
 
 def evaluated_by(trial: FrozenTrial) -> str:
     """The process of a search, not known to be dead, that runs the trial now; "" where anyone may tell it."""
-    owner = str(trial.user_attrs.get(running.OWNER, ""))
+    owner = str(trial.user_attrs.get(OWNER, ""))
     free = trial.state is not TrialState.RUNNING or not owner or owner == running.ASKED or running.is_dead(owner)
     return "" if free else owner
 
@@ -326,7 +317,7 @@ def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
 
 def release(trial: optuna.Trial) -> None:
     """Leave a running trial to whoever continues the search."""
-    trial.set_user_attr(running.OWNER, running.RELEASED)
+    trial.set_user_attr(OWNER, running.RELEASED)
 
 
 def waiting(study: Study) -> list[int]:
@@ -340,33 +331,11 @@ def finished(study: Study) -> int:
     return len(study.get_trials(deepcopy=False, states=done))
 
 
-def tell(
-    study: Study, trial: optuna.Trial, state: str, reason: str, values: Sequence[float] | None = None
-) -> FrozenTrial:
-    """End a trial: ``state`` is "complete" (with values), "pruned" or "fail" (with a reason)."""
-    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "fail": TrialState.FAIL}
-    if reason:
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            trial.set_user_attr(f"{PREFIX}reason", reason[:ATTRIBUTE_WIDTH])
-    return study.tell(trial, values if state == "complete" else None, state=states[state], skip_if_finished=True)
-
-
-def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str | None = None) -> FrozenTrial:
-    """Record an outcome and end its trial accordingly; nothing is raised for a failed one."""
-    # Suppressed: another process took over the same trial and was faster; its outcome counts.
-    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-        record(trial, outcome, label)
-    if outcome.state is State.COMPLETE:
-        return tell(study, trial, "complete", "", list(outcome.values.values()))
-    pruned = outcome.state in (State.INFEASIBLE, State.STOPPED)
-    return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
-
-
 def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tuple[optuna.Trial, Architecture]]:
     """The trials that others left running, to be evaluated again under their own numbers; see `running.left`."""
     found = []
     for frozen in running.left(study, older):
-        if not frozen.user_attrs.get(running.OWNER) and from_frozen(frozen, problem.space, problem.columns) is None:
+        if not frozen.user_attrs.get(OWNER) and from_frozen(frozen, problem.space, problem.columns) is None:
             continue  # begun by something else, for something else
         trial = optuna.Trial(study, frozen._trial_id)
         running.take(trial)
@@ -394,12 +363,14 @@ __all__ = [
     "elsewhere",
     "evaluated_by",
     "finished",
+    "head",
     "keep",
     "kept",
     "load",
     "names",
     "open_study",
     "opened",
+    "read",
     "release",
     "starting",
     "taken_up",

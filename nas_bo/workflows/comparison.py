@@ -12,7 +12,7 @@ from nas_bo.errors import SearchError
 from nas_bo.hardware.measuring.scale import fastest, rescaled, said, trials_on_scale
 from nas_bo.report.progress import reference, volume
 from nas_bo.spelling import current, spelled
-from nas_bo.trial import Column, Trial, matrix, non_dominated
+from nas_bo.trial import ObjectiveSpec, Trial, matrix, non_dominated
 from nas_bo.workflows.result import Result
 
 IGNORED = ("seed",)  # conditions in which studies of one objective may differ: luck is what a comparison is about
@@ -47,7 +47,7 @@ class Comparison:
     """
 
     results: Sequence[Result]
-    columns: Sequence[Column]
+    columns: Sequence[ObjectiveSpec]
     again: bool
     reference: Mapping[str, float] | None
     fronts: Sequence[Front]
@@ -131,7 +131,7 @@ def _same(first: Result, other: Result) -> None:
             f"the studies {first.title!r} and {other.title!r} have different objectives, {said[0]} against {said[1]}, so their fronts "
             "cannot be compared; compare studies of the same objectives, in the same order"
         )
-    conditions = [_conditions(one) for one in (first, other)]
+    conditions = [{} if one.record is None else one.record.conditions for one in (first, other)]
     for name, _ in names[0]:
         before, after = (one.get(spelled(name, one), {}) for one in conditions)
         for what in dict.fromkeys([*before, *after]):
@@ -140,14 +140,6 @@ def _same(first: Result, other: Result) -> None:
                     f"{name} is not the same in both studies: in {first.title!r} it has {what} = {_short(before.get(what))}, in "
                     f"{other.title!r} {_short(after.get(what))}. Such values do not compare; search again in the same way"
                 )
-
-
-def _conditions(result: Result) -> Mapping[str, Any]:
-    from nas_bo.optuna import studies
-
-    about = studies.kept(result.study, "study") if result.study is not None else None
-    found: Mapping[str, Any] = (about or {}).get("conditions", {})
-    return found
 
 
 def _short(value: Any) -> str:

@@ -11,16 +11,17 @@ from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.objective import Conditioned, Objective
 from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
+from nas_bo.optuna.reading import Study
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
 from nas_bo.spelling import BEFORE, NAME, spelled
-from nas_bo.trial import PREFIX, Column, State, Trial, plain, read_attributes
+from nas_bo.study import VALIDATED, StudyRecord, evaluation, plain
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 OLDER = re.compile(rf"^{NAME}(?=$|[@ ])")
 OLDER_FIELD = re.compile(rf"(?<=[( ]name='){NAME}(?=['@ ])")
@@ -92,25 +93,21 @@ class Lines:
 class InStudy:
     """In the attributes of an Optuna study, next to the search that it is of."""
 
-    def __init__(self, study: Any) -> None:
-        self._study = study
-        self._before = dict(study.user_attrs)  # read once: a storage reads all of them each time
-        self._known: dict[str, Any] = {}
+    def __init__(self, study: Study, record: StudyRecord) -> None:
+        self._study, self._known = study, dict(record.evaluations)
 
     def get(self, key: str) -> Any:
-        if key not in self._known:
-            self._known[key] = read_attributes(self._before, f"{PREFIX}validate:{key}")
-        return self._known[key]
+        return self._known.get(key)
 
     def put(self, key: str, data: Any) -> None:
-        studies.keep(self._study, f"validate:{key}", data)
+        studies.keep(self._study, evaluation(key), data)
         self._known[key] = json.loads(json.dumps(data, default=plain))
 
 
-def open_records(path: str | Path | None, study: Any) -> Records:
+def open_records(path: str | Path | None, study: Study | None, record: StudyRecord | None) -> Records:
     if path is not None:
         return Lines(path)
-    return InMemory() if study is None else InStudy(study)
+    return InMemory() if study is None or record is None else InStudy(study, record)
 
 
 def key(objective: Objective) -> str:
@@ -130,18 +127,15 @@ def key(objective: Objective) -> str:
 
 
 class Trained:
-    """What the search of `study` trained already, by the conditions under which it did."""
+    """What a search trained already, by the conditions under which it did."""
 
-    def __init__(self, study: Any) -> None:
-        self._study = study
-        self._kept = {} if study is None else dict(study.user_attrs)  # read once: a storage reads all of them each time
-        self._about = read_attributes(self._kept, f"{PREFIX}study") or {}
-        self._factor = read_attributes(self._kept, f"{PREFIX}retrained")
+    def __init__(self, record: StudyRecord | None) -> None:
+        self._record = record
         self._trials: dict[str, Trial] | None = None
 
     def get(self, objective: Objective, arch: Architecture, shares: Collection[float] = ()) -> dict[str, Any] | None:
         """The record of `arch` under the conditions of `objective`, with the rungs at `shares`; else None."""
-        if objective.cost != "trained" or not isinstance(objective, Conditioned):
+        if self._record is None or objective.cost != "trained" or not isinstance(objective, Conditioned):
             return None
         now = json.loads(json.dumps(objective.conditions(), default=plain))
         for found in (read(arch) for read in (self._searched, self._retrained)):
@@ -164,20 +158,22 @@ class Trained:
         }
 
     def _searched(self, arch: Architecture) -> _Measured:
+        assert self._record is not None
         if self._trials is None:
-            columns = [Column(**c) for c in self._about.get("columns", ())]
-            ended = door.history(self._study, _space(self._about), columns) if columns else []
-            self._trials = {t.architecture.id: t for t in ended if t.state is State.COMPLETE}
+            own = self._record.space
+            self._trials = {} if own is None else {t.architecture.id: t for t in history(self._record, own)}
         t = self._trials.get(arch.id)
-        return _Measured() if t is None else _Measured(t.values, t.info, self._about.get("conditions", {}))
+        return _Measured() if t is None else _Measured(t.values, t.info, self._record.conditions)
 
     def _retrained(self, arch: Architecture) -> _Measured:
-        kept = read_attributes(self._kept, f"{PREFIX}retrained:{self._factor:g}:{arch.id}") if self._factor else None
+        assert self._record is not None
+        kept = self._record.retrained.get(arch.id)
         if kept is None:
             return _Measured()
         under = kept.get("conditions")  # not there in studies of version 0.1
         if under is None:
-            under = {name: _larger(c, self._factor) for name, c in self._about.get("conditions", {}).items()}
+            factor = self._record.factor or 1.0
+            under = {name: _larger(c, factor) for name, c in self._record.conditions.items()}
         return _Measured(kept["values"], kept["info"], under)
 
 
@@ -207,56 +203,46 @@ def _larger(before: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return {**whole, "tokens": int(before["tokens"] * factor), "seed": before["seed"] + 1}
 
 
-def _space(about: Mapping[str, Any]) -> Any:
-    return Space.from_dict(about["space"], {name: _allow for name in about["space"].get("rules", {})})
-
-
-def _allow(_: Architecture) -> bool:
-    return True
-
-
-def check_made(study: Any) -> Any:
-    """What `study` says about itself (raises SearchError where nas_bo did not make it)."""
-    about = studies.kept(study, "study") if hasattr(study, "user_attrs") else None
-    if about is None:
+def check_made(study: Any) -> StudyRecord:
+    """What `study` holds (raises SearchError where nas_bo did not make it)."""
+    record = studies.read(study) if isinstance(study, Study) else None
+    if record is None or not record.about:
         raise SearchError(
-            f"validate(history={getattr(study, 'study_name', study)!r}): that study was not made by nas_bo, so that nobody knows "
+            f"validate(history={study if record is None else record.name!r}): that study was not made by nas_bo, so that nobody knows "
             "what it trained; give the study of a nas_bo search, or its Result, or leave it out"
         )
-    return about
+    return record
 
 
-def check_study(study: Any, space: type[Space], reference: Objective) -> None:
-    """Raise SearchError when `study` is not of `space`, or on another corpus than the reference."""
-    about = check_made(study)
+def check_study(study: Any, space: type[Space], reference: Objective) -> StudyRecord:
+    """What `study` holds; raises SearchError when it is not of `space`, or on another corpus than the reference."""
+    record = check_made(study)
+    about = record.about
     if about["fingerprint"] != space.fingerprint():
         raise SearchError(
-            f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, "
+            f"the study {record.name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, "
             f"validate() got {space.title!r} with schema {space.fingerprint()}; give the space of the study"
         )
     now = dict(reference.conditions()) if isinstance(reference, Conditioned) else {}
-    before = about["conditions"].get(spelled(reference.name, about["conditions"]), {})
+    before = record.conditions.get(spelled(reference.name, record.conditions), {})
     if "sha256" in now and before.get("sha256", now["sha256"]) != now["sha256"]:
         raise SearchError(
-            f"the study {study.study_name!r} trained on {before.get('corpus')!r}, the reference on {now.get('corpus')!r}: their "
+            f"the study {record.name!r} trained on {before.get('corpus')!r}, the reference on {now.get('corpus')!r}: their "
             "values do not compare; give the reference the corpus of the study"
         )
+    return record
 
 
-def history(study: Any, space: type[Space]) -> list[Trial]:
+def history(record: StudyRecord | None, space: type[Space]) -> list[Trial]:
     """The complete trials of a study; none without one."""
-    if study is None:
-        return []
-    about = studies.kept(study, "study")
-    columns = [Column(**c) for c in about["columns"]]
-    return [t for t in door.history(study, space, columns) if t.state is State.COMPLETE]
+    complete = [] if record is None else [t for t in record.trials if t.state is State.COMPLETE]
+    return [t for one in complete if (t := one.within(space)) is not None]
 
 
-def trained_column(study: Any) -> Column | None:
+def trained_column(record: StudyRecord | None) -> ObjectiveSpec | None:
     """The first objective of a study that was trained."""
-    columns = [] if study is None else [Column(**c) for c in studies.kept(study, "study")["columns"]]
-    return next((c for c in columns if c.cost == "trained"), None)
+    return next((c for c in ([] if record is None else record.columns) if c.cost == "trained"), None)
 
 
-def keep_report(study: Any, report: TrustReport) -> None:
-    studies.keep(study, "validated", report.to_dict())
+def keep_report(study: Study, report: TrustReport) -> None:
+    studies.keep(study, VALIDATED, report.to_dict())

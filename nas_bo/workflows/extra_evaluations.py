@@ -8,6 +8,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.objective import Retrainable
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
+from nas_bo.study import BASELINES, RETRAINED, baseline, retrained
 from nas_bo.trial import State, front
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import final_measurement as session
@@ -21,15 +22,16 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
     if not others:
         return
     study = run.study
-    known = dict(studies.kept(study, "baselines") or {})
-    studies.keep(study, "baselines", {**known, **{label: arch.id for label, arch in others.items()}})
-    todo = {a.id: (label, a) for label, a in others.items() if studies.kept(study, f"baseline:{a.id}") is None}
+    asked = studies.head(study).asked_baselines
+    studies.keep(study, BASELINES, {**asked, **{label: arch.id for label, arch in others.items()}})
+    known = {one["id"] for one in studies.head(study).baselines}
+    todo = {a.id: (label, a) for label, a in others.items() if a.id not in known}
     for arch_id, (_, arch) in todo.items():
         run.executor.submit(arch_id, run.problem, arch)
     for ended in range(1, len(todo) + 1):
         key, outcome = run.executor.take()
         label = todo[str(key)][0]
-        studies.keep(study, f"baseline:{key}", compared.record(label, outcome))
+        studies.keep(study, baseline(str(key)), compared.record(label, outcome))
         run.tell_progress("baseline", ended, len(todo), outcome, label)
 
 
@@ -40,7 +42,8 @@ def retrain(run: SearchRun, factor: float, others: int) -> None:
     bigger = [o for o in grown if o is not None]
     known = [t for t in run.history() if t.state is not State.RUNNING]
     best = front(known, problem.columns)
-    there = baselines_of(study, scale_of(study, known))
+    head = studies.head(study)
+    there = baselines_of(head, scale_of(head, known))
     chosen = retraining_check.of_front(best, problem.columns, baselines=there, levels=run.levels)
     if not bigger or not chosen:
         return
@@ -48,9 +51,10 @@ def retrain(run: SearchRun, factor: float, others: int) -> None:
     chosen += retraining_check.others(known, best, first, min(others, retraining_check.MAX_CHECKED - len(chosen)))
     again = Problem(problem.space, bigger)
     archs = [t.architecture for t in chosen]
-    todo = [arch for arch in archs if studies.kept(study, f"retrained:{factor:g}:{arch.id}") is None]
+    studies.keep(study, RETRAINED, factor)
+    before = studies.head(study).retrained
+    todo = [arch for arch in archs if arch.id not in before]
     run.seconds = [s * factor for s in run.seconds]
-    studies.keep(study, "retrained", factor)
     done = len(chosen) - len(todo)
     run.tell_progress("retrain", done, len(chosen))
     for arch in todo:
@@ -64,15 +68,15 @@ def retrain(run: SearchRun, factor: float, others: int) -> None:
             "factor": factor,
             "conditions": again.conditions(),
         }
-        studies.keep(study, f"retrained:{factor:g}:{outcome.architecture.id}", kept)
+        studies.keep(study, retrained(factor, outcome.architecture.id), kept)
         run.tell_progress("retrain", ended, len(chosen), outcome, run.label(outcome.architecture))
 
 
 def remeasure(run: SearchRun, others: Mapping[str, Architecture]) -> None:
     """Measure the front, what was re-trained with it, and the baselines, in one session."""
     known = [t for t in run.history() if t.state is not State.RUNNING]
-    factor = studies.kept(run.study, "retrained")
-    again = [t for t in known if factor and studies.kept(run.study, f"retrained:{factor:g}:{t.architecture.id}")]
+    there = studies.head(run.study).retrained
+    again = [t for t in known if t.architecture.id in there]
     archs = [t.architecture for t in (*front(known, run.problem.columns), *again)]
     if known:
         session.remeasure(run.study, run.problem, [*others.values(), *archs], session.saying(run.tell_progress))

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
@@ -18,6 +18,10 @@ from nas_bo.hardware.measuring.scale import Known, rescaled
 from nas_bo.objective import Remeasured, Say
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
+from nas_bo.study import REMEASURED, StudyRecord
+
+if TYPE_CHECKING:
+    from nas_bo.optuna.reading import Study
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +37,8 @@ class Session:
     info: Mapping[str, Mapping[str, Any]]
 
     @classmethod
-    def kept(cls, study: Any) -> Session:
-        found = studies.kept(study, "remeasured") or {}
-        return cls(found.get("values", {}), found.get("info", {}))
+    def of(cls, record: StudyRecord) -> Session:
+        return cls(record.remeasured.get("values", {}), record.remeasured.get("info", {}))
 
     def of_baseline(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """The record of a baseline with what was measured of it next to the front."""
@@ -51,15 +54,13 @@ class Session:
         both = {key: rescaled(values, self.info.get(key, {}), scale) for key, values in self.values.items()}
         return Session({k: v for k, (v, _, _) in both.items()}, {k: i for k, (_, i, _) in both.items()})
 
-    def has(self, archs: Sequence[Architecture]) -> bool:
-        return all(arch.id in self.values for arch in archs)
 
-
-def remeasure(study: Any, problem: Problem, archs: Sequence[Architecture], say: Say) -> None:
+def remeasure(study: Study, problem: Problem, archs: Sequence[Architecture], say: Say) -> None:
     """Measure `archs` once more, in turn, under every measured objective of the problem, and keep it in the study."""
     objectives = [o for o in problem.objectives if isinstance(o, Remeasured)]
     archs = list({arch.id: arch for arch in archs}.values())[:MOST]
-    if not objectives or len(archs) < 2 or Session.kept(study).has(archs):
+    known = (studies.kept(study, REMEASURED) or {}).get("values", {})
+    if not objectives or len(archs) < 2 or all(arch.id in known for arch in archs):
         return
     values: dict[str, dict[str, float]] = {arch.id: {} for arch in archs}
     info: dict[str, dict[str, Any]] = {arch.id: {} for arch in archs}
@@ -76,7 +77,7 @@ def remeasure(study: Any, problem: Problem, archs: Sequence[Architecture], say: 
                 values[arch.id][objective.name] = float(value)
                 info[arch.id][objective.name] = dict(value.info)
     if any(values.values()):
-        studies.keep(study, "remeasured", {"values": values, "info": info})
+        studies.keep(study, REMEASURED, {"values": values, "info": info})
 
 
 def saying(notify: Callable[[str, int, int], None]) -> Say:

@@ -9,8 +9,7 @@ from typing import Any
 from nas_bo import serialization
 from nas_bo.errors import NasBoError, SearchError
 from nas_bo.objective import GivesModel, Retrainable, with_parts
-from nas_bo.optuna import studies
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 from nas_bo.workflows.result import Result
 
 ALIASES = ("knee", "fastest", "best_quality")
@@ -44,7 +43,7 @@ def _alias(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:120]
 
 
-def _column(columns: Sequence[Column], word: str) -> Column:
+def _column(columns: Sequence[ObjectiveSpec], word: str) -> ObjectiveSpec:
     if word == "best_quality":
         return next((c for c in columns if c.cost == "trained"), columns[0])
     for cost in ("measured", "analytic"):
@@ -81,7 +80,7 @@ def register(
     from nas_bo.mlflow import Tracker
     from nas_bo.mlflow.registry import publish
 
-    if result.study is not None and studies.kept(result.study, "study") is None:
+    if result.record is not None and not result.record.about:
         raise SearchError(
             f"the study {result.title!r} was not made by nas_bo, so that nobody knows how its models are trained; register "
             "models of a search of nas_bo"
@@ -90,7 +89,7 @@ def register(
     objective = trainable(result, allow)
     tracker = track if hasattr(track, "opened") else Tracker(uri=None if track is None else str(track))
     tracker.check()
-    factor = studies.kept(result.study, "retrained") or 1.0
+    factor = 1.0 if result.record is None else result.record.factor or 1.0
     again = objective.larger(float(factor))
     known = {r.id: r.values for r in result.retrained}
     by_arch: dict[str, tuple[Trial, list[str]]] = {}
@@ -118,8 +117,8 @@ def register(
 
 def trainable(result: Result, allow: Sequence[str] = ()) -> Any:
     """The objective whose training gives weights, built again from what the study kept (raises SearchError)."""
-    about = studies.kept(result.study, "study") if result.study is not None else None
-    described = (about or {}).get("recipe", {}).get("objectives", [])
+    about = {} if result.record is None else result.record.about
+    described = about.get("recipe", {}).get("objectives", [])
     reasons = []
     for data in described:
         try:

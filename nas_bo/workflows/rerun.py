@@ -16,7 +16,7 @@ from typing import Any
 from nas_bo import provenance, serialization
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError, SearchError
-from nas_bo.mlflow import content, lineage, records, tracking_uri
+from nas_bo.mlflow import content, lineage, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
 from nas_bo.objective import Conditioned, Objective
@@ -24,6 +24,7 @@ from nas_bo.problem import Problem
 from nas_bo.report import figure
 from nas_bo.report.aligned import aligned
 from nas_bo.space import Space
+from nas_bo.study import StudyRecord, columns_of, plain_architecture
 from nas_bo.trial import State, Trial, knee
 
 KINDS = ("trial", "baseline", "retrain", "rerun")  # of runs that have an architecture and values
@@ -121,9 +122,9 @@ def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str
         client = tracking_uri.connect(where)
         run, parent, about = _find(client, where, run_id)
         arch = _architecture(client, run)
-        subject = records.Subject(
+        subject = StudyRecord(
             parent.data.tags.get("nas.study", parent.info.run_name), names.value(parent.data.tags, names.KEY),
-            records.columns_of(about), about,
+            columns_of(about), about,
         )  # fmt: skip
         compared, trial = _evaluate(run, arch, about, allow)
         made = Again(run.info.run_id, run.info.run_name, compared, _changed(about))
@@ -155,7 +156,7 @@ def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any
 
 
 def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
-    columns, runs, token = records.columns_of(about), {}, None
+    columns, runs, token = columns_of(about), {}, None
     own = parent.data.tags
     query = f"tags.`{names.key_tag(own)}` = '{names.value(own, names.KEY)}' AND tags.`nas.kind` = 'trial'"
     while True:
@@ -164,7 +165,7 @@ def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
             values = {c.name: run.data.metrics.get(content.clean(f"obj/{c.name}")) for c in columns}
             if run.data.tags.get("nas.state") == "complete" and all(v is not None for v in values.values()):
                 number = int(run.data.tags["nas.trial"])
-                runs[number] = (run, Trial(records.architecture({"number": number}, None), values, number=number))
+                runs[number] = (run, Trial(plain_architecture({"number": number}), values, number=number))
         token = found.token
         if not token:
             break
@@ -210,7 +211,7 @@ def _evaluate(
     made, seconds = [], 0.0
     changed = _changed(about)
     bigger = "nas.factor" in run.data.tags  # a re-training, or one that was evaluated again
-    for column, described in zip(records.columns_of(about), about["recipe"]["objectives"], strict=True):
+    for column, described in zip(columns_of(about), about["recipe"]["objectives"], strict=True):
         before = run.data.metrics.get(content.clean(f"obj/{column.name}"))
         if before is None and bigger:
             continue  # a re-training has the trained objectives only

@@ -19,7 +19,8 @@ from nas_bo.report.agreement import of_trust
 from nas_bo.report.table import table_markdown, table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.spelling import spelled
-from nas_bo.trial import Column, State, Trial, front
+from nas_bo.study import StudyRecord
+from nas_bo.trial import ObjectiveSpec, State, Trial, front
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,10 +109,11 @@ class Result:
         url: where the tracker shows it, if it does.
         chance: objective name -> value of guessing, of those that state it.
         own: the numbers of the trials that this call of `search` evaluated; () of a result that was read.
+        record: all that is stored of the study.
     """
 
     title: str
-    columns: Sequence[Column]
+    columns: Sequence[ObjectiveSpec]
     trials: Sequence[Trial]
     labels: Mapping[str, str] = field(default_factory=dict)
     retrained: Sequence[Retrained] = ()
@@ -127,6 +129,7 @@ class Result:
     vocab_size: int = 256
     chance: Mapping[str, float] = field(default_factory=dict)
     own: Sequence[int] = ()
+    record: StudyRecord | None = field(default=None, repr=False)
 
     @property
     def agreement(self) -> Agreement | None:

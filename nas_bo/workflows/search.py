@@ -29,6 +29,7 @@ from nas_bo.report.labels import label_of
 from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.stopping import Stopping
+from nas_bo.study import Unchecked
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import extra_evaluations, final_measurement
 from nas_bo.workflows.about import about
@@ -37,7 +38,7 @@ from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.result import Result
 from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.search_settings import SearchOptions, SearchSettings
-from nas_bo.workflows.stored_result import Unchecked, load_result
+from nas_bo.workflows.stored_result import load_result
 from nas_bo.workflows.tracking import Warmed, tracker_of
 
 PROFILE_FROM = 20  # trials: a shorter search does not earn the fifteen seconds of a profile of this machine

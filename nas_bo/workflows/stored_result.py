@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nas_bo import optuna as door
 from nas_bo import study_name as named
-from nas_bo.architecture import Architecture
-from nas_bo.errors import HostError
+from nas_bo.errors import HostError, SpaceError
 from nas_bo.hardware.measuring import scale as scales
-from nas_bo.optuna import foreign, running, studies
+from nas_bo.optuna import running, studies
 from nas_bo.report import TrustReport, vocabulary
 from nas_bo.report.digits import count
 from nas_bo.report.labels import labels_of
 from nas_bo.space import Space
 from nas_bo.spelling import answering
-from nas_bo.trial import Column, State, Trial, front
+from nas_bo.study import StudyRecord, TrialRecord
+from nas_bo.trial import ObjectiveSpec, State, Trial, front
 from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
 from nas_bo.workflows.result import Result, Retrained, spent
 
+if TYPE_CHECKING:
+    from nas_bo.optuna.reading import Study
+
+TOLD_APART = (
+    "space", "columns", "conditions", "remarks", "fingerprint", "constraints", "proxies", "recipe", "chance",
+)  # fmt: skip
+
 
 def load_result(
-    study: Any,
+    study: Study | str | os.PathLike[str],
     space: type[Space] | None = None,
     *,
     study_name: str | None = None,
@@ -46,96 +52,82 @@ def load_result(
     """
     if isinstance(study, (str, os.PathLike)):
         study = studies.load(study, study_name, reading=True)
-    about = studies.kept(study, "study") or {}
-    if not about:
-        return _foreign(study, space)
+    record = studies.read(study)
+    if not record.about:
+        return replace(_foreign(record, space), study=study)
+    about = record.about
     if space is None:
-        space = Space.from_dict(about["space"], Unchecked())
+        space = record.space
+        if space is None:
+            raise HostError(
+                f"the study {record.name!r} is of the space {about['space'].get('title')!r}, which this version cannot read from the "
+                "study; give the space itself (--space)"
+            )
     elif space.fingerprint() != about["fingerprint"]:
         raise HostError(
-            f"the study {study.study_name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, not "
+            f"the study {record.name!r} is of the space {about['space']['title']!r} with schema {about['fingerprint']}, not "
             f"of {space.title!r} with schema {space.fingerprint()}; leave the space out (--space): the study says it itself"
         )
-    columns = [Column(**c) for c in about["columns"]]
-    ended = [t for t in door.history(study, space, columns) if t.state is not State.RUNNING]
-    scale = scale_of(study, ended)
+    columns = list(record.columns)
+    ended = [t for one in record.ended if (t := one.within(space)) is not None]
+    scale = scale_of(record, ended)
     ended, changed = scales.trials_on_scale(ended, scale)
-    factor = studies.kept(study, "retrained")
-    again: dict[str, dict[str, Any]] = {}
-    for t in ended:
-        kept = studies.kept(study, f"retrained:{factor:g}:{t.architecture.id}") if factor else None
-        if kept is not None:
-            again[t.architecture.id] = kept
+    again = {
+        t.architecture.id: record.retrained[t.architecture.id] for t in ended if t.architecture.id in record.retrained
+    }
     retrained = [
         Retrained(arch_id, kept["values"], kept["reason"], kept.get("info", {}), kept.get("factor", 1.0))
         for arch_id, kept in again.items()
     ]
-    told_apart = (
-        "space",
-        "columns",
-        "conditions",
-        "remarks",
-        "fingerprint",
-        "constraints",
-        "proxies",
-        "recipe",
-        "chance",
-    )
-    facts = {k: v for k, v in about.items() if k not in told_apart}
-    for objective, conditions in about.get("conditions", {}).items():
-        facts |= {f"{objective}: {what}": value for what, value in conditions.items()}
-    for objective, remarks in about.get("remarks", {}).items():
-        facts |= {f"{objective}: {what}": value for what, value in remarks.items()}
-    if factor:
-        facts["front re-trained at"] = f"{factor:g} times the budget, another seed"
-    proxies = [Column(**c) for c in about.get("proxies", ())]
-    trust = retraining_check.of_search(ended, columns, front(ended, columns), again, factor, proxies) if again else None
-    validated = studies.kept(study, "validated")
+    facts = {k: v for k, v in about.items() if k not in TOLD_APART}
+    for told in (record.conditions, about.get("remarks", {})):
+        for objective, those in told.items():
+            facts |= {f"{objective}: {what}": value for what, value in those.items()}
+    if record.factor:
+        facts["front re-trained at"] = f"{record.factor:g} times the budget, another seed"
+    trust = None
+    if again and record.factor:
+        trust = retraining_check.of_search(ended, columns, front(ended, columns), again, record.factor, record.proxies)
     return Result(
-        title=named.printable(study.study_name),
+        title=named.printable(record.name),
         columns=columns,
         trials=ended,
         labels=labels_of(ended, space),
-        retrained=_final(ended, retrained, session.Session.kept(study).on(scale), columns),
+        retrained=_final(ended, retrained, session.Session.of(record).on(scale), columns),
         trust=trust,
-        validation=TrustReport.from_dict(validated) if validated else None,
-        notes=[*_notes(ended, columns, interrupted, exhausted), *scales.said(changed), *_of_others(study)],
+        validation=TrustReport.from_dict(record.validated) if record.validated else None,
+        notes=[*_notes(ended, columns, interrupted, exhausted), *scales.said(changed), *_of_others(record)],
         facts=facts,
         study=study,
+        record=record,
         interrupted=interrupted,
-        baselines=baselines_of(study, scale),
+        baselines=baselines_of(record, scale),
         chance=about.get("chance") or {},
         space=space,
         vocab_size=vocabulary(about),
     )
 
 
-def baselines_of(study: Any, scale: Mapping[str, scales.Known] | None = None) -> list[dict[str, Any]]:
+def baselines_of(record: StudyRecord, scale: Mapping[str, scales.Known]) -> list[dict[str, Any]]:
     """What the search was compared with, as far as that was evaluated: ``{"label", "values", ...}``; measured values on the
     scale of `scale_of`."""
-    last = session.Session.kept(study).on(scale or {})
+    last = session.Session.of(record).on(scale)
     found = []
-    for label, kept in _baselines(study):
-        values, info, _ = scales.rescaled(kept.get("values", {}), kept.get("info", {}), scale or {})
-        found.append(last.of_baseline({**kept, "label": label, "values": values, "info": info}))
+    for kept in record.baselines:
+        values, info, _ = scales.rescaled(kept.get("values", {}), kept.get("info", {}), scale)
+        found.append(last.of_baseline({**kept, "values": values, "info": info}))
     return found
 
 
-def _baselines(study: Any) -> list[tuple[str, Mapping[str, Any]]]:
-    asked = (studies.kept(study, "baselines") or {}).items()
-    found = [(label, studies.kept(study, f"baseline:{arch_id}")) for label, arch_id in asked]
-    return [(label, kept) for label, kept in found if kept]
-
-
-def scale_of(study: Any, trials: Sequence[Trial]) -> dict[str, scales.Known]:
+def scale_of(record: StudyRecord, trials: Sequence[Trial]) -> dict[str, scales.Known]:
     """The scale of the measured values of a study: the fastest under which one of them was reported."""
-    told = [t.info for t in trials] + [kept.get("info", {}) for _, kept in _baselines(study)]
-    told += session.Session.kept(study).info.values()
+    told = [t.info for t in trials] + [kept.get("info", {}) for kept in record.baselines]
+    told += session.Session.of(record).info.values()
     return scales.fastest(info for infos in told for info in infos.values())
 
 
 def _final(
-    trials: Sequence[Trial], retrained: Sequence[Retrained], last: session.Session, columns: Sequence[Column]
+    trials: Sequence[Trial], retrained: Sequence[Retrained], last: session.Session, columns: Sequence[ObjectiveSpec]
 ) -> list[Retrained]:
     """What was re-trained, with what the last session measured of it; and what was only measured again."""
     known = {r.id: r for r in retrained}
@@ -148,37 +140,70 @@ def _final(
     return found
 
 
-def _foreign(study: Any, space: type[Space] | None) -> Result:
-    columns = foreign.objectives(study)
-    ended = foreign.trials(study, columns, space)
-    there = sum(t.state.is_finished() for t in study.get_trials(deepcopy=False))
+def _foreign(record: StudyRecord, space: type[Space] | None) -> Result:
+    """Of a study that nas_bo did not make: its trials of `space`; without one its parameters as they are.
+
+    Raises:
+        HostError: no trial is an architecture of `space`.
+    """
+    columns, there = list(record.columns), record.ended
+    if space is None:
+        ended = [_as_it_is(one) for one in there]
+    else:
+        ended = [t for one in there if (t := one.within(space)) is not None]
+        if there and not ended:
+            raise HostError(
+                f"none of the {len(there)} trials of the study {record.name!r} is an architecture of {space.title} "
+                f"({_why(there[0], space)}); leave --space out for a report of its parameters as they are"
+            )
     notes = _notes(ended, columns, False, False)
     if not ended:
         notes.append("No trial has ended yet.")
-    if there > len(ended):
+    if len(there) > len(ended):
         notes.append(
-            f"{there - len(ended)} of {count(there, 'trial')} are not architectures of {space.title if space else ''} and left out."
+            f"{len(there) - len(ended)} of {count(len(there), 'trial')} are not architectures of {space.title if space else ''} and left out."
         )
     return Result(
-        title=named.printable(study.study_name),
+        title=named.printable(record.name),
         columns=columns,
         trials=ended,
         labels={key: named.printable(name) for key, name in labels_of(ended, space).items()},
-        notes=[*notes, *_rounded(study), *_of_others(study)],
-        facts=foreign.facts(study),
-        study=study,
+        notes=[*notes, *_rounded(record), *_of_others(record)],
+        facts=_facts(record),
+        record=record,
         space=space,
     )
 
 
-class Unchecked(dict[str, Callable[[Architecture], Any]]):
-    """Rules are code and so not in a storage; what was stored has passed them."""
+def _as_it_is(one: TrialRecord) -> Trial:
+    """Its parameters stand for an architecture; what a pruner ended was stopped, as nothing is violated."""
+    broken = [name for name, amount in one.violations.items() if amount > 0]
+    state, reason = one.state, one.reason
+    if one.ended == "pruned" and not broken:
+        state = State.STOPPED
+        reason = reason or (f"pruned at step {max(one.reported)}" if one.reported else "pruned")
+    elif one.ended == "pruned":
+        reason = reason or f"violates {', '.join(broken)}"
+    elif state is State.FAILED:
+        reason = reason or "Optuna kept no reason"
+    return replace(one, state=state, reason=reason).of(None)
 
-    def __contains__(self, name: object) -> bool:
-        return True
 
-    def __missing__(self, name: str) -> Callable[[Architecture], Any]:
-        return lambda arch: True
+def _facts(record: StudyRecord) -> dict[str, Any]:
+    """What a reader should know of where a report is from; the user's own attributes of the study among it."""
+    starts = [t.started for t in record.trials if t.started is not None]
+    own = {k: v for k, v in record.attributes.items() if isinstance(v, (str, int, float, bool)) and len(str(v)) <= 200}
+    began = {"started": min(starts).isoformat(timespec="seconds")} if starts else {}
+    told = ", ".join(f"{n} {name}" for name, n in record.counts().items() if n)
+    return {"study": f"of Optuna, not made by nas_bo: {told or 'no trials'}", **began, **own}
+
+
+def _why(one: TrialRecord, space: type[Space]) -> str:
+    try:
+        space.architecture(one.params, strict=False)
+    except SpaceError as error:
+        return f"trial {one.number}: {error}"
+    return "none has values"
 
 
 def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, exhausted: bool) -> list[str]:
@@ -207,22 +232,19 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
     return notes
 
 
-def _rounded(study: Any) -> list[str]:
+def _rounded(record: StudyRecord) -> list[str]:
     """Whole numbers of which the storage has lost the last digits."""
-    dists = [(name, d) for t in study.get_trials(deepcopy=False) for name, d in t.distributions.items()]
-    large = {name for name, d in dists if type(d).__name__ == "IntDistribution" and max(-d.low, d.high) > 2**53}
-    return (
-        [
-            f"Optuna keeps whole numbers as floats: beyond 2**53 the last digits of {', '.join(sorted(large))} may differ from those "
-            "that the trial was run with. Where every digit matters, suggest a smaller range, or keep the number with set_user_attr."
-        ]
-        if large
-        else []
-    )
+    if not record.rounded:
+        return []
+    return [
+        f"Optuna keeps whole numbers as floats: beyond 2**53 the last digits of {', '.join(record.rounded)} may differ from those "
+        "that the trial was run with. Where every digit matters, suggest a smaller range, or keep the number with set_user_attr."
+    ]
 
 
-def _of_others(study: Any) -> list[str]:
-    found = [one for one in running.running(study) if one.by == "process" and one.alive is not True]
+def _of_others(record: StudyRecord) -> list[str]:
+    found = [running.of(one) for one in record.trials if one.state is State.RUNNING]
+    found = [one for one in found if one.by == "process" and one.alive is not True]
     return [unfinished(found)] if found else []
 
 

@@ -17,7 +17,6 @@ from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
-from nas_bo.optuna import studies
 from nas_bo.report.drawing import drawing
 from nas_bo.trial import Trial
 from nas_bo.workflows.pick import described
@@ -102,7 +101,7 @@ def train(
 
 def _loss(result: Result, allow: Sequence[str]) -> ValidationLoss:
     """The objective whose run is repeated (raises SearchError)."""
-    if result.study is not None and studies.kept(result.study, "study") is None:
+    if result.record is not None and not result.record.about:
         raise SearchError(
             f"the study {result.title!r} was not made by nas_bo, so that nobody knows how its models are trained; train "
             "architectures of a search of nas_bo"
@@ -130,7 +129,7 @@ def _asked(
 
     corpus = loss.corpus()
     if tokens is None:
-        retrained = loss.tokens * float(studies.kept(result.study, "retrained") or 1.0)
+        retrained = loss.tokens * float(1.0 if result.record is None else result.record.factor or 1.0)
         size = parameters(trial.architecture, corpus.vocab_size, loss.ignore)
         tokens = max(float(TOKENS_PER_PARAMETER * size), retrained)
     if not MIN_TOKENS <= tokens < 1e15:

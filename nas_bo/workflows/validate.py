@@ -28,6 +28,7 @@ from nas_bo.report.spread import across
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
+from nas_bo.study import StudyRecord
 from nas_bo.trial import State, Trial
 from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.workflows import evaluation_store, retraining_check
@@ -132,18 +133,17 @@ def validate(
     for objective in (*plan.truths, *plan.own):
         if isinstance(objective, Conditioned):
             objective.conditions()  # bad configuration and a missing corpus raise here
-    if study is not None:
-        evaluation_store.check_study(study, space, truths[0])
-    elif settings.track is not None:
+    record = None if study is None else evaluation_store.check_study(study, space, truths[0])
+    if record is None and settings.track is not None:
         raise SearchError(
             "validate(track=...): the report goes to the MLflow run of a search; give its study as history=..."
         )
-    records = evaluation_store.open_records(settings.keep, study)
+    records = evaluation_store.open_records(settings.keep, study, record)
     tracker = tracker_of(settings.track, None, "validate")
     executor = executor_of(settings.executor, settings.workers, Problem(space, _distinct(plan)), "validate")
     make_ready(space, plan.own, None, silent)
-    chosen = _choose(plan, records, study, settings.architectures, seed)
-    _evaluate(plan, records, evaluation_store.Trained(study), chosen, executor, settings.notify)
+    chosen = _choose(plan, records, record, settings.architectures, seed)
+    _evaluate(plan, records, evaluation_store.Trained(record), chosen, executor, settings.notify)
     report = _report(plan, records, chosen, seed)
     if study is not None:
         evaluation_store.keep_report(study, report)
@@ -263,14 +263,16 @@ def _with(objective: Objective, **changes: Any) -> Objective:
 # ---- which architectures ---------------------------------------------------------------------------------------------
 
 
-def _choose(plan: _Plan, records: evaluation_store.Records, study: Any, n: int, seed: int) -> list[Architecture]:
+def _choose(
+    plan: _Plan, records: evaluation_store.Records, record: StudyRecord | None, n: int, seed: int
+) -> list[Architecture]:
     """The architectures, the same ones when a validation is continued."""
     name = f"chosen:{plan.space.fingerprint()}:{n}:{seed}"
     before = records.get(name)
     if before is not None:
         return [plan.space.architecture(flat) for flat in before]
-    trials = evaluation_store.history(study, plan.space)
-    column = evaluation_store.trained_column(study)
+    trials = evaluation_store.history(record, plan.space)
+    column = evaluation_store.trained_column(record)
     pool: dict[str, tuple[Architecture, float]] = {}
     for t in trials:
         score = math.nan if column is None else column.sign * t.values.get(column.name, math.nan)
@@ -281,7 +283,7 @@ def _choose(plan: _Plan, records: evaluation_store.Records, study: Any, n: int, 
         pool.setdefault(arch.id, (arch, math.nan))
     archs = [arch for arch, _ in pool.values()]
     counts = [_size(plan, a) for a in archs]
-    trained = evaluation_store.Trained(study)
+    trained = evaluation_store.Trained(record)
     free = [i for i, a in enumerate(archs) if trained.get(plan.truths[0], a, plan.shares) is not None]
     scores = [score for _, score in pool.values()]
     quick = [o for o in plan.own if o.cost == "analytic"]

@@ -18,7 +18,7 @@ from ax.api.client import Client
 from nas_bo import ax as nas_ax
 from nas_bo.errors import HostError
 from nas_bo.strategies import NSGA2, Random
-from nas_bo.trial import from_attributes
+from nas_bo.study import from_attributes
 from tests.doors.ax_problem import Cost, Deep, Flat, Slow, begin, depth, loss, wide
 
 

@@ -116,10 +116,10 @@ def test_a_summary_of_the_caller_is_reported(uri):
     study = ours(3)
     tracker = Tracker("Named", uri=uri, experiment="Elsewhere")
     tracker.log_study(study)
-    from nas_bo.mlflow import records
+    from nas_bo.optuna import reading
 
-    cols = records.columns(study, records.about(study))
-    trials = [records.trial(t, cols, TINY) for t in study.trials]
+    cols = reading.objectives(study)
+    trials = [reading.trial_record(t, cols).of(TINY) for t in study.trials]
     with pytest.warns(DeprecationWarning, match=r"is nas_bo\.report\.(trust|Summary)"):  # as in version 0.1
         summary = Summary("Mine", cols, trials, agreement=agreement([1, 2, 3], [1, 2, 3]), notes=["A note."])
     tracker.finish(study, summary=summary)
@@ -132,10 +132,10 @@ def test_trust_reports_are_metrics_and_files_of_the_parent(uri):
     study = ours(3)
     tracker = Tracker(uri=uri)
     tracker.log_study(study)
-    from nas_bo.mlflow import records
+    from nas_bo.optuna import reading
 
-    cols = records.columns(study, records.about(study))
-    trials = [records.trial(t, cols, TINY) for t in study.trials]
+    cols = reading.objectives(study)
+    trials = [reading.trial_record(t, cols).of(TINY) for t in study.trials]
     values = [3.0, 2.5, 2.7, 2.1, 2.0, 1.8]
     report = trust([Proxy("val_loss@25%", values, share=0.25)], [[v, v + 0.1] for v in values], [1, 2, 3, 4, 5, 6])
     for _ in range(2):  # a second report adds no second point to a chart

@@ -18,9 +18,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError
-from nas_bo.mlflow import Tracker, content, open_ui, presentation, records, tracking_uri
+from nas_bo.mlflow import Tracker, content, open_ui, presentation, tracking_uri
+from nas_bo.optuna import reading
 from nas_bo.space import Space, choice, integer, option, repeat
-from nas_bo.trial import Column, State, Trial, write_attributes
+from nas_bo.study import StudyRecord, attributes, write_attributes
+from nas_bo.trial import Column, State, Trial
 
 TINY = Space.of(
     "Tiny",
@@ -71,7 +73,7 @@ def add(study: optuna.Study, seed: int, loss: float | None, latency: float = 10.
     study.enqueue_trial(dict(arch.flat))
     trial = study.ask()
     assert TINY.decide(lambda path, domain: trial.suggest_categorical(path, domain.values)) == arch
-    for key, text in ours.attributes().items():
+    for key, text in attributes(ours).items():
         trial.set_user_attr(key, text)
     trial.set_user_attr("nas_bo:label", f"d{arch.width} L{arch.depth}")
     for name, amount in violations.items():
@@ -84,10 +86,8 @@ def add(study: optuna.Study, seed: int, loss: float | None, latency: float = 10.
 
 
 def made_of(frozen: optuna.trial.FrozenTrial, cols=COLUMNS, space=TINY) -> content.Content:
-    trial = records.trial(frozen, list(cols), space)
-    return content.of_trial(
-        frozen, trial, cols, records.label(frozen), space.domains() if space else (), space is not None
-    )
+    about = {} if space is None else {"space": space.to_dict()}
+    return content.of_trial(StudyRecord("s", "k", cols, about), reading.trial_record(frozen, cols))
 
 
 @given(st.text(min_size=1, max_size=400))
@@ -223,19 +223,16 @@ def test_infinite_values_are_a_tag_and_no_metric():
 
 
 def test_a_study_is_known_by_name_and_start():
-    keys = {
-        records.key(s, records.about(s))
-        for s in (our_study(), our_study(started="2026-11-24T10:00:00"), our_study("b"))
-    }
+    keys = {reading.head(s).key for s in (our_study(), our_study(started="2026-11-24T10:00:00"), our_study("b"))}
     assert len(keys) == 3
     empty = optuna.create_study(study_name="plain")
-    assert records.key(empty, {}) is None
+    assert reading.head(empty).key == ""
     empty.enqueue_trial({"x": 1})  # number 0, and it waits
-    assert records.key(empty, {}) is None
+    assert reading.head(empty).key == ""
     empty.tell(empty.ask(), 1.0)
-    first = records.key(empty, {})
+    first = reading.head(empty).key
     empty.tell(empty.ask(), 1.0)
-    assert first and records.key(empty, {}) == first
+    assert first and reading.head(empty).key == first
 
 
 @pytest.mark.parametrize(
@@ -334,7 +331,9 @@ def test_objectives_with_names_that_mlflow_does_not_take_are_found_again():
 
 def test_progress_goes_on_where_it_ended():
     cols = COLUMNS[:2]
-    trials = [records.trial(foreign([5 - 0.1 * i, 1 + i % 4], {"x": float(i)}), cols, None) for i in range(12)]
+    trials = [
+        reading.trial_record(foreign([5 - 0.1 * i, 1 + i % 4], {"x": float(i)}), cols).of(None) for i in range(12)
+    ]
     trials = [Trial(t.architecture, t.values, number=i) for i, t in enumerate(trials)]
     worst = presentation.reference(trials, cols)
     whole = presentation.progress(trials, cols, worst)

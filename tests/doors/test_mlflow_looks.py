@@ -24,10 +24,11 @@ def filled(n: int, name: str = "ours") -> optuna.Study:
 
 def reported(study: optuna.Study, tracker: Tracker) -> float:
     """The hypervolume that the report draws."""
-    from nas_bo.mlflow.source import source
+    from nas_bo.mlflow import records
+    from nas_bo.study import source
 
     of = source(study)
-    summary = of.summary(of.subject(), "")
+    summary = records.summary(of.head(), of.ended(), "")
     worst = reference(summary.trials, summary.columns)
     return steps(summary.trials, summary.columns, worst)[-1].hypervolume
 

@@ -15,8 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from nas_bo.errors import HostError
-from nas_bo.optuna import Sampler, StagedTrial, history, staged, suggest
-from nas_bo.optuna.bridge import columns
+from nas_bo.optuna import Sampler, StagedTrial, columns, history, staged, suggest
 from nas_bo.space import Space, choice, integer, repeat
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.strategies import NSGA2, Bayes, Random

@@ -13,8 +13,9 @@ from nas_bo.stopping import Reservation
 from nas_bo.strategies import Bayes
 from nas_bo.strategies.limits import MOST, amounts_of
 from nas_bo.strategies.objective_models import Belief
+from nas_bo.study import from_attributes
 from nas_bo.surrogate.censored import Amounts, Censored
-from nas_bo.trial import State, Trial, from_attributes
+from nas_bo.trial import State, Trial
 from nas_bo.workflows.ask_tell import AskTell
 
 

@@ -16,18 +16,19 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SpaceError
-from nas_bo.optuna.bridge import STATES, architecture, distributions, from_frozen, state_of
+from nas_bo.optuna.bridge import architecture, distributions
 from nas_bo.optuna.coding import Coding, coding, cover
 from nas_bo.optuna.inferred.branches import Table
 from nas_bo.optuna.inferred.conditions import Plan, arrange
 from nas_bo.optuna.inferred.derived_space import derived
+from nas_bo.optuna.reading import STATES, from_frozen, trial_record
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
 from nas_bo.space.extend import field_names, projected
 from nas_bo.space.neighbours import middle
 from nas_bo.space.tree import Decision
-from nas_bo.trial import Column, Trial, from_attributes
+from nas_bo.trial import ObjectiveSpec, Trial
 
 MOST_PROPOSED = 256
 
@@ -49,8 +50,8 @@ class View:
     base: type[Space] | None
     names: Mapping[str, tuple[str, Coding]]
     offered: Mapping[str, BaseDistribution]
-    remembered: dict[tuple[Column, ...], dict[int, Trial]] = field(default_factory=dict)
-    problems: dict[tuple[tuple[Column, ...], type[Space]], Problem] = field(default_factory=dict)
+    remembered: dict[tuple[ObjectiveSpec, ...], dict[int, Trial]] = field(default_factory=dict)
+    problems: dict[tuple[tuple[ObjectiveSpec, ...], type[Space]], Problem] = field(default_factory=dict)
     proposed: OrderedDict[int, Architecture] = field(default_factory=OrderedDict)
     asking: threading.Lock = field(default_factory=threading.Lock)
 
@@ -59,12 +60,12 @@ class View:
         """Parameter in Optuna -> flat path and coding."""
         return {name: (path, code) for path, (name, code) in self.names.items()}
 
-    def memory(self, cols: tuple[Column, ...]) -> dict[int, Trial]:
+    def memory(self, cols: tuple[ObjectiveSpec, ...]) -> dict[int, Trial]:
         """The trials that were read before, by number, for `trial`."""
         return self.remembered.setdefault(cols, {})
 
     def trial(
-        self, frozen: FrozenTrial, cols: Sequence[Column], memory: dict[int, Trial], partly: bool = False
+        self, frozen: FrozenTrial, cols: Sequence[ObjectiveSpec], memory: dict[int, Trial], partly: bool = False
     ) -> Trial | None:
         """A trial of the study as one of nas_bo, None when it is none of the space.
 
@@ -91,8 +92,7 @@ class View:
             self.proposed.popitem(last=False)
         return arch
 
-    def _read(self, frozen: FrozenTrial, cols: Sequence[Column], partly: bool) -> Trial | None:
-        values: dict[str, float] = {}
+    def _read(self, frozen: FrozenTrial, cols: Sequence[ObjectiveSpec], partly: bool) -> Trial | None:
         if self.base is not None:
             own = from_frozen(frozen, self.base, cols)
             if own is None:
@@ -103,8 +103,6 @@ class View:
                 return own
             flat = dict(own.architecture.flat)
         else:
-            if frozen.state is TrialState.COMPLETE and frozen.values is not None:
-                values = {c.name: float(v) for c, v in zip(cols, frozen.values, strict=True)}
             flat, own = {}, None
             if not any(name in self.paths for name in frozen.params):
                 return None
@@ -112,10 +110,7 @@ class View:
         arch = self.space.decide(partial(_value, flat, partly))
         if own is not None:
             return replace(own, architecture=arch)
-        told = from_attributes(frozen.user_attrs)  # what it was at rungs, whatever its parameters are
-        state = state_of(frozen, told)
-        reason, info = str(told.get("reason", "")), told.get("info", {})
-        return Trial(arch, values, dict(frozen.constraints), state, reason, info, frozen.number)
+        return trial_record(frozen, cols).trial(arch)
 
     def flat(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `params` that this view names, by flat path."""

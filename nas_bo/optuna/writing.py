@@ -1,0 +1,104 @@
+"""What nas_bo writes into an Optuna study: the outcome of a trial, and data that is kept with the study."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_bo.errors import NasBoError
+from nas_bo.study import ATTRIBUTE_WIDTH, LABEL, PREFIX, REASON, attributes, write_attributes
+from nas_bo.trial import State, Trial
+
+
+class EvaluationFailed(NasBoError, RuntimeError):
+    """Raised by `conclude` for a failed trial, so that Optuna records it as FAIL; pass it to ``optimize(catch=...)``."""
+
+
+def keep(study: Study, key: str, data: Any) -> None:
+    """Keep JSON-safe `data` with the study under a key of `nas_bo.study`."""
+    for part, text in write_attributes(f"{PREFIX}{key}", data).items():
+        study.set_user_attr(part, text)
+
+
+def conclude(trial: optuna.Trial, outcome: Trial) -> list[float]:
+    """Tell `trial` what became of its architecture and return the values for Optuna.
+
+    Sets every constraint of the outcome in its fixed order and keeps how each number was obtained as user attributes.
+
+    Raises:
+        optuna.TrialPruned: the outcome was not evaluated to the end: it is infeasible, or was stopped.
+        EvaluationFailed: the outcome failed; its reason is the message.
+    """
+    record(trial, outcome)
+    if outcome.state in (State.INFEASIBLE, State.STOPPED):
+        raise optuna.TrialPruned(outcome.reason)
+    if outcome.state is not State.COMPLETE:
+        raise EvaluationFailed(outcome.reason)
+    return list(outcome.values.values())
+
+
+def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> None:
+    """The part of `conclude` that only writes: constraints, values at rungs and user attributes.
+
+    The rungs of the first objective that has any are the trial's intermediate values, at steps in percent of its budget;
+    not of a trial that ends early in a study of several objectives, on which Optuna's own TPESampler would raise ever after.
+    """
+    rungs = next((found for name in outcome.info if (found := outcome.rungs(name))), {})
+    if outcome.state is not State.COMPLETE and len(trial.study.directions) > 1:
+        rungs = {}
+    for share, value in rungs.items():
+        # not `trial.report`, which refuses studies of several objectives
+        trial.storage.set_trial_intermediate_value(trial._trial_id, round(100 * share), value)
+    for name, amount in outcome.violations.items():
+        constrain(trial, name, amount)
+    for key, text in attributes(outcome).items():
+        trial.set_user_attr(key, text)
+    if label is not None:
+        trial.set_user_attr(LABEL, label)
+
+
+def constrain(trial: optuna.Trial, name: str, amount: float) -> None:
+    """Set a constraint; of a trial that is evaluated a second time the amount of the first is replaced."""
+    before = trial.constraints.get(name)
+    if before is None:
+        trial.set_constraint(name, amount)
+    elif before != amount:  # Optuna ignores a second value, with a warning
+        trial.storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", float(amount))
+
+
+def unknown(trial: optuna.Trial, constraints: Sequence[str]) -> None:
+    """Set every constraint that was not evaluated to 0: samplers want the same keys, in one order, on every trial."""
+    there = trial.constraints
+    for name in constraints:
+        if name not in there:
+            trial.set_constraint(name, 0.0)
+
+
+def tell(
+    study: Study, trial: optuna.Trial, state: str, reason: str, values: Sequence[float] | None = None
+) -> FrozenTrial:
+    """End a trial: ``state`` is "complete" (with values), "pruned" or "fail" (with a reason)."""
+    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "fail": TrialState.FAIL}
+    if reason:
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            trial.set_user_attr(REASON, reason[:ATTRIBUTE_WIDTH])
+    return study.tell(trial, values if state == "complete" else None, state=states[state], skip_if_finished=True)
+
+
+def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str | None = None) -> FrozenTrial:
+    """Record an outcome and end its trial accordingly; nothing is raised for a failed one."""
+    # Suppressed: another process took over the same trial and was faster; its outcome counts.
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+        record(trial, outcome, label)
+    if outcome.state is State.COMPLETE:
+        return tell(study, trial, "complete", "", list(outcome.values.values()))
+    pruned = outcome.state in (State.INFEASIBLE, State.STOPPED)
+    return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
+
+
+__all__ = ["EvaluationFailed", "conclude", "constrain", "keep", "record", "tell", "tell_outcome", "unknown"]
