@@ -124,8 +124,11 @@ def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
 def _searched(reference: Any, study: Any) -> Any:
     """The validation loss that the study trained to."""
     from nas_bo.objectives.validation_loss import dials_of
+    from nas_bo.optuna import studies
+    from nas_bo.study import STUDY
 
-    conditions = {} if study is None else check_made(study).conditions
+    about = {} if study is None else studies.kept(study, STUDY) or {}
+    conditions = about.get("conditions", {})
     settings = conditions.get(spelled(NAME, conditions), {})
     if "tokens" not in settings:
         raise ObjectiveError(

@@ -190,7 +190,7 @@ def _as_it_is(one: TrialRecord) -> Trial:
 
 
 def _facts(record: StudyRecord) -> dict[str, Any]:
-    """What a reader should know of where a report is from; the user's own attributes of the study among it."""
+    """What a reader should know about where a report is from; the user's own attributes of the study among it."""
     starts = [t.started for t in record.trials if t.started is not None]
     own = {k: v for k, v in record.attributes.items() if isinstance(v, (str, int, float, bool)) and len(str(v)) <= 200}
     began = {"started": min(starts).isoformat(timespec="seconds")} if starts else {}
