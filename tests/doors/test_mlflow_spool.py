@@ -28,6 +28,7 @@ from nas_bo.mlflow.session import Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
 from nas_bo.mlflow.sync import sync, sync_study
+from nas_bo.optuna import reading
 from nas_bo.process import owner
 from nas_bo.trial import Column, Trial, front
 from tests.doors.test_mlflow import Store, empty_store, ours, uri  # noqa: F401
@@ -39,11 +40,11 @@ ENV = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "PYTHONPATH": str(ROOT)
 
 
 def a_record(study: optuna.Study, number: int = 0, **target) -> Record:
-    subject = records.subject(study)
+    subject = reading.head(study)
     return Record(
         Target(**{"uri": "sqlite:////x/mlflow.db", "experiment": "Tiny"} | target),
         subject,
-        content.of_study(study.trials[number], subject),
+        content.of_trial(subject, reading.trial_record(study.trials[number], subject.columns)),
     )
 
 
@@ -107,7 +108,7 @@ def test_what_could_not_be_told_of_the_front_is_told_later(uri, monkeypatch):  #
             tracker._writer.guarded(lambda: tracker._writer.tell(opened, last=True))
     tracker._writer.guarded(lambda: tracker._writer.tell(opened, last=True))
     store = Store(uri)
-    best = {t.number for t in records.summary(study, records.about(study), opened.session.columns, "x").front()}
+    best = {t.number for t in records.summary(reading.head(study), reading.source(study).ended(), "x").front()}
     runs = store.runs("Tiny", "trial")
     assert {int(r.data.tags["nas.trial"]) for r in runs if r.data.tags["nas.pareto"] == "true"} == best and best
     (parent,) = store.runs("Tiny", "study")

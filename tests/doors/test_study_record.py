@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from datetime import datetime
 
 import optuna
@@ -180,7 +181,9 @@ def test_a_foreign_trial_that_failed_says_why_in_every_reader():
 def test_a_problem_of_the_user_reads_its_own_trials_like_a_search():
     problem = Problem(Toy, [loss, cost])
     study = optuna.create_study(directions=["minimize", "minimize"])
-    study.set_metric_names([c.name for c in problem.columns])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([c.name for c in problem.columns])
     study.optimize(door.objective(problem), n_trials=3, catch=door.EvaluationFailed)
     own = door.history(study, Toy, problem.columns)
     told = load_result(study, Toy).trials
