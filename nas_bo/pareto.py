@@ -22,6 +22,7 @@ def ranks(points: np.ndarray, until: int | None = None) -> np.ndarray:
         until: stop when that many points are ranked; all others get the next rank. The cost is then that of the
             first fronts only.
     """
+    # not moocore.pareto_rank, which (0.3.2) crashes on infinite values of three objectives or more
     points = np.asarray(points, dtype=float)
     found = np.full(len(points), -1)
     left = np.flatnonzero(~np.isnan(points).any(1)) if len(points) else np.arange(0)

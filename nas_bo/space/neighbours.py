@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
@@ -38,13 +40,32 @@ def complete(space: type[Space], flat: Mapping[str, Any]) -> Architecture:
     return space.decide(pick)
 
 
-def records(arch: Architecture) -> dict[str, int]:
-    """Prefix of every list of records in `arch` -> the number of records (``{"layers": 4}``)."""
+_counted: WeakKeyDictionary[type[Space], Mapping[str, tuple[str, ...]]] = WeakKeyDictionary()
+
+
+def counted_lists(space: type[Space]) -> Mapping[str, tuple[str, ...]]:
+    """Flat name of every count -> the prefixes of the lists that it counts."""
+    if space in _counted:
+        return _counted[space]
+    found: dict[str, dict[str, None]] = {}
+    for slot in space.decisions().values():
+        if slot.records is not None and slot.parent is not None:
+            found.setdefault(slot.parent, {})[slot.records] = None
+    return _counted.setdefault(space, {count: tuple(prefixes) for count, prefixes in found.items()})
+
+
+@lru_cache(maxsize=20_000)
+def _records_of(path: str) -> tuple[tuple[str, int], ...]:
+    """The records that a path lies in: (prefix of the list, index)."""
+    return tuple((path[: m.start()], int(m[1])) for m in re.finditer(r"\.(\d+)(?=\.)", path))
+
+
+def lists_of(flat: Mapping[str, Any]) -> dict[str, int]:
+    """Prefix of every list -> the number of its records, for a flat view (``{"layers": 4}``)."""
     found: dict[str, int] = {}
-    for path in arch.flat:
-        for match in re.finditer(r"\.(\d+)\.", path):
-            prefix = path[: match.start()]
-            found[prefix] = max(found.get(prefix, 0), int(match[1]) + 1)
+    for path in flat:
+        for prefix, i in _records_of(path):
+            found[prefix] = max(found.get(prefix, 0), i + 1)
     return found
 
 
@@ -64,11 +85,6 @@ def reorder(flat: Mapping[str, Any], prefix: str, order: list[int]) -> dict[str,
     return kept
 
 
-def count_path(space: type[Space], prefix: str) -> str | None:
-    """The flat name of the count of the list at `prefix`; None when the count is a constant."""
-    return next((slot.parent for slot in space.decisions().values() if slot.records == prefix), None)
-
-
 def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
     """See `Space.neighbours`. A decision that a step activates takes the middle of its domain."""
     found: dict[str, Architecture] = {}
@@ -84,15 +100,16 @@ def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
 
 def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, Any]]:
     flat = dict(arch.flat)
-    lists = records(arch)
-    counted = {count_path(space, prefix) for prefix in lists}
+    lists = lists_of(flat)
+    counts = {prefix: count for count, prefixes in counted_lists(space).items() for prefix in prefixes}
+    counted = {counts.get(prefix) for prefix in lists}
     for path, value in flat.items():
         if path not in counted:
             for other in space.decisions()[path].domain.steps(value):
                 yield {**flat, path: other}
     by_count: dict[str, list[str]] = {}
     for prefix in lists:
-        count = count_path(space, prefix)
+        count = counts.get(prefix)
         if count is not None:
             by_count.setdefault(count, []).append(prefix)
     for count, prefixes in by_count.items():

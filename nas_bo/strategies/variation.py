@@ -10,52 +10,20 @@ Notation: `flat` maps dotted paths to values; the list at prefix ``layers`` has 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
-from nas_bo.space.neighbours import pattern, reorder
+from nas_bo.space.neighbours import counted_lists, lists_of, pattern, reorder
 from nas_bo.space.tree import Decision
 
 STEP = 0.8  # probability that an ordered decision goes one step instead of anywhere
 SPREAD = 0.1  # standard deviation of a real step, of the range
 INSIDE = 0.25  # probability that crossover also mixes two records with each other
 Flat = dict[str, Any]
-
-
-_counted: WeakKeyDictionary[type[Space], Mapping[str, tuple[str, ...]]] = WeakKeyDictionary()
-
-
-def counted_lists(space: type[Space]) -> Mapping[str, tuple[str, ...]]:
-    """Flat name of every count -> the prefixes of the lists that it counts."""
-    if space in _counted:
-        return _counted[space]
-    found: dict[str, dict[str, None]] = {}
-    for slot in space.decisions().values():
-        if slot.records is not None and slot.parent is not None:
-            found.setdefault(slot.parent, {})[slot.records] = None
-    return _counted.setdefault(space, {count: tuple(prefixes) for count, prefixes in found.items()})
-
-
-@lru_cache(maxsize=20_000)
-def _records_of(path: str) -> tuple[tuple[str, int], ...]:
-    """The records that a path lies in: (prefix of the list, index)."""
-    return tuple((path[: m.start()], int(m[1])) for m in re.finditer(r"\.(\d+)(?=\.)", path))
-
-
-def lists_of(flat: Mapping[str, Any]) -> dict[str, int]:
-    """Prefix of every list -> the number of its records, for a flat view (see `nas_bo.space.neighbours.records`)."""
-    found: dict[str, int] = {}
-    for path in flat:
-        for prefix, i in _records_of(path):
-            found[prefix] = max(found.get(prefix, 0), i + 1)
-    return found
 
 
 def build(space: type[Space], flat: Mapping[str, Any], rng: random.Random) -> Architecture:
@@ -123,25 +91,22 @@ def moved(domain: Domain, value: Primitive, rng: random.Random) -> Primitive:
 
 def _swap(space: type[Space], flat: Flat, rng: random.Random) -> Flat | None:
     """Two records of a list change places. ~ uniform over lists, then pairs."""
-    lists = {prefix: n for prefix, n in lists_of(flat).items() if n > 1}
-    if not lists:
-        return None
-    prefix = rng.choice(list(lists))
-    order = list(range(lists[prefix]))
-    i, j = rng.sample(order, 2)
-    order[i], order[j] = j, i
-    return reorder(flat, prefix, order)
+    return _of_pair(flat, rng, both=True)
 
 
 def _copy(space: type[Space], flat: Flat, rng: random.Random) -> Flat | None:
     """One record of a list replaces another. ~ uniform over lists, then pairs."""
+    return _of_pair(flat, rng, both=False)
+
+
+def _of_pair(flat: Flat, rng: random.Random, both: bool) -> Flat | None:
     lists = {prefix: n for prefix, n in lists_of(flat).items() if n > 1}
     if not lists:
         return None
     prefix = rng.choice(list(lists))
     order = list(range(lists[prefix]))
     i, j = rng.sample(order, 2)
-    order[i] = j
+    order[i], order[j] = j, i if both else j
     return reorder(flat, prefix, order)
 
 
