@@ -343,7 +343,7 @@ def stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "about": about if isinstance(about, dict) else {},
         "asked_baselines": asked,
-        "baselines": [{**one, "label": label} for label, one in compared if isinstance(one, dict)],
+        "baselines": tuple({**one, "label": label} for label, one in compared if isinstance(one, dict)),
         "factor": factor,
         "retrained": under(retrained(factor)) if factor else {},
         "remeasured": last if isinstance(last, dict) else {},

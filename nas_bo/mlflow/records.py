@@ -39,7 +39,7 @@ def named(study: StudyRecord, names: Sequence[str]) -> StudyRecord:
             f"the study {study.name!r} has {len(study.columns)} values per trial, and {len(names)} metric names were given "
             f"({', '.join(names)}); give one for each, in the order of the values"
         )
-    return replace(study, columns=[replace(c, name=n) for c, n in zip(study.columns, names, strict=True)])
+    return replace(study, columns=tuple(replace(c, name=n) for c, n in zip(study.columns, names, strict=True)))
 
 
 def of(study: StudyRecord, trial: TrialRecord) -> TrialRecord:

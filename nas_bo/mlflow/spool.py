@@ -93,7 +93,7 @@ def _data(study: StudyRecord) -> dict[str, Any]:
 
 def _study(data: Mapping[str, Any]) -> StudyRecord:
     about = dict(data["about"])
-    return StudyRecord(str(data["name"]), str(data["key"]), columns_of(data), about, str(data["sampler"]))
+    return StudyRecord(str(data["name"]), str(data["key"]), tuple(columns_of(data)), about, str(data["sampler"]))
 
 
 class Spool:

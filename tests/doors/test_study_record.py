@@ -135,7 +135,7 @@ def test_all_that_a_study_keeps_is_in_its_record():
     )
     assert set(record.evaluations) == {"loss:1a2b:x"} and record.attributes == {"team": "blue"}
     assert record.conditions == {"loss": {"tokens": 1}} and record.key == reading.head(study).key != ""
-    assert stored({}) == {"about": {}, "asked_baselines": {}, "baselines": [], "factor": None, "retrained": {},
+    assert stored({}) == {"about": {}, "asked_baselines": {}, "baselines": (), "factor": None, "retrained": {},
                           "remeasured": {}, "validated": None, "evaluations": {}, "attributes": {}}  # fmt: skip
 
 
