@@ -218,14 +218,10 @@ class Session:
             child.pareto = word(on_front)
 
     def finish(self, summary: Summary, files: Mapping[str, Path | bytes | str], description: str | None) -> None:
-        """Pareto membership, baselines and re-trainings, metrics over trials, report, description; the parent is terminated."""
-        from nas_bo.mlflow import lineage
-
-        self.load()
+        """Pareto membership, metrics over trials, report, description; the parent is terminated. Children are loaded before."""
         best = {t.number for t in summary.front()}
         for number, child in self.children.items():
             self.mark(number, child, number in best)
-        lineage.log_relatives(self, summary)
         self._progress(summary.trials)
         self._trust(summary)
         links = {n: f"#/experiments/{self.experiment}/runs/{c.run_id}" for n, c in self.children.items()}

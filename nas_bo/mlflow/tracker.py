@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, presentation, records, server, spool, tracking_uri
+from nas_bo.mlflow import content, lineage, presentation, records, server, spool, tracking_uri
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
@@ -297,7 +297,10 @@ class Tracker:
         self._drained(of, subject)
         if subject is not None:
             opened = self._writer.session(self._target(subject), subject)
-            opened.session.finish(summary or self._summary(of, subject), files, description)
+            opened.session.load()
+            told = summary or self._summary(of, subject)
+            lineage.log_relatives(opened.session, told)
+            opened.session.finish(told, files, description)
             opened.changed = False
         return True
 
