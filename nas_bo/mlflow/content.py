@@ -194,7 +194,23 @@ def _further(made: Content, more: Further, objectives: Collection[str]) -> None:
 
 def _short(params: Mapping[str, Any]) -> str:
     """A name from the first few parameters: ``lr=0.003 depth=4``."""
-    return " ".join(f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in list(params.items())[:3])
+    return " ".join(
+        f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in list(_counted(params).items())[:3]
+    )
+
+
+def _counted(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters with the chains of booleans that stand in Ax for the count of a repeat (``depth.above_1``) as that count."""
+    found: dict[str, Any] = {}
+    for name, value in params.items():
+        path, above, count = name.rpartition(".above_")
+        if not (above and isinstance(value, bool)):
+            found[name] = value
+        elif value:
+            found[path] = f"more than {count}"
+        elif not str(found.get(path, "")).isdigit():
+            found[path] = count
+    return found
 
 
 def objective_metrics(made: Content, trial: Trial, cols: Sequence[ObjectiveSpec]) -> None:

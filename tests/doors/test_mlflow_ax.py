@@ -18,7 +18,8 @@ from ax.core.trial_status import TrialStatus
 
 from nas_bo import ax as nas_ax
 from nas_bo.mlflow import Tracker
-from nas_bo.space import Space, choice
+from nas_bo.space import Space, choice, integer, repeat
+from nas_bo.strategies import Random
 from nas_bo.trial import State, Trial
 from tests.doors.test_mlflow import Store, empty_store, uri  # noqa: F401
 
@@ -163,3 +164,25 @@ def test_what_nas_bo_told_ax_is_in_the_run(uri):  # noqa: F811
     assert run.data.tags["nas.arch"] == arch.id and run.data.tags["nas.how.loss"] == "trained"
     assert run.data.metrics["cost/seconds"] == 2.0 and run.data.metrics["train/loss"] == 4.0
     assert run.data.params == {"width": str(arch.width), "act": arch.act}
+
+
+def test_an_experiment_that_was_stored_is_tracked_when_it_goes_on_and_its_runs_have_short_names(tmp_path, uri):  # noqa: F811
+    """What Ax reads back from its storage has objectives of another class."""
+    storage = nas_ax.storage(tmp_path / "ax.db")
+    nas_ax.client(Deep, ["val_loss", "size"], strategy=Random(), storage=storage, name="stored")
+    for _ in range(2):
+        client = Client.load_from_database("stored", storage_config=storage)
+        tracker = Tracker(uri=uri)
+        with tracker.watch(client):
+            for index in client.get_next_trials(2):
+                client.complete_trial(index, {"val_loss": 3.0 - index, "size": float(index)})
+        assert tracker.flush() and tracker.behind() is None, tracker.behind()
+    runs = Store(uri).runs("stored", "trial")
+    assert [r.data.metrics["obj/val_loss"] for r in runs] == [3.0, 2.0, 1.0, 0.0]
+    names = [r.info.run_name for r in runs]
+    assert all("above" not in name for name in names) and names[0].startswith("000 depth="), names
+
+
+class Deep(Space):
+    depth = integer(1, 3)
+    layers = repeat(depth, size=choice(1, 2))
