@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from nas_bo.errors import NasBoError
 
 if TYPE_CHECKING:
-    from nas_bo.trial import Column
+    from nas_bo.trial import ObjectiveSpec
 
 BY_UNIT = {"bits/byte": 8.0, "bits per byte": 8.0}  # a byte has eight bits: what says nothing needs them all
 
@@ -39,7 +39,7 @@ def stated(objectives: Iterable[Any]) -> dict[str, float]:
     return found
 
 
-def level(column: Column, levels: Mapping[str, Any] | None = None) -> float | None:
+def level(column: ObjectiveSpec, levels: Mapping[str, Any] | None = None) -> float | None:
     """The value of guessing of one objective: as it was stated, else as its unit says; None where neither does."""
     told = (levels or {}).get(column.name)
     if isinstance(told, (int, float)) and not isinstance(told, bool) and math.isfinite(told):
@@ -47,7 +47,9 @@ def level(column: Column, levels: Mapping[str, Any] | None = None) -> float | No
     return BY_UNIT.get(column.unit) if column.direction == "minimize" else None
 
 
-def guessed(values: Mapping[str, float], columns: Iterable[Column], levels: Mapping[str, Any] | None = None) -> bool:
+def guessed(
+    values: Mapping[str, float], columns: Iterable[ObjectiveSpec], levels: Mapping[str, Any] | None = None
+) -> bool:
     """Whether some value is no better than guessing."""
     for c in columns:
         bound = level(c, levels)

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_bo.knee import beaten, interval, recommended
 from nas_bo.spelling import answering
-from nas_bo.trial import Column, State, Trial, front
+from nas_bo.trial import ObjectiveSpec, State, Trial, front
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ DOMINATED, NOT_AGAIN, BEYOND, FAILED = (
 
 def settle(
     trials: Sequence[Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     retrained: Sequence[Mapping[str, Any]] = (),
     baselines: Sequence[Mapping[str, Any]] = (),
     levels: Mapping[str, Any] | None = None,
@@ -122,7 +122,7 @@ def intervals(trial: Trial) -> dict[str, dict[str, float]]:
 def _knee(
     members: Sequence[Trial],
     by_id: Mapping[str, Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     baselines: Sequence[Mapping[str, Any]],
     levels: Mapping[str, Any] | None,
 ) -> Trial | None:
@@ -131,12 +131,12 @@ def _knee(
     return recommended(kept or members, columns, (), levels)
 
 
-def as_searched(trial: Trial, final: Trial, columns: Sequence[Column]) -> dict[str, float]:
+def as_searched(trial: Trial, final: Trial, columns: Sequence[ObjectiveSpec]) -> dict[str, float]:
     """What compares with a baseline: trained values at the budget of the search, all others as they were taken last."""
     return {c.name: (trial if c.cost == "trained" else final).values[c.name] for c in columns}
 
 
-def _violated(trial: Trial, columns: Sequence[Column], final: Mapping[str, float]) -> dict[str, float]:
+def _violated(trial: Trial, columns: Sequence[ObjectiveSpec], final: Mapping[str, float]) -> dict[str, float]:
     """The violations with those of the objectives' own limits taken of the final values."""
     found = dict(trial.violations)
     for c in columns:

@@ -17,7 +17,7 @@ import numpy as np
 from nas_bo.chance import guessed
 
 if TYPE_CHECKING:
-    from nas_bo.trial import Column, Trial
+    from nas_bo.trial import ObjectiveSpec, Trial
 
 SPAN = 3.0  # a positive value that spans more than this is compared by its logarithm
 LEAST = 0.02  # of the value: a smaller range counts as this, so that noise is not stretched to a choice
@@ -25,7 +25,7 @@ LEAST = 0.02  # of the value: a smaller range counts as this, so that noise is n
 
 def recommended(
     best: Sequence[Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     baselines: Sequence[Mapping[str, Any]] = (),
     levels: Mapping[str, Any] | None = None,
 ) -> Trial | None:
@@ -44,7 +44,7 @@ def recommended(
     return kept[bend(kept, columns)]
 
 
-def bend(members: Sequence[Trial], columns: Sequence[Column]) -> int:
+def bend(members: Sequence[Trial], columns: Sequence[ObjectiveSpec]) -> int:
     """The place of the knee among `members` (at least one), all of which count."""
     trained = np.array([c.cost == "trained" for c in columns])
     far = np.zeros(len(members))
@@ -54,7 +54,7 @@ def bend(members: Sequence[Trial], columns: Sequence[Column]) -> int:
     return int(np.argmin(far.round(9)))  # rounded: equal ones stay equal, and the first of them is taken
 
 
-def _scaled(members: Sequence[Trial], c: Column) -> np.ndarray:
+def _scaled(members: Sequence[Trial], c: ObjectiveSpec) -> np.ndarray:
     """Distance from the best value in units of the range: (members,), from 0 to 1."""
     values = np.array([t.values[c.name] for t in members], dtype=float)
     least = max(LEAST * float(np.abs(values).max()), _noise(members, c))
@@ -65,7 +65,7 @@ def _scaled(members: Sequence[Trial], c: Column) -> np.ndarray:
     return np.zeros(len(values)) if wide <= 0 else (values - values.min()) / wide
 
 
-def _noise(members: Sequence[Trial], c: Column) -> float:
+def _noise(members: Sequence[Trial], c: ObjectiveSpec) -> float:
     """The width of the measurement intervals, their median; 0 where there are none."""
     found = [high - low for t in members for low, high in [interval(t.info.get(c.name, {}))] if high > low]
     return float(np.median(found)) if found else 0.0
@@ -78,7 +78,9 @@ def interval(info: Mapping[str, Any]) -> tuple[float, float]:
     return (known[0], known[1]) if len(known) == 2 and known[0] <= known[1] else (math.nan, math.nan)
 
 
-def beaten(values: Mapping[str, float], columns: Sequence[Column], baselines: Sequence[Mapping[str, Any]]) -> bool:
+def beaten(
+    values: Mapping[str, float], columns: Sequence[ObjectiveSpec], baselines: Sequence[Mapping[str, Any]]
+) -> bool:
     """Whether a baseline is better in every objective."""
     for base in baselines:
         theirs = base.get("values") or {}

@@ -110,7 +110,7 @@ MODULES = {  # under `nas_bo`
     "workers": "execution.processes",
 }
 
-NAMES = {  # under `nas_bo`
+NAMES = {  # under `nas_bo`; with a colon also what it is called there
     "model.Balanced": "supernet",
     "model.Fair": "supernet",
     "model.Sampling": "supernet",
@@ -129,6 +129,7 @@ NAMES = {  # under `nas_bo`
     "strategies.Stopping": "stopping",
     "strategies.SuccessiveHalving": "stopping",
     "trial.ATTRIBUTE_WIDTH": "study",
+    "trial.Column": "trial:ObjectiveSpec",
     "trial.PREFIX": "study",
     "trial.attributes": "study",
     "trial.from_attributes": "study",
@@ -156,8 +157,9 @@ def value(package: str, name: str) -> Any:
     home = NAMES.get(f"{package.removeprefix('nas_bo.')}.{name}")
     if home is None:
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
-    warn(f"{package}.{name}", f"nas_bo.{home}.{name}", 4)
-    return getattr(import_module(f"nas_bo.{home}"), name)
+    home, _, new = home.partition(":")
+    warn(f"{package}.{name}", f"nas_bo.{home}.{new or name}", 4)
+    return getattr(import_module(f"nas_bo.{home}"), new or name)
 
 
 def install() -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas_bo.trial import Column
+    from nas_bo.trial import ObjectiveSpec
 
 NAME, BEFORE, UNIT = "bits_per_byte", "val_loss", "bits/byte"
 OTHER = {NAME: BEFORE, BEFORE: NAME}
@@ -28,17 +28,17 @@ def other(name: object) -> str | None:
     return None if found is None else OTHER[found[1]] + found.string[found.end() :]
 
 
-def spelled(name: str, known: Iterable[str | Column]) -> str:
+def spelled(name: str, known: Iterable[str | ObjectiveSpec]) -> str:
     """`name` as it is in `known`: itself where it is there, else its other name where that is; else as it was.
 
-    A `Column` has two names only where its unit is bits per byte, or nobody said one.
+    A `ObjectiveSpec` has two names only where its unit is bits per byte, or nobody said one.
     """
     units = {one if isinstance(one, str) else one.name: "" if isinstance(one, str) else one.unit for one in known}
     also = other(name)
     return name if name in units or also is None or units.get(also, "?") not in ("", UNIT) else also
 
 
-def current(column: Column) -> str:
+def current(column: ObjectiveSpec) -> str:
     """The name of an objective as it would be today: what studies of either name have in common."""
     return NAME if column.unit == UNIT and column.name == BEFORE else column.name
 
@@ -62,7 +62,7 @@ class Values(dict[str, float]):
             return default
 
 
-def answering(values: Mapping[str, float], columns: Iterable[Column]) -> Mapping[str, float]:
+def answering(values: Mapping[str, float], columns: Iterable[ObjectiveSpec]) -> Mapping[str, float]:
     """`values` that answer to both names, where one of `columns` is the loss in bits per byte and none has its other name."""
     names = {c.name: c.unit for c in columns}
     return Values(values) if any(names.get(n) == UNIT and m not in names for n, m in OTHER.items()) else values

@@ -61,9 +61,6 @@ class ObjectiveSpec:
         return found
 
 
-Column = ObjectiveSpec  # its name in version 0.1
-
-
 @dataclass(frozen=True)
 class Trial:
     """One architecture and what is known about it so far.
@@ -115,7 +112,7 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def matrix(trials: Sequence[Trial], columns: Sequence[Column]) -> np.ndarray:
+def matrix(trials: Sequence[Trial], columns: Sequence[ObjectiveSpec]) -> np.ndarray:
     """The values of complete trials, to be minimised: (trials, objectives); directions are turned by their sign."""
     rows = [[c.sign * t.values[c.name] for c in columns] for t in trials]
     return np.asarray(rows, dtype=float).reshape(len(trials), len(columns))
@@ -134,7 +131,7 @@ def non_dominated(points: np.ndarray) -> np.ndarray:
     return keep
 
 
-def front(trials: Iterable[Trial], columns: Sequence[Column]) -> list[Trial]:
+def front(trials: Iterable[Trial], columns: Sequence[ObjectiveSpec]) -> list[Trial]:
     """The feasible trials that no other feasible trial dominates, best in the first objective first.
 
     Of several trials with equal values only the first is kept.
@@ -153,7 +150,7 @@ def front(trials: Iterable[Trial], columns: Sequence[Column]) -> list[Trial]:
 
 def knee(
     trials: Sequence[Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     baselines: Sequence[Mapping[str, Any]] = (),
     levels: Mapping[str, Any] | None = None,
 ) -> Trial | None:

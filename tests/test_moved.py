@@ -24,9 +24,10 @@ def test_every_old_module_is_the_new_one(old):
 @pytest.mark.parametrize("old", sorted(moved.NAMES))
 def test_every_old_name_is_the_new_one(old):
     package, _, name = old.rpartition(".")
-    with pytest.warns(DeprecationWarning, match=rf"nas_bo.{old} is nas_bo.{moved.NAMES[old]}.{name} since"):
+    home, _, new = moved.NAMES[old].partition(":")
+    with pytest.warns(DeprecationWarning, match=rf"nas_bo.{old} is nas_bo.{home}.{new or name} since"):
         found = getattr(importlib.import_module(f"nas_bo.{package}"), name)
-    assert found is getattr(importlib.import_module(f"nas_bo.{moved.NAMES[old]}"), name)
+    assert found is getattr(importlib.import_module(f"nas_bo.{home}"), new or name)
 
 
 def test_what_is_not_there_is_not_there():

@@ -21,12 +21,12 @@ from nas_bo.problem import Problem, Reported, Value
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.spelling import Values, answering, current, other, spelled
 from nas_bo.strategies import Random
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 from nas_bo.workflows.comparison import compare
 from nas_bo.workflows.evaluation_store import key
 from nas_bo.workflows.search import load_result
 
-BYTE = Column("bits_per_byte", "bits/byte")
+BYTE = ObjectiveSpec("bits_per_byte", "bits/byte")
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,18 @@ def test_the_other_name(name, also):
 
 def test_a_name_is_understood_where_the_unit_agrees():
     assert spelled("val_loss", [BYTE]) == "bits_per_byte"
-    assert spelled("val_loss", ["bits_per_byte"]) == "bits_per_byte" == spelled("val_loss", [Column("bits_per_byte")])
+    assert (
+        spelled("val_loss", ["bits_per_byte"])
+        == "bits_per_byte"
+        == spelled("val_loss", [ObjectiveSpec("bits_per_byte")])
+    )
     for unit in ("nats", "bits/token"):
-        assert spelled("bits_per_byte", [Column("val_loss", unit)]) == "bits_per_byte"
-    both = [BYTE, Column("val_loss", "nats")]
+        assert spelled("bits_per_byte", [ObjectiveSpec("val_loss", unit)]) == "bits_per_byte"
+    both = [BYTE, ObjectiveSpec("val_loss", "nats")]
     assert spelled("val_loss", both) == "val_loss" and spelled("bits_per_byte", both) == "bits_per_byte"
     assert (
-        current(Column("val_loss", "bits/byte")) == "bits_per_byte"
-        and current(Column("val_loss", "nats")) == "val_loss"
+        current(ObjectiveSpec("val_loss", "bits/byte")) == "bits_per_byte"
+        and current(ObjectiveSpec("val_loss", "nats")) == "val_loss"
     )
 
 
@@ -106,7 +110,7 @@ def test_values_answer_to_both_names_and_list_one():
     assert values.get("latency_ms", 7) == 7 and "latency_ms" not in Values()
     with pytest.raises(KeyError, match="val_loss"):
         Values({"parameters": 1.0})["val_loss"]
-    own = answering({"val_loss": 2.0}, [Column("val_loss", "nats")])
+    own = answering({"val_loss": 2.0}, [ObjectiveSpec("val_loss", "nats")])
     assert "bits_per_byte" not in own
 
 

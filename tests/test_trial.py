@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from nas_bo.space import Space, integer
 from nas_bo.study import ATTRIBUTE_WIDTH, attributes, from_attributes, read_attributes, write_attributes
-from nas_bo.trial import Column, State, Trial, front, knee, non_dominated
+from nas_bo.trial import ObjectiveSpec, State, Trial, front, knee, non_dominated
 
 
 class Numbers(Space):
     n = integer(0, 10_000)
 
 
-LOSS, SPEED = Column("loss", "nats"), Column("speed", "tokens/s", "maximize")
+LOSS, SPEED = ObjectiveSpec("loss", "nats"), ObjectiveSpec("speed", "tokens/s", "maximize")
 
 
 def trial(n: int, loss: float, speed: float, **more) -> Trial:
@@ -45,7 +45,7 @@ def test_front_turns_directions_skips_infeasible_and_failed_and_keeps_one_of_equ
 
 
 def test_knee_is_the_corner():
-    cost = Column("cost")
+    cost = ObjectiveSpec("cost")
     points = [(5.0, 1.0), (1.2, 1.2), (1.0, 5.0)]
     trials = [
         Trial(Numbers.architecture({"n": i}), {"loss": a, "cost": b}, number=i) for i, (a, b) in enumerate(points)
@@ -87,7 +87,7 @@ def test_a_stopped_trial_says_so_in_its_attributes():
 
 
 def test_limits_of_a_column():
-    column = Column("x", at_most=3.0, at_least=1)
+    column = ObjectiveSpec("x", at_most=3.0, at_least=1)
     assert column.limits() == {"x<=3": (1.0, 3.0), "x>=1": (-1.0, 1)}
     with pytest.raises(AttributeError):
         column.name = "y"

@@ -17,7 +17,7 @@ from nas_bo.report.against import against
 from nas_bo.report.digits import count
 from nas_bo.report.progress import reference, steps
 from nas_bo.report.table import table_markdown
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 
 VIEW = "mlflow.sharedViewState."  # + key: an experiment tag that holds the state of the runs page
 LAST = "nas.front"  # experiment tag: the key of the study that was reported last
@@ -41,7 +41,7 @@ def address(base: str, experiment: str, key: str) -> str:
 def state(
     key: str,
     parent: str,
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     params: Sequence[str],
     metrics: Sequence[str],
     log: Collection[str] = (),
@@ -151,7 +151,7 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
 
 
 def progress(
-    trials: Sequence[Trial], columns: Sequence[Column], worst: Sequence[float] | None, after: int = -1
+    trials: Sequence[Trial], columns: Sequence[ObjectiveSpec], worst: Sequence[float] | None, after: int = -1
 ) -> list[tuple[str, float, int]]:
     """Metrics of the study over its trials as (name, value, trial number): best values, size and volume of the front.
 

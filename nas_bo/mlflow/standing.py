@@ -13,7 +13,7 @@ import numpy as np
 from nas_bo.mlflow.content import clean
 from nas_bo.mlflow.presentation import MOST_STEPS
 from nas_bo.report.progress import ENOUGH, MOST_OBJECTIVES, beyond, volume
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 VOLUME = "study/hypervolume"
 
@@ -29,7 +29,7 @@ class Standing:
         after: the last trial whose step was logged.
     """
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[ObjectiveSpec]) -> None:
         self.columns = list(columns)
         self.known: set[int] = set()
         self.front: dict[int, np.ndarray] = {}

@@ -20,7 +20,7 @@ from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
 from nas_bo.problem import column
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
-from nas_bo.trial import Column, Direction, Trial
+from nas_bo.trial import Direction, ObjectiveSpec, Trial
 
 if TYPE_CHECKING:
     from nas_bo.objectives.predicted_fit import Example, Learned
@@ -84,7 +84,7 @@ class Predicted:
     @staticmethod
     def fit(
         trials: Any,
-        target: str | Objective | Column = "bits_per_byte",
+        target: str | Objective | ObjectiveSpec = "bits_per_byte",
         *,
         space: type[Space],
         model: Regressor | None = None,
@@ -287,10 +287,10 @@ class HoldsTrials(Protocol):
     @property
     def trials(self) -> Sequence[Trial]: ...
     @property
-    def columns(self) -> Sequence[Column]: ...
+    def columns(self) -> Sequence[ObjectiveSpec]: ...
 
 
-def gather(trials: Any) -> tuple[list[Trial], list[Column]]:
+def gather(trials: Any) -> tuple[list[Trial], list[ObjectiveSpec]]:
     """All trials in whatever holds them, and the columns that a `Result` knows."""
     if isinstance(trials, Trial):
         return [trials], []
@@ -298,7 +298,7 @@ def gather(trials: Any) -> tuple[list[Trial], list[Column]]:
         return list(trials.trials), list(trials.columns)
     if isinstance(trials, (list, tuple)):
         found: list[Trial] = []
-        columns: list[Column] = []
+        columns: list[ObjectiveSpec] = []
         for item in trials:
             more, told = gather(item)
             found += more

@@ -25,7 +25,7 @@ from nas_bo.surrogate.ensemble import MLPEnsemble
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.surrogate.ridge import Ridge
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 SCHEMA = 1  # version of the file
 PROBES = 8  # examples whose predictions are kept
@@ -158,7 +158,7 @@ def _read(
     rows = [Example(space.architecture(row["flat"]), row["value"], row["proxies"]) for row in told["examples"]]
     about = cards["base"].about if cards else {}
     return build(
-        rows, Column(**told["target"]), space, model, tuple(made), earlier, known, told["vocab_size"],
+        rows, ObjectiveSpec(**told["target"]), space, model, tuple(made), earlier, known, told["vocab_size"],
         tuple(told["ignore"]), about, None, cards,
     )  # fmt: skip
 

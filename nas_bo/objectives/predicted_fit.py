@@ -23,7 +23,7 @@ from nas_bo.spelling import UNIT, spelled
 from nas_bo.surrogate.conformal import CrossConformal
 from nas_bo.surrogate.prior import Mean, OnPrior
 from nas_bo.surrogate.regressor import Blocks, Regressor
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 
 FEWEST = 6  # architectures; fewer leave nothing to check the model by
 WIDE = 3.0  # positive targets whose largest is so many times the smallest are learned as logarithms
@@ -77,7 +77,7 @@ class Learned:
 class Plan:
     """What does not differ between the model without and the model with proxies."""
 
-    target: Column
+    target: ObjectiveSpec
     model: Regressor
     inputs: Inputs
     logarithm: bool
@@ -86,7 +86,7 @@ class Plan:
 
 def fit(
     trials: Any,
-    target: str | Objective | Column,
+    target: str | Objective | ObjectiveSpec,
     *,
     space: type[Space],
     model: Regressor,
@@ -112,15 +112,21 @@ def fit(
         before = Predicted.fit(
             earlier, target, space=space, model=model, known=known, vocab_size=vocab_size, ignore=ignore
         )
-    truth = None if isinstance(target, (str, Column)) else target
+    truth = None if isinstance(target, (str, ObjectiveSpec)) else target
     return build(rows, named, space, model, proxies, before, known, vocab_size, ignore, about, truth)
 
 
-def described(target: str | Objective | Column, known: Iterable[Column | str]) -> Column:
+def described(target: str | Objective | ObjectiveSpec, known: Iterable[ObjectiveSpec | str]) -> ObjectiveSpec:
     known = list(known)
-    wanted = Column(target) if isinstance(target, str) else target if isinstance(target, Column) else column(target)
+    wanted = (
+        ObjectiveSpec(target)
+        if isinstance(target, str)
+        else target
+        if isinstance(target, ObjectiveSpec)
+        else column(target)
+    )
     name = spelled(wanted.name, known) if wanted.unit in ("", UNIT) else wanted.name
-    there = next((c for c in known if isinstance(c, Column) and c.name == name), None)
+    there = next((c for c in known if isinstance(c, ObjectiveSpec) and c.name == name), None)
     return there if there is not None and isinstance(target, str) else replace(wanted, name=name)
 
 
@@ -164,7 +170,7 @@ def collect(trials: Sequence[Trial], target: str, proxies: tuple[Proxy, ...], sp
 
 def build(
     rows: Sequence[Example],
-    target: Column,
+    target: ObjectiveSpec,
     space: type[Space],
     model: Regressor,
     proxies: tuple[Proxy, ...],

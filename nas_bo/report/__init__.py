@@ -1,6 +1,6 @@
 """ROOM 7, what a search found: tables, pictures, a page to send on, and how far the ranking is to be trusted.
 
-Pure functions of `Trial`s and `Column`s: nothing here knows Optuna, Ax or MLflow. matplotlib and pandas are imported
+Pure functions of `Trial`s and `ObjectiveSpec`s: nothing here knows Optuna, Ax or MLflow. matplotlib and pandas are imported
 by the functions that need them.
 """
 

@@ -10,7 +10,7 @@ from nas_bo.report.coordinates import Axis
 from nas_bo.report.digits import figure
 from nas_bo.report.importance import Importance
 from nas_bo.report.progress import Step, units
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 WIDE = 980
 
@@ -55,7 +55,7 @@ def parallel(axes: Sequence[Axis], kinds: Sequence[str], rows: Sequence[int], na
     return f'<svg class=chart viewBox="0 0 {WIDE} {high}" role=img aria-label="parallel coordinates">{"".join(lines)}</svg>'
 
 
-def progress(steps: Sequence[Step], columns: Sequence[Column], worst: Sequence[float] | None) -> str:
+def progress(steps: Sequence[Step], columns: Sequence[ObjectiveSpec], worst: Sequence[float] | None) -> str:
     """The hypervolume (of one objective the best value) over the trials."""
     if len(steps) < 2:
         return ""
@@ -101,12 +101,12 @@ def progress(steps: Sequence[Step], columns: Sequence[Column], worst: Sequence[f
     )
 
 
-def importances(found: Sequence[Importance], columns: Mapping[str, Column]) -> str:
+def importances(found: Sequence[Importance], columns: Mapping[str, ObjectiveSpec]) -> str:
     """Bars of what every choice explains, alone and with others, per objective; and the interactions."""
     return "".join(_importance(one, columns[one.objective]) for one in found)
 
 
-def _importance(one: Importance, column: Column) -> str:
+def _importance(one: Importance, column: ObjectiveSpec) -> str:
     if not one.trusted:
         return f"<h3>{escape(column.title)}</h3><p class=note>{escape(one.caption())}</p>"
     left, wide, row = 270, 560, 22

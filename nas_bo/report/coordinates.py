@@ -15,7 +15,7 @@ from nas_bo.report.digits import figure, logarithmic
 from nas_bo.report.summary import Summary
 from nas_bo.report.table import parameters
 from nas_bo.space.neighbours import pattern
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 MOST_CHOICES = 6  # axes of choices; more are not read
 ACTIVE = 0.6  # of the trials must have a choice for it to get an axis
@@ -74,7 +74,7 @@ def axes(summary: Summary, trials: Sequence[Trial], important: Sequence[str] = (
     return [*choices, *(_objective(c, trials) for c in summary.columns)]
 
 
-def _objective(c: Column, trials: Sequence[Trial]) -> Axis:
+def _objective(c: ObjectiveSpec, trials: Sequence[Trial]) -> Axis:
     values = [t.values[c.name] for t in trials]
     made = _numeric(c.title, values, log=logarithmic(values, c))
     return Axis(made.title, made.values, made.ticks, made.log, "low" if c.sign > 0 else "high")
@@ -124,5 +124,5 @@ def _number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _all(trial: Trial, columns: Sequence[Column]) -> bool:
+def _all(trial: Trial, columns: Sequence[ObjectiveSpec]) -> bool:
     return all(math.isfinite(trial.values.get(c.name, math.nan)) for c in columns)

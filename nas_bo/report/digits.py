@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nas_bo.knee import interval
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 LOG_SPAN = 5  # a positive cost that spans more than this is drawn on a log axis
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k"))
@@ -74,6 +74,6 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
-def logarithmic(values: Sequence[float], column: Column) -> bool:
+def logarithmic(values: Sequence[float], column: ObjectiveSpec) -> bool:
     """Whether a column is better drawn on a log axis."""
     return bool(values) and column.direction == "minimize" and min(values) > 0 and max(values) > LOG_SPAN * min(values)

@@ -22,7 +22,7 @@ from nas_bo.space import Space
 from nas_bo.space.neighbours import pattern
 from nas_bo.surrogate.features import Features, features_of, varying
 from nas_bo.surrogate.process import GaussianProcess
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 LEAST = 20  # trials; fewer say nothing about several choices
 MOST = 300  # trials that are used, spread evenly: a Gaussian process of more costs minutes
@@ -78,7 +78,9 @@ class Importance:
         return max(found, key=lambda pair: pair[2], default=None)
 
 
-def importance(trials: Sequence[Trial], column: Column, space: type[Space], *, seed: int = 0) -> Importance | None:
+def importance(
+    trials: Sequence[Trial], column: ObjectiveSpec, space: type[Space], *, seed: int = 0
+) -> Importance | None:
     """The importance of the choices of `space` for one objective; None with fewer than `LEAST` trials that have its value,
     where all values are equal, or where the space has one group or more than `MOST_GROUPS`.
 

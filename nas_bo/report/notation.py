@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from nas_bo.errors import NasBoError
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 
 WORD = re.compile(
     r"(?:(?P<run>\d+)\*)?"
@@ -24,7 +24,7 @@ def legend(trials: Iterable[Trial], labels: Mapping[str, str]) -> str:
     return "; ".join(filter(None, (said, *_others(known))))
 
 
-def bounds(columns: Iterable[Column]) -> str:
+def bounds(columns: Iterable[ObjectiveSpec]) -> str:
     """Which columns are not times but roofline bounds, and what that means; "" where none is."""
     names = [c.name for c in columns if c.unit.endswith("roofline bound")]
     if not names:

@@ -27,7 +27,7 @@ from nas_bo.report.progress import reference, steps
 from nas_bo.report.summary import Summary
 from nas_bo.report.table import heading, of_front
 from nas_bo.report.trust_page import section
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 MOST_ROWS = 2000  # trials listed in full; a longer history is listed by its front and its last trials
 MOST_TALL = 60  # rows of a table that are shown without a box that scrolls
@@ -404,5 +404,5 @@ def _cell(value: float | None, unit: str = "") -> str:
     )
 
 
-def _cells(trial: Trial, columns: Sequence[Column]) -> list[str]:
+def _cells(trial: Trial, columns: Sequence[ObjectiveSpec]) -> list[str]:
     return [_value(known(trial.values.get(c.name), trial.info.get(c.name)), trial.values.get(c.name)) for c in columns]

@@ -13,7 +13,7 @@ from nas_bo.knee import interval
 from nas_bo.report.digits import count, logarithmic
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.summary import Summary
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +97,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
         axes.tick_params(labelsize=9, colors=INK)
 
 
-def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) -> None:
+def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, alone: bool) -> None:
     """Two objectives. Where anything was re-trained, the front of the search is faint and the final one is what is drawn."""
     best, final = summary.front(), summary.final
     settled = bool(final.again)
@@ -157,7 +157,7 @@ def _pair(axes: Axes, summary: Summary, x: Column, y: Column, *, alone: bool) ->
                 )
 
 
-def _again(axes: Axes, summary: Summary, x: Column, y: Column, alone: bool) -> None:
+def _again(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, alone: bool) -> None:
     """What was re-trained: a line from where the search saw it, filled where it is on the final front."""
     final, by_id = summary.final, summary.by_id()
     for key, t in final.known.items():
@@ -175,7 +175,7 @@ def _again(axes: Axes, summary: Summary, x: Column, y: Column, alone: bool) -> N
     _dots(axes, final.members, x, y, facecolors=RETRAINED, label="final front", zorder=7, **style)
 
 
-def _stair(axes: Axes, members: Sequence[Trial], x: Column, y: Column, **style: Any) -> None:
+def _stair(axes: Axes, members: Sequence[Trial], x: ObjectiveSpec, y: ObjectiveSpec, **style: Any) -> None:
     line = sorted((t for t in members if _has(t.values, x, y)), key=lambda t: t.values[x.name])
     axes.plot(
         [t.values[x.name] for t in line],
@@ -185,7 +185,7 @@ def _stair(axes: Axes, members: Sequence[Trial], x: Column, y: Column, **style: 
     )
 
 
-def _errors(axes: Axes, members: Sequence[Trial], x: Column, y: Column) -> None:
+def _errors(axes: Axes, members: Sequence[Trial], x: ObjectiveSpec, y: ObjectiveSpec) -> None:
     """The intervals of measured values."""
     for t in members:
         if not _has(t.values, x, y):
@@ -217,7 +217,7 @@ def _call_out(axes: Axes, summary: Summary, middle: Trial, at: tuple[float, floa
     )
 
 
-def _history(axes: Axes, summary: Summary, column: Column) -> None:
+def _history(axes: Axes, summary: Summary, column: ObjectiveSpec) -> None:
     """One objective: every value over the trials, and the best so far."""
     from matplotlib.ticker import MaxNLocator
 
@@ -265,7 +265,7 @@ def _history(axes: Axes, summary: Summary, column: Column) -> None:
             axes.axhline(bound, color=KNEE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
 
 
-def _scale(axes: Axes, which: str, column: Column, summary: Summary) -> None:
+def _scale(axes: Axes, which: str, column: ObjectiveSpec, summary: Summary) -> None:
     """Title with unit; a log scale with plain numbers where values span much; the better side is named."""
     values = [t.values[column.name] for t in summary.trials if t.state is not State.FAILED and _has(t.values, column)]
     axis = axes.xaxis if which == "x" else axes.yaxis
@@ -286,12 +286,12 @@ def _scale(axes: Axes, which: str, column: Column, summary: Summary) -> None:
             axis.set_major_formatter(FuncFormatter(lambda v, _pos: _tick(v)))
 
 
-def _dots(axes: Axes, trials: Sequence[Trial], x: Column, y: Column, **style: Any) -> None:
+def _dots(axes: Axes, trials: Sequence[Trial], x: ObjectiveSpec, y: ObjectiveSpec, **style: Any) -> None:
     if trials:
         axes.scatter([t.values[x.name] for t in trials], [t.values[y.name] for t in trials], **style)
 
 
-def _has(values: Mapping[str, float], *columns: Column) -> bool:
+def _has(values: Mapping[str, float], *columns: ObjectiveSpec) -> bool:
     return all(c.name in values and math.isfinite(values[c.name]) for c in columns)
 
 

@@ -17,7 +17,7 @@ from nas_bo.report.page import page
 from nas_bo.report.picture import FRONT, GREY, INK, KNEE, OTHER, picture
 from nas_bo.report.progress import reference, steps, units
 from nas_bo.report.summary import Summary
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,7 +52,9 @@ def all_drawn(summary: Summary) -> dict[str, bytes]:
     return made
 
 
-def importance_picture(found: Sequence[Importance], columns: Sequence[Column], *, dpi: int = 120) -> bytes | None:
+def importance_picture(
+    found: Sequence[Importance], columns: Sequence[ObjectiveSpec], *, dpi: int = 120
+) -> bytes | None:
     """PNG bytes: per objective the bars, and next to them what pairs of choices explain only together; None where nothing
     is trusted."""
     shown = [one for one in found if one.trusted]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_bo.trial import Column, Trial, matrix, non_dominated
+from nas_bo.trial import ObjectiveSpec, Trial, matrix, non_dominated
 
 ENOUGH = 10  # feasible trials from which the reference point of the hypervolume is taken
 MOST_OBJECTIVES = 5  # of a hypervolume: its cost grows with their number, and its meaning shrinks
@@ -33,7 +33,7 @@ class Step:
     changed: bool
 
 
-def reference(trials: Sequence[Trial], columns: Sequence[Column]) -> list[float] | None:
+def reference(trials: Sequence[Trial], columns: Sequence[ObjectiveSpec]) -> list[float] | None:
     """The reference point of the hypervolume, in minimised values: `beyond` of the first `ENOUGH` feasible trials.
 
     The first ones only, so that it stays where it is while a study grows: whoever follows the study, and whoever reports it
@@ -53,7 +53,7 @@ def beyond(points: np.ndarray) -> list[float]:
     return found
 
 
-def steps(trials: Sequence[Trial], columns: Sequence[Column], worst: Sequence[float] | None) -> list[Step]:
+def steps(trials: Sequence[Trial], columns: Sequence[ObjectiveSpec], worst: Sequence[float] | None) -> list[Step]:
     """One step per feasible trial with a number, in the order of the numbers.
 
     Args:
@@ -75,7 +75,7 @@ def steps(trials: Sequence[Trial], columns: Sequence[Column], worst: Sequence[fl
     return made
 
 
-def units(columns: Sequence[Column]) -> str:
+def units(columns: Sequence[ObjectiveSpec]) -> str:
     """The unit of a hypervolume."""
     return " · ".join(c.unit or c.name for c in columns)
 

@@ -12,7 +12,7 @@ from nas_bo.final import Final, settle
 from nas_bo.moved import warn
 from nas_bo.report.digits import figure
 from nas_bo.report.trust import TrustReport
-from nas_bo.trial import Column, Trial, front
+from nas_bo.trial import ObjectiveSpec, Trial, front
 
 if TYPE_CHECKING:
     from nas_bo.report.agreement import Agreement
@@ -41,7 +41,7 @@ class Summary:
     """
 
     title: str
-    columns: Sequence[Column]
+    columns: Sequence[ObjectiveSpec]
     trials: Sequence[Trial]
     labels: Mapping[str, str] = field(default_factory=dict)
     retrained: Sequence[Mapping[str, Any]] = ()

@@ -10,17 +10,19 @@ from nas_bo.report.aligned import aligned
 from nas_bo.report.digits import figure, known
 from nas_bo.report.notation import bounds, legend
 from nas_bo.report.summary import Summary, label
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 
 
-def front_text(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
+def front_text(
+    trials: Iterable[Trial], columns: Sequence[ObjectiveSpec], labels: Mapping[str, str] | None = None
+) -> str:
     """The Pareto front of `trials` as aligned lines; the knee has a star, limits are in the head."""
     return table_text(Summary("", columns, list(trials), labels or {}), marks=False)
 
 
 def front_markdown(
     trials: Iterable[Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     labels: Mapping[str, str] | None = None,
     *,
     links: Mapping[int, str] | None = None,
@@ -160,7 +162,7 @@ def of_front(summary: Summary) -> FrontTable:
     return FrontTable(head, rows, [True, False] + [True] * (len(head) - 2), marks, below)
 
 
-def limits_beside(trials: Iterable[Trial], columns: Sequence[Column]) -> dict[str, str]:
+def limits_beside(trials: Iterable[Trial], columns: Sequence[ObjectiveSpec]) -> dict[str, str]:
     """What was evaluated of `trials` only because it has a limit: name -> heading, ``latency_ms<=0.6``."""
     found: dict[str, str] = {}
     objectives = {c.name for c in columns} | {"parameters"}
@@ -182,12 +184,12 @@ def again_title(factor: float) -> str:
     return "re-trained" if factor == 1 else f"re-trained x{factor:g}"
 
 
-def _twice(c: Column, final: Final) -> bool:
+def _twice(c: ObjectiveSpec, final: Final) -> bool:
     """Whether the values of both budgets are shown; what was only measured again is shown once, as it was last."""
     return c.name in final.again and c.cost == "trained"
 
 
-def _again(trial: Trial, c: Column, final: Final) -> float | None:
+def _again(trial: Trial, c: ObjectiveSpec, final: Final) -> float | None:
     return trial.values[c.name] if trial.architecture.id in final.known else None
 
 
@@ -203,7 +205,7 @@ def folded(line: str, width: int) -> str:
     return "\n".join([*lines, now])
 
 
-def heading(c: Column) -> str:
+def heading(c: ObjectiveSpec) -> str:
     """The title of a column with its limit: ``latency_ms [ms] <= 25``."""
     limits = [f"<= {figure(c.at_most)}"] * (c.at_most is not None) + [f">= {figure(c.at_least)}"] * (
         c.at_least is not None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.report.table import limits_beside, noted
 from nas_bo.spelling import BEFORE, spelled
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +21,9 @@ _EXACT = 2**53  # from here on not every whole number is a float
 _WORDS = re.compile(r"|none|true|false|[-+]?(nan|inf|infinity)|null|<na>|n/?a|#n/?a( n/a)?|[-+]?1\.#(ind|qnan)", re.I)
 
 
-def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> pd.DataFrame:
+def frame(
+    trials: Iterable[Trial], columns: Sequence[ObjectiveSpec], labels: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """One row per trial: number, state, id, label, every flat choice, every value, ``violation:...``, reason, seconds.
 
     A choice that is not active in a trial is missing there (NaN or NA); the choice ``None`` is None, and whole numbers are
@@ -38,7 +40,9 @@ def frame(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[st
     return Frame(made)
 
 
-def trials_csv(trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str] | None = None) -> str:
+def trials_csv(
+    trials: Iterable[Trial], columns: Sequence[ObjectiveSpec], labels: Mapping[str, str] | None = None
+) -> str:
     """`frame` as CSV.
 
     A cell is empty where a choice is not active or a value is missing, ``none`` for the choice None, ``True`` or ``False``, a
@@ -54,7 +58,7 @@ def trials_csv(trials: Iterable[Trial], columns: Sequence[Column], labels: Mappi
 
 
 def _rows(
-    trials: Iterable[Trial], columns: Sequence[Column], labels: Mapping[str, str]
+    trials: Iterable[Trial], columns: Sequence[ObjectiveSpec], labels: Mapping[str, str]
 ) -> tuple[list[dict[str, Any]], list[str], set[str]]:
     """Of every trial what is known by name, all names in the order of the columns, and which of them are choices."""
     trials = list(trials)

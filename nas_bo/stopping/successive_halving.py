@@ -26,7 +26,7 @@ from nas_bo.pareto import ranks
 from nas_bo.problem import Problem
 from nas_bo.strategies.history import Scale, known_values
 from nas_bo.strategies.strategy import violation
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.validated import check_fields, checked, number, whole_number
 
 SAME = 1e-6  # shares that differ by no more are the same rung
@@ -86,7 +86,7 @@ class SuccessiveHalving:
         return self.among(problem.columns, table)
 
     def among(
-        self, columns: Sequence[Column], peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
+        self, columns: Sequence[ObjectiveSpec], peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
     ) -> Judge:
         """What decides at rungs by comparing with `peers` alone.
 
@@ -108,7 +108,7 @@ class _Judge:
     """What the history says at the rungs: objective -> (share, values there) of every architecture."""
 
     settings: SuccessiveHalving
-    columns: tuple[Column, ...]
+    columns: tuple[ObjectiveSpec, ...]
     peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
 
     def __call__(self, name: str, share: float, values: Mapping[str, float]) -> bool:

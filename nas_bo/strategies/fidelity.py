@@ -12,7 +12,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.objective import Resumable
 from nas_bo.problem import Problem
 from nas_bo.surrogate.sources import CoKriging, Observed, bent
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 __all__ = ["direct", "noise_of", "sources_of", "still_to_pay", "unfinished"]
 
@@ -55,7 +55,12 @@ def noise_of(trials: Sequence[Trial], name: str) -> float | None:
 
 
 def sources_of(
-    problem: Problem, trials: Sequence[Trial], column: Column, inputs: np.ndarray, own: int, all_rungs: bool = False
+    problem: Problem,
+    trials: Sequence[Trial],
+    column: ObjectiveSpec,
+    inputs: np.ndarray,
+    own: int,
+    all_rungs: bool = False,
 ) -> dict[float | str, CoKriging]:
     """The cheap sources of an objective, by share or name: its value at the highest rung, which has the rung below it
     as its own source, and so on; and the proxies of the problem. Empty where no trial has any.

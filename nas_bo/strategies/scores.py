@@ -15,7 +15,7 @@ import numpy as np
 from nas_bo.pareto import crowding, reference_point
 from nas_bo.strategies import acquisition
 from nas_bo.strategies.objective_models import Belief
-from nas_bo.trial import Column, non_dominated
+from nas_bo.trial import ObjectiveSpec, non_dominated
 
 DRAWS = 32  # per candidate, for ParEGO
 MANY = 4  # objectives above which expected hypervolume gives way to random scalarisations
@@ -62,7 +62,7 @@ def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:
     return np.zeros(len(mean))
 
 
-def _hypervolume(points: np.ndarray, columns: tuple[Column, ...], known: Sequence[int] = ()) -> Gain:
+def _hypervolume(points: np.ndarray, columns: tuple[ObjectiveSpec, ...], known: Sequence[int] = ()) -> Gain:
     reference = reference_point(points)
     # Of what is known the worst of all trials, not of the front alone: where large architectures have disappointed so far,
     # the front ends at small ones, and beyond its end a better large one would count for nothing.

@@ -28,7 +28,7 @@ from nas_bo.knee import recommended
 from nas_bo.report.summary import figure
 from nas_bo.report.table import parameters
 from nas_bo.spelling import spelled
-from nas_bo.trial import Column, Trial, front
+from nas_bo.trial import ObjectiveSpec, Trial, front
 
 if TYPE_CHECKING:
     from nas_bo.workflows.result import Result
@@ -156,7 +156,7 @@ def _numbered(result: Result, words: str) -> Trial:
     raise SearchError(f"the trial {words} of {result.title!r} is {trial.state.value} and not feasible{why}{those}")
 
 
-def _bound(text: str, condition: str, columns: Sequence[Column], known: Sequence[str]) -> Bound:
+def _bound(text: str, condition: str, columns: Sequence[ObjectiveSpec], known: Sequence[str]) -> Bound:
     found = re.fullmatch(r"(.+?)\s*(<=|>=|≤|≥|<|>)\s*(\S.*)", condition)
     if found is None:
         raise SearchError(
@@ -178,7 +178,7 @@ def _bound(text: str, condition: str, columns: Sequence[Column], known: Sequence
     return Bound(name, sign, float(split[1]) * scale)
 
 
-def _names(columns: Sequence[Column], trials: Sequence[Trial]) -> list[str]:
+def _names(columns: Sequence[ObjectiveSpec], trials: Sequence[Trial]) -> list[str]:
     noted = (name for t in trials for name, info in t.info.items() if "value" in info)
     counted = ["parameters"] if any(parameters(t) is not None for t in trials) else []
     return list(dict.fromkeys([*(c.name for c in columns), *noted, *counted]))

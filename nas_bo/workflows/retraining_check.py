@@ -13,7 +13,7 @@ from nas_bo.knee import recommended
 from nas_bo.report import Proxy, TrustReport, trust
 from nas_bo.report.digits import count
 from nas_bo.report.spread import across
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 FLOPS_TOKENS = 128  # over which FLOPs are counted, as the objective does
 
@@ -24,7 +24,7 @@ MAX_CHECKED = 14  # re-trained in all, those off the front included; the knee an
 
 def of_front(
     best: Sequence[Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     most: int = MAX_RETRAINED,
     baselines: Sequence[Mapping[str, Any]] = (),
     levels: Mapping[str, Any] | None = None,
@@ -51,7 +51,7 @@ def thin(trials: Sequence[Trial], most: int) -> list[Trial]:
     return [trials[round(i * (len(trials) - 1) / (most - 1))] for i in range(most)]
 
 
-def others(trials: Sequence[Trial], front: Sequence[Trial], column: Column, n: int) -> list[Trial]:
+def others(trials: Sequence[Trial], front: Sequence[Trial], column: ObjectiveSpec, n: int) -> list[Trial]:
     """At most `n` trials off the front, spread over size and over what the search thought of them.
 
     Agreement among winners says little about the space. No more than a tenth of the trials, so that a short search does not
@@ -68,11 +68,11 @@ def others(trials: Sequence[Trial], front: Sequence[Trial], column: Column, n: i
 
 def of_search(
     trials: Sequence[Trial],
-    columns: Sequence[Column],
+    columns: Sequence[ObjectiveSpec],
     front: Sequence[Trial],
     again: Mapping[str, Mapping[str, Any]],
     factor: float,
-    proxies: Sequence[Column] = (),
+    proxies: Sequence[ObjectiveSpec] = (),
 ) -> TrustReport | None:
     """The trust report of a search from what it re-trained; None when nothing was.
 

@@ -22,7 +22,7 @@ from nas_bo.mlflow import Tracker, content, open_ui, presentation, tracking_uri
 from nas_bo.optuna import reading
 from nas_bo.space import Space, choice, integer, option, repeat
 from nas_bo.study import StudyRecord, attributes, write_attributes
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
 TINY = Space.of(
     "Tiny",
@@ -32,9 +32,9 @@ TINY = Space.of(
     rules={"no_conv_only": lambda arch: True},
 )
 COLUMNS = [
-    Column("val_loss", "nats"),
-    Column("latency_ms", "ms", cost="measured", at_most=25),
-    Column("parameters", cost="analytic"),
+    ObjectiveSpec("val_loss", "nats"),
+    ObjectiveSpec("latency_ms", "ms", cost="measured", at_most=25),
+    ObjectiveSpec("parameters", cost="analytic"),
 ]
 
 
@@ -180,7 +180,7 @@ def test_what_is_spilled_costs_no_request_where_there_is_an_architecture():
     assert set(made.files) == {"arch.json", "arch.svg", "trial.json"} and set(made.uploads) == {"arch.json", "arch.svg"}
     assert json.loads(made.uploads["arch.json"])["trial"] == json.loads(made.files["trial.json"])
     assert Architecture.from_json(made.uploads["arch.json"]) == TINY.sample(1)  # read as before
-    plain = made_of(foreign([1.0], {"lr": 0.1}, {"note": "x" * 9000}), [Column("value")], None)
+    plain = made_of(foreign([1.0], {"lr": 0.1}, {"note": "x" * 9000}), [ObjectiveSpec("value")], None)
     assert set(plain.uploads) == {"trial.json"} and plain.uploads == plain.files
 
 
@@ -198,7 +198,7 @@ def test_a_foreign_trial_keeps_its_names_and_loses_nothing():
     long = "x" * 9000
     params = {"lr": 0.1, "a very/odd <name>": 2.0, "text": "y" * 7000}
     made = made_of(
-        foreign([1.0], params, {"note": long, "small": {"a": 1}, "mlflow.user": "me"}), [Column("value")], None
+        foreign([1.0], params, {"note": long, "small": {"a": 1}, "mlflow.user": "me"}), [ObjectiveSpec("value")], None
     )
     assert made.params["lr"] == "0.1" and "text" not in made.params
     assert (
@@ -212,12 +212,12 @@ def test_a_foreign_trial_keeps_its_names_and_loses_nothing():
 
 
 def test_a_hundred_and_fifty_parameters_fit_one_request():
-    made = made_of(foreign([1.0], {f"p{i}": float(i) for i in range(150)}), [Column("value")], None)
+    made = made_of(foreign([1.0], {f"p{i}": float(i) for i in range(150)}), [ObjectiveSpec("value")], None)
     assert len(made.params) == content.MOST_PARAMS and len(json.loads(made.files["trial.json"])["params"]) == 50
 
 
 def test_infinite_values_are_a_tag_and_no_metric():
-    made = made_of(foreign([math.inf], {"lr": 0.1}), [Column("value")], None)
+    made = made_of(foreign([math.inf], {"lr": 0.1}), [ObjectiveSpec("value")], None)
     assert "obj/value" not in [n for n, _, _ in made.metrics]
     assert made.tags["nas.state"] == "fail" and made.tags["nas.not_finite"] == "value = inf"
 
@@ -321,7 +321,7 @@ def test_the_view_is_small_and_complete():
 
 
 def test_objectives_with_names_that_mlflow_does_not_take_are_found_again():
-    cols = [Column("loss (nats)"), Column("val_loss@10%")]
+    cols = [ObjectiveSpec("loss (nats)"), ObjectiveSpec("val_loss@10%")]
     made = made_of(foreign([1.0, 2.0], {"x": 0.5}), cols, None)
     metrics = {name: value for name, value, _ in made.metrics}
     assert content.point(metrics, made.tags, cols) == made.point == [1.0, 2.0]

@@ -53,9 +53,9 @@ def test_the_hypervolume_is_that_of_the_report(uri, n):  # noqa: F811
 
 def test_the_reference_point_stays_while_a_study_grows():
     from nas_bo.architecture import Architecture, Node
-    from nas_bo.trial import Column, Trial
+    from nas_bo.trial import ObjectiveSpec, Trial
 
-    columns = [Column("a"), Column("b")]
+    columns = [ObjectiveSpec("a"), ObjectiveSpec("b")]
     trials = [
         Trial(Architecture(Node({"i": i}), {"i": i}), {"a": float(i), "b": float(i * i % 7)}, number=i)
         for i in range(30)

@@ -15,7 +15,7 @@ from nas_bo.errors import HostError
 from nas_bo.mlflow import Tracker, open_ui
 from nas_bo.mlflow.server import _free_port
 from nas_bo.report import Summary, page
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 from tests.doors.test_mlflow import Store, ours
 from tests.doors.test_mlflow_content import add, our_study
 from tests.report.test_importance import Layered, trials
@@ -225,7 +225,7 @@ def test_a_trial_of_the_front_opens_with_its_drawing_how_it_was_measured_and_its
 @pytest.mark.browser
 def test_the_report_has_drawings_importance_and_lines_that_lead_to_their_trial(browser, shot, tmp_path):
     history = trials(Layered, lambda a: -math.log(a.width) - 0.1 * a.depth, 40, noise=0.01)
-    columns = [Column("loss", "nats"), Column("cost", "ms")]
+    columns = [ObjectiveSpec("loss", "nats"), ObjectiveSpec("cost", "ms")]
     baselines = [{"label": "plain GPT", "values": {"loss": -3.0, "cost": 9.0}}]
     s = Summary("Importance", columns, history, space=Layered, baselines=baselines)
     file = tmp_path / "importance.html"

@@ -30,7 +30,7 @@ from nas_bo.mlflow.standing import Standing
 from nas_bo.mlflow.sync import sync, sync_study
 from nas_bo.optuna import reading
 from nas_bo.process import owner
-from nas_bo.trial import Column, Trial, front
+from nas_bo.trial import ObjectiveSpec, Trial, front
 from tests.doors.test_mlflow import Store, empty_store, ours, uri  # noqa: F401
 from tests.doors.test_mlflow_content import add, our_study
 from tests.processes import Python, python
@@ -456,7 +456,7 @@ VALUES = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.booleans())
 
 @given(VALUES, st.randoms(use_true_random=False))
 def test_the_standing_is_the_front_in_whatever_order_trials_end(values, rng):
-    columns = [Column("a"), Column("b", direction="maximize")]
+    columns = [ObjectiveSpec("a"), ObjectiveSpec("b", direction="maximize")]
     trials = [
         Trial(Architecture(Node({"i": i}), {"i": i}), {"a": a, "b": b}, {"c": float(bad)}, number=i)
         for i, (a, b, bad) in enumerate(values)

@@ -28,7 +28,7 @@ from nas_bo.study import (
     understood,
     write_attributes,
 )
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.workflows.search import load_result
 from tests.problems import Toy, cost, loss
 
@@ -111,12 +111,12 @@ def test_constraints_of_the_user_beside_ours_are_kept():
     noted = Trial(Toy.sample(0), {"m": 9.0}, {LIMIT: 0.0})
     from nas_bo.study import attributes
 
-    made = understood(one, attributes(noted), [Column("m")])
+    made = understood(one, attributes(noted), [ObjectiveSpec("m")])
     assert made.violations == {"mine": 1.0, LIMIT: 0.0} and made.arch_id == noted.architecture.id
 
 
 def test_all_that_a_study_keeps_is_in_its_record():
-    study = studies.open_study(None, "all", [Column("loss")], {"space": Toy.to_dict(), "fingerprint": "f", "columns": [
+    study = studies.open_study(None, "all", [ObjectiveSpec("loss")], {"space": Toy.to_dict(), "fingerprint": "f", "columns": [
         {"name": "loss", "later versions": "know more"}], "conditions": {"loss": {"tokens": 1}}, "started": "2026-11-23T10:00:00"})  # fmt: skip
     studies.keep(study, BASELINES, {"largest": "a1", "not yet": "b2"})
     studies.keep(study, baseline("a1"), {"id": "a1", "values": {"loss": 1.0}})
@@ -127,7 +127,7 @@ def test_all_that_a_study_keeps_is_in_its_record():
     studies.keep(study, evaluation("loss:1a2b:x"), {"value": 3.0, "long": "y" * 4100})
     study.set_user_attr("team", "blue")
     record = reading.read(study)
-    assert record.columns == (Column("loss"),) and record.space.fingerprint() == Toy.fingerprint()
+    assert record.columns == (ObjectiveSpec("loss"),) and record.space.fingerprint() == Toy.fingerprint()
     assert record.asked_baselines == {"largest": "a1", "not yet": "b2"}
     assert [(b["label"], b["id"]) for b in record.baselines] == [("largest", "a1")]
     assert (

@@ -20,7 +20,7 @@ from nas_bo.problem import as_objective
 from nas_bo.search_spaces import HWGPTBenchS, TinyGPT
 from nas_bo.strategies import Bayes
 from nas_bo.surrogate import GP, MLPEnsemble, Ridge
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.workflows.result import Result
 
 
@@ -105,7 +105,7 @@ def test_the_same_trials_give_the_same_predictor_in_any_process(plain):
 
 
 def test_trials_come_as_results_and_lists_and_repeats_are_averaged():
-    column = Column("score", "points", "maximize")
+    column = ObjectiveSpec("score", "points", "maximize")
     made = [Trial(arch, {"score": 100 - loss(arch)}) for arch in ARCHS[:12]]
     result = Result("study", [column], made)
     found = Predicted.fit([result, [Trial(ARCHS[0], {"score": 98.0})]], "score", space=TinyGPT, model=Ridge())

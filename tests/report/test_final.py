@@ -8,7 +8,7 @@ from nas_bo.chance import KnowsChance, guessed, level, stated
 from nas_bo.final import settle
 from nas_bo.objectives import Latency, Parameters, ValidationLoss
 from nas_bo.space import Space, integer
-from nas_bo.trial import Column, Trial, front, knee
+from nas_bo.trial import ObjectiveSpec, Trial, front, knee
 from nas_bo.workflows.result import Result, Retrained
 from nas_bo.workflows.retraining_check import MAX_RETRAINED, of_front
 
@@ -17,10 +17,10 @@ class Numbers(Space):
     n = integer(0, 10_000)
 
 
-LOSS = Column("val_loss", "bits/byte")
-TIME = Column("latency_ms", "ms", cost="measured")
-SIZE = Column("parameters", cost="analytic")
-RATE = Column("throughput", "tokens/s", "maximize", cost="measured")
+LOSS = ObjectiveSpec("val_loss", "bits/byte")
+TIME = ObjectiveSpec("latency_ms", "ms", cost="measured")
+SIZE = ObjectiveSpec("parameters", cost="analytic")
+RATE = ObjectiveSpec("throughput", "tokens/s", "maximize", cost="measured")
 
 
 def trials(points, columns=(LOSS, TIME), **more) -> list[Trial]:
@@ -54,9 +54,9 @@ def test_with_three_objectives_what_is_worse_than_guessing_is_not_the_knee():
 
 def test_a_level_that_was_stated_goes_before_that_of_the_unit():
     assert level(LOSS) == 8 and level(LOSS, {"val_loss": 3.9}) == 3.9 and level(TIME) is None
-    assert level(Column("accuracy", "", "maximize")) is None
+    assert level(ObjectiveSpec("accuracy", "", "maximize")) is None
     assert guessed({"val_loss": 8.0}, [LOSS]) and not guessed({"val_loss": 7.9}, [LOSS])
-    accuracy = Column("accuracy", "", "maximize")
+    accuracy = ObjectiveSpec("accuracy", "", "maximize")
     assert guessed({"accuracy": 0.1}, [accuracy], {"accuracy": 0.1}) and not guessed({"accuracy": 0.2}, [accuracy], {"accuracy": 0.1})  # fmt: skip
     found = trials([(3.0, 9.0), (4.0, 2.0), (5.0, 1.0)])
     assert knee(found, (LOSS, TIME)).number == 1 and knee(found, (LOSS, TIME), levels={"val_loss": 3.9}).number == 0
@@ -105,7 +105,7 @@ def test_what_a_baseline_beats_in_everything_is_not_the_knee():
         ([(2.0, 0.0), (1.5, 3.0), (1.0, 100.0)], (LOSS, TIME), 1),  # no logarithm of 0
         ([(2.0, 10.0), (2.2, 500.0), (3.0, 1000.0)], (LOSS, RATE), 1),
         ([(0.0, 5.0), (0.0, 6.0)], (LOSS, TIME), 0),
-        ([(-3.0, 5.0), (-2.0, 1.0), (-2.9, 1.5)], (Column("score", cost="trained"), TIME), 2),
+        ([(-3.0, 5.0), (-2.0, 1.0), (-2.9, 1.5)], (ObjectiveSpec("score", cost="trained"), TIME), 2),
     ],
 )
 def test_the_knee_of_small_and_degenerate_fronts(points, columns, number):
@@ -156,7 +156,7 @@ def test_the_final_front_has_the_final_values_and_only_what_was_re_trained():
 
 
 def test_measured_again_values_are_final_too_and_limits_hold_for_them():
-    limited = (LOSS, Column("latency_ms", "ms", cost="measured", at_most=5.0))
+    limited = (LOSS, ObjectiveSpec("latency_ms", "ms", cost="measured", at_most=5.0))
     found = trials(POINTS[1:], limited)
     again = [
         record(found[0], val_loss=2.1, latency_ms=5.5),

@@ -13,10 +13,10 @@ from nas_bo.report.coordinates import MOST_LINES, axes, drawn
 from nas_bo.report.importance import LEAST, importance
 from nas_bo.report.pictures import pictures
 from nas_bo.report.progress import reference, steps
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 from tests.report.test_report import size
 
-LOSS, COST = Column("loss", "nats"), Column("cost", "ms")
+LOSS, COST = ObjectiveSpec("loss", "nats"), ObjectiveSpec("cost", "ms")
 
 
 class Layered(Space):

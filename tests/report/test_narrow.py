@@ -11,13 +11,13 @@ import pytest
 
 from nas_bo.report import Proxy, page, trust
 from nas_bo.report.trust_page import trust_page
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 from tests.report.test_report import LATENCY, LOSS, SIZE, summary
 from tests.report.test_trust import world
 
 WIDTH = 400
 LONG = "a_label_without_any_place_to_break_" * 4
-COLUMN = Column("speed", "tokens_per_second_and_watt_on_a_small_board", "maximize", "measured")
+COLUMN = ObjectiveSpec("speed", "tokens_per_second_and_watt_on_a_small_board", "maximize", "measured")
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,12 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import SearchError
 from nas_bo.report import Summary, all_drawn, figure, frame, front_markdown, front_text, page, picture
 from nas_bo.report.picture import logarithmic
-from nas_bo.trial import Column, State, Trial, front, knee
+from nas_bo.trial import ObjectiveSpec, State, Trial, front, knee
 
-LOSS = Column("val_loss", "nats")
-LATENCY = Column("latency_ms", "ms", cost="measured", at_most=25)
-SIZE = Column("parameters", cost="analytic")
-SPEED = Column("speed", "tok/s", "maximize", "measured")
+LOSS = ObjectiveSpec("val_loss", "nats")
+LATENCY = ObjectiveSpec("latency_ms", "ms", cost="measured", at_most=25)
+SIZE = ObjectiveSpec("parameters", cost="analytic")
+SPEED = ObjectiveSpec("speed", "tok/s", "maximize", "measured")
 EVIL = "</script><img src=x onerror=alert(1)>"
 
 
@@ -248,7 +248,7 @@ def test_the_page_and_the_picture_tell_the_final_front_from_that_of_the_search()
 
 
 def test_on_a_narrow_screen_every_value_has_the_head_of_its_column_and_no_head_can_end_the_style():
-    evil = Column('x"}</style><script>', "ms")
+    evil = ObjectiveSpec('x"}</style><script>', "ms")
     s = Summary("x", [evil], [trial(0, {evil.name: 1.0})])
     text = page(s)
     assert text.count("<style>@media(max-width:640px)") >= 2 and "</style><script>" not in text.replace("</style></head>", "")  # fmt: skip

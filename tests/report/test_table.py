@@ -12,9 +12,9 @@ from nas_bo.report.digits import known, measured
 from nas_bo.report.notation import explained, legend
 from nas_bo.report.table import table_markdown, table_text
 from nas_bo.search_spaces import Hybrid, TinyGPT
-from nas_bo.trial import Column, Trial
+from nas_bo.trial import ObjectiveSpec, Trial
 
-LOSS, TIME = Column("val_loss", "bits/byte"), Column("latency_ms", "ms", cost="measured", at_most=10)
+LOSS, TIME = ObjectiveSpec("val_loss", "bits/byte"), ObjectiveSpec("latency_ms", "ms", cost="measured", at_most=10)
 
 
 def summary(again: bool = True) -> Summary:
@@ -146,7 +146,7 @@ def test_the_knee_of_a_small_front_is_marked_alike_everywhere(n):
     from nas_bo.report.summary import Summary
     from nas_bo.report.table import table_text
 
-    columns = [Column("loss"), Column("size", cost="analytic")]
+    columns = [ObjectiveSpec("loss"), ObjectiveSpec("size", cost="analytic")]
     points = [(1.0, 3.0), (2.0, 1.0), (1.1, 1.2)][:n]
     trials = [
         Trial(Architecture(Node({"x": i}), {"x": i}), {"loss": a, "size": b}, number=i)

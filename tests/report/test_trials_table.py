@@ -12,9 +12,9 @@ from nas_bo import Space, choice, integer, option, real, search
 from nas_bo.architecture import Architecture, Node
 from nas_bo.report import frame, trials_csv
 from nas_bo.strategies import Random
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 
-LOSS = Column("loss", "", "minimize")
+LOSS = ObjectiveSpec("loss", "", "minimize")
 
 
 class Windows(Space):
@@ -99,7 +99,7 @@ def test_every_value_of_a_choice_reads_back(value):
 
 
 def test_counts_are_whole_numbers_and_missing_ones_are_empty():
-    size, speed = Column("parameters", "", "minimize", "analytic"), Column("speed")
+    size, speed = ObjectiveSpec("parameters", "", "minimize", "analytic"), ObjectiveSpec("speed")
     trials = [trial({"y": 1}, 0, parameters=123456.0, speed=2.5), trial({"y": 1}, None, parameters=7.0, speed=math.inf)]
     text = trials_csv([*trials, trial({"y": 1}, 2, parameters=8.0)], [size, speed])
     rows = list(csv.DictReader(io.StringIO(text)))

@@ -13,7 +13,7 @@ from nas_bo.errors import SearchError
 from nas_bo.report import Proxy, Summary, TrustReport, page, trust
 from nas_bo.report.trust_page import section, trust_page
 from nas_bo.report.trust_picture import trust_picture
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 
 def world(n: int = 24, seeds: int = 2, noise: float = 0.02, own: float = 0.2):
@@ -186,7 +186,7 @@ class Tags(HTMLParser):
 def test_the_section_stands_in_the_page_and_escapes_names():
     _, size, _, truth, reference = world()
     report = trust([Proxy("<script>", truth)], reference, size)
-    text = page(Summary("A search", [Column("val_loss")], [], trust=report, validation=report))
+    text = page(Summary("A search", [ObjectiveSpec("val_loss")], [], trust=report, validation=report))
     assert text.count("&lt;script&gt;") >= 2 and "Validated on its own" in text
     assert text.index("How far to trust") < text.index("size removed") < text.index("All trials")
     tags = Tags(trust_page(report, "A title <b>"))

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from nas_bo.pareto import hypervolume
 from nas_bo.strategies import acquisition, scores
 from nas_bo.strategies.acquisition import boxes, ehvi, log_chebyshev_ei, log_ei, log_psi, psi
-from nas_bo.trial import Column
+from nas_bo.trial import ObjectiveSpec
 
 
 def test_log_psi_is_stable_far_below_zero():
@@ -98,7 +98,7 @@ def test_chebyshev_prefers_what_improves_and_then_the_better_mean():
 
 def test_a_better_one_beyond_the_end_of_the_front_counts_where_its_cost_is_known():
     """Large ones that disappointed so far leave a front that ends at small ones; a better large one is still a gain."""
-    columns = (Column("loss"), Column("ms", cost="analytic"))
+    columns = (ObjectiveSpec("loss"), ObjectiveSpec("ms", cost="analytic"))
     points = np.array([[2.5, 0.8], [2.9, 0.3], [2.8, 4.0]])  # the last is dominated
     mean, sd = np.array([[2.2, 3.0]]), np.array([[0.05, 0.0]])
     assert scores._hypervolume(points, columns, known=[1])(mean, sd)[0] > np.log(0.1)

@@ -12,12 +12,12 @@ from nas_bo import search
 from nas_bo.cli.app import app
 from nas_bo.errors import SearchError
 from nas_bo.space import Space, integer
-from nas_bo.trial import Column, State, Trial
+from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.workflows.pick import described
 from nas_bo.workflows.register import picks
 from nas_bo.workflows.result import Result, Retrained
 
-COLUMNS = (Column("val_loss", "bits/byte"), Column("latency_ms", "ms", cost="measured"))
+COLUMNS = (ObjectiveSpec("val_loss", "bits/byte"), ObjectiveSpec("latency_ms", "ms", cost="measured"))
 POINTS = [(2.0, 9.0), (2.2, 4.0), (2.4, 2.0), (2.8, 1.0), (3.5, 5.0), (23.0, 0.5)]
 
 

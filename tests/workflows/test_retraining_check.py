@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from nas_bo.search_spaces import TinyGPT
-from nas_bo.trial import Column, State, Trial, front
+from nas_bo.trial import ObjectiveSpec, State, Trial, front
 from nas_bo.workflows import retraining_check
 from tests.problems import Few
 
-LOSS, COST = Column("val_loss", "bits/byte"), Column("latency_ms", "ms", cost="measured")
+LOSS, COST = ObjectiveSpec("val_loss", "bits/byte"), ObjectiveSpec("latency_ms", "ms", cost="measured")
 
 
 def searched(n: int = 30) -> list[Trial]:
@@ -62,7 +62,7 @@ def test_the_loss_its_rungs_and_the_proxies_are_judged_by_the_re_training():
         for t in chosen
     }
     report = retraining_check.of_search(
-        trials, [LOSS, COST], best, again, 2.0, [Column("synflow", direction="maximize")]
+        trials, [LOSS, COST], best, again, 2.0, [ObjectiveSpec("synflow", direction="maximize")]
     )
     assert report is not None and report.n == len(chosen) and report.reference == "re-trained val_loss"
     whole, rung, synflow = report.proxies

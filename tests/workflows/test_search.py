@@ -22,7 +22,7 @@ from nas_bo.problem import Function, as_objective
 from nas_bo.space import require
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.strategies import Random
-from nas_bo.trial import Column, State
+from nas_bo.trial import ObjectiveSpec, State
 from tests import problems
 from tests.problems import Few, Toy, cost, loss
 from tests.processes import Python, python
@@ -274,7 +274,7 @@ def test_a_second_evaluation_of_a_trial_replaces_what_the_first_left():
     first = Problem(Toy, [Function(lambda a: 10.5, "m", at_most=10)]).evaluate(arch)
     door.record(trial, replace(first, info={"m": {"curve": list(range(2000))}}))
     studies.tell_outcome(study, trial, Problem(Toy, [Function(lambda a: 9.5, "m", at_most=10)]).evaluate(arch))
-    (told,) = door.history(study, Toy, [Column("m", at_most=10)])
+    (told,) = door.history(study, Toy, [ObjectiveSpec("m", at_most=10)])
     assert told.feasible and told.values == {"m": 9.5} and "curve" not in told.info["m"]
 
 
