@@ -14,9 +14,9 @@ from typing import Any
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.export.homes import Home
-from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.conv import ConvSpec
-from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.blocks.attention import AttentionSpec, attention_of
+from nas_bo.model.blocks.conv import ConvSpec, conv_of
+from nas_bo.model.blocks.dense import MlpSpec, mlp_of
 from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.counts import parameters
@@ -126,10 +126,10 @@ def _mixer(mixer: Any, spec: DecoderSpec, home: Home) -> Iterator[str]:
         return
     if mixer.kind not in home.mixers:
         yield f"mixer is {mixer.kind}, where it has {' or '.join(home.mixers)}"
-    elif isinstance(mixer, ConvSpec) and mixer.gates != "linear2":
-        yield f"mixer.gates={mixer.gates!r}, where it has 'linear2'"
-    elif isinstance(mixer, AttentionSpec):
-        yield from _attention(mixer, spec, home)
+    elif (conv := conv_of(mixer)) is not None and conv.gates != "linear2":
+        yield f"mixer.gates={conv.gates!r}, where it has 'linear2'"
+    elif (attention := attention_of(mixer)) is not None:
+        yield from _attention(attention, spec, home)
 
 
 def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[str]:
@@ -153,9 +153,9 @@ def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[
 def _mlp(mlp: Any, home: Home) -> Iterator[str]:
     if absent(mlp):
         return
-    if mlp.kind not in home.mlps and not (home.dense_too and mlp.kind == "dense"):
+    if mlp.kind not in (*home.mlps, *(("dense",) if home.dense_too else ())):
         yield f"mlp is {mlp.kind}, where it has {' or '.join(home.mlps)}"
-    elif isinstance(mlp, MlpSpec):
+    elif (mlp := mlp_of(mlp)) is not None:
         if mlp.gated != home.gated:
             yield f"mlp.gated={mlp.gated}, where it has {home.gated}"
         if mlp.activation not in home.activations:
@@ -173,7 +173,7 @@ def renormalised(mlp: MlpSpec) -> bool:
 def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
     """What all layers must have in common."""
     attention = attentions(spec)
-    mlps = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, MlpSpec)]
+    mlps = mlps_of(spec)
     mixtures = [mlp for mlp in mlps if mlp.experts]
     yield from _differ("mixer.head_dim", [one.head_dim for one in attention])
     yield from _differ("mixer.rotary_share", [one.rotary_share for one in attention])
@@ -210,7 +210,15 @@ def _differ(field: str, values: Sequence[Any]) -> Iterator[str]:
 
 
 def attentions(spec: DecoderSpec) -> list[AttentionSpec]:
-    return [layer.mixer for layer in spec.layers if isinstance(layer.mixer, AttentionSpec)]
+    return [one for one in (attention_of(layer.mixer) for layer in spec.layers) if one is not None]
+
+
+def convs(spec: DecoderSpec) -> list[ConvSpec]:
+    return [one for one in (conv_of(layer.mixer) for layer in spec.layers) if one is not None]
+
+
+def mlps_of(spec: DecoderSpec) -> list[MlpSpec]:
+    return [one for one in (mlp_of(layer.mlp) for layer in spec.layers) if one is not None]
 
 
 # ---- the decoder as the class has it -----------------------------------------------------------------------------------
@@ -223,7 +231,7 @@ def uniform(spec: DecoderSpec, home: Home) -> DecoderSpec:
     if home.absent and _same_heads(spec) and _same_hidden(spec):
         return _untied(spec)
     mixer = _common_mixer(spec, home)
-    kernel = max((one.mixer.kernel for one in spec.layers if isinstance(one.mixer, ConvSpec)), default=3)
+    kernel = max((one.kernel for one in convs(spec)), default=3)
     dense = _common_mlp(spec, home, "dense")
     moe = _common_mlp(spec, home, "moe")
     layers = []
@@ -232,8 +240,8 @@ def uniform(spec: DecoderSpec, home: Home) -> DecoderSpec:
             new_mixer = layer.mixer if home.absent else mixer
             if new_mixer is None:
                 new_mixer = ConvSpec("conv", kernel, "linear2")
-        elif isinstance(layer.mixer, AttentionSpec) and mixer is not None:
-            new_mixer = layer.mixer._replace(heads=mixer.heads, kv_heads=mixer.kv_heads)
+        elif (attention := attention_of(layer.mixer)) is not None and mixer is not None:
+            new_mixer = attention._replace(heads=mixer.heads, kv_heads=mixer.kv_heads)
         else:
             new_mixer = layer.mixer._replace(kernel=kernel)
         if absent(layer.mlp):
@@ -249,7 +257,7 @@ def _same_heads(spec: DecoderSpec) -> bool:
 
 
 def _same_hidden(spec: DecoderSpec) -> bool:
-    return len({layer.mlp.hidden for layer in spec.layers if isinstance(layer.mlp, MlpSpec)}) <= 1
+    return len({one.hidden for one in mlps_of(spec)}) <= 1
 
 
 def _common_mixer(spec: DecoderSpec, home: Home) -> AttentionSpec | None:
@@ -264,7 +272,7 @@ def _common_mixer(spec: DecoderSpec, home: Home) -> AttentionSpec | None:
 
 
 def _common_mlp(spec: DecoderSpec, home: Home, kind: str) -> MlpSpec:
-    every = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, MlpSpec)]
+    every = mlps_of(spec)
     mlps = [one for one in every if one.kind == kind]
     if not mlps:
         activation = every[0].activation if every else home.activations[0]

@@ -15,8 +15,8 @@ from nas_bo.export.check import Check, compared
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
 from nas_bo.export.weights import filled
-from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.conv import ConvSpec
+from nas_bo.model.blocks.attention import AttentionSpec, attention_of
+from nas_bo.model.blocks.conv import conv_of
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.spec import DecoderSpec
@@ -134,7 +134,7 @@ def _write(
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(details.rope_factor or 1.0)
     writer.add_vocab_size(model.vocab_size)
-    kernels = [layer.mixer.kernel for layer in spec.layers if isinstance(layer.mixer, ConvSpec)]
+    kernels = [one.kernel for one in fitting.convs(spec)]
     if name == "lfm2":
         writer.add_shortconv_l_cache(kernels[0] if kernels else 3)
     names, merges = vocabulary
@@ -164,9 +164,9 @@ def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:
         at, to = f"layers.{index}.", f"blk.{index}."
         if not absent(mixer):
             yield f"{to}attn_norm.weight", weights[f"{at}mixer_norm.weight"]
-        if isinstance(mixer, AttentionSpec):
-            yield from _attention(name, mixer, weights, at, to)
-        elif isinstance(mixer, ConvSpec):
+        if (attention := attention_of(mixer)) is not None:
+            yield from _attention(name, attention, weights, at, to)
+        elif conv_of(mixer) is not None:
             yield f"{to}shortconv.in_proj.weight", weights[f"{at}mixer.proj.weight"]
             yield f"{to}shortconv.conv.weight", weights[f"{at}mixer.taps"]
             yield f"{to}shortconv.out_proj.weight", weights[f"{at}mixer.out.weight"]

@@ -14,7 +14,7 @@ from nas_bo.export.names import copy_out, names
 from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
-from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.blocks.conv import conv_of
 from nas_bo.model.spec import DecoderSpec
 
 POSITIONS = 2048  # that the configuration names; rotary positions have no end
@@ -125,7 +125,7 @@ def write_tokenizer(made: TrainedModel, folder: Path) -> None:
 def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> dict[str, Any]:
     """What the class is configured with."""
     details, attention = spec.details, fitting.attentions(spec)
-    mlps = [layer.mlp for layer in spec.layers if isinstance(layer.mlp, MlpSpec)]
+    mlps = fitting.mlps_of(spec)
     eps = details.norm_eps or (1e-5 if spec.norm == "layer" else 1e-6)
     first = attention[0] if attention else None
     heads = 1 if first is None else first.heads
@@ -221,12 +221,12 @@ def _nemotron_h(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: 
 
 
 def _lfm2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
-    kernels = [layer.mixer.kernel for layer in spec.layers if layer.mixer.kind == "conv"]
+    kernels = [one.kernel for one in fitting.convs(spec)]
     return {
         "norm_eps": said["rms_norm_eps"],
         "block_auto_adjust_ff_dim": False,
         "conv_L_cache": kernels[0] if kernels else 3,
-        "layer_types": ["conv" if layer.mixer.kind == "conv" else "full_attention" for layer in spec.layers],
+        "layer_types": ["full_attention" if conv_of(layer.mixer) is None else "conv" for layer in spec.layers],
     }
 
 

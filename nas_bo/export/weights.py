@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from nas_bo.model import Decoder, build
-from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.conv import ConvSpec
-from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.blocks.attention import AttentionSpec, attention_of
+from nas_bo.model.blocks.conv import conv_of
+from nas_bo.model.blocks.dense import MlpSpec, mlp_of
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.spec import DecoderSpec
 
@@ -32,12 +32,12 @@ def filled(model: Decoder, spec: DecoderSpec) -> Decoder:
         found = weights.get(f"layers.{int(at) // tie}.{inside}")
         if absent(old) or found is None:
             place.fill_(1.0 if inside.endswith("norm.weight") else 0.0)
-        elif isinstance(old, AttentionSpec):
-            place.copy_(_attention(inside, found, old, new))
-        elif isinstance(old, MlpSpec):
-            place.copy_(_mlp(inside, found, old, new))
-        elif isinstance(old, ConvSpec) and inside == "mixer.taps":
-            place.copy_(nn.functional.pad(found, (new.kernel - old.kernel, 0)))
+        elif (attention := attention_of(old)) is not None:
+            place.copy_(_attention(inside, found, attention, new))
+        elif (mlp := mlp_of(old)) is not None:
+            place.copy_(_mlp(inside, found, mlp, new))
+        elif (conv := conv_of(old)) is not None and inside == "mixer.taps":
+            place.copy_(nn.functional.pad(found, (new.kernel - conv.kernel, 0)))
         else:
             place.copy_(found)
     return made

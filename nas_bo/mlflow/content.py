@@ -200,7 +200,7 @@ def _short(params: Mapping[str, Any]) -> str:
 
 
 def _counted(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with the chains of booleans that stand in Ax for the count of a repeat (``depth.above_1``) as that count."""
+    """Parameters in which a chain of booleans of Ax (``depth.above_1``) is the count of a repeat that it encodes."""
     found: dict[str, Any] = {}
     for name, value in params.items():
         path, above, count = name.rpartition(".above_")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from nas_bo.architecture import Architecture
 from nas_bo.problem import ORDER, LimitViolated, Objective, Problem, Value, as_objective, column
 from nas_bo.space import Space
+from nas_bo.study import attributes
 from nas_bo.trial import State
 
 
@@ -67,7 +68,7 @@ class ObjectiveTests:
         for arch in self.archs():
             trial = Problem(self.space, [self.objective]).evaluate(arch)
             assert trial.state in (State.COMPLETE, State.INFEASIBLE), trial.reason
-            json.dumps(trial.attributes())
+            json.dumps(attributes(trial))
 
     def test_what_must_not_change_is_plain_data(self) -> None:
         problem = Problem(self.space, [self.objective])

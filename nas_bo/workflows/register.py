@@ -80,6 +80,10 @@ def register(
     from nas_bo.mlflow import Tracker
     from nas_bo.mlflow.registry import publish
 
+    if result.study is None:
+        raise SearchError(
+            f"the result {result.title!r} has no study, and so no objective that can be trained again; load it from its storage"
+        )
     if result.record is not None and not result.record.about:
         raise SearchError(
             f"the study {result.title!r} was not made by nas_bo, so that nobody knows how its models are trained; register "

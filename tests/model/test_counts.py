@@ -93,7 +93,7 @@ def test_the_chunk_is_the_same_on_both_sides() -> None:
 
 def test_operations_refuse_what_is_no_phase() -> None:
     arch = decoder(layer(ATTENTION, DENSE))
-    with pytest.raises(ModelError, match="no phase 'train'"):
+    with pytest.raises(ModelError, match=r"phase='train'.*must be 'prefill' or 'decode'"):
         operations(arch, VOCAB, "train", 4)  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="context=0"):
         operations(arch, VOCAB, "prefill", 0)

@@ -29,7 +29,7 @@ def test_fits_of_ones_own_needs_a_memory():
         Fits("pi5", build=3)
 
 
-@pytest.mark.parametrize("more", [{"device": "v100"}, {"device": "cpu", "model": "measured"}, {}])
+@pytest.mark.parametrize("more", [{"target": "v100"}, {"device": "cpu", "model": "measured"}, {}])
 def test_energy_of_ones_own_is_refused_in_one_paragraph(more):
     with pytest.raises(NasBoError, match=r"Energy\(build=Stack\).*Latency\(build=") as told:
         Energy(build=Stack, **more)

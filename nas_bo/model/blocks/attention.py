@@ -344,4 +344,9 @@ def narrow_head(fields: Mapping[str, Any], width: int, narrow: int) -> int:
     return max(2, 2 * math.ceil(wide * narrow / width / 2))
 
 
+def attention_of(block: object) -> AttentionSpec | None:
+    """`block`, where it is an attention, for whoever translates it into another library's."""
+    return block if isinstance(block, AttentionSpec) else None
+
+
 BLOCK = AttentionBlock()

@@ -99,4 +99,9 @@ class ConvBlock:
         return Conv(spec, frame.width, frame.bias)
 
 
+def conv_of(block: object) -> ConvSpec | None:
+    """`block`, where it is a convolution, for whoever translates it into another library's."""
+    return block if isinstance(block, ConvSpec) else None
+
+
 BLOCK = ConvBlock()

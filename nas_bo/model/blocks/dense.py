@@ -132,4 +132,9 @@ class DenseBlock:
         return Dense(spec, frame.width, frame.bias)
 
 
+def mlp_of(block: object) -> MlpSpec | None:
+    """`block`, where it is a dense MLP or a mixture of such, for whoever translates it into another library's."""
+    return block if isinstance(block, MlpSpec) else None
+
+
 BLOCK = DenseBlock()
