@@ -153,7 +153,8 @@ def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[
 def _mlp(mlp: Any, home: Home) -> Iterator[str]:
     if absent(mlp):
         return
-    if mlp.kind not in (*home.mlps, *(("dense",) if home.dense_too else ())):
+    accepted = {*home.mlps, "dense"} if home.dense_too else {*home.mlps}
+    if mlp.kind not in accepted:
         yield f"mlp is {mlp.kind}, where it has {' or '.join(home.mlps)}"
     elif (mlp := mlp_of(mlp)) is not None:
         if mlp.gated != home.gated:

@@ -250,4 +250,4 @@ def test_bayes_takes_five_objectives_known_or_not(analytic, caplog):
         problem = Problem(cases.Nested, [make(j) for j in range(m)])
         with caplog.at_level(logging.WARNING):
             assert len(Bayes(startup=2, candidates=40).suggest(problem, cases.evaluated(problem, 8), 2)) == 2
-    assert not caplog.records
+    assert not [r for r in caplog.records if r.name.startswith("nas_bo")]  # others may still write in a thread
