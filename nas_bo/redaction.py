@@ -16,7 +16,8 @@ ENVIRONMENT = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD"
 _NAMES = r"password|passwd|passphrase|pass|pwd|sslpassword|token|access_token|secret|api_?key|access_?key"
 _OPTION = re.compile(rf"([?&;\s](?:{_NAMES})=)([^&;\s'\"]*)", re.IGNORECASE)
 # to the last @: a password may have a / in it; without a colon before it where the address was typed wrongly
-_USER = re.compile(r"(:|(?<![:\w]))//(?:(?<=://)|(?=[^\s/@]*:))[^\s'\"]*@")
+_USER = re.compile(r"([\w+.-]*)(:|(?<![:\w]))//(?:(?<=://)|(?=[^\s/@]*:))[^\s'\"]*@")
+_FILES = ("sqlite", "file")  # what has no user: an @ is part of a path
 _seen: set[str] = set()
 
 
@@ -24,7 +25,7 @@ def address(url: object) -> str:
     """One address as it may be printed: without user name, password and secret options."""
     text = str(url)
     _remember(text)
-    return _options(re.sub(r"://.*@", f"://{HIDDEN}@", text, flags=re.DOTALL))
+    return _options(text if text.startswith(_FILES) else re.sub(r"://.*@", f"://{HIDDEN}@", text, flags=re.DOTALL))
 
 
 def redacted(text: object) -> str:
@@ -34,7 +35,11 @@ def redacted(text: object) -> str:
         _keep(os.environ.get(name, ""))
     for secret in sorted(_seen, key=len, reverse=True):
         found = found.replace(secret, HIDDEN)
-    return _options(_USER.sub(rf"\1//{HIDDEN}@", found))
+    return _options(_USER.sub(_without_user, found))
+
+
+def _without_user(address: re.Match[str]) -> str:
+    return address[0] if address[1].startswith(_FILES) else f"{address[1]}{address[2]}//{HIDDEN}@"
 
 
 def _options(text: str) -> str:

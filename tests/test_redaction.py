@@ -41,9 +41,16 @@ def test_no_option_shows_its_secret(option):
 
 
 def test_what_is_not_secret_stays():
-    for text in ("sqlite:////tmp/a@b.db", "study.db", "/home/me@work/study.db", "3 trials @ 2 ms", "journal.log"):
-        assert redaction.redacted(text).replace("***@", "/tmp/a@") == text or "@" in text
-    assert database_url.shown("/home/me@work/study.db") == "/home/me@work/study.db"
+    for text in (
+        "sqlite:////data/a@b.db",
+        "study.db",
+        "/data/me@work/study.db",
+        "3 trials @ 2 ms",
+        "journal.log",
+        "a//b: c",
+    ):
+        assert redaction.redacted(text) == database_url.shown(text) == text
+        assert redaction.redacted(f"the storage {text!r} is read") == f"the storage {text!r} is read"
 
 
 def test_secrets_of_the_environment_are_hidden(monkeypatch):
