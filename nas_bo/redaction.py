@@ -12,6 +12,17 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 HIDDEN = "***"
 SHORTEST = 4  # characters of a password that is hidden wherever it occurs; a shorter one is part of ordinary words
+OPEN = {
+    "postgres",
+    "postgresql",
+    "psycopg",
+    "mysql",
+    "sqlite",
+    "mlflow",
+    "optuna",
+    "password",
+    "nas_bo",
+}  # words of messages
 ENVIRONMENT = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "MYSQL_PWD")
 _NAMES = r"password|passwd|passphrase|pass|pwd|sslpassword|token|access_token|secret|api_?key|access_?key"
 _OPTION = re.compile(rf"([?&;\s](?:{_NAMES})=)([^&;\s'\"]*)", re.IGNORECASE)
@@ -34,7 +45,8 @@ def redacted(text: object) -> str:
     for name in ENVIRONMENT:
         _keep(os.environ.get(name, ""))
     for secret in sorted(_seen, key=len, reverse=True):
-        found = found.replace(secret, HIDDEN)
+        if secret in found:  # as a word of its own, not as a part of another one
+            found = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", HIDDEN, found)
     return _options(_USER.sub(_without_user, found))
 
 
@@ -57,4 +69,5 @@ def _remember(url: str) -> None:
 def _keep(secret: str) -> None:
     plain = {secret, unquote(secret), unquote_plus(secret)}
     spelled = {write(each) for each in plain for write in (str, quote, quote_plus, repr)} | plain
-    _seen.update(each.strip("'\"") for each in spelled if len(each.strip("'\"")) >= SHORTEST)
+    bare = {each.strip("'\"") for each in spelled}
+    _seen.update(each for each in bare if len(each) >= SHORTEST and each.lower() not in OPEN)

@@ -53,6 +53,13 @@ def test_what_is_not_secret_stays():
         assert redaction.redacted(f"the storage {text!r} is read") == f"the storage {text!r} is read"
 
 
+def test_a_password_that_is_an_ordinary_word_garbles_no_message():
+    for url in ("postgresql://postgres:postgres@db.example/nas", "postgresql://me:test@db.example/nas"):
+        assert database_url.shown(url) == "postgresql://***@db.example/nas"
+    said = "psycopg is missing: pip install 'nas_bo[postgres]'; the latest of postgresql was tested"
+    assert redaction.redacted(said) == said
+
+
 def test_secrets_of_the_environment_are_hidden(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "of-the-environment")
     assert redaction.redacted("401 for of-the-environment") == "401 for ***"
