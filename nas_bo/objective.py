@@ -208,6 +208,30 @@ class PassesOn(Protocol):
     passes_on: bool
 
 
+@dataclass(frozen=True)
+class Term:
+    """One way in which a block can be, and what it adds to a value.
+
+    Attributes:
+        choice: its decisions, flat names and values.
+        added: in the unit of the objective, to the value of the whole model.
+        measured: whether it was evaluated, and not read between two that were.
+    """
+
+    choice: tuple[tuple[str, Any], ...]
+    added: float
+    measured: bool = True
+
+
+@runtime_checkable
+class Additive(Protocol):
+    """An estimate that is a sum over blocks, of a space around one model: a strategy can find its best architecture exactly."""
+
+    def terms(self, space: type[Space], /) -> Mapping[str, Sequence[Term]]:
+        """Block ("layers.3.mlp") -> all that it can be, as in the whole model first."""
+        ...
+
+
 OFFERS: Mapping[str, type] = {
     "at_most": AtMost,
     "at_least": AtLeast,
@@ -227,6 +251,7 @@ OFFERS: Mapping[str, type] = {
     "chance": KnowsChance,
     "ready": Ready,
     "remeasure": Remeasured,
+    "terms": Additive,
 }
 """Attribute -> contract. `isinstance` looks for attributes that are there, not for those that `__getattr__` makes (from Python
 3.12 on), so an objective that wraps another one sets what that one offers."""

@@ -6,7 +6,7 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,10 @@ from nas_bo.spelling import BEFORE, NAME, spelled
 from nas_bo.workflows.result import Result
 
 if TYPE_CHECKING:
+    from nas_bo.pretrained import Pretrained, SubModelLoss
     from nas_bo.strategies import Strategy
+
+BUDGET = 200_000.0  # training tokens per architecture
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,11 @@ class Asked:
     space: str
     text: Text
     objectives: Sequence[str]
-    strategy: str
-    budget: float
+    strategy: str | None
+    budget: float | None
     seed: int
     costs: Costs
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Job:
     objectives: list[Any]
     limits: list[Any]
     strategy: Strategy
+    proxies: list[Any] = field(default_factory=list)
 
     @property
     def bounds(self) -> list[str]:
@@ -57,12 +62,20 @@ def job(asked: Asked) -> Job:
         NasBoError: an option means nothing.
     """
     from nas_bo.objectives import ValidationLoss
+    from nas_bo.pretrained import Pretrained
 
-    chosen = named_space(asked.space)
     costs = asked.costs.settled()
     text = asked.text
-    loss = ValidationLoss(tokens=asked.budget, seed=asked.seed, device=costs.device, **asdict(text))
-    vocab = 256 if text.tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
+    loss: ValidationLoss | SubModelLoss
+    proxies: list[Objective] = []
+    if asked.source is not None:
+        teacher = Pretrained(asked.source)
+        loss = _inside(asked, costs, teacher)
+        chosen, vocab, proxies = teacher.space(), teacher.vocab_size, [teacher.block_scores(loss)]
+    else:
+        chosen = named_space(asked.space)
+        loss = ValidationLoss(tokens=asked.budget or BUDGET, seed=asked.seed, device=costs.device, **asdict(text))
+        vocab = 256 if text.tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     costly = Quantities(costs, vocab)
     words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words()}
     if loss.name != NAME and any(":" not in t and re.search(rf"\b{NAME}\b", t) for t in asked.objectives):
@@ -78,7 +91,25 @@ def job(asked: Asked) -> Job:
             f"nothing is predicted for --target {', '.join(idle)}: add --objective latency_ms, memory, throughput or energy, or a limit "
             "on one of them, or leave the target out"
         )
-    return Job(chosen, made, limits, strategy(asked.strategy, asked.seed))
+    word = asked.strategy or ("bayes" if asked.source is None else "knapsack")
+    return Job(chosen, made, limits, strategy(word, asked.seed), proxies)
+
+
+def _inside(asked: Asked, costs: Costs, teacher: Pretrained) -> SubModelLoss:
+    """The loss that `--from` means (raises NasBoError)."""
+    text = asked.text
+    if asked.space != "tiny_gpt":
+        raise SearchError(
+            f"--space {asked.space}: with --from the space is that of the parts of the trained model; leave --space out"
+        )
+    if text.tokenizer is not None or text.vocab_size is not None:
+        raise SearchError(
+            "--from takes the tokenizer and the vocabulary of the trained model; leave --tokenizer and --vocab-size out"
+        )
+    said = {"data": text.data, "text_key": text.text_key, "token_dtype": text.token_dtype}
+    loss = teacher.loss(tokens=asked.budget or 0.0, seed=asked.seed, device=costs.device, **said)
+    loss.conditions()  # the text and its tokenizer are looked at before anything is measured
+    return loss
 
 
 def servable(words: Sequence[str], made: Job) -> list[Objective]:

@@ -29,6 +29,14 @@ from nas_bo.cli.typed_options import within
 
 def search(
     space: NamedSpace = "tiny_gpt",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Search inside a trained model instead of --space: a folder of transformers (config.json, safetensors, "
+            "tokenizer.json) or a GGUF file. Its parts are judged with its weights.",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -50,15 +58,20 @@ def search(
         ),
     ] = None,
     strategy: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="What proposes: bayes, nsga2, regularizedevolution, localsearch, reinforce, random, or module:name."
+            help="What proposes: bayes, nsga2, regularizedevolution, localsearch, reinforce, random, knapsack, or module:name. By default "
+            "bayes, with --from knapsack."
         ),
-    ] = "bayes",
+    ] = None,
     trials: Annotated[int, typer.Option(help="Number of architectures in all.", callback=within(1))] = 40,
     budget: Annotated[
-        float, typer.Option(help="Training tokens per architecture.", callback=within(1000, what="a number of tokens"))
-    ] = 200_000,
+        float | None,
+        typer.Option(
+            help="Training tokens per architecture. By default 200,000; with --from none, parts are judged as they are.",
+            callback=within(1000, what="a number of tokens"),
+        ),
+    ] = None,
     workers: Workers = None,
     storage: Storage = "nas-bo.db",
     study: Study = None,
@@ -172,7 +185,7 @@ def search(
             device, target or (), dtype, context, batch, {k: v for k, v in limits.items() if v}, parameters_near
         )
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
-        job = resolve.job(resolve.Asked(space, text, objective or (), strategy, budget, seed, costs))
+        job = resolve.job(resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source))
         resolve.writable(out)
         from nas_bo.workflows.search import search as run
 
@@ -184,6 +197,7 @@ def search(
                 job.space,
                 job.objectives,
                 limits=[*job.limits, *resolve.servable(servable or [], job)],
+                proxies=job.proxies,
                 strategy=job.strategy,
                 trials=trials,
                 workers=count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import hashlib
 import json
 import sys
@@ -54,7 +55,11 @@ class Membership:
         return self.ok
 
 
-class Space:
+class SpaceType(type):
+    """The type of spaces: those that a function made are pickled as its call, all others by their name."""
+
+
+class Space(metaclass=SpaceType):
     """Base of all search spaces; a subclass *is* a space, written like a dataclass::
 
         class Tiny(Space):
@@ -78,6 +83,7 @@ class Space:
     _fields: ClassVar[Mapping[str, Any]] = {}
     _slots: ClassVar[Mapping[str, Slot]] = {}
     _cache: ClassVar[dict[str, Any]] = {}
+    _built_by: ClassVar[tuple[Callable[..., type[Space]], tuple[object, ...]] | None] = None
     _settled: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # decisions that `nas_bo.space.steer` has settled
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -409,6 +415,18 @@ def _by_name(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, An
             if len(same) == 1:
                 named[name] = Repeat(same[0], value.fields)
     return named
+
+
+def built_by(space: type[Space], function: Callable[..., type[Space]], *arguments: object) -> None:
+    """Say which call makes this space again; other processes make it by that."""
+    space._built_by = function, arguments
+
+
+def _reduced(space: SpaceType) -> str | tuple[Any, ...]:
+    return vars(space).get("_built_by") or space.__qualname__
+
+
+copyreg.pickle(SpaceType, _reduced)
 
 
 def is_space(value: object) -> bool:

@@ -1,6 +1,7 @@
 import typing
 
 from .bayes import Bayes as Bayes
+from .knapsack import Knapsack as Knapsack
 from .local_search import LocalSearch as LocalSearch
 from .nsga2 import NSGA2 as NSGA2
 from .one_shot.darts import Darts as Darts

@@ -1,0 +1,233 @@
+"""A smaller model inside a trained one: the search against what the field does by rule, at equal numbers of parameters.
+
+    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.75 0.5 0.3] [--evaluations 60] [--recover 100352]
+
+Every arm knows the same calibration text and the same Wanda-style importance (`nas_bo.pretrained.importance`), and stays within the same
+number of parameters:
+
+* width: MLPs and groups of heads alike in all layers; the best on the calibration text of those that fit
+* depth: whole layers left out, those that turn the stream least
+* block scores: one block at a time, solved as an integer program (Puzzle's way), once
+* random: as many looks as the search has, its best
+* search: block scores, then `Knapsack` with what is left of the looks
+
+A look is one evaluation of a model, on calibration or held-out text; those for block scores count. Then each is trained for `--recover` tokens
+with the same batches. Losses are on held-out windows, four times as much text as a look sees. Writes benchmarks/results/pretrained.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import envelope, write
+from nas_bo import search
+from nas_bo.architecture import Architecture
+from nas_bo.model import train
+from nas_bo.model.inference import evaluate
+from nas_bo.model.spec import check
+from nas_bo.objectives import Parameters
+from nas_bo.pretrained import Calibration, Pretrained, SubModelLoss
+from nas_bo.pretrained.block_scores import changed
+from nas_bo.pretrained.slices import compact, sliced
+from nas_bo.pretrained.space import whole
+from nas_bo.problem import Problem
+from nas_bo.strategies import Knapsack
+from nas_bo.strategies.strategy import fresh
+
+Space = Any
+SEQUENCE, LOOKED_AT, HELD_OUT = 128, 16_384, 65_536
+
+
+class Arms:
+    """One teacher, one seed, one bound; every method returns its architecture and its looks."""
+
+    def __init__(self, loss: SubModelLoss, space: Space, bound: float, looks: int, seed: int) -> None:
+        self.loss, self.space, self.bound, self.looks, self.seed = loss, space, bound, looks, seed
+        self.size = Parameters(vocab_size=loss.teacher.vocab_size, at_most=bound)
+        self.scores = loss.teacher.block_scores(loss)
+        self.most = whole(space)
+
+    def fits(self, arch: Architecture) -> bool:
+        return float(self.size(arch)) <= self.bound and not self.space.violations(arch)
+
+    def width(self) -> tuple[Architecture, int]:
+        domains = self.space.domains()
+        ratios = domains["layers.0.mlp.dense.ratio"].values
+        heads = domains["layers.0.mixer.attention.heads"].values
+        count = len(self.most.layers)
+        each = []
+        for ratio, head in itertools.product(ratios, heads):
+            decisions = {f"layers.{i}.mlp.dense.ratio": ratio for i in range(count)}
+            decisions |= {f"layers.{i}.mixer.attention.heads": head for i in range(count)}
+            arch = changed(self.space, self.most, decisions)
+            if self.fits(arch):
+                each.append((ratio, head, arch))
+        largest = [
+            one for one in each if not any(a >= one[0] and b >= one[1] and (a, b) != one[:2] for a, b, _ in each)
+        ]
+        found = min(largest, key=lambda one: float(self.loss(one[2])))
+        return found[2], len(largest)
+
+    def depth(self) -> tuple[Architecture, int]:
+        influence = self.loss.ordered().importance.influence
+        decisions: dict[str, str] = {}
+        for index in sorted(influence, key=lambda i: influence[i]):
+            decisions |= {f"layers.{index}.mixer": "skip", f"layers.{index}.mlp": "skip"}
+            arch = changed(self.space, self.most, decisions)
+            if self.fits(arch):
+                return arch, 1
+        raise SystemExit("no number of layers fits")
+
+    def block_scores(self) -> tuple[Architecture, int]:
+        problem = Problem(self.space, [self.loss], [self.size], [self.scores])
+        (found,) = Knapsack(seed=self.seed).suggest(problem, [], 1)
+        return found, self.measured()
+
+    def measured(self) -> int:
+        return 1 + sum(term.measured for terms in self.scores.terms(self.space).values() for term in terms[1:])
+
+    def random(self) -> tuple[Architecture, int]:
+        rng = random.Random(self.seed)
+        problem = Problem(self.space, [self.loss], [self.size])
+        seen: set[str] = set()
+        found = []
+        for _ in range(self.looks):
+            arch = fresh(problem, seen, rng)
+            if arch is None:
+                break
+            seen.add(arch.id)
+            found.append(arch)
+        return min(found, key=lambda arch: float(self.loss(arch))), len(found)
+
+    def search(self) -> tuple[Architecture, int]:
+        rest = self.looks - self.measured()
+        result = search(
+            self.space,
+            [self.loss],
+            limits=[self.size],
+            proxies=[self.scores],
+            strategy=Knapsack(seed=self.seed),
+            trials=rest,
+            retrain=0,
+        )
+        return result.best(self.loss.name).architecture, self.looks
+
+
+def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for seed in range(given.seeds):
+        teacher = Pretrained(given.teacher.format(seed=seed))
+        batches = 1 if given.quick else 4
+        calibration = Calibration(batches=batches, sequences=8, sequence=SEQUENCE, seed=seed)
+        loss = teacher.loss(
+            data=given.data,
+            calibration=calibration,
+            sequence=SEQUENCE,
+            held_out_tokens=LOOKED_AT,
+            device="cpu",
+            seed=seed,
+        )
+        corpus, space = loss.corpus(), teacher.space()
+        model = loss.ordered().model
+        full = evaluate(model, corpus, HELD_OUT, SEQUENCE)
+        size = float(Parameters(vocab_size=teacher.vocab_size)(whole(space)))
+        yield {"seed": seed, "arm": "teacher", "parameters": int(size), "before": round(full, 4)}
+        for share in given.shares:
+            arms = Arms(loss, space, share * size, given.evaluations, seed)
+            for name in ("width", "depth", "block_scores", "random", "search"):
+                clock = time.process_time()
+                arch, looks = getattr(arms, name)()
+                spent = time.process_time() - clock
+                part = compact(sliced(model, check(arch), copy=True))
+                row = {
+                    "seed": seed,
+                    "share": share,
+                    "arm": name,
+                    "parameters": int(arms.size(arch)),
+                    "looks": looks,
+                    "cpu_s": round(spent, 1),
+                    "before": round(evaluate(part, corpus, HELD_OUT, SEQUENCE), 4),
+                }
+                if given.recover:
+                    clock = time.process_time()
+                    made = train(
+                        part,
+                        corpus,
+                        given.recover,
+                        seed,
+                        lr=3e-3,
+                        warmup=0.05,
+                        decay=0.95,
+                        batch_size=8,
+                        sequence=SEQUENCE,
+                    )
+                    row["after"] = round(evaluate(made.model, corpus, HELD_OUT, SEQUENCE), 4)
+                    row["recovery_cpu_s"] = round(time.process_time() - clock, 1)
+                yield row
+
+
+def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and standard deviation over seeds of what each arm is above the teacher, and in how many seeds the search leads."""
+    teacher = {row["seed"]: row["before"] for row in found if row["arm"] == "teacher"}
+    parts = [row for row in found if row["arm"] != "teacher"]
+    said = []
+    for share in sorted({row["share"] for row in parts}, reverse=True):
+        for arm in dict.fromkeys(row["arm"] for row in parts):
+            mine = [row for row in parts if row["share"] == share and row["arm"] == arm]
+            one: dict[str, Any] = {
+                "share": share,
+                "arm": arm,
+                "looks": round(statistics.fmean(row["looks"] for row in mine)),
+            }
+            for when in ("before", "after"):
+                above = [row[when] - teacher[row["seed"]] for row in mine if when in row]
+                if above:
+                    one[f"{when}_above_teacher"] = round(statistics.fmean(above), 4)
+                    one[f"{when}_sd"] = round(statistics.stdev(above), 4) if len(above) > 1 else None
+            said.append(one)
+    return said
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--teacher", required=True, help="folder of the trained model; {seed} is replaced where there is one for each"
+    )
+    parser.add_argument("--data", default=None)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.75, 0.5, 0.3])
+    parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--recover", type=float, default=100_352)
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, one size, few looks, no recovery; writes nothing"
+    )
+    given = parser.parse_args()
+    if given.quick:
+        given = replace_given(given)
+    found = []
+    for row in rows(given):
+        print(row, flush=True)
+        found.append(row)
+    what = "bits per byte of parts of a trained model, before and after recovery; teacher and arms in one run, on the same text"
+    name = Path(given.teacher.format(seed=0)).resolve().parent.name
+    write(
+        envelope(
+            what, "torch", "scipy", teacher=name, recover_tokens=given.recover, summary=summary(found), rows=found
+        ),
+        "pretrained.json",
+        keep=not given.quick,
+    )
+
+
+def replace_given(given: argparse.Namespace) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(given), "seeds": 1, "shares": [0.5], "evaluations": 40, "recover": 0})
+
+
+if __name__ == "__main__":
+    main()

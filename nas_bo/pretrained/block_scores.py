@@ -1,0 +1,272 @@
+"""Block scores: what it costs to make one block of a trained model smaller, all others left whole; their sum is an estimate of a
+whole sub-model (Bercovich et al. 2024, "Puzzle", arXiv 2411.19146, section 4.2, with the loss on a calibration text as score).
+
+An MLP is looked at in a few sizes. Between them the loss is taken to follow the importance that is lost, whose shape is known from
+one pass over the text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from nas_bo.architecture import Architecture, Primitive
+from nas_bo.errors import ObjectiveError
+from nas_bo.hardware.measuring import machine
+from nas_bo.model.spec import check
+from nas_bo.objective import Say, Term, Value
+from nas_bo.objectives.measuring import silent
+from nas_bo.pretrained.loss import SubModelLoss
+from nas_bo.pretrained.slices import sliced
+from nas_bo.pretrained.space import whole
+from nas_bo.space.domain import Choice
+from nas_bo.space.space import Space
+from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, whole_number
+
+if TYPE_CHECKING:
+    from nas_bo.model.spec import DecoderSpec
+
+Assignment: TypeAlias = tuple[tuple[str, Primitive], ...]
+"""Decisions of one block: flat names and values."""
+
+
+@dataclass(frozen=True)
+class BlockScores:
+    """The loss of the trained model, plus what each smaller block adds by itself. An estimate for `proxies=`, and what
+    `nas_bo.strategies.Knapsack` solves exactly; measured once (kept in the user's cache folder).
+
+    Args:
+        loss: of which it is an estimate; its teacher, text and calibration are taken.
+        sizes: of each MLP that are evaluated, the whole and the absent one aside; those between are read from importance.
+        batches: of the calibration text on which the loss is taken.
+    """
+
+    loss: SubModelLoss
+    sizes: int = checked(2, whole_number(1))
+    batches: int = checked(2, whole_number(1))
+    name: str = "block_scores"
+    unit: str = "bits/byte"
+    direction: Direction = "minimize"
+    cost: Literal["measured"] = field(default="measured")
+
+    def __post_init__(self) -> None:
+        check_fields(self, ObjectiveError)
+
+    def conditions(self) -> dict[str, Any]:
+        return {"sizes": self.sizes, "batches": self.batches}
+
+    def ready(self, space: type[Space], profile: object, say: Say = silent, /) -> None:
+        """Measure them before the first trial."""
+        self.terms(space, say)
+
+    def predict(self, arch: Architecture, /) -> float:
+        """The estimate; what is not in the table of the space raises ObjectiveError."""
+        return float(self(arch))
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        space = _space_of(self)
+        table, base = _lookup(self, space)
+        added = 0.0
+        for group, decisions in _grouped(arch.flat):
+            key = tuple(sorted(decisions.items()))
+            if group and key not in table:
+                raise ObjectiveError(f"block_scores: {group} is {decisions}, of which nothing was measured")
+            added += table.get(key, 0.0)
+        return Value(base + added, how="block scores")
+
+    def terms(self, space: type[Space], say: Say = silent) -> Mapping[str, Sequence[Term]]:
+        """Block ("layers.3.mlp") -> its terms, the whole block first."""
+        return _terms(self, space, say)[0]
+
+    def base(self, space: type[Space]) -> float:
+        """The loss of the whole model on the calibration text, in bits per byte."""
+        return _terms(self, space, silent)[1]
+
+
+_spaces: dict[BlockScores, type[Space]] = {}
+
+
+def _space_of(scores: BlockScores) -> type[Space]:
+    if scores not in _spaces:
+        raise ObjectiveError("block_scores is asked before it was measured; call terms(space) first, as a search does")
+    return _spaces[scores]
+
+
+@lru_cache(maxsize=4)
+def _lookup(scores: BlockScores, space: type[Space]) -> tuple[Mapping[tuple[tuple[str, Primitive], ...], float], float]:
+    found, base = _terms(scores, space, silent)
+    return {tuple(sorted(term.choice)): term.added for terms in found.values() for term in terms}, base
+
+
+def _grouped(flat: Mapping[str, Primitive]) -> Iterator[tuple[str, dict[str, Primitive]]]:
+    """("layers.3.mlp", its decisions), for every block; decisions of no block under ""."""
+    groups: dict[str, dict[str, Primitive]] = {}
+    for path, value in flat.items():
+        parts = path.split(".")
+        group = ".".join(parts[:3]) if len(parts) > 2 and parts[0] == "layers" else ""
+        groups.setdefault(group, {})[path] = value
+    yield from groups.items()
+
+
+_known: dict[tuple[BlockScores, str], tuple[Mapping[str, Sequence[Term]], float]] = {}
+
+
+def _terms(scores: BlockScores, space: type[Space], say: Say) -> tuple[Mapping[str, Sequence[Term]], float]:
+    key = (scores, space.fingerprint())
+    _spaces[scores] = space
+    if key not in _known:
+        facts = {
+            "space": space.fingerprint(),
+            "settled": repr(sorted(space._settled.items())),
+            **scores.conditions(),
+            **{k: v for k, v in scores.loss.conditions().items() if k in ("teacher", "sha256", "calibration")},
+        }
+        path = machine.path_of("blocks", facts)
+        kept = machine.read(path)
+        if kept.get("facts") == facts:
+            rows = {
+                g: [Term(tuple((p, v) for p, v in c), a, m) for c, a, m in terms] for g, terms in kept["terms"].items()
+            }
+            _known[key] = rows, float(kept["base"])
+        else:
+            found, base = _measured(scores, space, say)
+            rows = {group: [*terms] for group, terms in found.items()}
+            plain = {
+                group: [[[*map(list, t.choice)], t.added, t.measured] for t in terms] for group, terms in rows.items()
+            }
+            machine.write(path, {"facts": json.loads(json.dumps(facts)), "base": base, "terms": plain})
+            _known[key] = rows, base
+    return _known[key]
+
+
+# ---- measuring --------------------------------------------------------------------------------------------------------
+
+
+def options_of(space: type[Space]) -> Mapping[str, list[Assignment]]:
+    """Block -> all that it can be, the whole one first."""
+    most = whole(space)
+    domains = space.domains()
+    blocks: dict[str, list[str]] = {}
+    for path in domains:
+        parts = path.split(".")
+        if len(parts) > 2 and parts[0] == "layers":
+            blocks.setdefault(".".join(parts[:3]), []).append(path)
+    found: dict[str, list[Assignment]] = {}
+    for group, paths in blocks.items():
+        values = [space._settled.get(path, _values(domains[path])) for path in paths]
+        every: dict[Assignment, None] = {_assignment(most, group): None}
+        for chosen in itertools.product(*values):
+            every.setdefault(_assignment(changed(space, most, dict(zip(paths, chosen, strict=True))), group))
+        found[group] = list(every)
+    return found
+
+
+def _values(domain: Any) -> tuple[Primitive, ...]:
+    if isinstance(domain, Choice) or domain.size < 1000:
+        return tuple(domain.values)
+    raise ObjectiveError(
+        f"block_scores: a block has a choice with {domain.size:,} values, which cannot be looked at one by one"
+    )
+
+
+def changed(space: type[Space], arch: Architecture, decisions: Mapping[str, Primitive]) -> Architecture:
+    """`arch` with other decisions; those that appear by that are as in the whole model."""
+    most = whole(space).flat
+    flat = {**most, **arch.flat, **decisions}
+    return space.decide(lambda path, domain: flat.get(path, domain.values[-1]))
+
+
+def _assignment(arch: Architecture, group: str) -> Assignment:
+    return tuple((path, value) for path, value in arch.flat.items() if path == group or path.startswith(f"{group}."))
+
+
+def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[str, list[Term]], float]:
+    import torch
+
+    from nas_bo.model.inference import torch_threads
+
+    loss = scores.loss
+    corpus, held = loss.corpus(), loss.ordered()
+    calibration = replace(loss.calibration, batches=scores.batches, seed=loss.calibration.seed + 1)
+    windows = calibration.windows(corpus)
+    device = held.model.embedding.weight.device
+    batches = [torch.from_numpy(batch.astype("int64")).to(device) for batch in windows]
+    most = whole(space)
+
+    @torch.no_grad()
+    def bits(spec: DecoderSpec) -> float:
+        model = sliced(held.model, spec)
+        total = sum(float(model.loss(batch[:, :-1], batch[:, 1:])[1]) for batch in batches)
+        return total / len(batches) / math.log(2) / corpus.bytes_per_token
+
+    options = options_of(space)
+    plans = {group: _plan(space, most, group, choices, scores.sizes) for group, choices in options.items()}
+    number = 1 + sum(len(plan) for plan in plans.values())
+    done = 1
+    found: dict[str, list[Term]] = {}
+    with torch_threads(1):
+        base = bits(check(most, loss.ignore))
+        for group, choices in options.items():
+            say("block scores", done, number)
+            known = {choices[0]: 0.0}
+            for one in plans[group]:
+                known[one] = bits(check(changed(space, most, dict(one)), loss.ignore)) - base
+                done += 1
+            found[group] = _between(space, most, group, choices, known, held.importance)
+        say("block scores", number, number)
+    return found, base
+
+
+def _plan(
+    space: type[Space], most: Architecture, group: str, choices: Sequence[Assignment], sizes: int
+) -> list[Assignment]:
+    """What is evaluated: all of a mixer; of an MLP the absent one and `sizes` of the others, evenly spread, the smallest among them."""
+    others = list(choices[1:])
+    if not group.endswith(".mlp"):
+        return others
+    ratios = sorted((value, one) for one in others for path, value in one if path.endswith(".ratio"))
+    rest = [one for one in others if all(not path.endswith(".ratio") for path, _ in one)]
+    if len({value for value, _ in ratios}) < len(ratios):  # with other fields next to it
+        return others
+    at = (
+        sorted({round(k * (len(ratios) - 1) / max(1, sizes - 1)) if sizes > 1 else 0 for k in range(sizes)})
+        if ratios
+        else []
+    )
+    return [*rest, *(ratios[k][1] for k in at if k < len(ratios))]
+
+
+def _between(
+    space: type[Space],
+    most: Architecture,
+    group: str,
+    choices: Sequence[Assignment],
+    known: Mapping[Assignment, float],
+    scores: Any,
+) -> list[Term]:
+    """All choices of a block; a size that was not evaluated by the importance that it loses."""
+    if len(known) == len(choices):
+        return [Term(one, known[one], True) for one in choices]
+    index = int(group.split(".")[1])
+    whole_ratio = next(value for path, value in choices[0] if path.endswith(".ratio"))
+    each = scores.hidden[index].double().flatten().sort(descending=True).values.cpu().numpy() ** 2
+    kept = np.concatenate([[0.0], np.cumsum(each)]) / max(each.sum(), 1e-300)
+
+    def lost(one: Assignment) -> float:
+        ratio = next((value for path, value in one if path.endswith(".ratio")), 0.0)
+        return float(1 - kept[min(len(each), round(len(each) * float(str(ratio)) / float(str(whole_ratio))))])
+
+    places = sorted((lost(one), added) for one, added in known.items())
+    x, y = np.array([a for a, _ in places]), np.maximum.accumulate([b for _, b in places])
+    return [
+        Term(one, known[one], True) if one in known else Term(one, float(np.interp(lost(one), x, y)), False)
+        for one in choices
+    ]

@@ -1,0 +1,226 @@
+"""A trained model of transformers as a decoder of nas_bo, with equal logits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ExportError, ModelError
+from nas_bo.export import folder
+from nas_bo.export.huggingface import POSITIONS, imported
+from nas_bo.export.names import copy_in, names
+from nas_bo.export.text import BYTES, TOKENIZER
+from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
+from nas_bo.pretrained.configuration import Config, Described, described
+from nas_bo.validated import check_fields, checked, one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nas_bo.model.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class TrainedDecoder:
+    """A trained decoder in a folder of Hugging Face: ``config.json``, safetensors (one file or shards), ``tokenizer.json``; a GGUF file,
+    which transformers reads; or a folder that `nas-bo train` wrote.
+
+    Nothing is read before it is needed, and nothing is downloaded. Families: `nas_bo.pretrained.configuration.FAMILIES`.
+
+    Args:
+        path: the folder, or the GGUF file.
+        dtype: of the weights in memory.
+
+    Raises:
+        ExportError: there is no such folder, it has no configuration, or its weights are pickles or damaged.
+        ModelError: a family or an option of it that is not understood, by name.
+    """
+
+    path: str
+    dtype: Literal["float32", "bfloat16"] = checked("float32", one_of("float32", "bfloat16"))
+
+    def __post_init__(self) -> None:
+        check_fields(self, ModelError)
+        object.__setattr__(self, "path", str(self.path))
+        if not self._gguf and not self._folder.is_dir():
+            raise ExportError(
+                f"there is no folder {self.path!r}; give that of a model of transformers, with config.json and safetensors. Nothing is "
+                "downloaded: fetch it first, for example with `hf download`"
+            )
+        if self._gguf and not self._folder.is_file():
+            raise ExportError(
+                f"there is no file {self.path!r}; give a GGUF file, or the folder of a model of transformers"
+            )
+        self._described  # noqa: B018  what cannot be understood is reported at once
+
+    # ---- what it is ----------------------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self._folder.resolve().name
+
+    @property
+    def arch(self) -> Node:
+        """The decoder, as an architecture written by hand, with a record for each layer."""
+        return self._described.arch
+
+    @cached_property
+    def spec(self) -> DecoderSpec:
+        """The same, checked."""
+        return check(self.arch)
+
+    @property
+    def home(self) -> str:
+        """Its class in transformers, without "ForCausalLM"."""
+        return self._described.home
+
+    @property
+    def vocab_size(self) -> int:
+        return self._described.vocab_size
+
+    @property
+    def positions(self) -> int:
+        """Tokens that it was made for."""
+        return self._described.positions
+
+    @property
+    def tokenizer(self) -> str | None:
+        """The path of its tokenizer.json; None where bytes are the tokens.
+
+        Raises:
+            ExportError: it has a tokenizer, which is not there.
+        """
+        if self._ours:
+            path = self._folder / TOKENIZER
+            if path.is_file():
+                return str(path)
+            named = folder.about(self.path).get("tokenizer", "bytes" if self.vocab_size == BYTES else "tokens")
+            if named == "bytes":
+                return None
+            raise ExportError(
+                f"the model in {self.path!r} was trained with the tokenizer {named!r}, and {TOKENIZER} is not there; put it there"
+            )
+        path = (self._folder.parent if self._gguf else self._folder) / TOKENIZER
+        if not path.is_file():
+            raise ExportError(
+                f"there is no {TOKENIZER} next to the weights in {str(path.parent)!r}, and other tokens than those it was trained on mean "
+                "nothing to a model; copy it there, or convert its tokenizer with transformers: AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
+            )
+        return str(path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits of its configuration and of the files of its weights (their names, sizes and first and last bytes):
+        what was computed for another model is not taken for this one."""
+        said = repr(self.arch) if self._ours else json.dumps(dict(self._config), sort_keys=True, default=str)
+        digest = hashlib.sha256(said.encode())
+        files = [self._folder] if self._gguf else sorted(self._folder.glob("*.safetensors"))
+        for file in files:
+            size = file.stat().st_size
+            digest.update(f"{file.name} {size}".encode())
+            with file.open("rb") as opened:
+                for at in range(0, size, max(1 << 20, size // 16)):
+                    opened.seek(at)
+                    digest.update(opened.read(1 << 16))
+        return digest.hexdigest()[:16]
+
+    # ---- its weights ----------------------------------------------------------------------------------------------------
+
+    def model(self) -> Decoder:
+        """The decoder with its weights, in evaluation mode on the CPU.
+
+        Raises:
+            ExportError: weights that lack, are of other sizes, or that no part of the decoder takes.
+        """
+        import torch
+
+        from nas_bo.model.decoder import Decoder
+        from nas_bo.pretrained.weights import Weights
+
+        if self._ours:
+            return folder.load(self.path).model.to(getattr(torch, self.dtype))
+        model = Decoder(self.spec, self.vocab_size).to(getattr(torch, self.dtype))  # of empty tensors
+        theirs: Mapping[str, Tensor] = (
+            self._gguf_weights() if self._gguf else Weights(self._folder, self._described.experts)
+        )
+        table = names(self.home, self._described.heads)
+        try:
+            copy_in(model, self.spec, theirs, table)
+        except KeyError as error:
+            raise ExportError(f"the weights of {self.name} lack {error}; copy the folder again") from None
+        except RuntimeError as error:  # of torch, for shapes
+            raise ExportError(
+                f"the weights of {self.name} do not have the sizes that its configuration says ({str(error).splitlines()[0]:.120})"
+            ) from None
+        if isinstance(theirs, Weights) and (left := theirs.left(self.spec.tied)):
+            raise ExportError(
+                f"{len(left)} weights of {self.name} have no place in the decoder, such as {left[0]!r}; without them its logits would be "
+                "others, so it cannot be taken"
+            )
+        return model.eval()
+
+    def _gguf_weights(self) -> Mapping[str, Tensor]:
+        transformers = imported()
+        folder, file = str(self._folder.parent), self._folder.name
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=file, dtype="float32", local_files_only=True
+        )
+        found: Mapping[str, Tensor] = model.state_dict()
+        return found
+
+    # ---- files ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.path)
+
+    @property
+    def _ours(self) -> bool:
+        return (self._folder / folder.ABOUT).is_file()
+
+    @property
+    def _gguf(self) -> bool:
+        return self.path.lower().endswith(".gguf")
+
+    @cached_property
+    def _config(self) -> Config:
+        transformers = imported()
+        if not self._gguf and not (self._folder / "config.json").is_file():
+            raise ExportError(f"there is no config.json in {self.path!r}; give the folder of a model of transformers")
+        try:
+            if self._gguf:
+                found = transformers.AutoConfig.from_pretrained(
+                    str(self._folder.parent), gguf_file=self._folder.name, local_files_only=True
+                )
+            else:
+                found = transformers.AutoConfig.from_pretrained(
+                    self.path, local_files_only=True, trust_remote_code=False
+                )
+        except Exception as error:  # a foreign file: transformers raises all kinds
+            raise ModelError(
+                f"the configuration of {self.path!r} cannot be read by transformers {transformers.__version__}: {str(error).splitlines()[0]:.200}"
+            ) from None
+        said: Config = found.to_dict()
+        return said
+
+    @cached_property
+    def _described(self) -> Described:
+        if not self._ours:
+            return described(self._config)
+        said = folder.about(self.path)
+        arch = Architecture.from_json((self._folder / folder.ARCH).read_text(encoding="utf-8"))
+        fields = {
+            name: value
+            for name, value in arch.tree.items()
+            if name not in (*HYPERPARAMETERS, *arch.counts, *said.get("ignore", ()))
+        }
+        if "layers" not in fields:
+            layer = Node({name: fields.pop(name) for name in ("mixer", "mlp")})
+            fields["layers"] = (layer,) * int(fields.pop("depth"))
+        return Described("", Node(fields), int(said["vocab_size"]), 1, 0, POSITIONS)

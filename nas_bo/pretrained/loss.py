@@ -1,0 +1,157 @@
+"""The loss of a part of a trained model, as it is or after some training that lets it recover."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from nas_bo.architecture import Architecture
+from nas_bo.errors import DataError, ObjectiveError
+from nas_bo.model.spec import check
+from nas_bo.objective import Value
+from nas_bo.objectives.text import corpus_of
+from nas_bo.pretrained.checkpoint import TrainedDecoder
+from nas_bo.pretrained.ordered import Calibration, OrderedModel, ordered
+from nas_bo.pretrained.slices import check_within, sliced
+from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number, whole_number
+
+if TYPE_CHECKING:
+    from nas_bo.model.data import Corpus
+    from nas_bo.model.decoder import Decoder
+    from nas_bo.model.training import TrainingResult
+
+
+@dataclass(frozen=True)
+class SubModelLoss:
+    """Bits per byte on held-out text of a part of a trained model, with the trained weights; of the space that
+    `nas_bo.pretrained.Pretrained.space` gives.
+
+    Args:
+        teacher: the trained model.
+        data, text_key, token_dtype: as in `nas_bo.model.load_corpus`; the tokenizer is the teacher's.
+        tokens: train the part for so many tokens before it is judged; 0 does not.
+        lr: of that training, at a fan-in of 128; it falls linearly to zero.
+        calibration: how the order of importance is found.
+        held_out_tokens: how much held-out text it is judged on.
+        sequence: tokens of one window, there and in training.
+        seed: of the order of the batches.
+        device: a torch device; None is CUDA where there is one, else the CPU.
+        at_most, at_least: hard limits in bits per byte.
+    """
+
+    teacher: TrainedDecoder
+    data: str | None = None
+    tokens: float = checked(0.0, number(at_least=0))
+    lr: float = checked(1e-3, number(above=0))
+    calibration: Calibration = field(default_factory=Calibration)
+    held_out_tokens: int = checked(16_384, whole_number(1))
+    sequence: int = checked(128, whole_number(8))
+    seed: int = 0
+    device: str | None = None
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = "bits_per_byte"
+    unit: str = "bits/byte"
+    direction: Direction = "minimize"
+    cost: Literal["trained"] = field(default="trained")
+    token_dtype: str | None = field(default=None, kw_only=True)
+    text_key: str | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self, ObjectiveError)
+        longest = self.teacher.spec.details.max_length
+        if longest is not None and self.sequence > longest:
+            raise ObjectiveError(
+                f"SubModelLoss(sequence={self.sequence}): {self.teacher.name} has only {longest} positions; take fewer"
+            )
+
+    @property
+    def tokenizer(self) -> str | None:
+        return self.teacher.tokenizer
+
+    @property
+    def vocab_size(self) -> int | None:
+        """Of files of tokens; text has that of the tokenizer."""
+        return self.teacher.vocab_size if str(self.data).lower().endswith((".bin", ".npy")) else None
+
+    def corpus(self) -> Corpus:
+        """The corpus, read once per process (raises DataError)."""
+        return corpus_of(self)
+
+    def conditions(self) -> dict[str, Any]:
+        corpus = self.corpus()
+        if corpus.vocab_size > self.teacher.vocab_size:
+            raise DataError(
+                f"the tokenizer of {self.teacher.name} gives {corpus.vocab_size} ids and its embedding has {self.teacher.vocab_size}; it is not its own"
+            )
+        self.calibration.windows(corpus)
+        return {
+            "teacher": self.teacher.fingerprint,
+            "corpus": corpus.name,
+            "sha256": corpus.fingerprint,
+            "tokens": int(self.tokens),
+            "lr": self.lr,
+            "held_out_tokens": self.held_out_tokens,
+            "sequence": self.sequence,
+            "seed": self.seed,
+            "calibration": repr(self.calibration),
+        }
+
+    def remarks(self) -> dict[str, Any]:
+        """What of the text was not read, and why."""
+        left_out = self.corpus().left_out
+        return {"left out": left_out} if left_out else {}
+
+    def check_architecture(self, arch: Architecture, /) -> None:
+        """Raise ModelError where the architecture is not a part of the trained model."""
+        check_within(self.teacher.spec, check(arch, self.ignore))
+
+    def larger(self, factor: float, /) -> Self | None:
+        """With `factor` times the training; nothing where there is none."""
+        return replace(self, tokens=self.tokens * factor, seed=self.seed + 1) if self.tokens else None
+
+    def ordered(self) -> OrderedModel:
+        """The trained model with its parts in order."""
+        import torch
+
+        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return ordered(self.teacher, self.corpus(), self.calibration, device=device)
+
+    def sub_model(self, arch: Architecture, copy: bool = True) -> Decoder:
+        """The part, with the trained weights; without `copy` they are shared (raises ModelError)."""
+        return sliced(self.ordered().model, check(arch, self.ignore), copy)
+
+    def trained(self, arch: Architecture, /) -> TrainingResult:
+        """The training behind a value, with its model (raises ObjectiveError where there is none)."""
+        from nas_bo.model.training import train
+
+        if not self.tokens:
+            raise ObjectiveError("SubModelLoss(tokens=0) trains nothing; give it tokens")
+        return train(
+            self.sub_model(arch),
+            self.corpus(),
+            self.tokens,
+            self.seed,
+            lr=self.lr,
+            warmup=0.0,
+            decay=1.0,
+            sequence=self.sequence,
+            evaluation_tokens=self.held_out_tokens,
+        )
+
+    def __call__(self, arch: Architecture, /) -> Value:
+        from nas_bo.model.inference import evaluate, torch_threads
+
+        if self.tokens:
+            found = self.trained(arch)
+            return Value(
+                found.bits_per_byte, how="a part of a trained model, trained on", tokens=found.tokens, seed=self.seed
+            )
+        with torch_threads(1):
+            value = evaluate(self.sub_model(arch, copy=False), self.corpus(), self.held_out_tokens, self.sequence)
+        if not math.isfinite(value):
+            raise ObjectiveError(f"the loss of this part of {self.teacher.name} is {value}")
+        return Value(value, how="a part of a trained model, as it is", held_out_tokens=self.held_out_tokens)

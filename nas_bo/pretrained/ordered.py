@@ -1,0 +1,99 @@
+"""The trained model with its parts in the order of their importance, once per process."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nas_bo.errors import DataError, ModelError
+from nas_bo.pretrained.checkpoint import TrainedDecoder
+from nas_bo.pretrained.importance import METHODS, Batches, Importance, Method, importance
+from nas_bo.pretrained.ordering import put_in_order
+from nas_bo.validated import check_fields, checked, number, one_of, whole_number
+
+if TYPE_CHECKING:
+    import torch
+
+    from nas_bo.model.data import Corpus
+    from nas_bo.model.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The text by which parts of a trained model are judged: windows of the training text, never of the held-out one.
+
+    Attributes:
+        batches: how often a score is taken; their mean counts.
+        sequences: in one batch.
+        sequence: tokens of each.
+        method: see `nas_bo.pretrained.importance`.
+        seed: which windows.
+    """
+
+    batches: int = checked(4, whole_number(1))
+    sequences: int = checked(8, whole_number(1))
+    sequence: int = checked(128, whole_number(8))
+    method: Method = checked("wanda", one_of(*METHODS))
+    seed: int = checked(0, number())
+
+    def __post_init__(self) -> None:
+        check_fields(self, ModelError)
+
+    def windows(self, corpus: Corpus) -> Batches:
+        """(batches, sequences, sequence + 1) token ids.
+
+        Raises:
+            DataError: the text is too short for judging by it.
+        """
+        needed = self.batches * self.sequences * self.sequence
+        if len(corpus.train) < needed:
+            raise DataError(
+                f"{corpus.name!r} has {len(corpus.train):,} tokens to train on, and {needed:,} are wanted to judge the parts of a model by; "
+                "give more text, or Calibration with fewer batches"
+            )
+        found = corpus.batches(0, self.batches, self.sequences, self.sequence, self.seed)
+        return np.asarray(found)
+
+
+@dataclass
+class OrderedModel:
+    """What `ordered` gives.
+
+    Attributes:
+        model: the trained decoder, its parts in order.
+        importance: their scores, before they were put in order.
+    """
+
+    model: Decoder
+    importance: Importance
+
+
+_kept: OrderedDict[tuple[Any, ...], OrderedModel] = OrderedDict()
+
+
+def ordered(
+    teacher: TrainedDecoder,
+    corpus: Corpus,
+    calibration: Calibration,
+    width: bool = False,
+    device: str | torch.device = "cpu",
+) -> OrderedModel:
+    """The model of `teacher` in the order that `calibration` says; the last one stays in memory.
+
+    Args:
+        width: put the channels of the stream in order as well.
+
+    Raises:
+        ExportError, ModelError, DataError: the model cannot be read, or the text is too short.
+    """
+    key = (teacher.fingerprint, teacher.dtype, corpus.fingerprint, calibration, width, str(device))
+    if key not in _kept:
+        _kept.clear()  # two of them may be too much for the memory
+        model = teacher.model().to(device)
+        found = importance(model, calibration.windows(corpus), calibration.method)
+        put_in_order(model, found.orders(width))
+        _kept[key] = OrderedModel(model, found)
+    return _kept[key]

@@ -1,0 +1,167 @@
+"""The weights of a smaller decoder inside a trained one: the first heads, hidden units, experts and channels of each layer, as its
+blocks say (`nas_bo.model.blocks.block.Sliceable`), which are the most important ones after `nas_bo.pretrained.ordering`.
+
+Layers keep their place: one that is left out is a skip. Slices are views wherever a parameter is made of one piece.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import ModelError
+from nas_bo.model.blocks.cuts import Cut, Piece
+from nas_bo.model.blocks.skip import absent
+from nas_bo.model.counts import norms_of
+from nas_bo.model.spec import DecoderSpec
+from nas_bo.supernet.slicing import sliceable
+
+if TYPE_CHECKING:
+    from nas_bo.model.decoder import Decoder
+
+_OF_THE_TOP = ("norm", "position", "parallel", "tied", "bias")
+
+
+def weights_of(teacher: Decoder, spec: DecoderSpec) -> dict[str, Tensor]:
+    """The parameters of the decoder `spec` by name, taken from those of `teacher`.
+
+    Raises:
+        ModelError: `spec` is not within the teacher; the message names the field.
+    """
+    check_within(teacher.spec, spec)
+    weights = dict(teacher.named_parameters())
+    width = spec.width
+    found = {"embedding.weight": weights["embedding.weight"][:, :width]}
+    for name in ("positions.weight", "head.weight"):
+        if name in weights:
+            found[name] = weights[name][:, :width]
+    for name, weight in weights.items():
+        if name.startswith("norm."):
+            found[name] = weight[:width]
+        elif name == "skip_gates":
+            found[name] = weight
+    for index, (layer, whole) in enumerate(zip(spec.layers, teacher.spec.layers, strict=True)):
+        prefix = f"layers.{index}."
+        for part, small, large in (("mixer", layer.mixer, whole.mixer), ("mlp", layer.mlp, whole.mlp)):
+            if absent(small):
+                continue
+            block = sliceable(small)
+            ours = block.slices(small, spec.frame, part, f"{prefix}{part}.")
+            theirs = block.slices(large, teacher.spec.frame, part, f"{prefix}{part}.")
+            for cut, whole_cut in zip(ours, theirs, strict=True):
+                found[cut.name] = _cut(weights[cut.name], cut, whole_cut)
+        for norm in norms_of(layer, spec.frame):
+            for form in ("weight", "bias"):
+                if f"{prefix}{norm}.{form}" in weights:
+                    found[f"{prefix}{norm}.{form}"] = weights[f"{prefix}{norm}.{form}"][:width]
+    return found
+
+
+@torch.no_grad()
+def sliced(teacher: Decoder, spec: DecoderSpec, copy: bool = False) -> Decoder:
+    """The decoder `spec` with weights of `teacher`, in evaluation mode; with `copy` they are its own (raises ModelError)."""
+    from nas_bo.model.decoder import Decoder
+
+    weights = weights_of(teacher, spec)
+    model = Decoder(spec, teacher.vocab_size).to(teacher.embedding.weight.device)
+    for name, place in model.named_parameters():
+        weight = weights[name].detach()
+        place.data = weight.clone() if copy else weight
+    return model.eval()
+
+
+@torch.no_grad()
+def compact(model: Decoder) -> Decoder:
+    """The same function without the layers that have neither mixer nor MLP; the weights are shared."""
+    from nas_bo.model.decoder import Decoder
+
+    left = [index for index, layer in enumerate(model.spec.layers) if not (absent(layer.mixer) and absent(layer.mlp))]
+    spec = model.spec._replace(layers=tuple(model.spec.layers[index] for index in left))
+    made = Decoder(spec, model.vocab_size).to(model.embedding.weight.device)
+    weights = dict(model.named_parameters())
+    for name, place in made.named_parameters():
+        whole = name
+        if name.startswith("layers."):
+            _, index, inside = name.split(".", 2)
+            whole = f"layers.{left[int(index)]}.{inside}"
+        place.data = weights[whole].detach()
+    return made.eval()
+
+
+def without_empty_layers(arch: Architecture) -> Architecture:
+    """The architecture of `compact`; it belongs to no space."""
+    fields = dict(arch.tree)
+    fields["layers"] = tuple(
+        layer for layer in fields["layers"] if not (layer.mixer.kind == "skip" and layer.mlp.kind == "skip")
+    )
+    return Architecture(Node(fields), {}, ())
+
+
+def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
+    """Raise ModelError where a decoder is not within another one."""
+    for name in _OF_THE_TOP:
+        if getattr(spec, name) != getattr(whole, name):
+            raise ModelError(
+                f"the sub-model has {name}={getattr(spec, name)!r} and the trained one {getattr(whole, name)!r}; they must be equal"
+            )
+    if spec.details != whole.details:
+        raise ModelError(
+            "the sub-model has other norms, positions or scales than the trained one; take them from its arch"
+        )
+    if len(spec.layers) != len(whole.layers):
+        raise ModelError(
+            f"the sub-model has {len(spec.layers)} layers and the trained one {len(whole.layers)}; layers keep their place, and one that "
+            "is left out has a skip() as mixer and mlp"
+        )
+    if spec.width > whole.width:
+        raise ModelError(
+            f"the sub-model has width={spec.width} and the trained one {whole.width}; it must not be larger"
+        )
+    for index, (small, large) in enumerate(zip(spec.layers, whole.layers, strict=True)):
+        for part in ("mixer", "mlp"):
+            one, other = getattr(small, part), getattr(large, part)
+            if not absent(one) and one.kind != other.kind:
+                raise ModelError(
+                    f"layer {index} of the sub-model has {one.kind} as {part}, where the trained one has {other.kind}; it may be that or a skip"
+                )
+
+
+def _cut(weight: Tensor, cut: Cut, whole: Cut) -> Tensor:
+    """The part `cut` of a parameter of which `whole` says what it is made of."""
+    if len(cut.pieces) == 1 and cut.pieces == whole.pieces:
+        return weight
+    pieces = torch.split(weight, [shape[whole.axis] for shape in whole.shapes], whole.axis)
+    parts = []
+    for piece, shape, have, tensor in zip(cut.pieces, cut.shapes, whole.pieces, pieces, strict=True):
+        parts.append(_piece(tensor.reshape(have.sizes), piece, have, cut.name).reshape(shape))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, cut.axis)
+
+
+def _piece(tensor: Tensor, piece: Piece, have: Piece, name: str) -> Tensor:
+    for axis, size in _narrower(piece, have, name):
+        if (
+            axis == 0 and piece.step != have.step
+        ):  # keys of groups of another size: those that its first query heads read
+            rows = [row * piece.step // have.step for row in range(size)]
+            tensor = tensor.index_select(0, torch.tensor(rows, device=tensor.device))
+        elif axis == piece.spread:
+            places = [place * have.sizes[axis] // size for place in range(size)]
+            tensor = tensor.index_select(axis, torch.tensor(places, device=tensor.device))
+        else:
+            tensor = tensor.narrow(axis, have.sizes[axis] - size if axis == piece.last else 0, size)
+    return tensor
+
+
+def _narrower(piece: Piece, have: Piece, name: str) -> Iterator[tuple[int, int]]:
+    for axis, (size, most) in enumerate(zip(piece.sizes, have.sizes, strict=True)):
+        regrouped = axis == 0 and piece.step != have.step
+        if size > most or (regrouped and (size - 1) * piece.step // have.step >= most):
+            raise ModelError(
+                f"{name} of the sub-model has the sizes {piece.sizes}, and the trained one {have.sizes}; no size may be larger"
+            )
+        if size != most or regrouped:
+            yield axis, size

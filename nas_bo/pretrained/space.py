@@ -1,0 +1,237 @@
+"""The space around a trained decoder: every architecture in it is a part of that decoder, with its weights.
+
+Layers keep their place, so a layer without mixer and MLP is one that was left out. What differs between the layers of the trained
+model (kinds of blocks, windows) stays what it is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from nas_bo.architecture import Architecture, Node, Primitive
+from nas_bo.errors import SpaceError
+from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.spec import DecoderSpec, check
+from nas_bo.space import Space, choice, option, repeat
+from nas_bo.space.domain import Choice, Option
+from nas_bo.space.space import built_by
+from nas_bo.space.steer import steered
+from nas_bo.validated import Check, check_fields, checked, each, whole_number
+
+SHARES = (1.0, 0.85, 0.7, 0.5, 0.3, 0.15)
+"""Of the hidden units of an MLP, by default."""
+
+MULTIPLES = ((512, 64), (128, 32), (32, 8))  # sizes from so many on are multiples of this
+_SIZES = Check(
+    "True, False, or sizes such as (1024, 512)",
+    lambda value: isinstance(value, bool) or each(whole_number(1)).holds(value),
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What of a trained model may be made smaller; True takes sizes that suit it.
+
+    Attributes:
+        depth: mixers and MLPs may be left out, each for itself; a layer without both is gone.
+        mlp: hidden units of each MLP, or these sizes.
+        heads: groups of heads that share keys and values, of each attention, or these numbers of groups.
+        width: channels of the stream, or these sizes.
+        experts: experts of each mixture, or these numbers.
+        windows: attention may see only so many tokens back; None, or 0, is the window of the trained model.
+        keep: layers that stay whole, by their index; negative ones count from the end.
+        multiple: sizes of MLPs are multiples of it; None is 64 for MLPs of 512 and more, 32 from 128 on, else 8.
+    """
+
+    depth: bool = True
+    mlp: bool | tuple[int, ...] = checked(True, _SIZES)
+    heads: bool | tuple[int, ...] = checked(True, _SIZES)
+    width: bool | tuple[int, ...] = checked(False, _SIZES)
+    experts: bool | tuple[int, ...] = checked(True, _SIZES)
+    windows: tuple[int, ...] = checked((), each(whole_number(1), 0))
+    keep: tuple[int, ...] = ()
+    multiple: int | None = checked(None, whole_number(1).or_none())
+
+    def __post_init__(self) -> None:
+        check_fields(self, SpaceError)
+
+
+@lru_cache(maxsize=8)
+def space_around(title: str, arch: Node, parts: Parts) -> type[Space]:
+    """The space (raises SpaceError for sizes that the trained model does not have).
+
+    Args:
+        title: of the space.
+        arch: the trained decoder.
+        parts: what of it may be made smaller.
+    """
+    spec = check(arch)
+    kept = {index % len(spec.layers) for index in parts.keep}
+    if any(not -len(spec.layers) <= index < len(spec.layers) for index in parts.keep):
+        raise SpaceError(
+            f"{title}: keep={parts.keep} names a layer that is not there; there are {len(spec.layers)}, from 0 on"
+        )
+    allowed: dict[str, tuple[Primitive, ...]] = {}
+    layer: dict[str, Choice | Option] = {}
+    for slot in ("mixer", "mlp"):
+        blocks = [getattr(one, slot) for one in arch.layers]
+        options = [
+            _option(slot, kind, blocks, spec, parts, allowed, kept) for kind in dict.fromkeys(b.kind for b in blocks)
+        ]
+        skippable = parts.depth and any(block.kind != "skip" for block in blocks)
+        if skippable and all(one.name != "skip" for one in options):
+            options.append(option("skip"))
+        layer[slot] = choice(*options) if len(options) > 1 else options[0]
+        for index, block in enumerate(blocks if len(options) > 1 else ()):
+            may_go = parts.depth and index not in kept and block.kind != "skip"
+            if not may_go or len(options) > 2:
+                allowed[f"layers.{index}.{slot}"] = (block.kind, "skip") if may_go else (block.kind,)
+    top = {name: value for name, value in arch.items() if name not in ("layers", "width")}
+    widths = _sizes(f"{title}.width", parts.width, spec.width, _widths(spec.width))
+    made = Space.of(
+        title,
+        width=choice(*widths) if len(widths) > 1 else widths[0],
+        **top,
+        layers=repeat(len(spec.layers), **layer),
+    )
+    made = steered(made, allowed)
+    built_by(made, space_around, title, arch, parts)
+    return made
+
+
+def whole(space: type[Space]) -> Architecture:
+    """The architecture of the trained model itself, as a point of the space around it: the largest of everything."""
+
+    def largest(path: str, domain: Choice) -> Primitive:
+        if not domain.ordered:
+            return (
+                next((value for value in domain.values if value not in ("skip", None)), domain.values[0])
+                if not (path.endswith(".window"))
+                else domain.values[0]
+            )
+        return domain.values[-1]
+
+    return space.decide(largest)  # type: ignore[arg-type]
+
+
+def _option(
+    slot: str,
+    kind: str,
+    blocks: Sequence[Node],
+    spec: DecoderSpec,
+    parts: Parts,
+    allowed: dict[str, tuple[Primitive, ...]],
+    kept: set[int],
+) -> Option:
+    """The blocks of one kind as an option; a field that differs between layers is settled for each."""
+    places = [index for index, block in enumerate(blocks) if block.kind == kind]
+    fields: dict[str, object] = {}
+    for name in dict.fromkeys(name for index in places for name in blocks[index] if name != "kind"):
+        values = [blocks[index].get(name) for index in places]
+        fields[name] = _settled(f"{slot}.{kind}.{name}", places, values, allowed)
+    specs = [getattr(spec.layers[index], slot) for index in places]
+    smaller = _smaller(specs, spec, parts)
+    for name, sizes in smaller.items():
+        most = [_own_size(one, name, spec.width) for one in specs]
+        fields[name] = choice(*sizes) if len(sizes) > 1 else sizes[0]
+        for index, own in zip(places, most, strict=True):
+            may = tuple(size for size in sizes if size is None or own is None or size <= own)
+            if index in kept:
+                may = (own,)
+            if len(sizes) > 1 and len(may) < len(sizes):
+                allowed[f"layers.{index}.{slot}.{kind}.{name}"] = may
+    return option(kind, **fields)
+
+
+def _settled(
+    name: str, places: Sequence[int], values: Sequence[Primitive], allowed: dict[str, tuple[Primitive, ...]]
+) -> Primitive | Choice:
+    different = list(dict.fromkeys(values))
+    if len(different) == 1:
+        return different[0]
+    for index, value in zip(places, values, strict=True):
+        allowed[f"layers.{index}.{name}"] = (value,)
+    return choice(*different)
+
+
+def _own_size(block: AttentionSpec | MlpSpec, name: str, width: int) -> int | float | None:
+    if isinstance(block, MlpSpec):
+        return {"ratio": block.hidden / width, "experts": block.experts}[name]
+    return {
+        "heads": block.heads,
+        "head_dim": block.head_dim,
+        "kv_group": block.heads // block.kv_heads,
+        "window": block.window,
+    }[name]
+
+
+def _smaller(
+    specs: Sequence[AttentionSpec | MlpSpec], spec: DecoderSpec, parts: Parts
+) -> dict[str, list[int | float | None]]:
+    """Field -> sizes, of blocks of one kind."""
+    first = specs[0]
+    if isinstance(first, MlpSpec):
+        most = max(one.hidden for one in specs if isinstance(one, MlpSpec))
+        hidden = _sizes("mlp", parts.mlp, most, _hidden_sizes(most, parts.multiple))
+        found: dict[str, list[int | float | None]] = {
+            "ratio": [
+                size / spec.width
+                for size in sorted({*hidden, *(one.hidden for one in specs if isinstance(one, MlpSpec))})
+            ]
+        }
+        if first.experts:
+            experts = _sizes("experts", parts.experts, first.experts, _halves(first.experts, first.top_k))
+            found["experts"] = [*sorted(experts)]
+        return found
+    if isinstance(first, AttentionSpec):
+        group = first.heads // first.kv_heads
+        most = max(one.kv_heads for one in specs if isinstance(one, AttentionSpec))
+        groups = _sizes("heads", parts.heads, most, _groups(most))
+        found = {"heads": [size * group for size in sorted(groups)], "head_dim": [first.head_dim], "kv_group": [group]}
+        windows = {one.window for one in specs if isinstance(one, AttentionSpec)}
+        if parts.windows and len(windows) == 1:
+            found["window"] = [
+                first.window,
+                *(size for size in parts.windows if first.window is None or size < first.window),
+            ]
+        return found
+    return {}
+
+
+def _sizes(name: str, given: bool | tuple[int, ...], most: int, default: Sequence[int]) -> list[int]:
+    if given is False:
+        return [most]
+    if given is True:
+        return sorted({*default, most})
+    large = [size for size in given if size > most]
+    if large:
+        raise SpaceError(
+            f"{name}={given}: {large[0]} is more than the {most} of the trained model; take sizes up to that"
+        )
+    return sorted({*given, most})
+
+
+def _hidden_sizes(most: int, multiple: int | None) -> list[int]:
+    step = multiple or next((by for size, by in MULTIPLES if most >= size), 1)
+    return sorted(
+        {max(step, step * round(most * share / step)) for share in SHARES[1:] if most * share >= step} | {most}
+    )
+
+
+def _widths(width: int) -> list[int]:
+    step = next((by for size, by in MULTIPLES if width >= size), 2)
+    return [max(step, step * round(width * share / step)) for share in (0.75, 0.875)]
+
+
+def _groups(most: int) -> list[int]:
+    """All of few; of many a handful."""
+    return (
+        [*range(1, most + 1)] if most <= 4 else sorted({max(1, round(most * share)) for share in (0.25, 0.5, 0.75, 1)})
+    )
+
+
+def _halves(most: int, least: int) -> list[int]:
+    return [size for size in (most // 4, most // 2, 3 * most // 4) if size >= max(1, least)]

@@ -1,0 +1,54 @@
+"""`Pretrained`: a trained model, the space of its parts, and the objectives on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
+
+from nas_bo.pretrained.block_scores import BlockScores
+from nas_bo.pretrained.checkpoint import TrainedDecoder
+from nas_bo.pretrained.loss import SubModelLoss
+from nas_bo.pretrained.space import Parts, space_around
+from nas_bo.space import Space
+
+
+class PartsGiven(TypedDict, total=False):
+    """The fields of `nas_bo.pretrained.space.Parts`."""
+
+    depth: bool
+    mlp: bool | tuple[int, ...]
+    heads: bool | tuple[int, ...]
+    width: bool | tuple[int, ...]
+    experts: bool | tuple[int, ...]
+    windows: tuple[int, ...]
+    keep: tuple[int, ...]
+    multiple: int | None
+
+
+@dataclass(frozen=True)
+class Pretrained(TrainedDecoder):
+    """A trained decoder in a folder of Hugging Face: ``config.json``, safetensors (one file or shards), ``tokenizer.json``; a GGUF file,
+    which transformers reads; or a folder that `nas-bo train` wrote.
+
+    Nothing is read before it is needed, and nothing is downloaded. Families: `nas_bo.pretrained.configuration.FAMILIES`.
+
+    Args:
+        path: the folder, or the GGUF file.
+        dtype: of the weights in memory.
+
+    Raises:
+        ExportError: there is no such folder, it has no configuration, or its weights are pickles or damaged.
+        ModelError: a family or an option of it that is not understood, by name.
+    """
+
+    def space(self, parts: Parts | None = None, **given: Unpack[PartsGiven]) -> type[Space]:
+        """The space of its parts; what may be made smaller as one value or by name (`nas_bo.pretrained.space.Parts`)."""
+        return space_around(self.name, self.arch, replace(parts or Parts(), **given))
+
+    def loss(self, **given: Any) -> SubModelLoss:
+        """The loss of a part of it, an objective (`nas_bo.pretrained.loss.SubModelLoss`)."""
+        return SubModelLoss(self, **given)
+
+    def block_scores(self, loss: SubModelLoss | None = None, **given: Any) -> BlockScores:
+        """An estimate of `loss`, for `proxies=` and for `Knapsack` (`nas_bo.pretrained.block_scores.BlockScores`)."""
+        return BlockScores(loss or self.loss(), **given)
