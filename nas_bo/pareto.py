@@ -9,6 +9,7 @@ import numpy as np
 
 from nas_bo.errors import SearchError
 from nas_bo.trial import non_dominated
+from nas_bo.wording import counted
 
 MARGIN = 0.1  # of the front's range: how far the reference point lies beyond its worst values
 
@@ -60,7 +61,7 @@ def hypervolume(points: np.ndarray, reference: np.ndarray) -> float:
     points, reference = np.asarray(points, dtype=float), np.asarray(reference, dtype=float)
     if points.ndim != 2 or points.shape[1] != reference.size:
         raise SearchError(
-            f"hypervolume: points of shape {points.shape} do not fit a reference point of {reference.size} numbers"
+            f"hypervolume: points of shape {points.shape} do not fit a reference point of {counted(reference.size, 'number')}"
         )
     inside = points[(points < reference).all(1)]
     if not len(inside):

@@ -43,6 +43,16 @@ def current(column: ObjectiveSpec) -> str:
     return NAME if column.unit == UNIT and column.name == BEFORE else column.name
 
 
+def other_name(trial: int, given: str, wanted: str) -> str:
+    """The message for a value that was reported to Ax by the name that the experiment does not use."""
+    return (
+        f"trial {trial} of the Ax experiment was given {given!r}, and the metric is {wanted!r} there: the loss in bits per byte is called "
+        f"{NAME!r} since version 0.2, and an experiment keeps the name that it was begun with. Ax would take {given!r} for a further "
+        f"metric and leave the trial without the objective; report it as attach_data({trial}, {{{wanted!r}: ...}}) or complete_trial("
+        f"{trial}, {{{wanted!r}: ...}})"
+    )
+
+
 class Values(dict[str, float]):
     """Objective name -> value; the loss in bits per byte is found by either name, and listed by the one that it has."""
 

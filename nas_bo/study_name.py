@@ -9,6 +9,7 @@ import hashlib
 import unicodedata
 
 from nas_bo.errors import SearchError
+from nas_bo.wording import counted
 
 LONGEST = 500  # characters: databases of Optuna hold 512, names of MLflow's experiments 500
 LONGEST_FILE = 100  # bytes of a name of a file, so that suffixes and temporary names fit into the 255 of file systems
@@ -31,7 +32,7 @@ def check(name: object) -> str:
         )
     if len(name) > LONGEST:
         raise SearchError(
-            f"the study name {name[:40]!r}... has {len(name)} characters; databases hold {LONGEST}. Use a shorter name (--study)"
+            f"the study name {name[:40]!r}... has {counted(len(name), 'character')}; databases hold {LONGEST}. Use a shorter name (--study)"
         )
     unprintable = [c for c in name if not _printed(c)]
     if unprintable:

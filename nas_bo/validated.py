@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nas_bo.errors import NasBoError
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -109,7 +110,7 @@ def each(check: Check, at_least: int = 1, must: str = "") -> Check:
     def holds(value: Any) -> bool:
         return isinstance(value, (tuple, list)) and len(value) >= at_least and all(map(check.holds, value))
 
-    return Check(must or f"at least {at_least} values, of which each is {check.must}", holds, check.advice)
+    return Check(must or f"at least {counted(at_least, 'value')}, of which each is {check.must}", holds, check.advice)
 
 
 def must(check: Check) -> Mapping[str, Any]:

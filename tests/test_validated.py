@@ -42,9 +42,9 @@ class Settings:
         ({"phase": "train"}, "Settings(phase='train'): phase must be 'prefill' or 'decode'"),
         ({"phase": ["decode"]}, "Settings(phase=['decode']): phase must be 'prefill' or 'decode'"),
         ({"dtype": "d"}, "Settings(dtype='d'): dtype must be one of 'a', 'b', 'c', 'float32'"),
-        ({"penalties": (1, 0)}, "at least 1 values, of which each is a number above 0"),
-        ({"penalties": ()}, "at least 1 values"),
-        ({"penalties": 3}, "at least 1 values"),
+        ({"penalties": (1, 0)}, "at least 1 value, of which each is a number above 0"),
+        ({"penalties": ()}, "at least 1 value"),
+        ({"penalties": 3}, "at least 1 value"),
     ],
 )
 def test_a_field_that_is_not_what_it_must_be(given, message):

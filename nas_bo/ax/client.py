@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
@@ -15,7 +16,8 @@ from nas_bo.execution import preflight
 from nas_bo.objective import Objective, Predicting, Reported
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
-from nas_bo.spelling import spelled
+from nas_bo.spelling import other_name, spelled
+from nas_bo.wording import plural
 
 if TYPE_CHECKING:
     from ax.api.client import Client
@@ -123,7 +125,25 @@ def client(
         made.configure_metrics([Metric(o.name) for o in (*problem.objectives, *modelled)])
     elif workers != 1:
         raise HostError(f"client(workers={workers}): objectives that you report are not evaluated by run_trials")
+    _refuse_other_names(made)
     return made
+
+
+def _refuse_other_names(made: Client) -> None:
+    """Let ``attach_data``, and so ``complete_trial``, refuse the other name of the loss, which Ax would take for a further metric."""
+    from nas_bo.ax.problem import metrics_of
+
+    real = made.attach_data
+
+    @wraps(real)
+    def attach_data(trial_index: int, raw_data: Mapping[str, Any], progression: int | None = None) -> None:
+        known = {*metrics_of(made._experiment), *made._experiment.metrics}
+        for name in raw_data:
+            if name not in known and spelled(name, known) != name and spelled(name, known) not in raw_data:
+                raise HostError(other_name(trial_index, name, spelled(name, known)))
+        real(trial_index, raw_data, progression)
+
+    vars(made)["attach_data"] = attach_data
 
 
 def _bounds(objective: Objective) -> list[str]:
@@ -172,7 +192,7 @@ def _thresholds(problem: Problem, given: dict[str, float], ours: bool) -> list[s
         )
     raise HostError(
         f"Ax needs a threshold for every objective or for none, otherwise its Pareto front stays empty; {', '.join(missing)} "
-        f"{'has' if len(missing) == 1 else 'have'} none: add thresholds={{{missing[0]!r}: the worst value that is of interest}}"
+        f"{plural(len(missing), 'has', 'have')} none: add thresholds={{{missing[0]!r}: the worst value that is of interest}}"
     )
 
 

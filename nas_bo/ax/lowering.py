@@ -28,6 +28,7 @@ from nas_bo.errors import HostError, MissingExtra, SpaceError
 from nas_bo.space import Space
 from nas_bo.space.constraint import Linear, Rule
 from nas_bo.space.domain import Choice, Domain, Integer, Real
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
@@ -178,7 +179,7 @@ def _plan(space: type[Space]) -> dict[str, Lowered]:
 def _gates(path: str, counts: list[int], space: type[Space]) -> tuple[tuple[str, int], ...]:
     if len(counts) - 1 > MAX_GATES:
         raise HostError(
-            f"{space.title}: the count {path!r} has {len(counts)} values; in Ax it is a chain of {len(counts) - 1} "
+            f"{space.title}: the count {path!r} has {counted(len(counts), 'value')}; in Ax it is a chain of {len(counts) - 1} "
             "nested "
             f"booleans, and at most {MAX_GATES} are possible. Repeat larger blocks, or step the count: "
             "integer(..., step=...)"
@@ -269,7 +270,7 @@ def _configs(space: type[Space]) -> Iterator[Config]:
             step = domain.step if domain.step > 1 else None
             if step and domain.size > 1000:
                 raise HostError(
-                    f"{space.title}: {path!r} has {domain.size} values in steps of {step}, and Ax holds at most "
+                    f"{space.title}: {path!r} has {counted(domain.size, 'value')} in steps of {step}, and Ax holds at most "
                     "1000; leave "
                     "out the step, or make it coarser"
                 )

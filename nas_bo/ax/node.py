@@ -23,6 +23,7 @@ from nas_bo.space import Space
 from nas_bo.strategies.strategy import Strategy, admissible, fresh, generator, seen_ids
 from nas_bo.strategies.variation import build
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted
 
 NAME = "nas_bo"
 MORE = 16  # suggestions asked for when the first one cannot be used
@@ -85,7 +86,7 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
         with_fixed = f" with {self._fixed!r}" if self._fixed else ""
         raise SearchError(
             f"nothing is left to suggest in {wanted.space.title}{with_fixed}: all architectures that its rules, the "
-            f"limits and the parameter constraints of the Ax experiment admit are among its {len(trials)} trials, or "
+            f"limits and the parameter constraints of the Ax experiment admit are among its {counted(len(trials), 'trial')}, or "
             "these rules admit almost nothing. Stop here, widen the space, or loosen the constraints"
         )
 

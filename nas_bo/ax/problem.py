@@ -22,7 +22,7 @@ from nas_bo.objective import OFFERS, Objective, as_objective, value_of
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
-from nas_bo.spelling import spelled
+from nas_bo.spelling import other_name, spelled
 from nas_bo.study import TrialRecord
 from nas_bo.trial import Direction, State, Trial
 
@@ -159,6 +159,7 @@ def history(wanted: AxProblem, view: View, experiment: Experiment, data: Data) -
     for (index, arm), one in seen(data, curves=False).items():
         by_trial.setdefault(index, {})[arm] = one
     found = []
+    metrics = metrics_of(experiment)
     for index, trial in experiment.trials.items():
         if trial.status is TrialStatus.STALE:
             continue
@@ -169,10 +170,19 @@ def history(wanted: AxProblem, view: View, experiment: Experiment, data: Data) -
             except NasBoError:
                 continue
             record = trial_record(trial, arm, there, Wanted())
+            _check_names(record, metrics, there.get(arm.name, Seen()).last)
             if record.arch_id != view.project(arch).id:  # what was noted is of another arm
                 record = replace(record, reason="", info={}, seconds=0.0)
             found.append(_trial(wanted, arch, record, there.get(arm.name, Seen()).last))
     return found
+
+
+def _check_names(record: TrialRecord, metrics: Sequence[str], there: Mapping[str, float]) -> None:
+    """Of a trial that was completed with the other name of the loss, by a client that does not look at names."""
+    for name in there:
+        wanted = spelled(name, metrics)
+        if record.ended == "complete" and name not in metrics and wanted != name and wanted not in there:
+            raise HostError(other_name(record.number, name, wanted))
 
 
 def _trial(wanted: AxProblem, arch: Architecture, record: TrialRecord, metrics: Mapping[str, float]) -> Trial:

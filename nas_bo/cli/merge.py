@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nas_bo.cli.failure import errors
+from nas_bo.wording import counted
 
 
 def merge(
@@ -19,8 +20,6 @@ def merge(
     study: Annotated[str | None, typer.Option(help="Name of the merged study. By default that of the first.")] = None,
 ) -> None:
     """Copy the finished trials of several studies of one space into one; the same command later copies only what is new."""
-    from nas_bo.report.digits import count
-
     with errors("interrupted; the same command copies what is not there yet"):
         import optuna
 
@@ -32,7 +31,7 @@ def merge(
         found = merged([studies.load(storage, name or None) for storage, _, name in pairs], into, study)
         left = f", {found.left} not finished and left where they are" if found.left else ""
         typer.echo(
-            f"study {found.study.study_name!r} in {into}: {count(found.added, 'trial')} added, {found.known} known{left}"
+            f"study {found.study.study_name!r} in {into}: {counted(found.added, 'trial')} added, {found.known} known{left}"
         )
 
 

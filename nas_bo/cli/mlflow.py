@@ -17,6 +17,7 @@ from nas_bo.cli.failure import errors
 from nas_bo.cli.help import WIDE, Commands, Grouped
 from nas_bo.cli.options import Json
 from nas_bo.errors import NasBoError
+from nas_bo.wording import counted
 
 app = typer.Typer(
     help="Work on what was tracked in MLflow.",
@@ -83,10 +84,8 @@ def sync(
 
 
 def _say(total: Any, where: str) -> None:
-    from nas_bo.report.digits import count
-
     if total.logged or total.left:
-        typer.echo(f"{count(total.logged, 'trial')} logged")
+        typer.echo(f"{counted(total.logged, 'trial')} logged")
     elif not total.ended:
         typer.echo(f"nothing is left to be logged in {where}")
     for name, number in total.ended:

@@ -10,10 +10,11 @@ from typing import Any
 
 from nas_bo.cli import warnings_shown
 from nas_bo.report import figure
-from nas_bo.report.digits import count, known
+from nas_bo.report.digits import known
 from nas_bo.report.table import noted
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted, plural
 from nas_bo.workflows.search import Progress
 
 SHOWN = 12  # points of the front that a terminal shows while the search runs
@@ -66,7 +67,7 @@ class _Lines:
 
     def starting(self, space: type[Space], workers: int, trials: int, bounds: Collection[str] = ()) -> None:
         self._bounds = bounds
-        self._first = [f"searching {space.title} with {count(workers, 'worker')}, {count(trials, 'trial')}"]
+        self._first = [f"searching {space.title} with {counted(workers, 'worker')}, {counted(trials, 'trial')}"]
         self._time.start()
 
     def update(self, progress: Progress) -> None:
@@ -78,13 +79,15 @@ class _Lines:
                 if progress.phase != self._phase:
                     self._say(MEASURING[progress.phase])
             elif progress.phase == "retrain":
-                self._say(f"re-training the front and a few others: {count(progress.total, 'architecture')}")
+                self._say(f"re-training the front and a few others: {counted(progress.total, 'architecture')}")
             elif progress.phase == "validate":
                 self._say(
-                    f"validating: {progress.done} of {count(progress.total, 'evaluation')} {are(progress.done)} there"
+                    f"validating: {progress.done} of {counted(progress.total, 'evaluation')} {plural(progress.done, 'is', 'are')} there"
                 )
             elif progress.done:
-                self._say(f"continuing: {progress.done} of {count(progress.total, 'trial')} {are(progress.done)} there")
+                self._say(
+                    f"continuing: {progress.done} of {counted(progress.total, 'trial')} {plural(progress.done, 'is', 'are')} there"
+                )
             self._phase = progress.phase
             return
         self._phase = progress.phase
@@ -117,7 +120,9 @@ class _Live:
     def starting(self, space: type[Space], workers: int, trials: int, bounds: Collection[str] = ()) -> None:
         self._bounds = bounds
         self._time.start()
-        self._live.update(f"starting {count(workers, 'worker')} to search {space.title}, {count(trials, 'trial')} ...")
+        self._live.update(
+            f"starting {counted(workers, 'worker')} to search {space.title}, {counted(trials, 'trial')} ..."
+        )
 
     def update(self, progress: Progress) -> None:
         from rich.console import Group
@@ -137,7 +142,7 @@ class _Live:
     def _front(self, progress: Progress) -> Any:
         from rich.table import Table
 
-        table = Table(title=f"front so far: {count(len(progress.front), 'trial')}", title_justify="left", box=None)
+        table = Table(title=f"front so far: {counted(len(progress.front), 'trial')}", title_justify="left", box=None)
         names = ["trial", "architecture", *(progress.front[0].values if progress.front else ())]
         rows = [
             [
@@ -180,10 +185,6 @@ def joined(progress: Progress) -> bool:
 
 def _same(member: Trial, trial: Trial) -> bool:
     return member.architecture.id == trial.architecture.id and dict(member.values) == dict(trial.values)
-
-
-def are(n: int) -> str:
-    return "is" if n == 1 else "are"
 
 
 def outcome(trial: Trial, bounds: Collection[str] = ()) -> str:

@@ -11,6 +11,7 @@ import typer
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.trial import State
+from nas_bo.wording import counted
 
 MOST_SHOWN = 20  # running trials of one study; --json has all
 
@@ -58,12 +59,11 @@ def described(study: Any) -> dict[str, Any]:
 
 def told(one: dict[str, Any]) -> str:
     """The same as text."""
-    from nas_bo.report.digits import count
     from nas_bo.study_name import printable
 
     wanted = ", ".join(c["name"] for c in one["objectives"])
     states = ", ".join(f"{one[name]} {name}" for name in ("finished", "pruned", "failed", "running", "waiting"))
-    lines = [f"{printable(one['study'])}: {count(one['trials'], 'trial')}, {states} ({wanted})"]
+    lines = [f"{printable(one['study'])}: {counted(one['trials'], 'trial')}, {states} ({wanted})"]
     for trial in one["evaluated"][:MOST_SHOWN]:
         began = (
             ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from nas_bo.wording import counted
 from nas_bo.workflows.result import Result
 
 
@@ -31,12 +32,10 @@ class Tracking:
 
     def missing(self) -> str:
         """What is not in MLflow, why, and what fixes it; "" when everything is there."""
-        from nas_bo.report.digits import count
-
         behind = self.tracker.behind()
         if behind is None:
             return ""
-        trials = count(behind.trials, "trial")
+        trials = counted(behind.trials, "trial")
         what = trials if behind.trials and not behind.report else f"{trials} and the report" if behind.trials else ""
         verb = "are" if behind.trials and (behind.report or behind.trials != 1) else "is"
         why = f" ({behind.why.rstrip('.')})" if behind.why else ""

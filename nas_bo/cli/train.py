@@ -15,6 +15,7 @@ from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, Json, OneStudy
 from nas_bo.cli.typed_options import above_zero, within
+from nas_bo.wording import counted
 
 SAID_EVERY_S = 5.0
 
@@ -72,7 +73,7 @@ def train(
         return
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
     typer.echo(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
-    typer.echo(f"{about['parameters']:,} parameters after {about['tokens']:,} tokens: {values}")
+    typer.echo(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
     typer.echo(f'next: nas-bo generate {made.folder} "def ", nas-bo export {made.folder} --format huggingface --to DIR')
 
 

@@ -15,6 +15,7 @@ import typer
 
 from nas_bo.execution.worker_warnings import OURS, Ear, Heard, hearing
 from nas_bo.redaction import redacted
+from nas_bo.wording import counted
 
 SHORT = 160  # characters of a warning while something else is shown; the whole text is in the list
 
@@ -53,7 +54,7 @@ class Warned(Ear):
         texts, self._said = self.texts, {}
         if not (self.listed and texts):
             return
-        typer.echo(f"\n{len(texts)} warning{'s' * (len(texts) > 1)}:", err=True)
+        typer.echo(f"\n{counted(len(texts), 'warning')}:", err=True)
         for text in texts:
             typer.echo(f"* {text}", err=True)
 

@@ -21,6 +21,7 @@ from nas_bo.errors import ModelError, NasBoError, ObjectiveError, SpaceError
 from nas_bo.objective import ChecksArchitecture, LimitViolated, Objective, Predicting, estimate_of, value_of
 from nas_bo.problem import Problem
 from nas_bo.space import Space
+from nas_bo.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -147,11 +148,11 @@ def _judge(space: type[Space], who: str, found: dict[str, _Found]) -> None:
     for one in found.values():
         if not one.failed or one.error is None:
             continue
-        share = f"{one.failed} of {one.seen} random architectures of {space.title}"
+        share = f"{one.failed} of {counted(one.seen, 'random architecture')} of {space.title}"
         if one.failed == one.seen and one.fatal:
             said = "the first error" if len(one.kinds) > 1 else "the error"
             raise _type(one.error)(
-                f"{who}: {one.what} for all of {one.seen} random architectures of {space.title}, so no trial could succeed; "
+                f"{who}: {one.what} for all of {counted(one.seen, 'random architecture')} of {space.title}, so no trial could succeed; "
                 f"{said}: {_text(one.error)}"
             ) from one.error
         then = "Their trials would fail; " if one.fatal else ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas_bo.export.folder import DRAWING
+from nas_bo.wording import counted
 
 
 def card(about: Mapping[str, Any], use: str, extra: str = "", transformers: bool = False) -> str:
@@ -31,9 +32,10 @@ def _head(transformers: bool) -> str:
 
 def _what(about: Mapping[str, Any]) -> str:
     size = about.get("parameters")
-    said = [f"A decoder-only language model{f' of {size:,} parameters' if size else ''}, found by architecture search."]
+    of = f" of {counted(size, 'parameter')}" if size else ""
+    said = [f"A decoder-only language model{of}, found by architecture search."]
     if "tokens" in about:
-        said.append(f"Trained on {about['tokens']:,} tokens of {about.get('corpus', {}).get('name', 'text')}.")
+        said.append(f"Trained on {counted(about['tokens'], 'token')} of {about.get('corpus', {}).get('name', 'text')}.")
     for name, value in about.get("values", {}).items():
         said.append(f"Held-out {name}: {value:.4f} {about.get('units', {}).get(name, '')}".rstrip() + ".")
     return " ".join(said) + "\n"

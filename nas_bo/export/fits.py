@@ -14,13 +14,16 @@ from typing import Any
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.export.homes import Home
-from nas_bo.model.blocks.attention import AttentionSpec, attention_of
-from nas_bo.model.blocks.conv import ConvSpec, conv_of
-from nas_bo.model.blocks.dense import MlpSpec, mlp_of
+from nas_bo.export.stock_parts import in_stock_parts
+from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.conv import ConvSpec
+from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.counts import parameters
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
+from nas_bo.wording import plural
 
 LEAST_HIDDEN = 8  # channels of an MLP of zeros where there is no other one
 
@@ -47,7 +50,7 @@ def fits(
 ) -> list[Fit]:
     """One per home, the best first: those that hold it before those that do not, fewest zeros before more, fewest reasons before
     more; else in the order of `homes` (raises ModelError for what is not a decoder)."""
-    spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    spec = in_stock_parts(arch if isinstance(arch, DecoderSpec) else check(arch, ignore))
     found = [_fit(spec, home, vocab_size) for home in homes]
     return sorted(found, key=lambda fit: (bool(fit.reasons), round(fit.padding, 9), len(fit.reasons)))
 
@@ -69,7 +72,7 @@ def _counted(reasons: Sequence[str]) -> str:
     parts = []
     for text, at in layers.items():
         where = ", ".join(at[:4]) + (", ..." if len(at) > 4 else "")
-        parts.append(f"{text} (layer{'s' if len(at) > 1 else ''} {where})" if at else text)
+        parts.append(f"{text} ({plural(len(at), 'layer')} {where})" if at else text)
     return "; ".join(parts)
 
 
@@ -116,7 +119,7 @@ def _reasons(spec: DecoderSpec, home: Home) -> Iterator[str]:
     if spec.bias and not home.biases:
         yield "bias=True"
     for index, layer in enumerate(spec.layers):
-        for reason in (*_mixer(layer.mixer, spec, home), *_mlp(layer.mlp, home)):
+        for reason in (*_mixer(layer.mixer, spec, home), *_mlp(layer.mlp, spec, home)):
             yield f"layers.{index}.{reason}"
     yield from _together(spec, home)
 
@@ -124,12 +127,13 @@ def _reasons(spec: DecoderSpec, home: Home) -> Iterator[str]:
 def _mixer(mixer: Any, spec: DecoderSpec, home: Home) -> Iterator[str]:
     if absent(mixer):
         return
+    part = stock_part_of(mixer, spec.frame)
     if mixer.kind not in home.mixers:
         yield f"mixer is {mixer.kind}, where it has {' or '.join(home.mixers)}"
-    elif (conv := conv_of(mixer)) is not None and conv.gates != "linear2":
-        yield f"mixer.gates={conv.gates!r}, where it has 'linear2'"
-    elif (attention := attention_of(mixer)) is not None:
-        yield from _attention(attention, spec, home)
+    elif part.conv is not None and part.conv.gates != "linear2":
+        yield f"mixer.gates={part.conv.gates!r}, where it has 'linear2'"
+    elif part.attention is not None:
+        yield from _attention(part.attention, spec, home)
 
 
 def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[str]:
@@ -150,13 +154,13 @@ def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[
         yield f"mixer has biases (qkv_bias={into}, out_bias={out})"
 
 
-def _mlp(mlp: Any, home: Home) -> Iterator[str]:
+def _mlp(mlp: Any, spec: DecoderSpec, home: Home) -> Iterator[str]:
     if absent(mlp):
         return
     accepted = {*home.mlps, "dense"} if home.dense_too else {*home.mlps}
     if mlp.kind not in accepted:
         yield f"mlp is {mlp.kind}, where it has {' or '.join(home.mlps)}"
-    elif (mlp := mlp_of(mlp)) is not None:
+    elif (mlp := stock_part_of(mlp, spec.frame).mlp) is not None:
         if mlp.gated != home.gated:
             yield f"mlp.gated={mlp.gated}, where it has {home.gated}"
         if mlp.activation not in home.activations:
@@ -211,15 +215,18 @@ def _differ(field: str, values: Sequence[Any]) -> Iterator[str]:
 
 
 def attentions(spec: DecoderSpec) -> list[AttentionSpec]:
-    return [one for one in (attention_of(layer.mixer) for layer in spec.layers) if one is not None]
+    found = (stock_part_of(layer.mixer, spec.frame).attention for layer in spec.layers)
+    return [one for one in found if one is not None]
 
 
 def convs(spec: DecoderSpec) -> list[ConvSpec]:
-    return [one for one in (conv_of(layer.mixer) for layer in spec.layers) if one is not None]
+    found = (stock_part_of(layer.mixer, spec.frame).conv for layer in spec.layers)
+    return [one for one in found if one is not None]
 
 
 def mlps_of(spec: DecoderSpec) -> list[MlpSpec]:
-    return [one for one in (mlp_of(layer.mlp) for layer in spec.layers) if one is not None]
+    found = (stock_part_of(layer.mlp, spec.frame).mlp for layer in spec.layers)
+    return [one for one in found if one is not None]
 
 
 # ---- the decoder as the class has it -----------------------------------------------------------------------------------
@@ -241,7 +248,7 @@ def uniform(spec: DecoderSpec, home: Home) -> DecoderSpec:
             new_mixer = layer.mixer if home.absent else mixer
             if new_mixer is None:
                 new_mixer = ConvSpec("conv", kernel, "linear2")
-        elif (attention := attention_of(layer.mixer)) is not None and mixer is not None:
+        elif (attention := stock_part_of(layer.mixer, spec.frame).attention) is not None and mixer is not None:
             new_mixer = attention._replace(heads=mixer.heads, kv_heads=mixer.kv_heads)
         else:
             new_mixer = layer.mixer._replace(kernel=kernel)

@@ -15,9 +15,9 @@ from nas_bo.export.check import Check, compared
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
 from nas_bo.export.weights import filled
-from nas_bo.model.blocks.attention import AttentionSpec, attention_of
-from nas_bo.model.blocks.conv import conv_of
+from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.spec import DecoderSpec
 
@@ -164,9 +164,10 @@ def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:
         at, to = f"layers.{index}.", f"blk.{index}."
         if not absent(mixer):
             yield f"{to}attn_norm.weight", weights[f"{at}mixer_norm.weight"]
-        if (attention := attention_of(mixer)) is not None:
-            yield from _attention(name, attention, weights, at, to)
-        elif conv_of(mixer) is not None:
+        part = stock_part_of(mixer, spec.frame)
+        if part.attention is not None:
+            yield from _attention(name, part.attention, weights, at, to)
+        elif part.conv is not None:
             yield f"{to}shortconv.in_proj.weight", weights[f"{at}mixer.proj.weight"]
             yield f"{to}shortconv.conv.weight", weights[f"{at}mixer.taps"]
             yield f"{to}shortconv.out_proj.weight", weights[f"{at}mixer.out.weight"]

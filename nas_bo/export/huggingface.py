@@ -14,7 +14,7 @@ from nas_bo.export.names import copy_out, names
 from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
-from nas_bo.model.blocks.conv import conv_of
+from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.spec import DecoderSpec
 
 POSITIONS = 2048  # that the configuration names; rotary positions have no end
@@ -226,7 +226,9 @@ def _lfm2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[A
         "norm_eps": said["rms_norm_eps"],
         "block_auto_adjust_ff_dim": False,
         "conv_L_cache": kernels[0] if kernels else 3,
-        "layer_types": ["full_attention" if conv_of(layer.mixer) is None else "conv" for layer in spec.layers],
+        "layer_types": [
+            "full_attention" if stock_part_of(layer.mixer, spec.frame).conv is None else "conv" for layer in spec.layers
+        ],
     }
 
 

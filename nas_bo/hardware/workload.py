@@ -18,6 +18,7 @@ from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.connections import plain, skips
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.validated import check_fields, checked, one_of, whole_number
+from nas_bo.wording import counted
 
 Phase = Literal["prefill", "decode"]
 BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int8": 1}
@@ -185,7 +186,9 @@ def works(part: Part, setting: Setting) -> tuple[Work, ...]:
         kind = row.name.removeprefix("layers.0.")
         moved, cache = row.activations * batch * size, row.cached * batch * size
         if cache > moved:
-            raise ModelError(f"{kind} moves {moved} bytes but its cache {cache}; its `operations` must count both")
+            raise ModelError(
+                f"{kind} moves {counted(moved, 'byte')} but its cache {cache}; its `operations` must count both"
+            )
         found.append(
             Work(
                 row.name,

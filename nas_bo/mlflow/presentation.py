@@ -14,10 +14,10 @@ from nas_bo.mlflow.content import TAG_LENGTH, clean
 from nas_bo.mlflow.tags import KEY
 from nas_bo.report import Summary, figure
 from nas_bo.report.against import against
-from nas_bo.report.digits import count
 from nas_bo.report.progress import reference, steps
 from nas_bo.report.table import table_markdown
 from nas_bo.trial import ObjectiveSpec, Trial
+from nas_bo.wording import counted
 
 VIEW = "mlflow.sharedViewState."  # + key: an experiment tag that holds the state of the runs page
 LAST = "nas.front"  # experiment tag: the key of the study that was reported last
@@ -133,9 +133,9 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
         called = f" ({name})" if name else ""
         what = "best" if len(summary.columns) == 1 else "knee"
         head = (
-            f"{count(len(best), 'Pareto point')} of {count(len(summary.trials), 'trial')}"
+            f"{counted(len(best), 'Pareto point')} of {counted(len(summary.trials), 'trial')}"
             if what == "knee"
-            else count(len(summary.trials), "trial")
+            else counted(len(summary.trials), "trial")
         )
         trained = {c.name for c in summary.columns if c.cost == "trained"}
         again = " (re-trained)" if trained & set(summary.final.again) else ""

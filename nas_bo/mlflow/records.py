@@ -9,6 +9,7 @@ from nas_bo.errors import HostError
 from nas_bo.report import Summary, vocabulary
 from nas_bo.report.labels import labels_of
 from nas_bo.study import StudyRecord, TrialRecord
+from nas_bo.wording import counted
 
 
 def title(study: StudyRecord) -> str:
@@ -36,7 +37,7 @@ def named(study: StudyRecord, names: Sequence[str]) -> StudyRecord:
         return study
     if len(names) != len(study.columns):
         raise HostError(
-            f"the study {study.name!r} has {len(study.columns)} values per trial, and {len(names)} metric names were given "
+            f"the study {study.name!r} has {counted(len(study.columns), 'value')} per trial, and {counted(len(names), 'metric name was', 'metric names were')} given "
             f"({', '.join(names)}); give one for each, in the order of the values"
         )
     return replace(study, columns=tuple(replace(c, name=n) for c, n in zip(study.columns, names, strict=True)))

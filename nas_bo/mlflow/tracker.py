@@ -22,6 +22,7 @@ from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
 from nas_bo.study import Source, StudyRecord, TrialRecord, source
+from nas_bo.wording import counted
 
 AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are being logged
 
@@ -368,7 +369,7 @@ class Tracker:
         if left := self.pending:
             self._writer.warn(
                 f"left {len(left)}",
-                f"{len(left)} trials could not be logged to {self.uri}; they are kept in {self.spool}: call "
+                f"{counted(len(left), 'trial')} could not be logged to {self.uri}; they are kept in {self.spool}: call "
                 f"`nas-bo mlflow sync {shlex.quote(str(self.spool))}`, or Tracker(...).log_study(study), when the store can be reached",
             )
 

@@ -26,6 +26,7 @@ from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.standing import Standing
 from nas_bo.process import is_dead, owner
 from nas_bo.study import StudyRecord
+from nas_bo.wording import counted
 
 _log = logging.getLogger("nas_bo.mlflow")
 
@@ -281,7 +282,7 @@ class Writer:
             message = str(error)
         elif self._tried(job):
             message = (
-                f"trial {job.number} of {job.study!r} could not be logged in {job.tries} attempt{'s' * (job.tries > 1)}, although "
+                f"trial {job.number} of {job.study!r} could not be logged in {counted(job.tries, 'attempt')}, although "
                 f"MLflow answers: {line(error)}; it waits, and others go first"
             )
         else:

@@ -22,6 +22,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Lending
 from nas_bo.model.blocks.details import PLAIN, Details
 from nas_bo.model.blocks.table import block_of, offered
+from nas_bo.wording import counted
 
 FIELDS = ("share_kv", "tie_layers", "long_skips")
 
@@ -83,7 +84,7 @@ def check_connections(layers: Sequence[Any], details: Details) -> None:
         return
     if len(layers) % tie:
         raise ModelError(
-            f"tie_layers={tie} does not divide the {len(layers)} layers of the architecture: weights are shared by groups of {tie} "
+            f"tie_layers={tie} does not divide the {counted(len(layers), 'layer')} of the architecture: weights are shared by groups of {tie} "
             "successive layers; choose a depth that is a multiple, or another tie_layers"
         )
     for index, layer in enumerate(layers):

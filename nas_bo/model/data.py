@@ -26,6 +26,7 @@ from nas_bo.model.text_records import NoRecords, Reader, columns, json_lines, js
 from nas_bo.model.token_file import SUFFIXES, Tokens, check_vocab_size, read_tokens
 from nas_bo.model.tokenizer import Encoder
 from nas_bo.validated import check_values, number
+from nas_bo.wording import counted
 
 VALIDATION_PERCENT = 5
 SHORTEST = 1024
@@ -96,7 +97,7 @@ class Corpus:
         count = round(share * len(self.train))
         if count < SHORTEST:
             raise DataError(
-                f"data_share={share!r} of {self.name!r} leaves {count} tokens to train on, and {SHORTEST} are the least; "
+                f"data_share={share!r} of {self.name!r} leaves {counted(count, 'token')} to train on, and {SHORTEST} are the least; "
                 "use a larger share or more text"
             )
         return replace(self, train=self.train[:count], train_bytes=round(share * self.train_bytes))
@@ -105,7 +106,7 @@ class Corpus:
         """One line for logs and reports."""
         known = "bytes not known" if self.unit == "bits/token" else f"{self.bytes_per_token:.2f} bytes per token"
         return (
-            f"{self.name}: {len(self.train):,} training and {len(self.validation):,} validation tokens "
+            f"{self.name}: {len(self.train):,} training and {counted(len(self.validation), 'validation token')} "
             f"({self.tokenizer}, vocabulary {self.vocab_size}, {known}), "
             f"sha256 {self.fingerprint[:12]}{f'; left out: {self.left_out}' if self.left_out else ''}"
         )
@@ -143,7 +144,7 @@ class Corpus:
     def _check_window(self, length: int, sequence: int, part: str) -> None:
         if length < sequence + 1:
             raise DataError(
-                f"the {part} part of {self.name!r} has {length} tokens, fewer than one window of sequence + 1 = "
+                f"the {part} part of {self.name!r} has {counted(length, 'token')}, fewer than one window of sequence + 1 = "
                 f"{sequence + 1}; use a shorter sequence or more text"
             )
 
@@ -350,7 +351,7 @@ def _checked(
         raise DataError(f"{name!r} holds no text at all; give a file or folder with at least {SHORTEST} tokens")
     if len(train) < SHORTEST or len(validation) < SHORTEST // 8:
         raise DataError(
-            f"{name!r} is too short: {len(train)} training and {len(validation)} validation tokens, where at least "
+            f"{name!r} is too short: {len(train)} training and {counted(len(validation), 'validation token')}, where at least "
             f"{SHORTEST} and {SHORTEST // 8} are needed; give more text"
         )
     train_bytes, validation_bytes = sizes or (len(train), len(validation))

@@ -24,6 +24,7 @@ from nas_bo.model.layers.common import Linear
 from nas_bo.model.layers.rotary import rotary_table
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check, own_blocks
 from nas_bo.validated import check_values, whole_number
+from nas_bo.wording import counted
 
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
 BALANCE = 0.01  # weight of the balance loss, Fedus et al. 2021, arXiv 2101.03961, section 2.2
@@ -119,7 +120,7 @@ def _module(spec: Any, frame: Frame) -> nn.Module | None:
         said, has = block.parameters(spec, frame), sum(weight.numel() for weight in made.parameters())
         if said != has:
             raise ModelError(
-                f"the block {block.kind!r} counts {said} parameters for {spec} at width {frame.width} and its module has {has}; "
+                f"the block {block.kind!r} counts {counted(said, 'parameter')} for {spec} at width {frame.width} and its module has {has}; "
                 "correct its parameters(spec, frame), on which size limits, memory and latency rest"
             )
     return made
@@ -219,10 +220,12 @@ class Decoder(nn.Module):
         start = 0 if cache is None else cache.position
         if cache is not None:
             if tokens.shape[0] != cache.batch:
-                raise ModelError(f"the cache is for a batch of {cache.batch}, the tokens have {tokens.shape[0]} rows")
+                raise ModelError(
+                    f"the cache is for a batch of {cache.batch}, the tokens have {counted(tokens.shape[0], 'row')}"
+                )
             if start + tokens.shape[1] > cache.length:
                 raise ModelError(
-                    f"the cache holds {start} of at most {cache.length} tokens and {tokens.shape[1]} more do not fit; "
+                    f"the cache holds {start} of at most {counted(cache.length, 'token')} and {tokens.shape[1]} more do not fit; "
                     "make a longer one with new_cache(batch, length)"
                 )
         context = _Context(self, start, tokens.shape[1], tokens.device)

@@ -9,6 +9,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Narrowing
 from nas_bo.model.blocks.table import known
 from nas_bo.validated import check_values, number
+from nas_bo.wording import counted
 
 NARROWEST = 8
 
@@ -29,7 +30,7 @@ def narrower(arch: Architecture | Node, factor: float) -> Node:
     narrow = round(width * factor)
     if narrow < NARROWEST:
         raise ModelError(
-            f"width_factor={factor:g} leaves {narrow} of {width} channels, and {NARROWEST} are the least; use at least "
+            f"width_factor={factor:g} leaves {narrow} of {counted(width, 'channel')}, and {NARROWEST} are the least; use at least "
             f"{NARROWEST / width:.3g}"
         )
     if narrow == width:

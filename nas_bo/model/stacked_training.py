@@ -32,6 +32,7 @@ from nas_bo.model.training_loop import Loop, Pass
 from nas_bo.model.training_settings import Machine, TrainingSettings, given
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.validated import check_values, whole_number
+from nas_bo.wording import counted
 
 TOGETHER = 16  # runs that are stacked on a GPU
 
@@ -80,7 +81,7 @@ def train_many(
     each = each if several else each * len(archs)
     if not archs or len(each) != len(archs):
         raise ModelError(
-            f"train_many got {len(archs)} architectures and {len(each)} seeds; it needs at least one architecture, and one "
+            f"train_many got {counted(len(archs), 'architecture')} and {counted(len(each), 'seed')}; it needs at least one architecture, and one "
             "seed for all or as many as architectures"
         )
     kind = torch.device(made.device or ("cuda" if torch.cuda.is_available() else "cpu")).type

@@ -21,6 +21,7 @@ from nas_bo.model.text_files import (
     walk,
 )
 from nas_bo.model.text_records import NoRecords, Reader, columns, json_lines, json_records
+from nas_bo.wording import counted
 
 NEVER_DATA = frozenset(("__pycache__",))
 PLAIN = (".txt", ".text")
@@ -132,6 +133,6 @@ def _snapshot(folder: Path) -> Path:
     if named in there:
         return snapshots / named
     raise DataError(
-        f"the folder {str(folder)!r} is a cache of Hugging Face with {len(there)} snapshots and none of them is its main; "
+        f"the folder {str(folder)!r} is a cache of Hugging Face with {counted(len(there), 'snapshot')} and none of them is its main; "
         f"give one of its folders snapshots/{there[0] if there else '...'}"
     )

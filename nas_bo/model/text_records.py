@@ -11,6 +11,7 @@ from typing import Any
 
 from nas_bo.errors import DataError
 from nas_bo.model.left_out import LeftOut
+from nas_bo.wording import counted
 
 TEXT_KEY = "text"
 MOST_WITHOUT = 0.01  # share of records that may be without text
@@ -70,7 +71,7 @@ class Reader:
         if not self.without:
             return
         share = self.without / self.total
-        said = f"{self.without:,} of {self.total:,} records without text ({share:.2%}), first {self._first}"
+        said = f"{self.without:,} of {counted(self.total, 'record')} without text ({share:.2%}), first {self._first}"
         if share <= MOST_WITHOUT:
             left.records(said)
             return

@@ -10,6 +10,7 @@ import numpy as np
 from nas_bo.errors import DataError
 from nas_bo.model import token_width
 from nas_bo.validated import Check, check_values, whole_number
+from nas_bo.wording import counted
 
 SUFFIXES = (".bin", ".npy")
 LARGEST = 1 << 24  # token ids that an embedding may have
@@ -52,11 +53,13 @@ def read_tokens(path: Path, dtype: str | None, vocab_size: int | None, shortest:
         raise DataError(f"{path.name!r} does not hold tokens ({error}); write it with numpy.save or tofile") from None
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
         raise DataError(
-            f"{path.name!r} holds an array of {tokens.ndim} dimensions and type {tokens.dtype}; tokens are one dimension of "
+            f"{path.name!r} holds an array of {counted(tokens.ndim, 'dimension')} and type {tokens.dtype}; tokens are one dimension of "
             "integers: write array.reshape(-1) if its rows follow one another, and without padding"
         )
     if len(tokens) < shortest:
-        raise DataError(f"{path.name!r} is too short: {len(tokens)} tokens, where at least {shortest} are needed")
+        raise DataError(
+            f"{path.name!r} is too short: {counted(len(tokens), 'token')}, where at least {shortest} are needed"
+        )
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= (vocab_size or LARGEST):
         bits = 8 * tokens.dtype.itemsize

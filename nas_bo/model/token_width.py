@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import DataError
+from nas_bo.wording import counted
 
 NAMES = {"uint8": 1, "uint16": 2, "uint32": 4, "int64": 8}
 LARGEST_VOCABULARY = 1 << 20  # an id beyond is read with the wrong width, unless a vocabulary says otherwise
@@ -104,8 +105,8 @@ def _with_header(path: Path, head: bytes, size: int) -> Form | None:
         width = LLM_C[magic]
         if rest != count * width:
             raise DataError(
-                f"{path.name!r} has the header {magic} of llm.c, which announces {count:,} tokens of {8 * width} bits, and "
-                f"{rest:,} bytes follow instead of {count * width:,}; it is truncated or damaged: write it again"
+                f"{path.name!r} has the header {magic} of llm.c, which announces {counted(count, 'token')} of {8 * width} bits, and "
+                f"{counted(rest, 'byte follows', 'bytes follow')} instead of {count * width:,}; it is truncated or damaged: write it again"
             )
         return Form(_type(width), LLM_C_HEADER, f"header {magic} of llm.c")
     if not 20230101 <= magic <= 20391231 or any(head[12:]):  # such magics are dates
@@ -115,7 +116,7 @@ def _with_header(path: Path, head: bytes, size: int) -> Form | None:
             return Form(_type(width), LLM_C_HEADER, f"header {magic} in the style of llm.c")
     raise DataError(
         f"{path.name!r} begins with the header {magic}, version {version}, which is not a header of a file of tokens that is "
-        f"known here, or announces {count:,} tokens where {rest:,} bytes follow; write the tokens without a header"
+        f"known here, or announces {counted(count, 'token')} where {counted(rest, 'byte follows', 'bytes follow')}; write the tokens without a header"
     )
 
 
@@ -146,7 +147,7 @@ def _found(path: Path, size: int, vocab_size: int | None) -> Form:
         return Form(_type(1), 0, f"a vocabulary of {vocab_size}")
     if size % 2:
         raise DataError(
-            f"{path.name!r} does not hold tokens of 16, 32 or 64 bits: its size, {size:,} bytes, is not a multiple of 2, so it "
+            f"{path.name!r} does not hold tokens of 16, 32 or 64 bits: its size, {counted(size, 'byte')}, is not a multiple of 2, so it "
             f"is truncated, or has a header that is unknown here, or holds 8-bit ids or text. For 8-bit ids {SAY}; name "
             "text .txt"
         )
@@ -190,7 +191,7 @@ def _type(width: int) -> np.dtype[Any]:
 def _whole(path: Path, size: int, width: int, why: str) -> None:
     if size % width:
         raise DataError(
-            f"{path.name!r} does not hold tokens of {8 * width} bits{why}: its size, {size:,} bytes, is not a multiple of "
+            f"{path.name!r} does not hold tokens of {8 * width} bits{why}: its size, {counted(size, 'byte')}, is not a multiple of "
             f"{width}; it is truncated, or has a header that is unknown here: write it again, or {SAY}"
         )
 

@@ -31,6 +31,7 @@ from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Block
 from nas_bo.model.blocks.table import OURS, known, label_of, register
 from nas_bo.model.spec import check
+from nas_bo.wording import counted
 
 # ---- words for search spaces --------------------------------------------------------------------------------------
 
@@ -166,7 +167,9 @@ class Word:
     def __call__(self, *values: Any, **fields: Any) -> Any:
         kind, names = self.block.kind, list(self.block.fields)
         if len(values) > len(names):
-            raise ModelError(f"{kind}() got {len(values)} values and has {len(names)} fields: {', '.join(names)}")
+            raise ModelError(
+                f"{kind}() got {counted(len(values), 'value')} and has {counted(len(names), 'field')}: {', '.join(names)}"
+            )
         given = {**dict(zip(names, values, strict=False)), **fields}
         for name in given:
             if name not in names:
@@ -227,4 +230,4 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     tie = spec.details.tie_layers
     links = [*([f"t{tie}"] if tie > 1 else []), *(["u"] if spec.details.long_skips else [])]
     text = " ".join([f"d{spec.width}", *links, *parts])
-    return text if len(text) <= 60 else f"{text[:47].rsplit(' ', 1)[0]} ... {len(spec.layers)} layers"
+    return text if len(text) <= 60 else f"{text[:47].rsplit(' ', 1)[0]} ... {counted(len(spec.layers), 'layer')}"

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.wording import counted
 
 Points = Sequence[tuple[float, float]]
 
@@ -89,7 +90,9 @@ def _checked(points: Points, tokens: float) -> tuple[np.ndarray, np.ndarray]:
     pairs = sorted((float(at), float(value)) for at, value in points)
     t, y = np.array([at for at, _ in pairs]), np.array([value for _, value in pairs])
     if len(set(t.tolist())) < LEAST:
-        raise ObjectiveError(f"a curve of {len(set(t.tolist()))} points cannot be extrapolated; it needs {LEAST}")
+        raise ObjectiveError(
+            f"a curve of {counted(len(set(t.tolist())), 'point')} cannot be extrapolated; it needs {LEAST}"
+        )
     if not (np.isfinite(t).all() and np.isfinite(y).all() and (t > 0).all() and (y > 0).all()):
         raise ObjectiveError("a curve to extrapolate needs finite tokens and losses above 0")
     if not math.isfinite(tokens) or tokens < t[-1]:

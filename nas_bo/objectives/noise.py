@@ -11,6 +11,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.objectives.validation_loss import ValidationLoss
@@ -47,7 +48,7 @@ def seed_noise(objective: ValidationLoss, archs: Sequence[Architecture], seeds: 
     """
     if len({arch.id for arch in archs}) < max(2, len(archs)) or len(set(seeds)) < max(2, len(seeds)):
         raise ObjectiveError(
-            f"seed_noise got {len(archs)} architectures and seeds {list(seeds)!r}; it needs at least two of either, all different"
+            f"seed_noise got {counted(len(archs), 'architecture')} and seeds {list(seeds)!r}; it needs at least two of either, all different"
         )
     return noise_of([[float(replace(objective, seed=seed)(arch)) for seed in seeds] for arch in archs])
 

@@ -21,6 +21,7 @@ from nas_bo.problem import column
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.trial import Direction, ObjectiveSpec, Trial
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.objectives.predicted_fit import Example, Learned
@@ -169,7 +170,7 @@ class Predicted:
         """
         given = [{} for _ in archs] if proxies is None else [dict(p) for p in proxies]
         if len(given) != len(archs):
-            raise ObjectiveError(f"{self.name}: {len(archs)} architectures but proxies of {len(given)}")
+            raise ObjectiveError(f"{self.name}: {counted(len(archs), 'architecture')} but proxies of {len(given)}")
         names = tuple(proxy_name(p) for p in self.proxies)
         for row in given:
             for name in names:

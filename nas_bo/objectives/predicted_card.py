@@ -13,6 +13,7 @@ from nas_bo.foreign_document import reading
 from nas_bo.surrogate.conformal import CrossConformal, folds
 from nas_bo.surrogate.regressor import Blocks, Regressor
 from nas_bo.surrogate.ridge import Ridge
+from nas_bo.wording import counted
 
 OUTER, INNER = 5, 10  # folds of the nested check of the intervals
 FEW = 20  # architectures below which intervals after a transfer were found too narrow
@@ -71,7 +72,7 @@ class Card:
 
     def text(self) -> str:
         """The card in a few lines, the doubts first."""
-        lines = [f"{self.target} predicted by {self.model} from {self.n} architectures"]
+        lines = [f"{self.target} predicted by {self.model} from {counted(self.n, 'architecture')}"]
         if not self.rmse < self.rmse_of_mean:
             lines.append("It is no better than always saying the mean: do not use it.")
         elif not self.rmse < self.rmse_of_size:
@@ -92,7 +93,7 @@ class Card:
         if self.earlier:
             e = self.earlier
             lines.append(
-                f"earlier study ({e['n']} architectures, {e['target']}) {'used' if e['used'] else 'not used'}: "
+                f"earlier study ({counted(e['n'], 'architecture')}, {e['target']}) {'used' if e['used'] else 'not used'}: "
                 f"error {e['rmse_with']:.4g} with it, {e['rmse_without']:.4g} without"
             )
         return "\n".join(lines)

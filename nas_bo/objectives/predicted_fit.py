@@ -24,6 +24,7 @@ from nas_bo.surrogate.conformal import CrossConformal
 from nas_bo.surrogate.prior import Mean, OnPrior
 from nas_bo.surrogate.regressor import Blocks, Regressor
 from nas_bo.trial import ObjectiveSpec, Trial
+from nas_bo.wording import counted
 
 FEWEST = 6  # architectures; fewer leave nothing to check the model by
 WIDE = 3.0  # positive targets whose largest is so many times the smallest are learned as logarithms
@@ -159,7 +160,7 @@ def collect(trials: Sequence[Trial], target: str, proxies: tuple[Proxy, ...], sp
     if len(found) < FEWEST:
         there = sorted({name for t in trials for name in t.values})
         raise ObjectiveError(
-            f"{len(found)} of {len(trials)} trials are different architectures with a value of {target!r}; a predictor needs "
+            f"{counted(len(trials), 'trial')} have {counted(len(found), 'different architecture')} with a value of {target!r}; a predictor needs "
             f"at least {FEWEST}, and about 30 to be of use (values in these trials: {', '.join(there) or 'none'})"
         )
     return [
@@ -186,7 +187,7 @@ def build(
     values = np.array([row.value for row in rows])
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         raise ObjectiveError(
-            f"{target.name!r} is {values[0]:g} for all {len(rows)} architectures: nothing can be learned"
+            f"{target.name!r} is {values[0]:g} for all {counted(len(rows), 'architecture')}: nothing can be learned"
         )
     logarithm = bool(values.min() > 0 and values.max() > WIDE * values.min())
     inputs = Inputs(space, [row.arch for row in rows], vocab_size, ignore, known)
@@ -220,7 +221,7 @@ def usable(rows: Sequence[Example], names: tuple[str, ...]) -> list[Example]:
     if len(complete) < FEWEST:
         counts = ", ".join(f"{name}: {sum(name in row.proxies for row in rows)}" for name in names)
         raise ObjectiveError(
-            f"{len(complete)} of {len(rows)} architectures have every proxy ({counts}); at least {FEWEST} are needed, so leave "
+            f"{counted(len(rows), 'architecture has', 'architectures have')} the target, {len(complete)} of them every proxy ({counts}); at least {FEWEST} are needed, so leave "
             "out the proxy that most of them lack"
         )
     for name in names:

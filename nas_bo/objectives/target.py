@@ -23,6 +23,7 @@ from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
 from nas_bo.moved import ENDS
 from nas_bo.objective import Value
+from nas_bo.wording import counted
 
 BOUND = "roofline bound"  # the unit of what no overhead is known for; it is not milliseconds
 KINDS = ("roofline", "lookup", "learned", "measured")
@@ -201,7 +202,7 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
             )
     if len(models) != len(wanted):
         phases = " and ".join(setting.phase for setting, _ in wanted)
-        raise ObjectiveError(f"{owner} got {len(models)} latency models and needs one for each of: {phases}")
+        raise ObjectiveError(f"{owner} got {counted(len(models), 'latency model')} and needs one for each of: {phases}")
     for one, (setting, _) in zip(models, wanted, strict=True):
         _agree(owner, one.setting, setting)
         if runtime is not None and one.runtime and one.runtime != runtime:

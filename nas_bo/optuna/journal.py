@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from nas_bo.wording import counted
+
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage
     from optuna.storages.journal._file import BaseJournalFileLock
@@ -65,10 +67,10 @@ def mend(file: Path) -> int:
             return 0
         opened.truncate(start)
     _log.warning(
-        "the last line of the journal %s was cut (a full disk, or a loss of power?): its %d bytes are removed; what they should have "
+        "the last line of the journal %s was cut (a full disk, or a loss of power?): %s of it removed; what they should have "
         "recorded is evaluated again",
         file,
-        len(line),
+        counted(len(line), "byte"),
     )
     return len(line)
 

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo import process
 from nas_bo.optuna.reading import trial_record
 from nas_bo.study import OWNER, SINCE, TrialRecord
+from nas_bo.wording import plural
 
 RELEASED = "released"  # instead of the owner of a running trial
 ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
@@ -85,7 +86,7 @@ def listed(found: Sequence[Running]) -> str:
         numbers = ", ".join(str(one.number) for one in some[:8]) + (", ..." if len(some) > 8 else "")
         since = min((one.since for one in some if one.since is not None), default=None)
         began = "" if since is None else f" since {since:%Y-%m-%d %H:%M} UTC"
-        parts.append(f"trial{'s' * (len(some) > 1)} {numbers} by {where}{began}")
+        parts.append(f"{plural(len(some), 'trial')} {numbers} by {where}{began}")
     return "; ".join(parts)
 
 

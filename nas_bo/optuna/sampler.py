@@ -33,6 +33,7 @@ from nas_bo.space.extend import Projected
 from nas_bo.space.steer import steered
 from nas_bo.strategies.variation import build
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted
 
 STARTING = timedelta(seconds=60)  # how long a running trial may take to ask for its parameters
 MOST_PROBLEMS = 64  # with other parameters fixed each, remembered per study
@@ -234,7 +235,7 @@ class Sampler(BaseSampler):
         if self.objectives is not None:
             if len(self.objectives) != len(cols):
                 raise HostError(
-                    f"the sampler was given {len(self.objectives)} objectives, but the study has {len(cols)} directions"
+                    f"the sampler was given {counted(len(self.objectives), 'objective')}, but the study has {counted(len(cols), 'direction')}"
                 )
             objectives = list(self.objectives)
             for told, column in zip(objectives, cols, strict=True):

@@ -19,6 +19,7 @@ from nas_bo.stopping import SuccessiveHalving
 from nas_bo.stopping.successive_halving import SAME
 from nas_bo.study import TRIAL, TrialRecord, from_attributes, write_attributes
 from nas_bo.trial import ObjectiveSpec, State
+from nas_bo.wording import counted
 
 MOST_RUNGS = 20
 
@@ -105,7 +106,7 @@ class StagedTrial(optuna.Trial):
             )
             if len(numbers) != len(names):
                 raise HostError(
-                    f"report({value!r}): the study wants {len(names)} numbers, in the order {', '.join(names)}; or report a "
+                    f"report({value!r}): the study wants {counted(len(names), 'number')}, in the order {', '.join(names)}; or report a "
                     "mapping from these names"
                 )
             found = dict(zip(names, numbers, strict=True))

@@ -26,6 +26,7 @@ from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.study import CLAIM, OWNER, STUDY, plain
 from nas_bo.trial import ObjectiveSpec
+from nas_bo.wording import counted
 
 WAIT = 5.0  # seconds in which whoever makes a study is waited for to say what it is
 
@@ -139,7 +140,7 @@ def _check_foreign(study: Study, cols: Sequence[ObjectiveSpec], space: type[Spac
         there = [f"{n} ({d})" for n, d in zip(named or ["without a name"] * len(directions), directions, strict=True)]
         now = [f"{c.name} ({c.direction})" for c in cols]
         raise HostError(
-            f"the study {study.study_name!r} was not made by nas_bo: it has {len(trials)} trials and the metrics "
+            f"the study {study.study_name!r} was not made by nas_bo: it has {counted(len(trials), 'trial')} and the metrics "
             f"{', '.join(there)}, this search has {', '.join(now)}. It is left as it is. Use another study name (--study); to "
             "steer that study itself, give it nas_bo.optuna.Sampler"
         )

@@ -13,6 +13,7 @@ from nas_bo.final import as_searched
 from nas_bo.report.digits import figure
 from nas_bo.report.summary import Summary
 from nas_bo.trial import matrix
+from nas_bo.wording import plural
 
 
 def against(summary: Summary) -> list[str]:
@@ -38,7 +39,7 @@ def _sentence(summary: Summary, base: Mapping[str, Any]) -> str:
     points = matrix(best, summary.columns)
     better = int((np.all(points <= own, axis=1) & np.any(points < own, axis=1)).sum())
     if better:
-        return f"{name}: {told}; {better} of the front's {len(best)} {'is' if better == 1 else 'are'} at least as good in everything and better in something."
+        return f"{name}: {told}; {better} of the front's {len(best)} {plural(better, 'is', 'are')} at least as good in everything and better in something."
     if np.any(np.all(points == own, axis=1)):
         return f"{name}: {told}; it is on the front."
     return f"{name}: {told}; none of the front is as good in everything: it would be on the front."

@@ -15,6 +15,7 @@ from nas_bo import moved
 from nas_bo.errors import SearchError
 from nas_bo.report.ranks import FEWEST, Interval, ends, recall
 from nas_bo.report.trust import kendall
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.report.trust import TrustReport
@@ -69,7 +70,7 @@ class Agreement:
             )
             said.append(
                 f"The order by searched loss {words} with the order after re-training: Kendall's tau {self.tau:.2f}"
-                f"{_interval(self.low, self.high)} over {self.n} architectures; {_share(self.recall, self.k)}."
+                f"{_interval(self.low, self.high)} over {counted(self.n, 'architecture')}; {_share(self.recall, self.k)}."
             )
         if self.n < ENOUGH:
             said.append(f"With fewer than {ENOUGH} architectures such a figure says little; read it as an anecdote.")

@@ -69,11 +69,6 @@ def _two(value: float) -> str:
     return figure(rounded) if abs(rounded) >= 1e5 else f"{rounded:,.0f}" if abs(rounded) >= 9.95 else f"{rounded:#.2g}"
 
 
-def count(n: int, noun: str) -> str:
-    """``1 trial``, ``2 trials``"""
-    return f"{n:,} {noun}{'s' * (n != 1)}"
-
-
 def logarithmic(values: Sequence[float], column: ObjectiveSpec) -> bool:
     """Whether a column is better drawn on a log axis."""
     return bool(values) and column.direction == "minimize" and min(values) > 0 and max(values) > LOG_SPAN * min(values)

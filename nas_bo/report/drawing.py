@@ -21,6 +21,7 @@ from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import skips, sources
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.report.digits import figure
+from nas_bo.wording import counted
 
 EDGE = "#5b6776"  # embedding and head
 OTHERS = ("#5c940d", "#a61e4d", "#0c8599", "#9c36b5", "#846358")  # of blocks that say no colour, by their names
@@ -78,7 +79,10 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
         [vocab * spec.width, *(sum(b.parameters for b in _blocks(spec, layer)) * n // tie for layer, n in shown)]
     )
     parts = [
-        _head(title, f"{figure(total)} parameters, width {spec.width}, {len(spec.layers)} layers, vocabulary {vocab}"),
+        _head(
+            title,
+            f"{figure(total)} parameters, width {spec.width}, {counted(len(spec.layers), 'layer')}, vocabulary {vocab}",
+        ),
         _text(BARS, TOP - 10, "parameters, share of all", SOFT, 11),
     ]
     y = TOP
@@ -93,7 +97,9 @@ def _decoder(spec: DecoderSpec, vocab: int, title: str) -> str:
         y += ROW
         if hidden and k == MOST_ROWS // 2:
             skipped = sum(m for _, m in runs[MOST_ROWS // 2 : -MOST_ROWS // 2])
-            parts.append(_text(LEFT, y + 24, f"{skipped} more layers in {hidden} kinds of rows", SOFT, 12))
+            parts.append(
+                _text(LEFT, y + 24, f"{counted(skipped, 'more layer')} in {counted(hidden, 'kind')} of rows", SOFT, 12)
+            )
             first += skipped
             y += ROW
         where = str(first) if n == 1 else f"{first}–{first + n - 1}"
@@ -195,7 +201,7 @@ def _row(
         long = b.parameters * sets / most * room
         parts.append(
             f'<rect x="{at:.1f}" y="{y + 11}" width="{long:.1f}" height="16" fill="{b.colour}" fill-opacity="0.8">'
-            f"<title>{escape(b.title)}: {b.parameters * sets:,} parameters</title></rect>"
+            f"<title>{escape(b.title)}: {counted(b.parameters * sets, 'parameter')}</title></rect>"
         )
         at += long
     own = sum(b.parameters for b in blocks) * sets

@@ -16,6 +16,7 @@ from nas_bo.hardware.latency.profile_file import described
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, Work, parts, specified, workload, works
 from nas_bo.report.drawing import EDGE
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +98,7 @@ def breakdown_picture(arch: Arch, model: Timed, setting: Setting, *, title: str 
         rows.append([sum(float(t) for t, g in zip(spent, groups, strict=True) if g == k) for k in range(len(GROUPS))])
     table, total = np.array(rows), float(np.sum(rows))
     if len(names) > MOST_LAYERS + 1:  # the rest as one bar
-        names = [*names[: MOST_LAYERS + 1], f"{len(names) - MOST_LAYERS - 1} more layers"]
+        names = [*names[: MOST_LAYERS + 1], f"{counted(len(names) - MOST_LAYERS - 1, 'more layer')}"]
         table = np.vstack([table[: MOST_LAYERS + 1], table[MOST_LAYERS + 1 :].sum(0)])
 
     def draw(figure: Any) -> None:

@@ -23,6 +23,7 @@ from nas_bo.space.neighbours import pattern
 from nas_bo.surrogate.features import Features, features_of, varying
 from nas_bo.surrogate.process import GaussianProcess
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.wording import counted
 
 LEAST = 20  # trials; fewer say nothing about several choices
 MOST = 300  # trials that are used, spread evenly: a Gaussian process of more costs minutes
@@ -67,7 +68,7 @@ class Importance:
 
     def caption(self) -> str:
         """What the figures are based on, in a sentence or two."""
-        base = f"a Gaussian process of {'its logarithm in ' * self.log}{self.trials} trials explains {self.explained:.0%} of the variance of trials left out"
+        base = f"a Gaussian process of {'its logarithm in ' * self.log}{counted(self.trials, 'trial')} explains {self.explained:.0%} of the variance of trials left out"
         if not self.trusted:
             return f"Not shown: {base}, too little to say which choices matter. More trials may."
         return f"{base[0].upper()}{base[1:]}. Shares are over architectures drawn choice by choice."

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from nas_bo.errors import NasBoError
 from nas_bo.trial import ObjectiveSpec, Trial
+from nas_bo.wording import counted
 
 WORD = re.compile(
     r"(?:(?P<run>\d+)\*)?"
@@ -105,15 +106,17 @@ def _word(word: str, last: bool, found: dict[str, str]) -> None:
     if part["run"]:
         found.setdefault("*", f"{word}: {part['run']} such layers in a row")
     if part["heads"]:
-        found.setdefault("A", f"A{part['heads']}: attention with {_count(part['heads'], 'head')}")
+        found.setdefault("A", f"A{part['heads']}: attention with {counted(int(part['heads']), 'head')}")
     if part["group"]:
         found.setdefault("/", f"A{part['heads']}/{part['group']}: {part['group']} query heads share a key/value head")
     if part["window"]:
-        found.setdefault("w", f"w{part['window']}: which sees the last {part['window']} tokens")
+        found.setdefault("w", f"w{part['window']}: which sees the last {counted(int(part['window']), 'token')}")
     if part["linear"]:
-        found.setdefault("L", f"L{part['linear']}: linear attention with {_count(part['linear'], 'head')}")
+        found.setdefault("L", f"L{part['linear']}: linear attention with {counted(int(part['linear']), 'head')}")
     if part["kernel"]:
-        found.setdefault("C", f"C{part['kernel']}: gated convolution over the last {part['kernel']} tokens")
+        found.setdefault(
+            "C", f"C{part['kernel']}: gated convolution over the last {counted(int(part['kernel']), 'token')}"
+        )
     if part["mixer"] == "-":
         found.setdefault("no mixer", "- at the front of a layer: nothing mixes tokens")
     if part["dot"]:
@@ -124,12 +127,8 @@ def _word(word: str, last: bool, found: dict[str, str]) -> None:
         wide = {"1": "of the model's width", "2": "of twice the width"}
         of = "MLP " + wide.get(part["ratio"], f"of {part['ratio']} times the width")
         if part["experts"]:
-            mixture = f"m{part['experts']}.{part['active']}: mixture of {_count(part['experts'], 'expert')}, {part['active']} active for a token"
+            mixture = f"m{part['experts']}.{part['active']}: mixture of {counted(int(part['experts']), 'expert')}, {part['active']} active for a token"
             found.setdefault("m", mixture)
         found.setdefault("x", f"x{part['ratio']}: {of}")
         if part["gated"]:
             found.setdefault("g", "g: gated")
-
-
-def _count(number: str, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != '1')}"

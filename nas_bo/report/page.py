@@ -19,7 +19,7 @@ from nas_bo.knee import interval
 from nas_bo.report.against import against
 from nas_bo.report.charts import importances, parallel, progress
 from nas_bo.report.coordinates import axes, drawn
-from nas_bo.report.digits import count, figure, known, logarithmic
+from nas_bo.report.digits import figure, known, logarithmic
 from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import LEAST
 from nas_bo.report.notation import legend
@@ -28,6 +28,7 @@ from nas_bo.report.summary import Summary
 from nas_bo.report.table import heading, of_front
 from nas_bo.report.trust_page import section
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.wording import counted, plural
 
 MOST_ROWS = 2000  # trials listed in full; a longer history is listed by its front and its last trials
 MOST_TALL = 60  # rows of a table that are shown without a box that scrolls
@@ -56,7 +57,7 @@ def page(summary: Summary) -> str:
         _went(summary),
         f"<section><h2>All trials</h2>{_trial_table(summary, shown, best)}"
         + (
-            f"<p class=note>{count(left_out, 'earlier trial')} off the front {'is' if left_out == 1 else 'are'} not listed.</p>"
+            f"<p class=note>{counted(left_out, 'earlier trial')} off the front {plural(left_out, 'is', 'are')} not listed.</p>"
             if left_out
             else ""
         )
@@ -186,7 +187,7 @@ def _finite(value: Any) -> bool:
 def _lead(summary: Summary) -> str:
     final, middle = summary.final, summary.knee()
     n = len(summary.trials)
-    trials_said = f"{count(n, 'trial')}, {sum(t.feasible for t in summary.trials)} feasible"
+    trials_said = f"{counted(n, 'trial')}, {sum(t.feasible for t in summary.trials)} feasible"
     if middle is None:
         return f"{trials_said}. No trial is feasible yet."
     told = ", ".join(
@@ -256,7 +257,9 @@ def _sources(summary: Summary) -> str:
         ways = _ways(infos)
         spent = sum(i["seconds"] for i in infos if _finite(i.get("seconds")))
         spreads = sorted(float(i["spread"]) for i in infos if _finite(i.get("spread")))
-        how = "; ".join(f"{way} ({count(n, 'trial')})" if len(ways) > 1 else way for way, n in ways[:4]) or "not noted"
+        how = (
+            "; ".join(f"{way} ({counted(n, 'trial')})" if len(ways) > 1 else way for way, n in ways[:4]) or "not noted"
+        )
         spread = f"median {spreads[len(spreads) // 2]:.1%}" if spreads else ""
         lines.append(
             _row(

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
 from nas_bo.knee import interval
-from nas_bo.report.digits import count, logarithmic
 from nas_bo.report.digits import figure as figure_text
+from nas_bo.report.digits import logarithmic
 from nas_bo.report.summary import Summary
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,7 +74,7 @@ def picture(summary: Summary, *, width: float = 8.0, height: float | None = None
 def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
     best, final, feasible = summary.front(), summary.final, sum(t.feasible for t in summary.trials)
     n = len(summary.trials)
-    done = f"{count(n, 'trial')}, {feasible} feasible"
+    done = f"{counted(n, 'trial')}, {feasible} feasible"
     if len(summary.columns) > 1:
         done += f", {len(best)} on the front" + (" of the search" if final.again else "")
         done += f", {len(final.members)} on the final one" if final.again else ""

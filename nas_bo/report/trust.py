@@ -34,6 +34,7 @@ from nas_bo.report.ranks import (
     together,
 )
 from nas_bo.trial import Direction
+from nas_bo.wording import counted
 
 DRAWS = 1000  # of the bootstrap
 UNKNOWN = Interval()
@@ -273,7 +274,7 @@ def trust(
     )
     told = list(notes)
     if len(kept) < n:
-        told.append(f"{n - len(kept)} of {n} architectures have no reference value and are left out.")
+        told.append(f"{n - len(kept)} of {counted(n, 'architecture')} left out, without a reference value.")
     means = np.array([r.reference for r in rows])
     return TrustReport(
         name, unit, values.shape[1], _noise(values), float(means.std(ddof=1)) if len(means) > 1 else math.nan,
@@ -326,9 +327,9 @@ class _Bench:
 
     def _useless(self, views: Sequence[Pair], n: int, asked: int) -> str:
         if asked and not n:
-            return f"it gave no number for any of the {asked} architectures"
+            return f"it gave no number for any of the {counted(asked, 'architecture')}"
         if n >= FEWEST and all(np.ptp(p) == 0 for p, _ in views):
-            return f"it gave the same value for all {n} architectures"
+            return f"it gave the same value for all {counted(n, 'architecture')}"
         return ""
 
     def _figure(self, statistic: Any, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
@@ -384,10 +385,10 @@ def _of_two(
     seed: int,
 ) -> Interval:
     if len(prediction) != len(truth) or (parameters is not None and len(parameters) != len(truth)):
-        sizes = "" if parameters is None else f" and {len(parameters)} sizes"
+        sizes = "" if parameters is None else f" and {counted(len(parameters), 'size')}"
         raise SearchError(
-            f"a rank correlation compares the same architectures, but got {len(prediction)} predictions, {len(truth)} true "
-            f"values{sizes}: give one of each per architecture"
+            f"a rank correlation compares the same architectures, but got {counted(len(prediction), 'prediction')}, {counted(len(truth), 'true value')}"
+            f"{sizes}: give one of each per architecture"
         )
     a, b = np.asarray(prediction, dtype=float), np.asarray(truth, dtype=float)
     size = None if parameters is None else _sizes(parameters, "parameters", len(a))
@@ -407,7 +408,7 @@ def _table(values: Any, what: str, n: int | None) -> np.ndarray:
         raise SearchError(f"trust(): {what} is not numbers, one per architecture (and seed): {error}") from error
     made = made[:, None] if made.ndim == 1 else made
     if made.ndim != 2 or (n is not None and len(made) != n):
-        asked = "" if n is None else f" of {n} rows, as the reference has"
+        asked = "" if n is None else f" of {counted(n, 'row')}, as the reference has"
         raise SearchError(
             f"trust(): {what} has the shape {made.shape}; give one value per architecture (and seed){asked}"
         )
@@ -420,7 +421,7 @@ def _sizes(values: Sequence[float] | None, what: str, n: int) -> np.ndarray | No
     made = np.asarray(values, dtype=float)
     if made.shape != (n,) or not (np.isfinite(made) & (made > 0)).all():
         raise SearchError(
-            f"trust({what}=...): give one number above 0 for each of the {n} architectures, or None; got {made.tolist()}"
+            f"trust({what}=...): give one number above 0 for each of the {counted(n, 'architecture')}, or None; got {made.tolist()}"
         )
     return made
 

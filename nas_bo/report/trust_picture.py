@@ -11,6 +11,7 @@ import numpy as np
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.ranks import Interval
 from nas_bo.report.trust import Judged, TrustReport
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def _bars(axes: Axes, report: TrustReport) -> None:
     if report.parameters is not None and report.parameters.tau.known:
         axes.axvline(report.parameters.tau.value, color=OVERALL, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     axes.set_xlabel(
-        f"Kendall's tau with {report.reference}, 95 % bootstrap interval over {report.n} architectures",
+        f"Kendall's tau with {report.reference}, 95 % bootstrap interval over {counted(report.n, 'architecture')}",
         fontsize=9,
         color=INK,
     )

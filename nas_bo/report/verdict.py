@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas_bo.report.aligned import aligned
 from nas_bo.report.ranks import FEWEST, FEWEST_FOR_INTERVAL, Interval
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.report.trust import Judged, TrustReport
@@ -32,7 +33,7 @@ def first_line(report: TrustReport) -> str:
         groups.setdefault(_verdict(j), []).append(j)
     line = "; ".join(_told(verdict, groups[verdict]) for verdict in ORDER if verdict in groups)
     if report.n < ENOUGH:
-        line += f". With {report.n} architectures this is an anecdote"
+        line += f". With {counted(report.n, 'architecture')} this is an anecdote"
     return line + "."
 
 
@@ -84,8 +85,8 @@ def footing(report: TrustReport) -> str:
         if math.isnan(report.noise)
         else "between seeds nothing"
     )
-    seeds = f"{report.seeds} seed{'s' * (report.seeds > 1)}"
-    said = [f"{report.n} architectures, reference {report.reference} with {seeds}."]
+    seeds = f"{counted(report.seeds, 'seed')}"
+    said = [f"{counted(report.n, 'architecture')}, reference {report.reference} with {seeds}."]
     if report.n > 1:
         said.append(
             f"Standard deviation between architectures {report.spread:.3g} {report.unit}, {noise}.".replace("  ", " ")
@@ -182,7 +183,7 @@ def _told(verdict: int, group: list[Judged]) -> str:
     if verdict == USELESS:
         return f"{words} ({_and(list(dict.fromkeys(j.useless for j in group)))})"
     if verdict == NO_TAU:
-        return f"{words} ({_and([str(j.n) for j in group])} architectures have it, or their values are equal)"
+        return f"{words} ({_and([counted(j.n, 'architecture') for j in group])} with a value, or equal values)"
     taus = _and([f"{j.tau.value:.2f}" for j in group])
     sizes = [j.tau.value - j.against_size.value for j in group if j.against_size.known]
     against = _and(list(dict.fromkeys(f"{size:.2f}" for size in sizes)))

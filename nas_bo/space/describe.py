@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from nas_bo.space.constraint import Linear
 from nas_bo.space.domain import Choice
 from nas_bo.space.tree import Constant, Fixed, Guard, Level, Loop
+from nas_bo.wording import counted, plural
 
 if TYPE_CHECKING:
     from nas_bo.space.space import Space
@@ -18,8 +19,8 @@ def describe(space: type[Space]) -> str:
     size = space.size(rules=False)
     number = f"{size:,}" if size < 10**9 else f"about 10^{math.log10(size):.1f}"
     reals = sum(1 for d in space.domains().values() if d.size is None)
-    head = f"{space.title}: {number} architectures" + (" before rules" if space.rules() else "")
-    head += f", times {reals} real choice{'s' * (reals > 1)}" if reals else ""
+    head = f"{space.title}: {number} {plural(size, 'architecture')}" + (" before rules" if space.rules() else "")
+    head += f", times {counted(reals, 'real choice')}" if reals else ""
     lines = [head, *_lines(space._level, "  ")]
     for rule in space.rules():
         if isinstance(rule.test, Linear):

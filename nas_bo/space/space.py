@@ -34,6 +34,7 @@ from nas_bo.space.tree import (
     fields_of_tree,
     slots,
 )
+from nas_bo.wording import counted, plural
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,7 +114,7 @@ class Space(metaclass=SpaceType):
         cls._level = compile_level(fields, cls.title)
         if (size := extent(cls._level)) > LARGEST:
             raise SpaceError(
-                f"{cls.title}: it may have {size:,} decisions and records of lists, and {LARGEST:,} is the most; bound the count of "
+                f"{cls.title}: it may have {counted(size, 'decision')} and records of lists, and {LARGEST:,} is the most; bound the count of "
                 "its longest list"
             )
         cls._slots = {slot.path: slot for slot in slots(cls._level)}
@@ -263,7 +264,7 @@ class Space(metaclass=SpaceType):
             broken = cls.violations(arch)
         except SpaceError as error:
             return Membership(False, str(error))
-        return Membership(not broken, f"breaks the rule{'s' * (len(broken) > 1)} {', '.join(broken)}" if broken else "")
+        return Membership(not broken, f"breaks the {plural(len(broken), 'rule')} {', '.join(broken)}" if broken else "")
 
     @classmethod
     def neighbours(cls, arch: Architecture) -> list[Architecture]:

@@ -15,6 +15,7 @@ from typing import Any
 from nas_bo.architecture import Node, Primitive
 from nas_bo.errors import SpaceError
 from nas_bo.space.domain import Choice, Domain, Integer, Option, Real, Repeat, When, check_count, has, most_records
+from nas_bo.wording import counted
 
 RESERVED = ("kind", "keys", "items", "values", "get")  # what a record of the tree answers to by itself
 
@@ -382,6 +383,6 @@ def _read(level: Level, tree: Mapping[str, Any], where: str) -> Iterator[tuple[s
             else:
                 expected = item.count if isinstance(item.count, int) else tree.get(str(item.count))
                 if expected != len(value):
-                    raise SpaceError(f"{path} has {len(value)} records, but its count is {expected!r}")
+                    raise SpaceError(f"{path} has {counted(len(value), 'record')}, but its count is {expected!r}")
             for i, record in enumerate(value):
                 yield from fields_of_tree(item.body, record, f"{path}.{i}")

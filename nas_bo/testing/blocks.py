@@ -12,7 +12,7 @@ from typing import Any
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model import counts
-from nas_bo.model.blocks import Block, Frame, Sliceable
+from nas_bo.model.blocks import Block, Exportable, Frame, Narrowing, Sliceable, Trained
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import label_of
 from nas_bo.model.spec import DecoderSpec, check
@@ -37,12 +37,14 @@ class BlockTests:
         examples: fields, each a block of width `width`.
         width: of the decoders.
         memory: how far the peak in closed form may be from that of a real run: (at least, at most) times as much.
+        training_memory: the same of a training step, of a block that says what it keeps for its gradients (`Trained`).
     """
 
     block: Block[Any]
     examples: Sequence[Mapping[str, Any]] = ({},)
     width: int = 16
     memory: tuple[float, float] = (0.9, 1.3)
+    training_memory: tuple[float, float] = (0.9, 1.35)
 
     # ---- what is tested -------------------------------------------------------------------------------------------
 
@@ -69,8 +71,8 @@ class BlockTests:
     def _mixes(self) -> bool:
         return "mixer" in self.block.slots
 
-    def decoders(self) -> Iterator[DecoderSpec]:
-        for globals_ in AROUND:
+    def decoders(self, around: Sequence[Mapping[str, Any]] = AROUND) -> Iterator[DecoderSpec]:
+        for globals_ in around:
             yield from map(check, self.archs(**globals_))
 
     def built(self, spec: DecoderSpec, device: str = "cpu") -> Any:
@@ -212,7 +214,20 @@ class BlockTests:
                     f"{phase} of {spec}: peak_values and operations say {said:,.0f} bytes, a run took {seen:,.0f}; it must be "
                     f"{self.memory[0]:g} to {self.memory[1]:g} times that"
                 )
-            assert memory.training(spec, 2, 40, VOCAB).total > 0
+
+    def test_memory_of_training_is_that_of_a_step(self) -> None:
+        from nas_bo.hardware import memory
+        from nas_bo.hardware.measuring.memory_measure import measured_training
+
+        for spec in self.decoders(AROUND[:2]):
+            said = memory.training(spec, 4, 60, VOCAB).total
+            assert said > 0
+            if isinstance(self.block, Trained):
+                seen = measured_training(spec, 4, 60, VOCAB, "cpu")
+                assert self.training_memory[0] * seen <= said <= self.training_memory[1] * seen, (
+                    f"training {spec}: saved_values and undone_values say {said:,.0f} bytes, a step took {seen:,.0f}; it must be "
+                    f"{self.training_memory[0]:g} to {self.training_memory[1]:g} times that"
+                )
 
     # ---- the module -----------------------------------------------------------------------------------------------
 
@@ -269,6 +284,50 @@ class BlockTests:
                 optimizer.zero_grad()
             assert losses[-1] < losses[0], (spec, losses)
 
+    def test_what_it_learned_is_in_its_weights(self) -> None:
+        """Saved after some steps and loaded into a new module, it gives the same: nothing learned is kept elsewhere."""
+        import io
+
+        import torch
+
+        for spec in self.decoders(AROUND[:1]):
+            model = self.built(spec).train()
+            tokens = torch.randint(VOCAB, (2, 24), generator=torch.Generator().manual_seed(1))
+            optimizer = torch.optim.AdamW(model.parameter_groups(3e-3, 0.1))
+            for _ in range(3):
+                model.loss(tokens[:, :-1], tokens[:, 1:])[0].backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            file = io.BytesIO()
+            torch.save(model.state_dict(), file)
+            file.seek(0)
+            again = self.built(spec)
+            again.load_state_dict(torch.load(file, weights_only=True))
+            with torch.no_grad():
+                torch.testing.assert_close(again(tokens), model.eval()(tokens), rtol=0, atol=0)
+
+    def test_a_narrower_copy_is_the_same_block(self) -> None:
+        """Half and three quarters as wide, as evaluations at low fidelity train it: it can be built, and is smaller."""
+        from nas_bo.model.narrow import NARROWEST, narrower
+
+        wide = max(2 * self.width, 2 * NARROWEST)
+        for arch in (Node({**one._fields, "width": wide}) for one in self.archs()):
+            whole = counts.parameters(check(arch), VOCAB)
+            for factor in (0.5, 0.75):
+                made = narrower(arch, factor)
+                try:
+                    spec = check(made)
+                except ModelError as error:
+                    raise AssertionError(
+                        f"{self.block.kind} of {arch} cannot be built at {factor:g} of its width ({error}); "
+                        f"{'correct' if isinstance(self.block, Narrowing) else 'give it'} narrowed(fields, width, narrow)"
+                    ) from error
+                assert [tuple(b.kind for b in layer) for layer in spec.layers] == [
+                    tuple(b.kind for b in layer) for layer in check(arch).layers
+                ]
+                assert counts.parameters(spec, VOCAB) < whole, f"{made} has no fewer parameters than {arch}"
+                assert counts.parameters(spec, VOCAB) == sum(w.numel() for w in self.built(spec, "meta").parameters())
+
     def test_its_first_weights_depend_on_the_seed_only(self) -> None:
         import torch
 
@@ -276,14 +335,29 @@ class BlockTests:
             one, two = self.built(spec), self.built(spec)
             assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True)), spec
 
+    def test_its_stock_part_computes_the_same(self) -> None:
+        """Of a block that exports are to write as a part of stock models."""
+        import torch
+
+        from nas_bo.export.stock_parts import in_stock_parts
+        from nas_bo.export.weights import filled
+
+        for spec in self.decoders() if isinstance(self.block, Exportable) else ():
+            stock = in_stock_parts(spec)
+            if stock != spec:  # else it is such a part itself
+                model = self.built(spec)
+                tokens = torch.randint(VOCAB, (2, 24), generator=torch.Generator().manual_seed(1))
+                with torch.no_grad():
+                    torch.testing.assert_close(
+                        filled(model, stock)(tokens).double(), model(tokens), rtol=1e-4, atol=1e-4
+                    )
+
     # ---- shared weights -------------------------------------------------------------------------------------------
 
     def test_a_supernet_has_it_or_says_why_not(self) -> None:
         import pytest
-        import torch
 
         from nas_bo.supernet.slicing import cuts
-        from nas_bo.supernet.weights import Supernet
 
         for spec in self.decoders():
             if not isinstance(self.block, Sliceable):
@@ -297,18 +371,41 @@ class BlockTests:
                 joined[0][cut.axis] = sum(shape[cut.axis] for shape in joined)
                 found[cut.name] = tuple(joined[0])
             assert found == shapes, spec
-        if isinstance(self.block, Sliceable):
-            options = [self.word()(**fields) for fields in self.examples[:1]]
 
-            class Shared(Space):
-                width = choice(self.width, 2 * self.width)
-                layers = (
-                    repeat(2, mixer=options[0], mlp=skip()) if self._mixes else repeat(2, mixer=skip(), mlp=options[0])
-                )
+    def test_a_child_of_a_supernet_computes_the_same_with_weights_of_its_own(self) -> None:
+        import torch
 
-            net = Supernet(Shared, VOCAB, generator=torch.Generator().manual_seed(0)).eval()
-            tokens = torch.randint(VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
-            for width in Shared.domains()["width"].values:
-                arch = Shared.architecture({"width": width})
+        from nas_bo.supernet.weights import Supernet
+
+        if not isinstance(self.block, Sliceable):
+            return
+        tokens = torch.randint(VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
+        for space in self._shared():
+            net = Supernet(space, VOCAB, generator=torch.Generator().manual_seed(0)).eval()
+            for arch in space.enumerate():
+                child = net.extract(arch)
                 with torch.no_grad():
-                    torch.testing.assert_close(net(tokens, arch), net.extract(arch)(tokens))
+                    shared = net(tokens, arch)
+                    torch.testing.assert_close(shared, child(tokens))
+                    for weight in child.parameters():
+                        weight.zero_()
+                    assert torch.equal(shared, net(tokens, arch)), "the child changes the weights of the supernet"
+
+    def _shared(self) -> Iterator[type[Space]]:
+        """A space of two widths for each example; and one of all values that a field has in the examples, where others are the same."""
+        slot, other = ("mixer", "mlp") if self._mixes else ("mlp", "mixer")
+        widths = (self.width, 2 * self.width)
+        options = [dict(fields) for fields in self.examples]
+        for first in self.examples:
+            for name in first:
+                values = [
+                    fields[name]
+                    for fields in self.examples
+                    if {**fields, name: None} == {**first, name: None} and isinstance(fields.get(name), (int, str))
+                ]
+                if len(values) > 1 and values[0] == first[name]:
+                    options.append({**first, name: choice(*values)})
+        for fields in options:
+            yield Space.of(
+                "Shared", width=choice(*widths), layers=repeat(2, **{slot: self.word()(**fields), other: skip()})
+            )

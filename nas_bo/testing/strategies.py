@@ -15,6 +15,7 @@ from nas_bo.strategies.strategy import Strategy
 from nas_bo.testing.evaluations import Small, size
 from nas_bo.testing.histories import HISTORIES, Ruled, Six, evaluated, limited, one, two
 from nas_bo.trial import Trial
+from nas_bo.wording import counted
 
 
 class StrategyTests:
@@ -42,7 +43,7 @@ class StrategyTests:
             for name, history in HISTORIES.items():
                 trials = history(problem)
                 found = self.strategy.suggest(problem, trials, 2)
-                assert len(found) == 2, f"{name}: {len(found)} suggestions where 2 were asked for"
+                assert len(found) == 2, f"{name}: {counted(len(found), 'suggestion')} where 2 were asked for"
                 for arch in found:
                     assert problem.space.contains(arch), f"{name}: {problem.space.contains(arch).reason}"
                     assert problem.admissible(arch), f"{name}: it breaks a rule or a limit on an analytic objective"

@@ -34,6 +34,7 @@ from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.validated import check_fields, checked, whole_number
+from nas_bo.wording import counted
 from nas_bo.workflows.evaluation_store import Lines
 
 ANCHORS = 3
@@ -332,7 +333,7 @@ def _enough(found: Profile) -> None:
         if measured < LEAST:
             why = next((reason for _, s, reason in found.unsupported if s == at), "the space has no more")
             raise ProfileError(
-                f"only {measured} architectures could be measured for {setting.phase}, and {LEAST} are needed: {why}"
+                f"only {counted(measured, 'architecture')} could be measured for {setting.phase}, and {LEAST} are needed: {why}"
             )
 
 

@@ -7,11 +7,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nas_bo import wording
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
 from nas_bo.knee import recommended
 from nas_bo.report import Proxy, TrustReport, trust
-from nas_bo.report.digits import count
 from nas_bo.report.spread import across
 from nas_bo.trial import ObjectiveSpec, State, Trial
 
@@ -122,7 +122,7 @@ def _chosen(winners: int, rest: int, factor: float) -> str:
         return f"It is of the front, {how}: agreement among winners is not agreement over the space."
     if not rest:
         return f"All {winners} are of the front, {how}: agreement among winners is not agreement over the space."
-    return f"{winners} of the front and {count(rest, 'other')} from across the range, {how}."
+    return f"{winners} of the front and {wording.counted(rest, 'other')} from across the range, {how}."
 
 
 def size_of(trial: Trial) -> float | None:

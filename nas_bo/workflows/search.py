@@ -30,6 +30,7 @@ from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.stopping import Stopping
 from nas_bo.study import Unchecked
+from nas_bo.wording import counted
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import extra_evaluations, final_measurement
 from nas_bo.workflows.about import about
@@ -198,7 +199,7 @@ def _check_reachable(problem: Problem, draws: int = 300) -> None:
                 closest[limit] = min(closest.get(limit, amount), amount)
     far = "; ".join(f"the nearest misses {limit} by {amount:g}" for limit, amount in closest.items())
     raise SearchError(
-        f"none of {draws} random architectures of {problem.space.title} is within the limits: {far}. Loosen the limit, or choose "
+        f"none of {counted(draws, 'random architecture')} of {problem.space.title} is within the limits: {far}. Loosen the limit, or choose "
         "a space with such architectures"
     )
 

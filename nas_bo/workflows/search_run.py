@@ -19,6 +19,7 @@ from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
 from nas_bo.trial import State, Trial, front
+from nas_bo.wording import counted
 from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.search_settings import SearchSettings
 from nas_bo.workflows.stored_result import unfinished
@@ -84,8 +85,8 @@ class SearchRun:
             self._take()
         if self.exhausted:
             _log.warning(
-                "the space is exhausted after %d trials: there is no other architecture left",
-                studies.finished(self.study),
+                "the space is exhausted after %s: there is no other architecture left",
+                counted(studies.finished(self.study), "trial"),
             )
 
     # ---- a trial begins --------------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ class SearchRun:
         ended = [t for t in self.history() if t.state is not State.RUNNING]
         if len(ended) >= GIVE_UP_AFTER and all(t.state is State.FAILED for t in ended):
             raise EverythingFailed(
-                f"all of the first {len(ended)} trials failed, so the search was stopped; the last one because of: "
+                f"all of the first {counted(len(ended), 'trial')} failed, so the search was stopped; the last one because of: "
                 f"{ended[-1].reason}. Everything is kept in the study; fix the cause and use another study name"
             )
 

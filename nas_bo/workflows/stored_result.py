@@ -13,12 +13,12 @@ from nas_bo.errors import HostError, SpaceError
 from nas_bo.hardware.measuring import scale as scales
 from nas_bo.optuna import running, studies
 from nas_bo.report import TrustReport, vocabulary
-from nas_bo.report.digits import count
 from nas_bo.report.labels import labels_of
 from nas_bo.space import Space
 from nas_bo.spelling import answering
 from nas_bo.study import StudyRecord, TrialRecord
 from nas_bo.trial import ObjectiveSpec, State, Trial, front
+from nas_bo.wording import counted, plural
 from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
 from nas_bo.workflows.result import Result, Retrained, spent
@@ -153,7 +153,7 @@ def _foreign(record: StudyRecord, space: type[Space] | None) -> Result:
         ended = [t for one in there if (t := one.within(space)) is not None]
         if there and not ended:
             raise HostError(
-                f"none of the {len(there)} trials of the study {record.name!r} is an architecture of {space.title} "
+                f"none of the {counted(len(there), 'trial')} of the study {record.name!r} is an architecture of {space.title} "
                 f"({_why(there[0], space)}); leave --space out for a report of its parameters as they are"
             )
     notes = _notes(ended, columns, False, False)
@@ -161,7 +161,7 @@ def _foreign(record: StudyRecord, space: type[Space] | None) -> Result:
         notes.append("No trial has ended yet.")
     if len(there) > len(ended):
         notes.append(
-            f"{len(there) - len(ended)} of {count(len(there), 'trial')} are not architectures of {space.title if space else ''} and left out."
+            f"{len(there) - len(ended)} of {counted(len(there), 'trial')} are not architectures of {space.title if space else ''} and left out."
         )
     return Result(
         title=named.printable(record.name),
@@ -217,17 +217,17 @@ def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, e
         notes.append("No trial is feasible" + (f"; for example, {broken[-1]}" if broken else "") + ".")
     failed = [t for t in trials if t.state is State.FAILED]
     if failed:
-        notes.append(f"{len(failed)} of {count(len(trials), 'trial')} failed; the last one: {failed[-1].reason}.")
+        notes.append(f"{len(failed)} of {counted(len(trials), 'trial')} failed; the last one: {failed[-1].reason}.")
     total = spent(trials)
     if total.stopped:
         notes.append(
-            f"{total.stopped} of {count(total.begun, 'training')} {'was' if total.stopped == 1 else 'were'} stopped early; what the search trained adds up to "
+            f"{total.stopped} of {counted(total.begun, 'training')} {plural(total.stopped, 'was', 'were')} stopped early; what the search trained adds up to "
             f"{total.trainings:.4g} whole trainings."
         )
     unsettled = sum(not i.get("settled", True) for t in trials for i in t.info.values())
     if unsettled:
         notes.append(
-            f"{count(unsettled, 'measurement')} did not settle within the time given; the intervals are wider than asked."
+            f"{counted(unsettled, 'measurement')} did not settle within the time given; the intervals are wider than asked."
         )
     return notes
 
@@ -255,7 +255,7 @@ def unfinished(others: Sequence[running.Running], begins: bool = False) -> str:
         begins: the warning is given when a search begins, and may be read when it ends, as they may have as well.
     """
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    those = count(len(others), "trial")
+    those = counted(len(others), "trial")
     was = ("was" if len(others) == 1 else "were") if begins else ("is" if len(others) == 1 else "are") + " still"
     when = f"when this search began ({now})" if begins else f"(as of {now})"
     return (

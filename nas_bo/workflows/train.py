@@ -19,6 +19,7 @@ from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
 from nas_bo.report.drawing import drawing
 from nas_bo.trial import Trial
+from nas_bo.wording import counted
 from nas_bo.workflows.pick import described
 from nas_bo.workflows.register import trainable
 from nas_bo.workflows.result import Result
@@ -175,7 +176,7 @@ def _there(folder: Path, about: Mapping[str, Any], settings: Mapping[str, float 
             return said
         raise ExportError(
             f"the folder {str(folder)!r} holds another model already (trial {said.get('searched', {}).get('trial')}, "
-            f"{said.get('tokens', 0):,} tokens, seed {said.get('seed')}); choose another folder with --to, or remove this one"
+            f"{counted(said.get('tokens', 0), 'token')}, seed {said.get('seed')}); choose another folder with --to, or remove this one"
         )
     if names and CHECKPOINT not in names:
         raise ExportError(

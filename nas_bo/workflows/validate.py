@@ -31,6 +31,7 @@ from nas_bo.space import Space
 from nas_bo.study import StudyRecord
 from nas_bo.trial import State, Trial
 from nas_bo.validated import check_fields, checked, whole_number
+from nas_bo.wording import counted
 from nas_bo.workflows import evaluation_store, retraining_check
 from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.stored_result import load_result
@@ -292,7 +293,7 @@ def _choose(
     places = across([math.nan if c is None else c for c in counts], scores, n, preferred=free, seed=seed)
     if len(places) < FEWEST:
         raise SearchError(
-            f"validate(): {plan.space.title} has only {len(places)} architectures to choose from, a ranking needs {FEWEST}"
+            f"validate(): {plan.space.title} has only {counted(len(places), 'architecture')} to choose from, a ranking needs {FEWEST}"
         )
     records.put(name, [dict(archs[i].flat) for i in places])
     return [archs[i] for i in places]

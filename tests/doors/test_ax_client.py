@@ -202,3 +202,44 @@ def test_a_runner_takes_an_executor_of_ones_own(tmp_path):
     client._experiment.runner.executor = counting = Counting()
     run(client, 3)
     assert counting.taken == 3 and statuses(client) == ["COMPLETED"] * 3
+
+
+# ---- names of the loss ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("wanted", "given"), [("bits_per_byte", "val_loss"), ("val_loss", "bits_per_byte")])
+def test_the_other_name_of_the_loss_is_refused_before_the_trial_ends(wanted, given):
+    client = nas_ax.client(Deep, [wanted, "size"], strategy=Random(seed=1))
+    (index,) = client.get_next_trials(1)
+    for report in (client.complete_trial, client.attach_data):
+        with pytest.raises(HostError, match=f"given '{given}', and the metric is '{wanted}'.*complete_trial") as caught:
+            report(index, raw_data={given: 2.0, "size": 3.0})
+        assert "\n" not in str(caught.value)
+    assert statuses(client) == ["RUNNING"] and not values(client, "size")
+    client.complete_trial(index, raw_data={wanted: 2.0, "size": 3.0})
+    assert statuses(client) == ["COMPLETED"] and values(client, wanted) == {0: 2.0}
+    (index,) = client.get_next_trials(1)
+    client.complete_trial(index, raw_data={wanted: 2.0, given: 9.0, "size": 3.0})  # a number of the user's own
+    assert values(client, given) == {1: 9.0}
+
+
+def test_a_tracked_metric_of_that_name_is_the_users_own():
+    client = nas_ax.client(Deep, ["bits_per_byte"], strategy=Random(seed=1))
+    client.configure_tracking_metrics(["val_loss"])
+    (index,) = client.get_next_trials(1)
+    client.attach_data(index, {"val_loss": 1.0})
+    client.complete_trial(index, {"bits_per_byte": 2.0})
+    assert values(client, "val_loss") == {0: 1.0} and statuses(client) == ["COMPLETED"]
+
+
+def test_a_client_that_looks_at_no_names_is_told_at_the_next_trial():
+    client = Client()
+    client.configure_experiment(parameters=nas_ax.parameters(Deep), parameter_constraints=nas_ax.constraints(Deep))
+    client.configure_optimization(objective="-bits_per_byte")
+    client.set_generation_strategy(nas_ax.generation(Deep, Random(seed=1)))
+    (index,) = client.get_next_trials(1)
+    client.complete_trial(index, {"val_loss": 2.0})
+    with pytest.raises(HostError, match=r"trial 0 .*given 'val_loss', and the metric is 'bits_per_byte'"):
+        client.get_next_trials(1)
+    client.attach_data(0, {"bits_per_byte": 2.0})
+    assert len(client.get_next_trials(1)) == 1

@@ -75,7 +75,7 @@ def test_a_search_elsewhere_asks_the_file(made):
     assert trial.info[latency.name]["how"] == "learned" and trial.info[latency.name]["runtime"] == "eager"
     sent = pickle.loads(pickle.dumps(latency))
     assert sent(unseen) == latency(unseen) and latency.conditions()["fingerprint"] == found.fingerprint
-    with pytest.raises(ProfileError, match="1 of 1 architectures were not measured on 'my-box'"):
+    with pytest.raises(ProfileError, match="1 of 1 architecture was not measured on 'my-box'"):
         Latency(context=16, target=path, model="measured")(unseen)
 
 

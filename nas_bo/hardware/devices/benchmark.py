@@ -20,6 +20,7 @@ from nas_bo.errors import DeviceError
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.model.device import named, pick_device
 from nas_bo.validated import check_values, number, whole_number
+from nas_bo.wording import counted
 
 SIDE = {"cpu": 512, "cuda": 4096}  # of the matrices
 COPIED = {"cpu": 64 << 20, "cuda": 512 << 20}  # bytes
@@ -62,7 +63,7 @@ def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3)
     title = named(str(where))
     name = re.sub(r"[^a-z0-9.]+", "-", title.lower()).strip("-.") or where.type
     said = f"measured on {title} with torch {torch.__version__}" + (
-        f", {threads} thread{'s' * (threads > 1)}" if where.type == "cpu" else ""
+        f", {counted(threads, 'thread')}" if where.type == "cpu" else ""
     )
     memory, cache = _memory(where), _cache(where)
     sources = {"gflops": f"{said}: product of two {SIDE[kind]} x {SIDE[kind]} matrices"}

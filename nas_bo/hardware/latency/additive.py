@@ -23,6 +23,7 @@ import numpy as np
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.latency.calibration import checked_times, reach
 from nas_bo.hardware.workload import Work
+from nas_bo.wording import counted
 
 # logarithms: sd of a common factor, of one per kind, of one that varies with size, length in decades, sd of the noise,
 # sd of one that varies with size within a kind, sd of h, sd of the price in ns; normal priors (mean, standard deviation)
@@ -181,7 +182,9 @@ def fit(known: list[Work], often: np.ndarray, base: np.ndarray, times: np.ndarra
 
     n = len(times)
     if n < LEAST:
-        raise ObjectiveError(f"{n} measured models are too few to learn from; measure at least {LEAST}")
+        raise ObjectiveError(
+            f"{counted(n, 'measured model is', 'measured models are')} too few to learn from; measure at least {LEAST}"
+        )
     checked_times(list(times), n)
     whole = often @ base
     scale = float(np.median(times / whole))

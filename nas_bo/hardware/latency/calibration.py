@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.wording import counted
 
 HELD = 0.05  # strength of the belief that all coefficients but the fixed one share a factor, in standard deviations
 MOST_LEFT_OUT = 200  # beyond, a sample of them
@@ -61,7 +62,9 @@ def calibrate(columns: np.ndarray, believed: np.ndarray, times: Sequence[float],
 def checked_times(times: Sequence[float], architectures: int) -> np.ndarray:
     """(n,) measured milliseconds (raises ObjectiveError, see `calibrate`)."""
     if len(times) != architectures:
-        raise ObjectiveError(f"{architectures} architectures but {len(times)} times were given; give one time for each")
+        raise ObjectiveError(
+            f"{counted(architectures, 'architecture')} but {counted(len(times), 'time was', 'times were')} given; give one time for each"
+        )
     measured = np.asarray(times, dtype=float)
     bad = [float(time) for time in measured if not 0 < time < math.inf]
     if bad:

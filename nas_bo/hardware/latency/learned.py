@@ -16,6 +16,7 @@ from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, works
 from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
+from nas_bo.wording import counted
 
 
 class Base(Protocol):
@@ -54,7 +55,7 @@ class Learned:
     ) -> None:
         if len(architectures) != len(measured_ms):
             raise ObjectiveError(
-                f"{len(architectures)} architectures but {len(measured_ms)} times were given; give one time for each"
+                f"{counted(len(architectures), 'architecture')} but {counted(len(measured_ms), 'time was', 'times were')} given; give one time for each"
             )
         self.device, self.runtime = device or (base.name if isinstance(base, Device) else ""), runtime
         base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base

@@ -14,6 +14,7 @@ from nas_bo.hardware.runtimes.interface import Runtime
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
+from nas_bo.wording import counted, plural
 
 
 class Measured:
@@ -79,7 +80,7 @@ class Measured:
         if missing:
             if self._here is None:
                 raise ProfileError(
-                    f"{len(missing)} of {len(architectures)} architectures were not measured on {self.device or 'this device'!r}; ask the "
+                    f"{len(missing)} of {counted(len(architectures), 'architecture')} {plural(len(missing), 'was', 'were')} not measured on {self.device or 'this device'!r}; ask the "
                     "learned model, which answers for all, or measure them there"
                 )
             from nas_bo.errors import Unsupported

@@ -26,6 +26,7 @@ from nas_bo.hardware.latency.profile_file import Record, blocks_from, blocks_to,
 from nas_bo.hardware.measuring.drift import Drift
 from nas_bo.hardware.workload import Part, Setting
 from nas_bo.space.space import Space
+from nas_bo.wording import counted
 
 SCHEMA = 1  # version of the file
 KINDS = ("learned", "roofline", "lookup", "measured")
@@ -323,7 +324,7 @@ def _lines(profile: Profile) -> Sequence[str]:
         rows = [r.measurement for r in profile.records if r.setting == at]
         loose = sum(not m.settled for m in rows)
         span = f", {min(m.median_ms for m in rows):.3g} to {max(m.median_ms for m in rows):.3g} ms" if rows else ""
-        lines.append(f"\n{described(setting)}: {len(rows)} architectures measured{span}")
+        lines.append(f"\n{described(setting)}: {counted(len(rows), 'architecture')} measured{span}")
         if loose:
             widest = max((m.high_ms - m.low_ms) / 2 / m.median_ms for m in rows)
             lines.append(

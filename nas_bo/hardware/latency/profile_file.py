@@ -14,6 +14,7 @@ from nas_bo.hardware.workload import Part, Setting
 from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.table import known, unknown
 from nas_bo.model.spec import LayerSpec
+from nas_bo.wording import plural
 
 
 @dataclass(frozen=True)
@@ -95,4 +96,4 @@ def _spec_from(values: Sequence[Any]) -> Any:
 def described(setting: Setting) -> str:
     """A setting in words."""
     what = "one token after" if setting.phase == "decode" else "prefill of"
-    return f"{what} {setting.batch} x {setting.context} tokens, {setting.dtype}, vocabulary {setting.vocab_size}"
+    return f"{what} {setting.batch} x {setting.context} {plural(setting.context, 'token')}, {setting.dtype}, vocabulary {setting.vocab_size}"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nas_bo.errors import ObjectiveError
+from nas_bo.wording import counted
 
 Asked = Literal["auto", "cpu", "wall"]
 BUSY = 1.05  # wall time over CPU time of a fixed piece of work, above which a machine counts as shared
@@ -68,7 +69,7 @@ def clock_for(asked: Asked, device: str, inside: bool = False, threads: int = 1)
             "clock='wall' on a machine that does nothing else"
         )
     if asked == "wall" or threads > 1 or (asked == "auto" and busy() < BUSY):
-        return Clock("wall", f"wall time, {threads} thread{'s' * (threads > 1)}")
+        return Clock("wall", f"wall time, {counted(threads, 'thread')}")
     return (
         Clock("process", "process CPU time, one thread") if inside else Clock("thread", "thread CPU time, one thread")
     )

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nas_bo.wording import counted
+
 SWEEPS = 8
 SURE = 2.0  # standard errors that a shift must have to count
 MENTIONED = 0.05  # shift from which a drift is worth a word
@@ -43,7 +45,7 @@ class Drift:
 
     def __str__(self) -> str:
         if abs(math.log(self.largest)) < math.log1p(MENTIONED):
-            return f"no drift of more than {MENTIONED:.0%} in {self.rounds} rounds"
+            return f"no drift of more than {MENTIONED:.0%} in {counted(self.rounds, 'round')}"
         between = ", ".join(f"{f:.3f}" for f in self.sessions)
         last = f"; sessions relative to the first: {between}" if len(self.sessions) > 1 else ""
         return (

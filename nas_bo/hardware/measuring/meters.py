@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from nas_bo.errors import MissingExtra, ObjectiveError
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
+from nas_bo.wording import counted
 
 RUN_SECONDS = 2.0  # of one reading: counters step only every 20 to 100 ms
 READINGS = 3
@@ -106,7 +107,7 @@ class RaplMeter:
             raise ObjectiveError(
                 "RAPL knows no package of this CPU; measure elsewhere, or take modelled energy: Energy(target=...)"
             )
-        self.name = f"RAPL, {count} package{'s' * (count > 1)}"
+        self.name = f"RAPL, {counted(count, 'package')}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RaplMeter, ()
@@ -168,7 +169,7 @@ def measure_energy(
         spent = meter.joules() - before
         if not 0 < spent < float("inf"):
             raise ObjectiveError(
-                f"the meter {meter.name!r} advanced by {spent:g} J while {count} runs took {RUN_SECONDS:g} s; it measures something "
+                f"the meter {meter.name!r} advanced by {spent:g} J while {counted(count, 'run')} took {RUN_SECONDS:g} s; it measures something "
                 "else, or nothing: use another meter, or modelled energy"
             )
         found.append(spent * 1e3 / count)

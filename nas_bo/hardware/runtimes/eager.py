@@ -14,6 +14,7 @@ from nas_bo.model.blocks.details import check_length
 from nas_bo.model.counts import Arch
 from nas_bo.model.device import pick_device
 from nas_bo.validated import check_fields, checked, whole_number
+from nas_bo.wording import plural
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SEED = 0  # of weights and tokens: every runtime builds the same model
@@ -117,7 +118,7 @@ class InTorch:
                 self._run()  # what does not fit is known here
         except torch.OutOfMemoryError as error:
             raise Unsupported(
-                f"{setting.phase} of {setting.batch} x {setting.context} tokens does not fit into the memory that is free"
+                f"{setting.phase} of {setting.batch} x {setting.context} {plural(setting.context, 'token')} does not fit into the memory that is free"
             ) from error
 
     def ready(self) -> Callable[[], Any]:

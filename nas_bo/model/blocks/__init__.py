@@ -12,6 +12,7 @@ from nas_bo.model.blocks.block import Block as Block
 from nas_bo.model.blocks.block import Call as Call
 from nas_bo.model.blocks.block import Drawable as Drawable
 from nas_bo.model.blocks.block import Drawn as Drawn
+from nas_bo.model.blocks.block import Exportable as Exportable
 from nas_bo.model.blocks.block import Frame as Frame
 from nas_bo.model.blocks.block import Initialised as Initialised
 from nas_bo.model.blocks.block import Joining as Joining
@@ -25,6 +26,7 @@ from nas_bo.model.blocks.block import Sharing as Sharing
 from nas_bo.model.blocks.block import Sliceable as Sliceable
 from nas_bo.model.blocks.block import Sparse as Sparse
 from nas_bo.model.blocks.block import Steppable as Steppable
+from nas_bo.model.blocks.block import StockPart as StockPart
 from nas_bo.model.blocks.block import Trained as Trained
 from nas_bo.model.blocks.block import linear as linear
 from nas_bo.model.blocks.block import matrix as matrix

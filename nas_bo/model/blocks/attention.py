@@ -16,8 +16,9 @@ from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.errors import ModelError, near
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, StockPart, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, out, plain, rows
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -146,7 +147,7 @@ class AttentionBlock:
         )
         if spec.rotary_share not in (0, 1) and (spec.turned % 2 or not spec.turned):
             raise ModelError(
-                f"attention has rotary_share={share:g} of head_dim={spec.head_dim}, which is {spec.turned} values, and rotary positions "
+                f"attention has rotary_share={share:g} of head_dim={spec.head_dim}, which is {counted(spec.turned, 'value')}, and rotary positions "
                 "turn pairs; choose a share that leaves an even number of at least 2, or 0 for none"
             )
         return spec
@@ -313,13 +314,16 @@ class AttentionBlock:
         return f"A{spec.heads}{group}" + (f"w{spec.window}" if spec.window else "") + more
 
     def drawn(self, spec: AttentionSpec, frame: Frame) -> Drawn:
-        shared = "" if spec.kv_heads == spec.heads else f", {spec.kv_heads} KV head{'s' * (spec.kv_heads > 1)}"
-        window = f", last {spec.window} tokens" if spec.window else ""
+        shared = "" if spec.kv_heads == spec.heads else f", {counted(spec.kv_heads, 'KV head')}"
+        window = f", last {counted(spec.window, 'token')}" if spec.window else ""
         norm = {None: "", "head": ", norms of q and k", "whole": ", norms of all q and k"}[spec.qk_norm]
         share = f", {spec.turned} of {spec.head_dim} turned" if spec.rotary_share != 1 else ""
         values = f", values of {spec.value_dim}" if spec.value_dim else ""
         more = values + share + norm + ", sinks" * spec.sinks
-        return Drawn("attention", f"{spec.heads} heads of {spec.head_dim}{shared}{window}{more}", "#1f5fbf")
+        return Drawn("attention", f"{counted(spec.heads, 'head')} of {spec.head_dim}{shared}{window}{more}", "#1f5fbf")
+
+    def stock_part(self, spec: AttentionSpec, frame: Frame) -> StockPart:
+        return StockPart(attention=spec)
 
     def module(self, spec: AttentionSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.attention import Attention
@@ -342,11 +346,6 @@ def narrow_head(fields: Mapping[str, Any], width: int, narrow: int) -> int:
     """The head dimension at another width, rounded up to an even number."""
     wide: float = fields.get("head_dim") or width / fields["heads"]
     return max(2, 2 * math.ceil(wide * narrow / width / 2))
-
-
-def attention_of(block: object) -> AttentionSpec | None:
-    """`block`, where it is an attention, for whoever translates it into another library's."""
-    return block if isinstance(block, AttentionSpec) else None
 
 
 BLOCK = AttentionBlock()

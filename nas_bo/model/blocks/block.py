@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nas_bo.errors import ModelError
@@ -18,6 +19,10 @@ from nas_bo.model.blocks.details import PLAIN, Details
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from nas_bo.model.blocks.attention import AttentionSpec
+    from nas_bo.model.blocks.conv import ConvSpec
+    from nas_bo.model.blocks.dense import MlpSpec
 
 Slot = Literal["mixer", "mlp"]
 S = TypeVar("S", bound="tuple[Any, ...]")
@@ -103,6 +108,22 @@ class Shared(NamedTuple):
     rotary: int | None = None
     window: int | None = None
     held: int = 0
+
+
+class StockPart(NamedTuple):
+    """What a block is to models of other libraries: at most one of the three, by which the same is computed from the same weights.
+
+    Attributes:
+        attention: softmax attention; its `kind` does not matter, here and below.
+        conv: a short convolution.
+        mlp: a dense MLP (no experts), or a mixture of such.
+        names: name of a parameter in the module of nas_bo for that part -> its name in the module of this block, where they differ.
+    """
+
+    attention: AttentionSpec | None = None
+    conv: ConvSpec | None = None
+    mlp: MlpSpec | None = None
+    names: Mapping[str, str] = MappingProxyType({})
 
 
 # ---- the contract ---------------------------------------------------------------------------------------------------
@@ -252,6 +273,13 @@ class Narrowing(Protocol):
     """A block whose fields change with the width of the decoder."""
 
     def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class Exportable(Protocol[C]):
+    """A block that models of other libraries have too; without it, exports to them refuse the block."""
+
+    def stock_part(self, spec: C, frame: Frame) -> StockPart: ...
 
 
 @runtime_checkable

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.errors import ModelError, near
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,17 +92,15 @@ class ConvBlock:
 
     def drawn(self, spec: ConvSpec, frame: Frame) -> Drawn:
         title = "gated convolution" if spec.gates == "silu" else "convolution, two gates"
-        return Drawn(title, f"last {spec.kernel} tokens, {frame.width} channels", "#2b8a3e")
+        return Drawn(title, f"last {counted(spec.kernel, 'token')}, {counted(frame.width, 'channel')}", "#2b8a3e")
+
+    def stock_part(self, spec: ConvSpec, frame: Frame) -> StockPart:
+        return StockPart(conv=spec)
 
     def module(self, spec: ConvSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.conv import Conv
 
         return Conv(spec, frame.width, frame.bias)
-
-
-def conv_of(block: object) -> ConvSpec | None:
-    """`block`, where it is a convolution, for whoever translates it into another library's."""
-    return block if isinstance(block, ConvSpec) else None
 
 
 BLOCK = ConvBlock()

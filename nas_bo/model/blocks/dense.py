@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.errors import ModelError, near
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, linear
 from nas_bo.model.blocks.cuts import Cut, out, rows
 
 if TYPE_CHECKING:
@@ -126,15 +126,13 @@ class DenseBlock:
     def drawn(self, spec: MlpSpec, frame: Frame) -> Drawn:
         return Drawn("MLP", shape_of(spec, frame), "#d9480f")
 
+    def stock_part(self, spec: MlpSpec, frame: Frame) -> StockPart:
+        return StockPart(mlp=spec)
+
     def module(self, spec: MlpSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.dense import Dense
 
         return Dense(spec, frame.width, frame.bias)
-
-
-def mlp_of(block: object) -> MlpSpec | None:
-    """`block`, where it is a dense MLP or a mixture of such, for whoever translates it into another library's."""
-    return block if isinstance(block, MlpSpec) else None
 
 
 BLOCK = DenseBlock()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -99,7 +100,11 @@ class GatedDeltaBlock:
         return f"D{spec.heads}"
 
     def drawn(self, spec: GatedDeltaSpec, frame: Frame) -> Drawn:
-        return Drawn("gated delta rule", f"{spec.heads} heads, state {spec.head_dim}², kernel {spec.kernel}", "#5f3dc4")
+        return Drawn(
+            "gated delta rule",
+            f"{counted(spec.heads, 'head')}, state {spec.head_dim}², kernel {spec.kernel}",
+            "#5f3dc4",
+        )
 
     def module(self, spec: GatedDeltaSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.gated_delta import GatedDelta

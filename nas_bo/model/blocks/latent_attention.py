@@ -10,6 +10,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -130,7 +131,11 @@ class LatentAttentionBlock:
         return f"M{spec.heads}r{spec.latent}"
 
     def drawn(self, spec: LatentAttentionSpec, frame: Frame) -> Drawn:
-        return Drawn("latent attention", f"{spec.heads} heads of {spec.head_dim}, {spec.kept} values cached", "#364fc7")
+        return Drawn(
+            "latent attention",
+            f"{counted(spec.heads, 'head')} of {spec.head_dim}, {counted(spec.kept, 'value')} cached",
+            "#364fc7",
+        )
 
     def module(self, spec: LatentAttentionSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.latent_attention import LatentAttention

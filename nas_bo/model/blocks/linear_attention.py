@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +92,9 @@ class LinearAttentionBlock:
         return f"L{spec.heads}"
 
     def drawn(self, spec: LinearAttentionSpec, frame: Frame) -> Drawn:
-        return Drawn("linear attention", f"{spec.heads} heads of {spec.head_dim}, state {spec.head_dim}²", "#0b7285")
+        return Drawn(
+            "linear attention", f"{counted(spec.heads, 'head')} of {spec.head_dim}, state {spec.head_dim}²", "#0b7285"
+        )
 
     def module(self, spec: LinearAttentionSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.linear_attention import LinearAttention

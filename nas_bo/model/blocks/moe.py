@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, size_of
+from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, plain
 from nas_bo.model.blocks.dense import MlpSpec, one, passes, ratio_of, read, shape_of, values_apart
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -89,7 +90,10 @@ class MoeBlock:
         return f"m{spec.experts}.{spec.top_k}{divided}{ratio_of(spec, frame)}"
 
     def drawn(self, spec: MlpSpec, frame: Frame) -> Drawn:
-        return Drawn(f"{spec.experts} experts, {spec.top_k} per token", shape_of(spec, frame), "#862e9c")
+        return Drawn(f"{counted(spec.experts, 'expert')}, {spec.top_k} per token", shape_of(spec, frame), "#862e9c")
+
+    def stock_part(self, spec: MlpSpec, frame: Frame) -> StockPart:
+        return StockPart(mlp=spec)
 
     def module(self, spec: MlpSpec, frame: Frame) -> nn.Module:
         from nas_bo.model.layers.moe import Mixture

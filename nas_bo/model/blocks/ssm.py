@@ -11,6 +11,7 @@ from nas_bo.model.blocks.attention import narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.linear_attention import CHUNK
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
@@ -111,7 +112,7 @@ class SsmBlock:
         return f"S{spec.heads}n{spec.state}"
 
     def drawn(self, spec: SsmSpec, frame: Frame) -> Drawn:
-        detail = f"{spec.heads} heads of {spec.head_dim}, state {spec.state}, kernel {spec.kernel}"
+        detail = f"{counted(spec.heads, 'head')} of {spec.head_dim}, state {spec.state}, kernel {spec.kernel}"
         return Drawn("state space (Mamba-2)", detail, "#087f5b")
 
     def module(self, spec: SsmSpec, frame: Frame) -> nn.Module:

@@ -12,10 +12,12 @@ from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import (
     Block,
     Call,
+    Exportable,
     Frame,
     Labelled,
     Peaking,
     Sliceable,
+    StockPart,
     forget_all,
     on_change,
     remembered,
@@ -34,6 +36,7 @@ OURS = (
 )
 """Each is a module here with a `BLOCK`. Their order is that of lists in messages."""
 
+NO_PART = StockPart()
 _METHODS = ("check", "parameters", "operations", "module")
 _BLOCKS: dict[str, Block[Any]] = {kind: import_module(f"nas_bo.model.blocks.{kind}").BLOCK for kind in OURS}
 _FIRST = dict(_BLOCKS)
@@ -92,6 +95,13 @@ def peak_of(spec: Any, frame: Frame, call: Call) -> int:
     if isinstance(block, Peaking):
         return block.peak_values(spec, frame, call)
     return call.batch * sum(row.activations for row in block.operations(spec, frame, call))
+
+
+def stock_part_of(spec: Any, frame: Frame) -> StockPart:
+    """Which part of stock models a block is; an empty one where it is none, or does not say."""
+    exportable = offered(block_of(spec), Exportable)
+    part: StockPart = NO_PART if exportable is None else exportable.stock_part(spec, frame)
+    return part
 
 
 def apart_fields() -> set[str]:

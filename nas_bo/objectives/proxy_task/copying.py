@@ -30,9 +30,7 @@ class SelectiveCopying:
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
         if self.copied > self.length:
-            raise ObjectiveError(
-                f"SelectiveCopying(copied={self.copied}): they do not fit into length={self.length} positions"
-            )
+            raise ObjectiveError(f"SelectiveCopying(copied={self.copied}): they do not fit into length={self.length}")
 
     @property
     def vocab_size(self) -> int:

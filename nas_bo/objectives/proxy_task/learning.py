@@ -15,6 +15,7 @@ from nas_bo.model.inference import as_tensor, torch_threads
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.training_loop import Loop, Pass
 from nas_bo.objectives.proxy_task.task import IGNORED, stream
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
@@ -79,7 +80,7 @@ def learn(
     curve = (torch.tensor(losses) / math.log(2)).tolist()
     if not math.isfinite(bits) or not all(map(math.isfinite, curve)):
         raise TrainingDiverged(
-            f"learning {task.name!r} diverged within {steps} steps; use a lower lr than {lr:g}, or let the search count "
+            f"learning {task.name!r} diverged within {counted(steps, 'step')}; use a lower lr than {lr:g}, or let the search count "
             "the trial as failed"
         )
     return Learned(accuracy, bits, tuple(curve), tokens, time.perf_counter() - wall, time.process_time() - cpu)

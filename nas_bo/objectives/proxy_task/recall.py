@@ -10,6 +10,7 @@ import numpy as np
 from nas_bo.errors import ObjectiveError
 from nas_bo.objectives.proxy_task.task import Tokens, distinct, shifted
 from nas_bo.validated import check_fields, checked, whole_number
+from nas_bo.wording import counted
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,12 @@ class AssociativeRecall:
         check_fields(self, ObjectiveError)
         if self.keys**self.key_length < self.pairs:
             raise ObjectiveError(
-                f"AssociativeRecall(pairs={self.pairs}): only {self.keys**self.key_length} different keys can be made "
-                f"of {self.keys} tokens and key_length={self.key_length}; use fewer pairs or more keys"
+                f"AssociativeRecall(pairs={self.pairs}): only {counted(self.keys**self.key_length, 'different key')} can be made "
+                f"of {counted(self.keys, 'token')} and key_length={self.key_length}; use fewer pairs or more keys"
             )
         if self.keys**self.key_length > 1 << 16:
             raise ObjectiveError(
-                f"AssociativeRecall: {self.keys} tokens and key_length={self.key_length} make more than 65,536 keys; "
+                f"AssociativeRecall: {counted(self.keys, 'token')} and key_length={self.key_length} make more than 65,536 keys; "
                 "use fewer"
             )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nas_bo.objective import Objective
     from nas_bo.seeds import Seed
 from nas_bo.space import Space
+from nas_bo.wording import counted
 
 ATTEMPTS = 50  # draws per architecture wanted, before a space counts as too small
 
@@ -48,7 +49,7 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
             break
     else:
         raise ObjectiveError(
-            f"quantile_limit(n={n}): only {len(archs)} different architectures came out of {ATTEMPTS * n} draws from "
+            f"quantile_limit(n={n}): only {counted(len(archs), 'different architecture')} came out of {ATTEMPTS * n} draws from "
             f"{space.__name__}; ask for fewer"
         )
     from nas_bo.objective import value_of
@@ -56,12 +57,12 @@ def quantile_limit(objective: Kept, space: type[Space], q: float = 0.25, n: int 
     values = np.array([float(value_of(objective, arch)) for arch in archs.values()])
     if not np.isfinite(values).all():
         raise ObjectiveError(
-            f"quantile_limit: {objective.name} is not finite for {(~np.isfinite(values)).sum()} of {n} architectures; "
+            f"quantile_limit: {objective.name} is not finite for {(~np.isfinite(values)).sum()} of {counted(n, 'architecture')}; "
             "use another score for this space"
         )
     if values.min() == values.max():
         raise ObjectiveError(
-            f"quantile_limit: {objective.name} is {values[0]:g} for all of {n} architectures, so it can turn none away; "
+            f"quantile_limit: {objective.name} is {values[0]:g} for all of {counted(n, 'architecture')}, so it can turn none away; "
             "use another score for this space"
         )
     maximised = objective.direction == "maximize"

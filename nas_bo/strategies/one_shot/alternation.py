@@ -20,6 +20,7 @@ from nas_bo.strategies.one_shot.gradient_result import DartsResult, Look
 from nas_bo.strategies.one_shot.gradient_settings import GradientSettings
 from nas_bo.strategies.one_shot.relaxation import Draw, Relaxation, expectation_gradient, relaxation_of
 from nas_bo.strategies.strategy import generator
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -293,7 +294,7 @@ def parted(corpus: Corpus, share: float, blocks: int = 20) -> tuple[Corpus, Corp
     parts = pieces[0] if blocks == 1 else tuple(np.concatenate(part) for part in zip(*pieces, strict=True))
     if min(len(part) for part in parts) < 1024:
         raise SearchError(
-            f"held_out={share} leaves {len(parts[0]):,} and {len(parts[1]):,} training tokens of {corpus.name!r}; each "
+            f"held_out={share} leaves {len(parts[0]):,} and {counted(len(parts[1]), 'training token')} of {corpus.name!r}; each "
             "part needs at least 1,024: give more text, or another share"
         )
     left, right = (replace(corpus, name=f"{corpus.name}, {name}", train=part)
