@@ -67,6 +67,10 @@ class ExportError(NasBoError, ValueError):
     """A trained model cannot be read or written, or a format cannot hold it."""
 
 
+class CompressError(NasBoError, ValueError):
+    """A trained model cannot be quantized or pruned as asked."""
+
+
 class MissingExtra(NasBoError, ImportError):
     """A package is not installed; the message has the pip line that installs it, also for those who work in a clone."""
 

@@ -23,11 +23,14 @@ from nas_bo.errors import ExportError, MissingExtra, NasBoError
 from nas_bo.export.text import BYTES, TOKENIZER, Text
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nas_bo.model import Decoder
 
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
 CARD, DRAWING = "README.md", "architecture.svg"
 FORMAT = 1
+PACKED = 2  # the format of a model whose weights are integers (`nas_bo.model.packed`)
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,8 @@ def about(folder: str | Path) -> dict[str, Any]:
         raise ExportError(
             f"{ABOUT} in {str(path)!r} cannot be read ({error}); train or register the model again"
         ) from None
-    if form != FORMAT:
-        raise ExportError(f"the model is of format {form!r}, this version reads {FORMAT}; upgrade nas_bo")
+    if form not in (FORMAT, PACKED):
+        raise ExportError(f"the model is of format {form!r}, this version reads {FORMAT} and {PACKED}; upgrade nas_bo")
     return said
 
 
@@ -141,7 +144,11 @@ def load(folder: str | Path, device: Any = "cpu") -> TrainedModel:
     try:
         arch = Architecture.from_json((path / ARCH).read_text(encoding="utf-8"))
         made = build(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())), device=device)
-        made.load_state_dict(load_file(str(path / WEIGHTS), device=str(device)))
+        weights = load_file(str(path / WEIGHTS), device=str(device))
+        if said["format"] == PACKED:
+            made = _unpacked(made, weights, said["quantization"])
+        else:
+            made.load_state_dict(weights)
     except NasBoError:
         raise
     except Exception as error:  # of JSON, safetensors and torch
@@ -150,3 +157,17 @@ def load(folder: str | Path, device: Any = "cpu") -> TrainedModel:
             "register it again"
         ) from error
     return TrainedModel(path, arch, said, made.eval())
+
+
+def _unpacked(model: Decoder, weights: dict[str, Tensor], said: Mapping[str, Any]) -> Decoder:
+    """The decoder with the weights that the integers of a file stand for; it rounds its activations where that was asked for."""
+    from nas_bo.model.packed import INTEGERS, unpacked
+    from nas_bo.model.products import Int8Activations
+
+    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
+    if said.get("activations"):
+        made = Int8Activations(model.spec, model.vocab_size).to(model.embedding.weight.device)
+        made.rounded = tuple(name for name, bits in said["bits"].items() if bits in INTEGERS)
+        model = made
+    model.load_state_dict(unpacked(weights, said, shapes))
+    return model

@@ -12,6 +12,7 @@ from nas_bo.model.blocks.block import Block as Block
 from nas_bo.model.blocks.block import Call as Call
 from nas_bo.model.blocks.block import Drawable as Drawable
 from nas_bo.model.blocks.block import Drawn as Drawn
+from nas_bo.model.blocks.block import Exact as Exact
 from nas_bo.model.blocks.block import Exportable as Exportable
 from nas_bo.model.blocks.block import Frame as Frame
 from nas_bo.model.blocks.block import Initialised as Initialised
@@ -20,6 +21,7 @@ from nas_bo.model.blocks.block import Labelled as Labelled
 from nas_bo.model.blocks.block import Lending as Lending
 from nas_bo.model.blocks.block import Narrowing as Narrowing
 from nas_bo.model.blocks.block import Peaking as Peaking
+from nas_bo.model.blocks.block import Prunable as Prunable
 from nas_bo.model.blocks.block import Row as Row
 from nas_bo.model.blocks.block import Shared as Shared
 from nas_bo.model.blocks.block import Sharing as Sharing

@@ -305,6 +305,15 @@ class AttentionBlock:
     def apart(self, spec: AttentionSpec, frame: Frame) -> Mapping[str, Any]:
         return {**spec._asdict(), "kv_group": spec.heads // spec.kv_heads}
 
+    def units(self, spec: AttentionSpec, frame: Frame) -> Mapping[str, int]:
+        """Heads that share keys and values go together; those that read keys of another layer stay as many as that has."""
+        return {} if spec.share_kv else {"heads": spec.kv_heads}
+
+    def with_units(self, spec: AttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        group = spec.heads // spec.kv_heads
+        said = {name: value for name, value in spec._asdict().items() if name in self.fields}
+        return {**said, "heads": count * group, "kv_group": group}
+
     def label(self, spec: AttentionSpec, frame: Frame) -> str:
         group = f"/{spec.heads // spec.kv_heads}" if spec.kv_heads != spec.heads else ""
         more = {None: "", "head": "n", "whole": "N"}[spec.qk_norm] + ("s" if spec.sinks else "")

@@ -269,6 +269,30 @@ class Initialised(Protocol):
 
 
 @runtime_checkable
+class Exact(Protocol):
+    """A block with matrices that keep their numbers when others are stored in few bits: what they compute decides where tokens go."""
+
+    @property
+    def exact(self) -> tuple[str, ...]:
+        """Names of parameters inside the module."""
+        ...
+
+
+@runtime_checkable
+class Prunable(Protocol[C]):
+    """A sliceable block that can lose units one by one: channels of an MLP, heads with the keys that they share, experts."""
+
+    def units(self, spec: C, frame: Frame) -> Mapping[str, int]:
+        """Kind of unit -> how many there are. Along every axis of a slice that grows with their number, each has an equal share,
+        one after another."""
+        ...
+
+    def with_units(self, spec: C, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        """The fields of the same block with so many of them."""
+        ...
+
+
+@runtime_checkable
 class Narrowing(Protocol):
     """A block whose fields change with the width of the decoder."""
 

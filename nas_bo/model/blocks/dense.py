@@ -86,6 +86,13 @@ def values_apart(spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
     return {**spec._asdict(), "ratio": f"{spec.hidden / frame.width:.6g}"}
 
 
+def fields_of(spec: MlpSpec, frame: Frame) -> dict[str, Any]:
+    """The fields that both kinds have, of a checked block: the inverse of `read`."""
+    whole, rest = divmod(spec.hidden, frame.width)
+    ratio = spec.hidden / frame.width if rest else whole
+    return {"ratio": ratio, "activation": spec.activation, "gated": spec.gated}
+
+
 class DenseBlock:
     kind = "dense"
     slots: tuple[Slot, ...] = ("mlp",)
@@ -119,6 +126,12 @@ class DenseBlock:
 
     def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
         return values_apart(spec, frame)
+
+    def units(self, spec: MlpSpec, frame: Frame) -> Mapping[str, int]:
+        return {"channels": spec.hidden}
+
+    def with_units(self, spec: MlpSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        return fields_of(spec._replace(hidden=count), frame)
 
     def label(self, spec: MlpSpec, frame: Frame) -> str:
         return ratio_of(spec, frame)

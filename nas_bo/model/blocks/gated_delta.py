@@ -96,6 +96,12 @@ class GatedDeltaBlock:
     def apart(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, Any]:
         return spec._asdict()
 
+    def units(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, int]:
+        return {"heads": spec.heads}
+
+    def with_units(self, spec: GatedDeltaSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
+
     def label(self, spec: GatedDeltaSpec, frame: Frame) -> str:
         return f"D{spec.heads}"
 

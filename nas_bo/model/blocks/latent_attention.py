@@ -127,6 +127,12 @@ class LatentAttentionBlock:
     def apart(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, Any]:
         return spec._asdict()
 
+    def units(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, int]:
+        return {"heads": spec.heads}
+
+    def with_units(self, spec: LatentAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
+
     def label(self, spec: LatentAttentionSpec, frame: Frame) -> str:
         return f"M{spec.heads}r{spec.latent}"
 

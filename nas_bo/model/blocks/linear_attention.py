@@ -88,6 +88,12 @@ class LinearAttentionBlock:
     def apart(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, Any]:
         return spec._asdict()
 
+    def units(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, int]:
+        return {"heads": spec.heads}
+
+    def with_units(self, spec: LinearAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
+
     def label(self, spec: LinearAttentionSpec, frame: Frame) -> str:
         return f"L{spec.heads}"
 

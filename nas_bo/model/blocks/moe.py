@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, plain
-from nas_bo.model.blocks.dense import MlpSpec, one, passes, ratio_of, read, shape_of, values_apart
+from nas_bo.model.blocks.dense import MlpSpec, fields_of, one, passes, ratio_of, read, shape_of, values_apart
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class MoeBlock:
         "renormalise": None,
     }
     initial: Mapping[str, str] = {"out": "out_each"}
+    exact = ("router.weight",)
     Spec = MlpSpec
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> MlpSpec:
@@ -84,6 +85,14 @@ class MoeBlock:
 
     def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
         return values_apart(spec, frame)
+
+    def units(self, spec: MlpSpec, frame: Frame) -> Mapping[str, int]:
+        return {"experts": spec.experts}
+
+    def with_units(self, spec: MlpSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        divided = spec.top_k > 1 if spec.renormalise is None else spec.renormalise
+        more = {"experts": count, "top_k": min(spec.top_k, count), "renormalise": divided}
+        return {**fields_of(spec, frame), **more}
 
     def label(self, spec: MlpSpec, frame: Frame) -> str:
         divided = {None: "", True: "r", False: "p"}[spec.renormalise]

@@ -108,6 +108,12 @@ class SsmBlock:
     def apart(self, spec: SsmSpec, frame: Frame) -> Mapping[str, Any]:
         return spec._asdict()
 
+    def units(self, spec: SsmSpec, frame: Frame) -> Mapping[str, int]:
+        return {"heads": spec.heads}
+
+    def with_units(self, spec: SsmSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
+
     def label(self, spec: SsmSpec, frame: Frame) -> str:
         return f"S{spec.heads}n{spec.state}"
 

@@ -1,0 +1,12 @@
+from .held_out_loss import HeldOut as HeldOut
+from .held_out_loss import held_out as held_out
+from .importance import Importance as Importance
+from .importance import importances as importances
+from .pruning import PrunedModel as PrunedModel
+from .pruning import prune as prune
+from .quantization import QuantizedModel as QuantizedModel
+from .quantization import quantize as quantize
+from .quantization import stored_bytes as stored_bytes
+from .sparsity import SparseModel as SparseModel
+from .sparsity import sparsify as sparsify
+from .sparsity import worth as worth

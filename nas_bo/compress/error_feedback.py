@@ -1,0 +1,83 @@
+"""Error feedback: when a weight is changed, those that are not settled yet make up for it, as far as the inputs of the matrix say how.
+
+GPTQ rounds so (Frantar et al. 2022, arXiv 2210.17323, algorithm 1), SparseGPT removes so (Frantar and Alistarh 2023, arXiv
+2301.00774, algorithm 1). Shapes: R rows and C columns of a weight W, whose inputs have second moments H = X^T X / N, (C, C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+BLOCK = 128
+"""Columns whose errors are gathered before those behind them are changed."""
+DAMPING = 0.01
+"""Added to the diagonal of H, as a share of its mean."""
+
+
+def settle(
+    weight: Tensor,
+    hessian: Tensor,
+    settled: Callable[[Tensor, int], Tensor],
+    begins: Callable[[Tensor, Tensor, int], None] | None = None,
+    *,
+    every: int = BLOCK,
+    by_size: bool = True,
+    damping: float = DAMPING,
+) -> Tensor:
+    """The weight with every column settled, one after another.
+
+    Args:
+        weight: (R, C) float32.
+        hessian: (C, C) float64. A column whose inputs were always 0 is settled as it is, and changes no other.
+        settled: (w (R,), column) -> (R,), what the column becomes.
+        begins: (W (R, n), d (n,), first) before every `every` columns: their present values, and the diagonal of the factor of
+            the inverse of H.
+        by_size: settle the columns with the largest inputs first, while others can still make up for them.
+    """
+    size = weight.shape[1]
+    diagonal = hessian.diagonal()
+    dead = diagonal <= 0
+    order = torch.argsort(diagonal, descending=True, stable=True) if by_size else torch.arange(size, device=weight.device)
+    work = weight.float()[:, order].clone()
+    upper = _factor(hessian[order][:, order], dead[order], damping)
+    made = torch.empty_like(work)
+    for first in range(0, size, BLOCK):
+        last = min(first + BLOCK, size)
+        errors = torch.zeros(len(work), last - first, device=work.device)
+        for at in range(first, last):
+            if begins is not None and at % every == 0:
+                end = min(at + every, last)
+                begins(work[:, at:end], upper.diagonal()[at:end], at)
+            w, d = work[:, at], upper[at, at]
+            q = settled(w, int(order[at]))
+            made[:, at] = q
+            errors[:, at - first] = (w - q) / d
+            work[:, at + 1 : last] -= errors[:, at - first].unsqueeze(1) * upper[at, at + 1 : last]
+        work[:, last:] -= errors @ upper[first:last, last:]
+    back = torch.empty_like(order)
+    back[order] = torch.arange(size, device=order.device)
+    return made[:, back]
+
+
+def _factor(hessian: Tensor, dead: Tensor, damping: float) -> Tensor:
+    """The upper triangle U with U^T U = H^-1, float32; damped more where H is nearly singular."""
+    h = hessian.clone()
+    diagonal = h.diagonal()
+    mean = float(diagonal[~dead].mean()) if bool((~dead).any()) else 1.0
+    diagonal[dead] = mean
+    while True:
+        damped = h.clone()
+        damped.diagonal().add_(damping * mean)
+        lower, failed = torch.linalg.cholesky_ex(damped)
+        if not int(failed):
+            inverse = torch.cholesky_inverse(lower)
+            upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
+            if not int(failed):
+                return upper.float()
+        damping *= 10
+
+
+__all__ = ["settle"]

@@ -1,0 +1,356 @@
+"""Weights in few bits: groups of columns with a scale each, rounded to the nearest, or calibrated with error feedback.
+
+=========  ==========================================================================================================
+``rtn``    round to nearest: the range of a group is that of its weights
+``gptq``   GPTQ (Frantar et al. 2022, arXiv 2210.17323): layer by layer, on what the layers before it, quantized already,
+           give for a calibration text; a group's range is the one of least squared error, weighted by the inputs
+=========  ==========================================================================================================
+
+What is quantized are the matrices of blocks (of your own as well, see `nas_bo.model.blocks.block.Exact`), embeddings and the head. Norms,
+biases, taps and routers stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from nas_bo.compress.calibration import EMBEDDINGS, Calibration, hessians, matrices, windows
+from nas_bo.compress.error_feedback import settle
+from nas_bo.errors import CompressError, near
+from nas_bo.model.decoder import Decoder, build
+from nas_bo.model.packed import INTEGERS, Packed, packed_bytes
+from nas_bo.model.products import Int8Activations
+from nas_bo.model.spec import DecoderSpec
+from nas_bo.validated import check_values, one_of, whole_number
+
+BITS = (*INTEGERS, 16, 32)
+"""16 is bfloat16, 32 leaves a weight as it is."""
+LEAST_OF_EMBEDDINGS = 8
+"""Bits of embeddings and the head where nobody names them: few weights, of which every token reads some."""
+SHRUNK = tuple(1 - 0.03 * step for step in range(24))
+"""Shares of a group's range that the calibrated form tries."""
+
+Bits = int | Mapping[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedModel:
+    """What `quantize` gave.
+
+    Attributes:
+        model: a decoder with the weights that the integers stand for; it runs as any other.
+        packed: the weights that are integers, by name.
+        bits: of every quantized weight by name, those of 16 and 32 as well.
+        group, symmetric, method: as asked for.
+        activations: 8 where the inputs of the matrices are rounded to 8 bits, for each token; else None.
+        unseen: matrices that the calibration gave no input, rounded to the nearest instead.
+    """
+
+    model: Decoder
+    packed: Mapping[str, Packed]
+    bits: Mapping[str, int]
+    group: int
+    symmetric: bool
+    method: str
+    activations: int | None = None
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all weights: integers, scales, zero points, and what is not quantized."""
+        return sum(one.numel() * one.element_size() for one in self.state().values())
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all weights together, scales and zero points included."""
+        return 8 * self.nbytes / sum(one.numel() for one in self.model.parameters())
+
+    def state(self) -> dict[str, Tensor]:
+        """What a file holds, by name."""
+        found: dict[str, Tensor] = {}
+        for name, weight in self.model.state_dict().items():
+            if name in self.packed:
+                found |= self.packed[name].tensors(name)
+            else:
+                found[name] = (weight.bfloat16() if self.bits.get(name) == 16 else weight).detach().cpu().contiguous()
+        return found
+
+    def about(self) -> dict[str, Any]:
+        """What ``model.json`` says about it."""
+        return {
+            "bits": dict(self.bits),
+            "group": self.group,
+            "symmetric": self.symmetric,
+            "method": self.method,
+            "activations": self.activations,
+        }
+
+
+def quantize(
+    model: Decoder,
+    bits: Bits = 4,
+    group: int = 32,
+    method: Literal["rtn", "gptq"] = "rtn",
+    calibration: Calibration | None = None,
+    *,
+    symmetric: bool = False,
+    activations: int | None = None,
+) -> QuantizedModel:
+    """A copy of a trained decoder with its weights in few bits.
+
+    Args:
+        bits: 2, 3, 4 or 8 (integers), 16 (bfloat16) or 32 (as it is), for all matrices; embeddings and the head have at least 8.
+            Or some for each: keys are "mixer", "mlp", "layers.3", "layers.3.mlp", the name of a weight, "embedding", "head" and
+            "default" (16 where it is not given); the longest that fits a weight counts.
+        group: columns that share a scale.
+        method: see above.
+        calibration: for "gptq": a corpus, or windows (B, T + 1) of token ids.
+        symmetric: no zero points; the weight of a group that is farthest from 0 is exact.
+        activations: 8 rounds what matrices are given, token by token.
+
+    Raises:
+        CompressError: bits that there are not, a layer that there is not, no calibration, or one that is too short.
+    """
+    check_values("quantize", CompressError, whole_number(1).advise("32 is usual"), group=group)
+    check_values("quantize", CompressError, one_of("rtn", "gptq"), method=method)
+    check_values("quantize", CompressError, one_of(False, True), symmetric=symmetric)
+    check_values("quantize", CompressError, one_of(None, 8), activations=activations)
+    asked = assigned(model, bits)
+    tokens = windows(model, calibration, 'method="gptq"') if method == "gptq" else None
+    made = _copy(model, activations)
+    places = dict(made.named_parameters())
+    packed: dict[str, Packed] = {}
+    unseen: list[str] = []
+    how = _How(group, symmetric)
+    with torch.no_grad():
+        if tokens is not None:
+            for last, names in _stages(made, asked):
+                seen = hessians(made, tokens, {name: places[name] for name in names}, last)
+                for name in names:
+                    packed[name], dead = _calibrated(places[name], asked[name], how, seen[name])
+                    unseen += [name] if dead else []
+                    places[name].copy_(packed[name].weight())
+        for name, width in asked.items():
+            if width in INTEGERS and name not in packed:
+                packed[name] = _nearest(places[name], width, how)
+                places[name].copy_(packed[name].weight())
+            elif width == 16:
+                places[name].copy_(places[name].bfloat16())
+    if isinstance(made, Int8Activations):
+        made.rounded = tuple(name for name, width in asked.items() if width in INTEGERS)
+    return QuantizedModel(made, packed, asked, group, symmetric, method, activations, tuple(unseen))
+
+
+def stored_bytes(
+    arch: DecoderSpec | Decoder, vocab_size: int, bits: Bits, group: int = 32, *, symmetric: bool = False
+) -> int:
+    """The size of the weights of a decoder that would be quantized so, in bytes, computed from its shapes; weights that are not
+    quantized have 4 bytes each.
+
+    Raises:
+        CompressError: as `quantize`.
+    """
+    model = arch if isinstance(arch, Decoder) else build(arch, vocab_size, device="meta")
+    asked = assigned(model, bits)
+    return sum(
+        packed_bytes(tuple(weight.shape), asked.get(name, 32), group, symmetric)
+        for name, weight in model.named_parameters()
+    )
+
+
+# ---- which weight has which bits --------------------------------------------------------------------------------------
+
+
+def assigned(model: Decoder, bits: Bits) -> dict[str, int]:
+    """The bits of every weight that can be quantized, by name (raises CompressError)."""
+    names = [*matrices(model), *(name for name, _ in model.named_parameters() if name in EMBEDDINGS)]
+    if isinstance(bits, Mapping):
+        return _by_key(model, names, bits)
+    _check_bits("bits", bits)
+    return {name: max(bits, LEAST_OF_EMBEDDINGS) if name in EMBEDDINGS else bits for name in names}
+
+
+def _by_key(model: Decoder, names: list[str], bits: Mapping[str, int]) -> dict[str, int]:
+    fits: dict[str, list[str]] = {name: [] for name in names}
+    for key, value in bits.items():
+        _check_bits(f"bits[{key!r}]", value)
+        hit = [name for name in names if key == "default" or _fits(str(key), name)]
+        if not hit:
+            known = keys(names)
+            raise CompressError(
+                f"bits names {key!r}{near(key, known)}, and this model has no matrix there that could be quantized; there are "
+                f"{', '.join(known)}"
+            )
+        for name in hit:
+            fits[name].append(str(key))
+    default = bits.get("default")
+    found = {}
+    for name in names:
+        own = [key for key in fits[name] if key != "default"]
+        if own:
+            found[name] = bits[max(own, key=_narrowness)]
+        elif default is None:
+            found[name] = 16
+        else:
+            found[name] = max(default, LEAST_OF_EMBEDDINGS) if name in EMBEDDINGS else default
+    return found
+
+
+def _narrowness(key: str) -> tuple[int, int]:
+    return key.count("."), len(key)
+
+
+def _fits(key: str, name: str) -> bool:
+    parts = name.split(".")
+    return name == key or name.startswith(f"{key}.") or (parts[0] == "layers" and key == parts[2])
+
+
+def keys(names: list[str]) -> list[str]:
+    """What a mapping of bits may name, the weights themselves aside."""
+    layers = sorted({tuple(name.split(".")[1:3]) for name in names if name.startswith("layers.")}, key=lambda k: (int(k[0]), k[1]))
+    found = [f"layers.{index}.{part}" for index, part in layers]
+    at = dict.fromkeys(f"layers.{index}" for index, _ in layers)
+    parts = dict.fromkeys(part for _, part in layers)
+    return ["default", *parts, *(name.split(".")[0] for name in names if name in EMBEDDINGS), *at, *found]
+
+
+def _check_bits(what: str, value: object) -> None:
+    if type(value) is not int or value not in BITS:
+        raise CompressError(
+            f"quantize({what}={value!r}): weights can have {', '.join(map(str, BITS[:-1]))} or {BITS[-1]} bits, where 16 is bfloat16 "
+            "and 32 leaves them as they are"
+        )
+
+
+# ---- one matrix -------------------------------------------------------------------------------------------------------
+
+
+class _How(NamedTuple):
+    group: int
+    symmetric: bool
+
+
+class _Grid(NamedTuple):
+    """Of each group (R, G): the scale and the zero point."""
+
+    scales: Tensor
+    zeros: Tensor
+
+
+def _grouped(weight: Tensor, group: int) -> Tensor:
+    """(R, C) -> (R, G, group), the last group filled with zeros."""
+    rows, columns = weight.shape
+    return torch.nn.functional.pad(weight, (0, -columns % group)).view(rows, -1, group)
+
+
+def _grid(parts: Tensor, bits: int, symmetric: bool, share: float = 1.0) -> _Grid:
+    """Of groups (R, G, group), whose range is taken times `share`."""
+    most = (1 << bits) - 1
+    if symmetric:  # the weight farthest from 0 has the code 0, as in llama.cpp's Q4_0
+        far = parts.gather(-1, parts.abs().argmax(-1, keepdim=True)).squeeze(-1) * share
+        scales = (far / -(1 << (bits - 1))).bfloat16().float()
+        zeros = torch.full_like(scales, float(1 << (bits - 1)))
+    else:
+        low, high = parts.amin(-1).clamp(max=0) * share, parts.amax(-1).clamp(min=0) * share
+        scales = ((high - low) / most).bfloat16().float()
+        zeros = torch.where(scales > 0, -low / scales, 0.0).round().clamp(0, most)
+    return _Grid(torch.where(scales == 0, torch.ones_like(scales), scales), zeros)
+
+
+def _codes(w: Tensor, scales: Tensor, zeros: Tensor, bits: int) -> Tensor:
+    return (w / scales + zeros).round().clamp(0, (1 << bits) - 1)
+
+
+def _nearest(weight: Tensor, bits: int, how: _How) -> Packed:
+    flat = weight.detach().float().reshape(-1, weight.shape[-1])
+    parts = _grouped(flat, how.group)
+    grid = _grid(parts, bits, how.symmetric)
+    codes = _codes(parts, grid.scales.unsqueeze(-1), grid.zeros.unsqueeze(-1), bits)
+    return _packed(codes.flatten(1)[:, : flat.shape[1]], grid, weight, bits, how)
+
+
+def _packed(codes: Tensor, grid: _Grid, weight: Tensor, bits: int, how: _How) -> Packed:
+    zeros = None if how.symmetric else grid.zeros
+    return Packed.of(codes, grid.scales, zeros, bits, how.group, tuple(weight.shape))
+
+
+def _best_grid(flat: Tensor, bits: int, how: _How, importance: Tensor) -> _Grid:
+    """Of the shares of the range the one of least squared error, each group for itself; weights of a column count as `importance` (C,)."""
+    parts = _grouped(flat, how.group)
+    heavy = _grouped(importance.float().unsqueeze(0), how.group)
+    best: _Grid | None = None
+    least = torch.empty(0)
+    for share in SHRUNK:
+        grid = _grid(parts, bits, how.symmetric, share)
+        scales, zeros = grid.scales.unsqueeze(-1), grid.zeros.unsqueeze(-1)
+        error = ((scales * (_codes(parts, scales, zeros, bits) - zeros) - parts).square() * heavy).sum(-1)
+        if best is None:
+            best, least = grid, error
+            continue
+        better = error < least
+        best = _Grid(*(torch.where(better, new, old) for new, old in zip(grid, best, strict=True)))
+        least = torch.minimum(least, error)
+    assert best is not None
+    return best
+
+
+def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[Packed, bool]:
+    """The matrix, or all experts one by one; and whether some of it was given nothing."""
+    experts = list(zip(weight.detach().unbind(0), hessian.unbind(0), strict=True)) if weight.dim() == 3 else [(weight.detach(), hessian)]
+    codes, grids, dead = [], [], False
+    for each, seen in experts:
+        flat = each.float()
+        if not bool((seen.diagonal() > 0).any()):
+            dead = True
+            parts = _grouped(flat, how.group)
+            grid = _grid(parts, bits, how.symmetric)
+            nearest = _codes(parts, grid.scales.unsqueeze(-1), grid.zeros.unsqueeze(-1), bits)
+            codes.append(nearest.flatten(1)[:, : flat.shape[1]])
+        else:
+            grid = _best_grid(flat, bits, how, seen.diagonal())
+            codes.append(_fed_back(flat, bits, how, grid, seen))
+        grids.append(grid)
+    joined = _Grid(*(torch.cat(parts) for parts in zip(*grids, strict=True)))
+    return _packed(torch.cat(codes), joined, weight, bits, how), dead
+
+
+def _fed_back(flat: Tensor, bits: int, how: _How, grid: _Grid, hessian: Tensor) -> Tensor:
+    codes = torch.empty_like(flat)
+
+    def settled(w: Tensor, column: int) -> Tensor:
+        scales, zeros = grid.scales[:, column // how.group], grid.zeros[:, column // how.group]
+        codes[:, column] = _codes(w, scales, zeros, bits)
+        return scales * (codes[:, column] - zeros)
+
+    settle(flat, hessian, settled)
+    return codes
+
+
+# ---- the model --------------------------------------------------------------------------------------------------------
+
+
+def _stages(model: Decoder, asked: Mapping[str, int]) -> list[tuple[int | None, list[str]]]:
+    """(the module after which passes may end, the weights that are calibrated together), in the order of a pass."""
+    there = matrices(model)
+    found: list[tuple[int | None, list[str]]] = []
+    for index in range(len(model.layers)):
+        names = [n for n in there if n.startswith(f"layers.{index}.") and asked[n] in INTEGERS]
+        if names:
+            found.append((index, names))
+    if asked.get("head.weight") in INTEGERS:
+        found.append((None, ["head.weight"]))
+    return found
+
+
+def _copy(model: Decoder, activations: int | None) -> Decoder:
+    """The same model, in float32."""
+    kind = Decoder if activations is None else Int8Activations
+    with torch.device(model.embedding.weight.device):
+        made = kind(model.spec, model.vocab_size)
+    made.load_state_dict(model.state_dict())
+    return made.eval()
