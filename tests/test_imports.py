@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "nas_bo"
-ROOMS = ["space", "model", "search_spaces", "supernet", "export", "hardware", "surrogate", "objectives", "pretrained", "strategies", "stopping", "report", "execution"]  # fmt: skip
+ROOMS = ["space", "model", "search_spaces", "supernet", "export", "compress", "hardware", "surrogate", "objectives", "pretrained", "strategies", "stopping", "report", "execution"]  # fmt: skip
 DOORS = ["optuna", "ax", "mlflow", "lm_eval"]
 ABOVE = ["workflows", "testing", "cli"]  # what sees the doors; each sees those before it
 PLACES = [*ROOMS, *DOORS, *ABOVE]

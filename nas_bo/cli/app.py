@@ -16,6 +16,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.ask import ask, tell
 from nas_bo.cli.compare import compare
+from nas_bo.cli.compress import compress
 from nas_bo.cli.dashboard import dashboard
 from nas_bo.cli.devices import devices
 from nas_bo.cli.export import export
@@ -69,6 +70,7 @@ app.command(cls=Grouped, context_settings=WIDE)(register)
 app.command(cls=Grouped, context_settings=WIDE)(train)
 app.command(cls=Grouped, context_settings=WIDE)(generate)
 app.command(cls=Grouped, context_settings=WIDE)(export)
+app.command(cls=Grouped, context_settings=WIDE)(compress)
 
 
 def main() -> None:

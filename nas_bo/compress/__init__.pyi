@@ -1,3 +1,7 @@
+from .compression import Compressed as Compressed
+from .compression import CompressionSettings as CompressionSettings
+from .compression import Step as Step
+from .compression import compress as compress
 from .held_out_loss import HeldOut as HeldOut
 from .held_out_loss import held_out as held_out
 from .importance import Importance as Importance

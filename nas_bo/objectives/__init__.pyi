@@ -1,3 +1,7 @@
+from .compressibility import ActivationSparsity as ActivationSparsity
+from .compressibility import LayerSensitivity as LayerSensitivity
+from .compressibility import OutlierScore as OutlierScore
+from .compressibility import QuantizationGap as QuantizationGap
 from .cost import ActiveParameters as ActiveParameters
 from .cost import Flops as Flops
 from .cost import KVCacheBytes as KVCacheBytes

@@ -75,6 +75,11 @@ def export(
     if target.exists():
         raise ExportError(f"{str(target)!r} exists; give a folder that does not, or remove it")
     made = files.load(folder)
+    if made.about.get("quantization", {}).get("activations"):
+        raise ExportError(
+            f"the model in {str(folder)!r} rounds its activations to 8 bits while it runs, which files of other tools do not say; "
+            "compress it without --activations, and quantize activations in the other tool"
+        )
     draft = target.with_name(f"{target.name}.unverified")
     if draft.exists():
         raise ExportError(f"{str(draft)!r} is there from an export that was not verified; look at it, and remove it")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nas_bo.objectives import Latency, Parameters, ValidationLoss, Weighted
+from nas_bo.objectives import Latency, Parameters, QuantizationGap, ValidationLoss, Weighted
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.testing import ObjectiveTests
 from nas_bo.testing.evaluations import Small, Staged
@@ -26,3 +26,8 @@ class TestRoofline(ObjectiveTests):
 
 class TestTrained(ObjectiveTests):
     objective, space, architectures = ValidationLoss(tokens=8192, evaluation_tokens=2048, device="cpu"), TinyGPT, 1
+
+
+class TestCompressibility(ObjectiveTests):
+    objective = QuantizationGap(quality=ValidationLoss(tokens=4096, evaluation_tokens=1024, device="cpu"))
+    space, architectures = TinyGPT, 1

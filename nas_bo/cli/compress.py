@@ -1,0 +1,110 @@
+"""`nas-bo compress`: a trained model made smaller, as a folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nas_bo.cli import warnings_shown
+from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Allow, Json
+from nas_bo.cli.typed_options import above_zero, within
+from nas_bo.errors import CompressError
+
+
+def compress(
+    folder: Annotated[Path, typer.Argument(help="A folder of `nas-bo train`.")],
+    to: Annotated[Path, typer.Option(help="The folder that is written; it must not exist.")] = Path("small"),
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            help="Bits of a weight: 2, 3, 4, 8, 16 or 32; or some for each, such as mlp=3,mixer=4,layers.0=8,default=4."
+        ),
+    ] = None,
+    group: Annotated[int, typer.Option(help="Columns that share a scale.", callback=within(1))] = 32,
+    method: Annotated[
+        str, typer.Option(help="How weights are rounded: gptq looks at text, rtn rounds to the nearest.")
+    ] = "gptq",
+    symmetric: Annotated[bool, typer.Option("--symmetric", help="Groups have a scale and no zero point.")] = False,
+    activations: Annotated[
+        int | None, typer.Option(help="8 rounds what matrices are given, token by token. By default they are not rounded.")
+    ] = None,
+    prune: Annotated[
+        float, typer.Option(help="The share of MLP channels, and of experts, that goes.", callback=within(0, what="a share"))
+    ] = 0.0,
+    heads: Annotated[
+        float, typer.Option(help="The share of heads that goes, with their keys.", callback=within(0, what="a share"))
+    ] = 0.0,
+    layers: Annotated[
+        float, typer.Option(help="The share of whole layers that goes.", callback=within(0, what="a share"))
+    ] = 0.0,
+    score: Annotated[
+        str, typer.Option(help="How units are scored: wanda, activation, taylor, weight, or random as a control.")
+    ] = "wanda",
+    sparsity: Annotated[
+        str | None, typer.Option(help="The share of weights that become zero, or 2:4. No runtime on a CPU skips them.")
+    ] = None,
+    tokens: Annotated[
+        float,
+        typer.Option(help="Training tokens after units were taken away, such as 1e6.", callback=within(0, what="a number of tokens")),
+    ] = 0.0,
+    lr: Annotated[
+        float | None, typer.Option(help="Its learning rate. By default 0.3 of that of the first training.", callback=above_zero)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the order of its text.", callback=within(0))] = 0,
+    data: Annotated[
+        Path | None, typer.Option(help="Other text than that of the first training, in the tokens of the model.")
+    ] = None,
+    allow: Allow = None,
+    as_json: Json = False,
+) -> None:
+    """Prune and quantize a trained model, and say what each step costs on held-out text."""
+    with errors():
+        if allow:
+            sys.path.insert(0, str(Path.cwd()))
+        from nas_bo.cli.train import _said
+        from nas_bo.workflows.compress import compress as run
+
+        made = run(
+            folder, to, data=data, allow=allow or (), progress=None if as_json else _said(),
+            bits=None if bits is None else _bits(bits), group=group, method=method, symmetric=symmetric,
+            activations=activations, prune=prune, heads=heads, layers=layers, score=score,
+            sparsity=_sparsity(sparsity), tokens=tokens, lr=lr, seed=seed,
+        )  # fmt: skip
+    if as_json:
+        said = {
+            "folder": str(made.folder),
+            "unit": made.unit,
+            "steps": [asdict(step) for step in made.steps],
+            "remarks": list(made.remarks),
+        }
+        typer.echo(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
+    else:
+        typer.echo(str(made))
+
+
+def _bits(text: str) -> int | dict[str, int]:
+    """``4``, or ``mlp=3,mixer=4`` (raises CompressError)."""
+    try:
+        if "=" not in text:
+            return int(text)
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {key.strip(): int(value) for key, _, value in pairs}
+    except ValueError:
+        raise CompressError(
+            f"--bits {text!r}: write a number of bits such as 4, or pairs such as mlp=3,mixer=4,default=4"
+        ) from None
+
+
+def _sparsity(text: str | None) -> float | str | None:
+    if text is None or ":" in text:
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise CompressError(f"--sparsity {text!r}: write a share between 0 and 1 such as 0.5, or 2:4") from None
