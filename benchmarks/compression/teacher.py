@@ -22,7 +22,7 @@ from nas_bo.export import folder as files
 from nas_bo.model import Training, load_corpus
 from nas_bo.objectives import ValidationLoss
 
-SETTINGS = {"lr": 3e-3, "batch_size": 8.0, "sequence": 128.0}
+SETTINGS: dict[str, float] = {"lr": 3e-3, "batch_size": 8, "sequence": 128}
 MIXER = Node({"kind": "attention", "heads": 4, "kv_group": 2})
 MLP = Node({"kind": "dense", "ratio": 2.5, "activation": "silu", "gated": True})
 
@@ -43,10 +43,12 @@ def trained(folder: Path, seed: int = 0, tokens: float = 2.5e6, width: int = 256
         return place
     arch, corpus = architecture(width, depth), load_corpus()
     files.write(place, {})
-    began = time.monotonic()
+    began = last = time.monotonic()
 
     def said(step: int, steps: int, nats: float) -> None:
-        if step % 50 == 0 or step == steps:
+        nonlocal last
+        if time.monotonic() - last > 20 or step == steps:
+            last = time.monotonic()
             print(f"step {step} of {steps}: {nats:.3f} nats, {time.monotonic() - began:.0f} s", flush=True)
 
     run = Training(

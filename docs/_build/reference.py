@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).parents[2] / "nas_bo"
-ROOMS = ("ax", "hardware", "mlflow", "model", "objectives", "optuna", "report", "space", "strategies", "surrogate")
+ROOMS = ("ax", "compress", "hardware", "mlflow", "model", "objectives", "optuna", "report", "space", "strategies", "surrogate")
 PAGES = {"search": "", **dict(zip(ROOMS, ROOMS, strict=True))}  # page -> room; "" is the package itself
 
 

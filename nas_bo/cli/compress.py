@@ -32,10 +32,12 @@ def compress(
     ] = "gptq",
     symmetric: Annotated[bool, typer.Option("--symmetric", help="Groups have a scale and no zero point.")] = False,
     activations: Annotated[
-        int | None, typer.Option(help="8 rounds what matrices are given, token by token. By default they are not rounded.")
+        int | None,
+        typer.Option(help="Bits of what matrices are given, rounded token by token: 8. By default it is not rounded."),
     ] = None,
     prune: Annotated[
-        float, typer.Option(help="The share of MLP channels, and of experts, that goes.", callback=within(0, what="a share"))
+        float,
+        typer.Option(help="The share of MLP channels, and of experts, that goes.", callback=within(0, what="a share")),
     ] = 0.0,
     heads: Annotated[
         float, typer.Option(help="The share of heads that goes, with their keys.", callback=within(0, what="a share"))
@@ -51,10 +53,14 @@ def compress(
     ] = None,
     tokens: Annotated[
         float,
-        typer.Option(help="Training tokens after units were taken away, such as 1e6.", callback=within(0, what="a number of tokens")),
+        typer.Option(
+            help="Training tokens after units were taken away, such as 1e6.",
+            callback=within(0, what="a number of tokens"),
+        ),
     ] = 0.0,
     lr: Annotated[
-        float | None, typer.Option(help="Its learning rate. By default 0.3 of that of the first training.", callback=above_zero)
+        float | None,
+        typer.Option(help="Its learning rate. By default 0.3 of that of the first training.", callback=above_zero),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of its text.", callback=within(0))] = 0,
     data: Annotated[

@@ -102,7 +102,9 @@ class _Enough(Exception):
 
 
 @torch.no_grad()
-def hessians(model: Decoder, tokens: Tensor, weights: Mapping[str, Tensor], last: int | None = None) -> dict[str, Tensor]:
+def hessians(
+    model: Decoder, tokens: Tensor, weights: Mapping[str, Tensor], last: int | None = None
+) -> dict[str, Tensor]:
     """The second moments of what each of the weights is given, X^T X / N, in float64: (C, C), of experts (E, C, C); 0 for a matrix
     that was given nothing. Passes end after layer `last` (the module, where layers share weights).
 

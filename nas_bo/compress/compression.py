@@ -29,7 +29,7 @@ from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.schedule import DEFAULTS
-from nas_bo.model.training import train
+from nas_bo.model.training import Training
 from nas_bo.model.training_loop import Progress
 from nas_bo.objective import ReadsText
 from nas_bo.settings import settings_of, takes
@@ -194,9 +194,7 @@ def compress(
         raise ExportError(f"{str(target)!r} exists; give a folder that does not, or remove it")
     given = files.load(folder)
     if given.about["format"] == files.PACKED:
-        raise ExportError(
-            f"the model in {str(folder)!r} is quantized already; compress the one that it was made from"
-        )
+        raise ExportError(f"the model in {str(folder)!r} is quantized already; compress the one that it was made from")
     _check(given.model, chosen)
     text = _text(given, allow) if corpus is None else corpus
     work = _Work(given.model, given.architecture, text, given.about.get("settings", {}))
@@ -244,7 +242,7 @@ def _text(given: files.TrainedModel, allow: Sequence[str]) -> Corpus:
             f"the model in {str(given.folder)!r} was trained by {type(objective).__name__}, which reads no text of nas_bo; give one "
             "with corpus= (--data)"
         )
-    corpus = objective.corpus()
+    corpus: Corpus = objective.corpus()
     before = given.about.get("corpus", {}).get("sha256")
     if before not in (None, corpus.fingerprint):
         raise CompressError(
@@ -259,7 +257,7 @@ class _Work:
 
     def __init__(self, model: Decoder, arch: Architecture, corpus: Corpus, trained: Mapping[str, float]) -> None:
         self.model, self.architecture, self.corpus = model, arch, corpus
-        self.recipe = {name: float(value) for name, value in trained.items() if name in DEFAULTS}
+        self.recipe = {name: value for name, value in trained.items() if name in DEFAULTS}
         self.quantized: QuantizedModel | None = None
         self.steps: list[Step] = []
         self.remarks: list[str] = []
@@ -312,16 +310,19 @@ class _Work:
 
     def _train(self, chosen: CompressionSettings, progress: Progress | None) -> None:
         lr = chosen.lr if chosen.lr is not None else RECOVERY * self.recipe.get("lr", DEFAULTS["lr"])
-        made = train(
-            self.model, self.corpus, chosen.tokens, chosen.seed, progress=progress, **{**self.recipe, "lr": lr}
-        )  # type: ignore[arg-type]
+        settings = {**self.recipe, "lr": lr}
+        made = Training(self.model, self.corpus, chosen.tokens, chosen.seed, settings=settings, progress=progress).to()
         self.model = made.model
         self.note(f"trained on {made.tokens:,} tokens")
 
 
 def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) -> dict[str, Any]:
     """What ``model.json`` says."""
-    old = {name: value for name, value in before.items() if name not in ("samples", "curve", "format", "ignore", "vocab_size")}
+    old = {
+        name: value
+        for name, value in before.items()
+        if name not in ("samples", "curve", "format", "ignore", "vocab_size")
+    }
     name = next(iter(before.get("values", {})), "bits_per_byte" if work.unit == "bits/byte" else "val_loss")
     last = work.steps[-1]
     compression = {

@@ -11,10 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from nas_bo.errors import CompressError
+
 BLOCK = 128
 """Columns whose errors are gathered before those behind them are changed."""
 DAMPING = 0.01
 """Added to the diagonal of H, as a share of its mean."""
+MOST_DAMPING = 1e3
 
 
 def settle(
@@ -40,7 +43,9 @@ def settle(
     size = weight.shape[1]
     diagonal = hessian.diagonal()
     dead = diagonal <= 0
-    order = torch.argsort(diagonal, descending=True, stable=True) if by_size else torch.arange(size, device=weight.device)
+    order = (
+        torch.argsort(diagonal, descending=True, stable=True) if by_size else torch.arange(size, device=weight.device)
+    )
     work = weight.float()[:, order].clone()
     upper = _factor(hessian[order][:, order], dead[order], damping)
     made = torch.empty_like(work)
@@ -77,6 +82,11 @@ def _factor(hessian: Tensor, dead: Tensor, damping: float) -> Tensor:
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not int(failed):
                 return upper.float()
+        if not damping < MOST_DAMPING:
+            raise CompressError(
+                "what a matrix is given on the calibration text has no finite second moments; the model or its text is broken, so "
+                "evaluate the trained model first"
+            )
         damping *= 10
 
 

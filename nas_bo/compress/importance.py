@@ -155,8 +155,10 @@ def _of_weights(place: _Place) -> Tensor:
     weight = place.weight.detach().float()
     if place.mixture is not None:
         up = place.mixture.up.detach().float()
-        return (weight.flatten(1).norm(dim=1).square() + up.flatten(1).norm(dim=1).square()).sqrt()
-    return weight.norm(dim=0).view(place.count, -1).norm(dim=1)
+        both: Tensor = torch.cat((weight.flatten(1), up.flatten(1)), 1).square().sum(1).sqrt()
+        return both
+    each: Tensor = weight.square().sum(0).view(place.count, -1).sum(1).sqrt()
+    return each
 
 
 # ---- one batch ----------------------------------------------------------------------------------------------------------
@@ -227,7 +229,8 @@ def _reap(mixture: Mixture, logits: Tensor, expert: int, y: Tensor) -> Tensor:
     if mixture.renormalise:
         weights = weights / weights.sum(-1, keepdim=True)
     gate = weights.flatten()[chosen.flatten() == expert]
-    return (gate * y.norm(dim=-1)).mean()
+    found: Tensor = (gate * y.square().sum(-1).sqrt()).mean()
+    return found
 
 
 class _Streams:

@@ -259,7 +259,9 @@ def _without(
             layers[at][part] = new
         blocks[where] = Node({"kind": old.kind, **fields})
         total = _units(old, spec.frame, unit)
-        weights |= _cut(weights, old, new, spec.frame, f"{where}.", keep.to(model.embedding.weight.device), total, moments)
+        weights |= _cut(
+            weights, old, new, spec.frame, f"{where}.", keep.to(model.embedding.weight.device), total, moments
+        )
     return _filled(spec._replace(layers=tuple(LayerSpec(**layer) for layer in layers)), model, weights)
 
 
@@ -296,15 +298,20 @@ def _cut(
 
 def _entries(keep: Tensor, each: int) -> Tensor:
     """Units -> their entries along an axis where each has so many."""
-    return (keep.unsqueeze(1) * each + torch.arange(each, device=keep.device)).flatten()
+    found: Tensor = (keep.unsqueeze(1) * each + torch.arange(each, device=keep.device)).flatten()
+    return found
 
 
 def _repaired(weight: Tensor, moments: Tensor, entries: Tensor) -> Tensor:
-    """W (R, C), H (C, C) -> W' (R, entries) that minimises the mean square of W x - W' x[entries]."""
-    inner = moments[entries][:, entries].clone()
-    inner.diagonal().add_(DAMPING * inner.diagonal().mean().clamp(min=1e-12))
-    crossed = weight.double() @ moments[:, entries]  # (R, entries)
-    return torch.linalg.solve(inner, crossed.t()).t().to(weight.dtype).contiguous()
+    """W (R, C), H (C, C) -> W' (R, entries) that nearly minimises the mean square of W x - W' x[entries]: W[entries] and what
+    columns that stay can tell about those that go, with a ridge on that addition."""
+    inner = moments[entries][:, entries]
+    kept = weight[:, entries].double()
+    missing = weight.double() @ moments[:, entries] - kept @ inner  # (R, entries)
+    ridge = DAMPING * inner.diagonal().mean().clamp(min=1e-12)
+    damped = inner + ridge * torch.eye(len(entries), dtype=inner.dtype, device=inner.device)
+    made: Tensor = kept + torch.linalg.solve(damped, missing.t()).t()
+    return made.to(weight.dtype).contiguous()
 
 
 def _of_layers(model: Decoder, keep: Sequence[int]) -> Decoder:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.compress.calibration import EMBEDDINGS, Calibration, hessians, matrices, windows
-from nas_bo.compress.error_feedback import settle
+from nas_bo.compress.error_feedback import DAMPING, settle
 from nas_bo.errors import CompressError, near
 from nas_bo.model.decoder import Decoder, build
 from nas_bo.model.packed import INTEGERS, Packed, packed_bytes
@@ -34,6 +34,8 @@ LEAST_OF_EMBEDDINGS = 8
 """Bits of embeddings and the head where nobody names them: few weights, of which every token reads some."""
 SHRUNK = tuple(1 - 0.03 * step for step in range(24))
 """Shares of a group's range that the calibrated form tries."""
+
+ROUNDS = 2  # of codes, then scales for them
 
 Bits = int | Mapping[str, int]
 
@@ -212,7 +214,9 @@ def _fits(key: str, name: str) -> bool:
 
 def keys(names: list[str]) -> list[str]:
     """What a mapping of bits may name, the weights themselves aside."""
-    layers = sorted({tuple(name.split(".")[1:3]) for name in names if name.startswith("layers.")}, key=lambda k: (int(k[0]), k[1]))
+    layers = sorted(
+        {tuple(name.split(".")[1:3]) for name in names if name.startswith("layers.")}, key=lambda k: (int(k[0]), k[1])
+    )
     found = [f"layers.{index}.{part}" for index, part in layers]
     at = dict.fromkeys(f"layers.{index}" for index, _ in layers)
     parts = dict.fromkeys(part for _, part in layers)
@@ -301,7 +305,11 @@ def _best_grid(flat: Tensor, bits: int, how: _How, importance: Tensor) -> _Grid:
 
 def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[Packed, bool]:
     """The matrix, or all experts one by one; and whether some of it was given nothing."""
-    experts = list(zip(weight.detach().unbind(0), hessian.unbind(0), strict=True)) if weight.dim() == 3 else [(weight.detach(), hessian)]
+    experts = (
+        list(zip(weight.detach().unbind(0), hessian.unbind(0), strict=True))
+        if weight.dim() == 3
+        else [(weight.detach(), hessian)]
+    )
     codes, grids, dead = [], [], False
     for each, seen in experts:
         flat = each.float()
@@ -313,10 +321,33 @@ def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[
             codes.append(nearest.flatten(1)[:, : flat.shape[1]])
         else:
             grid = _best_grid(flat, bits, how, seen.diagonal())
-            codes.append(_fed_back(flat, bits, how, grid, seen))
+            for _ in range(ROUNDS):
+                found = _fed_back(flat, bits, how, grid, seen)
+                grid = _fitted(flat, found, how, grid, seen)
+            codes.append(found)
         grids.append(grid)
     joined = _Grid(*(torch.cat(parts) for parts in zip(*grids, strict=True)))
     return _packed(torch.cat(codes), joined, weight, bits, how), dead
+
+
+def _fitted(flat: Tensor, codes: Tensor, how: _How, grid: _Grid, hessian: Tensor) -> _Grid:
+    """The scales of each row for which the codes give the nearest output: they minimise (w - S c)^T H (w - S c), a system of G
+    equations, where c are the codes without their zero points and S has the scale of each column's group."""
+    rows, columns = flat.shape
+    groups = grid.scales.shape[1]
+    zeros = grid.zeros.repeat_interleave(how.group, 1)[:, :columns]
+    parts = torch.zeros(rows, groups, columns, dtype=torch.float64, device=flat.device)
+    at = torch.arange(columns, device=flat.device)
+    parts[:, at // how.group, at] = (codes - zeros).double()
+    seen = parts @ hessian  # (R, G, C)
+    inner = seen @ parts.transpose(1, 2)  # (R, G, G)
+    wanted = (seen @ flat.double().unsqueeze(-1)).squeeze(-1)
+    old = grid.scales.double()
+    damped = DAMPING * inner.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
+    inner.diagonal(dim1=1, dim2=2).add_(damped.unsqueeze(1))
+    found = torch.linalg.solve(inner, wanted + damped.unsqueeze(1) * old)
+    kept = torch.where(found.sign() == old.sign(), found, old).bfloat16().float()
+    return _Grid(torch.where(kept == 0, grid.scales, kept), grid.zeros)
 
 
 def _fed_back(flat: Tensor, bits: int, how: _How, grid: _Grid, hessian: Tensor) -> Tensor:

@@ -120,10 +120,11 @@ def _least(scores: Tensor, sparsity: float | str) -> Tensor:
     """(R, C) scores -> truth values, true for the least of each row, or of every four."""
     if isinstance(sparsity, str):
         four = scores.view(len(scores), -1, 4)
-        least = torch.zeros_like(four, dtype=torch.bool).scatter_(-1, four.argsort(-1, stable=True)[..., :2], True)
+        least = torch.zeros_like(four, dtype=torch.bool).scatter_(-1, four.argsort(dim=-1, stable=True)[..., :2], True)
         return least.view_as(scores)
     count = round(sparsity * scores.shape[1])
-    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.argsort(1, stable=True)[:, :count], True)
+    least = scores.argsort(dim=1, stable=True)[:, :count]
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, least, True)
 
 
 def _sparsegpt(weight: Tensor, sparsity: float | str, hessian: Tensor) -> Tensor:

@@ -88,9 +88,7 @@ class Packed:
             zeros = torch.full((rows, groups), float(1 << (self.bits - 1)))
         else:
             zeros = unpack(self.zeros, self.bits, rows * groups).view(rows, groups).float()
-        scales, zeros = (
-            one.repeat_interleave(self.group, 1)[:, :columns] for one in (self.scales.float(), zeros)
-        )
+        scales, zeros = (one.repeat_interleave(self.group, 1)[:, :columns] for one in (self.scales.float(), zeros))
         return (scales * (codes - zeros)).view(self.shape)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -99,7 +97,9 @@ class Packed:
         return found if self.zeros is None else {**found, name + ZEROS: self.zeros}
 
 
-def unpacked(state: Mapping[str, Tensor], about: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+def unpacked(
+    state: Mapping[str, Tensor], about: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
     """The weights of a file of a quantized model by name, those that are not packed as they are.
 
     Args:

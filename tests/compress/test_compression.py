@@ -29,10 +29,16 @@ def _folder(place, model, architecture, **about):
 
 
 def test_the_folder_says_what_every_step_costs_and_loads_again(trained, tmp_path):
-    made = compress(trained, tmp_path / "small", bits=3, prune=0.5, heads=0.5, sparsity="2:4", tokens=8192, corpus=text())
+    made = compress(
+        trained, tmp_path / "small", bits=3, prune=0.5, heads=0.5, sparsity="2:4", tokens=8192, corpus=text()
+    )
     names = [step.name for step in made.steps]
     assert names[0] == "the trained model" and names[1] == "without 50% of channels, 50% of heads"
-    assert names[2] == "trained on 8,192 tokens" and names[3] == "zeros: 2:4 by wanda" and "bits a weight by gptq" in names[4]
+    assert (
+        names[2] == "trained on 8,192 tokens"
+        and names[3] == "zeros: 2:4 by wanda"
+        and "bits a weight by gptq" in names[4]
+    )
     first, last = made.steps[0], made.steps[-1]
     assert last.parameters < 0.8 * first.parameters and last.nbytes < first.nbytes / 5
     assert all(step.low < step.loss < step.high and step.cost_low <= step.cost <= step.cost_high for step in made.steps)
@@ -45,7 +51,11 @@ def test_the_folder_says_what_every_step_costs_and_loads_again(trained, tmp_path
     size = (made.folder / files.WEIGHTS).stat().st_size
     assert last.nbytes < size < last.nbytes + 4096
     card = (made.folder / files.CARD).read_text()
-    assert "How it was made smaller" in card and f"{last.nbytes:,}" in card and "zeros save no time on a CPU" in card.replace("Zeros", "zeros")
+    assert (
+        "How it was made smaller" in card
+        and f"{last.nbytes:,}" in card
+        and "zeros save no time on a CPU" in card.replace("Zeros", "zeros")
+    )
     assert "architecture.svg" not in card
     assert isinstance(continued(made.folder, "\x01\x02", 4, 0.0), str)
 
@@ -55,7 +65,7 @@ def test_activations_are_rounded_in_the_model_that_is_read_too(trained, tmp_path
     plain = compress(trained, tmp_path / "w8", bits=8, method="rtn", corpus=text())
     tokens = torch.arange(20).unsqueeze(0)
     a, b = (files.load(one.folder).model(tokens) for one in (made, plain))
-    assert 0 < float((a - b).abs().max())
+    assert float((a - b).abs().max()) > 0
     with pytest.raises(ExportError, match="rounds its activations"):
         export(made.folder, tmp_path / "hf")
 
@@ -85,7 +95,10 @@ def test_the_command(trained, tmp_path):
         (("--bits", "4"), "does not say which text"),
     ):
         failed = nas_bo("compress", str(bytes_model), "--to", "other", *options, cwd=tmp_path)
-        assert failed.returncode == 2 and said in failed.stderr and "Traceback" not in failed.stderr, (options, failed.stderr)
+        assert failed.returncode == 2 and said in failed.stderr and "Traceback" not in failed.stderr, (
+            options,
+            failed.stderr,
+        )
         assert not (tmp_path / "other").exists()
 
 

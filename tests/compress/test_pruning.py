@@ -20,9 +20,7 @@ from tests.model.architectures import CONV, SKIP, block, decoder, layer
 def test_every_block_that_has_units_loses_them_and_the_rest_stays(method):
     model = made(EVERYTHING)
     small = prune(model, channels=0.5, heads=0.5, experts=0.5, method=method, calibration=tokens(), repair=False)
-    units = {
-        where: {unit: len(kept) for unit, kept in there.items()} for where, there in small.kept.items()
-    }
+    units = {where: {unit: len(kept) for unit, kept in there.items()} for where, there in small.kept.items()}
     assert units == {
         "layers.0.mlp": {"channels": 32},
         "layers.2.mlp": {"channels": 24},
@@ -65,8 +63,9 @@ def test_units_that_give_nothing_go_without_a_difference(repair):
             out.view(len(out), count, -1)[:, ::2] = 0
     small = prune(model, channels={"layers.0": 0.5, "layers.2": 0.5}, heads={"layers.0": 0.5, "layers.2.mixer": 0.5, "layers.4": 0.5}, calibration=given_tokens, repair=repair)  # fmt: skip
     assert all(index % 2 for there in small.kept.values() for kept in there.values() for index in kept)
-    exact, after = model(given_tokens[:2, :-1]), small.model(given_tokens[:2, :-1])
-    assert float((exact - after).abs().max()) < (5e-2 if repair else 1e-5) * float(exact.std())
+    with torch.no_grad():
+        exact, after = model(given_tokens[:2, :-1]), small.model(given_tokens[:2, :-1])
+    assert float((exact - after).abs().max()) < 1e-4 * float(exact.std())
 
 
 def test_experts_that_no_token_goes_to_go_without_a_difference():
@@ -144,7 +143,7 @@ def test_every_score_has_a_spread_over_batches():
         (PLAIN, {"channels": {"layers.0": -1}}, r"must be a number"),
         (PLAIN, {"channels": 0.0}, "nothing is taken away"),
         (PLAIN, {"channels": 0.001}, "nothing is taken away"),
-        (PLAIN, {"channels": {"layers.9": 0.5}}, r"'layers.9' \(did you mean 'layers.0'\?\).*no such layer"),
+        (PLAIN, {"channels": {"layers.9": 0.5}}, r"'layers.9' \(did you mean 'layers.[01]'\?\).*no such layer"),
         (PLAIN, {"experts": 0.5}, r"the model has no experts.*'attention', 'dense'"),
         (decoder(layer(CONV, DENSE)), {"heads": {"layers.0": 0.5}}, r"layers.0 has no heads.*'conv', 'dense'"),
         (decoder(layer(block("mean"), SKIP)), {"heads": 0.5}, r"the model has no heads.*'mean'"),

@@ -39,7 +39,9 @@ def test_the_gap_is_what_quantizing_costs():
         assert float(value) == pytest.approx(after.mean - before.mean)
     layers = LayerSensitivity(quality=loss).measured(model, text())
     assert float(layers) == pytest.approx(sum(layers.info["layers"].values())) and len(layers.info["layers"]) == 2
-    assert float(LayerSensitivity(of="max", quality=loss).measured(model, text())) == max(layers.info["layers"].values())
+    assert float(LayerSensitivity(of="max", quality=loss).measured(model, text())) == max(
+        layers.info["layers"].values()
+    )
 
 
 def test_sparse_and_even_activations_are_told_apart():
@@ -61,7 +63,7 @@ def test_what_cannot_be_measured_is_refused():
     with pytest.raises(ObjectiveError, match="bits must be one of 2, 3, 4, 8"):
         QuantizationGap(bits=5)
     with pytest.raises(ObjectiveError, match="without build="):
-        OutlierScore(quality=ValidationLoss(build=torch.nn.Linear))
+        OutlierScore(quality=ValidationLoss(build=torch.nn.Flatten))
     with pytest.raises(ObjectiveError, match="energy must be"):
         ActivationSparsity(energy=1.0)
     again = QuantizationGap(quality=QUALITY, at_most=0.1).larger(3)
