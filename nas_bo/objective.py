@@ -228,7 +228,8 @@ class Additive(Protocol):
     """An estimate that is a sum over blocks, of a space around one model: a strategy can find its best architecture exactly."""
 
     def terms(self, space: type[Space], /) -> Mapping[str, Sequence[Term]]:
-        """Block ("layers.3.mlp") -> all that it can be, as in the whole model first."""
+        """Block ("layers.3.mlp") -> all that it can be, as in the whole model first; under "" one term without decisions, the value
+        of the whole model."""
         ...
 
 

@@ -205,7 +205,7 @@ def search(
                 study_name=study,
                 track=None if tracked is None else tracked.tracker,
                 seed=seed,
-                baseline=resolve.baselines(baseline or []) or None,
+                baseline=resolve.baselines(baseline or (["largest"] if source else [])) or None,
                 retrain=retrain,
                 retrain_others=retrain_others,
                 adopt_after=None if adopt_after is None else duration("--adopt-after", adopt_after),

@@ -25,14 +25,17 @@ from nas_bo.objective import Say, Term, Value
 from nas_bo.objectives.measuring import silent
 from nas_bo.pretrained.loss import SubModelLoss
 from nas_bo.pretrained.slices import sliced
-from nas_bo.pretrained.space import whole
+from nas_bo.pretrained.space import Parts, space_around, whole
 from nas_bo.space.domain import Choice
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, whole_number
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nas_bo.model.spec import DecoderSpec
+    from nas_bo.pretrained.importance import Importance
 
 Assignment: TypeAlias = tuple[tuple[str, Primitive], ...]
 """Decisions of one block: flat names and values."""
@@ -45,12 +48,16 @@ class BlockScores:
 
     Args:
         loss: of which it is an estimate; its teacher, text and calibration are taken.
-        sizes: of each MLP that are evaluated, the whole and the absent one aside; those between are read from importance.
+        parts: what of the trained model may be smaller: those of the space.
+        sizes: of each MLP that are evaluated, the whole and the absent one aside; the others are read from importance.
+        groups: the same of each attention.
         batches: of the calibration text on which the loss is taken.
     """
 
     loss: SubModelLoss
-    sizes: int = checked(2, whole_number(1))
+    parts: Parts = field(default_factory=Parts)
+    sizes: int = checked(2, whole_number(0))
+    groups: int = checked(1, whole_number(0))
     batches: int = checked(2, whole_number(1))
     name: str = "block_scores"
     unit: str = "bits/byte"
@@ -61,19 +68,26 @@ class BlockScores:
         check_fields(self, ObjectiveError)
 
     def conditions(self) -> dict[str, Any]:
-        return {"sizes": self.sizes, "batches": self.batches}
+        return {"sizes": self.sizes, "groups": self.groups, "batches": self.batches}
 
     def ready(self, space: type[Space], profile: object, say: Say = silent, /) -> None:
         """Measure them before the first trial."""
         self.terms(space, say)
 
-    def predict(self, arch: Architecture, /) -> float:
-        """The estimate; what is not in the table of the space raises ObjectiveError."""
-        return float(self(arch))
+    def check_space(self, space: type[Space], /) -> None:
+        """Raise ObjectiveError for another space than that of `parts`."""
+        if space.fingerprint() != self.space().fingerprint():
+            raise ObjectiveError(
+                f"block_scores are of the parts {self.parts} of {self.loss.teacher.name}, and {space.title} is another space; give "
+                "block_scores(parts=...) those that the space was made with"
+            )
+
+    def space(self) -> type[Space]:
+        """The space that they are of."""
+        return space_around(self.loss.teacher.name, self.loss.teacher.arch, self.parts)
 
     def __call__(self, arch: Architecture, /) -> Value:
-        space = _space_of(self)
-        table, base = _lookup(self, space)
+        table, base = _lookup(self, self.space())
         added = 0.0
         for group, decisions in _grouped(arch.flat):
             key = tuple(sorted(decisions.items()))
@@ -83,21 +97,13 @@ class BlockScores:
         return Value(base + added, how="block scores")
 
     def terms(self, space: type[Space], say: Say = silent) -> Mapping[str, Sequence[Term]]:
-        """Block ("layers.3.mlp") -> its terms, the whole block first."""
-        return _terms(self, space, say)[0]
+        """Block ("layers.3.mlp") -> its terms, the whole block first; under "" the loss of the whole model."""
+        found, base = _terms(self, space, say)
+        return {"": [Term((), base)], **found}
 
     def base(self, space: type[Space]) -> float:
         """The loss of the whole model on the calibration text, in bits per byte."""
         return _terms(self, space, silent)[1]
-
-
-_spaces: dict[BlockScores, type[Space]] = {}
-
-
-def _space_of(scores: BlockScores) -> type[Space]:
-    if scores not in _spaces:
-        raise ObjectiveError("block_scores is asked before it was measured; call terms(space) first, as a search does")
-    return _spaces[scores]
 
 
 @lru_cache(maxsize=4)
@@ -121,7 +127,6 @@ _known: dict[tuple[BlockScores, str], tuple[Mapping[str, Sequence[Term]], float]
 
 def _terms(scores: BlockScores, space: type[Space], say: Say) -> tuple[Mapping[str, Sequence[Term]], float]:
     key = (scores, space.fingerprint())
-    _spaces[scores] = space
     if key not in _known:
         facts = {
             "space": space.fingerprint(),
@@ -208,7 +213,11 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
         return total / len(batches) / math.log(2) / corpus.bytes_per_token
 
     options = options_of(space)
-    plans = {group: _plan(space, most, group, choices, scores.sizes) for group, choices in options.items()}
+    judged = {group: _scores_of(group, held.importance) for group in options}
+    plans = {
+        group: _plan(choices, scores.groups if group.endswith(".mixer") else scores.sizes, judged[group])
+        for group, choices in options.items()
+    }
     number = 1 + sum(len(plan) for plan in plans.values())
     done = 1
     found: dict[str, list[Term]] = {}
@@ -220,53 +229,58 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
             for one in plans[group]:
                 known[one] = bits(check(changed(space, most, dict(one)), loss.ignore)) - base
                 done += 1
-            found[group] = _between(space, most, group, choices, known, held.importance)
+            found[group] = _between(choices, known, judged[group])
         say("block scores", number, number)
     return found, base
 
 
-def _plan(
-    space: type[Space], most: Architecture, group: str, choices: Sequence[Assignment], sizes: int
-) -> list[Assignment]:
-    """What is evaluated: all of a mixer; of an MLP the absent one and `sizes` of the others, evenly spread, the smallest among them."""
+def _scores_of(group: str, found: Importance) -> Tensor | None:
+    """The importance of the units of a block."""
+    _, index, part = group.split(".")
+    return (found.hidden if part == "mlp" else found.groups).get(int(index))
+
+
+def _size_of(one: Assignment) -> float | None:
+    """What says how large a block is: the ratio of an MLP, the heads of attention; 0 for an absent one."""
+    sizes = [value for path, value in one if path.endswith((".ratio", ".heads"))]
+    if len(one) == 1 and one[0][1] == "skip":
+        return 0.0
+    return float(str(sizes[0])) if len(sizes) == 1 else None
+
+
+def _plan(choices: Sequence[Assignment], sizes: int, scores: Tensor | None) -> list[Assignment]:
+    """What is evaluated: the absent block, and so many of the smaller ones, evenly spread; all where sizes alone do not say what they are."""
     others = list(choices[1:])
-    if not group.endswith(".mlp"):
+    by_size = {_size_of(one): one for one in others}
+    if scores is None or None in by_size or len(by_size) < len(others):
         return others
-    ratios = sorted((value, one) for one in others for path, value in one if path.endswith(".ratio"))
-    rest = [one for one in others if all(not path.endswith(".ratio") for path, _ in one)]
-    if len({value for value, _ in ratios}) < len(ratios):  # with other fields next to it
-        return others
-    at = (
-        sorted({round(k * (len(ratios) - 1) / max(1, sizes - 1)) if sizes > 1 else 0 for k in range(sizes)})
-        if ratios
-        else []
-    )
-    return [*rest, *(ratios[k][1] for k in at if k < len(ratios))]
+    absent = [by_size.pop(0.0)] if 0.0 in by_size else []
+    left = [by_size[size] for size in sorted(by_size, key=lambda size: size or 0.0)]
+    if sizes >= len(left):
+        return [*absent, *left]
+    at = sorted({int((k + 0.5) * len(left) / sizes) for k in range(sizes)})
+    return [*absent, *(left[k] for k in at)]
 
 
-def _between(
-    space: type[Space],
-    most: Architecture,
-    group: str,
-    choices: Sequence[Assignment],
-    known: Mapping[Assignment, float],
-    scores: Any,
-) -> list[Term]:
-    """All choices of a block; a size that was not evaluated by the importance that it loses."""
-    if len(known) == len(choices):
-        return [Term(one, known[one], True) for one in choices]
-    index = int(group.split(".")[1])
-    whole_ratio = next(value for path, value in choices[0] if path.endswith(".ratio"))
-    each = scores.hidden[index].double().flatten().sort(descending=True).values.cpu().numpy() ** 2
-    kept = np.concatenate([[0.0], np.cumsum(each)]) / max(each.sum(), 1e-300)
+def _between(choices: Sequence[Assignment], known: Mapping[Assignment, float], scores: Tensor | None) -> list[Term]:
+    """All choices of a block. A size that was not evaluated is read on a line between its neighbours, of the logarithms of what is
+    added and of the importance that is lost."""
+    if len(known) == len(choices) or scores is None:
+        return [Term(one, known[one]) for one in choices]
+    most = _size_of(choices[0]) or 1.0
+    each = np.sort(scores.double().flatten().cpu().numpy())[::-1] ** 2
+    kept = np.concatenate([[0.0], np.cumsum(each)]) / max(float(each.sum()), 1e-300)
 
     def lost(one: Assignment) -> float:
-        ratio = next((value for path, value in one if path.endswith(".ratio")), 0.0)
-        return float(1 - kept[min(len(each), round(len(each) * float(str(ratio)) / float(str(whole_ratio))))])
+        return max(1e-6, float(1 - kept[min(len(each), round(len(each) * (_size_of(one) or 0.0) / most))]))
 
-    places = sorted((lost(one), added) for one, added in known.items())
-    x, y = np.array([a for a, _ in places]), np.maximum.accumulate([b for _, b in places])
-    return [
-        Term(one, known[one], True) if one in known else Term(one, float(np.interp(lost(one), x, y)), False)
-        for one in choices
-    ]
+    places = sorted((lost(one), max(added, 1e-6)) for one, added in known.items() if one != choices[0])
+    x, y = np.log([a for a, _ in places]), np.log(np.maximum.accumulate([b for _, b in places]))
+
+    def read(one: Assignment) -> float:
+        at = math.log(lost(one))
+        if at <= x[0]:  # below all that was evaluated: in proportion
+            return float(np.exp(y[0] + at - x[0]))
+        return float(np.exp(np.interp(at, x, y)))
+
+    return [Term(one, known[one]) if one in known else Term(one, read(one), False) for one in choices]

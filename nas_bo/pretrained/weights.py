@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
+MAPPED = 1 << 26  # bytes that are read before a file is opened again: pages that were read count as memory until then
 _NOT_WEIGHTS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.[a-z_]+)$")
 _PREFIXES = ("", "transformer.", "model.", "gpt_neox.")
 
@@ -51,6 +52,7 @@ class Weights(Mapping[str, Tensor]):
         self.folder, self.experts = folder, experts
         self.taken: set[str] = set()
         self._open: dict[str, safe_open] = {}
+        self._mapped = 0
         self._files = self._index()
 
     def _index(self) -> dict[str, str]:
@@ -98,7 +100,12 @@ class Weights(Mapping[str, Tensor]):
 
     def _read(self, name: str) -> Tensor:
         self.taken.add(name)
-        found: Tensor = self._file(self._files[name]).get_tensor(name)  # type: ignore[no-untyped-call]
+        file = self._files[name]
+        found: Tensor = self._file(file).get_tensor(name)  # type: ignore[no-untyped-call]
+        self._mapped += found.nbytes
+        if self._mapped > MAPPED:
+            self._open.pop(file)
+            self._mapped = 0
         return found
 
     def _named(self, name: str) -> str | None:

@@ -26,6 +26,7 @@ from nas_bo.validated import checked, number
 
 Floats: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
+RUINED = 1.0  # times the loss of the whole model that may be added at the cheapest end of a front
 TRIES = 12  # programs for one proposal, each for another level
 TIGHTER = (
     12  # solutions that are not admissible; the later half with smaller budgets, where sums over blocks are not exact
@@ -90,7 +91,9 @@ class _Program:
 
     def __init__(self, problem: Problem, scores: Additive) -> None:
         self.space: type[Space] = problem.space
-        self.terms: Mapping[str, Sequence[Term]] = scores.terms(problem.space)
+        terms = dict(scores.terms(problem.space))
+        self.base = sum(term.added for term in terms.pop("", ()))
+        self.terms: Mapping[str, Sequence[Term]] = terms
         self.places = [(group, term) for group, terms in self.terms.items() for term in terms]
         self.at = {tuple(sorted(term.choice)): index for index, (_, term) in enumerate(self.places)}
         self.added: Floats = np.array([term.added for _, term in self.places])
@@ -107,6 +110,7 @@ class _Program:
             for bound, sign in ((getattr(one, "at_most", None), 1), (getattr(one, "at_least", None), -1)):
                 if bound is not None:
                     self.limits.append((one.name, float(bound), sign))
+        self._ends: dict[str, Architecture | None] = {}
         self.signs = {one.name: 1 if one.direction == "minimize" else -1 for one in problem.objectives}
 
     def _arch(self, chosen: Sequence[Term]) -> Architecture:
@@ -146,14 +150,28 @@ class _Program:
         if self.levels:
             name = self.levels[number % len(self.levels)]
             base, added = self.known[name]
-            least = base + self._extreme(added, -1)
-            most = base + self._extreme(added, 1)
+            cheapest = self._cheapest(name)
+            least = base + self._extreme(added, -1) if cheapest is None else self._value(name, cheapest)
+            most = base
             share = _spread_out(number // len(self.levels))
             low, high = sorted((least, most))
             level = low * (high / low) ** share if low > 0 else low + share * (high - low)
             bounds.append((name, level, self.signs[name]))
         arch = self._within(problem, scores, bounds)
         return None if arch is None or arch.id in seen else arch
+
+    def _cheapest(self, name: str) -> Architecture | None:
+        """What costs least of all that is not estimated to lose more than `RUINED` times the loss of the whole model."""
+        if name not in self._ends:
+            _, added = self.known[name]
+            most = RUINED * abs(self.base) if self.base else None
+            self._ends[name] = self._milp(self.signs[name] * added, self.limits, 0.0, (), most)
+        return self._ends[name]
+
+    def _value(self, name: str, arch: Architecture) -> float:
+        base, added = self.known[name]
+        row = self.row(arch)
+        return base + float(row @ added) if row is not None else base
 
     def _extreme(self, added: Floats, sign: int) -> float:
         total, at = 0.0, 0
@@ -181,7 +199,12 @@ class _Program:
         return None
 
     def _milp(
-        self, scores: Floats, bounds: Sequence[tuple[str, float, int]], margin: float, without: Sequence[Floats]
+        self,
+        scores: Floats,
+        bounds: Sequence[tuple[str, float, int]],
+        margin: float,
+        without: Sequence[Floats],
+        loses: float | None = None,
     ) -> Architecture | None:
         from scipy.optimize import Bounds, LinearConstraint, milp
 
@@ -196,6 +219,8 @@ class _Program:
             scale = max(abs(base), 1e-30)
             allowed = (sign * (bound - base) - margin * abs(bound)) / scale
             constraints.append(LinearConstraint(sign * added[None] / scale, -np.inf, allowed))
+        if loses is not None:
+            constraints.append(LinearConstraint(self.added[None], -np.inf, loses))
         for row in without:  # any other one: at least one block differs
             constraints.append(LinearConstraint(row[None], -np.inf, len(self.terms) - 1))
         goal = scores / max(float(np.abs(scores).max()), 1e-30)

@@ -20,6 +20,7 @@ from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
 from nas_bo.report.drawing import drawing
 from nas_bo.trial import Trial
 from nas_bo.wording import counted
+from nas_bo.workflows import sub_model
 from nas_bo.workflows.pick import described
 from nas_bo.workflows.register import trainable
 from nas_bo.workflows.result import Result
@@ -69,6 +70,10 @@ def train(
         ExportError: the folder holds something else, or cannot be written.
         DataError: the text of the study is gone.
     """
+    part = sub_model.loss_of(result, allow)
+    if part is not None:
+        told = sub_model.finished(result, result.pick(pick), part, Path(to), tokens, seed, settings or {})
+        return Trained(Path(to), told)
     trial, loss = result.pick(pick), _loss(result, allow)
     folder, about = Path(to), _asked(result, trial, loss, tokens, seed)
     loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))

@@ -7,7 +7,7 @@ import pytest
 from nas_bo import search
 from nas_bo.errors import ObjectiveError, SearchError
 from nas_bo.objectives import Parameters
-from nas_bo.pretrained import Calibration, Pretrained
+from nas_bo.pretrained import Calibration, Parts, Pretrained
 from nas_bo.pretrained.block_scores import changed, options_of
 from nas_bo.pretrained.space import whole
 from nas_bo.problem import Problem
@@ -40,10 +40,12 @@ def own_cache(tmp_path, monkeypatch):
 
 def test_they_are_measured_once_and_add_up(teacher, loss, tmp_path):
     space = teacher.space(mlp=(8, 16, 32))
-    scores = teacher.block_scores(loss)
+    scores = teacher.block_scores(loss, parts=Parts(mlp=(8, 16, 32)))
     said = []
     terms = scores.terms(space, lambda *told: said.append(told))
     assert said
+    (whole_model,) = terms.pop("")
+    assert whole_model.added == pytest.approx(scores.terms(space)[""][0].added) and 0 < whole_model.added < 8
     assert set(terms) == {f"layers.{i}.{part}" for i in range(2) for part in ("mixer", "mlp")}
     assert [*map(len, terms.values())] == [3, 5, 3, 5]  # 2 groups or none; 48, 32, 16, 8 or none
     assert all(kind[0].added == 0 for kind in terms.values())
@@ -51,7 +53,7 @@ def test_they_are_measured_once_and_add_up(teacher, loss, tmp_path):
     arch = space.sample(3)
     chosen = {term.choice: term.added for kind in terms.values() for term in kind}
     parts = [v for k, v in chosen.items() if all(arch.flat.get(path) == value for path, value in k)]
-    assert float(scores(arch)) == pytest.approx(scores.base(space) + sum(parts))
+    assert float(scores(arch)) == pytest.approx(whole_model.added + sum(parts))
     files = [*(tmp_path / "cache").glob("blocks-*.json")]
     assert len(files) == 1
 
@@ -59,18 +61,17 @@ def test_they_are_measured_once_and_add_up(teacher, loss, tmp_path):
 def test_a_single_smaller_block_costs_what_its_score_says(teacher, loss):
     """On the very text of the scores, the loss of a model with one smaller block is that score."""
     space = teacher.space(mlp=(16,))
-    scores = teacher.block_scores(loss)
-    terms = scores.terms(space)
+    scores = teacher.block_scores(loss, parts=Parts(mlp=(16,)))
+    terms = dict(scores.terms(space))
+    (whole_model,) = terms.pop("")
     assert len({round(term.added, 9) for kind in terms.values() for term in kind}) > 4
     one = terms["layers.1.mlp"][-1]
-    assert float(scores(changed(space, whole(space), dict(one.choice)))) == pytest.approx(
-        scores.base(space) + one.added
-    )
+    assert float(scores(changed(space, whole(space), dict(one.choice)))) == pytest.approx(whole_model.added + one.added)
 
 
 def test_the_program_finds_what_looking_at_all_finds(teacher, loss):
     space = teacher.space(mlp=(16,))
-    scores = teacher.block_scores(loss)
+    scores = teacher.block_scores(loss, parts=Parts(mlp=(16,)))
     most = Parameters(vocab_size=256)
     sizes = {}
     for chosen in itertools.product(*options_of(space).values()):
@@ -91,7 +92,7 @@ def test_a_search_inside_a_trained_model_has_a_front(teacher, loss):
     result = search(
         space,
         [loss, Parameters(vocab_size=256)],
-        proxies=[teacher.block_scores(loss)],
+        proxies=[teacher.block_scores(loss, parts=Parts(mlp=(8, 16, 32)))],
         strategy=Knapsack(),
         trials=8,
         retrain=0,
@@ -104,5 +105,5 @@ def test_a_search_inside_a_trained_model_has_a_front(teacher, loss):
 def test_without_block_scores_it_says_what_it_needs(teacher, loss):
     with pytest.raises(SearchError, match="block_scores"):
         Knapsack().suggest(Problem(teacher.space(), [loss]), [], 1)
-    with pytest.raises(ObjectiveError, match="first"):
-        teacher.block_scores(loss, sizes=5)(teacher.space().sample(0))
+    with pytest.raises(ObjectiveError, match="another space"):
+        Problem(teacher.space(mlp=(16,)), [loss], proxies=[teacher.block_scores(loss)])

@@ -1,0 +1,84 @@
+"""The whole way: a trained model, a search inside it from the command line, a part trained on, exported, and read again."""
+
+import json
+
+import pytest
+import torch
+
+from nas_bo.export import folder
+from nas_bo.model.blocks.skip import SKIP
+from nas_bo.model.spec import LayerSpec
+from nas_bo.pretrained import Pretrained
+from nas_bo.pretrained.slices import compact, sliced
+from tests.command import nas_bo
+from tests.pretrained.models import trained
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    path = tmp_path_factory.mktemp("work")
+    (path / "t.txt").write_text("".join(f"def f{i}(x):\n    return x + {i * 7 % 13}\n" for i in range(3000)))
+    trained(path / "whole", str(path / "t.txt"))
+    return path
+
+
+def test_a_part_of_a_trained_model_leaves_as_a_folder_of_transformers(work):
+    import transformers
+
+    asked = "search --from whole --data t.txt --objective bits_per_byte --objective parameters --trials 6 --workers 1 --mlflow none --json"
+    found = nas_bo(*asked.split(), cwd=work)
+    assert found.returncode == 0, found.stderr
+    said = json.loads(found.stdout)
+    assert said["baselines"], "the whole model is there to compare with"
+    done = nas_bo(
+        "train",
+        "nas-bo.db",
+        "--pick",
+        "bits_per_byte where parameters<=18000",
+        "--to",
+        "part",
+        "--tokens",
+        "4000",
+        cwd=work,
+    )
+    assert done.returncode == 0, done.stderr
+    about = folder.about(work / "part")
+    assert about["part_of"]["name"] == "whole" and about["parameters"] <= 18_000
+    out = nas_bo("export", "part", "--format", "huggingface", "--to", "hf", "--padding", "9", cwd=work)
+    assert out.returncode == 0, out.stderr
+    ours = folder.load(work / "part").model
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(work / "hf", dtype="float32")
+    again = Pretrained(str(work / "hf")).model()
+    tokens = torch.randint(256, (1, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = ours(tokens)
+        for logits in (theirs(tokens).logits, again(tokens)):
+            assert float((logits - expected).abs().max()) <= 1e-3 * float(expected.std())
+
+
+def test_layers_that_are_gone_leave_no_trace(work):
+    teacher = Pretrained(str(work / "whole"))
+    model = teacher.model()
+    spec = model.spec._replace(layers=(LayerSpec(SKIP, SKIP), model.spec.layers[1]))
+    part = sliced(model, spec)
+    small = compact(part)
+    assert len(small.layers) == 1
+    tokens = torch.randint(256, (1, 40), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(part(tokens), small(tokens))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--space", "llama"], "leave --space out"),
+        (["--tokenizer", "x.json"], "leave --tokenizer"),
+    ],
+)
+def test_options_that_mean_nothing_there_are_refused(work, options, said):
+    done = nas_bo("search", "--from", "whole", "--data", "t.txt", "--storage", "x.db", *options, cwd=work)
+    assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+    done = nas_bo("search", "--from", "nowhere", cwd=work)
+    assert done.returncode != 0 and "no folder" in done.stderr
