@@ -35,6 +35,9 @@ UNSAID: Mapping[str, Primitive] = {
 were these fields."""
 UNSAID_INSIDE: Mapping[str, tuple[str, Primitive]] = {"attention": ("share_kv", False)}
 """Likewise a field of a kind of block with its default."""
+AFTER: Mapping[str, Primitive] = {"bits": 32, "kv_bits": 32, "sparsity": 0.0, "prune": 0.0}
+"""What is done to a decoder after its training (`nas_bo.model.after_training`), with the values that do nothing: fields at its top, or of a
+layer, which then says otherwise for itself. None is part of `Architecture.training_id`; those that change nothing are not in the id."""
 
 
 class Node(Mapping[str, Any]):
@@ -86,19 +89,22 @@ class Architecture:
         id: 16 hexadecimal digits; equal for two architectures exactly when they are the same network. Inactive
             choices do not exist in it, and neither do the names of layer counts (the layers themselves are there).
             It depends on the values only: not on the process, the hash seed or the version of Python.
+        training_id: the id without what acts after training (`AFTER`): equal for all that one training serves.
     """
 
-    __slots__ = ("_id", "counts", "flat", "tree")
+    __slots__ = ("_id", "_training_id", "counts", "flat", "tree")
     tree: Node
     flat: Mapping[str, Primitive]
     counts: tuple[str, ...]
     _id: str | None
+    _training_id: str | None
 
     def __init__(self, tree: Node, flat: dict[str, Primitive], counts: tuple[str, ...] = ()) -> None:
         object.__setattr__(self, "tree", tree)
         object.__setattr__(self, "flat", MappingProxyType(flat))
         object.__setattr__(self, "counts", counts)
         object.__setattr__(self, "_id", None)
+        object.__setattr__(self, "_training_id", None)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -115,16 +121,27 @@ class Architecture:
     @property
     def id(self) -> str:
         if self._id is None:
-            drop = frozenset(self.counts)
-            if not UNSAID.keys().isdisjoint(self.tree._fields):
-                drop |= {name for name, value in UNSAID.items() if self.tree.get(name, ...) == value}
-                layers = self.tree.get("layers")
-                if isinstance(layers, tuple) and len(layers) < 3:  # there is nothing to skip
-                    drop |= {"long_skips"}
-            text = json.dumps(_plain(self.tree, drop, "", UNSAID_INSIDE), sort_keys=True, separators=(",", ":"))
-            object.__setattr__(self, "_id", hashlib.sha256(text.encode()).hexdigest()[:16])
+            object.__setattr__(self, "_id", self._digest(without_effect(self.tree)))
         assert self._id is not None
         return self._id
+
+    @property
+    def training_id(self) -> str:
+        if self._training_id is None:
+            after = acting_after(self.tree)
+            object.__setattr__(self, "_training_id", self._digest(after) if after else self.id)
+        assert self._training_id is not None
+        return self._training_id
+
+    def _digest(self, without: frozenset[str]) -> str:
+        drop = without.union(self.counts)
+        if not UNSAID.keys().isdisjoint(self.tree._fields):
+            drop |= {name for name, value in UNSAID.items() if self.tree.get(name, ...) == value}
+            layers = self.tree.get("layers")
+            if isinstance(layers, tuple) and len(layers) < 3:  # there is nothing to skip
+                drop |= {"long_skips"}
+        text = json.dumps(_plain(self.tree, drop, "", UNSAID_INSIDE), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:
         return hash(self.id)
@@ -185,6 +202,56 @@ class Architecture:
                 f"this is not JSON ({error}); expected the text written by Architecture.to_json"
             ) from error
         return Architecture.from_dict(data)
+
+
+NOWHERE: frozenset[str] = frozenset()
+
+
+def names_after(path: str) -> bool:
+    """Whether the decision of that flat name is about what is done after training: ``bits``, ``layers.3.bits``."""
+    *above, name = path.split(".")
+    return name in AFTER and (not above or (len(above) == 2 and above[0] == "layers" and above[1].isdecimal()))
+
+
+def acting_after(tree: Node) -> frozenset[str]:
+    """The dotted names of the fields of a decoder that act after training; none in what is no decoder."""
+    layers, found = _layers(tree)
+    if layers is None:
+        return NOWHERE
+    for index, layer in enumerate(layers):
+        found += [f"layers.{index}.{name}" for name in AFTER if name in layer._fields]
+    return frozenset(found) if found else NOWHERE
+
+
+def without_effect(tree: Node) -> frozenset[str]:
+    """Those among them that change nothing: a layer's that says what it would be anyway, or that has no weights to act on."""
+    layers, above = _layers(tree)
+    if layers is None or not (above or any(not AFTER.keys().isdisjoint(layer._fields) for layer in layers)):
+        return NOWHERE
+    found = [name for name in above if tree[name] == AFTER[name]]
+    for index, layer in enumerate(layers):
+        absent = [name for name in ("mixer", "mlp") if _kind(layer._fields.get(name)) == "skip"]
+        for name in AFTER:
+            nothing = {"kv_bits": "mixer" in absent, "prune": "mlp" in absent}.get(name, len(absent) == 2)
+            if name in layer._fields and (nothing or layer[name] == tree.get(name, AFTER[name])):
+                found.append(f"layers.{index}.{name}")
+    return frozenset(found)
+
+
+def _layers(tree: Node) -> tuple[tuple[Node, ...] | None, list[str]]:
+    """The layers of a decoder and the names of `AFTER` at its top; None for what is none."""
+    layers = tree._fields.get("layers", ())
+    if not isinstance(layers, tuple) or not all(
+        isinstance(layer, Node) and "mixer" in layer._fields for layer in layers
+    ):
+        return None, []
+    if not layers and "mixer" not in tree._fields:
+        return None, []
+    return layers, [name for name in AFTER if name in tree._fields]
+
+
+def _kind(block: Any) -> Any:
+    return block._fields.get("kind") if isinstance(block, Node) else block
 
 
 _EVERYTHING: Mapping[str, tuple[str, Primitive]] = {}

@@ -31,6 +31,12 @@ TokenDtype = Annotated[
     str | None,
     typer.Option(help="Of a .bin in --data: uint8, uint16, uint32 or int64. By default found from the file."),
 ]
+Teacher = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Folder of a trained model to learn from beside the text, of `nas-bo train` or of Hugging Face with the same vocabulary, repeatable."
+    ),
+]
 VocabSize = Annotated[
     int | None,
     typer.Option(help="Number of ids of tokens in --data. Without --tokenizer the loss is then in bits per token."),

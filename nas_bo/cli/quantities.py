@@ -126,6 +126,7 @@ class Quantities:
             "active_parameters": self._active,
             "mflops": self._flops,
             "kv_cache_bytes": self._kv_cache,
+            "weight_bytes": self._weight_bytes,
             "memory": self._memory,
         }
         for word in OF_TARGETS:
@@ -202,6 +203,12 @@ class Quantities:
         if self._costs.dtype is not None:
             how["bytes_per_value"] = BYTES[self._costs.dtype]
         return KVCacheBytes(**how)
+
+    def _weight_bytes(self) -> Objective:
+        from nas_bo.objectives import WeightBytes
+
+        how: dict[str, Any] = {} if self._costs.dtype is None else {"dtype": self._costs.dtype}
+        return WeightBytes(vocab_size=self._vocab, **how)
 
     def _memory(self) -> Objective:
         """The same on every device of one data type: one value, within the memory of each."""

@@ -39,6 +39,7 @@ class Asked:
     seed: int
     costs: Costs
     source: str | None = None
+    teachers: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ def job(asked: Asked) -> Job:
         chosen, vocab, proxies = teacher.space(), teacher.vocab_size, [teacher.block_scores(loss)]
     else:
         chosen = named_space(asked.space)
-        loss = ValidationLoss(tokens=asked.budget or BUDGET, seed=asked.seed, device=costs.device, **asdict(text))
+        taught = tuple(asked.teachers) or None
+        loss = ValidationLoss(
+            tokens=asked.budget or BUDGET, seed=asked.seed, device=costs.device, teacher=taught, **asdict(text)
+        )
         vocab = 256 if text.tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     costly = Quantities(costs, vocab)
     words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words()}
@@ -105,6 +109,10 @@ def _inside(asked: Asked, costs: Costs, teacher: Pretrained) -> SubModelLoss:
     if text.tokenizer is not None or text.vocab_size is not None:
         raise SearchError(
             "--from takes the tokenizer and the vocabulary of the trained model; leave --tokenizer and --vocab-size out"
+        )
+    if asked.teachers:
+        raise SearchError(
+            "--teacher with --from: parts of a trained model inherit its weights and need no teacher to be compared; leave --teacher out"
         )
     said = {"data": text.data, "text_key": text.text_key, "token_dtype": text.token_dtype}
     loss = teacher.loss(tokens=asked.budget or 0.0, seed=asked.seed, device=costs.device, **said)

@@ -16,6 +16,7 @@ from nas_bo.cli.options import (
     NamedSpace,
     Storage,
     Study,
+    Teacher,
     Text,
     TextKey,
     TokenDtype,
@@ -49,11 +50,12 @@ def search(
     text_key: TextKey = None,
     token_dtype: TokenDtype = None,
     vocab_size: VocabSize = None,
+    teacher: Teacher = None,
     objective: Annotated[
         list[str] | None,
         typer.Option(
             help="What is optimised, repeatable: bits_per_byte, latency_ms, decode_ms, throughput, energy, memory, parameters, "
-            "active_parameters, mflops, kv_cache_bytes, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
+            "active_parameters, mflops, kv_cache_bytes, weight_bytes, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
             "By default bits_per_byte and latency_ms."
         ),
     ] = None,
@@ -185,7 +187,7 @@ def search(
             device, target or (), dtype, context, batch, {k: v for k, v in limits.items() if v}, parameters_near
         )
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
-        job = resolve.job(resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source))
+        job = resolve.job(resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or ()))
         resolve.writable(out)
         from nas_bo.workflows.search import search as run
 

@@ -13,7 +13,7 @@ import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Allow, Json, OneStudy
+from nas_bo.cli.options import Allow, Json, OneStudy, Teacher
 from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.wording import counted
 
@@ -51,6 +51,7 @@ def train(
     seed: Annotated[
         int | None, typer.Option(help="By default the seed of the search plus one.", callback=within(0))
     ] = None,
+    teacher: Teacher = None,
     allow: Allow = None,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +65,7 @@ def train(
         settings: dict[str, float | None] = {"lr": lr, "batch_size": batch_size, "sequence": sequence}
         made = run(
             resolve.stored(storage, study), to, pick, tokens,
-            settings=settings, seed=seed, allow=allow or (), progress=None if as_json else _said(),
+            settings=settings, seed=seed, teacher=teacher or None, allow=allow or (), progress=None if as_json else _said(),
         )  # fmt: skip
     about = made.about
     if as_json:

@@ -17,11 +17,12 @@ from typing import Any
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.workload import BYTES, Phase, Setting, specified
 from nas_bo.model import counts
+from nas_bo.model.after_training import weight_bytes
 from nas_bo.model.blocks.block import Call, Lending, Shared, Sharing, Trained, remembered
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, offered, peak_of
 from nas_bo.model.connections import plain, skips, sources
-from nas_bo.model.spec import DecoderSpec, LayerSpec
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 
 TABLE = 1024  # positions of the rotary tables; a test keeps it equal to nas_bo.model.decoder.ROTARY_TABLE
 INDEX = 8  # bytes of a token id
@@ -56,7 +57,7 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     capped = 3 if spec.details.logit_cap is not None else 1
     head = 2 * flow * size + capped * batch * new * setting.vocab_size * size
     made = _tables(spec, context, new, size)
-    inner = spec._replace(finer=plain(spec.finer))  # what one layer needs to know
+    inner = spec._replace(finer=plain(spec.finer), after=None)  # what one layer needs to know
     beside = _beside(spec, batch, new, context, counts.steps(spec))
     distinct = list(dict.fromkeys(zip(spec.layers, beside, strict=True)))
     peak = max([head, *(_running(layer, inner, batch, new, context, size) + held * size for layer, held in distinct)])
@@ -65,8 +66,9 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     if kept := _masks(spec, new, context):
         masking = [_masking(layer, inner, batch, new, context, size) + held * size for layer, held in distinct]
         peak = max(peak, *masking) + kept
+    parameters = counts.parameters(spec, setting.vocab_size)
     return Memory(
-        counts.parameters(spec, setting.vocab_size) * size,
+        weight_bytes(spec, setting.vocab_size, size, parameters),
         _kept_tables(spec, size),
         counts.kv_cache_bytes(spec, context, size, batch) if setting.phase == "decode" or counts.steps(spec) else 0,
         peak + made + batch * new * INDEX,
@@ -88,7 +90,7 @@ def training(
         ObjectiveError: a size is not a whole number of at least 1.
     """
     setting = Setting("prefill", batch, sequence, "float32", vocab_size, tuple(ignore))  # checks the sizes
-    spec = specified(arch, setting)
+    spec = arch if isinstance(arch, DecoderSpec) else check(arch, setting.ignore)._replace(after=None)
     size, rows = 4, batch * sequence
     flow, logits = rows * spec.width, rows * vocab_size
     parameters = counts.parameters(spec, vocab_size)

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 from nas_bo.errors import ModelError, ObjectiveError
 from nas_bo.model import counts
-from nas_bo.model.blocks.block import remembered
+from nas_bo.model.after_training import NOTHING, After, cache_share, deployed, share_kept, weight_bytes
+from nas_bo.model.blocks.block import Row, remembered
 from nas_bo.model.blocks.details import Details
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.connections import plain, skips
@@ -91,6 +92,7 @@ class Part(NamedTuple):
     tied: bool
     bias: bool
     finer: Details | None = None
+    after: After | None = None  # what is done to it after training
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,7 @@ class Workload:
     operations: tuple[Work, ...]
     parameters: int
     kv_cache_bytes: int
+    stored_bytes: int = 0
 
     @property
     def flops(self) -> int:
@@ -116,7 +119,8 @@ class Workload:
 
     @property
     def parameter_bytes(self) -> int:
-        return self.parameters * BYTES[self.setting.dtype]
+        """Of the weights as they are kept: in the data type, or in fewer `bits` where the architecture says so."""
+        return self.stored_bytes
 
 
 def workload(
@@ -146,20 +150,29 @@ def workload(
     return Workload(
         setting,
         (*rows, *shell[1:]),
-        counts.parameters(spec, vocab_size),
+        (parameters := counts.parameters(spec, vocab_size)),
         counts.kv_cache_bytes(spec, context, BYTES[dtype], batch) if phase == "decode" or counts.steps(spec) else 0,
+        weight_bytes(spec, vocab_size, BYTES[dtype], parameters),
     )
 
 
 def specified(arch: counts.Arch, setting: Setting) -> DecoderSpec:
-    return arch if isinstance(arch, DecoderSpec) else check(arch, setting.ignore)
+    """A decoder as it is used: of an architecture, what `prune` takes out is not there."""
+    return arch if isinstance(arch, DecoderSpec) else deployed(check(arch, setting.ignore))
+
+
+def as_timed(arch: counts.Arch, setting: Setting) -> DecoderSpec:
+    """A decoder as a runtime of this package runs it: all weights and caches in the data type of the setting."""
+    return specified(arch, setting)._replace(after=None)
 
 
 def parts(spec: DecoderSpec) -> list[Part]:
     """What is not a layer, then the layers in order, then the long skips."""
     rest = around(spec)
     between = [Part(EMPTY, *around(spec, skip=True))] * len(skips(len(spec.layers), spec.details))
-    return [Part(layer, *rest) for layer in (None, *spec.layers)] + between
+    after = spec.after or (None,) * (len(spec.layers) + 1)
+    each = zip((None, *spec.layers), after, strict=True)
+    return [Part(layer, *rest)._replace(after=None if one == NOTHING else one) for layer, one in each] + between
 
 
 EMPTY = LayerSpec(SKIP, SKIP)
@@ -167,14 +180,14 @@ EMPTY = LayerSpec(SKIP, SKIP)
 
 def around(spec: DecoderSpec, skip: bool = False) -> tuple[Any, ...]:
     """The fields of its parts in addition to their layer; of its long skips."""
-    return (spec.width, *spec[2:-1], spec.details._replace(tie_layers=1) if skip else plain(spec.finer))
+    return (spec.width, *spec[2:-2], spec.details._replace(tie_layers=1) if skip else plain(spec.finer), None)
 
 
 @remembered
 def works(part: Part, setting: Setting) -> tuple[Work, ...]:
     """The operations of one part. Counted once per distinct part: a search sees the same few layers again and again."""
     layer = part.layer
-    alone = DecoderSpec(part.width, () if layer is None else (layer,), *part[2:])
+    alone = DecoderSpec(part.width, () if layer is None else (layer,), *part[2:-1])
     size, batch = BYTES[setting.dtype], setting.batch
     found = []
     rows = counts.rows(alone, setting.vocab_size, setting.phase, setting.context, batch)
@@ -189,16 +202,32 @@ def works(part: Part, setting: Setting) -> tuple[Work, ...]:
             raise ModelError(
                 f"{kind} moves {counted(moved, 'byte')} but its cache {cache}; its `operations` must count both"
             )
+        weights, kept = row.weights * size, cache
+        if part.after is not None:
+            weights, kept = _as_kept(part, alone, kind, row, weights, cache, size)
         found.append(
             Work(
                 row.name,
                 kind,
                 row.flops * batch,
-                row.weights * size,
+                weights,
                 moved - cache,
-                cache,
+                kept,
                 row.kernels,
                 row.scores * batch,
             )
         )
     return tuple(found)
+
+
+def _as_kept(
+    part: Part, alone: DecoderSpec, kind: str, row: Row, weights: int, cache: int, size: int
+) -> tuple[int, int]:
+    """Bytes of weights and of cache that an operation reads, in the bits that they have after training."""
+    after, layer = part.after or NOTHING, part.layer
+    if layer is None:
+        table = kind in ("embedding", "head")
+        return (round(weights * share_kept(None, part.width, alone.frame, after, size)) if table else weights), cache
+    if row.flops:  # norms, and what has no matrix, are as they were trained
+        weights = round(weights * share_kept(layer, part.width, alone.frame, after, size, kind.partition(".")[0]))
+    return weights, round(cache * cache_share(layer.mixer, after, size))

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from nas_bo import database_url
-from nas_bo.hardware.measuring.machine import cache_folder
+from nas_bo.cache_folder import cache_folder
 
 
 def create(file: Path) -> None:

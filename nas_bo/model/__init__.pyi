@@ -11,6 +11,7 @@ from .data import load_corpus as load_corpus
 from .decoder import Cache as Cache
 from .decoder import Decoder as Decoder
 from .decoder import build as build
+from .distillation import Distillation as Distillation
 from .inference import evaluate as evaluate
 from .inference import generate as generate
 from .own_model import CachedDecoder as CachedDecoder

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
+from nas_bo.model.after_training import cache_share, deployed
 from nas_bo.model.blocks.block import Call, Frame, Row, Sparse, Steppable, remembered
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.blocks.linear_attention import CHUNK as CHUNK
@@ -50,7 +51,7 @@ def parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int
     Raises:
         ModelError: the architecture cannot be built.
     """
-    spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    spec = _spec(arch, ignore)
     frame = spec.frame
     total = vocab_size * frame.width * (1 if spec.tied else 2) + norm_parameters(frame)
     layers, linked = spec.layers, 0
@@ -76,7 +77,7 @@ def flops(arch: Arch, vocab_size: int, tokens: int, batch: int = 1, ignore: Coll
     Raises:
         ModelError: the architecture cannot be built.
     """
-    spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    spec = _spec(arch, ignore)
     frame = spec.frame
     if spec.finer is not None:
         check_length(spec.finer, tokens)
@@ -90,7 +91,8 @@ def kv_cache_bytes(
     arch: Arch, context: int, bytes_per_value: float = 2, batch: int = 1, ignore: Collection[str] = ()
 ) -> int:
     """Bytes that decoding remembers after `context` tokens: keys and values (of the last `window` tokens where there
-    is a window), the last inputs of convolutions, the states of linear attention.
+    is a window), the last inputs of convolutions, the states of linear attention. Keys and values have the `kv_bits` of the
+    architecture, where these are fewer.
 
     Raises:
         ModelError: the architecture cannot be built, or one of its mixers does not decode token by token.
@@ -98,8 +100,13 @@ def kv_cache_bytes(
     spec = _spec(arch, ignore)
     check_length(spec.details, context)
     frame = spec.frame
-    values = sum(_state_values(layer, frame, context) for layer in spec.layers)
-    return int(values * batch * bytes_per_value)
+    if spec.after is None:
+        values = sum(_state_values(layer, frame, context) for layer in spec.layers)
+        return int(values * batch * bytes_per_value)
+    kept = 0.0
+    for layer, after in zip(spec.layers, spec.after[1:], strict=True):
+        kept += _state_values(layer, frame, context) * cache_share(layer.mixer, after, bytes_per_value)
+    return int(kept * batch * bytes_per_value)
 
 
 def operations(
@@ -131,7 +138,8 @@ def operations(
 
 
 def _spec(arch: Arch, ignore: Collection[str]) -> DecoderSpec:
-    return arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    """A decoder as it is used: of an architecture, what `prune` takes out is not there."""
+    return arch if isinstance(arch, DecoderSpec) else deployed(check(arch, ignore))
 
 
 @remembered

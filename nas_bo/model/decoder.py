@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +32,9 @@ BASE_WIDTH = 128  # the width at which `lr` is meant
 VECTOR_RATE = 2.0  # embeddings, gains, taps and biases learn at so many times `lr`
 BRANCH_GAIN = 0.5  # residual branches begin small, so that depth does not change the scale of the stream
 
+Criterion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Logits (N, V) and targets (N,) -> the loss to train on, and the nats per token of the text."""
+
 
 def build(
     arch: Architecture | Node | DecoderSpec,
@@ -41,7 +44,8 @@ def build(
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
 ) -> Decoder:
-    """The decoder of an architecture, initialised at random (see `Decoder.initialise`).
+    """The decoder of an architecture, initialised at random (see `Decoder.initialise`), as it is trained: what its fields say about
+    the time after training (`nas_bo.model.after_training`) is not done to it.
 
     Args:
         arch: what to build; `nas_bo.model.vocabulary` says what may be in it.
@@ -53,7 +57,7 @@ def build(
     Raises:
         ModelError: the architecture cannot be built, or vocab_size is below 1.
     """
-    spec = arch if isinstance(arch, DecoderSpec) else check(arch, ignore)
+    spec = (arch if isinstance(arch, DecoderSpec) else check(arch, ignore))._replace(after=None)
     check_values(
         "build", ModelError, whole_number(1).advise("take the vocab_size of the corpus"), vocab_size=vocab_size
     )
@@ -193,13 +197,13 @@ class Decoder(nn.Module):
         """
         return self._logits(self._run(tokens, cache)[0])
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, tokens: Tensor, targets: Tensor, criterion: Criterion | None = None) -> tuple[Tensor, Tensor]:
         """tokens, targets (B, T) -> (loss to train on, mean negative log-likelihood in nats per token), both scalars.
-        They are the same tensor unless there are mixtures, whose balance losses are added with weight 0.01."""
+        They are the same tensor unless there are mixtures, whose balance losses are added with weight 0.01, or a `criterion`, which
+        makes both of the logits (B * T, V)."""
         hidden, balances = self._run(tokens, None)
-        logits = self._logits(hidden).flatten(0, 1)
-        nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets.flatten())
-        return (nll + BALANCE * torch.stack(balances).sum(), nll) if balances else (nll, nll)
+        loss, nll = (criterion or cross_entropy)(self._logits(hidden).flatten(0, 1), targets.flatten())
+        return (loss + BALANCE * torch.stack(balances).sum(), nll) if balances else (loss, nll)
 
     def new_cache(self, batch: int, length: int) -> Cache:
         """An empty cache for `batch` sequences of at most `length` tokens. Its size in bytes is that which
@@ -299,7 +303,7 @@ class Decoder(nn.Module):
         """
         shrink = BRANCH_GAIN / math.sqrt(2 * max(1, len(self.spec.layers)))
         for name, weight in self.named_parameters():
-            role = self._role(name, weight)
+            role = self.role(name, weight)
             if role == "embedding":
                 _normal(weight, 1.5 / math.sqrt(weight.shape[-1]), generator)
             elif role == "gain":  # so that the logits at first do not grow with the width
@@ -321,7 +325,7 @@ class Decoder(nn.Module):
         """
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, weight in self.named_parameters():
-            role = self._role(name, weight)
+            role = self.role(name, weight)
             matrix, fan_in = role in MATRICES, weight.shape[-1] if weight.dim() else 1
             if matrix:
                 rate = lr * BASE_WIDTH / fan_in
@@ -335,7 +339,7 @@ class Decoder(nn.Module):
             for (rate, decays), weights in groups.items()
         ]
 
-    def _role(self, name: str, weight: Tensor) -> str:
+    def role(self, name: str, weight: Tensor) -> str:
         """One of `nas_bo.model.blocks.block.ROLES`, "embedding", or the "gain" of the last norm."""
         place, _, inside = name.partition(".")
         if place == "layers":
@@ -346,6 +350,12 @@ class Decoder(nn.Module):
         if name in ("embedding.weight", "positions.weight", "norm.weight", "head.weight"):
             return {"embedding": "embedding", "positions": "embedding", "norm": "gain", "head": "in"}[place]
         return role_of(inside, weight.dim(), None)
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """logits (N, V), targets (N,) -> the mean in nats per token, twice: to train on, and to report."""
+    nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
+    return nll, nll
 
 
 def begin(weight: Tensor, role: str, generator: torch.Generator | None) -> None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nas_bo import measurement_lock
@@ -52,6 +53,37 @@ def evaluate(
     finally:
         model.train(was_training)
     return float(total) / len(windows) / math.log(2) / corpus.bytes_per_token
+
+
+@torch.inference_mode()
+def window_losses(model: Decoder, corpus: Corpus, tokens: int, sequence: int = 64, threads: int | None = 1) -> Tensor:
+    """Bits per byte of each window of about `tokens` tokens of held-out text, (windows,) in float64: to compare two models window by
+    window.
+
+    Raises:
+        DataError: as `evaluate`.
+    """
+    check_vocabulary(model, corpus)
+    windows = corpus.held_out(tokens, sequence)
+    device, rows = model.embedding.weight.device, max(1, 4096 // sequence)
+    found: list[Tensor] = []
+
+    def each(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        nats = F.cross_entropy(logits.float(), targets, reduction="none")
+        found.append(nats.view(-1, sequence).double().mean(1))
+        return nats.mean(), nats.mean()
+
+    was_training = model.training
+    model.eval()
+    try:
+        with torch_threads(threads), measurement_lock.working() as step:
+            for start in range(0, len(windows), rows):
+                step()
+                batch = as_tensor(windows[start : start + rows], device)
+                model.loss(batch[:, :-1], batch[:, 1:], each)
+    finally:
+        model.train(was_training)
+    return torch.cat(found).cpu() / math.log(2) / corpus.bytes_per_token
 
 
 @torch.inference_mode()

@@ -7,11 +7,11 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas_bo.errors import ModelError
 from nas_bo.model import own_model
+from nas_bo.model.decoder import Criterion, cross_entropy
 
 BASE_FAN_IN, VECTOR_RATE = 128, 2.0  # as those of our decoder
 FUTURE = 0.01  # standard deviations of the logits that may change by rounding when later tokens do
@@ -72,14 +72,13 @@ class OwnDecoder(nn.Module):
                 "the left only"
             )
 
-    def loss(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def loss(self, tokens: Tensor, targets: Tensor, criterion: Criterion | None = None) -> tuple[Tensor, Tensor]:
         """As of our decoder: the loss to train on, and the mean negative log-likelihood in nats per token."""
         if self.training:
             self._steps += 1
         with self._random_state(tokens.device) if self.training else nullcontext():
             logits = self(tokens).flatten(0, 1)
-        nll = F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets.flatten())
-        return nll, nll
+        return (criterion or cross_entropy)(logits, targets.flatten())
 
     def parameter_groups(
         self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0

@@ -13,13 +13,16 @@ from torch import Tensor
 from nas_bo.errors import TrainingDiverged
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
+from nas_bo.model.distillation import Distillation
 from nas_bo.model.inference import as_tensor, evaluate
 from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
 from nas_bo.model.schedule import EVALUATION_TOKENS
+from nas_bo.model.teacher import criterion, lessons_of
 from nas_bo.model.training_loop import (
     DIVERGED_ABOVE,
     PROGRESS_EVERY_S,
     SAVE_EVERY_S,
+    Batches,
     Every,
     Loop,
     Pass,
@@ -47,6 +50,7 @@ class Run:
         bf16: bool | None = None,
         progress: Progress | None = None,
         evaluation_tokens: int = EVALUATION_TOKENS,
+        how: Distillation | None = None,
     ) -> None:
         self.model, self.corpus, self.steps, self.seed, self.progress = model, corpus, steps, seed, progress
         self.batch, self.sequence = int(settings["batch_size"]), int(settings["sequence"])
@@ -62,6 +66,7 @@ class Run:
             bf16=self.bf16,
             worst=worst_of(model.vocab_size),
         )
+        self.lessons = lessons_of(how, corpus, settings, steps, seed, model, self.bf16)
         self.schedule = self.loop.schedule
         self.curve: list[tuple[int, float]] = []
         self.validation: list[tuple[int, float]] = []
@@ -94,7 +99,7 @@ class Run:
 
         for stop in sorted({stop for stop in stops if self.step < stop < until} | {until}):
             self.model.train()
-            self.loop.go(self.batches, self._passes, look, stop)
+            self.loop.go(self.taught, self._passes, look, stop)
             if stop < until:
                 self.validate()
         self.model.eval()
@@ -103,9 +108,21 @@ class Run:
         """Of so many steps, (count, B, T + 1)."""
         return as_tensor(self.corpus.batches(first, count, self.batch, self.sequence, self.seed), self.device)
 
-    def _passes(self, batch: Tensor) -> Iterator[Pass]:
+    def taught(self, first: int, count: int) -> Batches:
+        """The same, with a teacher each with its lesson."""
+        if self.lessons is None:
+            return self.batches(first, count)
+        tokens = self.corpus.batches(first, count, self.batch, self.sequence, self.seed)
+        lessons = self.lessons.of(first, tokens)
+        return list(zip(as_tensor(tokens, self.device), lessons, strict=True))
+
+    def _passes(self, batch: Any) -> Iterator[Pass]:
+        learned = None
+        if self.lessons is not None:
+            batch, lesson = batch
+            learned = criterion(self.lessons.how, lesson)
         with self.loop.autocast():
-            found = self.model.loss(batch[:, :-1], batch[:, 1:])
+            found = self.model.loss(batch[:, :-1], batch[:, 1:], learned)
         yield found
 
     def look(self, losses: list[float]) -> float:
@@ -135,7 +152,7 @@ class Run:
         self.model.load_state_dict(good[1])
         self.loop.optimizer.load_state_dict(good[2])
         while self.step <= bad:
-            (batch,) = self.batches(self.step, 1)
+            batch = self.taught(self.step, 1)[0]
             said = blamed(self.model, lambda: next(self._passes(batch))[0])  # noqa: B023  (called at once)
             self.loop.optimizer.zero_grad(set_to_none=True)
             if said is not None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from nas_bo.architecture import Architecture, Node
+from nas_bo.architecture import AFTER, Architecture, Node
 from nas_bo.errors import ModelError, near
+from nas_bo.model.after_training import After, after_of, check_tied
 from nas_bo.model.blocks.attention import AttentionSpec as AttentionSpec
 from nas_bo.model.blocks.block import Frame, on_change, remembered
 from nas_bo.model.blocks.conv import ConvSpec as ConvSpec
@@ -46,6 +47,9 @@ class DecoderSpec(NamedTuple):
     tied: bool = True
     bias: bool = False
     finer: Details | None = None  # None where all are at their default: counts have it among their keys
+    after: tuple[After, ...] | None = (
+        None  # what is done after training: around the layers, then to each; None where nothing is
+    )
 
     @property
     def details(self) -> Details:
@@ -69,7 +73,7 @@ _GLOBALS: dict[str, tuple[Any, ...]] = {
 }
 _DEFAULTS = ("rms", "rotary", False, True, False)
 _DETAILS = frozenset(Details._fields)
-_KNOWN = frozenset((*_GLOBALS, *_DETAILS, *HYPERPARAMETERS, "width", "layers", "depth", "mixer", "mlp", "kind"))
+_KNOWN = frozenset((*_GLOBALS, *_DETAILS, *AFTER, *HYPERPARAMETERS, "width", "layers", "depth", "mixer", "mlp", "kind"))
 
 
 def check(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec:
@@ -89,6 +93,7 @@ def check(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpe
         return remembered
     spec = read(arch, ignore)
     check_connections(spec.layers, spec.details)
+    check_tied(spec.after, spec.details.tie_layers)
     _last = (arch, ignore, spec)
     return spec
 
@@ -133,6 +138,7 @@ def connections_fit(arch: Architecture | Node) -> bool:
         return True
     try:
         check_connections(spec.layers, spec.details)
+        check_tied(spec.after, spec.details.tie_layers)
     except ModelError:
         return False
     return True
@@ -171,20 +177,26 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
         more = None if more == PLAIN else more
     frame = Frame(width, norm, position, parallel, bias, more)
     if layers is None:
-        return DecoderSpec(width, _shorthand(fields, frame), norm, position, parallel, tied, bias, more)
-    specs = []
+        alike = _shorthand(fields, frame)
+        after = None if AFTER.keys().isdisjoint(fields) else after_of(fields, (), len(alike), ignore)
+        return DecoderSpec(width, alike, norm, position, parallel, tied, bias, more, after)
+    specs, acting = [], not AFTER.keys().isdisjoint(fields)
     for index, layer in enumerate(layers):
         try:
             inner = layer._fields
             mixer, mlp = inner["mixer"], inner["mlp"]
             if len(inner) != 2:
-                raise KeyError
+                if len(inner.keys() - AFTER.keys()) != 2:
+                    raise KeyError
+                acting = True
             specs.append(_checked(frame, tuple(mixer._fields.items()), tuple(mlp._fields.items())))
         except (AttributeError, KeyError, TypeError):  # unusual writing, or an error: the slow path tells which
             specs.append(_read_layer(layer, frame, f"layers.{index}"))
+            acting = acting or not AFTER.keys().isdisjoint(layer)
         except ModelError as error:
             raise ModelError(f"layers.{index}: {error}") from None
-    return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more)
+    after = after_of(fields, layers, len(specs), ignore) if acting else None
+    return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more, after)
 
 
 def _shorthand(fields: dict[str, Any], frame: Frame) -> tuple[LayerSpec, ...]:
@@ -208,8 +220,11 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
         if name not in layer:
             raise ModelError(f"{where} has no {name}; write {name}=skip() for a layer without one")
     for name in layer:
-        if name not in ("mixer", "mlp"):
-            raise ModelError(f"{where} has a field {name!r} that the decoder does not know; a layer has mixer and mlp")
+        if name not in ("mixer", "mlp") and name not in AFTER:
+            raise ModelError(
+                f"{where} has a field {name!r} that the decoder does not know{near(name, list(AFTER))}; a layer has mixer and mlp, and may "
+                f"have {', '.join(AFTER)}"
+            )
     items: list[_Items] = []
     for name in ("mixer", "mlp"):
         block = layer[name]

@@ -69,8 +69,8 @@ def train_many(
         DataError: as `train`.
     """
     made = given("train_many", settings, options)
-    for name, value in (("validate_at", made.validate_at), ("checkpoint", made.checkpoint), ("build", made.build)):
-        if value:
+    for name in ("validate_at", "checkpoint", "build", "teacher"):
+        if getattr(made, name):
             raise ModelError(
                 f"train_many(settings=...) with {name}: stacked runs have none; train them one by one with train"
             )

@@ -12,13 +12,14 @@ from typing import Any, Unpack
 
 import torch
 
-from nas_bo.architecture import Architecture, Node
+from nas_bo.architecture import AFTER, Architecture, Node
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import checkpoint as files
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.decoder import build as decoder
+from nas_bo.model.distillation import as_distillation
 from nas_bo.model.inference import check_vocabulary, torch_threads
 from nas_bo.model.not_finite import check_first_pass, has_own_blocks
 from nas_bo.model.own_training import own_decoder, own_name
@@ -109,9 +110,12 @@ def train(
             (points of `validate_at` before it are not made up for); it is written at the end, and once a minute.
         evaluation_tokens: how much held-out text to evaluate on.
         build: makes a torch module of your own from the architecture (see `Training`).
+        teacher: a trained model to learn from beside the text: the folder of one, a torch module, several of them, or a
+            `nas_bo.model.Distillation` with more settings. The same batches, the same loop; losses that are reported stay
+            those of the text.
 
     Raises:
-        ModelError: the architecture cannot be built, or a setting is out of range.
+        ModelError: the architecture cannot be built, a setting is out of range, or the teacher has another vocabulary.
         DataError: the corpus is shorter than a window, or its vocabulary is larger than the model's.
         TrainingDiverged: the loss is not finite, or after warm-up far above that of guessing.
         CheckpointError: the checkpoint is of another run, unreadable, or already beyond `stop_at`.
@@ -145,6 +149,9 @@ class Training:
         seed = whole_seed(seed, "train", ModelError)
         self.settings = settings_of({} if isinstance(arch, Decoder) else arch, made.recipe())
         check_values("train", ModelError, number(at_least=1).advise("the default is 200,000"), tokens=tokens)
+        how = as_distillation(made.teacher)
+        if how is not None:
+            how.check_vocabulary(corpus.vocab_size, corpus.name, corpus.tokenizer)
         if checkpoint is not None and isinstance(arch, Decoder):
             raise ModelError(
                 "checkpoint= was given with a Decoder, whose first weights nobody can name; pass the architecture"
@@ -173,12 +180,14 @@ class Training:
                 model.check_causal(min(32, int(self.settings["sequence"])))
             if has_own_blocks(model):
                 check_first_pass(model)
-            self._run = Run(model, corpus, self.settings, steps, seed, made.bf16, made.progress, made.evaluation_tokens)
+            more = made.bf16, made.progress, made.evaluation_tokens, how
+            self._run = Run(model, corpus, self.settings, steps, seed, *more)
             if build is not None:
                 self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing
             self._path: Path | None = None
             if checkpoint is not None and not isinstance(arch, Decoder):
                 name = _name(arch, ignore) if build is None else own_name(build, _name(arch, ignore))
+                name = name if how is None else f"{name}-taught-{how.key}"
                 self._identity = files.Identity(name, corpus.fingerprint, self.settings, steps, seed, self._run.bf16)
                 self._path = Path(checkpoint)
                 if self._path.is_dir():
@@ -271,5 +280,5 @@ class Training:
 
 def _name(arch: Architecture | Node, ignore: Collection[str]) -> str:
     if isinstance(arch, Architecture):
-        return arch.id
+        return arch.id if any(name in ignore for name in AFTER) else arch.training_id
     return hashlib.sha256(repr(check(arch, ignore)).encode()).hexdigest()[:16]

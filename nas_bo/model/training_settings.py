@@ -15,6 +15,7 @@ from nas_bo.validated import check_fields, checked, number, whole_number
 if TYPE_CHECKING:
     import torch
 
+    from nas_bo.model.distillation import Teaching
     from nas_bo.model.own_model import Build
     from nas_bo.model.training_loop import Progress
 
@@ -49,6 +50,7 @@ class TrainingOptions(Recipe, Machine, total=False):
     progress: Progress | None
     checkpoint: str | Path | None
     build: Build | None
+    teacher: Teaching | None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class TrainingSettings:
     checkpoint: str | Path | None = None
     evaluation_tokens: int = checked(EVALUATION_TOKENS, number(at_least=0))
     build: Build | None = None
+    teacher: Teaching | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, ModelError)

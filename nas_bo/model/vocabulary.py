@@ -30,7 +30,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Block
 from nas_bo.model.blocks.table import OURS, known, label_of, register
-from nas_bo.model.spec import check
+from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.wording import counted
 
 # ---- words for search spaces --------------------------------------------------------------------------------------
@@ -205,6 +205,24 @@ def __getattr__(name: str) -> Any:
 # ---- a short name -------------------------------------------------------------------------------------------------
 
 
+def _after(spec: DecoderSpec) -> list[str]:
+    """What is done after training, as words of a label."""
+    if spec.after is None:
+        return []
+    around, *layers = spec.after
+    found = []
+    for letter, name, nothing in (("b", "bits", 32), ("v", "kv_bits", 32), ("z", "sparsity", 0.0), ("p", "prune", 0.0)):
+        values = [getattr(one, name) for one in layers]
+        first = around.bits if name == "bits" else values[0] if values else nothing
+        if any(value != first for value in values):
+            found.append(
+                f"{letter}{f'{first:g}' if name == 'bits' else ''}:{','.join(f'{value:g}' for value in values)}"
+            )
+        elif first != nothing:
+            found.append(f"{letter}{first:g}")
+    return found
+
+
 def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     """A short human name of at most 60 characters, for runs and tables: ``d64 A4 C7 A2 x2g`` is width 64, attention of
     4 heads, a convolution of kernel 7, attention of 2 heads, each with a gated MLP of twice the width.
@@ -212,7 +230,8 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     A attention (``/2`` two query heads per key head, ``w64`` window, ``n`` or ``N`` norms of queries and keys per head or whole,
     ``s`` sinks, ``r4`` 4 values of a head turned, ``v8`` values of 8, ``k`` keys and values of an earlier layer), L linear attention, C convolution, - nothing;
     x dense MLP, m4.2x mixture of 4 experts with 2 active; ``3*C7`` three such layers in a row. ``t2``: each two layers
-    have one set of weights; ``u``: long skips.
+    have one set of weights; ``u``: long skips. After training: ``b4`` 4 bits a weight, ``b8:4,3`` 8 around two layers of 4 and 3, ``v4``
+    4 bits a cached value, ``z0.5`` half of the weights zero, ``p0.5`` half of the channels of MLPs taken out.
     """
     spec = check(arch, ignore)
     frame = spec.frame
@@ -229,5 +248,5 @@ def label(arch: Architecture | Node, ignore: Collection[str] = ()) -> str:
     parts = [word if count == 1 else f"{count}*{word}" for word, count in runs] + (mlps[:1] if same else [])
     tie = spec.details.tie_layers
     links = [*([f"t{tie}"] if tie > 1 else []), *(["u"] if spec.details.long_skips else [])]
-    text = " ".join([f"d{spec.width}", *links, *parts])
+    text = " ".join([f"d{spec.width}", *links, *_after(spec), *parts])
     return text if len(text) <= 60 else f"{text[:47].rsplit(' ', 1)[0]} ... {counted(len(spec.layers), 'layer')}"

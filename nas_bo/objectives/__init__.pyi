@@ -6,6 +6,7 @@ from .cost import ActiveParameters as ActiveParameters
 from .cost import Flops as Flops
 from .cost import KVCacheBytes as KVCacheBytes
 from .cost import Parameters as Parameters
+from .cost import WeightBytes as WeightBytes
 from .curves import Extrapolation as Extrapolation
 from .curves import extrapolate as extrapolate
 from .energy import Energy as Energy

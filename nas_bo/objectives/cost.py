@@ -8,11 +8,14 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
+from nas_bo.hardware.workload import BYTES
 from nas_bo.model import counts
+from nas_bo.model.after_training import deployed, weight_bytes
 from nas_bo.model.own_model import Build, called, check_build
+from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.trial import Direction
-from nas_bo.validated import check_fields, checked, number
+from nas_bo.validated import check_fields, checked, number, one_of
 
 
 @dataclass(frozen=True)
@@ -114,8 +117,41 @@ class Flops:
 
 
 @dataclass(frozen=True)
+class WeightBytes:
+    """Bytes of all weights as they are kept: in the data type, or in the fewer `bits` that the architecture says, with their scales
+    and zero points (`nas_bo.model.after_training`); computed, not measured.
+
+    Args:
+        vocab_size: of the tokenizer that the model is for; 256 is bytes.
+        dtype: of what has no fewer bits.
+        at_most, at_least: hard limits in bytes.
+    """
+
+    vocab_size: int = 256
+    dtype: str = checked("float32", one_of(*BYTES))
+    at_most: float | None = None
+    at_least: float | None = None
+    ignore: tuple[str, ...] = ()
+    name: str = "weight_bytes"
+    unit: str = "B"
+    direction: Direction = "minimize"
+    cost: Literal["analytic"] = "analytic"
+
+    def __post_init__(self) -> None:
+        check_fields(self, ObjectiveError)
+
+    def conditions(self) -> dict[str, Any]:
+        return {"vocab_size": self.vocab_size, "dtype": self.dtype}
+
+    def __call__(self, arch: Architecture, /) -> float:
+        spec = deployed(check(arch, self.ignore))
+        return float(weight_bytes(spec, self.vocab_size, BYTES[self.dtype], counts.parameters(spec, self.vocab_size)))
+
+
+@dataclass(frozen=True)
 class KVCacheBytes:
-    """Bytes that decoding remembers after `context` tokens (keys, values, states), batch 1."""
+    """Bytes that decoding remembers after `context` tokens (keys, values, states), batch 1; keys and values in the `kv_bits` of the
+    architecture, where these are fewer."""
 
     context: int = checked(2048, number(above=0))
     bytes_per_value: float = checked(2, number(above=0))

@@ -11,7 +11,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.latency.model import OfOneSpace
 from nas_bo.hardware.latency.roofline import GPU, Roofline
-from nas_bo.hardware.workload import Setting
+from nas_bo.hardware.workload import Setting, as_timed
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.spec import check
@@ -23,6 +23,7 @@ from nas_bo.objectives.target import (
     measurable,
     measured_here,
     own_model,
+    say_as_trained,
     say_bound,
     settle_target,
     timed,
@@ -171,6 +172,8 @@ class Latency:
 
     def check_space(self, space: type[Space]) -> None:
         """Raise ProfileError when the models are of a profile of another space."""
+        if self._found is None or self._found.how != "roofline":
+            say_as_trained(self.name, space)
         for model, _ in () if self._found is None else self._found.steps:
             if isinstance(model, OfOneSpace) and model.of_space is not None:
                 model.of_space.check(space)
@@ -197,7 +200,7 @@ class Latency:
 
             return sum(n * float(TracedRoofline(self.build, guide, s).predict(arch)) for s, n in self.settings())
         return sum(
-            often * guide.milliseconds(arch, s.vocab_size, s.phase, s.context, s.batch, s.ignore)
+            often * guide.milliseconds(as_timed(arch, s), s.vocab_size, s.phase, s.context, s.batch)
             for s, often in self.settings()
         )
 

@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas_bo.architecture import Architecture
+from nas_bo.architecture import Architecture, names_after
 from nas_bo.errors import DeviceError, ObjectiveError
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.model import DeviceProfile, LatencyModel, LeastModel, Marked, OnRuntime
@@ -23,6 +23,7 @@ from nas_bo.hardware.runtimes.eager import DTYPES
 from nas_bo.hardware.workload import Setting
 from nas_bo.moved import ENDS
 from nas_bo.objective import Value
+from nas_bo.space.space import Space
 from nas_bo.wording import counted
 
 BOUND = "roofline bound"  # the unit of what no overhead is known for; it is not milliseconds
@@ -177,6 +178,20 @@ def say_bound(name: str, device: str) -> None:
             "or write overhead_us into a device file of your own",
             name,
             device,
+        )
+
+
+def say_as_trained(name: str, space: type[Space]) -> None:
+    """Say once that what is done after training does not count in measured times."""
+    found = next((path for path in space.decisions() if names_after(path)), None)
+    if found is not None and space.title not in _said:
+        _said.add(space.title)
+        _log.warning(
+            "%s is that of weights and caches in its data type: %s of the space %s, and its like, change it only by what they take out "
+            "(prune). A roofline for a device counts fewer bits as well: give target=",
+            name,
+            found,
+            space.title,
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.blocks.details import check_length
+from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.model.own_model import Build, called, check_build
 from nas_bo.model.schedule import DEFAULTS, EVALUATION_TOKENS
 from nas_bo.model.spec import check
@@ -73,6 +74,9 @@ class ValidationLoss:
             weights are those that it draws itself, from `seed`. Not with `width_factor` or `growth`, which know our decoder.
         noise_sd: the standard deviation of one run between seeds, where it is known (`seed_noise` measures it). It is
             kept in the info of every value, for strategies that model noise.
+        teacher: a trained model that every architecture learns from beside the text: the folder of one (of ``nas-bo train`` or of
+            Hugging Face, with the same vocabulary), several of them, a torch module, or a `nas_bo.model.Distillation`. What it says of
+            the batches is computed once for all architectures. The value stays the loss on held-out text.
         vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """
 
@@ -105,6 +109,9 @@ class ValidationLoss:
     token_dtype: str | None = field(default=None, kw_only=True)
     text_key: str | None = field(default=None, kw_only=True)
     build: Build | None = None
+    teacher: Teaching | None = field(
+        default=None, kw_only=True, repr=False
+    )  # in `conditions`, where it is known by its weights
 
     @classmethod
     def quick(cls, tokens: float = 200_000, cost: float = 0.25, **dials: Any) -> Self:
@@ -143,6 +150,8 @@ class ValidationLoss:
         object.__setattr__(self, "rungs", tuple(self.rungs))
         check_fields(self, ObjectiveError)
         check_build("ValidationLoss", self.build)
+        if self.teacher is not None:
+            object.__setattr__(self, "teacher", as_distillation(self.teacher))
         if self.build is not None and (self.width_factor != 1 or self.growth is not None):
             raise ObjectiveError(
                 "ValidationLoss(build=...) with width_factor or growth: both know the decoder of nas_bo only; leave them out"
@@ -189,6 +198,10 @@ class ValidationLoss:
                 found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
         if self.build is not None:
             found["build"] = called(self.build)
+        how = as_distillation(self.teacher)
+        if how is not None:
+            how.check_vocabulary(corpus.vocab_size, corpus.name, corpus.tokenizer)
+            found["teacher"] = how.conditions()
         return found
 
     def chance(self) -> float:
@@ -227,6 +240,8 @@ class ValidationLoss:
         traced(self.build, arch, Setting(context=self.sequence or int(DEFAULTS["sequence"])))
 
     def __call__(self, arch: Architecture, /) -> Value:
+        if self._acts_after(arch):
+            return self._after(arch)
         return self._value(arch, *self._begin(arch, self._folder()), self.fidelity)
 
     def stages(self, arch: Architecture) -> Iterator[tuple[float, Value]]:
@@ -240,23 +255,64 @@ class ValidationLoss:
         return self._stages(arch, shares)
 
     def _stages(self, arch: Architecture, shares: list[float]) -> Iterator[tuple[float, Value]]:
-        training, about = self._begin(arch, self._folder())
-        for share in shares:
-            yield share, self._value(arch, training, about, share)
+        begun = self._begin(arch, self._folder())
+        after = self._acts_after(arch)
+        for share in shares[:-1] if after else shares:
+            yield share, self._value(arch, *begun, share)
+        if after:
+            yield shares[-1], self._after(arch, begun)
+
+    def _acts_after(self, arch: Architecture) -> bool:
+        from nas_bo.objectives.after_training import acts_after
+
+        return self.build is None and acts_after(arch, self.ignore)
+
+    def _after(self, arch: Architecture, begun: tuple[Training, dict[str, Any]] | None = None) -> Value:
+        """The value of an architecture that says what is done to it after training: of the one training that serves all that differ
+        in this alone, plus what it changes."""
+        import time
+
+        from nas_bo.objectives import after_training
+
+        began = time.process_time()
+        corpus = self.corpus()
+        chosen = self._chosen(arch)
+        spec = check(chosen, self.ignore)
+
+        def train() -> after_training.Kept:
+            training, about = begun or self._begin(arch, self._folder())
+            value = self._value(arch, training, about, self.fidelity)
+            beyond = training.done > self.fidelity + 1e-9  # its checkpoint is
+            result = (self._begin(arch, None)[0] if beyond else training).to(self.fidelity)
+            sequence = int(result.settings["sequence"])
+            return after_training.Kept(result.model.eval(), float(value), value.info, sequence)
+
+        more = {"evaluation_tokens": self.evaluation_tokens, "device": self.device, "noise_sd": self.noise_sd}
+        key = after_training.key_of(self.conditions(), arch.training_id, **more)
+        one, there = after_training.kept(key, spec._replace(after=None), self.device, train)
+        info: dict[str, Any] = {**one.info, "training": arch.training_id}
+        if there:
+            info["reused"] = True
+        gap = 0.0
+        if spec.after is not None:
+            gap, said = after_training.change(one, spec, corpus, self.evaluation_tokens, self.seed)
+            info |= {**said, "how": "trained, then as it is used"}
+        info["cpu_seconds"] = round(time.process_time() - began, 3)
+        return Value(one.value + gap, **info)
+
+    def _chosen(self, arch: Architecture) -> Architecture | Node:
+        """What is trained: the architecture, or its narrower copy."""
+        from nas_bo.model.narrow import narrower
+
+        return arch if self.width_factor == 1 else narrower(arch, self.width_factor)
 
     def _begin(self, arch: Architecture, checkpoint: str | None) -> tuple[Training, dict[str, Any]]:
         from nas_bo.model import Training
-        from nas_bo.model.narrow import narrower
 
         corpus = self.corpus() if self.data_share == 1 else part_of(self, self.data_share)
-        chosen: Architecture | Node = arch if self.width_factor == 1 else narrower(arch, self.width_factor)
+        chosen = self._chosen(arch)
         settings: dict[str, float | None] = {"sequence": self.sequence, "batch_size": self.batch_size}
-        how: dict[str, Any] = {
-            "device": self.device,
-            "ignore": self.ignore,
-            "evaluation_tokens": self.evaluation_tokens,
-            "build": self.build,
-        }
+        how = self._how()
         about: dict[str, Any] = {}
         if self.probe is not None:
             rate, tried = self.probe(chosen, corpus, self.seed, settings, **how)
@@ -267,6 +323,16 @@ class ValidationLoss:
             how["validate_at"] = [end * part for end in ends if end < 1 for part in EXTRAPOLATE_FROM]
         training = Training(chosen, corpus, self.tokens, self.seed, settings=settings, checkpoint=checkpoint, **how)
         return training, about
+
+    def _how(self) -> dict[str, Any]:
+        """What `nas_bo.model.Training` gets by name."""
+        return {
+            "device": self.device,
+            "ignore": self.ignore,
+            "evaluation_tokens": self.evaluation_tokens,
+            "build": self.build,
+            "teacher": self.teacher,
+        }
 
     def training(
         self,
@@ -282,12 +348,7 @@ class ValidationLoss:
         corpus = self.corpus()
         chosen: dict[str, float | None] = {"sequence": self.sequence, "batch_size": self.batch_size}
         chosen |= {name: value for name, value in settings.items() if value is not None}
-        how: dict[str, Any] = {
-            "device": self.device,
-            "ignore": self.ignore,
-            "evaluation_tokens": self.evaluation_tokens,
-            "build": self.build,
-        }
+        how = self._how()
         if self.probe is not None and chosen.get("lr") is None:
             chosen["lr"] = self.probe(arch, corpus, self.seed, chosen, **how)[0]
         return Training(
@@ -381,6 +442,11 @@ def dials_of(conditions: Mapping[str, Any]) -> dict[str, Any]:
         raise ObjectiveError(
             f"the loss of the study trained a model of your own, {conditions['build']}, which the study does not hold; give the "
             "objective itself, as module:name or as a ValidationLoss(build=...)"
+        )
+    if "teacher" in conditions:
+        raise ObjectiveError(
+            "the loss of the study was trained with a teacher, of which the study holds a digest only; give the objective itself, as "
+            "module:name or as a ValidationLoss(teacher=...)"
         )
     found = {name: value for name, value in conditions.items() if name in _DIALS}
     made = {"growth": Growth, "probe": LearningRateProbe}

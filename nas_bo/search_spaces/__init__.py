@@ -8,9 +8,12 @@ from nas_bo.search_spaces.llama import Llama, LlamaUniform
 from nas_bo.search_spaces.mixers import Mixers
 from nas_bo.search_spaces.moe import MoE
 from nas_bo.search_spaces.tiny_gpt import TinyGPT
+from nas_bo.search_spaces.with_bits import TinyGPTBits, with_bits
+from nas_bo.space import Space
 
-NAMED = {
+NAMED: dict[str, type[Space]] = {
     "tiny_gpt": TinyGPT,
+    "tiny_gpt_bits": TinyGPTBits,
     "llama": Llama,
     "llama_uniform": LlamaUniform,
     "lfm2_tiny": Lfm2Tiny,
@@ -36,4 +39,6 @@ __all__ = [
     "Mixers",
     "MoE",
     "TinyGPT",
+    "TinyGPTBits",
+    "with_bits",
 ]

@@ -24,6 +24,7 @@ from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import Score, scorer
+from nas_bo.strategies.shared_training import PRICE, with_trained_weights
 from nas_bo.strategies.strategy import check_settings, fresh, generator, seen_ids
 from nas_bo.surrogate.genomes import genomes_of
 from nas_bo.trial import State, Trial
@@ -54,10 +55,14 @@ class Bayes:
     Bayesian optimization of machine learning algorithms", section 3.2).
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
+    Architectures that differ from a trained one only in what is done after training (`nas_bo.model.after_training`) cost hardly
+    anything: their gain is divided by that share too, so after each training some of them follow.
+
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         startup: how many trials come first that span the space and its known objectives.
         candidates: how many architectures are scored for one suggestion.
+        settings: in how many ways each training is looked at on the average, where the space has fields that act after training.
 
     Raises:
         SearchError: a setting that is not of that kind.
@@ -66,6 +71,7 @@ class Bayes:
     seed: int = 0
     startup: int = checked(8, whole_number(0))
     candidates: int = checked(3000, whole_number(10))
+    settings: int = checked(6, whole_number(1))
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -99,6 +105,12 @@ class Bayes:
         batch: list[Architecture] = []
         while len(batch) < n:
             waiting = [arch for key, arch in stopped.items() if key not in seen]
+            asked = [*trials, *(Trial(one, state=State.RUNNING) for one in batch)]
+            trained = [
+                one for one in with_trained_weights(problem, asked, self.settings, self.seed) if one.id not in seen
+            ]
+            waiting += trained
+            left = {**left, **{one.id: PRICE for one in trained}}
             score = scorer(belief, rng)
             arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng)
             if arch is None:
@@ -120,7 +132,7 @@ class Bayes:
         rng: np.random.Generator,
     ) -> Architecture | None:
         """The best-scored unseen admissible architecture among about `candidates`: random ones, variations of the best
-        trials and those whose evaluation was stopped first, then the best so far are varied again and again."""
+        trials and those whose evaluation was stopped or whose training exists first, then the best so far are varied again and again."""
         genomes = genomes_of(belief.problem.space)
         cheaper = {
             row.tobytes(): -math.log(left[arch.id])

@@ -16,6 +16,7 @@ from nas_bo.errors import ExportError, ModelError, SearchError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
 from nas_bo.report.drawing import drawing
 from nas_bo.trial import Trial
@@ -52,6 +53,7 @@ def train(
     *,
     settings: Mapping[str, float | None] | None = None,
     seed: int | None = None,
+    teacher: Teaching | None = None,
     allow: Sequence[str] = (),
     progress: Any = None,
 ) -> Trained:
@@ -62,6 +64,8 @@ def train(
         tokens: the budget; None is 20 per parameter, and at least what the search re-trained its front at.
         settings: of `nas_bo.model.train`, such as ``{"lr": 1e-3, "batch_size": 16}``; what is not there is as in the search.
         seed: None is the seed of the search plus one.
+        teacher: a trained model to learn from beside the text (`nas_bo.model.Distillation`); None is that of the search, if it
+            had one.
         allow: see `nas_bo.serialization.rebuild`.
         progress: called as progress(step, steps, nats per token).
 
@@ -71,10 +75,15 @@ def train(
         DataError: the text of the study is gone.
     """
     part = sub_model.loss_of(result, allow)
+    if part is not None and teacher is not None:
+        raise SearchError(
+            "a part of a trained model is trained on as it is; a teacher (--teacher) is for architectures that are trained from the start, so "
+            "leave it out"
+        )
     if part is not None:
         told = sub_model.finished(result, result.pick(pick), part, Path(to), tokens, seed, settings or {})
         return Trained(Path(to), told)
-    trial, loss = result.pick(pick), _loss(result, allow)
+    trial, loss = result.pick(pick), _taught(_loss(result, allow), teacher)
     folder, about = Path(to), _asked(result, trial, loss, tokens, seed)
     loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))
     there = _there(folder, about, settings or {})
@@ -127,13 +136,26 @@ def _loss(result: Result, allow: Sequence[str]) -> ValidationLoss:
     return replace(whole, checkpoints=None, rungs=())
 
 
+def _taught(loss: ValidationLoss, teacher: Teaching | None) -> ValidationLoss:
+    """With that teacher; what it says is kept for nobody, since one student learns from it."""
+    how = as_distillation(loss.teacher if teacher is None else teacher)
+    if how is not None and any(not isinstance(one, str) for one in how.teachers):
+        raise SearchError(
+            f"the teacher {how.called()} is a module in memory, and a training that may be continued by another process needs one in a "
+            "folder; write it to one (nas_bo.export.folder) and give that"
+        )
+    return loss if how is None else replace(loss, teacher=replace(how, cache_bytes=0))
+
+
 def _asked(
     result: Result, trial: Trial, loss: ValidationLoss, tokens: float | None, seed: int | None
 ) -> dict[str, Any]:
     """What is known before training (raises SearchError for a budget that is none, or a text that changed)."""
     from nas_bo.model.counts import parameters
 
-    corpus = loss.corpus()
+    corpus, how = loss.corpus(), as_distillation(loss.teacher)
+    if how is not None:
+        how.check_vocabulary(corpus.vocab_size, corpus.name, corpus.tokenizer)
     if tokens is None:
         retrained = loss.tokens * float(1.0 if result.record is None else result.record.factor or 1.0)
         size = parameters(trial.architecture, corpus.vocab_size, loss.ignore)
@@ -155,6 +177,7 @@ def _asked(
         "seed": loss.seed if seed is None else int(seed),
         "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
         "tokenizer": corpus.tokenizer,
+        **({} if how is None else {"teacher": {"folders": list(how.teachers), **how.conditions()}}),
         "trust": None if result.trust is None else str(result.trust),
         "provenance": {
             "versions": provenance.versions(),
@@ -175,6 +198,7 @@ def _there(folder: Path, about: Mapping[str, Any], settings: Mapping[str, float 
         said = files.about(folder)
         steps = int(said.get("settings", {}).get("batch_size", 1) * said.get("settings", {}).get("sequence", 1))
         same = [said.get(name) == about[name] for name in ("architecture", "seed", "corpus", "tokenizer")]
+        same.append(said.get("teacher") == about.get("teacher"))
         same.append(said.get("tokens") == max(1, about["tokens"] // steps) * steps)
         same += [said.get("settings", {}).get(name) == value for name, value in settings.items() if value is not None]
         if all(same):

@@ -63,7 +63,7 @@ class Learned:
         known, often = occurrences(architectures, setting)
         times = np.asarray(measured_ms, dtype=float)
         self.posterior: Posterior = fit(known, often, base.operations_ms(known), times, level)
-        self._index = PartsIndex(setting)
+        self._index = PartsIndex(setting, timed=True)
         self._seen: list[tuple[list[Work], np.ndarray]] = []
         # mean without h, ms of the scaled base, bytes moved, millions of softmax terms
         self._sums: np.ndarray = np.zeros((1, 4))

@@ -16,7 +16,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.latency.calibration import Calibration, calibrate, checked_times
 from nas_bo.hardware.latency.model import answer
 from nas_bo.hardware.latency.parts_index import PartsIndex
-from nas_bo.hardware.workload import EMPTY, Part, Setting, parts, specified
+from nas_bo.hardware.workload import EMPTY, Part, Setting, as_timed, parts
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import borrowing, plain
 from nas_bo.model.counts import Arch
@@ -58,7 +58,7 @@ class Lookup:
                     f"the table has {milliseconds!r} ms for {_said(part)}; every time must be a finite number of at least 0"
                 )
         self.table, self.setting, self.device, self.runtime, self.level = dict(table), setting, device, runtime, level
-        self._index = PartsIndex(setting)
+        self._index = PartsIndex(setting, timed=True)
         self._parts = np.zeros((1, 1))
         self._set(Calibration((1.0, 0.0), float("inf"), 0))
 
@@ -79,7 +79,7 @@ class Lookup:
             ObjectiveError: the timer gives something else than one finite time above 0 for each model.
             ModelError: an architecture cannot be built.
         """
-        wanted = list(dict.fromkeys(part for arch in architectures for part in parts(specified(arch, setting))))
+        wanted = list(dict.fromkeys(part for arch in architectures for part in parts(as_timed(arch, setting))))
         models = list(dict.fromkeys(model for part in wanted for model in _timed(part)))
         times = dict(zip(models, checked_times(list(timer(models)), len(models)), strict=True))
         table = {}
@@ -151,7 +151,7 @@ def _timed(part: Part) -> list[DecoderSpec]:
 
 
 def _model(part: Part, layers: tuple[LayerSpec, ...]) -> DecoderSpec:
-    return DecoderSpec(part.width, layers, *part[2:])
+    return DecoderSpec(part.width, layers, *part[2:-1])
 
 
 def _said(part: Part) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_bo.hardware.workload import Part, Setting, Work, around, parts, specified, works
+from nas_bo.hardware.workload import Part, Setting, Work, around, as_timed, parts, specified, works
 from nas_bo.model.counts import Arch
 
 
@@ -15,10 +15,13 @@ class PartsIndex:
     """Numbers distinct parts from 1 on, in the order in which they are met; 0 is the empty part, which pads.
 
     A search asks for the same layers again and again: plain keys and one look-up per layer are the whole cost.
+
+    Args:
+        timed: for models of measured times, which know weights and caches in the data type only: fewer bits do not count.
     """
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting = setting
+    def __init__(self, setting: Setting, timed: bool = False) -> None:
+        self.setting, self._timed = setting, timed
         self._index: dict[Any, int] = {}
 
     def __len__(self) -> int:
@@ -30,10 +33,10 @@ class PartsIndex:
         index, setting = self._index, self.setting
         rows = []
         for arch in architectures:
-            spec = specified(arch, setting)
+            spec = as_timed(arch, setting) if self._timed else specified(arch, setting)
             frame = around(spec)
             row = [index.get((layer, frame), -1) for layer in (None, *spec.layers)]
-            if -1 in row or spec.details.long_skips:
+            if -1 in row or spec.details.long_skips or spec.after is not None:
                 row = [self._number((part.layer, part[1:]), part, learn) for part in parts(spec)]
             rows.append(row)
         longest = max(map(len, rows), default=0)
@@ -47,12 +50,12 @@ class PartsIndex:
 
 
 def occurrences(architectures: Sequence[Arch], setting: Setting) -> tuple[list[Work], np.ndarray]:
-    """The distinct operations of architectures, and how often each has each: (n, operations)."""
+    """The distinct operations of architectures as they are timed, and how often each has each: (n, operations)."""
     index: dict[Work, int] = {}
     rows: list[dict[int, int]] = []
     for arch in architectures:
         row: dict[int, int] = {}
-        for part in parts(specified(arch, setting)):
+        for part in parts(as_timed(arch, setting)):
             for work in works(part, setting):
                 at = index.setdefault(work, len(index))
                 row[at] = row.get(at, 0) + 1

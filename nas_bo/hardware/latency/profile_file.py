@@ -66,7 +66,11 @@ def read_records(
 def blocks_to(table: Mapping[Part, float]) -> list[dict[str, Any]]:
     return [
         {
-            **{name: value for name, value in part._asdict().items() if name != "finer" or value is not None},
+            **{
+                name: value
+                for name, value in part._asdict().items()
+                if name not in ("finer", "after") or value is not None
+            },
             "layer": None if part.layer is None else [list(part.layer.mixer), list(part.layer.mlp)],
             "ms": ms,
         }

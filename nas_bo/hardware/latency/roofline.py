@@ -10,7 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from nas_bo.model.after_training import deployed
 from nas_bo.model.counts import Arch, operations
+from nas_bo.model.spec import DecoderSpec, check
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,10 +65,23 @@ class Roofline:
             ModelError: the architecture cannot be built, or the phase or sizes are none.
         """
         total_us = 0.0
-        for op in operations(arch, vocab_size, phase, context, batch, ignore):
+        spec = deployed(arch if isinstance(arch, DecoderSpec) else check(arch, ignore))
+        if spec.after is not None:
+            return self._of_kept(spec, vocab_size, phase, context, batch)
+        for op in operations(spec, vocab_size, phase, context, batch):
             moved = (op.weight_elements + op.activation_elements) * self.bytes_per_value
             total_us += max(op.flops / self.gflops, moved / self.gbytes) * 1e-3 + self.overhead_us * op.kernels
         return total_us * 1e-3
+
+    def _of_kept(
+        self, spec: DecoderSpec, vocab_size: int, phase: Literal["prefill", "decode"], context: int, batch: int
+    ) -> float:
+        """The same where weights or caches have fewer bits than the data type."""
+        from nas_bo.hardware.workload import BYTES, workload
+
+        dtype = next((name for name, size in BYTES.items() if size == self.bytes_per_value), "float32")
+        found = workload(spec, phase, batch, context, dtype, vocab_size).operations
+        return float(self.operations_ms(found).sum())
 
     def columns(self, found: Sequence[Work]) -> np.ndarray:
         """(n, 3): milliseconds of arithmetic or traffic without any overhead, kernels started, and millions of softmax terms, of

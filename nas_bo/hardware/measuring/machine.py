@@ -12,30 +12,15 @@ import logging
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nas_bo.cache_folder import cache_folder as cache_folder
+
 _log = logging.getLogger(__name__)
-
-
-def cache_folder() -> Path:
-    """``$NAS_BO_CACHE``, else ``nas_bo`` in the user's cache folder as the system has it."""
-    asked = os.environ.get("NAS_BO_CACHE")
-    if asked:
-        return Path(asked)
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME")
-    with suppress(RuntimeError):  # no home
-        return (Path(base) if base else Path.home() / ".cache") / "nas_bo"
-    return Path(tempfile.gettempdir()) / "nas_bo-cache"
 
 
 def usable() -> None:

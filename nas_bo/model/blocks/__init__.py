@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any
 
 from nas_bo.model.blocks.block import Block as Block
+from nas_bo.model.blocks.block import Caching as Caching
 from nas_bo.model.blocks.block import Call as Call
 from nas_bo.model.blocks.block import Drawable as Drawable
 from nas_bo.model.blocks.block import Drawn as Drawn

@@ -99,6 +99,7 @@ class AttentionBlock:
         "share_kv": False,
     }
     initial: Mapping[str, str] = {"sinks": "zeros"}
+    caches_tokens = True
     Spec = AttentionSpec
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> AttentionSpec:

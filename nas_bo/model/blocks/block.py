@@ -195,6 +195,18 @@ class Steppable(Protocol[C]):
 
 
 @runtime_checkable
+class Caching(Protocol):
+    """A mixer whose state is keys and values of tokens, of which `kv_bits` says how they are kept.
+
+    Attributes:
+        caches_tokens: true. Its module has an attribute `kv_bits`, 32 at first, and rounds what it caches to so many
+            (`nas_bo.model.layers.common.rounded`).
+    """
+
+    caches_tokens: bool
+
+
+@runtime_checkable
 class Sliceable(Protocol[C]):
     """A block whose weights can be parts of larger ones: supernets need it."""
 

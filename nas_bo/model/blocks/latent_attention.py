@@ -41,6 +41,7 @@ class LatentAttentionBlock:
     kind = "latent_attention"
     slots: tuple[Slot, ...] = ("mixer",)
     fields: Mapping[str, Any] = {"heads": ..., "latent": ..., "head_dim": None, "turned": None}
+    caches_tokens = True
     Spec = LatentAttentionSpec
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> LatentAttentionSpec:

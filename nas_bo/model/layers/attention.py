@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.block import Frame
-from nas_bo.model.layers.common import Context, Linear, at_least_float32
+from nas_bo.model.layers.common import Context, Linear, at_least_float32, rounded
 
 
 class Attention(nn.Module):
@@ -18,6 +18,7 @@ class Attention(nn.Module):
 
     qkv: Linear
     q: Linear  # of a layer that reads keys and values of an earlier one
+    kv_bits = 32  # of cached values
 
     def __init__(self, spec: AttentionSpec, frame: Frame) -> None:
         super().__init__()
@@ -47,6 +48,8 @@ class Attention(nn.Module):
                 q, k = torch.split(rotate(qk, *table), [heads, kv_heads], 2)
         else:
             q, k, v = self._finer(self.qkv(x), context)
+        if self.kv_bits < 32:
+            k, v = (rounded(one.flatten(2), self.kv_bits).view_as(one) for one in (k, v))
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         if state is not None:
             k, v, state = self._remember(k, v, state, context.start)

@@ -7,10 +7,13 @@ heads, D head dimension.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+GROUP = 32  # values with one scale; a test keeps it equal to that of nas_bo.model.after_training
 
 
 class Linear(nn.Linear):
@@ -20,8 +23,33 @@ class Linear(nn.Linear):
         pass
 
 
+def rounded(x: Tensor, bits: int) -> Tensor:
+    """Values (..., D) as they are when each group of 32 along the last axis is kept as integers of `bits` bits, a scale of 16 bits and
+    a zero point of `bits`; 16 bits are bfloat16, 32 change nothing."""
+    if bits >= 32:
+        return x
+    if bits == 16:
+        return x.to(torch.bfloat16).to(x.dtype)
+    size = x.shape[-1]
+    groups = F.pad(x, (0, -size % GROUP)).reshape(*x.shape[:-1], -1, GROUP)
+    most = (1 << bits) - 1
+    low, high = groups.amin(-1, keepdim=True).clamp(max=0), groups.amax(-1, keepdim=True).clamp(min=0)
+    scale = ((high - low) / most).to(torch.bfloat16).to(x.dtype)
+    scale = torch.where(scale > 0, scale, 1.0)
+    zero = (-low / scale).round().clamp(0, most)
+    near: Tensor = ((groups / scale + zero).round().clamp(0, most) - zero) * scale
+    return near.flatten(-2)[..., :size]
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@runtime_checkable
+class RoundsCache(Protocol):
+    """The module of a mixer that caches keys and values (`nas_bo.model.blocks.block.Caching`)."""
+
+    kv_bits: int
 
 
 class Context(Protocol):

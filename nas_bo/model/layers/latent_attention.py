@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from nas_bo.model.blocks.latent_attention import LatentAttentionSpec
 from nas_bo.model.layers.attention import rotate
-from nas_bo.model.layers.common import Context, Linear, at_least_float32
+from nas_bo.model.layers.common import Context, Linear, at_least_float32, rounded
 
 
 class LatentAttention(nn.Module):
     """Multi-head latent attention (arXiv 2405.04434, eq. 9 to 19), queries without a latent of their own. Many tokens: keys and values
     are made from the latents. One token with a cache: the matrix that would make the keys is applied to the query instead, and the one
     for the values to the result, so that the latents are keys and values of one head (section 2.1.2)."""
+
+    kv_bits = 32  # of cached values
 
     def __init__(self, spec: LatentAttentionSpec, width: int, bias: bool) -> None:
         super().__init__()
@@ -41,6 +43,8 @@ class LatentAttention(nn.Module):
             k_turned = rotate(k_turned.unsqueeze(2), *table).squeeze(2)
             kept = torch.cat((kept, k_turned), -1)
             q = torch.cat((q, q_turned), -1)
+        if self.kv_bits < 32:
+            kept = rounded(kept, self.kv_bits)
         if state is not None:
             kept = state = torch.cat((state, kept), 1)
         y = self._absorbed(q, kept) if state is not None and length == 1 else self._expanded(q, kept, context)
