@@ -187,7 +187,9 @@ def search(
             device, target or (), dtype, context, batch, {k: v for k, v in limits.items() if v}, parameters_near
         )
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
-        job = resolve.job(resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or ()))
+        job = resolve.job(
+            resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or ())
+        )
         resolve.writable(out)
         from nas_bo.workflows.search import search as run
 

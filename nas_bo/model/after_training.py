@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nas_bo.architecture import AFTER
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import MATRICES, Caching, Frame, Sliceable, remembered, role_of
-from nas_bo.model.blocks.dense import mlp_of
+from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.validated import Check, number, one_of
 
@@ -111,9 +111,12 @@ def deployed(spec: DecoderSpec) -> DecoderSpec:
 
 def pruned(block: Any, share: float) -> Any:
     """A dense MLP without that share of its hidden channels; other blocks as they are."""
-    mlp = mlp_of(block)
-    dense = mlp is not None and not mlp.experts
-    return mlp._replace(hidden=channels_left(mlp.hidden, share)) if mlp is not None and dense and share else block
+    return block._replace(hidden=channels_left(block.hidden, share)) if share and is_dense(block) else block
+
+
+def is_dense(block: Any) -> bool:
+    """Whether it has channels that `prune` takes out."""
+    return isinstance(block, MlpSpec) and not block.experts
 
 
 def channels_left(hidden: int, share: float) -> int:
@@ -147,9 +150,12 @@ def matrices(block: Any, frame: Frame) -> tuple[tuple[int, int], ...]:
     if sliceable is None:
         total = owner.parameters(block, frame)
         return ((1, total),) if total else ()
+    exact: tuple[str, ...] = ()  # EXACT
     found = []
     for cut in sliceable.slices(block, frame, "", ""):
-        if len(cut.shapes[0]) > 1 and role_of(cut.name, len(cut.shapes[0]), owner) in MATRICES:
+        if cut.name in exact or len(cut.shapes[0]) < 2:
+            continue
+        if role_of(cut.name, len(cut.shapes[0]), owner) in MATRICES:
             columns = cut.shapes[0][-1]
             found.append((sum(math.prod(shape) for shape in cut.shapes) // columns, columns))
     return tuple(found)
