@@ -74,7 +74,7 @@ def matrices(model: Decoder) -> dict[str, nn.Parameter]:
     (`nas_bo.model.blocks.block.ROLES`, `Exact`), experts (E, R, C), and last the head where it is not tied."""
     found = {}
     for name, weight in model.named_parameters():
-        if weight.dim() < 2 or name in EMBEDDINGS or model._role(name, weight) not in MATRICES:
+        if weight.dim() < 2 or name in EMBEDDINGS or model.role(name, weight) not in MATRICES:
             continue
         if not _exact(model, name):
             found[name] = weight

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.architecture import AFTER
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import MATRICES, Caching, Frame, Sliceable, remembered, role_of
+from nas_bo.model.blocks.block import MATRICES, Caching, Exact, Frame, Sliceable, remembered, role_of
 from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.validated import Check, number, one_of
@@ -150,7 +150,7 @@ def matrices(block: Any, frame: Frame) -> tuple[tuple[int, int], ...]:
     if sliceable is None:
         total = owner.parameters(block, frame)
         return ((1, total),) if total else ()
-    exact: tuple[str, ...] = ()  # EXACT
+    exact = owner.exact if isinstance(owner, Exact) else ()
     found = []
     for cut in sliceable.slices(block, frame, "", ""):
         if cut.name in exact or len(cut.shapes[0]) < 2:
