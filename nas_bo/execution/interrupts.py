@@ -4,24 +4,61 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
+
+_held = False  # by the outermost `whole` of the first thread
+
+
+@contextmanager
+def whole() -> Iterator[None]:
+    """Ctrl-C within this comes where it ends, a second one at once; also a decorator of functions.
+
+    For steps of a storage: a database session that is cut in the middle refuses what follows, and that is where the
+    interrupted search notes what it leaves. In threads other than the first, which never get Ctrl-C, this does nothing.
+    """
+    global _held
+    before = signal.getsignal(signal.SIGINT)
+    first = threading.current_thread() is threading.main_thread()
+    if not first or _held or not callable(before):
+        yield
+        return
+    came = False
+
+    def later(number: int, frame: FrameType | None) -> None:
+        nonlocal came
+        if came:
+            before(number, frame)
+        came = True
+
+    signal.signal(signal.SIGINT, later)
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+        signal.signal(signal.SIGINT, before)
+        if came:
+            before(signal.SIGINT, None)
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C within this comes where it ends; processes that are started within never get it.
 
-    On Windows, which cannot hold it back, this does nothing.
+    On Windows, which cannot hold it back, processes get it.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with whole():  # another thread may take the signal that is blocked in this one
+        if sys.platform == "win32":
+            yield
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-__all__ = ["uninterrupted"]
+__all__ = ["uninterrupted", "whole"]

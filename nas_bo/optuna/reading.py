@@ -13,6 +13,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import HostError
+from nas_bo.execution.interrupts import whole
 from nas_bo.optuna.coding import EXACT
 from nas_bo.space import Space
 from nas_bo.study import (
@@ -39,6 +40,7 @@ STATES = {
 ENDED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
+@whole()
 def read(study: Study) -> StudyRecord:
     """All that is stored of a study."""
     record, trials = head(study), study.get_trials(deepcopy=False)
@@ -46,6 +48,7 @@ def read(study: Study) -> StudyRecord:
     return replace(record, trials=[trial_record(t, record.columns) for t in trials], rounded=rounded)
 
 
+@whole()
 def head(study: Study) -> StudyRecord:
     """The same without trials."""
     fields = stored(study.user_attrs)
@@ -55,6 +58,7 @@ def head(study: Study) -> StudyRecord:
     return StudyRecord(study.study_name, key, objectives(study, about), sampler=type(study.sampler).__name__, **fields)
 
 
+@whole()
 def kept(study: Study, key: str) -> Any:
     """What is kept with the study under a key of `nas_bo.study`, or None."""
     return read_attributes(study.user_attrs, PREFIX + key)
@@ -105,6 +109,7 @@ def from_frozen(trial: FrozenTrial, space: type[Space], cols: Sequence[Objective
     return trial_record(trial, cols).within(space)
 
 
+@whole()
 def history(
     study: Study,
     space: type[Space],

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo import database_url, spelling, study_name
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError
+from nas_bo.execution.interrupts import whole
 from nas_bo.optuna import running, storages
 from nas_bo.optuna.bridge import distributions, suggest
 from nas_bo.optuna.reading import from_frozen, head, kept, read, trial_record
@@ -207,6 +208,7 @@ def _limited(column: Mapping[str, Any]) -> str:
     return " ".join([column["name"], *limits])
 
 
+@whole()
 def claim(study: Study, arch: Architecture) -> optuna.Trial:
     """A new running trial of this process for `arch`, which is asked for with `begin`.
 
@@ -225,6 +227,7 @@ def claim(study: Study, arch: Architecture) -> optuna.Trial:
     return next(optuna.Trial(study, t._trial_id) for t in reversed(found) if t.system_attrs.get(CLAIM) == token)
 
 
+@whole()
 def begin(
     study: Study, problem: Problem, trial: optuna.Trial, arch: Architecture
 ) -> tuple[optuna.Trial, Architecture] | None:
@@ -238,6 +241,7 @@ def begin(
     return _suggested(study, trial, problem)
 
 
+@whole()
 def ask(study: Study, problem: Problem, arch: Architecture | None) -> tuple[optuna.Trial, Architecture] | None:
     """A new trial for `arch`, recorded in full before it is returned; None takes the oldest enqueued one.
 
@@ -250,6 +254,7 @@ def ask(study: Study, problem: Problem, arch: Architecture | None) -> tuple[optu
     return _suggested(study, trial, problem)
 
 
+@whole()
 def starting(
     study: Study, problem: Problem, within: float, below: int | None = None, without: Collection[int] = ()
 ) -> list[int]:
@@ -282,6 +287,7 @@ def ask_for(study: Study, problem: Problem) -> tuple[optuna.Trial, Architecture]
     return _suggested(study, trial, problem)
 
 
+@whole()
 def asked(study: Study) -> list[FrozenTrial]:
     """The trials that were asked for by `ask_for` and not reported yet, in the order of their numbers."""
     found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -316,22 +322,32 @@ def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
     return optuna.Trial(study, frozen._trial_id)
 
 
+@whole()
 def release(trial: optuna.Trial) -> None:
     """Leave a running trial to whoever continues the search."""
     trial.set_user_attr(OWNER, running.RELEASED)
 
 
+@whole()
+def begun(study: Study) -> int:
+    """How many trials there are, in whatever state: the number of the next one."""
+    return len(study.get_trials(deepcopy=False))
+
+
+@whole()
 def waiting(study: Study) -> list[int]:
     """The numbers of the enqueued trials that nobody has taken yet, in the order in which they will be."""
     return [t.number for t in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
 
 
+@whole()
 def finished(study: Study) -> int:
     """How many trials have ended, in whatever state."""
     done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
     return len(study.get_trials(deepcopy=False, states=done))
 
 
+@whole()
 def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tuple[optuna.Trial, Architecture]]:
     """The trials that others left running, to be evaluated again under their own numbers; see `running.left`."""
     found = []
@@ -346,6 +362,7 @@ def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tu
     return found
 
 
+@whole()
 def elsewhere(study: Study) -> list[str]:
     """The machines whose processes run trials of the study now, by its records; they may have died there unnoticed."""
     return [one.machine for one in running.running(study) if one.by == "process" and not one.here]
@@ -359,6 +376,7 @@ __all__ = [
     "ask_for",
     "asked",
     "begin",
+    "begun",
     "check_same",
     "claim",
     "elsewhere",

@@ -11,6 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import NasBoError
+from nas_bo.execution.interrupts import whole
 from nas_bo.study import ATTRIBUTE_WIDTH, LABEL, PREFIX, REASON, attributes, write_attributes
 from nas_bo.trial import State, Trial
 
@@ -19,6 +20,7 @@ class EvaluationFailed(NasBoError, RuntimeError):
     """Raised by `conclude` for a failed trial, so that Optuna records it as FAIL; pass it to ``optimize(catch=...)``."""
 
 
+@whole()
 def keep(study: Study, key: str, data: Any) -> None:
     """Keep JSON-safe `data` with the study under a key of `nas_bo.study`."""
     for part, text in write_attributes(f"{PREFIX}{key}", data).items():
@@ -42,6 +44,7 @@ def conclude(trial: optuna.Trial, outcome: Trial) -> list[float]:
     return list(outcome.values.values())
 
 
+@whole()
 def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> None:
     """The part of `conclude` that only writes: constraints, values at rungs and user attributes.
 
@@ -79,6 +82,7 @@ def unknown(trial: optuna.Trial, constraints: Sequence[str]) -> None:
             trial.set_constraint(name, 0.0)
 
 
+@whole()
 def tell(
     study: Study, trial: optuna.Trial, state: str, reason: str, values: Sequence[float] | None = None
 ) -> FrozenTrial:
@@ -90,6 +94,7 @@ def tell(
     return study.tell(trial, values if state == "complete" else None, state=states[state], skip_if_finished=True)
 
 
+@whole()
 def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str | None = None) -> FrozenTrial:
     """Record an outcome and end its trial accordingly; nothing is raised for a failed one."""
     # Suppressed: another process took over the same trial and was faster; its outcome counts.

@@ -12,6 +12,7 @@ from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError
 from nas_bo.execution.executor import Executor, workers_of
+from nas_bo.execution.interrupts import whole
 from nas_bo.hardware.measuring.scale import fastest, trials_on_scale
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
@@ -94,7 +95,7 @@ class SearchRun:
     def _wants_more(self) -> bool:
         if self.exhausted or len(self._running) >= self.window:
             return False
-        number = len(self.study.get_trials(deepcopy=False))
+        number = studies.begun(self.study)
         if studies.waiting(self.study):
             if self.stopping is not None:  # as below: what is stopped must not depend on which worker is faster
                 number = studies.waiting(self.study)[0]
@@ -105,23 +106,29 @@ class SearchRun:
 
     def _ask(self) -> None:
         if not studies.waiting(self.study):
-            number = len(self.study.get_trials(deepcopy=False))
+            number = studies.begun(self.study)
             arch = self._proposal(number)
             if arch is None:
                 self.exhausted = True
                 return
-            trial = studies.claim(self.study, arch)
-            self._running[trial.number] = trial  # released with the others, should we be interrupted now
+            with whole():
+                trial = studies.claim(self.study, arch)
+                self._running[trial.number] = trial  # released with the others, should we be interrupted now
             if trial.number != number:  # other processes have begun some in between
                 arch = self._proposal(trial.number)
                 if arch is None:
                     studies.tell(self.study, self._running.pop(trial.number), "pruned", "the space is exhausted")
                     self.exhausted = True
                     return
-            pair = studies.begin(self.study, self.problem, trial, arch)
-            self._running.pop(trial.number)
+            with whole():
+                pair = studies.begin(self.study, self.problem, trial, arch)
+                self._running.pop(trial.number)
+                self._started(pair)
         else:
-            pair = studies.ask(self.study, self.problem, None)
+            with whole():
+                self._started(studies.ask(self.study, self.problem, None))
+
+    def _started(self, pair: tuple[Any, Architecture] | None) -> None:
         if pair is not None:
             self._start(*pair)
         else:  # it breaks a rule, or the rule raises: its trial has ended
@@ -187,7 +194,7 @@ class SearchRun:
 
     def _take(self) -> None:
         number, outcome = self.executor.take()
-        with measurement_lock.working():
+        with measurement_lock.working(), whole():  # what ended is told, counted and tracked, or nothing of it
             self._tell(number, outcome)
 
     def _tell(self, number: Any, outcome: Trial) -> None:

@@ -1,0 +1,102 @@
+"""Ctrl-C at any moment in which a storage is used: nothing but an interruption comes of it, and the same call goes on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import threading
+
+import optuna
+import pytest
+
+from nas_bo import search
+from nas_bo.execution.interrupts import uninterrupted, whole
+from nas_bo.strategies import Random
+from tests.problems import Toy, cost, loss
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+TRIALS = 3
+WITHIN = (os.path.join("optuna", "storages"), "sqlalchemy", os.path.join("nas_bo", "optuna"))
+
+
+def run(storage):
+    return search(Toy, [loss, cost], strategy=Random(seed=0), trials=TRIALS, retrain=0, storage=str(storage))
+
+
+class Interruption:
+    """A real SIGINT before the line `at`, counted over the files of storages; without it lines are only counted."""
+
+    def __init__(self, at: int | None = None) -> None:
+        self.at, self.lines = at, 0
+
+    def __enter__(self) -> Interruption:
+        sys.settrace(lambda frame, event, _: self._line if any(w in frame.f_code.co_filename for w in WITHIN) else None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(None)
+
+    def _line(self, frame, event, _):
+        if event == "line":
+            self.lines += 1
+            if self.lines == self.at:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+        return self._line
+
+
+@pytest.fixture(scope="module", params=["s.db", "s.log"])
+def begun(request, tmp_path_factory):
+    """A study without trials; its trials when nothing interrupts; and how many lines of storages that takes."""
+    folder = tmp_path_factory.mktemp("begun")
+    path = folder / request.param
+    search(Toy, [loss, cost], strategy=Random(seed=0), trials=1, retrain=0, storage=str(path))
+    shutil.copy(path, folder / f"whole-{request.param}")
+    with Interruption() as counted:
+        done = run(folder / f"whole-{request.param}")
+    return path, [dict(t.architecture.flat) for t in done.trials], counted.lines
+
+
+@pytest.mark.parametrize("share", [k / 8 + 0.011 for k in range(8)])
+def test_the_search_is_interrupted_and_the_same_call_goes_on(share, begun, tmp_path):
+    path, expected, lines = begun
+    storage = tmp_path / path.name
+    shutil.copy(path, storage)
+    try:
+        with Interruption(int(share * lines)) as interruption:
+            found = run(storage)
+    except KeyboardInterrupt:
+        pass  # before the first trial or after the last
+    else:
+        assert found.interrupted or interruption.lines < interruption.at
+    again = run(storage)
+    assert [dict(t.architecture.flat) for t in again.trials] == expected
+    assert [t.state.name for t in again.study.trials] == ["COMPLETE"] * TRIALS
+
+
+@pytest.mark.parametrize("held", [whole, uninterrupted])
+def test_what_is_held_back_comes_at_the_end_also_through_another_thread(held):
+    done, now = [], threading.Event()
+    other = threading.Thread(target=lambda: now.wait() and signal.raise_signal(signal.SIGINT))  # of which nothing knows
+    other.start()
+    with pytest.raises(KeyboardInterrupt), held():
+        now.set()
+        other.join()
+        with held():
+            done.append("inner")
+        done.append("outer")
+    assert done == ["inner", "outer"]
+    with pytest.raises(KeyboardInterrupt):  # as it was before
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_one_does_not_wait():
+    done = []
+    with pytest.raises(KeyboardInterrupt), whole():
+        signal.raise_signal(signal.SIGINT)
+        done.append("first")
+        signal.raise_signal(signal.SIGINT)
+        done.append("second")
+    assert done == ["first"]
