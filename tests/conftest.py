@@ -1,16 +1,20 @@
+import gc
 import os
 import resource
 import shutil
 import sys
 import tempfile
+import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests import fork_server
+from tests.processes import for_a_shell
 
 # Models here are tiny: a second torch thread only waits for the first, and stalls for minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +34,16 @@ if os.environ[fork_server.PLACE]:
     os.environ[fork_server.RUN] = f"{os.environ[fork_server.PLACE]}.{os.getpid()}.cpu"  # their processor time
     fork_server.quick_spawn()
 
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """The processes of this run come from there too, and need not load the libraries each."""
+    if os.environ[fork_server.PLACE]:
+        fork_server.start(os.environ[fork_server.PLACE])
+        for spec in specs:
+            spec.python = for_a_shell()
+
+
 # Timing of a single example says nothing on a shared machine; random spaces are slow to write by nature.
 settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 settings.load_profile("ci")
@@ -43,16 +57,52 @@ QUICK = ("space", "report", "surrogate")
 LONG_FIRST = ("", "doors", "docs", "strategies", "objectives", "model")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m quick` does not even import other files."""
+    tests = config.rootpath / "tests"
+    asked = config.getoption("markexpr") == "quick" and collection_path.suffix == ".py"
+    left_out = asked and collection_path.is_relative_to(tests) and not is_quick(collection_path.relative_to(tests))
+    return True if left_out else None
+
+
+def is_quick(path: Path) -> bool:
+    return path.parts[0] in QUICK or str(path) in QUICK
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def room(item: pytest.Item) -> str:
         parts = item.path.relative_to(item.config.rootpath / "tests").parts
         return parts[0] if len(parts) > 1 else ""
 
     for item in items:
-        if room(item) in QUICK:
+        if is_quick(item.path.relative_to(item.config.rootpath / "tests")):
             item.add_marker("quick")
     rank = {name: place for place, name in enumerate(LONG_FIRST)}
     items.sort(key=lambda item: rank.get(room(item), len(rank)))  # stable: files stay whole
+
+
+@pytest.fixture(autouse=True)
+def nobody_writes_after_a_test() -> Iterator[None]:
+    """The threads of trackers, which wait for more trials for half a minute, and for a dead server without end."""
+    yield
+    if "nas_bo.mlflow.writer" not in sys.modules:
+        return
+    from nas_bo.mlflow import writer
+
+    idle, writer.IDLE = writer.IDLE, -1.0
+    try:
+        for thread in threading.enumerate():
+            if thread.name == "nas_bo.mlflow":
+                own = getattr(getattr(thread, "_target", None), "__self__", None)
+                if isinstance(own, writer.Writer):
+                    with own._state:
+                        own._queue.clear()
+                        own.open.clear()
+                        own._state.notify_all()
+                thread.join(60)
+                assert not thread.is_alive(), "a tracker of this test still writes to MLflow"
+    finally:
+        writer.IDLE = idle
 
 
 # ---- processor time per folder --------------------------------------------------------------------------------------
@@ -69,6 +119,8 @@ def cpu_seconds() -> float:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if "alembic" in sys.modules:
         fork_server.remember_migrations()
+    gc.collect()
+    gc.freeze()  # libraries and tests are there to the end: no collection looks through them again
     session.config.stash[BEFORE] = session.config.stash[SPENT] = cpu_seconds()
 
 
@@ -85,16 +137,17 @@ SPENT, BEFORE = pytest.StashKey[float](), pytest.StashKey[float]()  # until the 
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """A line per folder, and with `--durations=N` for the N files that take longest."""
+    """A line per folder, and with `--durations=N` for the N files and the N tests that take longest."""
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
     for report in (r for reports in terminalreporter.stats.values() for r in reports if hasattr(r, "cpu_seconds")):
         sums["(imports and collection)"][0] += report.before
         name = report.nodeid.partition("::")[0]
-        for key in (os.path.dirname(name), name, "together"):
+        for key in (os.path.dirname(name), name, report.nodeid, "together"):
             row = sums[key]
             row[:] = row[0] + report.cpu_seconds, row[1] + report.duration, row[2] + (report.when == "call")
-    folders = sorted(key for key in sums if not key.endswith(".py"))
-    files = sorted((key for key in sums if key.endswith(".py")), key=lambda key: -sums[key][0])
+    longest, most = sorted(sums, key=lambda key: -sums[key][0]), terminalreporter.config.getoption("durations") or 0
+    tests, files = [key for key in longest if "::" in key], [key for key in longest if key.endswith(".py")]
+    folders = sorted(set(sums) - {*tests, *files})
     terminalreporter.section("processor seconds, seconds, tests")
-    for key in [*folders, *files[: terminalreporter.config.getoption("durations") or 0]]:
+    for key in [*folders, *files[:most], *tests[:most]]:
         terminalreporter.line("{:9.1f} {:8.1f} {:6.0f}  {}".format(*sums[key], key))

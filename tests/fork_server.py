@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BYTES = 1 << 17  # of one request: arguments and environment
 FILES = 32
 PLACE, RUN = (
@@ -39,7 +40,9 @@ def serve(listening: socket.socket, owner: int) -> None:
     for name in LOADED:
         with suppress(ImportError):
             __import__(name)
+    load_our_own()
     remember_migrations()
+    warm()
     gc.freeze()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -73,6 +76,69 @@ def serve(listening: socket.socket, owner: int) -> None:
                     file.write(f"{ended[2].ru_utime + ended[2].ru_stime}\n")
             with connection, suppress(OSError):  # who asked has ended
                 connection.send(str(ended[1]).encode())
+
+
+def load_our_own() -> None:
+    """The package that lies beside the tests: its files read nothing of their environment while they load."""
+    from pathlib import Path
+
+    sys.path.insert(0, ROOT)
+    for path in sorted(Path(ROOT, "nas_bo").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        # the door to Ax changes what Ax does where it is imported, and tests ask when that happens
+        if not module.startswith("nas_bo.ax") and path.name != "__main__.py":
+            with suppress(ImportError):  # of a library that is not installed
+                __import__(module)
+    sys.path.remove(ROOT)
+
+
+def _forget_another(paths: list[str]) -> None:
+    """Where `paths` lead to a package of that name elsewhere, it is that one which a program is to import."""
+    for path in paths:
+        for place in (os.path.join(path, "nas_bo"), os.path.join(path, "nas_bo.py")):
+            if os.path.exists(place):
+                if not os.path.samefile(place, os.path.join(ROOT, "nas_bo")):
+                    for name in [name for name in sys.modules if name.partition(".")[0] == "nas_bo"]:
+                        del sys.modules[name]
+                return
+
+
+def warm() -> None:
+    """What libraries do once in each process that uses them: a study and runs in databases in memory, and a picture."""
+    import io
+    import tempfile
+
+    import optuna
+    import sqlalchemy.orm
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from mlflow.entities import Metric, Param, RunTag
+    from mlflow.tracking import MlflowClient
+
+    optuna.logging.disable_default_handler()
+    study = optuna.create_study(storage="sqlite://", directions=["minimize", "minimize"])
+    study.set_user_attr("a", "b")
+    trial = study.ask()
+    trial.set_constraint("c", trial.suggest_int("x", 0, 9))
+    trial.set_user_attr("a", "b")
+    study.tell(trial, [1.0, 2.0])
+    study.get_trials(), study.best_trials
+    optuna.logging.enable_default_handler()
+
+    sqlalchemy.orm.configure_mappers()
+    with tempfile.TemporaryDirectory() as folder:
+        client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        run = client.create_run("0", tags={"a": "b"})
+        client.log_batch(run.info.run_id, [Metric("m", 1.0, 0, 0)], [Param("p", "v")], [RunTag("t", "u")])
+        client.set_terminated(run.info.run_id)
+        client.search_runs(["0"], "tags.`a` = 'b'")
+
+    figure = Figure(layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="x", ylabel="y", title="z", xscale="log")
+    axes.plot([1, 2], [3, 4], "o-", label="l")
+    axes.legend()
+    figure.savefig(io.BytesIO(), format="png")
 
 
 def remember_migrations() -> None:
@@ -147,16 +213,18 @@ def _run(arguments: list[str]) -> None:
 
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     main = sys.modules["__main__"] = ModuleType("__main__")
-    first, *rest = arguments
+    first, *rest = arguments[1:] if arguments[0] == "-u" else arguments
+    before = os.getcwd() if first in ("-m", "-c") else os.path.dirname(os.path.realpath(first))
+    _forget_another([before, *paths])
     if first == "-m":
-        sys.argv, sys.path[:0] = rest, [os.getcwd(), *paths]
+        sys.argv, sys.path[:0] = rest, [before, *paths]
         runpy._run_module_as_main(rest[0])  # type: ignore[attr-defined]
         return
     if first == "-c":
         sys.argv, sys.path[:0] = ["-c", *rest[1:]], ["", *paths]
         text = rest[0]
     else:
-        sys.argv, sys.path[:0] = [first, *rest], [os.path.dirname(os.path.realpath(first)), *paths]
+        sys.argv, sys.path[:0] = [first, *rest], [before, *paths]
         main.__file__ = first
         with open(first, encoding="utf-8") as file:
             text = file.read()
@@ -198,11 +266,12 @@ def start(place: str) -> None:
             listening.bind(place)
             listening.listen(64)
             outside = ("PYTHONPATH", "PYTEST_CURRENT_TEST")
-            subprocess.Popen(
-                [sys.executable, __file__, "--serve", str(listening.fileno()), place.rpartition(".")[2]],
-                pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                env={k: v for k, v in os.environ.items() if k not in outside}, start_new_session=True,
-            )  # fmt: skip
+            with open(f"{place}.said", "wb") as said:
+                subprocess.Popen(
+                    [sys.executable, __file__, "--serve", str(listening.fileno()), place.rpartition(".")[2]],
+                    pass_fds=[listening.fileno()], stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+                    env={k: v for k, v in os.environ.items() if k not in outside}, start_new_session=True,
+                )  # fmt: skip
 
 
 def ask(arguments: list[str], folder: str, environment: dict[str, str], files: dict[int, int], own_group: bool = False, place: str = "") -> tuple[socket.socket, int]:  # fmt: skip
@@ -210,14 +279,18 @@ def ask(arguments: list[str], folder: str, environment: dict[str, str], files: d
     place = place or os.environ[PLACE]
     start(place)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    connection.connect(place)
     request = {
         "arguments": arguments, "folder": folder, "environment": environment, "files": list(files),
         "group": 0 if own_group else os.getpgrp(), "run": os.environ.get(RUN, ""),
         "deaf": signal.getsignal(signal.SIGINT) is signal.SIG_IGN, "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     }  # fmt: skip
-    socket.send_fds(connection, [json.dumps(request).encode()], list(files.values()))
-    return connection, int(connection.recv(BYTES))
+    try:
+        connection.connect(place)
+        socket.send_fds(connection, [json.dumps(request).encode()], list(files.values()))
+        return connection, int(connection.recv(BYTES))
+    except (OSError, ValueError) as error:
+        with open(f"{place}.said") as said:
+            raise RuntimeError(f"the process that forks has ended; it said: {said.read()[-3000:]}") from error
 
 
 def ended(connection: socket.socket, flags: int = 0) -> int | None:

@@ -63,8 +63,8 @@ class Python(subprocess.Popen[Any]):
         return (0, 0) if status is None else (self.pid, status)
 
 
-def python(*arguments: object, check: bool = False, input: str | None = None, timeout: float | None = None, **more: Any) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """`subprocess.run` of `python ARGUMENTS`, with its output as text."""
+def python(*arguments: object, check: bool = False, input: str | bytes | None = None, timeout: float | None = None, **more: Any) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """`subprocess.run` of `python ARGUMENTS`, with its output as text, or with `text=False` as bytes."""
     pipes = {
         "stdin": subprocess.DEVNULL if input is None else subprocess.PIPE,
         "stdout": subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -19,12 +20,13 @@ CORE = {p.stem for p in ROOT.glob("*.py")} - set(PLACES) - {"__init__", "__main_
 HEAVY = ("torch", "optuna", "ax", "botorch", "mlflow", "pandas", "matplotlib", "scipy")
 
 
-def _imports(path: Path, everywhere: bool = True, shown: bool = False) -> set[str]:
+@cache
+def _imports(path: Path, everywhere: bool = True, shown: bool = False) -> frozenset[str]:
     """Names of imported modules; only those executed at import when not `everywhere`, none for types only with `shown`."""
     found: set[str] = set()
     tree = ast.parse(path.read_text())
     skip: set[ast.AST] = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(tree) if shown or not everywhere else ():
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             skip |= set(ast.walk(node))
         if not everywhere and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -37,7 +39,7 @@ def _imports(path: Path, everywhere: bool = True, shown: bool = False) -> set[st
         elif isinstance(node, ast.ImportFrom) and node.module:
             found.add(node.module)
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def _room(module: str) -> str | None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import subprocess
-import sys
 from urllib.parse import quote
 
 import pytest
 
 from nas_bo import database_url, redaction
 from nas_bo.mlflow import tracking_uri
-from tests.command import environment, mine
+from tests.command import mine, nas_bo
 from tests.doors.postgres import database, server  # noqa: F401
 
 PASSWORDS = ["hunter22", "a/b:c?d", "with space", 'it\'s "quoted"', "at@sign@twice", "p%40ss", "ü-ber", "a#b&c=d"]
@@ -74,9 +72,7 @@ def test_a_search_with_secrets_writes_them_nowhere(database, tmp_path):  # noqa:
     spelled = (secret, quote(secret, safe=""), quote(secret), "hunter22")
 
     def run(*args):
-        done = subprocess.run(
-            [sys.executable, "-m", "nas_bo", *args], cwd=tmp_path, env=environment(), capture_output=True, text=True
-        )
+        done = nas_bo(*args, cwd=tmp_path)
         said = done.stdout + done.stderr
         assert not [each for each in spelled if each in said], said
         return done

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import shutil
 
 import pytest
 
 from nas_bo.optuna import studies
 from tests.command import environment
+from tests.processes import python
 
 EVIL = """
 import pathlib
@@ -26,22 +26,32 @@ class Proposes:
 
 
 def _run(folder, *args, stdin=b""):
-    return subprocess.run(
-        [sys.executable, "-m", "nas_bo", *args], cwd=folder, env=environment(), input=stdin, capture_output=True
-    )
+    return python("-m", "nas_bo", *args, cwd=folder, env=environment(), input=stdin, text=False)
+
+
+def _module(folder):
+    """The file that appears when the module that is written into `folder` is imported."""
+    mark = folder.parent / "it-ran"
+    (folder / "evil.py").write_text(EVIL.format(mark=str(mark)))
+    return mark
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """A folder with a study of `nas-bo ask`, made once."""
+    folder = tmp_path_factory.mktemp("asked") / "unpacked"
+    folder.mkdir()
+    mark = _module(folder)
+    made = _run(folder, "ask", "--space", "evil.py:Mine", "--objective", "x")
+    assert made.returncode == 0 and mark.exists(), made.stderr
+    return folder
 
 
 @pytest.fixture
-def evil(tmp_path):
-    """A folder with a study of `nas-bo ask` and a module; (folder, the file that appears when the module is imported)."""
-    mark = tmp_path / "it-ran"
-    folder = tmp_path / "unpacked"
-    folder.mkdir()
-    (folder / "evil.py").write_text(EVIL.format(mark=str(mark)))
-    made = _run(folder, "ask", "--space", "evil.py:Mine", "--objective", "x")
-    assert made.returncode == 0, made.stderr
-    mark.unlink()
-    return folder, mark
+def evil(asked, tmp_path):
+    """A copy of that folder with a module; (folder, the file that appears when the module is imported)."""
+    folder = shutil.copytree(asked, tmp_path / "unpacked")
+    return folder, _module(folder)
 
 
 def _rewrite(folder, **words):

@@ -461,7 +461,7 @@ def test_a_saved_client_goes_on_identically(tmp_path: object) -> None:
         "client = Client.load_from_json_file(sys.argv[1]); import json;"
         "print(json.dumps([p for _ in range(3) for p in client.get_next_trials(1).values()]))"
     )
-    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    done = python("-c", script, path, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from nas_bo import ax as nas_ax
 from nas_bo.errors import HostError, SearchError
 from nas_bo.space import Space, choice, integer, option, repeat
 from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce, Successive
+from tests.processes import python
 
 logging.getLogger("ax").setLevel(logging.ERROR)
 warnings.filterwarnings("ignore")
@@ -85,7 +84,7 @@ def test_every_strategy_goes_on_identically_in_another_process(tmp_path: Path) -
             expected[path] = [params for _ in range(2) for params in client.get_next_trials(1).values()]
         node = Client.load_from_json_file(path)._generation_strategy._nodes[0]
         assert (node.space, node.strategy, node.objectives) == (space, STRATEGIES[name], ())
-    done = subprocess.run([sys.executable, "-c", GO_ON, *expected], capture_output=True, text=True, check=True)
+    done = python("-c", GO_ON, *expected, check=True)
     assert dict(zip(expected, json.loads(done.stdout.splitlines()[-1]), strict=True)) == expected
     assert len({json.dumps(params) for params in expected.values()}) == len(expected)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
-import sys
+from pathlib import Path
 
 import optuna
 import pytest
@@ -12,8 +13,9 @@ import pytest
 from nas_bo import search
 from nas_bo.optuna import journal, storages
 from nas_bo.strategies import Random
-from tests.command import ROOT, environment
+from tests.command import ROOT, environment, nas_bo
 from tests.problems import Toy
+from tests.processes import Python, python
 
 
 def depth(arch):
@@ -24,13 +26,19 @@ def _search(path, trials):
     return search(Toy, [depth], strategy=Random(seed=0), trials=trials, storage=str(path), retrain=0)
 
 
-@pytest.fixture
-def made(tmp_path):
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = tmp_path / "j.log"
-    code = f"from tests.doors.test_journal import _search; _search({str(path)!r}, 3)"  # of a process that is gone
-    subprocess.run([sys.executable, "-c", code], env=environment(), cwd=ROOT, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A journal of three trials, of a process that is gone."""
+    path = tmp_path_factory.mktemp("journal") / "j.log"
+    code = f"from tests.doors.test_journal import _search; _search({str(path)!r}, 3)"
+    python("-c", code, env=environment(), cwd=ROOT, check=True)
     return path
+
+
+@pytest.fixture
+def made(written, tmp_path):
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    return Path(shutil.copy(written, tmp_path / "j.log"))
 
 
 @pytest.mark.parametrize("cut", [1, 2, 17, 60])
@@ -77,13 +85,7 @@ def test_a_full_disk_in_the_middle_of_a_line_loses_that_line_only(made, monkeypa
 def test_reading_writes_nothing(made):
     made.write_bytes(made.read_bytes()[:-9])
     before = made.read_bytes()
-    done = subprocess.run(
-        [sys.executable, "-m", "nas_bo", "status", str(made)],
-        env=environment(),
-        cwd=made.parent,
-        capture_output=True,
-        text=True,
-    )
+    done = nas_bo("status", str(made), cwd=made.parent)
     assert done.returncode == 0 and "Toy: 3 trials" in done.stdout, done.stderr
     assert made.read_bytes() == before
 
@@ -95,12 +97,7 @@ def test_processes_that_begin_together_after_a_cut_lose_nothing(made):
         f"study = optuna.load_study(study_name='Toy', storage=storages.backend({str(made)!r}))\n"
         "for k in range(20): study.set_user_attr(f'{sys.argv[1]}.{k}', k)\n"
     )
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, str(n)], env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-        for n in range(3)
-    ]
+    running = [Python("-c", code, n, env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True) for n in range(3)]
     for process in running:
         assert process.wait(120) == 0, process.stderr.read()
     kept = optuna.load_study(study_name="Toy", storage=storages.backend(str(made))).user_attrs

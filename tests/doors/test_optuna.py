@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 
 import optuna
@@ -19,6 +17,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, real, repeat, require
 from nas_bo.strategies import NSGA2, Random
 from tests.generated_spaces import seeds, spaces
+from tests.processes import python
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -177,7 +176,7 @@ def test_same_seed_same_trials_also_after_a_resume_and_in_another_process():
     whole = _proposals(20, 20)
     assert _proposals(20, 7) == whole
     code = "from tests.doors.test_optuna import _proposals; print(_proposals(20, 11))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    out = python("-c", code)
     assert out.stdout.strip() == str(whole), out.stderr
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import subprocess
-import sys
 
 import optuna
 import pytest
@@ -20,7 +19,7 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat, require
 from nas_bo.strategies import NSGA2, Bayes, Random, Reinforce
 from nas_bo.trial import State
-from tests.processes import Python
+from tests.processes import Python, python
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -355,7 +354,7 @@ def test_same_seed_same_trials_after_a_resume_and_in_another_process():
     whole = _trials(24)
     assert _trials(9) == whole
     code = "from tests.doors.test_optuna_sampler import _trials; print(_trials(13))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    out = python("-c", code)
     assert out.stdout.strip() == str(whole), out.stderr
 
 

@@ -6,8 +6,6 @@ import builtins
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 
 from nas_bo.errors import DataError, MissingExtra
 from nas_bo.model import Corpus, load_corpus
+from tests.processes import python
 
 TEXT = "".join(f"line {i}: ünïcode and {i * i} words\n" for i in range(4000))
 
@@ -157,7 +156,7 @@ def test_windows_longer_than_the_text_are_refused(text_file: Path) -> None:
 def test_the_fingerprint_is_the_same_in_another_process(text_file: Path) -> None:
     path = str(text_file)
     code = f"from nas_bo.model import load_corpus; import sys; sys.stdout.write(load_corpus({path!r}).fingerprint)"
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    out = python("-c", code, check=True)
     assert out.stdout == load_corpus(text_file).fingerprint
 
 

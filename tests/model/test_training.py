@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from nas_bo.model import Corpus, build, evaluate, generate, load_corpus, train
 from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS
 from tests.model.architectures import ATTENTION, CONV, DENSE, GATED, LINEAR, MOE, SKIP, block, decoder, layer
+from tests.processes import python
 
 ARCH = decoder(layer(CONV, GATED), layer(ATTENTION, MOE), layer(LINEAR, DENSE), width=16)
 SMALL = decoder(layer(CONV, DENSE), width=16)
@@ -65,7 +64,7 @@ def test_another_process_gives_the_same_bits(tmp_path: Path) -> None:
         f"sys.stdout.write(train(ARCH, load_corpus({str(path)!r}), 4000, seed=7).bits_per_byte.hex())"
     )
     root = Path(__file__).parents[2]
-    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=root)
+    out = python("-c", code, check=True, cwd=root)
     assert out.stdout == train(ARCH, load_corpus(path), 4000, seed=7).bits_per_byte.hex()
 
 
