@@ -101,50 +101,78 @@ class _Enough(Exception):
     """The layers that are looked at have been run."""
 
 
-@torch.no_grad()
-def hessians(
-    model: Decoder, tokens: Tensor, weights: Mapping[str, Tensor], last: int | None = None
-) -> dict[str, Tensor]:
+Moments = dict[str, Tensor]
+
+
+def hessians(model: Decoder, tokens: Tensor, weights: Mapping[str, Tensor], last: int | None = None) -> Moments:
     """The second moments of what each of the weights is given, X^T X / N, in float64: (C, C), of experts (E, C, C); 0 for a matrix
     that was given nothing. Passes end after layer `last` (the module, where layers share weights).
 
     Args:
         tokens: (B, T + 1), the last of each row unused.
     """
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
+    return moments(model, tokens, weights, last)[0]
+
+
+@torch.no_grad()
+def moments(
+    model: Decoder,
+    tokens: Tensor,
+    weights: Mapping[str, Tensor],
+    last: int | None = None,
+    exact: Decoder | None = None,
+) -> tuple[Moments, Moments]:
+    """As `hessians`; and with `exact`, a model of the same spec, what its matrices of these names are given together with what those of
+    `model` are, Y^T X / N, (C, C). Experts are left out there: the two models send tokens to different ones."""
+    counts, sums, crossed = {}, {}, {}
     for name, weight in weights.items():
-        experts = weight.shape[0] if weight.dim() == 3 else 1
-        size = weight.shape[-1]
+        experts, size = (weight.shape[0] if weight.dim() == 3 else 1), weight.shape[-1]
         sums[name] = torch.zeros(experts, size, size, dtype=torch.float64, device=weight.device)
         counts[name] = torch.zeros(experts, device=weight.device)
+        if exact is not None and weight.dim() == 2:
+            crossed[name] = torch.zeros(size, size, dtype=torch.float64, device=weight.device)
+    other: dict[str, list[Tensor]] = {}
 
-    def take(name: str, expert: int, x: Tensor, y: Tensor) -> None:
+    def remember(name: str, _expert: int, x: Tensor, _y: Tensor) -> None:
+        other.setdefault(name, []).append(x.float())
+
+    def take(name: str, expert: int, x: Tensor, _y: Tensor) -> None:
         x = x.float()
         sums[name][expert] += x.t() @ x
         counts[name][expert] += len(x)
+        if name in crossed:
+            crossed[name] += other[name].pop(0).t() @ x
 
+    twins = {} if exact is None else {name: weight for name, weight in exact.named_parameters() if name in crossed}
+    for batch in batches(tokens):
+        if exact is not None:
+            other.clear()
+            _run_to(exact, batch, Watching(twins, remember), last)
+        _run_to(model, batch, Watching(weights, take), last)
+    means = {name: sums[name] / counts[name].clamp(min=1).view(-1, 1, 1) for name in sums}
+    found = {name: mean if weights[name].dim() == 3 else mean[0] for name, mean in means.items()}
+    return found, {name: each / counts[name].clamp(min=1) for name, each in crossed.items()}
+
+
+def _run_to(model: Decoder, batch: Tensor, watching: Watching, last: int | None) -> None:
+    """Run the model on (B, T + 1), as far as the last use of module `last`."""
     runs = 0
 
     def stop(*_: Any) -> None:
         nonlocal runs
         runs += 1
-        if runs % model.spec.details.tie_layers == 0:  # a module runs as several layers
+        if runs == model.spec.details.tie_layers:  # a module runs as several layers
             raise _Enough
 
     hook = None if last is None else model.layers[last].register_forward_hook(stop)
     was = model.training
     model.eval()
     try:
-        for batch in batches(tokens):
-            try:
-                with Watching(weights, take):
-                    model(batch[:, :-1])
-            except _Enough:
-                pass
+        with watching:
+            model(batch[:, :-1])
+    except _Enough:
+        pass
     finally:
         model.train(was)
         if hook is not None:
             hook.remove()
-    means = {name: sums[name] / counts[name].clamp(min=1).view(-1, 1, 1) for name in sums}
-    return {name: mean if weights[name].dim() == 3 else mean[0] for name, mean in means.items()}

@@ -81,7 +81,8 @@ def _factor(hessian: Tensor, dead: Tensor, damping: float) -> Tensor:
             inverse = torch.cholesky_inverse(lower)
             upper, failed = torch.linalg.cholesky_ex(inverse, upper=True)
             if not int(failed):
-                return upper.float()
+                found: Tensor = upper.float()
+                return found
         if not damping < MOST_DAMPING:
             raise CompressError(
                 "what a matrix is given on the calibration text has no finite second moments; the model or its text is broken, so "

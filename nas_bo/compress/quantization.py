@@ -3,7 +3,9 @@
 =========  ==========================================================================================================
 ``rtn``    round to nearest: the range of a group is that of its weights
 ``gptq``   GPTQ (Frantar et al. 2022, arXiv 2210.17323): layer by layer, on what the layers before it, quantized already,
-           give for a calibration text; a group's range is the one of least squared error, weighted by the inputs
+           give for a calibration text, towards what the trained layer gives in the trained model (the asymmetric form of
+           Li et al. 2025, arXiv 2504.02692, in closed form); a group's range is the one of least squared error, weighted by
+           the inputs, and scales are fitted to the codes by least squares
 =========  ==========================================================================================================
 
 What is quantized are the matrices of blocks (of your own as well, see `nas_bo.model.blocks.block.Exact`), embeddings and the head. Norms,
@@ -19,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nas_bo.compress.calibration import EMBEDDINGS, Calibration, hessians, matrices, windows
+from nas_bo.compress.calibration import EMBEDDINGS, Calibration, matrices, moments, windows
 from nas_bo.compress.error_feedback import DAMPING, settle
 from nas_bo.errors import CompressError, near
 from nas_bo.model.decoder import Decoder, build
@@ -132,9 +134,11 @@ def quantize(
     with torch.no_grad():
         if tokens is not None:
             for last, names in _stages(made, asked):
-                seen = hessians(made, tokens, {name: places[name] for name in names}, last)
-                for name in names:
-                    packed[name], dead = _calibrated(places[name], asked[name], how, seen[name])
+                there = {name: places[name] for name in names}
+                seen, crossed = moments(made, tokens, there, last, model)
+                for name, weight in there.items():
+                    target = _target(weight, seen[name], crossed[name]) if name in crossed else weight
+                    packed[name], dead = _calibrated(target, asked[name], how, seen[name])
                     unseen += [name] if dead else []
                     places[name].copy_(packed[name].weight())
         for name, width in asked.items():
@@ -303,6 +307,16 @@ def _best_grid(flat: Tensor, bits: int, how: _How, importance: Tensor) -> _Grid:
     return best
 
 
+def _target(weight: Tensor, hessian: Tensor, crossed: Tensor) -> Tensor:
+    """The weight that nearly gives, for what the quantized layers before it give (X, H = X^T X / N), what the trained one gives for what
+    it is given in the trained model (Y, K = Y^T X / N): W + W (K - H) (H + ridge)^-1."""
+    damped = hessian.clone()
+    damped.diagonal().add_(DAMPING * hessian.diagonal().mean().clamp(min=1e-30))
+    wanted = weight.detach().double() @ (crossed - hessian)
+    made: Tensor = weight.detach() + torch.linalg.solve(damped, wanted.t()).t().to(weight.dtype)
+    return made
+
+
 def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[Packed, bool]:
     """The matrix, or all experts one by one; and whether some of it was given nothing."""
     experts = (
@@ -370,9 +384,10 @@ def _stages(model: Decoder, asked: Mapping[str, int]) -> list[tuple[int | None, 
     there = matrices(model)
     found: list[tuple[int | None, list[str]]] = []
     for index in range(len(model.layers)):
-        names = [n for n in there if n.startswith(f"layers.{index}.") and asked[n] in INTEGERS]
-        if names:
-            found.append((index, names))
+        for part in ("mixer", "mlp"):
+            names = [n for n in there if n.startswith(f"layers.{index}.{part}.") and asked[n] in INTEGERS]
+            if names:
+                found.append((index, names))
     if asked.get("head.weight") in INTEGERS:
         found.append((None, ["head.weight"]))
     return found
