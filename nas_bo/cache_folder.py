@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+
+from nas_bo import temporary
 
 
 def cache_folder() -> Path:
@@ -23,7 +24,7 @@ def cache_folder() -> Path:
         base = os.environ.get("XDG_CACHE_HOME")
     with suppress(RuntimeError):  # no home
         return (Path(base) if base else Path.home() / ".cache") / "nas_bo"
-    return Path(tempfile.gettempdir()) / "nas_bo-cache"
+    return (temporary.private() or Path(os.devnull)) / "cache"  # of this user alone, or none that can be written
 
 
 def make_room(folder: Path, most_bytes: float, coming_bytes: float = 0, keep: Collection[Path] = ()) -> None:

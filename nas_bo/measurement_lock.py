@@ -8,17 +8,19 @@ that ends. Outside of such processes all this does nothing.
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+
+from nas_bo import temporary
 
 try:
     import fcntl
@@ -48,9 +50,35 @@ class _Gate:
                 self._rest()
 
     def _enter(self) -> None:
-        fcntl.flock(self._waiting, fcntl.LOCK_SH)
-        fcntl.flock(self._running, fcntl.LOCK_SH)
+        self._take(self._waiting, fcntl.LOCK_SH)
+        self._take(self._running, fcntl.LOCK_SH)
         fcntl.flock(self._waiting, fcntl.LOCK_UN)
+
+    def _take(self, file: Any, how: int) -> None:
+        """Take a lock, and continue without it where one of the others, which may have been stopped, does not give it back."""
+        begun, said = time.monotonic(), False
+        while True:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                waited = time.monotonic() - begun
+            if waited > PATIENCE_S:
+                _log.warning(
+                    "another process of this search has kept the others waiting for %.0f s (is it stopped, or does it hang?); this one "
+                    "continues at the same time, and what is measured now may be less exact",
+                    waited,
+                )
+                return
+            if waited > SAY_AFTER_S and not said:
+                said = True
+                _log.warning(
+                    "this process has waited %.0f s until another process of this search has ended a step or a measurement; it continues "
+                    "without it after %.0f s",
+                    waited,
+                    PATIENCE_S,
+                )
+            time.sleep(LOOK_EVERY_S)
 
     def _step(self) -> None:
         try:
@@ -74,8 +102,8 @@ class _Gate:
         if self._depth:  # a measurement within a training waits for nobody, or it would wait for itself
             yield
             return
-        fcntl.flock(self._waiting, fcntl.LOCK_EX)
-        fcntl.flock(self._running, fcntl.LOCK_EX)
+        self._take(self._waiting, fcntl.LOCK_EX)
+        self._take(self._running, fcntl.LOCK_EX)
         try:
             yield
         finally:
@@ -96,6 +124,11 @@ _gate: _Gate | None = None
 _owner: int | None = None  # the thread that `_gate` is of; every other one opens the files for itself
 _others = threading.local()
 LOOK_EVERY_S = 0.005
+SAY_AFTER_S = 60.0  # of waiting for others: longer than a step or a measurement takes
+PATIENCE_S = 600.0
+MACHINE_PATIENCE_S = 3600.0  # for another session of measurements, such as a profile of a device
+
+_log = logging.getLogger(__name__)
 
 
 def _mine() -> _Gate | None:
@@ -164,16 +197,35 @@ def pause(seconds: float = 10.0) -> None:
 @contextmanager
 def machine(waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Around a whole session of measurements: one at a time per user and machine, the others wait; `waiting` is called
-    before a wait."""
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    lock = FileLock(Path(tempfile.gettempdir()) / f"nas-bo-measuring-{user}")
-    try:
-        held = lock.acquire(blocking=False)
-    except Timeout:
-        waiting()
-        held = lock.acquire()
-    with held:
+    before a wait, which ends after `MACHINE_PATIENCE_S` with a warning. Nobody else can hold the lock: it lies in a folder of
+    this user's."""
+    folder = temporary.private()
+    if folder is None:
+        _log.warning(
+            "the folder nas-bo-... of this user in %s cannot be used (somebody else has it, or it cannot be written), so that nothing "
+            "keeps two measurements from disturbing one another; set TMPDIR to a folder of yours",
+            tempfile.gettempdir(),
+        )
         yield
+        return
+    lock = FileLock(folder / "measuring")
+    with suppress(OSError):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            waiting()
+            try:
+                lock.acquire(timeout=MACHINE_PATIENCE_S)
+            except Timeout:
+                _log.warning(
+                    "another process has measured for %.0f s (is it stopped, or does it hang?); this one measures at the same time, and its "
+                    "times may be too long",
+                    MACHINE_PATIENCE_S,
+                )
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _nothing() -> None:

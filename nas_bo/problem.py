@@ -38,6 +38,7 @@ from nas_bo.objective import (
     value_of,
     with_parts,
 )
+from nas_bo.safe_text import printable, told
 from nas_bo.spelling import answering
 from nas_bo.trial import State, Trial
 
@@ -229,7 +230,7 @@ class Problem:
         try:
             violations = self.violations(arch, values)
         except NasBoError as error:  # a rule that raises
-            return ended(State.FAILED, str(error), {})
+            return ended(State.FAILED, _line(_said(error)), {})
         todo = sorted((*self.objectives, *self.limits), key=lambda o: ORDER.index(o.cost))
         proxies = list(self.proxies)
         for objective in [None, *todo]:
@@ -255,7 +256,7 @@ class Problem:
                     broken = [name for name, amount in violations.items() if amount > 0]
                     return ended(State.INFEASIBLE, _line("violates " + ", ".join(broken)), violations)
                 except Unsupported as stop:
-                    return ended(State.INFEASIBLE, _line(f"{objective.name}: {stop}"), violations)
+                    return ended(State.INFEASIBLE, _line(f"{objective.name}: {_said(stop)}"), violations)
                 except Exception as error:
                     if rungs:
                         info[objective.name] = {"rungs": rungs}
@@ -327,9 +328,9 @@ def _estimate(proxy: Objective, arch: Architecture) -> dict[str, Any]:
 
 
 def _said(error: Exception) -> str:
-    return str(error) if isinstance(error, NasBoError) else f"{type(error).__name__}: {error}"
+    return told(error)
 
 
 def _line(text: str) -> str:
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return text if len(text) <= 500 else text[:499] + "…"

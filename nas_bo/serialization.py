@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
@@ -15,7 +16,8 @@ from pathlib import PurePath
 from typing import Any
 
 from nas_bo import moved
-from nas_bo.errors import SearchError
+from nas_bo.errors import NasBoError, SearchError
+from nas_bo.foreign_document import WRONG, reading
 
 UNKNOWN = "unknown"  # the key under which the reason is kept why something cannot be built again
 
@@ -65,7 +67,7 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
     if UNKNOWN in data:
         raise SearchError(f"it cannot be built again: {data[UNKNOWN]}")
     if "float" in data:
-        return float(data["float"])
+        return _odd(data["float"])
     if "tuple" in data:
         return tuple(rebuild(v, allow) for v in data["tuple"])
     if "dict" in data:
@@ -78,6 +80,8 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
     if not (isinstance(kind, type) and is_dataclass(kind)):
         raise SearchError(f"{data['type']} is not a dataclass any more, so the objective cannot be built again")
     known = {f.name for f in fields(kind) if f.init}
+    if not isinstance(data.get("fields"), Mapping):
+        raise SearchError(f"the description of {data['type']} has no fields, so the objective cannot be built again")
     lost = [name for name in data["fields"] if name not in known]
     if lost:
         raise SearchError(
@@ -85,7 +89,20 @@ def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
         )
     with warnings.catch_warnings():  # what an earlier version has stored is not the user's to change
         warnings.simplefilter("ignore", DeprecationWarning)
-        return kind(**{name: rebuild(value, allow) for name, value in data["fields"].items()})
+        built = {name: rebuild(value, allow) for name, value in data["fields"].items()}
+        try:
+            return kind(**built)
+        except WRONG as error:
+            if isinstance(error, NasBoError):
+                raise
+            raise SearchError(
+                f"{data['type']} takes no such values ({error!s:.200}), so the objective cannot be built again"
+            ) from error
+
+
+@reading("a number that JSON does not know", SearchError)
+def _odd(text: str) -> float:
+    return float(text)
 
 
 def unknown(data: Any) -> list[str]:
@@ -108,6 +125,8 @@ def _name(thing: Any) -> str | None:
 
 
 def _allowed(name: str, allow: Collection[str]) -> str:
+    if not isinstance(name, str) or not re.fullmatch(r"\w+(\.\w+)*:\w+(\.\w+)*", name):
+        raise SearchError(f"{name!r:.200} is not the name of a function or class (module:name)")
     module = name.partition(":")[0]
     if not any(module == one or module.startswith(f"{one}.") for one in ("nas_bo", *allow)):
         raise SearchError(

@@ -14,12 +14,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nas_bo import large_info
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError, NasBoError, SpaceError
+from nas_bo.safe_text import lines, printable
+from nas_bo.safe_text import plain as plain_data
 from nas_bo.spelling import Told, Values, answering
-from nas_bo.study_name import printable
 from nas_bo.trial import ObjectiveSpec, State, Trial, not_finite
 
 if TYPE_CHECKING:
@@ -88,14 +91,18 @@ def plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
-def attributes(trial: Trial) -> dict[str, str]:
-    """What a host keeps of a trial in addition to parameters, values and constraints; see `from_attributes`."""
+def attributes(trial: Trial, most: float = large_info.MOST) -> dict[str, str]:
+    """What a host keeps of a trial in addition to parameters, values and constraints; see `from_attributes`.
+
+    Args:
+        most: characters of `Trial.info`, see `nas_bo.large_info`.
+    """
     data = {
         "id": trial.architecture.id,
         "seconds": round(trial.seconds, 3),
         "reason": trial.reason,
         "violations": dict(trial.violations),
-        "info": trial.info,
+        "info": large_info.split(plain_data(trial.info), most)[0],
     }
     if trial.state is not State.COMPLETE:  # values measured before evaluation stopped: hosts keep no partial values
         data["values"] = dict(trial.values)
@@ -147,6 +154,7 @@ class TrialRecord:
         reported: step -> intermediate value.
         attributes: the user's own.
         whole: whether all that belongs to it is there.
+        rest: the file of what its info has left out (`nas_bo.large_info`).
     """
 
     number: int
@@ -168,6 +176,7 @@ class TrialRecord:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     further: Further | None = None
     whole: bool = True
+    rest: Path | None = None
 
     def trial(self, arch: Architecture) -> Trial:
         """The trial, of which the host's parameters mean `arch`."""
@@ -211,7 +220,7 @@ def _architecture(space: type[Space], params: tuple[tuple[str, Any], ...]) -> Ar
 def plain_architecture(params: Mapping[str, Any]) -> Architecture:
     """Parameters of whatever study, as they are, taken for an architecture."""
     named = {printable(k): v for k, v in params.items()}
-    flat = {k: v if isinstance(v, (str, int, float, bool)) or v is None else str(v) for k, v in named.items()}
+    flat = {k: v if isinstance(v, (int, float, bool)) or v is None else printable(v) for k, v in named.items()}
     return Architecture(Node(flat), flat)
 
 
@@ -244,8 +253,8 @@ def understood(
     seconds = noted.get("seconds") or ((ended - began).total_seconds() if began and ended else 0.0)
     return TrialRecord(
         one.number, state, one.ended, one.params, found, violations,
-        noted.get("reason") or str(attributes.get(REASON, "")) or one.reason or strange or host_reason,
-        Told(info) if isinstance(found, Values) else info, float(seconds), noted.get("id", ""), str(attributes.get(LABEL, "")),
+        lines(noted.get("reason") or str(attributes.get(REASON, "")) or one.reason or strange or host_reason),
+        Told(info) if isinstance(found, Values) else info, float(seconds), noted.get("id", ""), printable(attributes.get(LABEL, "")),
         str(attributes.get(OWNER, "")), one.since, began, ended, one.reported,
         {k: v for k, v in attributes.items() if not str(k).startswith(PREFIX)}, one.further, one.whole,
     )  # fmt: skip

@@ -6,15 +6,23 @@ One rule for all files that are named after a study, an experiment or a space: `
 from __future__ import annotations
 
 import hashlib
-import unicodedata
 
 from nas_bo.errors import SearchError
+from nas_bo.safe_text import is_printed, printable
 from nas_bo.wording import counted
 
 LONGEST = 500  # characters: databases of Optuna hold 512, names of MLflow's experiments 500
 LONGEST_FILE = 100  # bytes of a name of a file, so that suffixes and temporary names fit into the 255 of file systems
-RESERVED = {"con", "prn", "aux", "nul", "artifacts"}  # devices of Windows; the folder of the dashboard's artifacts
-RESERVED |= {f"{port}{i}" for port in ("com", "lpt") for i in range(10)}
+RESERVED = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    "conin$",
+    "conout$",
+    "artifacts",
+}  # devices of Windows; the dashboard's artifacts
+RESERVED |= {f"{port}{i}" for port in ("com", "lpt") for i in "0123456789\u00b9\u00b2\u00b3"}
 FORBIDDEN = set('/\\:*?"<>|%#')  # in names of files: on some system, in some shell or in a URL
 
 
@@ -34,7 +42,7 @@ def check(name: object) -> str:
         raise SearchError(
             f"the study name {name[:40]!r}... has {counted(len(name), 'character')}; databases hold {LONGEST}. Use a shorter name (--study)"
         )
-    unprintable = [c for c in name if not _printed(c)]
+    unprintable = [c for c in name if not is_printed(c)]
     if unprintable:
         raise SearchError(
             f"the study name {printable(name)[:80]!r} has the character {unprintable[0]!r}, which cannot be printed; use another "
@@ -48,26 +56,14 @@ def file_name(name: str) -> str:
 
     The same for the same name always, and different for different ones.
     """
-    safe = "".join("_" if c in FORBIDDEN or not _printed(c) else c for c in name).rstrip(". ").lstrip(". ")
-    if safe == name and name.partition(".")[0].lower() not in RESERVED and len(name.encode()) <= LONGEST_FILE:
+    safe = "".join("_" if c in FORBIDDEN or not is_printed(c) else c for c in name).rstrip(". ").lstrip(". ")
+    if safe and safe == name and name.partition(".")[0].lower() not in RESERVED and len(name.encode()) <= LONGEST_FILE:
         return name
     safe = f"_{safe}" if safe.partition(".")[0].lower() in RESERVED else safe
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     while len(safe.encode()) > LONGEST_FILE - 9:
         safe = safe[: -max(1, (len(safe.encode()) - LONGEST_FILE + 9) // 4)]
     return f"{safe.strip('. ') or 'study'}-{digest}"
-
-
-def printable(name: str) -> str:
-    """The name with characters that would change a terminal, or break a line, written out (``\\n``)."""
-    return "".join(c if _printed(c) else c.encode("unicode_escape", "backslashreplace").decode() for c in name)
-
-
-def _printed(c: str) -> bool:
-    """Not control characters, line separators, halves of characters, and signs that turn the direction of writing."""
-    return unicodedata.category(c) not in ("Cc", "Cs", "Zl", "Zp") and not (
-        "\u202a" <= c <= "\u202e" or "\u2066" <= c <= "\u2069"
-    )
 
 
 __all__ = ["check", "file_name", "printable"]

@@ -114,3 +114,64 @@ def test_a_search_with_secrets_writes_them_nowhere(database, tmp_path):  # noqa:
     with psycopg.connect(database) as connection:
         for table in ("study_user_attributes", "study_system_attributes", "trial_user_attributes", "studies"):
             assert "hunter22" not in str(connection.execute(f"select * from {table}").fetchall())
+
+
+@pytest.mark.parametrize(
+    "name", ["MLFLOW_TRACKING_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "OPENAI_API_KEY", "MY_SECRET"]
+)
+@pytest.mark.parametrize("secret", [*PASSWORDS, "tab\there", "πßw0rd"])
+def test_what_the_environment_keeps_secret_is_said_nowhere(name, secret, monkeypatch):
+    monkeypatch.setenv(name, secret)
+    for text in (
+        f"401 for {secret}",
+        f"got {secret!r}",
+        json.dumps({"said": f"no: {secret}"}),
+        f"x?y={quote(secret)}&z",
+    ):
+        assert secret not in redaction.redacted(text) and quote(secret, safe="") not in redaction.redacted(text)
+    assert redaction.redacted("study.db has 3 trials, in /home/me") == "study.db has 3 trials, in /home/me"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Basic bWU6aHVudGVyMjI=",
+        "{'Authorization': 'Bearer bWU6aHVudGVyMjI='}",
+        '"authorization": "token bWU6aHVudGVyMjI="',
+        "headers={'authorization':'Basic bWU6aHVudGVyMjI='}",
+    ],
+)
+def test_no_header_shows_its_login(text):
+    assert "bWU6" not in redaction.redacted(text) and "***" in redaction.redacted(text)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_the_reason_of_a_trial_has_no_secret(password, monkeypatch):
+    """What an objective raises goes into the study, MLflow, tables and logs."""
+    from nas_bo import safe_text
+
+    url = f"postgresql://me:{quote(password, safe='')}@db.example/nas"
+    error = OSError(f"cannot reach {url}")
+    assert password not in safe_text.told(error) and quote(password, safe="") not in safe_text.told(error)
+    assert "db.example" in safe_text.told(error)
+
+
+def test_what_a_study_says_of_itself_has_no_login():
+    said = {"recipe": [{"url": "http://me:hunter22@h/x?token=abc1&y=2"}], "n": 3, "strategy": "Own(x='a@b')"}
+    kept = redaction.nested(said)
+    assert (
+        "hunter22" not in str(kept)
+        and "abc1" not in str(kept)
+        and kept["n"] == 3
+        and kept["strategy"] == said["strategy"]
+    )
+    assert redaction.nested(kept) == kept
+
+
+@pytest.mark.parametrize("text", ["ftp://me:hunter22@h/x", "http://:hunter22@", "sqlite://me:hunter22@h"])
+def test_a_tracking_uri_that_is_refused_shows_no_password(text):
+    from nas_bo.errors import HostError
+
+    with pytest.raises(HostError) as said:
+        tracking_uri.resolve(text)
+    assert "hunter22" not in str(said.value)

@@ -18,6 +18,7 @@ import typer
 from nas_bo import database_url
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import OneStudy, Storage
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 from nas_bo.errors import HostError, NasBoError, SearchError
 
@@ -341,7 +342,7 @@ def ask(
         asking = Asking(space, objective or None, at_most or None, at_least or None, strategy, vocab_size, seed)
         opened = session(storage, study, asking, create=not waiting, allow=allow or ())
         for asked in opened.open if waiting else (opened.ask() for _ in range(count)):
-            typer.echo(document(opened, asked))
+            say(document(opened, asked))
 
 
 def tell(storage: Storage = "nas-bo.db", study: OneStudy = None, allow: Allowed = None) -> None:
@@ -351,9 +352,9 @@ def tell(storage: Storage = "nas-bo.db", study: OneStudy = None, allow: Allowed 
         for data in read():  # the study may be made by the `ask` at the other end of the pipe
             opened = opened or session(storage, study, Asking(), create=False, allow=allow or ())
             try:
-                typer.echo(keep(opened, data))
+                say(keep(opened, data))
             except NasBoError as error:  # the others are reported anyway
-                typer.echo(f"nas-bo: {error}", err=True)
+                say(f"nas-bo: {error}", err=True)
                 refused = True
     if refused:
         raise typer.Exit(2)

@@ -12,6 +12,7 @@ from nas_bo import database_url
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 from nas_bo.errors import SearchError
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def compare(
         results = [resolve.stored(storage, name or None) for storage, _, name in pairs]
         _different(pairs, results)
         found = compared(results)
-        typer.echo(json.dumps(document(found, storages), indent=1) if as_json else text(found, storages))
+        say(json.dumps(document(found, storages), indent=1) if as_json else text(found, storages))
 
 
 def _different(pairs: Sequence[tuple[str, str, str]], results: Sequence[Result]) -> None:

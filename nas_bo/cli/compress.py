@@ -13,6 +13,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, Json
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.errors import CompressError
 
@@ -89,9 +90,9 @@ def compress(
             "steps": [asdict(step) for step in made.steps],
             "remarks": list(made.remarks),
         }
-        typer.echo(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
+        say(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
     else:
-        typer.echo(str(made))
+        say(str(made))
 
 
 def _bits(text: str) -> int | dict[str, int]:

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from nas_bo.cli.failure import errors
+from nas_bo.cli.output import say
 from nas_bo.space import Space
 from nas_bo.study import PREFIX, STUDY, read_attributes, space_of
 
@@ -84,7 +85,7 @@ def dashboard(
 
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         with serve(*opened(storage), artifacts, port) as address, contextlib.suppress(KeyboardInterrupt):
-            typer.echo(f"{address}\nPress Ctrl-C to stop.")
+            say(f"{address}\nPress Ctrl-C to stop.")
             signal.pause()
 
 

@@ -11,6 +11,7 @@ import typer
 from nas_bo.architecture import Architecture
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 from nas_bo.errors import DeviceError
 
@@ -145,6 +146,6 @@ def devices(
     """List the devices whose figures are known, or show one with the source of each figure."""
     with errors():
         if pictures is None:
-            typer.echo(text(name, here, as_json))
+            say(text(name, here, as_json))
         else:
-            typer.echo(drawings(name, here, space, arch, (phase, context, dtype), pictures))
+            say(drawings(name, here, space, arch, (phase, context, dtype), pictures))

@@ -13,6 +13,7 @@ import typer
 from nas_bo import database_url
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import INTERRUPTED, errors
+from nas_bo.cli.output import say
 from nas_bo.errors import ReportError
 from nas_bo.study_name import file_name
 
@@ -59,7 +60,7 @@ def _written(result: Result, out: Path, storage: str) -> list[Path]:
             raise
         shown = database_url.shown(storage)
         again = f"nas-bo report {shlex.quote(shown)}"
-        typer.echo(f"nas-bo: the search is done and kept in {shown} ({again}), but {error}", err=True)
+        say(f"nas-bo: the search is done and kept in {shown} ({again}), but {error}", err=True)
         raise typer.Exit(INCOMPLETE) from None
 
 
@@ -69,17 +70,17 @@ def _say(
     if as_json:
         more = {"files": [str(p) for p in written], "warnings": warnings_shown.current().texts}
         sync = {"not_tracked": {"why": missing, "command": tracked.mend}} if tracked is not None and missing else {}
-        typer.echo(json.dumps({**result.to_dict(), **more, **sync}, indent=1))
+        say(json.dumps({**result.to_dict(), **more, **sync}, indent=1))
     else:
-        typer.echo(f"\n{result}\n")
+        say(f"\n{result}\n")
         for path in written[:2]:
-            typer.echo(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
+            say(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
         shown = database_url.shown(storage)
         from nas_bo.optuna.storages import several
 
         named = f" --study {shlex.quote(result.title)}" if several(storage) else ""
-        typer.echo(f"study    {shown}   (nas-bo report {shlex.quote(shown)}{named})")
+        say(f"study    {shown}   (nas-bo report {shlex.quote(shown)}{named})")
         if tracked is not None and (missing or result.url):
-            typer.echo(f"MLflow   {missing or tracked.address(result)}")
+            say(f"MLflow   {missing or tracked.address(result)}")
     if missing:
-        typer.echo(f"nas-bo: {missing}", err=True)
+        say(f"nas-bo: {missing}", err=True)

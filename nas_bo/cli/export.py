@@ -12,6 +12,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 
 
@@ -48,6 +49,6 @@ def export(
             "check": check,
             "unchecked": made.unchecked,
         }
-        typer.echo(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
+        say(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
     else:
-        typer.echo(str(made))
+        say(str(made))

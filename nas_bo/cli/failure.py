@@ -11,9 +11,10 @@ from typing import Any
 
 import typer
 
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import by_option
 from nas_bo.errors import EverythingFailed, NasBoError, SearchError
-from nas_bo.redaction import redacted
+from nas_bo.safe_text import printable
 
 INTERRUPTED = 130
 UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, and gives it no name
@@ -30,14 +31,14 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
     try:
         yield
     except SearchError as error:
-        typer.echo(f"nas-bo: {redacted(by_option(str(error)))}", err=True)
+        say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
         raise typer.Exit(1 if isinstance(error, EverythingFailed) else 2) from None
     except NasBoError as error:
-        typer.echo(f"nas-bo: {redacted(by_option(str(error)))}", err=True)
+        say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         _hurry()
-        typer.echo(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
+        say(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
 
 

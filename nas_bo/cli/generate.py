@@ -10,6 +10,7 @@ import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 
 
@@ -31,4 +32,4 @@ def generate(
         from nas_bo.workflows.export import continued
 
         text = continued(folder, prompt, tokens, temperature, seed)
-    typer.echo(json.dumps({"prompt": prompt, "text": text}) if as_json else text)
+    say(json.dumps({"prompt": prompt, "text": text}) if as_json else text)

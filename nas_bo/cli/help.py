@@ -12,6 +12,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from nas_bo.cli.failure import errors, parsed, refuse_empty
+from nas_bo.cli.output import answering
 from nas_bo.cli.typed_options import remembered
 
 WHOLE = "\N{NON-BREAKING HYPHEN}"  # while lines are made, so that none ends inside `nas-bo` or --token-dtype
@@ -61,7 +62,7 @@ class Grouped(TyperCommand):
             for p in self.get_params(ctx)
             if p.param_type_name == "option" and p.name in ctx.params and ctx.params[p.name] != p.get_default(ctx)
         }
-        with remembered(given):
+        with remembered(given), answering():
             return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

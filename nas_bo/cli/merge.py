@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from nas_bo.cli.failure import errors
+from nas_bo.cli.output import say
 from nas_bo.wording import counted
 
 
@@ -30,7 +31,7 @@ def merge(
         pairs = [source.partition("::") for source in sources]
         found = merged([studies.load(storage, name or None) for storage, _, name in pairs], into, study)
         left = f", {found.left} not finished and left where they are" if found.left else ""
-        typer.echo(
+        say(
             f"study {found.study.study_name!r} in {into}: {counted(found.added, 'trial')} added, {found.known} known{left}"
         )
 

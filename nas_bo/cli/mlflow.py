@@ -16,6 +16,7 @@ from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.help import WIDE, Commands, Grouped
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 from nas_bo.errors import NasBoError
 from nas_bo.wording import counted
 
@@ -56,6 +57,9 @@ def sync(
             help="Name of a value of a study that has no names, repeatable, one per value. By default value, or value_0, value_1, ..."
         ),
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option(help="Say what would be logged where, and write nothing, neither here nor there.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Log trials that MLflow has not got yet, end runs that a killed process left running, and say what is left.
@@ -68,15 +72,18 @@ def sync(
 
         where = where or os.environ.get("NAS_BO_SPOOL") or "."
         done: list[Synced] = []
-        if _is_storage(where):
+        if _is_storage(where) and dry_run:
+            done.append(_planned(where, [study] if study else _names(where), mlflow))
+        elif _is_storage(where):
             done += [_one(where, name, mlflow, metric_name) for name in ([study] if study else _names(where))]
         else:
-            done.append(spooled(where, uri=mlflow))
+            done.append(spooled(where, uri=mlflow, dry_run=dry_run))
     total = Synced(
-        sum(s.logged for s in done), [e for s in done for e in s.ended], [left for s in done for left in s.left]
-    )
+        sum(s.logged for s in done), [e for s in done for e in s.ended], [left for s in done for left in s.left],
+        [plan for s in done for plan in s.planned],
+    )  # fmt: skip
     if as_json:
-        typer.echo(json.dumps({**vars(total), "warnings": warnings_shown.current().texts}, indent=1))
+        say(json.dumps({**vars(total), "warnings": warnings_shown.current().texts}, indent=1))
     else:
         _say(total, where)
     if total.left:
@@ -84,18 +91,20 @@ def sync(
 
 
 def _say(total: Any, where: str) -> None:
-    if total.logged or total.left:
-        typer.echo(f"{counted(total.logged, 'trial')} logged")
-    elif not total.ended:
-        typer.echo(f"nothing is left to be logged in {where}")
+    for (name, store), n in Counter((name, store) for name, _, store in total.planned).items():
+        say(f"{counted(n, 'trial')} of {name!r} would be logged to {store}, where it is not there yet")
+    if total.logged or (total.left and not total.planned):
+        say(f"{counted(total.logged, 'trial')} logged")
+    elif not (total.ended or total.planned):
+        say(f"nothing is left to be logged in {where}")
     for name, number in total.ended:
         what = f"trial {number} of {name!r} as FAILED" if number >= 0 else f"the parent run of {name!r} as KILLED"
-        typer.echo(f"ended {what}: the process that wrote it was killed")
+        say(f"ended {what}: the process that wrote it was killed")
     reasons = Counter((name, why) for name, _, why in total.left)
     for (name, why), n in reasons.items():
         numbers = [number for other, number, reason in total.left if (other, reason) == (name, why) and number >= 0]
         shown = ", ".join(map(str, numbers[:8])) + (", ..." if len(numbers) > 8 else "")
-        typer.echo(f"left: {n} of {name!r}{f' ({shown})' if shown else ''}: {why}", err=True)
+        say(f"left: {n} of {name!r}{f' ({shown})' if shown else ''}: {why}", err=True)
 
 
 def _one(storage: str, name: str, mlflow: str | None, metric_names: list[str] | None) -> Any:
@@ -113,6 +122,17 @@ def _one(storage: str, name: str, mlflow: str | None, metric_names: list[str] | 
         if result is not None:
             summary, files = result.summary(), {"result.json": json.dumps(result.to_dict(), indent=1)}
     return sync_study(tracker, study, summary, files)
+
+
+def _planned(storage: str, names: list[str], mlflow: str | None) -> Any:
+    """What a storage has that may not be in MLflow yet; both are left as they are."""
+    from nas_bo.mlflow import tracking_uri
+    from nas_bo.mlflow.sync import Synced
+    from nas_bo.optuna import studies
+
+    store = tracking_uri.redact(tracking_uri.resolve(mlflow))
+    found = [(name, studies.read(studies.load(storage, name, reading=True))) for name in names]
+    return Synced(planned=[(name, t.number, store) for name, record in found for t in record.ended])
 
 
 def _names(storage: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, NamedSpace
+from nas_bo.cli.output import note, say
 from nas_bo.cli.typed_options import above_zero, within
 
 
@@ -96,14 +96,12 @@ def profile(
         )  # fmt: skip
         drawn = _picture(found, out, seed)
     if as_json:
-        typer.echo(
-            json.dumps({**found.to_dict(), "file": str(out), "warnings": warnings_shown.current().texts}, indent=1)
-        )
+        say(json.dumps({**found.to_dict(), "file": str(out), "warnings": warnings_shown.current().texts}, indent=1))
         return
     use = f"nas-bo search --space {shlex.quote(space)} --target {shlex.quote(str(out))}"
-    typer.echo(f"\n{found}\n\nprofile  {out}   ({use})")
+    say(f"\n{found}\n\nprofile  {out}   ({use})")
     if drawn is not None:
-        typer.echo(f"picture  {drawn}")
+        say(f"picture  {drawn}")
 
 
 def _picture(found: Any, out: Path, seed: int) -> Path | None:
@@ -136,4 +134,4 @@ class _Shown:
             text = "something else is measured on this machine; waiting for it to end"
         else:
             text = f"measuring {progress.phase}: {progress.done} of {progress.total} known, {progress.seconds:.0f} s"
-        print(text, file=sys.stderr, flush=True)
+        note(text)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nas_bo.cli import warnings_shown
+from nas_bo.cli.output import note, shown
 from nas_bo.report import figure
 from nas_bo.report.digits import known
 from nas_bo.report.table import noted
@@ -105,7 +106,7 @@ class _Lines:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            print(text.rstrip(), file=sys.stderr, flush=True)
+            note(text.rstrip())
 
 
 class _Live:
@@ -120,9 +121,10 @@ class _Live:
     def starting(self, space: type[Space], workers: int, trials: int, bounds: Collection[str] = ()) -> None:
         self._bounds = bounds
         self._time.start()
-        self._live.update(
-            f"starting {counted(workers, 'worker')} to search {space.title}, {counted(trials, 'trial')} ..."
-        )
+        from rich.text import Text
+
+        text = f"starting {counted(workers, 'worker')} to search {space.title}, {counted(trials, 'trial')} ..."
+        self._live.update(Text(shown(text)))
 
     def update(self, progress: Progress) -> None:
         from rich.console import Group
@@ -137,17 +139,18 @@ class _Live:
             mark = "+" if joined(progress) else " "
             last = f"{mark} {progress.label}  {outcome(progress.trial, self._bounds)}{NEW if mark == '+' else ''}"
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
-        self._live.update(Group(head, bar, Text(last, no_wrap=True, overflow="ellipsis"), self._front(progress)))
+        self._live.update(Group(head, bar, Text(shown(last), no_wrap=True, overflow="ellipsis"), self._front(progress)))
 
     def _front(self, progress: Progress) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=f"front so far: {counted(len(progress.front), 'trial')}", title_justify="left", box=None)
         names = ["trial", "architecture", *(progress.front[0].values if progress.front else ())]
         rows = [
             [
                 ("+ " if progress.trial is not None and _same(t, progress.trial) else "") + str(t.number),
-                self._labels.get(t.architecture.id, t.architecture.id[:8]),
+                Text(shown(self._labels.get(t.architecture.id, t.architecture.id[:8]))),
                 *(known(v, t.info.get(name)) for name, v in t.values.items()),
             ]
             for t in progress.front[:SHOWN]
@@ -160,7 +163,7 @@ class _Live:
             self._widths[name] = wide
             left = name == "architecture"
             table.add_column(
-                f"{name}{' (bound)' * (name in self._bounds)}",
+                Text(shown(f"{name}{' (bound)' * (name in self._bounds)}")),
                 justify="left" if left else "right",
                 min_width=wide,
                 no_wrap=True,

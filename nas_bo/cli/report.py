@@ -11,6 +11,7 @@ import typer
 from nas_bo.cli.ending import finish
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, OneStudy
+from nas_bo.cli.output import say
 
 INTERRUPTED = "interrupted before the report was complete; the same command writes it again"
 
@@ -41,7 +42,7 @@ def report(
 
             chosen = result.pick(pick)
             data = {"study": result.title, "pick": pick, **described(result, chosen)}
-            typer.echo(
+            say(
                 json.dumps(data, indent=1)
                 if as_json
                 else _text(data, json.dumps(json.loads(chosen.architecture.to_json())))

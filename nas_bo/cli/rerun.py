@@ -12,6 +12,8 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, Json, OneStudy
+from nas_bo.cli.output import say
+from nas_bo.cli.typed_options import above_zero
 
 
 def rerun(
@@ -20,6 +22,15 @@ def rerun(
     ],
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
     allow: Allow = None,
+    allow_path: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A file or folder outside of this folder that the run may name, such as its data, repeatable."
+        ),
+    ] = None,
+    budget_limit: Annotated[
+        float, typer.Option(help="The most tokens, steps or repeats that the run may ask for.", callback=above_zero)
+    ] = 1e9,
     log: Annotated[bool, typer.Option(help="Log the evaluation as a run of its own, linked to the first.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -29,10 +40,10 @@ def rerun(
 
         if allow:
             sys.path.insert(0, str(Path.cwd()))
-        made = evaluate(run, track=mlflow, allow=allow or (), log=log)
-    typer.echo(
-        json.dumps({**made.to_dict(), "warnings": warnings_shown.current().texts}, indent=1) if as_json else str(made)
-    )
+        made = evaluate(
+            run, track=mlflow, allow=allow or (), log=log, allow_path=allow_path or (), budget_limit=budget_limit
+        )
+    say(json.dumps({**made.to_dict(), "warnings": warnings_shown.current().texts}, indent=1) if as_json else str(made))
     if made.agrees is False:
         raise typer.Exit(1)
 
@@ -61,9 +72,9 @@ def register(
             sys.path.insert(0, str(Path.cwd()))
         found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=allow or ())
     if as_json:
-        typer.echo(json.dumps([vars(one) | {"uri": one.uri} for one in found], indent=1))
+        say(json.dumps([vars(one) | {"uri": one.uri} for one in found], indent=1))
         return
     for one in found:
         values = ", ".join(f"{key} {value:.5g}" for key, value in one.values.items())
-        typer.echo(f"{one.name} version {one.version}  {', '.join(one.aliases)}  trial {one.trial}  {values}")
-    typer.echo(f"load one with nas_bo.mlflow.load_model({found[0].uri!r}, tracking_uri={mlflow!r})")
+        say(f"{one.name} version {one.version}  {', '.join(one.aliases)}  trial {one.trial}  {values}")
+    say(f"load one with nas_bo.mlflow.load_model({found[0].uri!r}, tracking_uri={mlflow!r})")

@@ -9,6 +9,7 @@ import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 
 
 def spaces(
@@ -22,13 +23,13 @@ def spaces(
 
         if name is None:
             if as_json:
-                typer.echo(
+                say(
                     json.dumps({n: {"size": s.size(rules=False), "title": s.title} for n, s in NAMED.items()}, indent=1)
                 )
                 return
             for known, space in NAMED.items():
                 first = (space.__doc__ or "").strip().splitlines()[0]
-                typer.echo(f"{known:<16} {space.size(rules=False):>12.3g} architectures   {first}")
+                say(f"{known:<16} {space.size(rules=False):>12.3g} architectures   {first}")
             return
         chosen = resolve.named_space(name)
-        typer.echo(chosen.to_json() if as_json else chosen.describe())
+        say(chosen.to_json() if as_json else chosen.describe())

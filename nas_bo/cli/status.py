@@ -10,6 +10,7 @@ import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
+from nas_bo.cli.output import say
 from nas_bo.trial import State
 from nas_bo.wording import counted
 
@@ -32,12 +33,12 @@ def status(
         names = [study] if study is not None else sorted(optuna.get_all_study_names(backend))
         found = [described(storages.load(backend, name, reading=True)) for name in names]
     if as_json:
-        typer.echo(json.dumps({"storage": _shown(storage), "studies": found}, indent=1))
+        say(json.dumps({"storage": _shown(storage), "studies": found}, indent=1))
         return
     if not found:
-        typer.echo(f"{_shown(storage)} holds no study")
+        say(f"{_shown(storage)} holds no study")
     for one in found:
-        typer.echo(told(one))
+        say(told(one))
 
 
 def described(study: Any) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def described(study: Any) -> dict[str, Any]:
 
 def told(one: dict[str, Any]) -> str:
     """The same as text."""
-    from nas_bo.study_name import printable
+    from nas_bo.safe_text import printable
 
     wanted = ", ".join(c["name"] for c in one["objectives"])
     states = ", ".join(f"{one[name]} {name}" for name in ("finished", "pruned", "failed", "running", "waiting"))

@@ -14,6 +14,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, Json, OneStudy, Teacher
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.wording import counted
 
@@ -70,24 +71,24 @@ def train(
     about = made.about
     if as_json:
         said = {k: v for k, v in about.items() if k not in ("curve", "trust")}
-        typer.echo(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
+        say(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
         return
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
-    typer.echo(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
-    typer.echo(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
-    typer.echo(f'next: nas-bo generate {made.folder} "def ", nas-bo export {made.folder} --format huggingface --to DIR')
+    say(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
+    say(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
+    say(f'next: nas-bo generate {made.folder} "def ", nas-bo export {made.folder} --format huggingface --to DIR')
 
 
 def _said() -> Callable[[int, int, float], None]:
     """A line on stderr every few seconds."""
     began = last = time.monotonic()
 
-    def say(step: int, steps: int, nats: float) -> None:
+    def step_said(step: int, steps: int, nats: float) -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < SAID_EVERY_S and step < steps:
             return
         last = now
-        typer.echo(f"step {step:,} of {steps:,}  {nats:.3f} nats per token  {now - began:.0f} s", err=True)
+        say(f"step {step:,} of {steps:,}  {nats:.3f} nats per token  {now - began:.0f} s", err=True)
 
-    return say
+    return step_said

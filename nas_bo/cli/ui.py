@@ -11,6 +11,7 @@ import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Mlflow
+from nas_bo.cli.output import say
 
 
 def ui(
@@ -24,5 +25,5 @@ def ui(
         tracking_uri.there(tracking_uri.resolve(mlflow))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us, however we are ended
         with open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
-            typer.echo(f"{shown.front()}\nPress Ctrl-C to stop.")
+            say(f"{shown.front()}\nPress Ctrl-C to stop.")
             shown.process.wait()

@@ -13,6 +13,7 @@ from nas_bo.cli import warnings_shown
 from nas_bo.cli.ending import INCOMPLETE
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, NamedSpace, OneStudy, Text, TextKey, TokenDtype, VocabSize, Workers, processes
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 
 if TYPE_CHECKING:
@@ -101,10 +102,10 @@ def validate(
 def _say(report: TrustReport, written: Sequence[Path], as_json: bool, missing: str) -> None:
     if as_json:
         more = {"files": [str(p) for p in written], "warnings": warnings_shown.current().texts}
-        typer.echo(json.dumps({**report.to_dict(), **more}, indent=1))
+        say(json.dumps({**report.to_dict(), **more}, indent=1))
     else:
-        typer.echo(f"\n{report}\n")
+        say(f"\n{report}\n")
         for path in written:
-            typer.echo(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
+            say(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
     if missing:
-        typer.echo(f"nas-bo: {missing}", err=True)
+        say(f"nas-bo: {missing}", err=True)

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import typer
-
+from nas_bo.cli.output import note, say, shown
 from nas_bo.execution.worker_warnings import OURS, Ear, Heard, hearing
-from nas_bo.redaction import redacted
 from nas_bo.wording import counted
 
 SHORT = 160  # characters of a warning while something else is shown; the whole text is in the list
@@ -40,23 +37,22 @@ class Warned(Ear):
         ]
 
     def take(self, heard: Heard) -> None:
-        text = redacted(" ".join(heard.text.split()))
+        text = shown(" ".join(heard.text.split()))
         kind = re.sub(r"\d[\d.,e+-]*", "#", text)
         first, count = self._said.get(kind, (text, 0))
         self._said[kind] = first, count + 1
         if not count:
-            shown = text if not self.listed or len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
-            # not typer.echo: a live display has put something in place of sys.stderr that prints above it
-            print(f"nas-bo: warning: {shown}", file=sys.stderr, flush=True)
+            short = text if not self.listed or len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
+            note(f"nas-bo: warning: {short}")
 
     def say_again(self) -> None:
         """The list at the end, on stderr."""
         texts, self._said = self.texts, {}
         if not (self.listed and texts):
             return
-        typer.echo(f"\n{counted(len(texts), 'warning')}:", err=True)
+        say(f"\n{counted(len(texts), 'warning')}:", err=True)
         for text in texts:
-            typer.echo(f"* {text}", err=True)
+            say(f"* {text}", err=True)
 
 
 _current: list[Warned] = []

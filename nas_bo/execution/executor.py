@@ -12,6 +12,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
+from nas_bo.safe_text import lines, told
 from nas_bo.trial import State, Trial
 
 
@@ -94,11 +95,11 @@ def evaluate(problem: Problem, arch: Architecture, judge: Judge | None = None) -
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        return failed(arch, f"{type(error).__name__}: {error}")
+        return failed(arch, told(error))
 
 
 def failed(arch: Architecture, reason: str) -> Trial:
-    return Trial(arch, state=State.FAILED, reason=reason)
+    return Trial(arch, state=State.FAILED, reason=lines(reason))
 
 
 def check_not_importing(who: str) -> None:

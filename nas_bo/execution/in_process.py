@@ -6,6 +6,7 @@ import tempfile
 from collections import deque
 from collections.abc import Hashable
 
+from nas_bo import temporary
 from nas_bo.architecture import Architecture
 from nas_bo.execution.executor import evaluate
 from nas_bo.objective import Judge
@@ -42,7 +43,7 @@ class InProcess:
 
 
 def gate_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="nas-bo-quiet-", ignore_cleanup_errors=True)
+    return temporary.made("quiet")
 
 
 __all__ = ["InProcess"]

@@ -15,6 +15,7 @@ from nas_bo.execution.worker_warnings import Ear, Heard, hearing, sendable
 from nas_bo.measurement_lock import join
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
+from nas_bo.safe_text import told
 from nas_bo.trial import Trial
 
 
@@ -61,20 +62,20 @@ def _answer(asked: bytes) -> bytes:
     try:
         return pickle.dumps((outcome, sendable(ear.heard)))
     except Exception as error:  # an objective's `info` may hold anything
-        return pickle.dumps((failed(arch, f"what it gave cannot be sent back: {type(error).__name__}: {error}"), []))
+        return pickle.dumps((failed(arch, f"what it gave cannot be sent back: {told(error)}"), []))
 
 
 def _evaluated(arch: Architecture, sent: bytes) -> Trial:
     try:
         problem, judge = pickle.loads(sent)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}; define space and objectives at the top level of a module"
+        text = f"{told(error)}; define space and objectives at the top level of a module"
         return failed(arch, f"the problem cannot be read in a worker process: {text}")
     try:
         found: Trial = evaluate(problem, arch, judge)
         return found
     except KeyboardInterrupt as error:  # not of the keyboard, which does not reach here
-        return failed(arch, f"{type(error).__name__}: {error}")
+        return failed(arch, told(error))
 
 
 __all__ = ["packed", "unpacked", "work"]

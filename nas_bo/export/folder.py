@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ExportError, MissingExtra, NasBoError
 from nas_bo.export.text import BYTES, TOKENIZER, Text
+from nas_bo.foreign_document import WRONG, text_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,9 +118,9 @@ def about(folder: str | Path) -> dict[str, Any]:
         what = "there is no folder" if not path.is_dir() else f"there is no {lacking[0]} in"
         raise ExportError(f"{what} {str(path)!r}; give a folder that `nas-bo train` wrote, or a model of the registry")
     try:
-        said: dict[str, Any] = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        said: dict[str, Any] = json.loads(text_of(path / ABOUT))
         form = said.get("format")
-    except (ValueError, AttributeError) as error:
+    except (*WRONG, OSError) as error:
         raise ExportError(
             f"{ABOUT} in {str(path)!r} cannot be read ({error}); train or register the model again"
         ) from None
@@ -142,7 +144,8 @@ def load(folder: str | Path, device: Any = "cpu") -> TrainedModel:
 
     path, said = Path(folder), about(folder)
     try:
-        arch = Architecture.from_json((path / ARCH).read_text(encoding="utf-8"))
+        arch = Architecture.from_json(text_of(path / ARCH))
+        _check_size(path, arch, said)
         made = build(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())), device=device)
         weights = load_file(str(path / WEIGHTS), device=str(device))
         if said["format"] == PACKED:
@@ -171,3 +174,21 @@ def _unpacked(model: Decoder, weights: dict[str, Tensor], said: Mapping[str, Any
         model = made
     model.load_state_dict(unpacked(weights, said, shapes))
     return model
+
+
+def _check_size(path: Path, arch: Architecture, said: Mapping[str, Any]) -> None:
+    """Raise ExportError where the architecture has more parameters than its file of weights, before memory is taken for them: the
+    folder may be somebody else's."""
+    from safetensors import safe_open
+
+    from nas_bo.model import counts
+
+    with safe_open(str(path / WEIGHTS), framework="pt") as file:
+        there = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
+    if said["format"] == PACKED:  # several weights in one integer, each of a bit at least
+        there = 8 * (path / WEIGHTS).stat().st_size
+    needed = counts.parameters(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())))
+    if needed > there:
+        raise ExportError(
+            f"the architecture in {str(path)!r} has {needed:,} parameters and {WEIGHTS} only {there:,}; train or register it again"
+        )

@@ -11,12 +11,14 @@ import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from nas_bo.architecture import Architecture
+from nas_bo.foreign_document import text_of
 from nas_bo.hardware.measuring.scale import NOTED
 from nas_bo.mlflow import records
 from nas_bo.report import Summary, drawing, figure, vocabulary
@@ -169,6 +171,9 @@ def of_trial(study: StudyRecord, one: TrialRecord) -> Content:
     if made.spilled:
         made.spilled |= {"info": dict(trial.info), "violations": dict(trial.violations), "reason": trial.reason}
         made.files["trial.json"] = json.dumps(made.spilled, indent=1, default=str)
+    if one.rest is not None:
+        with suppress(OSError, ValueError):  # the file may have been moved away since
+            made.files["info.json"] = text_of(one.rest, follow=False)
     if one.further is not None:
         _further(made, one.further, {c.name for c in cols})
     return made

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from nas_bo.mlflow import content, tracking_uri
+from nas_bo.mlflow import artifacts, content
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, TERMINAL, Session
 from nas_bo.process import is_dead, owner
@@ -110,7 +110,7 @@ def create(session: Session, made: content.Content, files: Mapping[str, Any] | N
     tags = {**session.tags, **made.tags, PARENT: session.parent, names.WRITER: owner()}
     run = session.client.create_run(session.experiment, tags=tags, run_name=made.name)
     session.batch(run.info.run_id, made.metrics, made.params, now)
-    tracking_uri.put_files(session.client, run, {**made.files, **(files or {})})
+    artifacts.put(session.client, run, {**made.files, **(files or {})})
     session.client.set_terminated(run.info.run_id, status=made.status)
     return str(run.info.run_id)
 

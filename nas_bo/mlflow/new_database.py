@@ -9,16 +9,16 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
-import time
 from contextlib import closing, suppress
 from pathlib import Path
 
-from nas_bo import database_url
+from nas_bo import database_url, temporary
 from nas_bo.cache_folder import cache_folder
 
 
 def create(file: Path) -> None:
-    made = _beside(file)
+    temporary.sweep_drafts(file)
+    made = temporary.draft(file)
     try:
         _fill(made)
         if file.exists() and not file.stat().st_size:
@@ -57,10 +57,11 @@ def _copied(kept: Path, made: Path) -> bool:
 
 
 def _keep(made: Path, kept: Path) -> None:
-    part = _beside(kept)
+    part = temporary.draft(kept)
     with suppress(OSError, sqlite3.Error):  # nowhere to keep it: the next one is made again
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
+            temporary.sweep_drafts(kept)
             with closing(sqlite3.connect(made)) as source, closing(sqlite3.connect(part)) as target:
                 source.backup(target)
                 target.execute("DELETE FROM experiments")  # the default one names the folder of this process
@@ -84,10 +85,6 @@ def _migrate(made: Path) -> None:
             client._tracking_client.store.engine.dispose()
     finally:
         talk.removeFilter(quiet)
-
-
-def _beside(file: Path) -> Path:
-    return file.with_name(f".{file.name}.{os.getpid()}.{time.monotonic_ns()}")
 
 
 def _appear(made: Path, file: Path) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nas_bo.errors import HostError
-from nas_bo.mlflow import content, tracking_uri
+from nas_bo.mlflow import artifacts, content, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import TERMINAL, Session
 from nas_bo.process import owner
@@ -42,7 +42,7 @@ def open_session(
         for tag, value in made.tags.items():
             if names.value(run.data.tags, tag) != value and tag != "nas.kind":
                 client.set_tag(parent, tag, value)
-        _log_facts(client, parent, subject, made, set(run.data.params))
+        _log_facts(client, run, subject, made, set(run.data.params))
         session = Session(client, subject, str(run.info.experiment_id), parent, tags, guest=True)
         session.key_tag = names.key_tag(run.data.tags)
     else:
@@ -90,16 +90,16 @@ def _new_parent(client: Any, experiment: str, subject: StudyRecord, name: str | 
     made, started = _content(subject, name), subject.about.get("started")
     begin = content.milliseconds(datetime.fromisoformat(started)) if started else None
     run = client.create_run(experiment, start_time=begin, tags={**tags, **made.tags}, run_name=made.name[:250])
-    _log_facts(client, str(run.info.run_id), subject, made, set())
+    _log_facts(client, run, subject, made, set())
     return str(run.info.run_id)
 
 
-def _log_facts(client: Any, run_id: str, subject: StudyRecord, made: content.Content, known: set[str]) -> None:
+def _log_facts(client: Any, run: Any, subject: StudyRecord, made: content.Content, known: set[str]) -> None:
     from mlflow.entities import Param
 
-    client.log_batch(run_id, params=[Param(k, v) for k, v in made.params.items() if k not in known])
+    client.log_batch(run.info.run_id, params=[Param(k, v) for k, v in made.params.items() if k not in known])
     if subject.about:
-        client.log_text(run_id, json.dumps(subject.about, indent=1), "study.json")
+        artifacts.put(client, run, {"study.json": json.dumps(subject.about, indent=1)})
 
 
 def _content(subject: StudyRecord, name: str | None) -> content.Content:

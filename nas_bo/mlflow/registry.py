@@ -7,16 +7,16 @@ come from) and ``model.safetensors``. Nothing else of it is read.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas_bo import temporary
 from nas_bo.errors import ExportError, HostError
 from nas_bo.export.folder import WEIGHTS, load
 from nas_bo.export.folder import files as folder_of
-from nas_bo.mlflow import content, lineage
+from nas_bo.mlflow import artifacts, content, lineage
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow import tracking_uri as store
 from nas_bo.mlflow.session import Session
@@ -118,8 +118,8 @@ def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any 
     """
     where = store.resolve(tracking_uri)
     store.check(where, 5)
-    with store.patience(where, 60), store.quietly(), tempfile.TemporaryDirectory() as folder:
-        path = _download(where, uri, folder)
+    with store.patience(where, 60), store.quietly(), temporary.folder("model") as folder:
+        path = _download(where, uri, str(folder))
         return load_folder(path, device)
 
 
@@ -153,6 +153,7 @@ def _download(where: str, uri: str, folder: str) -> Path:
         else:
             assert run is not None
             source = f"{client.get_run(run[1]).info.artifact_uri}/{FOLDER}"
+        artifacts.check(source, where)
         found = get_artifact_repository(source, tracking_uri=where)
         return Path(found.download_artifacts("", folder))
     except MlflowException as error:

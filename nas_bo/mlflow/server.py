@@ -154,7 +154,7 @@ def _wait(ui: UI, log: IO[bytes], wait: float) -> None:
 
 def _tail(log: IO[bytes]) -> str:
     log.seek(0)
-    return " / ".join(log.read().decode(errors="replace").strip().splitlines()[-4:]) or "(empty)"
+    return tracking_uri.redact(" / ".join(log.read().decode(errors="replace").strip().splitlines()[-4:])) or "(empty)"
 
 
 def _experiments(base: str, timeout: float = 10.0) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from nas_bo.errors import HostError
-from nas_bo.mlflow import content, presentation, tracking_uri
+from nas_bo.mlflow import artifacts, content, presentation
 from nas_bo.mlflow import tags as names
 from nas_bo.process import owner
 from nas_bo.report import Summary, TrustReport, all_drawn, frame, trials_csv
@@ -114,7 +112,7 @@ class Session:
             self.batch(child.run_id, metrics, made.params, made.end or int(time.time() * 1000))
             child.written = True
         try:
-            tracking_uri.put_files(self.client, child.run, made.uploads)
+            artifacts.put(self.client, child.run, made.uploads)
         except Exception as error:
             raise FilesError(str(error) or type(error).__name__) from error
         self.client.set_terminated(child.run_id, status=made.status, end_time=made.end)
@@ -227,7 +225,8 @@ class Session:
         links = {n: f"#/experiments/{self.experiment}/runs/{c.run_id}" for n, c in self.children.items()}
         text = description or presentation.describe(summary, links)
         brought = {_inside(name): data for name, data in files.items()}
-        self._upload({name: make() for name, make in _report(summary, text).items() if name not in brought} | brought)
+        files = {name: make() for name, make in _report(summary, text).items() if name not in brought} | brought
+        artifacts.put(self.client, self.client.get_run(self.parent), files)
         if len(text) > content.TAG_LENGTH:
             text = text[: content.TAG_LENGTH - 40].rsplit("\n", 1)[0] + "\n\n(whole: report/README.md)"
         noted = self.guest and self.client.get_run(self.parent).data.tags.get(content.NOTE)
@@ -283,16 +282,6 @@ class Session:
         for tag, text in made.tags.items():
             self.client.set_tag(self.parent, tag, text)
 
-    def _upload(self, files: Mapping[str, Path | bytes | str]) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            for name, data in files.items():
-                target = Path(folder) / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(
-                    data.read_bytes() if isinstance(data, Path) else data if isinstance(data, bytes) else data.encode()
-                )
-            self.client.log_artifacts(self.parent, folder)
-
 
 def _report(summary: Summary, text: str) -> dict[str, Callable[[], Path | bytes | str]]:
     """The files that every study gets, made only where the caller brings none of that name."""
@@ -337,9 +326,7 @@ def _as_json(report: TrustReport) -> str:
 
 def _inside(name: str) -> str:
     """Where a caller's file goes: into report/, unless it names a folder of its own."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise HostError(f"the artifact name {name!r} leaves the run's folder; give a relative name without '..'")
+    path = artifacts.inside(name)
     return str(path if len(path.parts) > 1 else PurePosixPath("report") / path)
 
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from nas_bo import database_url
+from nas_bo import database_url, study_name
 from nas_bo.errors import HostError
+from nas_bo.foreign_document import WRONG, regular, text_of
 from nas_bo.mlflow import tracking_uri
-from nas_bo.mlflow.content import Content
+from nas_bo.mlflow.content import STATUS, Content
 from nas_bo.process import owner
 from nas_bo.study import StudyRecord, columns_of
 
@@ -62,6 +65,11 @@ class Record:
     subject: StudyRecord
     made: Content
 
+    @property
+    def file(self) -> str:
+        """What its file is called."""
+        return f"{self.made.number:06d}.json"
+
     def to_json(self) -> str:
         target = asdict(self.target) | {"uri": tracking_uri.public(self.target.uri), "tags": dict(self.target.tags)}
         parts = {"subject": _data(self.subject), "trial": self.made.to_dict()}
@@ -71,19 +79,61 @@ class Record:
 def read(path: Path) -> tuple[Record, str]:
     """A record and the process that wrote it.
 
+    A spool may be somebody else's: a record has the form that `Record.to_json` gives it, files in it are names and not paths,
+    and it lies in the folder of its own target.
+
     Raises:
-        HostError: the file is not a record, or one of a later version.
+        HostError: the file is not a record, not the one that belongs there, or one of a later version.
+        OSError: it cannot be read, is a link, or no file.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(text_of(path, follow=False))
         if data["version"] != VERSION:
             raise HostError(f"{path} was written by another version of nas_bo (format {data['version']}); use that one")
-        made = Content.from_dict(data["trial"])
-        return Record(Target(**data["target"]), _study(data["subject"]), made), str(data["by"])
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, HostError):
-            raise
-        raise HostError(f"{path} is not a record of a trial ({error}); move it away") from error
+        record = Record(Target(**data["target"]), _study(data["subject"]), Content.from_dict(data["trial"]))
+        _check(record)
+        by = str(data["by"])
+    except HostError:
+        raise
+    except WRONG as error:
+        raise HostError(f"{path} is not a record of a trial ({error!s:.200}); move it away") from error
+    place = Path(record.target.folder(record.subject)) / record.file
+    if place != Path(path.parent.name) / path.name:
+        raise HostError(
+            f"{path} is a record of the study {record.subject.name!r} for another place, {place}: it was renamed or is somebody "
+            "else's; move it away"
+        )
+    return record, by
+
+
+def _check(record: Record) -> None:
+    """Raise ValueError where a record has a form that none is written in."""
+    target, study, made = record.target, record.subject, record.made
+    texts = (target.uri, target.experiment, *target.tags, *target.tags.values(), made.name)
+    texts += (*made.params, *made.params.values(), *made.tags, *made.tags.values(), *made.files.values())
+    if not all(isinstance(text, str) for text in (*texts, *(c.name for c in study.columns))):
+        raise ValueError("a name or a text in it is not a text")
+    if not all(isinstance(text, str | None) for text in (target.name, target.parent)):
+        raise ValueError("its parent has no name")
+    if not re.fullmatch(r"[0-9a-f]{12}", study.key) or not re.fullmatch(r"[\w-]{1,64}", target.parent or "0"):
+        raise ValueError("its study or its parent run has a key that nothing has")
+    if made.status not in STATUS.values() or not _is_count(made.number):
+        raise ValueError(f"a trial does not end as {made.status!r}, or has the number {made.number!r}")
+    if reserved := [tag for tag in target.tags if tag.startswith(("mlflow.", "nas."))]:
+        raise ValueError(f"the tag {reserved[0]!r} is written by MLflow or nas_bo")
+    if not all(moment is None or _is_count(moment) for moment in (made.start, made.end)):
+        raise ValueError("its times are not milliseconds")
+    if made.point is not None and (
+        len(made.point) != len(study.columns) or not all(isinstance(v, float) and math.isfinite(v) for v in made.point)
+    ):
+        raise ValueError("its values do not belong to the objectives of the study")
+    for name in made.files:
+        if not isinstance(name, str) or study_name.file_name(name) != name:
+            raise ValueError(f"the file {name!r} in it is not named by a name, but by a path")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
 def _data(study: StudyRecord) -> dict[str, Any]:
@@ -113,7 +163,7 @@ class Spool:
             OSError: the folder cannot be written.
         """
         folder = self.root / record.target.folder(record.subject)
-        path = folder / f"{record.made.number:06d}.json"
+        path = folder / record.file
         text = record.to_json().encode()
         for attempt in (0, 1):
             folder.mkdir(parents=True, exist_ok=True)
@@ -156,6 +206,7 @@ def claim(path: Path) -> Iterator[bool]:
     file: IO[bytes] | None = None
     try:
         try:
+            regular(path, follow=False)
             file = path.open("r+b")  # to be written: NFS locks no other file
             if fcntl is not None:
                 _lock(file)
@@ -191,8 +242,10 @@ def beside(storage: object) -> Path | None:
 
 
 def find(where: Path) -> Path | None:
-    """The spool that is meant by a folder, a file next to it, or the spool itself; None where there is none."""
+    """The spool that is meant by a folder, a file next to it, the spool itself or one of its folders; None where there is none."""
     folder = where if where.is_dir() else where.parent
+    if folder.parent.name == FOLDER:
+        folder = folder.parent
     for place in (folder, folder / FOLDER):
         if place.name == FOLDER or any(place.glob("*-*/[0-9]*.json")):
             return place if place.is_dir() else None

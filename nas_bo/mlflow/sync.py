@@ -16,6 +16,7 @@ from nas_bo.mlflow.tracker import Tracker
 from nas_bo.mlflow.writer import Open, Writer
 from nas_bo.process import is_dead
 from nas_bo.report import Summary
+from nas_bo.safe_text import printable
 from nas_bo.study import source
 
 
@@ -28,20 +29,26 @@ class Synced:
         ended: runs of (study, trial number) that a killed process left running, with nothing from which to complete
             them; they are FAILED now. A parent run has the number -1 and is KILLED.
         left: (study, trial number, why) of what is not in MLflow, or not whole.
+        planned: (study, trial number, store) of what a dry run found to be logged.
     """
 
     logged: int = 0
     ended: list[tuple[str, int]] = field(default_factory=list)
     left: list[tuple[str, int, str]] = field(default_factory=list)
+    planned: list[tuple[str, int, str]] = field(default_factory=list)
 
 
-def sync(where: str | Path = ".", *, uri: str | Path | None = None, timeout: float = 10.0) -> Synced:
+def sync(
+    where: str | Path = ".", *, uri: str | Path | None = None, timeout: float = 10.0, dry_run: bool = False
+) -> Synced:
     """Log everything that is in a spool, and end what killed processes left running.
 
     Args:
         where: the spool, the folder it is in, or a file next to it.
-        uri: the store; default that for which each record was written.
+        uri: the store; default that for which each record was written, if it is a database file next to the spool, or what
+            ``MLFLOW_TRACKING_URI`` names. No other store is opened for what a file says, and none gets your login.
         timeout: seconds per request to a server.
+        dry_run: only say what there is; nothing is written, and no store is opened.
 
     Raises:
         HostError: there is no such folder, or `uri` is malformed.
@@ -60,14 +67,16 @@ def sync(where: str | Path = ".", *, uri: str | Path | None = None, timeout: flo
         except (OSError, HostError) as error:
             made.left.append((file.parent.name, int(file.stem) if file.stem.isdigit() else -1, str(error)))
             continue
-        groups.setdefault(wanted or _address(record.target.uri), []).append(record)
+        try:
+            address = wanted or _address(record.target.uri, root)
+        except HostError as error:
+            made.left.append((record.subject.name, record.made.number, str(error)))
+            continue
+        groups.setdefault(address, []).append(record)
     for address, found in groups.items():
         names = [(record.subject.name, record.made.number) for record in found]
-        if "***@" in address:
-            why = (
-                f"the password of {address} is not kept; give the whole address (--mlflow), or set MLFLOW_TRACKING_URI"
-            )
-            made.left += [(*name, why) for name in names]
+        if dry_run:
+            made.planned += [(*name, tracking_uri.redact(address)) for name in names]
             continue
         writer = Writer(address, timeout, kept, background=False)
         for folder in {record.target.folder(record.subject) for record in found}:
@@ -138,12 +147,27 @@ def _repair(writer: Writer, opened: Open, made: Synced) -> None:
         made.ended.append((session.subject.name, -1))
 
 
-def _address(kept: str) -> str:
-    """The store of a record; user name and password of a server come from the environment."""
+def _address(kept: str, root: Path) -> str:
+    """The store of a record, where it may be used although only the record names it.
+
+    Args:
+        kept: as the record has it.
+        root: of the spool.
+
+    Raises:
+        HostError: the user has to name it.
+    """
     given = os.environ.get("MLFLOW_TRACKING_URI", "")
     if given and tracking_uri.public(tracking_uri.resolve(given)) == kept:
         return tracking_uri.resolve(given)
-    return kept
+    file = tracking_uri.database(kept)
+    if file is not None and file.resolve().is_relative_to(root.parent.resolve()):
+        return kept
+    password = ", with its password" if "***@" in kept else ""
+    raise HostError(
+        f"its record is for {printable(kept)[:200]}, which is not next to it; where that is yours, name it{password}: --mlflow "
+        "(uri=), or set MLFLOW_TRACKING_URI"
+    )
 
 
 __all__ = ["Synced", "sync", "sync_study"]

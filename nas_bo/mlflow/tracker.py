@@ -370,7 +370,8 @@ class Tracker:
             self._writer.warn(
                 f"left {len(left)}",
                 f"{counted(len(left), 'trial')} could not be logged to {self.uri}; they are kept in {self.spool}: call "
-                f"`nas-bo mlflow sync {shlex.quote(str(self.spool))}`, or Tracker(...).log_study(study), when the store can be reached",
+                f"`nas-bo mlflow sync {shlex.quote(str(self.spool))} --mlflow {shlex.quote(tracking_uri.redact(self.uri))}`, or "
+                "Tracker(...).log_study(study), when the store can be reached",
             )
 
 

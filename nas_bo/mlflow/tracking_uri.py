@@ -10,17 +10,16 @@ import os
 import re
 import socket
 import sqlite3
-import tempfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from nas_bo import database_url, study_name
+from nas_bo import database_url, study_name, temporary
 from nas_bo.errors import HostError
 from nas_bo.mlflow import new_database
 from nas_bo.redaction import HIDDEN, address, redacted
@@ -42,17 +41,18 @@ def resolve(uri: str | Path | None) -> str:
         HostError: a scheme that MLflow has not, or a folder of files, which MLflow no longer writes.
     """
     text = str(uri or os.environ.get("MLFLOW_TRACKING_URI") or "mlflow.db")
+    shown = redact(text)  # from here on what is secret in it is known
     scheme = text.split(":", 1)[0] if "://" in text or text.startswith("sqlite:") else ""
     if scheme in ("http", "https"):
         if not urlsplit(text).hostname:
-            raise HostError(f"the tracking URI {text!r} names no host; write it like http://127.0.0.1:5000")
+            raise HostError(f"the tracking URI {shown!r} names no host; write it like http://127.0.0.1:5000")
         return text.rstrip("/")
     if scheme == "sqlite":
         database_url.with_driver(text)  # says what is wrong with its options
         file = database_url.sqlite_file(text)
         if file is None:
             raise HostError(
-                f"the tracking URI {text!r} names no file; write sqlite:///mlflow.db, or sqlite:////absolute/path/mlflow.db"
+                f"the tracking URI {shown!r} names no file; write sqlite:///mlflow.db, or sqlite:////absolute/path/mlflow.db"
             )
         return database_url.sqlite_url(file)
     if scheme in ("databricks", "databricks-uc"):
@@ -66,11 +66,11 @@ def resolve(uri: str | Path | None) -> str:
         return database_url.sqlite_url(path_text)
     if scheme in ("", "file"):
         raise HostError(
-            f"the tracking URI {text!r} is a folder of files, which MLflow 3 no longer writes; name a database file "
+            f"the tracking URI {shown!r} is a folder of files, which MLflow 3 no longer writes; name a database file "
             "such as sqlite:///mlflow.db, or the address of a server such as http://127.0.0.1:5000"
         )
     raise HostError(
-        f"the tracking URI {text!r} has the unknown scheme {scheme!r}; use sqlite:///mlflow.db, http://host:5000 or a "
+        f"the tracking URI {shown!r} has the unknown scheme {scheme!r}; use sqlite:///mlflow.db, http://host:5000 or a "
         "database such as postgresql://..."
     )
 
@@ -239,31 +239,9 @@ def connect(uri: str) -> Any:
     if file is not None and not (file.exists() and file.stat().st_size):
         _check_file(file)
         new_database.create(file)
+    elif file is not None:
+        temporary.sweep_drafts(file)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def put_files(client: Any, run: Any, files: Mapping[str, str | bytes | Path]) -> None:
-    """Write artifacts of a run that was just created or read: one request for each file on a server, and no other."""
-    if not files:
-        return
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    root, tracking = run.info.artifact_uri, client.tracking_uri
-    with tempfile.TemporaryDirectory() as folder:
-        for name, data in files.items():
-            path = Path(folder) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(data, Path):
-                path.write_bytes(data.read_bytes())
-            else:
-                path.write_bytes(data.encode() if isinstance(data, str) else data)
-        if "databricks" in f"{root} {tracking}":  # these need what only the client knows
-            client.log_artifacts(run.info.run_id, folder)
-            return
-        target = get_artifact_repository(root, tracking_uri=tracking)
-        for name in files:
-            below = PurePosixPath(name).parent
-            target.log_artifact(str(Path(folder) / name), None if str(below) == "." else str(below))
 
 
 @contextmanager

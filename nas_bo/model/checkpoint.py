@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import CheckpointError
+from nas_bo.foreign_document import regular
 
 FORMAT = 1
 
@@ -88,6 +89,7 @@ def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str,
     if not path.exists():
         return None
     try:
+        regular(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import DataError, MissingExtra
+from nas_bo.foreign_document import text_of
 
 MOST_LOST = 0.02  # share of a text's bytes that may be without tokens of their own
 WORTH_SAYING = 0.001
@@ -44,8 +45,10 @@ def fast_tokenizer(path: str | Path) -> Any:
     if not path.is_file():
         raise DataError(f"there is no tokenizer file {str(path)!r}; give the path of a tokenizer.json")
     try:
-        found = Tokenizer.from_file(str(path))
-    except Exception as error:  # the package raises plain Exception
+        found = Tokenizer.from_str(text_of(path))
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the package raises plain Exception, and what Rust calls a panic is not even one
         raise DataError(
             f"{path.name!r} is not a tokenizer ({str(error)[:80]}); give a JSON file of the package tokenizers"
         ) from None
@@ -190,7 +193,11 @@ class Encoder:
     def _ids(self, texts: list[str]) -> list[list[int]]:
         try:
             return [one.ids for one in self._tokenizer.encode_batch(texts, add_special_tokens=False)]
-        except Exception as error:  # the package raises plain Exception
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except (
+            BaseException
+        ) as error:  # the package raises plain Exception, and what Rust calls a panic is not even one
             raise DataError(
                 f"the tokenizer {self.name!r} cannot encode the text ({str(error)[:120]}); give it a token for unknown text, "
                 "or use one that keeps all text, such as byte-level BPE"

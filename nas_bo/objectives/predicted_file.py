@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.foreign_document import reading
+from nas_bo.foreign_document import reading, text_of
 from nas_bo.objective import Objective
 from nas_bo.objectives.predicted import Predicted
 from nas_bo.objectives.predicted_card import Card
@@ -97,7 +97,7 @@ def load(
 ) -> Predicted:
     """See `Predicted.load`."""
     try:
-        told = json.loads(Path(path).read_text())
+        told = json.loads(text_of(path))
     except OSError as error:
         raise ObjectiveError(f"the predictor {str(path)!r} cannot be read: {error.strerror}") from error
     except ValueError as error:

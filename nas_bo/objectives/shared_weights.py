@@ -20,6 +20,7 @@ from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, opt
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
+from nas_bo.study_name import file_name
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number
 
@@ -107,7 +108,7 @@ class SharedWeightLoss:
         further = {k: v for k, v in options_of(self).items() if k not in ("data", "tokenizer")}
         known = [self._recipe(), self.data, self.tokenizer, *([further] if further else [])]
         key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
-        return Path(f"nas-bo-supernet-{self.space.title.lower()}-{key}.pt")
+        return Path(file_name(f"nas-bo-supernet-{self.space.title.lower()}-{key}.pt"))
 
     def conditions(self) -> dict[str, Any]:
         """Also asks whether the space can be covered and the file fits (raises ModelError, CheckpointError)."""

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from nas_bo.architecture import Architecture, names_after
 from nas_bo.errors import DeviceError, ObjectiveError
+from nas_bo.foreign_document import text_of
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.model import DeviceProfile, LatencyModel, LeastModel, Marked, OnRuntime
 from nas_bo.hardware.latency.roofline_model import RooflineModel
@@ -107,7 +108,7 @@ def found_device(device: Any) -> Any:
         return Device.named(str(device))
     if path.suffix.lower() == ".json" and path.is_file():
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            data = json.loads(text_of(path))
         except (OSError, ValueError):
             data = None  # `Device.load` says what is wrong
         if isinstance(data, Mapping) and "kind" not in data:

@@ -12,11 +12,12 @@ import io
 import json
 import mimetypes
 import threading
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.artifacts import FileSystemArtifactStore
@@ -26,8 +27,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import HostError, MissingExtra
 
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
 OLD_FORM = "constraints"  # the system attribute in which Optuna 4 kept them
 ARTIFACT = "artifacts:"  # prefix of the system attributes that say what artifacts there are
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 OURS = "a"  # first part of the ids of artifacts that are made on demand; those of the dashboard are longer
 
 
@@ -125,6 +130,38 @@ class _Store:
             self._kept.remove(artifact_id)
 
 
+def loopback_only(application: WSGIApplication) -> WSGIApplication:
+    """The application for browsers of this machine: there is no login, so the name in the address must be one of the machine's own
+    (a page elsewhere may have its name lead here), and what changes something must come from a page of the application."""
+
+    def guarded(environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        why = _refusal(environ)
+        if not why:
+            return application(environ, start)
+        body = f"refused: {why}\n".encode()
+        kind, length = ("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))
+        start("403 Forbidden", [kind, length])
+        return [body]
+
+    return guarded
+
+
+def _refusal(environ: WSGIEnvironment) -> str:
+    host = environ.get("HTTP_HOST", "")
+    try:
+        name = urlsplit(f"//{host}").hostname
+    except ValueError:
+        name = None
+    if name not in LOOPBACK or "@" in host:
+        return "this dashboard is for this machine only; open it as http://127.0.0.1"
+    if environ.get("REQUEST_METHOD", "GET") in ("GET", "HEAD"):
+        return ""
+    origin, site = environ.get("HTTP_ORIGIN"), environ.get("HTTP_SEC_FETCH_SITE")
+    if origin not in (None, f"http://{host}") or site not in (None, "same-origin", "none"):
+        return "another page cannot change a study; use the dashboard's own"
+    return ""
+
+
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
@@ -155,7 +192,7 @@ def serve(storage: str | BaseStorage, files: Files, folder: Path, port: int = 80
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HostError(f"the folder {str(folder)!r} cannot be made ({error.strerror}); name another") from error
-    application: Any = wsgi(shown, artifact_store=_Store(shown, folder))
+    application: Any = loopback_only(wsgi(shown, artifact_store=_Store(shown, folder)))
     try:
         server = make_server("127.0.0.1", port, application, server_class=_Server, handler_class=_Quiet)
     except OSError as error:

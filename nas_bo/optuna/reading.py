@@ -14,7 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import HostError
 from nas_bo.execution.interrupts import whole
+from nas_bo.large_info import LEFT_OUT
 from nas_bo.optuna.coding import EXACT
+from nas_bo.optuna.storages import info_file
+from nas_bo.safe_text import printable
 from nas_bo.space import Space
 from nas_bo.study import (
     PREFIX,
@@ -68,7 +71,7 @@ def columns(study: Study) -> tuple[ObjectiveSpec, ...]:
     """The objectives of a study: names from `set_metric_names` (or value_0, ...), directions from the study."""
     names = study.metric_names or [f"value_{i}" for i in range(len(study.directions))]
     return tuple(
-        ObjectiveSpec(name, direction="maximize" if d == StudyDirection.MAXIMIZE else "minimize")
+        ObjectiveSpec(printable(name), direction="maximize" if d == StudyDirection.MAXIMIZE else "minimize")
         for name, d in zip(names, study.directions, strict=True)
     )
 
@@ -167,7 +170,10 @@ class OptunaSource:
     def _record(self, trial: FrozenTrial) -> TrialRecord:
         if self._columns is None:
             self._columns = objectives(self._study)
-        return trial_record(trial, self._columns)
+        found = trial_record(trial, self._columns)
+        if any(LEFT_OUT in told for told in found.info.values()):
+            return replace(found, rest=info_file(self._study, trial.number))
+        return found
 
 
 def source(study: object) -> OptunaSource:

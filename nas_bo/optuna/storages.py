@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 
-from nas_bo import database_url
+from nas_bo import database_url, large_info
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.optuna.journal import journal
 from nas_bo.redaction import redacted
-from nas_bo.study_name import printable
+from nas_bo.safe_text import printable
 
 Storage = str | os.PathLike[str] | BaseStorage
 JOURNALS = (".log", ".journal")
@@ -124,6 +126,24 @@ def backend(storage: Storage | None, *, reading: bool = False, there: bool = Fal
     return _database(url, file, reading, reading or there)
 
 
+def in_memory(study: Study) -> bool:
+    """Whether a study is gone when its process ends."""
+    return isinstance(study._storage, InMemoryStorage)
+
+
+def info_file(study: Study, number: int) -> Path:
+    """Where that is of a trial's info which is too long for the storage (`nas_bo.large_info`)."""
+    kept: Any = study._storage
+    if isinstance(kept, _CachedStorage):
+        kept = kept._backend
+    file = None
+    if isinstance(kept, RDBStorage):
+        file = database_url.file_of(kept.url)
+    elif isinstance(kept, JournalStorage) and isinstance(kept._backend, JournalFileBackend):
+        file = Path(kept._backend._file_path).absolute()
+    return large_info.file(file, study.study_name, number)
+
+
 def _of_file(storage: str, file: Path, reading: bool) -> str:
     """The URL of an SQLite file; nothing of a journal."""
     if not storage.endswith((*JOURNALS, *SQLITE)):
@@ -192,4 +212,4 @@ def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {redacted((str(error).strip().splitlines() or [''])[0])}"
 
 
-__all__ = ["Storage", "backend", "load", "missing", "names", "opened", "patiently", "said"]
+__all__ = ["Storage", "backend", "in_memory", "info_file", "load", "missing", "names", "opened", "patiently", "said"]

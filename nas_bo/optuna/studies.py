@@ -14,7 +14,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo import database_url, spelling, study_name
+from nas_bo import database_url, redaction, spelling, study_name
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.execution.interrupts import whole
@@ -186,7 +186,7 @@ def check_same(
     for objective, conditions in about["conditions"].items():
         for what, value in conditions.items():
             earlier = began["conditions"].get(objective, {}).get(what)
-            if earlier != value:
+            if redaction.nested(earlier) != value:
                 raise HostError(
                     f"the study {name!r} was begun with {objective}: {what} = {earlier!r}, {has} {value!r}; values "
                     f"measured under different conditions do not compare. {remedy}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +12,15 @@ import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from nas_bo import large_info
 from nas_bo.errors import NasBoError
 from nas_bo.execution.interrupts import whole
+from nas_bo.optuna.storages import in_memory, info_file
+from nas_bo.safe_text import lines, plain, printable
 from nas_bo.study import ATTRIBUTE_WIDTH, LABEL, PREFIX, REASON, attributes, write_attributes
 from nas_bo.trial import State, Trial
+
+_log = logging.getLogger(__name__)
 
 
 class EvaluationFailed(NasBoError, RuntimeError):
@@ -59,10 +66,32 @@ def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> Non
         trial.storage.set_trial_intermediate_value(trial._trial_id, round(100 * share), value)
     for name, amount in outcome.violations.items():
         constrain(trial, name, amount)
-    for key, text in attributes(outcome).items():
+    for key, text in attributes(outcome, _room(trial, outcome)).items():
         trial.set_user_attr(key, text)
     if label is not None:
         trial.set_user_attr(LABEL, label)
+
+
+def _room(trial: optuna.Trial, outcome: Trial) -> float:
+    """How much of the outcome's info is kept with the trial; what is more is put into its file."""
+    if in_memory(trial.study):
+        return math.inf
+    rest = large_info.split(plain(outcome.info))[1]
+    if rest:
+        path = info_file(trial.study, trial.number)
+        named = ", ".join(f"{name}.{key}" for name, told in rest.items() for key in list(told)[:3])
+        try:
+            large_info.write(path, rest)
+            _log.warning(
+                "the info of trial %d is longer than %d characters, which would slow down every report: %s went into %s",
+                trial.number, large_info.MOST, printable(named)[:200], path,
+            )  # fmt: skip
+        except OSError as error:
+            _log.warning(
+                "the info of trial %d is longer than %d characters, and what is more is lost, since %s cannot be written (%s): %s",
+                trial.number, large_info.MOST, path, error.strerror or error, printable(named)[:200],
+            )  # fmt: skip
+    return large_info.MOST
 
 
 def constrain(trial: optuna.Trial, name: str, amount: float) -> None:
@@ -90,7 +119,7 @@ def tell(
     states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "fail": TrialState.FAIL}
     if reason:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-            trial.set_user_attr(REASON, reason[:ATTRIBUTE_WIDTH])
+            trial.set_user_attr(REASON, lines(reason)[:ATTRIBUTE_WIDTH])
     return study.tell(trial, values if state == "complete" else None, state=states[state], skip_if_finished=True)
 
 

@@ -27,6 +27,7 @@ from nas_bo.report.progress import reference, steps
 from nas_bo.report.summary import Summary
 from nas_bo.report.table import heading, of_front
 from nas_bo.report.trust_page import section
+from nas_bo.safe_text import lines as safe_lines
 from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.wording import counted, plural
 
@@ -65,7 +66,7 @@ def page(summary: Summary) -> str:
         "<section><h2>Failed and infeasible</h2>" + _failures(shown, rows) + "</section>",
         "<section><h2>To run it again</h2>" + _facts(summary.facts) + "</section>",
     ]
-    return (
+    return safe_lines(
         f"<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>{title}</title>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
         f"<style>{_asset('page.css')}</style></head><body>\n"

@@ -16,16 +16,18 @@ from typing import Any
 from nas_bo import provenance, serialization
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError, SearchError
-from nas_bo.mlflow import content, lineage, tracking_uri
+from nas_bo.foreign_document import reading
+from nas_bo.mlflow import artifacts, content, lineage, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
 from nas_bo.objective import Conditioned, Objective
 from nas_bo.problem import Problem
-from nas_bo.report import figure
+from nas_bo.report import figure, vocabulary
 from nas_bo.report.aligned import aligned
 from nas_bo.space import Space
 from nas_bo.study import StudyRecord, columns_of, plain_architecture
 from nas_bo.trial import State, Trial, knee
+from nas_bo.workflows import foreign_recipe
 
 KINDS = ("trial", "baseline", "retrain", "rerun")  # of runs that have an architecture and values
 NOT_COMPARED = ("python", "nas_bo", "optuna", "mlflow", "scipy")  # versions on which no trained value depends
@@ -102,18 +104,29 @@ class Again:
         }
 
 
-def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str] = (), log: bool = True) -> Again:
-    """Evaluate the architecture of a run again.
+def rerun(
+    run_id: str,
+    *,
+    track: str | Path | None = None,
+    allow: Collection[str] = (),
+    log: bool = True,
+    allow_path: Collection[str | Path] = (),
+    budget_limit: float = foreign_recipe.BUDGET,
+) -> Again:
+    """Evaluate the architecture of a run again. The run may be somebody else's: see `allow`, `allow_path` and `budget_limit`.
 
     Args:
         run_id: of a trial, a baseline or a re-training; of a study it is the knee of its front.
         track: the tracking URI, as for `search`.
         allow: packages and modules other than nas_bo that may be imported; see `nas_bo.serialization.rebuild`.
         log: as a run of kind ``rerun`` next to the other, linked both ways.
+        allow_path: files and folders outside of the current folder that the run may name: data, checkpoints, profiles.
+        budget_limit: the largest number of tokens, steps or repeats that the run may ask for.
 
     Raises:
         HostError: the store cannot be read, or there is no such run.
-        SearchError: the run does not say enough: it is not a run of a search of nas_bo, or of one before recipes were kept.
+        SearchError: the run does not say enough: it is not a run of a search of nas_bo, or of one before recipes were kept; or it
+            asks for a file or a budget that is not allowed, before anything is opened.
     """
     where = tracking_uri.resolve(track)
     tracking_uri.there(where)
@@ -121,12 +134,14 @@ def rerun(run_id: str, *, track: str | Path | None = None, allow: Collection[str
     with tracking_uri.patience(where, 60), tracking_uri.quietly():
         client = tracking_uri.connect(where)
         run, parent, about = _find(client, where, run_id)
-        arch = _architecture(client, run)
+        arch, space, factor = _asked(client, run, about)
         subject = StudyRecord(
             parent.data.tags.get("nas.study", parent.info.run_name), names.value(parent.data.tags, names.KEY),
             columns_of(about), about,
         )  # fmt: skip
-        compared, trial = _evaluate(run, arch, about, allow)
+        foreign_recipe.check(about["recipe"], allow_path, budget_limit / max(1.0, factor or 1.0))
+        foreign_recipe.check_size(arch, vocabulary(about))
+        compared, trial = _evaluate(run, arch, space, about, allow, factor)
         made = Again(run.info.run_id, run.info.run_name, compared, _changed(about))
         if log:
             session = Session(client, subject, run.info.experiment_id, parent.info.run_id, {}, guest=True)
@@ -147,12 +162,30 @@ def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any
     if kind not in (*KINDS, "study"):
         raise SearchError(f"the run {run_id} is not a trial of a search of nas_bo (its tag nas.kind is {kind!r})")
     parent = run if kind == "study" else client.get_run(run.data.tags[PARENT])
-    about = json.loads(_text(client, parent.info.run_id, "study.json"))
+    about = _about(_text(client, parent, "study.json"))
     if not about.get("recipe"):
         raise SearchError(
             f"the study of the run {run_id} did not keep how its objectives are made: evaluate it in the program that did"
         )
     return (_knee(client, parent, about) if kind == "study" else run), parent, about
+
+
+@reading("what a study of nas_bo keeps in MLflow about itself", SearchError)
+def _about(text: str) -> dict[str, Any]:
+    """The content of ``study.json``, of the form that `search` gives it."""
+    about: dict[str, Any] = json.loads(text)
+    about.get("recipe")
+    columns = columns_of(about)
+    if about.get("recipe") and len(columns) != len(about["recipe"]["objectives"]):
+        raise SearchError(f"it has {len(columns)} columns, and recipes of {len(about['recipe']['objectives'])}")
+    texts = [text for c in columns for text in (c.name, c.unit, c.direction, c.cost)]
+    for part in ("versions", "conditions", "chance"):
+        texts += list(about.get(part) or {})
+    if not all(isinstance(text, str) for text in texts):
+        raise SearchError("a name in it is not a text")
+    if not all(isinstance(told, Mapping) for told in (about.get("conditions") or {}).values()):
+        raise SearchError("the conditions of an objective are not names and values")
+    return about
 
 
 def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
@@ -183,34 +216,49 @@ def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
 def _noted_knee(client: Any, parent: Any) -> int | None:
     """The knee of the final front, as the search reported it at its end; None where it did not come so far."""
     try:
-        told = json.loads(_text(client, parent.info.run_id, "report/result.json"))
+        told = json.loads(_text(client, parent, "report/result.json"))
     except (SearchError, ValueError):
         return None
     number = told.get("knee") if isinstance(told, dict) else None
     return number if isinstance(number, int) else None
 
 
-def _text(client: Any, run_id: str, name: str) -> str:
+def _text(client: Any, run: Any, name: str) -> str:
     try:
-        return Path(client.download_artifacts(run_id, name)).read_text(encoding="utf-8")
+        return artifacts.text(client, run, name)
+    except HostError:
+        raise
     except Exception as error:
-        raise SearchError(f"the run {run_id} has no file {name} that can be read ({type(error).__name__})") from error
+        raise SearchError(
+            f"the run {run.info.run_id} has no file {name} that can be read ({type(error).__name__})"
+        ) from error
 
 
-def _architecture(client: Any, run: Any) -> Architecture:
-    return Architecture.from_json(_text(client, run.info.run_id, "arch.json"))
+@reading("a run of a search of nas_bo", SearchError)
+def _asked(client: Any, run: Any, about: Mapping[str, Any]) -> tuple[Architecture, type[Space], float | None]:
+    """What is evaluated: the architecture, its space, and the factor of the budget of a re-training (None of a trial)."""
+    arch = Architecture.from_json(_text(client, run, "arch.json"))
+    space = Space.from_dict(about["space"], {name: lambda _arch: True for name in about["space"].get("rules", {})})
+    factor = float(run.data.tags["nas.factor"]) if "nas.factor" in run.data.tags else None
+    if factor is not None and not 0 < factor < math.inf:
+        raise SearchError(f"its tag nas.factor is {factor!r}, which is not a multiple of a budget")
+    return arch, space, factor
 
 
 def _evaluate(
-    run: Any, arch: Architecture, about: Mapping[str, Any], allow: Collection[str]
+    run: Any,
+    arch: Architecture,
+    space: type[Space],
+    about: Mapping[str, Any],
+    allow: Collection[str],
+    factor: float | None,
 ) -> tuple[list[Compared], Trial]:
     """Every objective by itself, so that a limit or a failure of one hides no other."""
-    space = Space.from_dict(about["space"], {name: lambda _arch: True for name in about["space"].get("rules", {})})
     values: dict[str, float] = {}
     info: dict[str, Mapping[str, Any]] = {}
     made, seconds = [], 0.0
     changed = _changed(about)
-    bigger = "nas.factor" in run.data.tags  # a re-training, or one that was evaluated again
+    bigger = factor is not None  # a re-training, or one that was evaluated again
     for column, described in zip(columns_of(about), about["recipe"]["objectives"], strict=True):
         before = run.data.metrics.get(content.clean(f"obj/{column.name}"))
         if before is None and bigger:
@@ -218,7 +266,7 @@ def _evaluate(
         try:
             objective = serialization.rebuild(described, allow)
             if bigger:
-                objective = objective.larger(float(run.data.tags["nas.factor"]))
+                objective = objective.larger(factor)
             one = Problem(space, [objective]).evaluate(arch)
         except NasBoError as error:
             made.append(Compared(column.name, column.unit, column.cost, before, None, None, str(error)))
@@ -289,7 +337,9 @@ def _changed(about: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         for what, value in told.items():
             was = about.get("conditions", {}).get(name, {}).get(what)
             if was is not None and what in ("sha256", "device") and was != value:
-                found["corpus" if what == "sha256" else what] = (str(was)[:40], str(value)[:40])
+                # what was read here goes into no log, not even as a digest: the log may be somebody else's
+                now_read = "another text" if what == "sha256" else str(value)[:40]
+                found["corpus" if what == "sha256" else what] = (str(was)[:40], now_read)
     machine = provenance.device(conditions)
     if about.get("device") and about["device"] != machine:
         found.setdefault("device", (str(about["device"]), machine))

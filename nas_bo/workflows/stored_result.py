@@ -8,12 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from nas_bo import study_name as named
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.hardware.measuring import scale as scales
 from nas_bo.optuna import running, studies
 from nas_bo.report import TrustReport, vocabulary
 from nas_bo.report.labels import labels_of
+from nas_bo.safe_text import lines, printable
 from nas_bo.space import Space
 from nas_bo.spelling import answering
 from nas_bo.study import StudyRecord, TrialRecord
@@ -89,7 +89,7 @@ def load_result(
     if again and record.factor:
         trust = retraining_check.of_search(ended, columns, front(ended, columns), again, record.factor, record.proxies)
     return Result(
-        title=named.printable(record.name),
+        title=printable(record.name),
         columns=columns,
         trials=ended,
         labels=labels_of(ended, space),
@@ -164,10 +164,10 @@ def _foreign(record: StudyRecord, space: type[Space] | None) -> Result:
             f"{len(there) - len(ended)} of {counted(len(there), 'trial')} are not architectures of {space.title if space else ''} and left out."
         )
     return Result(
-        title=named.printable(record.name),
+        title=printable(record.name),
         columns=columns,
         trials=ended,
-        labels={key: named.printable(name) for key, name in labels_of(ended, space).items()},
+        labels={key: printable(name) for key, name in labels_of(ended, space).items()},
         notes=[*notes, *_rounded(record), *_of_others(record)],
         facts=_facts(record),
         record=record,
@@ -192,7 +192,10 @@ def _as_it_is(one: TrialRecord) -> Trial:
 def _facts(record: StudyRecord) -> dict[str, Any]:
     """What a reader should know about where a report is from; the user's own attributes of the study among it."""
     starts = [t.started for t in record.trials if t.started is not None]
-    own = {k: v for k, v in record.attributes.items() if isinstance(v, (str, int, float, bool)) and len(str(v)) <= 200}
+    plain = {
+        k: v for k, v in record.attributes.items() if isinstance(v, (str, int, float, bool)) and len(str(v)) <= 200
+    }
+    own = {printable(k): lines(v) if isinstance(v, str) else v for k, v in plain.items()}
     began = {"started": min(starts).isoformat(timespec="seconds")} if starts else {}
     told = ", ".join(f"{n} {name}" for name, n in record.counts().items() if n)
     return {"study": f"of Optuna, not made by nas_bo: {told or 'no trials'}", **began, **own}

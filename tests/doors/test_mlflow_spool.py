@@ -171,7 +171,7 @@ def test_a_hanging_server_costs_the_search_nothing_and_sync_brings_all_in(uri, t
         # the first message says why, the second where the trials are
         said = [r.message for r in caplog.records if r.name == "nas_bo.mlflow"]
         assert len(said) == 2 and "timed out" in said[0] and f"sync {tmp_path / 'kept'}" in said[1]
-        found = sync(tmp_path / "kept", timeout=1)
+        found = sync(tmp_path / "kept", uri=address, timeout=1)
         assert (
             found.logged == 0 and [n for _, n, _ in found.left] == [0, 1, 2, 3, 4] and "timed out" in found.left[0][2]
         )

@@ -173,3 +173,50 @@ def test_drawings_count_with_the_vocabulary_of_the_study(tmp_path):
     _, shown = opened(storage)
     study = found.study
     assert b"vocabulary 5000" in shown.make(study._study_id, study.trials[0]._trial_id, "architecture.svg")
+
+
+LOCAL = "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "answer"),
+    [
+        ("GET", {}, 200),
+        ("GET", {"Host": "localhost:8080"}, 200),
+        ("GET", {"Host": "[::1]:8080"}, 200),
+        ("GET", {"Host": "evil.example"}, 403),
+        ("GET", {"Host": "127.0.0.1.evil.example:8080"}, 403),
+        ("GET", {"Host": "127.0.0.1@evil.example"}, 403),
+        ("GET", {"Host": "[::1"}, 403),
+        ("GET", {"Host": ""}, 403),
+        ("DELETE", {"Host": "evil.example"}, 403),
+        ("DELETE", {"Origin": "http://evil.example"}, 403),
+        ("DELETE", {"Origin": "null"}, 403),
+        ("DELETE", {"Origin": "http://127.0.0.1:1"}, 403),
+        ("DELETE", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("DELETE", {"Sec-Fetch-Site": "same-site"}, 403),
+        ("POST", {"Origin": "https://localhost.evil.example"}, 403),
+        (
+            "DELETE",
+            {"Origin": "own", "Sec-Fetch-Site": "same-origin"},
+            500,
+        ),  # let through: the dashboard has no such study
+        ("DELETE", {}, 500),  # not of a browser
+    ],
+)
+def test_only_this_machine_and_only_its_own_pages(served, method, headers, answer) -> None:
+    from http.client import HTTPConnection
+
+    port = int(served[0].split(":")[2].partition("/")[0])
+    asking = HTTPConnection(LOCAL, port, timeout=60)
+    given = {"Host": f"{LOCAL}:{port}", **headers}
+    if given.get("Origin") == "own":
+        given["Origin"] = f"http://{LOCAL}:{port}"
+    asking.putrequest(method, "/api/studies/999" if method != "GET" else "/api/studies", skip_host=True)
+    for name, value in given.items():
+        asking.putheader(name, value)
+    asking.putheader("Content-Length", "0")
+    asking.endheaders()
+    said = asking.getresponse()
+    assert said.status == answer, said.read()
+    asking.close()

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import tomli_w
 
 from nas_bo.errors import DeviceError, near
-from nas_bo.foreign_document import reading
+from nas_bo.foreign_document import reading, text_of
 from nas_bo.hardware.workload import BYTES
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.blocks.table import known
@@ -203,7 +203,7 @@ class Device:
         """
         where = Path(path)
         try:
-            text = where.read_text(encoding="utf-8")
+            text = text_of(where)
         except (OSError, UnicodeDecodeError) as error:
             raise DeviceError(
                 f"the device file {str(where)!r} cannot be read ({error}); give a .toml or .json file"

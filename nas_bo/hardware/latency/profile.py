@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
-from nas_bo.foreign_document import reading
+from nas_bo.foreign_document import reading, text_of
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.measured import Measured
 from nas_bo.hardware.latency.model import LatencyModel
@@ -262,7 +262,7 @@ class Profile:
         """A profile from its file (raises ProfileError)."""
         where = Path(path)
         try:
-            data = json.loads(where.read_text(encoding="utf-8"))
+            data = json.loads(text_of(where))
         except (OSError, UnicodeDecodeError) as error:
             raise ProfileError(
                 f"the profile {str(where)!r} cannot be read ({error}); give the file that `nas-bo profile` wrote"

@@ -11,13 +11,13 @@ import json
 import logging
 import os
 import platform
-import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from nas_bo import temporary
 from nas_bo.cache_folder import cache_folder as cache_folder
 
 _log = logging.getLogger(__name__)
@@ -31,9 +31,9 @@ def usable() -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return
-    made = tempfile.mkdtemp(prefix="nas-bo-cache-")
-    os.environ["NAS_BO_CACHE"] = made
-    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    made = temporary.made("cache")
+    os.environ["NAS_BO_CACHE"] = made.name
+    atexit.register(made.cleanup)
     _log.warning(
         "what is measured of this machine cannot be kept in %s, so the next search will measure it again; set NAS_BO_CACHE to a "
         "folder that can be written",

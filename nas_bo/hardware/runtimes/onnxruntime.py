@@ -6,14 +6,13 @@ of eager torch before its time counts. A decoded token is one call with keys, va
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
+from nas_bo import temporary
 from nas_bo.errors import MissingExtra, ObjectiveError, Unsupported
 from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file, silence, to_onnx
 from nas_bo.hardware.runtimes.interface import agree
@@ -80,8 +79,8 @@ class OnnxRuntime:
 def _quantised(file: bytes) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    with tempfile.TemporaryDirectory(prefix="nas-bo-onnx-") as folder:
-        source, target = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
+    with temporary.folder("onnx") as folder:
+        source, target = folder / "model.onnx", folder / "int8.onnx"
         source.write_bytes(file)
         with silence():
             quantize_dynamic(source, target, weight_type=QuantType.QInt8)

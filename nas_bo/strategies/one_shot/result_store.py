@@ -18,6 +18,7 @@ from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
+from nas_bo.foreign_document import text_of
 from nas_bo.objective import Composed, Objective, Predicting, ReadsText
 from nas_bo.problem import Problem
 from nas_bo.strategies.one_shot.gradient_result import DartsResult, Look
@@ -174,9 +175,9 @@ def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(text_of(path))
         there, kept, form = content["about"], content["result"], content["format"]
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise CheckpointError(
             f"{str(path)!r} holds no search by gradients; give another file, or delete it to search again"
         ) from None
