@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.75 0.5 0.3] [--evaluations 60] [--recover 100352]
 
-Every arm knows the same calibration text and the same Wanda-style importance (`nas_bo.pretrained.importance`), and stays within the same
+Every arm knows the same calibration text and the same Wanda-style importance (`nas_bo.compress.importances`), and stays within the same
 number of parameters:
 
 * width: MLPs and groups of heads alike in all layers; the best on the calibration text of those that fit
@@ -33,7 +33,7 @@ from nas_bo.model import train
 from nas_bo.model.inference import evaluate
 from nas_bo.model.spec import check
 from nas_bo.objectives import Parameters
-from nas_bo.pretrained import Calibration, Pretrained, SubModelLoss
+from nas_bo.pretrained import CalibrationText, Pretrained, SubModelLoss
 from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.slices import compact, sliced
 from nas_bo.pretrained.space import whole
@@ -76,7 +76,8 @@ class Arms:
         return found[2], len(largest)
 
     def depth(self) -> tuple[Architecture, int]:
-        influence = self.loss.ordered().importance.influence
+        scores = self.loss.ordered().importance["layers", "layers"].scores.tolist()
+        influence = dict(enumerate(scores))
         decisions: dict[str, str] = {}
         for index in sorted(influence, key=lambda i: influence[i]):
             decisions |= {f"layers.{index}.mixer": "skip", f"layers.{index}.mlp": "skip"}
@@ -124,7 +125,7 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for seed in range(given.seeds):
         teacher = Pretrained(given.teacher.format(seed=seed))
         batches = 1 if given.quick else 4
-        calibration = Calibration(batches=batches, sequences=8, sequence=SEQUENCE, seed=seed)
+        calibration = CalibrationText(batches=batches, sequences=8, sequence=SEQUENCE, seed=seed)
         loss = teacher.loss(
             data=given.data,
             calibration=calibration,

@@ -22,7 +22,7 @@ from benchmarks.common import ROOT, envelope, write
 from nas_bo.architecture import Architecture
 from nas_bo.model.spec import check
 from nas_bo.objectives import Parameters
-from nas_bo.pretrained import Calibration, Parts, Pretrained
+from nas_bo.pretrained import CalibrationText, Parts, Pretrained
 from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import whole
@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(1)
     clock = time.process_time()
     teacher = Pretrained(given.model or packaged())
-    calibration = Calibration(batches=1, sequences=4, sequence=256)
+    calibration = CalibrationText(batches=1, sequences=4, sequence=256)
     loss = teacher.loss(data=given.data, calibration=calibration, held_out_tokens=1024, sequence=256, device="cpu")
     corpus, held = loss.corpus(), loss.ordered()
     rng = np.random.default_rng(0)
@@ -78,7 +78,8 @@ def main() -> None:
         print(row, flush=True)
 
     say("whole", most, 0)
-    order = sorted(held.importance.influence, key=lambda layer: held.importance.influence[layer])
+    influence = held.importance["layers", "layers"].scores.tolist()
+    order = sorted(range(len(influence)), key=lambda layer: influence[layer])
     for count in (1, 6):
         gone = {f"layers.{layer}.{part}": "skip" for layer in order[:count] for part in ("mixer", "mlp")}
         say(f"{count} layers of least influence left out", changed(space, most, gone), 0)

@@ -61,7 +61,11 @@ class Importance:
 
     def best(self, count: int) -> Tensor:
         """The indices of the `count` units that matter most, in their order; of equal ones the first."""
-        return torch.argsort(self.scores, descending=True, stable=True)[:count].sort().values
+        return self.order()[:count].sort().values
+
+    def order(self) -> Tensor:
+        """The indices of all units, those that matter most first; equal ones in their order."""
+        return torch.argsort(self.scores, descending=True, stable=True)
 
 
 def importances(

@@ -34,8 +34,8 @@ from nas_bo.validated import check_fields, checked, whole_number
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nas_bo.compress.importance import Importance
     from nas_bo.model.spec import DecoderSpec
-    from nas_bo.pretrained.importance import Importance
 
 Assignment: TypeAlias = tuple[tuple[str, Primitive], ...]
 """Decisions of one block: flat names and values."""
@@ -234,10 +234,10 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
     return found, base
 
 
-def _scores_of(group: str, found: Importance) -> Tensor | None:
+def _scores_of(group: str, found: Mapping[tuple[str, str], Importance]) -> Tensor | None:
     """The importance of the units of a block."""
-    _, index, part = group.split(".")
-    return (found.hidden if part == "mlp" else found.groups).get(int(index))
+    one = next((found[group, unit] for unit in ("channels", "heads") if (group, unit) in found), None)
+    return None if one is None else one.scores
 
 
 def _size_of(one: Assignment) -> float | None:

@@ -12,7 +12,7 @@ from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.text import corpus_of
 from nas_bo.pretrained.checkpoint import TrainedDecoder
-from nas_bo.pretrained.ordered import Calibration, OrderedModel, ordered
+from nas_bo.pretrained.ordered import CalibrationText, OrderedModel, ordered
 from nas_bo.pretrained.slices import check_within, sliced
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, whole_number
@@ -45,7 +45,7 @@ class SubModelLoss:
     data: str | None = None
     tokens: float = checked(0.0, number(at_least=0))
     lr: float = checked(1e-3, number(above=0))
-    calibration: Calibration = field(default_factory=Calibration)
+    calibration: CalibrationText = field(default_factory=CalibrationText)
     held_out_tokens: int = checked(16_384, whole_number(1))
     sequence: int = checked(128, whole_number(8))
     seed: int = 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas_bo.compress.importance import METHODS, Importance, Method, importances
 from nas_bo.errors import DataError, ModelError
 from nas_bo.pretrained.checkpoint import TrainedDecoder
-from nas_bo.pretrained.importance import METHODS, Batches, Importance, Method, importance
 from nas_bo.pretrained.ordering import put_in_order
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
 
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class CalibrationText:
     """The text by which parts of a trained model are judged: windows of the training text, never of the held-out one.
 
     Attributes:
         batches: how often a score is taken; their mean counts.
         sequences: in one batch.
         sequence: tokens of each.
-        method: see `nas_bo.pretrained.importance`.
+        method: see `nas_bo.compress.importances`.
         seed: which windows.
     """
 
@@ -42,7 +43,7 @@ class Calibration:
     def __post_init__(self) -> None:
         check_fields(self, ModelError)
 
-    def windows(self, corpus: Corpus) -> Batches:
+    def windows(self, corpus: Corpus) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         """(batches, sequences, sequence + 1) token ids.
 
         Raises:
@@ -52,10 +53,10 @@ class Calibration:
         if len(corpus.train) < needed:
             raise DataError(
                 f"{corpus.name!r} has {len(corpus.train):,} tokens to train on, and {needed:,} are wanted to judge the parts of a model by; "
-                "give more text, or Calibration with fewer batches"
+                "give more text, or CalibrationText with fewer batches"
             )
         found = corpus.batches(0, self.batches, self.sequences, self.sequence, self.seed)
-        return np.asarray(found)
+        return np.asarray(found, np.int64)
 
 
 @dataclass
@@ -68,7 +69,7 @@ class OrderedModel:
     """
 
     model: Decoder
-    importance: Importance
+    importance: Mapping[tuple[str, str], Importance]
 
 
 _kept: OrderedDict[tuple[Any, ...], OrderedModel] = OrderedDict()
@@ -77,7 +78,7 @@ _kept: OrderedDict[tuple[Any, ...], OrderedModel] = OrderedDict()
 def ordered(
     teacher: TrainedDecoder,
     corpus: Corpus,
-    calibration: Calibration,
+    calibration: CalibrationText,
     width: bool = False,
     device: str | torch.device = "cpu",
 ) -> OrderedModel:
@@ -89,11 +90,15 @@ def ordered(
     Raises:
         ExportError, ModelError, DataError: the model cannot be read, or the text is too short.
     """
+    import torch
+
     key = (teacher.fingerprint, teacher.dtype, corpus.fingerprint, calibration, width, str(device))
     if key not in _kept:
         _kept.clear()  # two of them may be too much for the memory
         model = teacher.model().to(device)
-        found = importance(model, calibration.windows(corpus), calibration.method)
-        put_in_order(model, found.orders(width))
+        windows = torch.from_numpy(calibration.windows(corpus)).flatten(0, 1)
+        found = importances(model, windows, calibration.method)
+        orders = {key: one.order() for key, one in found.items()}
+        put_in_order(model, orders if width else {key: one for key, one in orders.items() if key[1] != "width"})
         _kept[key] = OrderedModel(model, found)
     return _kept[key]

@@ -1,118 +1,79 @@
-"""A trained decoder with its weights in the order of their importance, so that every prefix is a candidate: the same function, and
-the same logits but for rounding.
+"""A trained decoder with its units in the order of their importance, so that every prefix is a candidate: the same function, and the same
+logits but for rounding.
 
-Hidden units of an MLP, experts of a mixture, groups of heads that share keys and values, and the channels of the stream are
-exchanged with each other; the heads of one group stay together.
+Which entries of which weights belong to a unit is what its block says (`nas_bo.model.blocks.block.Prunable`): channels of an MLP, heads with
+the keys that they share, experts. The channels of the stream go through all weights of the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.blocks.block import Frame, Prunable
+from nas_bo.model.blocks.cuts import Cut
+from nas_bo.model.blocks.table import block_of
+from nas_bo.supernet.slicing import sliceable
 
 if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
 
-Order = Sequence[int]
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What is exchanged, the most important first; what lacks stays as it is.
-
-    Attributes:
-        hidden: layer -> order of the hidden units of its MLP, of a mixture in each expert: (E, F) or (F,).
-        groups: layer -> order of the groups of heads of its attention.
-        experts: layer -> order of the experts of its mixture.
-        width: order of the channels of the stream.
-    """
-
-    hidden: Mapping[int, Tensor] = field(default_factory=dict)
-    groups: Mapping[int, Tensor] = field(default_factory=dict)
-    experts: Mapping[int, Tensor] = field(default_factory=dict)
-    width: Tensor | None = None
+Orders = Mapping[tuple[str, str], Tensor]
+"""(where, unit), as in `nas_bo.compress.importances` -> the indices of its units, the most important first."""
 
 
 @torch.no_grad()
 def put_in_order(model: Decoder, orders: Orders) -> None:
-    """Exchange the weights of `model`, in place."""
-    for index, layer in enumerate(model.layers):
-        mixer, mlp = model.spec.layers[index * model.spec.details.tie_layers]
-        blocks: dict[str, nn.Module] = dict(layer.named_children())
-        if index in orders.groups and isinstance(mixer, AttentionSpec):
-            _groups(blocks["mixer"], mixer, orders.groups[index])
-        if isinstance(mlp, MlpSpec):
-            if index in orders.experts and mlp.experts:
-                for weight in blocks["mlp"].parameters():
-                    weight.copy_(weight[orders.experts[index]])
-            if index in orders.hidden:
-                _hidden(blocks["mlp"], mlp, orders.hidden[index])
-    if orders.width is not None:
-        _width(model, orders.width)
+    """Exchange the weights of `model`, in place; what is not in `orders` stays as it is, and layers do in any case."""
+    weights: dict[str, Tensor] = dict(model.named_parameters())
+    tie = model.spec.details.tie_layers
+    for (where, unit), order in orders.items():
+        if unit == "width":
+            _width(model, order.to(model.embedding.weight.device))
+        elif unit != "layers":
+            _, index, part = where.split(".")
+            spec = getattr(model.spec.layers[int(index) * tie], part)
+            _units(weights, spec, unit, model.spec.frame, f"{where}.", order.to(model.embedding.weight.device))
 
 
-def _groups(module: nn.Module, spec: AttentionSpec, order: Tensor) -> None:
-    per = spec.heads // spec.kv_heads
-    heads = (order.unsqueeze(1) * per + torch.arange(per, device=order.device)).flatten()
-    orders = {"q": heads, "k": order, "v": order}
-    for name, weight in module.named_parameters():
-        if name.startswith("qkv."):
-            parts = torch.split(weight, list(spec.sizes))
-            dims = (spec.head_dim, spec.head_dim, spec.values)
-            moved = [
-                part.view(-1, dim, *part.shape[1:])[orders[which]].reshape(part.shape)
-                for part, dim, which in zip(parts, dims, "qkv", strict=True)
-            ]
-            weight.copy_(torch.cat(moved))
-        elif name == "out.weight":
-            moved_out = weight.view(len(weight), spec.heads, spec.values)[:, heads]
-            weight.copy_(moved_out.reshape(weight.shape))
-        elif name == "sinks":
-            weight.copy_(weight[heads])
-        elif name in ("q_norm.weight", "k_norm.weight") and spec.qk_norm == "whole":
-            which = orders[name[0]]
-            weight.copy_(weight.view(-1, spec.head_dim)[which].flatten())
+def _units(weights: Mapping[str, Tensor], spec: Any, unit: str, frame: Frame, prefix: str, order: Tensor) -> None:
+    block = sliceable(spec)
+    if not isinstance(block, Prunable) or len(order) < 2:
+        return
+    fewer = block_of(spec).check({**block_of(spec).fields, **block.with_units(spec, frame, unit, 1)}, frame)
+    for whole, small in zip(block.slices(spec, frame, "", prefix), block.slices(fewer, frame, "", prefix), strict=True):
+        weights[whole.name].copy_(_moved(weights[whole.name], whole, small, order))
 
 
-def _hidden(module: nn.Module, spec: MlpSpec, order: Tensor) -> None:
-    parts = 1 + spec.gated
-    for name, weight in module.named_parameters():
-        inside = name.removesuffix(".weight").replace(".bias", "_bias")
-        if not spec.experts:
-            if inside in ("up", "up_bias"):
-                weight.copy_(torch.cat([part[order] for part in weight.chunk(parts)]))
-            elif inside == "out":
-                weight.copy_(weight[:, order])
-            continue
-        each = order if order.dim() == 2 else order.expand(spec.experts, -1)  # (E, F)
-        if inside == "up":
-            whole = torch.cat([each + part * spec.hidden for part in range(parts)], 1)
-            weight.copy_(torch.gather(weight, 1, whole.unsqueeze(2).expand(-1, -1, weight.shape[2])))
-        elif inside == "up_bias":
-            weight.copy_(torch.gather(weight, 1, torch.cat([each + part * spec.hidden for part in range(parts)], 1)))
-        elif inside == "out":
-            weight.copy_(torch.gather(weight, 2, each.unsqueeze(1).expand(-1, weight.shape[1], -1)))
+def _moved(weight: Tensor, whole: Cut, small: Cut, order: Tensor) -> Tensor:
+    """A parameter with its units in another order; `small` is the same one of a block with a single unit, which shows where they are."""
+    parts = []
+    pieces = torch.split(weight, [shape[whole.axis] for shape in whole.shapes], whole.axis)
+    for part, there, one, shape in zip(pieces, whole.pieces, small.pieces, whole.shapes, strict=True):
+        part = part.reshape(there.sizes)
+        for axis, (many, few) in enumerate(zip(there.sizes, one.sizes, strict=True)):
+            if many != few:
+                each = many // len(order)
+                entries = (order.unsqueeze(1) * each + torch.arange(each, device=order.device)).flatten()
+                part = part.index_select(axis, entries)
+        parts.append(part.reshape(shape))
+    return parts[0] if len(parts) == 1 else torch.cat(parts, whole.axis)
 
 
-_READ_STREAM = ("mixer.qkv.weight", "mixer.q.weight", "mixer.proj.weight", "mlp.up.weight", "mlp.router.weight")
-_WRITE_STREAM = ("mixer.out.weight", "mixer.out.bias", "mlp.out.weight", "mlp.out.bias")
+_READ = ("mixer.qkv.weight", "mixer.q.weight", "mixer.proj.weight", "mlp.up.weight", "mlp.router.weight", "mlp.up")
+_WRITTEN = ("mixer.out.weight", "mixer.out.bias", "mlp.out.weight", "mlp.out.bias")
 
 
 def _width(model: Decoder, order: Tensor) -> None:
+    """Of blocks of transformers; those of your own say nothing about the stream."""
     for name, weight in model.named_parameters():
         inside = name.split(".", 2)[2] if name.startswith("layers.") else name
-        if name in ("embedding.weight", "positions.weight", "head.weight") or inside in _READ_STREAM:
+        if name in ("embedding.weight", "positions.weight", "head.weight") or inside in _READ:
             weight.copy_(weight[..., order])
-        elif inside in _WRITE_STREAM or inside.split(".")[0].endswith("norm"):
+        elif inside in _WRITTEN or inside.split(".")[0].endswith("norm"):
             weight.copy_(weight[order])
-        elif inside == "mlp.up":  # of a mixture: (E, wide, C)
-            weight.copy_(weight[..., order])
-        elif inside == "mlp.out" or inside == "mlp.out_bias":  # (E, C, F)
+        elif inside in ("mlp.out", "mlp.out_bias"):  # of a mixture: (E, C, F), (E, C)
             weight.copy_(weight[:, order])

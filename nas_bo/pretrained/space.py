@@ -37,7 +37,7 @@ class Parts:
 
     Attributes:
         depth: mixers and MLPs may be left out, each for itself; a layer without both is gone.
-        mlp: hidden units of each MLP, or these sizes.
+        mlp: hidden units of each MLP, or these sizes; of mixtures only if sizes are given, which take the first units of each expert.
         heads: groups of heads that share keys and values, of each attention, or these numbers of groups.
         width: channels of the stream, or these sizes.
         experts: experts of each mixture, or these numbers.
@@ -175,7 +175,12 @@ def _smaller(
     first = specs[0]
     if isinstance(first, MlpSpec):
         most = max(one.hidden for one in specs if isinstance(one, MlpSpec))
-        hidden = _sizes("mlp", parts.mlp, most, _hidden_sizes(most, parts.multiple))
+        hidden = _sizes(
+            "mlp",
+            False if first.experts and parts.mlp is True else parts.mlp,
+            most,
+            _hidden_sizes(most, parts.multiple),
+        )
         found: dict[str, list[int | float | None]] = {
             "ratio": [
                 size / spec.width

@@ -7,7 +7,7 @@ import pytest
 from nas_bo import search
 from nas_bo.errors import ObjectiveError, SearchError
 from nas_bo.objectives import Parameters
-from nas_bo.pretrained import Calibration, Parts, Pretrained
+from nas_bo.pretrained import CalibrationText, Parts, Pretrained
 from nas_bo.pretrained.block_scores import changed, options_of
 from nas_bo.pretrained.space import whole
 from nas_bo.problem import Problem
@@ -29,7 +29,7 @@ def teacher(tmp_path_factory, text):
 
 @pytest.fixture(scope="module")
 def loss(teacher, text):
-    few = Calibration(batches=1, sequences=2, sequence=32)
+    few = CalibrationText(batches=1, sequences=32, sequence=32)
     return teacher.loss(data=text, calibration=few, held_out_tokens=512, sequence=32, device="cpu")
 
 
