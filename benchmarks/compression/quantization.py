@@ -29,15 +29,13 @@ from nas_bo.model import load_corpus
 
 SEQUENCE = 128
 CASES: dict[str, dict[str, Any]] = {
-    **{f"{bits} bits, {method}": {"bits": bits, "method": method} for bits in (8, 4, 3, 2) for method in ("rtn", "gptq")},
-    "3 bits, rtn, symmetric": {"bits": 3, "method": "rtn", "symmetric": True},
+    **{f"{bits} bits, rtn": {"bits": bits, "method": "rtn"} for bits in (8, 4, 3, 2)},
+    **{f"{bits} bits, gptq": {"bits": bits, "method": "gptq"} for bits in (4, 3, 2)},
     "2 bits, rtn, symmetric": {"bits": 2, "method": "rtn", "symmetric": True},
-    "2 bits, rtn, group 16": {"bits": 2, "method": "rtn", "group": 16},
     "2 bits, gptq, group 16": {"bits": 2, "method": "gptq", "group": 16},
-    "2 bits, gptq, group 64": {"bits": 2, "method": "gptq", "group": 64},
     "MLPs 2 bits, mixers 3, gptq": {"bits": {"mlp": 2, "mixer": 3, "embedding": 8}, "method": "gptq"},
     "8 bits, rtn, activations 8": {"bits": 8, "method": "rtn", "activations": 8},
-}  # fmt: skip
+}
 
 
 def measured(folder: Path, tokens: int) -> dict[str, Any]:

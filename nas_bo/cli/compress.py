@@ -59,6 +59,10 @@ def compress(
             callback=within(0, what="a number of tokens"),
         ),
     ] = 0.0,
+    distill: Annotated[
+        str | None,
+        typer.Option(help="The folder of a trained model that this training learns from, such as FOLDER itself."),
+    ] = None,
     lr: Annotated[
         float | None,
         typer.Option(help="Its learning rate. By default 0.3 of that of the first training.", callback=above_zero),
@@ -81,7 +85,7 @@ def compress(
             folder, to, data=data, allow=allow or (), progress=None if as_json else _said(),
             bits=None if bits is None else _bits(bits), group=group, method=method, symmetric=symmetric,
             activations=activations, prune=prune, heads=heads, layers=layers, score=score,
-            sparsity=_sparsity(sparsity), tokens=tokens, lr=lr, seed=seed,
+            sparsity=_sparsity(sparsity), tokens=tokens, teacher=distill, lr=lr, seed=seed,
         )  # fmt: skip
     if as_json:
         said = {

@@ -7,7 +7,7 @@ The folder that is written is one as `nas-bo train` writes (`nas_bo.export.folde
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -28,6 +28,7 @@ from nas_bo.model.blocks.block import Prunable
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
+from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.training import Training
 from nas_bo.model.training_loop import Progress
@@ -56,6 +57,7 @@ class CompressionOptions(TypedDict, total=False):
     sparsity: float | str | None
     sparse_method: Literal["wanda", "sparsegpt", "weight"]
     tokens: float
+    teacher: Teaching | None
     lr: float | None
     seed: int
 
@@ -71,6 +73,8 @@ class CompressionSettings:
         score: how units are scored, see `nas_bo.compress.importances`.
         sparsity, sparse_method: of `nas_bo.compress.sparsify`; None makes no zeros.
         tokens: training after pruning; 0 is none.
+        teacher: what that training learns from beside the text, as in `nas_bo.model.train`: the folder of a trained model, such as the
+            one that is made smaller.
         lr: of that training; None is 0.3 of that of the first one.
         seed: of the order of its text.
 
@@ -90,6 +94,7 @@ class CompressionSettings:
     sparsity: float | str | None = None
     sparse_method: Literal["wanda", "sparsegpt", "weight"] = checked("wanda", one_of(*SPARSE))
     tokens: float = checked(0.0, number(at_least=0))
+    teacher: Teaching | None = None
     lr: float | None = checked(None, number(above=0).or_none())
     seed: int = checked(0, whole_number(0))
 
@@ -101,6 +106,11 @@ class CompressionSettings:
         if 0 < self.tokens < LEAST_TOKENS:
             raise CompressError(
                 f"compress(tokens={self.tokens:g}): tokens must be 0, or a number of at least {LEAST_TOKENS:,}; 1e6 is usual"
+            )
+        if self.teacher is not None and not self.tokens:
+            raise CompressError(
+                "compress(teacher=...): a teacher teaches while the model is trained on, and tokens is 0; give a number of tokens, such as "
+                "tokens=1e6 (--tokens), or leave the teacher out"
             )
         asked = (self.bits, self.activations, self.sparsity)
         if not any(one is not None for one in asked) and not any((self.prune, self.heads, self.layers, self.tokens)):
@@ -197,6 +207,9 @@ def compress(
         raise ExportError(f"the model in {str(folder)!r} is quantized already; compress the one that it was made from")
     _check(given.model, chosen)
     text = _text(given, allow) if corpus is None else corpus
+    taught = as_distillation(chosen.teacher)
+    if taught is not None:
+        taught.check_vocabulary(text.vocab_size, text.name, text.tokenizer)
     work = _Work(given.model, given.architecture, text, given.about.get("settings", {}))
     work.note("the trained model")
     work.run(chosen, progress)
@@ -311,9 +324,14 @@ class _Work:
     def _train(self, chosen: CompressionSettings, progress: Progress | None) -> None:
         lr = chosen.lr if chosen.lr is not None else RECOVERY * self.recipe.get("lr", DEFAULTS["lr"])
         settings = {**self.recipe, "lr": lr}
-        made = Training(self.model, self.corpus, chosen.tokens, chosen.seed, settings=settings, progress=progress).to()
+        made = Training(
+            self.model, self.corpus, chosen.tokens, chosen.seed,
+            settings=settings, progress=progress, teacher=chosen.teacher,
+        ).to()  # fmt: skip
         self.model = made.model
-        self.note(f"trained on {made.tokens:,} tokens")
+        taught = as_distillation(chosen.teacher)
+        by = "" if taught is None else f" with {taught.called()} as teacher"
+        self.note(f"trained on {made.tokens:,} tokens{by}")
 
 
 def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) -> dict[str, Any]:
@@ -326,7 +344,7 @@ def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) 
     name = next(iter(before.get("values", {})), "bits_per_byte" if work.unit == "bits/byte" else "val_loss")
     last = work.steps[-1]
     compression = {
-        "settings": {key: value for key, value in asdict(chosen).items() if value is not None},
+        "settings": _said(chosen),
         "unit": work.unit,
         "corpus": {"name": work.corpus.name, "sha256": work.corpus.fingerprint},
         "steps": [asdict(step) for step in work.steps],
@@ -343,6 +361,15 @@ def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) 
     if work.quantized is not None:
         found |= {"format": files.PACKED, "quantization": work.quantized.about()}
     return found
+
+
+def _said(chosen: CompressionSettings) -> dict[str, Any]:
+    """The settings as JSON, without those that are None."""
+    found = {one.name: getattr(chosen, one.name) for one in fields(chosen) if one.name not in ("teacher", "bits")}
+    taught = as_distillation(chosen.teacher)
+    bits = dict(chosen.bits) if isinstance(chosen.bits, Mapping) else chosen.bits
+    more = {"bits": bits, "teacher": None if taught is None else taught.conditions()}
+    return {name: value for name, value in {**found, **more}.items() if value is not None}
 
 
 def _write(target: Path, given: files.TrainedModel, work: _Work, about: dict[str, Any], draw: Draw | None) -> None:

@@ -30,6 +30,7 @@ from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Criterion, build, cross_entropy
 from nas_bo.model.distillation import OURS, Distillation, check_size, described
 from nas_bo.model.inference import as_tensor
+from nas_bo.model.packed import unpacked
 from nas_bo.validated import check_values, whole_number
 
 FOLDER = "teachers"  # in the user's cache folder
@@ -125,7 +126,11 @@ def _loaded(folder: str, device: str, _vocab_size: Any, _at: tuple[int, ...]) ->
         said = described(folder)
         arch = Architecture.from_json((path / "arch.json").read_text(encoding="utf-8"))
         made = build(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())), device=device)
-        made.load_state_dict(load_file(str(path / "model.safetensors"), device=device))
+        weights = load_file(str(path / "model.safetensors"), device=device)
+        if "quantization" in said:  # whose weights are integers
+            shapes = {name: tuple(weight.shape) for name, weight in made.named_parameters()}
+            weights = unpacked(weights, said["quantization"], shapes)
+        made.load_state_dict(weights)
     except NasBoError:
         raise
     except Exception as error:  # of JSON, safetensors and torch

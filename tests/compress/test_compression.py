@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from nas_bo.cli.app import app
 from nas_bo.compress import compress
-from nas_bo.errors import CompressError, ExportError
+from nas_bo.errors import CompressError, ExportError, ModelError
 from nas_bo.export import folder as files
 from nas_bo.workflows.export import continued, export
 from tests.command import nas_bo
@@ -60,6 +60,23 @@ def test_the_folder_says_what_every_step_costs_and_loads_again(trained, tmp_path
     )
     assert "architecture.svg" not in card
     assert isinstance(continued(made.folder, "\x01\x02", 4, 0.0), str)
+
+
+def test_the_unpruned_model_can_be_the_teacher(trained, tmp_path):
+    how = {"prune": 0.75, "tokens": 8192, "corpus": text()}
+    alone, taught = (
+        compress(trained, tmp_path / name, teacher=t, **how) for name, t in (("a", None), ("b", str(trained)))
+    )
+    assert taught.steps[2].name.endswith("as teacher") and taught.steps[2].loss != alone.steps[2].loss
+    assert taught.steps[2].cost < 0 and taught.about["compression"]["settings"]["teacher"]["loss"] == "mixed"
+    small = compress(trained, tmp_path / "c", bits=8, method="rtn", corpus=text())
+    by_integers = compress(trained, tmp_path / "d", teacher=str(small.folder), **how)
+    assert abs(by_integers.steps[2].loss - taught.steps[2].loss) < 0.05
+    with pytest.raises(CompressError, match="tokens is 0"):
+        compress(trained, tmp_path / "x", prune=0.5, teacher=str(trained), corpus=text())
+    other = _folder(tmp_path / "bytes", _bytes_model(), arch(PLAIN))
+    with pytest.raises(ModelError, match="has a vocabulary of 256 token ids"):
+        compress(trained, tmp_path / "x", teacher=str(other), **how)
 
 
 def test_activations_are_rounded_in_the_model_that_is_read_too(trained, tmp_path):
