@@ -1,13 +1,13 @@
 """Is it worth searching bits beside the architecture? The hypervolume of (loss, bytes of the weights) of two searches with as many trainings.
 
-    python -m benchmarks.compression.joint [--trainings 24] [--tokens 60000] [--seeds 3]
+    python -m benchmarks.compression.joint [--trainings 12] [--tokens 100000] [--seeds 3]
 
 "joint": `Bayes` on `tiny_gpt_bits` without bits of the cache: 8, 4, 3 or 2 bits for each layer, some settings looked at after each training.
 "then": `Bayes` on `tiny_gpt` with the same objectives, and then each member of its front at 8 and at 4 bits in all layers as well.
 Both have embeddings of 8 bits where anything is rounded, the same budget, text, batches and seed. The hypervolume is that of the losses times the
 logarithms of the bytes, beyond one reference point for both: the worst of all that was seen.
 
-Writes benchmarks/results/compression_joint.json.
+Writes benchmarks/results/compression_joint.json, after every seed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def run(problem: Problem, strategy: Bayes, trainings: int) -> tuple[list[Trial],
         if new and len(seen) == trainings:
             if len(trials) >= SETTINGS * trainings or strategy.settings == 1:
                 return trials, spent
-            strategy = Bayes(strategy.seed, settings=1_000)  # trainings are spent: settings of those that are there
+            strategy = replace(strategy, settings=1_000)  # trainings are spent: settings of those that are there
             (arch,) = strategy.suggest(problem, trials, 1)
             if arch.training_id not in seen:
                 return trials, spent
@@ -69,8 +70,8 @@ def points(trials: Sequence[Trial]) -> np.ndarray[Any, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trainings", type=int, default=24)
-    parser.add_argument("--tokens", type=float, default=60_000)
+    parser.add_argument("--trainings", type=int, default=12)
+    parser.add_argument("--tokens", type=float, default=100_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--to", type=Path, default=Path("compression_joint.json"))
     given = parser.parse_args()
@@ -80,9 +81,11 @@ def main() -> None:
             os.environ["NAS_BO_CACHE"] = folder
             loss = ValidationLoss(tokens=given.tokens, seed=seed)
             objectives = [loss, WeightBytes()]
-            joint, spent = run(Problem(Bits, objectives), Bayes(seed, settings=SETTINGS), given.trainings)
+            joint, spent = run(
+                Problem(Bits, objectives), Bayes(seed, candidates=1000, settings=SETTINGS), given.trainings
+            )
             plain = Problem(Plain, objectives)
-            then, alone = run(plain, Bayes(seed, settings=1), given.trainings)
+            then, alone = run(plain, Bayes(seed, candidates=1000, settings=1), given.trainings)
             best = front(then, plain.columns)
             rounded = [
                 Problem(space, objectives).evaluate(space.architecture(t.architecture))
@@ -119,17 +122,17 @@ def main() -> None:
             }
         )
         print(rows[-1], flush=True)
-    document = envelope(
-        "hypervolume of (bits per byte, log bytes of the weights): bits searched with the architecture, against rounding afterwards",
-        "torch",
-        space="tiny_gpt",
-        trainings=given.trainings,
-        tokens=given.tokens,
-        settings=SETTINGS,
-        joint_is_better_in=sum(row["hypervolume"]["joint"] > row["hypervolume"]["then"] for row in rows),
-        seeds=rows,
-    )
-    write(document, given.to)
+        document = envelope(
+            "hypervolume of (bits per byte, log bytes of the weights): bits searched with the architecture, against rounding afterwards",
+            "torch",
+            space="tiny_gpt",
+            trainings=given.trainings,
+            tokens=given.tokens,
+            settings=SETTINGS,
+            joint_is_better_in=sum(row["hypervolume"]["joint"] > row["hypervolume"]["then"] for row in rows),
+            seeds=rows,
+        )
+        write(document, given.to)
 
 
 if __name__ == "__main__":

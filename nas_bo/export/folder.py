@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,6 @@ from nas_bo.export.text import BYTES, TOKENIZER, Text
 from nas_bo.foreign_document import WRONG, text_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from nas_bo.model import Decoder
 
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
@@ -136,59 +133,18 @@ def load(folder: str | Path, device: Any = "cpu") -> TrainedModel:
         ExportError: something is missing, or the files do not fit together.
         MissingExtra: safetensors is not installed.
     """
-    try:
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise MissingExtra("safetensors", "models") from error
-    from nas_bo.model import build
+    from nas_bo.model.read_folder import read_decoder
 
     path, said = Path(folder), about(folder)
     try:
-        arch = Architecture.from_json(text_of(path / ARCH))
-        _check_size(path, arch, said)
-        made = build(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())), device=device)
-        weights = load_file(str(path / WEIGHTS), device=str(device))
-        if said["format"] == PACKED:
-            made = _unpacked(made, weights, said["quantization"])
-        else:
-            made.load_state_dict(weights)
+        arch, made = read_decoder(path, said, device)
     except NasBoError:
         raise
+    except ModuleNotFoundError as error:
+        raise MissingExtra("safetensors", "models") from error
     except Exception as error:  # of JSON, safetensors and torch
         raise ExportError(
             f"the files of the model in {str(path)!r} do not fit together ({type(error).__name__}: {str(error)[:300]}); train or "
             "register it again"
         ) from error
-    return TrainedModel(path, arch, said, made.eval())
-
-
-def _unpacked(model: Decoder, weights: dict[str, Tensor], said: Mapping[str, Any]) -> Decoder:
-    """The decoder with the weights that the integers of a file stand for; it rounds its activations where that was asked for."""
-    from nas_bo.model.packed import INTEGERS, unpacked
-    from nas_bo.model.products import Int8Activations
-
-    shapes = {name: tuple(weight.shape) for name, weight in model.named_parameters()}
-    if said.get("activations"):
-        made = Int8Activations(model.spec, model.vocab_size).to(model.embedding.weight.device)
-        made.rounded = tuple(name for name, bits in said["bits"].items() if bits in INTEGERS)
-        model = made
-    model.load_state_dict(unpacked(weights, said, shapes))
-    return model
-
-
-def _check_size(path: Path, arch: Architecture, said: Mapping[str, Any]) -> None:
-    """Raise ExportError where the architecture has more parameters than its file of weights, before memory is taken for them: the
-    folder may be somebody else's."""
-    from safetensors import safe_open
-
-    from nas_bo.model import counts
-
-    with safe_open(str(path / WEIGHTS), framework="pt") as file:
-        there = sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118 (no mapping)
-    if said["format"] == PACKED:  # several weights in one integer, each of a bit at least
-        there = 8 * (path / WEIGHTS).stat().st_size
-    needed = counts.parameters(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())))
-    if needed > there:
-        raise ExportError(
-            f"the architecture in {str(path)!r} has {needed:,} parameters and {WEIGHTS} only {there:,}; train or register it again"
-        )
+    return TrainedModel(path, arch, said, made)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from nas_bo.errors import ModelError
+from nas_bo.foreign_document import WRONG, regular, text_of
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
 
 LOSSES = ("mixed", "forward_kl", "reverse_kl")
@@ -146,8 +147,8 @@ def described(folder: str) -> dict[str, Any]:
             "its config.json and weights in safetensors"
         )
     try:
-        said = json.loads((path / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        said = json.loads(text_of(path / name))
+    except (*WRONG, OSError) as error:
         raise ModelError(f"{name} in the folder {folder!r} of the teacher cannot be read ({error})") from None
     if not isinstance(said, dict):
         raise ModelError(f"{name} in the folder {folder!r} of the teacher is not a description of a model")
@@ -165,8 +166,12 @@ def fingerprint(teacher: Any) -> str:
     files = sorted(p for p in Path(teacher).iterdir() if p.suffix == ".safetensors" or p.name in ("arch.json", THEIRS))
     if not any(path.suffix == ".safetensors" for path in files):
         raise ModelError(f"the folder {teacher!r} of the teacher holds no weights (*.safetensors)")
-    told = tuple((str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-    return _digest(told)
+    try:
+        for path in files:
+            regular(path)
+        return _digest(tuple((str(path.resolve()), path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    except OSError as error:
+        raise ModelError(f"the teacher in {teacher!r} cannot be read ({error.strerror or error})") from None
 
 
 @lru_cache(maxsize=64)

@@ -22,15 +22,14 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor, nn
 
-from nas_bo.architecture import Architecture
 from nas_bo.cache_folder import cache_folder, make_room, used_now
 from nas_bo.errors import MissingExtra, ModelError, NasBoError
 from nas_bo.model import own_model
 from nas_bo.model.data import Corpus
-from nas_bo.model.decoder import Criterion, build, cross_entropy
+from nas_bo.model.decoder import Criterion, cross_entropy
 from nas_bo.model.distillation import OURS, Distillation, check_size, described
 from nas_bo.model.inference import as_tensor
-from nas_bo.model.packed import unpacked
+from nas_bo.model.read_folder import read_decoder
 from nas_bo.validated import check_values, whole_number
 
 FOLDER = "teachers"  # in the user's cache folder
@@ -121,23 +120,13 @@ def _loaded(folder: str, device: str, _vocab_size: Any, _at: tuple[int, ...]) ->
     if not (path / OURS).is_file():
         return _of_hugging_face(folder).to(device)
     try:
-        from safetensors.torch import load_file
-
-        said = described(folder)
-        arch = Architecture.from_json((path / "arch.json").read_text(encoding="utf-8"))
-        made = build(arch, int(said["vocab_size"]), tuple(said.get("ignore", ())), device=device)
-        weights = load_file(str(path / "model.safetensors"), device=device)
-        if "quantization" in said:  # whose weights are integers
-            shapes = {name: tuple(weight.shape) for name, weight in made.named_parameters()}
-            weights = unpacked(weights, said["quantization"], shapes)
-        made.load_state_dict(weights)
+        return read_decoder(path, described(folder), device)[1]
     except NasBoError:
         raise
     except Exception as error:  # of JSON, safetensors and torch
         raise ModelError(
             f"the teacher in {folder!r} cannot be read ({type(error).__name__}: {str(error)[:200]}); train it again"
         ) from error
-    return made.eval()
 
 
 def _of_hugging_face(folder: str) -> nn.Module:

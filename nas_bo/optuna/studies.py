@@ -184,8 +184,10 @@ def check_same(
         raise HostError(f"the study {name!r} was begun with the rules and limits {was}, {this} has {now_is}. {remedy}")
     has = "now it is" if this == "this search" else f"{this} has"
     for objective, conditions in about["conditions"].items():
-        for what, value in conditions.items():
-            earlier = began["conditions"].get(objective, {}).get(what)
+        before = began["conditions"].get(objective, {})
+        gone = dict.fromkeys(what for what in before if what not in conditions)  # a dial that is not turned any more
+        for what, value in {**conditions, **gone}.items():
+            earlier = before.get(what)
             if redaction.nested(earlier) != value:
                 raise HostError(
                     f"the study {name!r} was begun with {objective}: {what} = {earlier!r}, {has} {value!r}; values "
