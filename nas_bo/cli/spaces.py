@@ -28,7 +28,7 @@ def spaces(
                 )
                 return
             for known, space in NAMED.items():
-                first = (space.__doc__ or "").strip().splitlines()[0]
+                first = (space.__doc__ or "").strip().partition("\n")[0]
                 say(f"{known:<16} {space.size(rules=False):>12.3g} architectures   {first}")
             return
         chosen = resolve.named_space(name)

@@ -61,7 +61,8 @@ def with_bits(
         )
     name = title or f"{space.title}Bits"
     module = sys._getframe(1).f_globals.get("__name__", __name__)  # where pickle is to look for it
-    made: type[Space] = type(name, (space,), {**above, "title": name, "__module__": module})
+    doc = f"{space.title} with {', '.join(n for n, values in asked.items() if values)}: what is done to the weights after training."
+    made: type[Space] = type(name, (space,), {**above, "title": name, "__module__": module, "__doc__": doc})
     return made
 
 
