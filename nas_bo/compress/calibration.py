@@ -7,6 +7,7 @@ Shapes: R rows and C columns of a weight, N tokens.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from nas_bo.errors import CompressError
 from nas_bo.model.blocks.block import MATRICES, Exact
 from nas_bo.model.blocks.table import block_of
+from nas_bo.model.connections import connected
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.inference import as_tensor, check_vocabulary
@@ -46,6 +48,8 @@ def windows(model: Decoder, calibration: Calibration | None, who: str, tokens: i
         )
     if isinstance(calibration, Corpus):
         check_vocabulary(model, calibration)
+        if len(calibration.train) < LEAST:
+            raise _short(who, len(calibration.train))
         most = model.spec.details.max_length
         length = min(SEQUENCE, len(calibration.train) - 1, most or SEQUENCE)
         return as_tensor(calibration.batches(0, 1, max(1, tokens // length), length, seed)[0], device)
@@ -56,10 +60,7 @@ def windows(model: Decoder, calibration: Calibration | None, who: str, tokens: i
         )
     count = calibration.shape[0] * (calibration.shape[1] - 1)
     if count < LEAST:
-        raise CompressError(
-            f"the calibration of {who} has {count} tokens, too few to say what a matrix is given; give at least {LEAST:,}, better "
-            f"{TOKENS:,}"
-        )
+        raise _short(who, count)
     low, high = int(calibration.min()), int(calibration.max())
     if low < 0 or high >= model.vocab_size:
         raise CompressError(
@@ -67,6 +68,12 @@ def windows(model: Decoder, calibration: Calibration | None, who: str, tokens: i
             "of the model"
         )
     return calibration.to(device).long()
+
+
+def _short(who: str, count: int) -> CompressError:
+    return CompressError(
+        f"the calibration of {who} has {count} tokens, too few to say what a matrix is given; give at least {LEAST:,}, better {TOKENS:,}"
+    )
 
 
 def matrices(model: Decoder) -> dict[str, nn.Parameter]:
@@ -104,26 +111,87 @@ class _Enough(Exception):
 Moments = dict[str, Tensor]
 
 
-def hessians(model: Decoder, tokens: Tensor, weights: Mapping[str, Tensor], last: int | None = None) -> Moments:
+class Passes:
+    """Windows (B, T + 1) of text through a model, the last of each row unused, again and again while its layers are changed from the first
+    to the last: the stream before the layer that is looked at is kept, so what comes before it is not computed again.
+    """
+
+    def __init__(self, model: Decoder, tokens: Tensor) -> None:
+        self.model, self.parts = model, list(batches(tokens))
+        self._at = 0
+        self._entering: list[Tensor | None] = [None] * len(self.parts)
+        self._alone = not connected(model.spec.layers, model.spec.details)  # layers read nothing but the stream
+
+    def advance(self, index: int) -> None:
+        """From now on layers before `index` (a module) stay as they are."""
+        while self._alone and self._at < index:
+            after: list[Tensor | None] = []
+            hook = self.model.layers[self._at].register_forward_hook(lambda _m, _a, out: after.append(out[0]))  # noqa: B023
+            try:
+                for part in range(len(self.parts)):
+                    self.run(part, nullcontext(), self._at)
+            finally:
+                hook.remove()
+            self._entering, self._at = after, self._at + 1
+
+    @torch.no_grad()
+    def run(self, part: int, watching: AbstractContextManager[Any], last: int | None) -> None:
+        """Run one part, as far as the last use of module `last`."""
+        model, stream, runs = self.model, self._entering[part], 0
+
+        def stop(*_: Any) -> None:
+            nonlocal runs
+            runs += 1
+            if runs == model.spec.details.tie_layers:  # a module runs as several layers
+                raise _Enough
+
+        def enter(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (stream, *args[1:])
+
+        hooks = [] if last is None else [model.layers[last].register_forward_hook(stop)]
+        before = list(model.layers[: self._at])
+        was = model.training
+        model.eval()
+        try:
+            if stream is not None:
+                hooks.append(model.layers[self._at].register_forward_pre_hook(enter))
+                for index in range(self._at):
+                    model.layers[index] = _Through()
+            with watching:
+                model(self.parts[part][:, :-1])
+        except _Enough:
+            pass
+        finally:
+            for index, layer in enumerate(before):
+                model.layers[index] = layer
+            for hook in hooks:
+                hook.remove()
+            model.train(was)
+
+
+class _Through(nn.Module):
+    """In place of a layer whose output is known."""
+
+    def forward(self, x: Tensor, context: Any, state: Any) -> tuple[Tensor, Any, None]:
+        return x, state, None
+
+
+def hessians(model: Decoder, tokens: Tensor, weights: Mapping[str, Tensor]) -> Moments:
     """The second moments of what each of the weights is given, X^T X / N, in float64: (C, C), of experts (E, C, C); 0 for a matrix
-    that was given nothing. Passes end after layer `last` (the module, where layers share weights).
+    that was given nothing.
 
     Args:
         tokens: (B, T + 1), the last of each row unused.
     """
-    return moments(model, tokens, weights, last)[0]
+    return moments(Passes(model, tokens), weights)[0]
 
 
-@torch.no_grad()
 def moments(
-    model: Decoder,
-    tokens: Tensor,
-    weights: Mapping[str, Tensor],
-    last: int | None = None,
-    exact: Decoder | None = None,
+    passes: Passes, weights: Mapping[str, Tensor], last: int | None = None, exact: Passes | None = None
 ) -> tuple[Moments, Moments]:
-    """As `hessians`; and with `exact`, a model of the same spec, what its matrices of these names are given together with what those of
-    `model` are, Y^T X / N, (C, C). Experts are left out there: the two models send tokens to different ones."""
+    """As `hessians`, of passes that end after layer `last` (the module, where layers share weights); and with `exact`, of a model of the
+    same spec on the same text, what its matrices of these names are given together with what those of the first are, Y^T X / N, (C, C).
+    Experts are left out there: the two models send tokens to different ones."""
     counts, sums, crossed = {}, {}, {}
     for name, weight in weights.items():
         experts, size = (weight.shape[0] if weight.dim() == 3 else 1), weight.shape[-1]
@@ -143,36 +211,12 @@ def moments(
         if name in crossed:
             crossed[name] += other[name].pop(0).t() @ x
 
-    twins = {} if exact is None else {name: weight for name, weight in exact.named_parameters() if name in crossed}
-    for batch in batches(tokens):
+    twins = {} if exact is None else {n: weight for n, weight in exact.model.named_parameters() if n in crossed}
+    for part in range(len(passes.parts)):
         if exact is not None:
             other.clear()
-            _run_to(exact, batch, Watching(twins, remember), last)
-        _run_to(model, batch, Watching(weights, take), last)
+            exact.run(part, Watching(twins, remember), last)
+        passes.run(part, Watching(weights, take), last)
     means = {name: sums[name] / counts[name].clamp(min=1).view(-1, 1, 1) for name in sums}
     found = {name: mean if weights[name].dim() == 3 else mean[0] for name, mean in means.items()}
     return found, {name: each / counts[name].clamp(min=1) for name, each in crossed.items()}
-
-
-def _run_to(model: Decoder, batch: Tensor, watching: Watching, last: int | None) -> None:
-    """Run the model on (B, T + 1), as far as the last use of module `last`."""
-    runs = 0
-
-    def stop(*_: Any) -> None:
-        nonlocal runs
-        runs += 1
-        if runs == model.spec.details.tie_layers:  # a module runs as several layers
-            raise _Enough
-
-    hook = None if last is None else model.layers[last].register_forward_hook(stop)
-    was = model.training
-    model.eval()
-    try:
-        with watching:
-            model(batch[:, :-1])
-    except _Enough:
-        pass
-    finally:
-        model.train(was)
-        if hook is not None:
-            hook.remove()

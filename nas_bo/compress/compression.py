@@ -73,7 +73,7 @@ class CompressionSettings:
         score: how units are scored, see `nas_bo.compress.importances`.
         sparsity, sparse_method: of `nas_bo.compress.sparsify`; None makes no zeros.
         tokens: training after pruning; 0 is none.
-        teacher: what that training learns from beside the text, as in `nas_bo.model.train`: the folder of a trained model, such as the
+        teacher: what that training learns from in addition to the text, as in `nas_bo.model.train`: the folder of a trained model, such as the
             one that is made smaller.
         lr: of that training; None is 0.3 of that of the first one.
         seed: of the order of its text.
@@ -200,8 +200,9 @@ def compress(
     """
     chosen = settings_of(CompressionSettings, "compress", options, settings)
     target = Path(to)
-    if target.exists():
-        raise ExportError(f"{str(target)!r} exists; give a folder that does not, or remove it")
+    for end in ("", ".unverified"):
+        if Path(f"{target}{end}").exists():
+            raise ExportError(f"{f'{target}{end}'!r} exists; give a folder that does not, or remove it")
     given = files.load(folder)
     if given.about["format"] == files.PACKED:
         raise ExportError(f"the model in {str(folder)!r} is quantized already; compress the one that it was made from")
@@ -396,11 +397,14 @@ def _write(target: Path, given: files.TrainedModel, work: _Work, about: dict[str
     more = {files.CARD: said.encode(), **({files.DRAWING: picture} if picture else {})}
     if given.tokenizer is not None:
         more[given.tokenizer.name] = given.tokenizer.read_bytes()
-    files.write(target, {**more, **content})
-    there = files.load(target).model
+    draft = target.with_name(f"{target.name}.unverified")
+    files.write(draft, {**more, **content})
+    there = files.load(draft).model
     tokens = torch.arange(16).remainder(work.model.vocab_size).unsqueeze(0)
     with torch.inference_mode():
         if not torch.equal(there(tokens), work.model.cpu()(tokens)):
             raise ExportError(
-                f"the model in {str(target)!r} does not compute what was written; please report this, and do not use the folder"
+                f"the model that was written to {str(draft)!r} does not compute what was quantized, so it is not handed over; please "
+                "report this"
             )
+    draft.replace(target)

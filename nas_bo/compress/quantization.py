@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nas_bo.compress.calibration import EMBEDDINGS, Calibration, matrices, moments, windows
+from nas_bo.compress.calibration import EMBEDDINGS, Calibration, Passes, matrices, moments, windows
 from nas_bo.compress.error_feedback import DAMPING, settle
 from nas_bo.errors import CompressError, near
 from nas_bo.model.decoder import Decoder, build
@@ -125,6 +125,12 @@ def quantize(
     check_values("quantize", CompressError, one_of(False, True), symmetric=symmetric)
     check_values("quantize", CompressError, one_of(None, 8), activations=activations)
     asked = assigned(model, bits)
+    broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
+    if broken:
+        raise CompressError(
+            f"{broken[0]} has weights that are not finite numbers, so the training of this model has failed; take another checkpoint, or "
+            "train it again with a lower lr"
+        )
     tokens = windows(model, calibration, 'method="gptq"') if method == "gptq" else None
     made = _copy(model, activations)
     places = dict(made.named_parameters())
@@ -133,9 +139,12 @@ def quantize(
     how = _How(group, symmetric)
     with torch.no_grad():
         if tokens is not None:
+            passes, exact = Passes(made, tokens), Passes(model, tokens)
             for last, names in _stages(made, asked):
+                for each in (passes, exact):
+                    each.advance(len(made.layers) - 1 if last is None else last)
                 there = {name: places[name] for name in names}
-                seen, crossed = moments(made, tokens, there, last, model)
+                seen, crossed = moments(passes, there, last, exact)
                 for name, weight in there.items():
                     target = _target(weight, seen[name], crossed[name]) if name in crossed else weight
                     packed[name], dead = _calibrated(target, asked[name], how, seen[name])

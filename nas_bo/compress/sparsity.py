@@ -18,7 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nas_bo.compress.calibration import Calibration, hessians, matrices, windows
+from nas_bo.compress.calibration import Calibration, Moments, Passes, matrices, moments, windows
 from nas_bo.compress.error_feedback import BLOCK, settle
 from nas_bo.errors import CompressError
 from nas_bo.model.decoder import Decoder
@@ -95,14 +95,18 @@ def sparsify(
         raise CompressError(
             f'sparsify("2:4"): {odd[0]} has {there[odd[0]].shape[-1]} columns, which is not a multiple of 4; give a share such as 0.5'
         )
+    passes = None if tokens is None else Passes(made, tokens)
     for index in range(len(made.layers)):
         names = {name: weight for name, weight in there.items() if name.startswith(f"layers.{index}.")}
-        seen = {} if tokens is None or not names else hessians(made, tokens, names, index)
+        seen: Moments = {}
+        if passes is not None and names:
+            passes.advance(index)
+            seen = moments(passes, names, index)[0]
         for name, weight in names.items():
             experts = list(weight.unbind(0)) if weight.dim() == 3 else [weight]
             for number_of, each in enumerate(experts):
-                moments = seen.get(name)
-                own = None if moments is None else moments[number_of] if weight.dim() == 3 else moments
+                whole = seen.get(name)
+                own = None if whole is None else whole[number_of] if weight.dim() == 3 else whole
                 each.copy_(_sparse(each.float(), sparsity, method, own))
     zeros = sum(int((weight == 0).sum()) for weight in there.values())
     return SparseModel(made.eval(), sparsity, method, zeros, sum(weight.numel() for weight in there.values()))

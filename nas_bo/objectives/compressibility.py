@@ -18,6 +18,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.objective import Value
+from nas_bo.objectives.text import BITS_PER_BYTE
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
@@ -57,6 +58,8 @@ class OfTrainedModel(ABC):
                 f"{type(self).__name__}(quality={self.quality!r:.80}): it looks into the decoder of nas_bo, so quality must be a "
                 "ValidationLoss without build="
             )
+        if self.unit == BITS_PER_BYTE:
+            object.__setattr__(self, "unit", self.quality.unit)
 
     @abstractmethod
     def measured(self, model: Decoder, corpus: Corpus) -> Value:
@@ -127,7 +130,7 @@ class QuantizationGap(OfTrainedModel):
     group: int = checked(32, whole_number(1))
     method: Literal["rtn", "gptq"] = checked("rtn", one_of("rtn", "gptq"))
     name: str = ""
-    unit: str = "bits/byte"
+    unit: str = BITS_PER_BYTE
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -161,7 +164,7 @@ class LayerSensitivity(OfTrainedModel):
     group: int = checked(32, whole_number(1))
     of: Literal["sum", "max"] = checked("sum", one_of("sum", "max"))
     name: str = "layer_sensitivity"
-    unit: str = "bits/byte"
+    unit: str = BITS_PER_BYTE
 
     def options(self) -> tuple[str, ...]:
         return ("bits", "group", "of")

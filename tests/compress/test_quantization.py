@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_bo.compress import held_out, quantize, stored_bytes
-from nas_bo.compress.calibration import hessians, matrices, windows
+from nas_bo.compress.calibration import Passes, hessians, matrices, moments, windows
 from nas_bo.compress.error_feedback import settle
 from nas_bo.errors import CompressError, ModelError
 from nas_bo.model import build
@@ -146,6 +148,23 @@ def test_calibration_sees_what_each_matrix_is_given_experts_and_own_blocks_too()
     assert {"layers.0.mixer.down.weight", "layers.0.mlp.up.weight"} <= set(small.packed) and not small.unseen
 
 
+@pytest.mark.parametrize("more", [{}, {"tie_layers": 2}, {"long_skips": True}])
+def test_passes_that_begin_in_the_middle_see_the_same(more):
+    model, text_of = made(decoder(*[layer(block("attention", heads=2), block("dense", ratio=2))] * 4, **more)), tokens()
+    last = len(model.layers) - 1
+    names = {name: weight for name, weight in matrices(model).items() if name.startswith(f"layers.{last}.")}
+    whole, later = hessians(model, text_of, names), Passes(model, text_of)
+    before = [id(one) for one in model.layers]
+    for index in range(last + 1):
+        later.advance(index)
+    found, crossed = moments(later, names, last, later)
+    assert [id(one) for one in model.layers] == before
+    for name in names:
+        assert torch.allclose(found[name], whole[name], rtol=1e-5) and torch.allclose(
+            crossed[name], whole[name], rtol=1e-5
+        )
+
+
 def test_experts_that_no_token_chose_are_named():
     model = made(decoder(layer(block("skip"), block("moe", experts=3, top_k=1, ratio=1))))
     model.layers[0].mlp.router.weight.data[2] = 0
@@ -157,7 +176,7 @@ def test_experts_that_no_token_chose_are_named():
 def test_tied_layers_are_calibrated_on_all_their_uses():
     model = made(decoder(*[layer(block("attention", heads=2), block("dense", ratio=2))] * 4, tie_layers=2))
     given_tokens = tokens()
-    assert len(hessians(model, given_tokens, matrices(model), last=1)) == 8
+    assert len(hessians(model, given_tokens, matrices(model))) == 8
     small = quantize(model, 4, method="gptq", calibration=given_tokens)
     assert set(small.packed) >= {"layers.0.mlp.up.weight", "layers.1.mlp.up.weight"}
 
@@ -211,6 +230,7 @@ def test_the_narrowest_name_counts():
     [
         (None, "no calibration was given"),
         (tokens(3, 9), "24 tokens, too few"),
+        (replace(text(), train=text().train[:700]), "700 tokens, too few"),
         (tokens().float(), "must be integers"),
         (tokens() + 60, "token ids from 60 to 123 and the model has 64"),
     ],
@@ -219,3 +239,10 @@ def test_what_cannot_calibrate_is_refused(calibration, said):
     with pytest.raises(CompressError, match=said):
         quantize(made(PLAIN), 4, method="gptq", calibration=calibration)
     assert windows(made(PLAIN), text(), "x").shape == (128, 129)
+
+
+def test_a_model_whose_training_failed_is_refused():
+    model = made(PLAIN)
+    model.layers[1].mlp.out.weight.data[0, 0] = torch.nan
+    with pytest.raises(CompressError, match="layers.1.mlp.out.weight has weights that are not finite"):
+        quantize(model, 4)
