@@ -147,7 +147,7 @@ class _Live:
 
         table = Table(title=f"front so far: {counted(len(progress.front), 'trial')}", title_justify="left", box=None)
         names = ["trial", "architecture", *(progress.front[0].values if progress.front else ())]
-        rows = [
+        rows: list[list[str | Text]] = [
             [
                 ("+ " if progress.trial is not None and _same(t, progress.trial) else "") + str(t.number),
                 Text(shown(self._labels.get(t.architecture.id, t.architecture.id[:8]))),
