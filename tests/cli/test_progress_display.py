@@ -6,10 +6,10 @@ import io
 import re
 
 from nas_bo.cli.progress import _Lines, _Live, clock
-from nas_bo.report.digits import count
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, integer
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted as count
 from nas_bo.workflows.search import Progress
 
 
