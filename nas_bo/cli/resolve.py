@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import sys
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from nas_bo.strategies import Strategy
 
 BUDGET = 200_000.0  # training tokens per architecture
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -224,13 +229,40 @@ def imported(word: str, error: type[NasBoError]) -> Any:
     elif "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except AttributeError:
-        raise error(f"{word}: the module {module!r} has no {attribute!r}") from None
+        with _old_names_said(word):
+            found = importlib.import_module(module)
     except NasBoError:
         raise
     except Exception as cause:
-        raise error(f"{word}: the module {module!r} cannot be imported ({type(cause).__name__}: {cause})") from cause
+        said = f"{type(cause).__name__}: {cause}{_meant(cause)}"
+        raise error(f"{word}: the module {module!r} cannot be imported ({said})") from cause
+    try:
+        return getattr(found, attribute)
+    except AttributeError:
+        names = [name for name in vars(found) if not name.startswith("_")]
+        raise error(f"{word}: the module {module!r} has no {attribute!r}{near(attribute, names)}") from None
+
+
+@contextmanager
+def _old_names_said(word: str) -> Iterator[None]:
+    """Names of nas_bo's version 0.1 that a user's module uses still work, and are reported: Python shows such warnings to nobody."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        yield
+    for one in caught:
+        if issubclass(one.category, DeprecationWarning) and str(one.message).startswith("nas_bo."):
+            _log.warning("%s: %s", word, one.message)
+        elif not issubclass(one.category, DeprecationWarning):
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+
+
+def _meant(cause: Exception) -> str:
+    """Of a name that a package of nas_bo has not: the one that was meant, or where it is."""
+    match = re.match(r"cannot import name '(\w+)' from '(nas_bo[\w.]*)'", str(cause))
+    if match is None:
+        return ""
+    name, package = match.groups()
+    return near(name, [one for one in dir(importlib.import_module(package)) if not one.startswith("_")])
 
 
 def instance(word: str, error: type[NasBoError]) -> Any:

@@ -41,16 +41,18 @@ def by_option(text: str) -> str:
             if name in _typed:
                 option, values = _typed[name]
                 return f"{option} {' '.join(values)}: {text[argument.end() :]}"
-    found = [
-        (option, value)
-        for option, values in _typed.values()
-        for value in values
-        if value and re.search(rf"(?<![\w.-]){re.escape(value)}(?![\w-])", text)
-    ]
+    found = [(option, value) for option, values in _typed.values() for value in values if value and _names(text, value)]
     if len(found) != 1:
         return text
     option, value = found[0]
     return f"{option} {text}" if text.startswith(f"{value}:") else f"{option} {value}: {text}"
+
+
+def _names(text: str, value: str) -> bool:
+    """Whether a text has the value in it. Words and numbers that may mean something else there ("2", "parameters") count where they are
+    quoted, are given with an equals sign, or begin the text."""
+    before = r"(?:^|(?<=['\"=]))" if re.fullmatch(r"[\w.+-]+", value) else r"(?<![\w.-])"
+    return re.search(rf"{before}{re.escape(value)}(?![\w-])", text) is not None
 
 
 def within(least: float, most: float = math.inf, what: str = "a whole number") -> Callable[..., Any]:

@@ -21,6 +21,7 @@ from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.inference import as_tensor, check_vocabulary
 from nas_bo.model.products import Watching
+from nas_bo.wording import counted
 
 Calibration: TypeAlias = Corpus | Tensor
 """A corpus, of which training text is taken; or windows (B, T + 1) of token ids, the last of each a target only."""
@@ -72,7 +73,7 @@ def windows(model: Decoder, calibration: Calibration | None, who: str, tokens: i
 
 def _short(who: str, count: int) -> CompressError:
     return CompressError(
-        f"the calibration of {who} has {count} tokens, too few to say what a matrix is given; give at least {LEAST:,}, better {TOKENS:,}"
+        f"the calibration of {who} has {counted(count, 'token')}, too few to say what a matrix is given; give at least {LEAST:,}, better {TOKENS:,}"
     )
 
 

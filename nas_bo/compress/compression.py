@@ -35,6 +35,7 @@ from nas_bo.model.training_loop import Progress
 from nas_bo.objective import ReadsText
 from nas_bo.settings import settings_of, takes
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
+from nas_bo.wording import counted
 
 RECOVERY = 0.3
 """The learning rate of training on, as a share of that of the first training."""
@@ -332,7 +333,7 @@ class _Work:
         self.model = made.model
         taught = as_distillation(chosen.teacher)
         by = "" if taught is None else f" with {taught.called()} as teacher"
-        self.note(f"trained on {made.tokens:,} tokens{by}")
+        self.note(f"trained on {counted(made.tokens, 'token')}{by}")
 
 
 def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) -> dict[str, Any]:

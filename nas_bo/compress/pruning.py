@@ -26,6 +26,7 @@ from nas_bo.model.connections import FIELDS, borrowing, connected
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 from nas_bo.validated import check_values, number, one_of
+from nas_bo.wording import counted
 
 Share = float | Mapping[str, float]
 """To take away: of every layer, or by the names "layers.3", "layers.3.mlp" and "default" (0 where it is not given)."""
@@ -103,7 +104,9 @@ def prune(
         )
     _check_connected(model.spec, bool(kept["heads"]), bool(dropped))
     if dropped >= len(model.layers):
-        raise CompressError(f"prune(layers={layers:g}) takes away all {len(model.layers)} layers; use a smaller share")
+        raise CompressError(
+            f"prune(layers={layers:g}) takes away all {counted(len(model.layers), 'layer')}; use a smaller share"
+        )
     text = calibration is not None or repair or dropped or method not in ("weight", "random")
     tokens = windows(model, calibration, "prune") if text else None
     choose = _Choice(model, tokens, method)

@@ -22,7 +22,7 @@ from nas_bo.model.connections import skips, sources
 from nas_bo.model.counts import norms_of, stepping
 from nas_bo.model.layers.common import Linear
 from nas_bo.model.layers.rotary import rotary_table
-from nas_bo.model.spec import DecoderSpec, LayerSpec, check, own_blocks
+from nas_bo.model.spec import DecoderSpec, LayerSpec, check, failing, own_blocks
 from nas_bo.validated import check_values, whole_number
 from nas_bo.wording import counted
 
@@ -119,9 +119,12 @@ def _module(spec: Any, frame: Frame) -> nn.Module | None:
     if absent(spec):
         return None
     block = block_of(spec)
-    made = block.module(spec, frame)
+    with failing(block, "module(spec, frame)"):
+        made = block.module(spec, frame)
     if not is_ours(block):  # whose counts the tests keep equal
-        said, has = block.parameters(spec, frame), sum(weight.numel() for weight in made.parameters())
+        with failing(block, "parameters(spec, frame)"):
+            said = block.parameters(spec, frame)
+        has = sum(weight.numel() for weight in made.parameters())
         if said != has:
             raise ModelError(
                 f"the block {block.kind!r} counts {counted(said, 'parameter')} for {spec} at width {frame.width} and its module has {has}; "

@@ -17,6 +17,7 @@ from nas_bo.model.decoder import Decoder, build
 from nas_bo.model.packed import INTEGERS, unpacked
 from nas_bo.model.products import Int8Activations
 from nas_bo.model.spec import check
+from nas_bo.wording import counted
 
 ARCH, WEIGHTS = "arch.json", "model.safetensors"
 
@@ -57,7 +58,7 @@ def _check_size(path: Path, arch: Architecture, said: Mapping[str, Any]) -> None
     needed = counts.parameters(trained, int(said["vocab_size"]))
     if needed > there:
         raise ExportError(
-            f"the architecture in {str(path)!r} has {needed:,} parameters and {WEIGHTS} only {there:,}; train or register it again"
+            f"the architecture in {str(path)!r} has {counted(needed, 'parameter')} and {WEIGHTS} only {there:,}; train or register it again"
         )
 
 

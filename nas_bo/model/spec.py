@@ -4,11 +4,12 @@ plain values that the builder and the counts read. Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from nas_bo.architecture import AFTER, Architecture, Node
-from nas_bo.errors import ModelError, near
+from nas_bo.errors import ModelError, NasBoError, near
 from nas_bo.model.after_training import After, after_of, check_tied
 from nas_bo.model.blocks.attention import AttentionSpec as AttentionSpec
 from nas_bo.model.blocks.block import Frame, on_change, remembered
@@ -108,6 +109,10 @@ def _forget() -> None:
     _last = (None, (), None)
 
 
+class BlockFailed(ModelError):
+    """A method of a block of a user's own raised what no block should raise: a fault of the block, not of an architecture."""
+
+
 def own_blocks(spec: DecoderSpec) -> list[Any]:
     """Those blocks of the layers that are not of nas_bo, each once."""
     blocks = dict.fromkeys(one for layer in spec.layers for one in layer)
@@ -120,12 +125,33 @@ def check_own_counts(arch: Architecture | Node) -> None:
     try:
         fields = arch.tree if isinstance(arch, Architecture) else arch
         spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
+    except BlockFailed:
+        raise
     except ModelError:
         return
     if own_blocks(spec):
         from nas_bo.model.decoder import check_own_blocks
+        from nas_bo.model.own_blocks import try_own_blocks
 
         check_own_blocks(spec)
+        try_own_blocks(spec)
+
+
+@contextmanager
+def failing(block: Any, what: str) -> Iterator[None]:
+    """Whatever a block of a user's own raises is a BlockFailed that names the block and the method; those of nas_bo raise their own."""
+    try:
+        yield
+    except NasBoError:
+        raise
+    except Exception as error:
+        if is_ours(block):
+            raise
+        said = " ".join(str(error).split())
+        raise BlockFailed(
+            f"{what} of the block {block.kind!r} ({type(block).__module__}.{type(block).__qualname__}) failed with "
+            f"{type(error).__name__}: {said:.300}; correct it, nas_bo.testing.BlockTests shows where"
+        ) from error
 
 
 def connections_fit(arch: Architecture | Node) -> bool:
@@ -194,7 +220,7 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
             specs.append(_read_layer(layer, frame, f"layers.{index}"))
             acting = acting or not AFTER.keys().isdisjoint(layer)
         except ModelError as error:
-            raise ModelError(f"layers.{index}: {error}") from None
+            raise type(error)(f"layers.{index}: {error}") from None
     after = after_of(fields, layers, len(specs), ignore) if acting else None
     return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more, after)
 
@@ -237,7 +263,7 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
     try:
         return _checked(frame, items[0], items[1])
     except ModelError as error:
-        raise ModelError(f"{where}: {error}") from None
+        raise type(error)(f"{where}: {error}") from None
     except TypeError:  # a value that cannot be hashed cannot be one of nas_bo's
         raise ModelError(
             f"{where} holds a value that is not a plain number, text or truth value: {items!r:.200}"
@@ -272,7 +298,11 @@ def _block(slot: str, frame: Frame, given: dict[str, Any]) -> Any:
     for name, default in defaults.items():
         if default is ... and name not in given:
             raise ModelError(f"{kind} needs the field {name!r}; its fields are {', '.join(defaults)}")
-    spec = block.check({**defaults, **given}, frame)
+    if is_ours(block):
+        spec = block.check({**defaults, **given}, frame)
+    else:
+        with failing(block, "check(fields, frame)"):
+            spec = block.check({**defaults, **given}, frame)
     if not isinstance(spec, block.Spec) or spec.kind != kind:  # of somebody's own block
         raise ModelError(
             f"the block {type(block).__name__} gave {spec!r:.100} for its check; it must give a {block.Spec.__name__} whose "

@@ -31,6 +31,7 @@ from nas_bo.model.distillation import OURS, Distillation, check_size, described
 from nas_bo.model.inference import as_tensor
 from nas_bo.model.read_folder import read_decoder
 from nas_bo.validated import check_values, whole_number
+from nas_bo.wording import counted
 
 FOLDER = "teachers"  # in the user's cache folder
 CHUNK = 1 << 28  # bytes of probabilities that are held at once
@@ -241,7 +242,7 @@ class Lessons:
         """One line: of whom, how large, where."""
         whole = self._steps * self.bytes_each / 1e6
         where = f"kept in {self.path}" if self.path is not None else "computed as it is needed"
-        return f"lessons of {self.how.called()}: {whole:,.1f} MB for {self._steps:,} steps, {where}"
+        return f"lessons of {self.how.called()}: {whole:,.1f} MB for {counted(self._steps, 'step')}, {where}"
 
     def of(self, first: int, batches: np.ndarray[Any, Any]) -> list[Lesson]:
         """The lessons of the steps from `first` on, whose batches are (count, B, T + 1)."""

@@ -23,8 +23,10 @@ skip                 no block at all, as a mixer or as an mlp
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Callable, Collection
+from functools import wraps
+from inspect import signature
+from typing import Any, ParamSpec
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, near
@@ -32,6 +34,8 @@ from nas_bo.model.blocks.block import Block
 from nas_bo.model.blocks.table import OURS, known, label_of, register
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.wording import counted
+
+P = ParamSpec("P")
 
 # ---- words for search spaces --------------------------------------------------------------------------------------
 
@@ -51,6 +55,30 @@ def _same(value: Any, default: Any) -> bool:
     return value is default or ((numbers or value.__class__ is default.__class__ is str) and bool(value == default))
 
 
+def _knowing(word: Callable[P, Any]) -> Callable[P, Any]:
+    """A word that says which fields it has where it is given another one, too many, or too few: Python says less."""
+    kind, call = word.__name__, signature(word)
+    fields = list(call.parameters)
+
+    @wraps(word)
+    def checked(*args: P.args, **given: P.kwargs) -> Any:
+        try:
+            call.bind(*args, **given)
+        except TypeError as error:
+            for name in given:
+                if name not in fields:
+                    others = [other for other, block in known().items() if name in block.fields]
+                    there = f"; {name} is a field of {' and '.join(others)}" if others else ""
+                    raise ModelError(
+                        f"{kind} has no field {name!r}{near(name, fields)}; it has {', '.join(fields)}{there}"
+                    ) from None
+            raise ModelError(f"{kind}(): {error}; its fields are {', '.join(fields)}") from None
+        return word(*args, **given)
+
+    return checked
+
+
+@_knowing
 def attention(
     heads: Any,
     kv_group: Any = 1,
@@ -94,6 +122,7 @@ def attention(
     )
 
 
+@_knowing
 def linear_attention(heads: Any, head_dim: Any = None) -> Any:
     """Gated linear attention with one data-dependent decay per head and token: Mamba-2 / SSD (Dao and Gu 2024,
     arXiv 2405.21060). Its state is heads * head_dim * head_dim values whatever the context. `head_dim` None is
@@ -101,6 +130,7 @@ def linear_attention(heads: Any, head_dim: Any = None) -> Any:
     return _option("linear_attention", heads=heads, head_dim=head_dim)
 
 
+@_knowing
 def conv(kernel: Any, gates: Any = "silu") -> Any:
     """Gated causal depthwise convolution over the last `kernel` tokens (the short convolution of Hyena, Poli et al.
     2023, arXiv 2302.10866, alone): cheap local mixing. `gates` "silu" is one gate after it; "linear2" is a linear gate before and
@@ -108,18 +138,21 @@ def conv(kernel: Any, gates: Any = "silu") -> Any:
     return _option("conv", kernel=kernel, gates=gates)
 
 
+@_knowing
 def gated_delta(heads: Any, head_dim: Any = None, kernel: Any = 4) -> Any:
     """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464): `heads` states of head_dim * head_dim values that forget
     and correct themselves. `kernel` is that of the short convolution of queries, keys and values; `head_dim` None is width / heads."""
     return _option("gated_delta", heads=heads, head_dim=head_dim, kernel=kernel)
 
 
+@_knowing
 def latent_attention(heads: Any, latent: Any, head_dim: Any = None, turned: Any = None) -> Any:
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds `latent` values per token, and `turned` that rotary
     positions turn (None: half of head_dim, even). `head_dim` None is width / heads."""
     return _option("latent_attention", heads=heads, latent=latent, head_dim=head_dim, turned=turned)
 
 
+@_knowing
 def ssm(heads: Any, head_dim: Any = None, state: Any = 16, kernel: Any = 4) -> Any:
     """Mamba-2 (Dao and Gu 2024, arXiv 2405.21060) with its short convolution over `kernel` tokens: `heads` heads of `head_dim`
     channels (None: 2 * width / heads), each with `state` values per channel."""
@@ -131,12 +164,14 @@ def skip() -> Any:
     return _option("skip")
 
 
+@_knowing
 def dense(ratio: Any, activation: Any = "gelu", gated: Any = False) -> Any:
     """An MLP of hidden width round(ratio * width). `activation` is "gelu", "gelu_tanh" (its approximation in
     GPT-2), "silu" or "relu2" (So et al. 2021, arXiv 2109.08668). `gated` (Shazeer 2020, arXiv 2002.05202) keeps the hidden width, so it has 1.5 times the parameters."""
     return _option("dense", ratio=ratio, activation=activation, gated=gated)
 
 
+@_knowing
 def moe(
     experts: Any,
     top_k: Any = 1,

@@ -19,6 +19,7 @@ from nas_bo.export.text import BYTES, TOKENIZER
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
 from nas_bo.pretrained.configuration import Config, Described, described
 from nas_bo.validated import check_fields, checked, one_of
+from nas_bo.wording import counted, plural
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,7 +161,7 @@ class TrainedDecoder:
             ) from None
         if isinstance(theirs, Weights) and (left := theirs.left(self.spec.tied)):
             raise ExportError(
-                f"{len(left)} weights of {self.name} have no place in the decoder, such as {left[0]!r}; without them its logits would be "
+                f"{counted(len(left), 'weight')} of {self.name} {plural(len(left), 'has', 'have')} no place in the decoder, such as {left[0]!r}; without them its logits would be "
                 "others, so it cannot be taken"
             )
         return model.eval()

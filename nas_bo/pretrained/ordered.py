@@ -14,6 +14,7 @@ from nas_bo.errors import DataError, ModelError
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.pretrained.ordering import put_in_order
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     import torch
@@ -52,7 +53,7 @@ class CalibrationText:
         needed = self.batches * self.sequences * self.sequence
         if len(corpus.train) < needed:
             raise DataError(
-                f"{corpus.name!r} has {len(corpus.train):,} tokens to train on, and {needed:,} are wanted to judge the parts of a model by; "
+                f"{corpus.name!r} has {counted(len(corpus.train), 'token')} to train on, and {needed:,} are wanted to judge the parts of a model by; "
                 "give more text, or CalibrationText with fewer batches"
             )
         found = corpus.batches(0, self.batches, self.sequences, self.sequence, self.seed)

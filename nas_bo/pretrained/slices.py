@@ -19,6 +19,7 @@ from nas_bo.model.blocks.skip import absent
 from nas_bo.model.counts import norms_of
 from nas_bo.model.spec import DecoderSpec
 from nas_bo.supernet.slicing import sliceable
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
@@ -114,7 +115,7 @@ def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
         )
     if len(spec.layers) != len(whole.layers):
         raise ModelError(
-            f"the sub-model has {len(spec.layers)} layers and the trained one {len(whole.layers)}; layers keep their place, and one that "
+            f"the sub-model has {counted(len(spec.layers), 'layer')} and the trained one {len(whole.layers)}; layers keep their place, and one that "
             "is left out has a skip() as mixer and mlp"
         )
     if spec.width > whole.width:

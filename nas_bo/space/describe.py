@@ -41,8 +41,8 @@ def _lines(level: Level, indent: str) -> Iterator[str]:
             yield f"{head}always {item.kind}" + (":" if item.body.fields else "")
             yield from _lines(item.body, indent + "    ")
         elif isinstance(item, Loop):
-            count = item.inline.domain.describe() if item.inline is not None else item.count
-            yield f"{head}list of {count} records, each with"
+            long = item.inline.domain.describe() if item.inline is not None else item.count
+            yield f"{head}list of {long} records, each with"
             yield from _lines(item.body, indent + "    ")
         elif isinstance(item, Guard):
             yield f"{indent}while {item.parent} is one of {', '.join(sorted(map(str, item.values)))}:"

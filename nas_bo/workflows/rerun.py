@@ -27,6 +27,7 @@ from nas_bo.report.aligned import aligned
 from nas_bo.space import Space
 from nas_bo.study import StudyRecord, columns_of, plain_architecture
 from nas_bo.trial import State, Trial, knee
+from nas_bo.wording import counted
 from nas_bo.workflows import foreign_recipe
 
 KINDS = ("trial", "baseline", "retrain", "rerun")  # of runs that have an architecture and values
@@ -177,7 +178,9 @@ def _about(text: str) -> dict[str, Any]:
     about.get("recipe")
     columns = columns_of(about)
     if about.get("recipe") and len(columns) != len(about["recipe"]["objectives"]):
-        raise SearchError(f"it has {len(columns)} columns, and recipes of {len(about['recipe']['objectives'])}")
+        raise SearchError(
+            f"it has {counted(len(columns), 'column')}, and recipes of {len(about['recipe']['objectives'])}"
+        )
     texts = [text for c in columns for text in (c.name, c.unit, c.direction, c.cost)]
     for part in ("versions", "conditions", "chance"):
         texts += list(about.get(part) or {})

@@ -27,6 +27,7 @@ from nas_bo.model import (
     train_many,
     word,
 )
+from nas_bo.model.blocks import Row
 from nas_bo.model.spec import LayerSpec
 from nas_bo.objectives import Flops, Latency, Parameters
 from nas_bo.report.drawing import drawing
@@ -418,3 +419,134 @@ def test_what_was_drawn_before_changes_no_weights_and_building_draws_nothing():
         assert torch.equal(before, torch.get_rng_state())
     assert "layers.1.mixer.features" in states[0]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+# ---- bad blocks, before the first trial ---------------------------------------------------------------------------------
+
+
+class Backwards(_Bad):
+    kind = "backwards"
+
+    def operations(self, spec, frame, call):
+        yield Row("down", -3, 0, 0, 1)
+
+
+class Unrowed(_Bad):
+    kind = "unrowed"
+
+    def operations(self, spec, frame, call):
+        yield ("down", 1, 2)
+
+
+class Careless(_Bad):
+    """Its check fails for what it does not know."""
+
+    kind = "careless"
+
+    def check(self, fields, frame):
+        return fields["nothing"]
+
+
+class Unbuilt(_Bad):
+    kind = "unbuilt"
+
+    def module(self, spec, frame):
+        raise RuntimeError("no kernel\nfor this")
+
+
+class Unlabelled(_Bad):
+    kind = "unlabelled"
+
+    def label(self, spec, frame):
+        return spec.nothing
+
+
+class Cut(_Bad):
+    """Returns a part of its channels."""
+
+    kind = "cut"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_forward_hook(lambda _m, _i, output: (output[0][..., :2], output[1]))
+        return made
+
+
+class Single(_Bad):
+    kind = "single"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_forward_hook(lambda _m, _i, output: output[0])
+        return made
+
+
+class Raising(_Bad):
+    kind = "raising"
+
+    def module(self, spec, frame):
+        made = super().module(spec, frame)
+        made.register_forward_pre_hook(lambda _m, given: (given[0] @ given[0][:, :5], *given[1:]))
+        return made
+
+
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [
+        (Logarithm(), "'logarithm' gives values that are not finite with its first weights"),
+        (
+            Backwards(),
+            "operation 'down' of the block 'backwards' has flops=-3 for a prefill; it is a number of at least 0",
+        ),
+        (Unrowed(), r"operations\(\) of the block 'unrowed' gave \('down', 1, 2\) for a prefill; each is a .*Row"),
+        (Careless(), r"check\(fields, frame\) of the block 'careless' \(.*Careless\) failed with KeyError: 'nothing'"),
+        (
+            Unbuilt(),
+            r"module\(spec, frame\) of the block 'unbuilt' .* failed with RuntimeError: no kernel for this; correct it",
+        ),
+        (Unlabelled(), r"label\(\), .* of the block 'unlabelled' .* failed with AttributeError"),
+        (Cut(), r"'cut' returned \(2, 16, 2\) for an input of shape \(2, 16, 16\); y must have the shape"),
+        (Single(), r"'single' returned a Tensor from forward\(\); it must be \(y, state\), two values"),
+        (Raising(), r"forward\(\) of the module of the block 'raising' .* failed with RuntimeError"),
+    ],
+    ids=lambda one: getattr(one, "kind", ""),
+)
+def test_what_is_wrong_with_a_block_is_one_paragraph_before_the_first_trial(block, why):
+    space, began = mixed_with(block), []
+
+    def height(arch):
+        began.append(arch)
+        return 1.0
+
+    with pytest.raises(ModelError, match=f"{why}") as caught:
+        search(space, [height], trials=3)
+    assert not began and "\n" not in str(caught.value)
+
+
+class Idle(_Bad):
+    kind = "idle"
+
+    def operations(self, spec, frame, call):
+        yield Row("nothing", 0, self.parameters(spec, frame), 0, 1)
+
+
+def test_flops_that_torch_counts_otherwise_are_reported_once(caplog):
+    space = mixed_with(Idle())
+    for _ in range(2):
+        search(space, [Parameters()], trials=1, retrain=0)
+    said = [one.message for one in caplog.records if "'idle' counts 0 FLOPs" in one.message]
+    assert len(said) == 1 and "torch counts 4,096 for its module" in said[0]
+
+
+def test_a_word_says_which_field_was_meant():
+    for call, why in (
+        (
+            lambda: attention(head=2),
+            r"attention has no field 'head' \(did you mean 'heads'\?\); it has heads, kv_group",
+        ),
+        (lambda: attention(heads=2, kernel=3), "attention has no field 'kernel'.*kernel is a field of conv"),
+        (lambda: dense(), r"dense\(\): missing a required argument: 'ratio'; its fields are ratio, activation"),
+        (lambda: dense(1, "silu", True, 3), r"dense\(\): too many positional arguments; its fields are"),
+    ):
+        with pytest.raises(ModelError, match=why):
+            call()
