@@ -43,6 +43,10 @@ class HostError(NasBoError, ValueError):
     """Optuna, Ax or MLflow cannot express or reach what was asked; the message gives the way round."""
 
 
+class StorageUnavailable(HostError):
+    """The storage of a study failed in the middle, for longer than it was waited for; what it holds is kept."""
+
+
 class SearchError(NasBoError, RuntimeError):
     """The search as a whole cannot start or continue (for example, every trial failed)."""
 

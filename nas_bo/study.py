@@ -41,12 +41,16 @@ BASELINES = "baselines"  # label -> architecture id
 RETRAINED = "retrained"  # the multiple of the budget
 REMEASURED = "remeasured"  # {"values": {id: {name: value}}, "info": ...}, measured side by side at the end
 VALIDATED = "validated"  # the trust report of `validate`
+EVALUATING = (
+    "evaluating"  # {"id", "by", "deaths"}: what a search evaluates in its own process in addition to its trials
+)
 ASKING = "asking"  # the options of the first `nas-bo ask`
 
 # of a trial, with the prefix
 TRIAL = f"{PREFIX}trial"  # see `attributes`
 LABEL, REASON = f"{PREFIX}label", f"{PREFIX}reason"
 OWNER, SINCE = f"{PREFIX}owner", f"{PREFIX}since"  # who evaluates it
+DEATHS = f"{PREFIX}deaths"  # how many processes have died that evaluated it
 CLAIM = (
     f"{PREFIX}claim"  # a system attribute of Optuna: which of several trials that begin at once is this process's own
 )

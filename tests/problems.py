@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -103,6 +105,49 @@ def waits_to_be_killed(arch: Architecture) -> float:
 
 def gives_what_cannot_be_sent(arch: Architecture) -> float:
     return Value(1.0, made_of=lambda: None)
+
+
+def sleeps_with_children(arch: Architecture) -> float:
+    """Where the depth is 2: starts a process, one that leaves the group of its parent, and one whose parent ends; leaves their
+    numbers in the file that the test names, does not end when it is asked to, and waits for ever."""
+    if arch.depth == 2:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        nap = [sys.executable, "-S", "-c", "import time; time.sleep(600)"]
+        lost = [
+            sys.executable,
+            "-S",
+            "-c",
+            f"import subprocess; print(subprocess.Popen({nap!r}, stdout=-3, stderr=-3).pid)",
+        ]
+        found = [os.getpid(), subprocess.Popen(nap).pid, subprocess.Popen(nap, start_new_session=True).pid]
+        found.append(int(subprocess.run(lost, capture_output=True, text=True, check=True).stdout))
+        Path(os.environ["NAS_BO_TEST_LOG"]).write_text(" ".join(map(str, found)))
+        time.sleep(600)
+    return float(loss(arch))
+
+
+def crashes(arch: Architecture) -> float:
+    """Ends its process where the depth is 2, by a signal or by a call, as the test says; leaves a line for each evaluation."""
+    with open(os.environ["NAS_BO_TEST_LOG"], "a") as log:
+        log.write(f"{arch.id} {os.getpid()}\n")
+    if arch.depth == 2:
+        if (how := os.environ["NAS_BO_TEST_CRASH"]) == "exit":
+            os._exit(9)
+        os.kill(os.getpid(), int(how))
+        time.sleep(600)
+    return float(loss(arch))
+
+
+class CrashesLarger(Retrainable):
+    """Ends its process where it is re-trained and the depth is above 1, or where it is a baseline."""
+
+    def __call__(self, arch: Architecture) -> float:
+        if self.factor > 1 and arch.depth > 1:
+            os._exit(9)
+        return super().__call__(arch)
+
+    def larger(self, factor: float) -> Retrainable:
+        return CrashesLarger(factor)
 
 
 def sleeps(arch: Architecture) -> float:

@@ -36,6 +36,7 @@ def client(
     more: Sequence[Any] = (),
     name: str | None = None,
     workers: int = 1,
+    timeout: float | None = None,
     seed: int = 0,
     storage: StorageConfig | None = None,
 ) -> Client:
@@ -60,6 +61,7 @@ def client(
         more: further parameters, as Ax's configurations; searched with the space.
         name: of the experiment; by default the space's.
         workers: processes of ``run_trials``; see `nas_bo.ax.Runner`. It needs objectives that can be evaluated.
+        timeout: seconds that one evaluation of ``run_trials`` may take; see `nas_bo.ax.Runner`.
         seed: of the default strategy.
         storage: where Ax keeps it, from `storage`.
 
@@ -121,10 +123,11 @@ def client(
         made.set_generation_strategy(generation(space, strategy, known))
     every = [*problem.objectives, *problem.limits]
     if not any(isinstance(o, Reported) for o in every):
-        made.configure_runner(Runner(problem, workers))
+        made.configure_runner(Runner(problem, workers, timeout))
         made.configure_metrics([Metric(o.name) for o in (*problem.objectives, *modelled)])
-    elif workers != 1:
-        raise HostError(f"client(workers={workers}): objectives that you report are not evaluated by run_trials")
+    elif workers != 1 or timeout is not None:
+        given = f"workers={workers}" if workers != 1 else f"timeout={timeout}"
+        raise HostError(f"client({given}): objectives that you report are not evaluated by run_trials")
     _refuse_other_names(made)
     return made
 

@@ -21,6 +21,7 @@ from nas_bo.problem import Problem
 from nas_bo.spelling import spelled
 from nas_bo.study import PARAMETERS, STATE, VALUES, attributes
 from nas_bo.trial import State, Trial
+from nas_bo.validated import check_values, number
 
 STATUS = {
     State.COMPLETE: TrialStatus.COMPLETED,
@@ -41,6 +42,8 @@ class Runner(IRunner):  # type: ignore[misc]
         problem: space, objectives and limits; or the text that `state` gave.
         workers: local processes; 1 evaluates in this one, where ``run_trials(parallelism=...)`` has no effect. Space and
             objectives must then be importable.
+        timeout: seconds that one evaluation may take, as in `nas_bo.search`: a trial that takes longer fails, and its process is ended
+            with all that it has started. Evaluations then run in other processes, with one worker too.
 
     Attributes:
         executor: set it before the first trial to evaluate somewhere else (`nas_bo.execution.Executor`). One that is not
@@ -49,13 +52,14 @@ class Runner(IRunner):  # type: ignore[misc]
 
     executor: Executor | None = None
 
-    def __init__(self, problem: Problem | str, workers: int = 1) -> None:
+    def __init__(self, problem: Problem | str, workers: int = 1, timeout: float | None = None) -> None:
         if isinstance(problem, str):
             known = packing.from_text(problem)
             problem = Problem(known["space"], known["objectives"], known["limits"])
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise HostError(f"Runner(workers={workers!r}): it must be a whole number of at least 1")
-        self._problem, self.workers = problem, workers
+        check_values("Runner", HostError, number(above=0).or_none(), timeout=timeout)
+        self._problem, self.workers, self.timeout = problem, workers, timeout
         self._opened: Executor | None = None
         self._gate = ExitStack()
         self._running: set[Hashable] = set()
@@ -119,7 +123,7 @@ class Runner(IRunner):  # type: ignore[misc]
     def _begun(self) -> Executor:
         if self._opened is None:
             make_ready(self._problem.space, self._problem.evaluated(), None, silent)
-            self._opened = executor_of(self.executor, self.workers, self._problem, "Runner")
+            self._opened = executor_of(self.executor, self.workers, self._problem, "Runner", self.timeout)
             if isinstance(self._opened, Polled):  # nor does Ax's own thread fit a model while somebody measures
                 self._gate.enter_context(gate_of(self._opened))
         return self._opened
@@ -147,11 +151,12 @@ def _told(outcome: Trial) -> dict[str, Any]:
 
 
 def _runner_to_json(runner: Runner) -> dict[str, Any]:
-    return {"__type": "NasBoRunner", "problem": runner.problem, "workers": runner.workers}
+    own = {"problem": runner.problem, "workers": runner.workers, "timeout": runner.timeout}
+    return {"__type": "NasBoRunner", **own}
 
 
-def _runner_from_json(problem: str, workers: int = 1, **_: Any) -> Runner:
-    return Runner(problem, workers)
+def _runner_from_json(problem: str, workers: int = 1, timeout: float | None = None, **_: Any) -> Runner:
+    return Runner(problem, workers, timeout)
 
 
 def _metric_to_json(metric: Metric) -> dict[str, Any]:

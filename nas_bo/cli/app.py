@@ -1,6 +1,6 @@
 """The command `nas-bo`: arguments to `search()` and back, nothing else. Each command has a file in `command/`.
 
-Exit codes: 0 done; 1 the search failed (for example, every trial did); 2 something is wrong with the arguments, the
+Exit codes: 0 done; 1 the search failed (for example, every trial did, or the storage in the middle); 2 something is wrong with the arguments, the
 data, the storage or the tracker, and nothing was started; 3 done, but no trial is feasible; 4 done and kept in the
 storage, but not all of it is in MLflow (`nas-bo mlflow sync` fixes that), or the report could not be written (`nas-bo
 report` writes it again); 130 interrupted.

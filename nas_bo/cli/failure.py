@@ -13,7 +13,7 @@ import typer
 
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import by_option
-from nas_bo.errors import EverythingFailed, NasBoError, SearchError
+from nas_bo.errors import EverythingFailed, NasBoError, SearchError, StorageUnavailable
 from nas_bo.safe_text import printable
 
 INTERRUPTED = 130
@@ -35,7 +35,7 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         raise typer.Exit(1 if isinstance(error, EverythingFailed) else 2) from None
     except NasBoError as error:
         say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
-        raise typer.Exit(2) from None
+        raise typer.Exit(1 if isinstance(error, StorageUnavailable) else 2) from None
     except KeyboardInterrupt:
         _hurry()
         say(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)

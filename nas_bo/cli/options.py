@@ -24,6 +24,18 @@ Workers = Annotated[
 Allow = Annotated[
     list[str] | None, typer.Option(help="A module of yours that defines an objective and may be imported, repeatable.")
 ]
+TrialTimeout = Annotated[
+    str | None,
+    typer.Option(
+        help="How long one evaluation may take: 10m, 2h, 90s. One that takes longer is ended and fails. By default as long as it takes."
+    ),
+]
+StoragePatience = Annotated[
+    str, typer.Option(help="For how long a storage that fails in the middle is tried again: 5m, 1h, 30s.")
+]
+MlflowPatience = Annotated[
+    str, typer.Option(help="How long the end waits for a server of MLflow at most; what is not logged then is kept.")
+]
 TextKey = Annotated[
     str | None, typer.Option(help="The field of records in --data that holds the text. By default text.")
 ]

@@ -13,13 +13,16 @@ from nas_bo.cli.interruption import Moment
 from nas_bo.cli.options import (
     Json,
     Mlflow,
+    MlflowPatience,
     NamedSpace,
     Storage,
+    StoragePatience,
     Study,
     Teacher,
     Text,
     TextKey,
     TokenDtype,
+    TrialTimeout,
     VocabSize,
     Workers,
     duration,
@@ -162,6 +165,9 @@ def search(
     device: Annotated[
         str | None, typer.Option(help="Torch device to train and measure on. By default CUDA if there is one.")
     ] = None,
+    trial_timeout: TrialTimeout = None,
+    storage_patience: StoragePatience = "5m",
+    mlflow_patience: MlflowPatience = "30s",
     adopt_after: Annotated[
         str | None,
         typer.Option(
@@ -193,7 +199,7 @@ def search(
         resolve.writable(out)
         from nas_bo.workflows.search import search as run
 
-        tracked = tracking(mlflow, storage)
+        tracked = tracking(mlflow, storage, duration("--mlflow-patience", mlflow_patience))
         count = processes(workers)
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials, job.bounds)
@@ -212,6 +218,8 @@ def search(
                 baseline=resolve.baselines(baseline or (["largest"] if source else [])) or None,
                 retrain=retrain,
                 retrain_others=retrain_others,
+                timeout=None if trial_timeout is None else duration("--trial-timeout", trial_timeout),
+                storage_patience=duration("--storage-patience", storage_patience),
                 adopt_after=None if adopt_after is None else duration("--adopt-after", adopt_after),
                 on_progress=moment,
             )

@@ -56,8 +56,11 @@ class Tracking:
         return f"{hint}{result.url}"
 
 
-def tracking(word: str, storage: str) -> Tracking | None:
+def tracking(word: str, storage: str, patience: float = 30.0) -> Tracking | None:
     """The tracker that `--mlflow` means; None for 'none'.
+
+    Args:
+        patience: seconds for which the end waits for a server.
 
     Raises:
         HostError: the URI is malformed.
@@ -66,4 +69,4 @@ def tracking(word: str, storage: str) -> Tracking | None:
         return None
     from nas_bo.mlflow import Tracker, beside
 
-    return Tracking(word, storage, Tracker(uri=word, spool=beside(storage)))
+    return Tracking(word, storage, Tracker(uri=word, spool=beside(storage), patience=patience))

@@ -12,7 +12,20 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.ending import INCOMPLETE
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json, NamedSpace, OneStudy, Text, TextKey, TokenDtype, VocabSize, Workers, processes
+from nas_bo.cli.options import (
+    Json,
+    MlflowPatience,
+    NamedSpace,
+    OneStudy,
+    Text,
+    TextKey,
+    TokenDtype,
+    TrialTimeout,
+    VocabSize,
+    Workers,
+    duration,
+    processes,
+)  # fmt: skip
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 
@@ -65,6 +78,8 @@ def validate(
         ),
     ] = "mlflow.db",
     seed: Annotated[int, typer.Option(help="The same seed chooses the same architectures.", callback=within(0))] = 0,
+    trial_timeout: TrialTimeout = None,
+    mlflow_patience: MlflowPatience = "30s",
     device: Annotated[
         str | None, typer.Option(help="Torch device to train on. By default CUDA if there is one.")
     ] = None,
@@ -82,15 +97,20 @@ def validate(
         job = validation_words.job(
             validation_words.Asked(space, text, proxy or (), reference_budget, storage, study, seed, device, out)
         )
-        tracked = None if job.study is None else tracking(mlflow, str(storage))
+        tracked = (
+            None
+            if job.study is None
+            else tracking(mlflow, str(storage), duration("--mlflow-patience", mlflow_patience))
+        )
         if tracked is not None:
             tracked.tracker.check()
         count = processes(workers)
+        limit = None if trial_timeout is None else duration("--trial-timeout", trial_timeout)
         moment = "interrupted; what was evaluated is kept, and the same command continues"
         with progress.show(quiet=as_json) as shown:
             report = run(
                 job.space, job.proxies, job.reference, architectures=architectures, seeds=seeds, history=job.study,
-                keep=job.keep, workers=count, track=tracked and tracked.tracker, seed=seed, on_progress=shown.update,
+                keep=job.keep, workers=count, timeout=limit, track=tracked and tracked.tracker, seed=seed, on_progress=shown.update,
             )  # fmt: skip
         written = validation_words.write(job, report)
         missing = "" if tracked is None else tracked.missing()

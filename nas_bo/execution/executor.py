@@ -88,6 +88,30 @@ class Polled(Protocol):
         ...
 
 
+@runtime_checkable
+class Limited(Protocol):
+    """An executor that can end an evaluation, whatever it is doing: its process, and all that this has started."""
+
+    def limit(self, seconds: float | None) -> None:
+        """What is submitted from now on fails when it takes longer, in seconds of wall time from its own begin; None for no
+        limit."""
+        ...
+
+
+@runtime_checkable
+class Isolating(Protocol):
+    """An executor whose evaluations may end the process that drives it; it can evaluate one of them elsewhere."""
+
+    def isolate(self, key: Hashable, deaths: int) -> None:
+        """What is submitted next under this key is evaluated in a process of its own, and fails when that dies too.
+
+        Args:
+            deaths: how many processes have died that evaluated it. Where it cannot be evaluated elsewhere, one was bad luck; from
+                the second on it fails.
+        """
+        ...
+
+
 def evaluate(problem: Problem, arch: Architecture, judge: Judge | None = None) -> Trial:
     """`Problem.evaluate`, where an exit that is called for inside an objective fails its trial and nothing else."""
     try:
@@ -123,4 +147,18 @@ def gate_of(executor: Executor) -> AbstractContextManager[None]:
     return measurement_lock.joined(executor.gate) if isinstance(executor, Gated) else nullcontext()
 
 
-__all__ = ["Checking", "Concurrent", "Executor", "Gated", "Polled", "evaluate", "gate_of", "workers_of"]
+def limit(executor: Executor, seconds: float | None, who: str) -> None:
+    """`Limited.limit`; raises SearchError where there is a limit and the executor cannot keep it."""
+    if isinstance(executor, Limited):
+        executor.limit(seconds)
+    elif seconds is not None:
+        raise SearchError(
+            f"{who}(timeout={seconds:g}): {type(executor).__name__} cannot end an evaluation (it has no method limit(seconds)); use "
+            "workers=1 or more, Processes(1), or leave timeout out"
+        )
+
+
+__all__ = [
+    "Checking", "Concurrent", "Executor", "Gated", "Isolating", "Limited", "Polled", "evaluate", "failed", "gate_of", "limit",
+    "workers_of",
+]  # fmt: skip

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections import deque
 from collections.abc import Hashable
 
 from nas_bo import temporary
 from nas_bo.architecture import Architecture
-from nas_bo.execution.executor import evaluate
+from nas_bo.errors import SearchError
+from nas_bo.execution.executor import evaluate, failed
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 
+_log = logging.getLogger(__name__)
+
 
 class InProcess:
-    """Evaluations in this process. `take` evaluates what was submitted first."""
+    """Evaluations in this process. `take` evaluates what was submitted first.
+
+    An evaluation that ends its process (a crash in native code, no memory left, `os._exit`) ends this one. Whoever continues then
+    isolates it: it is evaluated in a process of its own.
+    """
 
     def __init__(self) -> None:
+        self._deaths: dict[Hashable, int] = {}  # of what is to be isolated
         self._waiting: deque[tuple[Hashable, Problem, Architecture, Judge | None]] = deque()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -26,10 +35,15 @@ class InProcess:
 
     def take(self) -> tuple[Hashable, Trial]:
         key, problem, arch, judge = self._waiting.popleft()
-        return key, evaluate(problem, arch, judge)
+        deaths = self._deaths.pop(key, 0)
+        return key, _apart(key, problem, arch, judge, deaths) if deaths else evaluate(problem, arch, judge)
+
+    def isolate(self, key: Hashable, deaths: int) -> None:
+        self._deaths[key] = deaths
 
     def close(self) -> None:
         self._waiting.clear()
+        self._deaths.clear()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -40,6 +54,29 @@ class InProcess:
         if self._folder is None:
             self._folder = gate_folder()
         return self._folder.name
+
+
+def _apart(key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None, deaths: int) -> Trial:
+    """The outcome of an evaluation during which `deaths` processes have died."""
+    from nas_bo.execution.processes import Processes
+
+    executor = None
+    try:
+        executor = Processes(1)
+        executor.check_problem(problem)
+        executor.submit_suspect(key, problem, arch, judge)
+        return executor.take()[1]
+    except SearchError as error:
+        if deaths > 1:
+            return failed(
+                arch,
+                f"{deaths} processes that evaluated it died, and it cannot be evaluated in one of its own: {error}",
+            )
+        _log.warning("%s cannot be evaluated in a process of its own, so it may end this one: %s", key, error)
+    finally:
+        if executor is not None:
+            executor.close()
+    return evaluate(problem, arch, judge)
 
 
 def gate_folder() -> tempfile.TemporaryDirectory[str]:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from nas_bo import patience
+
 _held = False  # by the outermost `whole` of the first thread
 
 
@@ -32,6 +34,7 @@ def whole() -> Iterator[None]:
         if came:
             before(number, frame)
         came = True
+        patience.interrupted.set()  # nothing outside is waited for meanwhile
 
     signal.signal(signal.SIGINT, later)
     _held = True
@@ -39,6 +42,7 @@ def whole() -> Iterator[None]:
         yield
     finally:
         _held = False
+        patience.interrupted.clear()
         signal.signal(signal.SIGINT, before)
         if came:
             before(signal.SIGINT, None)

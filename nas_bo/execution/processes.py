@@ -3,21 +3,25 @@
 Every process has a thread here that hands it one evaluation at a time, so it is known whose process died. The others continue.
 What was evaluated is a suspect: it is tried once more when nothing else runs, and fails only if its process dies then too.
 So an evaluation that takes all the memory costs its siblings nothing, whichever process the system kills for it.
+
+One that takes longer than its limit is ended: its process, and whatever that has started. The others do not notice.
 """
 
 from __future__ import annotations
 
 import atexit
 import logging
+import math
 import multiprocessing
 import pickle
 import signal
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from tempfile import TemporaryDirectory
 
@@ -26,15 +30,19 @@ from nas_bo.errors import SearchError
 from nas_bo.execution.executor import check_not_importing, failed
 from nas_bo.execution.in_process import gate_folder
 from nas_bo.execution.interrupts import uninterrupted
+from nas_bo.execution.process_tree import Tree
 from nas_bo.execution.worker import packed, unpacked, work
 from nas_bo.execution.worker_warnings import Heard, repeat
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
+from nas_bo.validated import check_values, number
 
+TIMEOUT = number(above=0).or_none()
 LOOK_EVERY_S = 1.0  # whether a silent process lives: a child of its own may hold its pipe open
 END_WITHIN_S = 2.0  # before a process that was asked to end is killed
 
+clock = time.monotonic
 _log = logging.getLogger(__name__)
 _open: weakref.WeakSet[Processes] = weakref.WeakSet()
 _starting = threading.Lock()  # processes are started, and their ends noted, by one thread at a time
@@ -42,11 +50,12 @@ _starting = threading.Lock()  # processes are started, and their ends noted, by 
 
 @dataclass
 class _Job:
-    """An evaluation, as it is sent; a suspect runs alone."""
+    """An evaluation, as it is sent; a suspect runs alone. `limit` is in seconds."""
 
     key: Hashable
     arch: Architecture
     work: bytes
+    limit: float | None = None
     suspect: bool = False
     cancelled: bool = False
 
@@ -56,15 +65,20 @@ class Processes:
 
     Space and objectives must be importable, and the script that asks must have its ``if __name__ == "__main__":``.
 
+    Args:
+        timeout: seconds that an evaluation may take; None for any time. A search with a `timeout` of its own sets it.
+
     Raises:
-        SearchError: `workers` is not a whole number of at least 1.
+        SearchError: `workers` is not a whole number of at least 1, or `timeout` not a number above 0.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, timeout: float | None = None) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise SearchError(f"Processes(workers={workers!r}): it must be a whole number of at least 1")
+        check_values("Processes", SearchError, TIMEOUT, timeout=timeout)
         check_not_importing("Processes")
         self.workers = workers
+        self._limit = timeout
         self._folder: TemporaryDirectory[str] | None = None
         self._changed = threading.Condition()  # of all that follows
         self._hands: list[_Hand] = []
@@ -83,14 +97,22 @@ class Processes:
             sent = pickle.dumps(problem)
         except Exception as error:
             raise SearchError(
-                f"workers={self.workers} needs a space and objectives that can be sent to other processes, but {error}; define "
-                "them at the top level of a module, or use workers=1"
+                f"{self._asked} needs a space and objectives that can be sent to other processes, but {error}; define "
+                f"them at the top level of a module, or {self._instead}"
             ) from error
         if b"__main__" in sent and "__file__" not in vars(sys.modules["__main__"]):
             raise SearchError(
-                f"workers={self.workers}: the space or an objective is defined interactively, where other processes cannot "
-                "import it; put it into a module, or use workers=1"
+                f"{self._asked}: the space or an objective is defined interactively, where other processes cannot "
+                f"import it; put it into a module, or {self._instead}"
             )
+
+    @property
+    def _asked(self) -> str:
+        return "an evaluation in a process of its own" if self.workers == 1 else f"workers={self.workers}"
+
+    @property
+    def _instead(self) -> str:
+        return "leave timeout out" if self.workers == 1 else "use workers=1"
 
     @property
     def gate(self) -> str:
@@ -98,16 +120,34 @@ class Processes:
             self._folder = gate_folder()
         return self._folder.name
 
+    def limit(self, seconds: float | None) -> None:
+        self._limit = seconds
+
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
-        job = _Job(key, arch, b"")
         try:
-            job.work = packed(problem, arch, judge)
+            job = _Job(key, arch, packed(problem, arch, judge), self._limit)
         except Exception as error:
             with self._changed:
-                self._ended.append((job, failed(arch, f"it cannot be sent to another process: {error}"), []))
+                unsent = failed(arch, f"it cannot be sent to another process: {error}")
+                self._ended.append((_Job(key, arch, b""), unsent, []))
                 return
+        self._put(job, self._waiting)
+
+    def submit_suspect(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
+        """The same for what a process has died of before: it is evaluated alone, and fails when its process dies now.
+
+        Raises:
+            SearchError: it cannot be sent to another process.
+        """
+        try:
+            work = packed(problem, arch, judge)
+        except Exception as error:
+            raise SearchError(f"it cannot be sent to another process: {error}") from error
+        self._put(_Job(key, arch, work, self._limit, suspect=True), self._suspects)
+
+    def _put(self, job: _Job, queue: deque[_Job]) -> None:
         with self._changed:
-            self._waiting.append(job)
+            queue.append(job)
             if not self._hands:
                 _open.add(self)
                 self._hands = [_Hand(self, self.gate) for _ in range(self.workers)]
@@ -176,13 +216,16 @@ class Processes:
                 self._changed.wait()
         return None
 
-    def _answered(self, hand: _Hand, job: _Job, answer: bytes | _Death) -> None:
+    def _answered(self, hand: _Hand, job: _Job, answer: bytes | _Death | _Late) -> None:
         with self._changed:
             del self._running[hand]
             self._changed.notify_all()
             if hand.closed or job.cancelled:
                 return
-            if isinstance(answer, bytes):
+            if isinstance(answer, _Late):
+                late = failed(job.arch, answer.reason)
+                self._ended.append((job, replace(late, seconds=answer.seconds), []))
+            elif isinstance(answer, bytes):
                 try:
                     self._ended.append((job, *unpacked(answer)))
                 except Exception as error:
@@ -211,6 +254,32 @@ class _Death:
     begun: bool
 
 
+@dataclass(frozen=True)
+class _Late:
+    """An evaluation that was ended since it took longer than its limit."""
+
+    seconds: float
+
+    @property
+    def reason(self) -> str:
+        return (
+            f"it took longer than the {self.seconds:g} s that an evaluation may take (timeout), so its process was ended with all that it "
+            "had started"
+        )
+
+
+class _Overdue(Exception):
+    """The limit of an evaluation is over.
+
+    Attributes:
+        seconds: that limit.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
 class _Hand:
     """A thread that hands evaluations to a process of its own; one that is gone is replaced before the next evaluation."""
 
@@ -234,7 +303,7 @@ class _Hand:
             if self.child is not None:
                 self.child.end(0.0)
 
-    def _evaluate(self, job: _Job) -> bytes | _Death:
+    def _evaluate(self, job: _Job) -> bytes | _Death | _Late:
         if self.child is not None and not self.child.lives():
             self.child = None  # it was killed while it had nothing to do
         begun = self.child is not None
@@ -242,11 +311,16 @@ class _Hand:
             if self.child is None:
                 self.child = _Child(self._gate)
                 self.child.answer()
-            if self.closed:
+            if self.closed or job.cancelled:  # while there was nothing to end yet
                 raise EOFError
             begun = _Hand.begun = True
             self.child.connection.send_bytes(job.work)
-            return self.child.answer()
+            return self.child.answer(job.limit)
+        except _Overdue as late:
+            if self.child is not None:
+                self.child.end(0.0)
+            self.child = None
+            return _Late(late.seconds)
         except Exception as error:  # EOFError or OSError where it died; whatever the start of a process may raise
             how = f"it cannot be started: {error}" if self.child is None else _how(self.child.end())
             self.child = None
@@ -260,14 +334,25 @@ class _Child:
         context = multiprocessing.get_context("spawn")  # not fork: torch's threads and CUDA do not survive one
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=work, args=(theirs, gate))
+        self._then: Tree | None = None  # when it was asked to end
+        self._kill_at = math.inf  # when it was asked to end and does not
         with _starting:
             self._process.start()
         theirs.close()
 
-    def answer(self) -> bytes:
-        """What it says next. Raises EOFError or OSError where it has died."""
-        while not wait([self.connection, self._process.sentinel], LOOK_EVERY_S) and self.lives():
-            pass
+    def answer(self, limit: float | None = None) -> bytes:
+        """What it says next. Raises EOFError or OSError where it has died, `_Overdue` after `limit` seconds."""
+        until = math.inf if limit is None else clock() + limit
+        while True:
+            left = min(until, self._kill_at) - clock()
+            ready = wait([self.connection, self._process.sentinel], max(0.0, min(LOOK_EVERY_S, left)))
+            if ready or not self.lives():
+                break
+            if clock() >= self._kill_at:
+                self._tree().kill()
+                self._kill_at = math.inf
+            if limit is not None and clock() >= until:
+                raise _Overdue(limit)
         if not self.connection.poll():
             raise EOFError
         return self.connection.recv_bytes()
@@ -277,20 +362,38 @@ class _Child:
             return self._process.is_alive()
 
     def terminate(self) -> None:
+        """Ask it to end; whoever waits for its answer kills it when it does not."""
+        self._then = self._tree()  # what it has started cannot be found when it is gone
         with _starting:
             self._process.terminate()
+        self._kill_at = clock() + END_WITHIN_S
 
     def end(self, wait_s: float = END_WITHIN_S) -> int:
-        """Wait for its end, then bring it about. Returns the exit code."""
+        """Wait for its end, then bring it about, and that of all it has started. Returns the exit code."""
         self.connection.close()
-        with _starting:
-            for bring_about in (self._process.terminate, self._process.kill):
-                self._process.join(wait_s)
-                if self._process.exitcode is None:
-                    bring_about()
-                    wait_s = END_WITHIN_S
-            self._process.join()
-            return int(self._process.exitcode or 0)
+        tree = self._then or self._tree()
+        for bring_about in (tree.terminate, tree.kill):
+            if not self._ended(wait_s):
+                bring_about()
+                wait_s = END_WITHIN_S
+        self._ended(END_WITHIN_S)
+        tree.kill()  # what it had started and left behind
+        if self._process.exitcode is None:
+            _log.warning("process %s does not end, though it was killed: a device or a file system holds it", tree.pid)
+        return int(self._process.exitcode or 0)
+
+    def _ended(self, within_s: float) -> bool:
+        """Whether it ends within so many seconds; nobody else waits meanwhile."""
+        until = clock() + within_s
+        while self.lives():
+            left = until - clock()
+            if left <= 0:
+                return False
+            wait([self._process.sentinel], min(LOOK_EVERY_S / 5, left))
+        return True
+
+    def _tree(self) -> Tree:
+        return Tree.of(int(self._process.pid or 0))
 
 
 def _how(code: int) -> str:

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from nas_bo.errors import SearchError
-from nas_bo.execution.executor import Checking, Executor, check_not_importing
+from nas_bo.execution.executor import Checking, Executor, check_not_importing, limit
 from nas_bo.execution.in_process import InProcess
 from nas_bo.execution.processes import Processes
 from nas_bo.problem import Problem
 
 
-def executor_of(executor: Executor | None, workers: int, problem: Problem, who: str) -> Executor:
+def executor_of(
+    executor: Executor | None, workers: int, problem: Problem, who: str, timeout: float | None = None
+) -> Executor:
     """The executor of a call that takes either one, or a number of local processes.
 
     Args:
         who: the call that messages name, such as "search".
+        timeout: seconds that an evaluation may take. What can be ended runs in a process of its own, with one worker too.
 
     Raises:
-        SearchError: both are given, it is none, or it cannot evaluate the problem; or the call comes from a worker process
-            that imports an unguarded script.
+        SearchError: both are given, it is none, or it cannot evaluate the problem, or not end an evaluation; or the call comes from a
+            worker process that imports an unguarded script.
     """
     check_not_importing(who)
     if executor is None:
-        executor = InProcess() if workers == 1 else Processes(workers)
+        executor = InProcess() if workers == 1 and timeout is None else Processes(workers)
     elif workers != 1:
         raise SearchError(
             f"{who}(executor={executor!r}, workers={workers}): give one of them; the executor has workers of its own"
@@ -33,4 +36,6 @@ def executor_of(executor: Executor | None, workers: int, problem: Problem, who: 
         )
     if isinstance(executor, Checking):
         executor.check_problem(problem)
+    if timeout is not None:
+        limit(executor, timeout, who)
     return executor

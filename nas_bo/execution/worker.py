@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import threading
 from multiprocessing.connection import Connection
 
 from nas_bo.architecture import Architecture
+from nas_bo.execution import process_tree
 from nas_bo.execution.executor import evaluate, failed
 from nas_bo.execution.worker_warnings import Ear, Heard, hearing, sendable
 from nas_bo.measurement_lock import join
@@ -37,6 +37,7 @@ def work(connection: Connection, gate: str) -> None:
     With more than one worker none measures while another trains.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    process_tree.lead()
     threading.Thread(target=_follow, daemon=True).start()
     join(gate)
     connection.send_bytes(b"")
@@ -52,7 +53,7 @@ def _follow() -> None:
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()
-        os._exit(1)
+        process_tree.end_all()
 
 
 def _answer(asked: bytes) -> bytes:

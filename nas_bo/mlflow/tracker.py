@@ -9,10 +9,12 @@ import atexit
 import os
 import shlex
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
 from nas_bo.study import Source, StudyRecord, TrialRecord, source
+from nas_bo.validated import check_values, number
 from nas_bo.wording import counted
 
 AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are being logged
@@ -69,6 +72,8 @@ class Tracker:
             not count. MLflow's UI shows one level of nesting: it should be no child itself.
         metric_names: names for the values of a study of Optuna that has none (without ``study.set_metric_names`` they are
             called value, or value_0, value_1 and so on); they are used here only, the study stays as it is.
+        patience: seconds for which `finish`, and the end of the process, wait for a server that is slow or silent; a database in a
+            file is waited for as long as it takes what it is given. What is not logged then stays in the spool.
         spool: a folder for trials that are not logged yet; default ``NAS_BO_SPOOL``, else ``mlflow_spool`` next to the
             database of MLflow, else in the current folder. It is there only while something is in it.
 
@@ -88,7 +93,10 @@ class Tracker:
         parent: str | None = None,
         spool: str | Path | None = None,
         metric_names: Sequence[str] | None = None,
+        patience: float = 30.0,
     ) -> None:
+        check_values("Tracker", HostError, number(above=0), patience=patience)
+        self.patience = patience
         self.name, self.experiment, self.timeout, self.parent = name, experiment, timeout, parent
         self.uri = tracking_uri.resolve(uri)
         self.spool = _spool(spool, self.uri)
@@ -106,13 +114,14 @@ class Tracker:
         self._seen: dict[str, set[int]] = {}
         self._untaken = 0
         self._finished: bool | None = None  # whether the last `finish` wrote the report
+        self._gave_up = False  # since the server was too slow: nobody waits for it again
         _living.add(self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in vars(self).items() if not k.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        vars(self).update({"patience": 30.0, **state})
         self._clear()
 
     def __repr__(self) -> str:
@@ -176,7 +185,7 @@ class Tracker:
     ) -> None:
         """Log what waits, mark the Pareto front, write the report into the parent run and end it.
 
-        Waits as long as the store takes what is given to it, and gives up when it fails.
+        Waits as long as the store takes what is given to it, a server no longer than `patience`, and gives up when it fails.
 
         Args:
             files: artifact name -> a file, bytes or text; names without a folder go into ``report/`` and replace
@@ -184,7 +193,8 @@ class Tracker:
             description: Markdown for the parent; default one that leads with the result.
             summary: what the report tells; default what the study itself says.
         """
-        self._finished = bool(self._guarded(self._finish, study, dict(files or {}), description, summary))
+        work = partial(self._guarded, self._finish, study, dict(files or {}), description, summary)
+        self._finished = bool(work() if tracking_uri.database(self.uri) else self._in_time(work))
         self._tell_left()
 
     def url(self, study: object, base: str | None = None) -> str:
@@ -195,6 +205,8 @@ class Tracker:
                 the next one that is free.
         """
         base = base or (tracking_uri.public(self.uri) if self.uri.startswith("http") else "")
+        if self._gave_up and base:
+            return base
         opened = self._guarded(self._open, study)
         if not base:
             at = server.port_of(opened.session.experiment, opened.session.key) if opened else server.FIRST_PORT
@@ -291,6 +303,21 @@ class Tracker:
             opened.session.load()  # another machine may have done the same in this moment
         return done
 
+    def _in_time(self, work: Callable[[], Any]) -> Any:
+        """What `work` gives; None when it has waited for longer than `patience`. What it computes meanwhile does not count."""
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.append(work()), name="nas_bo.mlflow.end", daemon=True)
+        thread.start()
+        begun = time.monotonic()
+        while thread.is_alive() and time.monotonic() - begun - _cpu_seconds(thread) < self.patience:
+            thread.join(0.1)
+        if not thread.is_alive():
+            return found[0] if found else None
+        self._gave_up = True
+        self._writer.cause = f"it did not take what it was given within {self.patience:g} s"
+        self._writer.warn("slow", f"MLflow at {self.uri} is not waited for any longer: {self._writer.cause}")
+        return None
+
     def _finish(
         self, study: object, files: Mapping[str, Any], description: str | None, summary: Summary | None
     ) -> bool:
@@ -379,6 +406,14 @@ class _StillDown(BaseException):
     """The store was tried a moment ago and failed; that was warned of."""
 
 
+def _cpu_seconds(thread: threading.Thread) -> float:
+    """The processor time of a thread, where the system says it; else 0."""
+    try:
+        return time.clock_gettime(time.pthread_getcpuclockid(thread.ident or 0))
+    except (AttributeError, OSError):  # Windows, macOS; it has just ended
+        return 0.0
+
+
 def _spool(folder: str | Path | None, uri: str) -> Path:
     return Path(folder).expanduser().absolute() if folder is not None else spool.default(uri)
 
@@ -409,7 +444,7 @@ def hurry() -> None:
 def _at_exit() -> None:
     for tracker in list(_living):
         if tracker._process == os.getpid():
-            if not _hurried.is_set():
-                tracker._writer.flush(AT_EXIT)
+            if not (_hurried.is_set() or tracker._gave_up):
+                tracker._writer.flush(AT_EXIT if tracking_uri.database(tracker.uri) else min(AT_EXIT, tracker.patience))
                 tracker._writer.tell_last()
             tracker._tell_left()

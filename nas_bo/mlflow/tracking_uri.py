@@ -110,7 +110,7 @@ def check(uri: str, timeout: float) -> None:
         _check_file(file)
     elif uri.startswith(("http://", "https://")):
         _check_server(uri, timeout)
-    elif uri.startswith(("postgresql", "mysql")):
+    elif uri.startswith(("postgresql", "mysql", "mssql")):
         _check_database(uri, timeout)
 
 

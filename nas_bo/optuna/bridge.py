@@ -40,8 +40,7 @@ def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
             f"trial {trial.number} does not fit the space {space.title}: {error}. Was it enqueued for another space?"
         ) from error
     broken = space.violations(arch)
-    for name in sorted(rule.name for rule in space.rules()):
-        constrain(trial, f"rule:{name}", float(name in broken))
+    constrain(trial, {f"rule:{name}": float(name in broken) for name in sorted(rule.name for rule in space.rules())})
     if broken:
         raise optuna.TrialPruned(f"violates rule:{', rule:'.join(broken)}")
     return arch

@@ -1,50 +1,124 @@
-"""Journals of Optuna whose last line was cut by a full disk or a loss of power. Imports optuna inside functions."""
+"""Journals of Optuna: repaired where their last line was cut by a full disk or a loss of power, and written once for many records."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import Any, BinaryIO
+
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
+try:
+    import fcntl
+except ImportError:  # Windows: Optuna's own lock alone, which looks again and again
+    fcntl = None  # type: ignore[assignment]
 
 from nas_bo.wording import counted
 
-if TYPE_CHECKING:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal._file import BaseJournalFileLock
-
 _log = logging.getLogger(__name__)
+_threads: dict[str, threading.Lock] = {}  # journal -> that of this process's threads
 CHUNK = 1 << 16  # bytes read at a time, from the end
+QUEUE_S, LOOK_S = 20.0, 0.002  # a place in the queue of this machine is waited for so long, and looked for so often
 
 
-def journal(file: Path) -> JournalStorage:
+def journal(file: Path) -> Journal:
     """The storage in a journal file. What is appended after a cut line would become part of it and the journal be unreadable
     from then on, so the last line is looked at before each append."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
-
-    lock = _Mending(file, JournalFileSymlinkLock(str(file)))
-    return JournalStorage(JournalFileBackend(str(file), cast("BaseJournalFileLock", lock)))
+    return Journal(_File(file))
 
 
-class _Mending:
-    """A lock of a journal; whoever holds it finds a file that ends with a whole line."""
+class Journal(JournalStorage):
+    """A journal of Optuna whose records can be written together."""
 
-    def __init__(self, file: Path, lock: BaseJournalFileLock) -> None:
-        self._file, self._lock = file, lock
+    def __init__(self, backend: _File) -> None:
+        super().__init__(backend)
+        self._file = backend
 
-    def acquire(self) -> bool:
-        held: bool = self._lock.acquire()
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See `nas_bo.optuna.patient.Together`: the file is locked once, and waited for once until it is on the disk."""
+        with self._file.together():
+            yield
+
+
+class _File(JournalFileBackend):
+    """A journal file. Within `together` a thread appends without a lock of its own for each record."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(str(file), JournalFileSymlinkLock(str(file)))
+        self._path = file
+        self._within: tuple[int, BinaryIO] | None = None  # the thread that writes together, and its file
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        if self._within is not None and self._within[0] == threading.get_ident():
+            _append(self._within[1], logs)
+            return
+        with self._locked(), self._path.open("ab") as opened:
+            _append(opened, logs)
+            os.fsync(opened.fileno())
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._locked(), self._path.open("ab") as opened:
+            self._within = threading.get_ident(), opened
+            try:
+                yield
+            finally:
+                self._within = None
+            os.fsync(opened.fileno())
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The lock of Optuna, on a file that ends with a whole line. Processes of one machine queue for it: Optuna's own way is to
+        sleep for longer and longer times."""
+        with ExitStack() as stack:
+            stack.enter_context(_queued(self._path))
+            self._lock.acquire()
+            stack.callback(self._lock.release)
+            mend(self._path)
+            yield
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_within": None}
+
+
+def _append(opened: BinaryIO, logs: list[dict[str, Any]]) -> None:
+    lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
+    opened.write("".join(lines).encode())
+    opened.flush()
+
+
+@contextmanager
+def _queued(file: Path) -> Iterator[None]:
+    """Alone among the processes and threads of this machine that come here, or after `QUEUE_S`: whoever is in front may have been
+    stopped."""
+    until = time.monotonic() + QUEUE_S
+    with ExitStack() as stack:
+        threads = _threads.setdefault(os.path.realpath(file), threading.Lock())
+        if threads.acquire(timeout=QUEUE_S):
+            stack.callback(threads.release)
+        opened = stack.enter_context(file.open("ab"))
+        while fcntl is not None and time.monotonic() < until:
+            try:
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(LOOK_S)
+            except OSError:  # a file system without such locks
+                break
         try:
-            mend(self._file)
-        except BaseException:
-            self._lock.release()
-            raise
-        return held
-
-    def release(self) -> None:
-        self._lock.release()
+            yield
+        finally:
+            if fcntl is not None:
+                with suppress(OSError):
+                    fcntl.flock(opened, fcntl.LOCK_UN)
 
 
 def mend(file: Path) -> int:

@@ -20,6 +20,8 @@ from nas_bo.wording import plural
 RELEASED = "released"  # instead of the owner of a running trial
 ASKED = "asked"  # the same: whoever asked for it will tell, from whatever process
 
+_abandoned: dict[str, datetime] = {}  # study -> when a search of this process could not even release its trials
+
 
 @dataclass(frozen=True)
 class Running:
@@ -109,13 +111,20 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
             not those that somebody asked for and will tell.
     """
     found = []
+    me, until = process.owner(), _abandoned.get(study.study_name)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         one = trial_record(trial, ())
         by, age = one.owner, None if older is None else of(one).seconds()
-        late = age is not None and older is not None and age >= older and by not in (ASKED, process.owner())
-        if late or (by and is_dead(by)):
+        late = age is not None and older is not None and age >= older and by not in (ASKED, me)
+        own = by == me and until is not None and one.since is not None and one.since <= until
+        if late or own or (by and is_dead(by)):
             found.append(trial)
     return found
+
+
+def abandon(study: Study) -> None:
+    """What this process evaluates of the study now is left to whoever continues, itself included; nothing is written."""
+    _abandoned[study.study_name] = datetime.now(UTC)
 
 
 def is_dead(by: str) -> bool:
@@ -123,4 +132,4 @@ def is_dead(by: str) -> bool:
     return by == RELEASED or process.is_dead(by)
 
 
-__all__ = ["ASKED", "RELEASED", "Running", "left", "listed", "running", "take"]
+__all__ = ["ASKED", "RELEASED", "Running", "abandon", "left", "listed", "running", "take"]

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
+from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages.journal import JournalFileBackend
@@ -24,6 +30,8 @@ from nas_bo.safe_text import printable
 Storage = str | os.PathLike[str] | BaseStorage
 JOURNALS = (".log", ".journal")
 SQLITE = (".db", ".sqlite", ".sqlite3")
+MAKING = 32  # locks for making tables
+MAKING_S = 60.0  # for which another process is waited for that makes tables
 TRIES = 12  # to make the tables of a new database, where another process makes them at the same moment
 NO_TABLE = ("no such table", "does not exist", "doesn't exist")  # SQLite, PostgreSQL, MySQL
 RACES = ("already exists", "duplicate key", "unique constraint", "deadlock", "locked", "concurrent")
@@ -128,12 +136,20 @@ def backend(storage: Storage | None, *, reading: bool = False, there: bool = Fal
 
 def in_memory(study: Study) -> bool:
     """Whether a study is gone when its process ends."""
-    return isinstance(study._storage, InMemoryStorage)
+    return isinstance(_inner(study), InMemoryStorage)
+
+
+def _inner(study: Study) -> BaseStorage:
+    """The storage itself, behind what makes it patient."""
+    from nas_bo.optuna.patient import PatientStorage
+
+    kept = study._storage
+    return kept.inner if isinstance(kept, PatientStorage) else kept
 
 
 def info_file(study: Study, number: int) -> Path:
     """Where that is of a trial's info which is too long for the storage (`nas_bo.large_info`)."""
-    kept: Any = study._storage
+    kept: Any = _inner(study)
     if isinstance(kept, _CachedStorage):
         kept = kept._backend
     file = None
@@ -169,13 +185,102 @@ def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBSto
         try:
             if reading and file is not None and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
                 return _unwritable(file, more)
-            return RDBStorage(_literal(url), **more)
+            return Database(_literal(url), **more)
         except Exception as error:
             if not any(sign in said(error) for sign in NO_TABLE):
                 raise
             shown = database_url.shown(file or url)
             raise HostError(f"{shown!r} holds no study of Optuna; give the storage of a search") from error
-    return patiently(lambda: RDBStorage(_literal(url), **more))
+    with _making(file):
+        return patiently(lambda: Database(_literal(url), **more))
+
+
+@contextmanager
+def _making(file: Path | None) -> Iterator[None]:
+    """Around whatever may make the tables of a database in a file: the other processes of this user and machine wait, so that each
+    finds them whole. A process that has waited for too long continues without the lock: `patiently` tries again."""
+    if file is None:
+        yield
+        return
+    one = (
+        hashlib.sha256(os.fsencode(os.path.realpath(file))).digest()[0] % MAKING
+    )  # a few names, whatever the number of files
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    lock = FileLock(Path(tempfile.gettempdir()) / f"nas-bo-tables-{user}-{one}")
+    with ExitStack() as stack:
+        with suppress(Timeout, OSError):
+            stack.enter_context(lock.acquire(timeout=MAKING_S))
+        yield
+
+
+class Database(RDBStorage):
+    """A database of Optuna whose writes can be one transaction: a commit waits for the disk, so that dozens of them for a trial are
+    what a search in a file waits for."""
+
+    def __init__(self, url: str, **more: Any) -> None:
+        super().__init__(url, **more)
+        self._open_sessions()
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self._open_sessions()
+
+    def _open_sessions(self) -> None:
+        from sqlalchemy.orm import scoped_session, sessionmaker
+
+        self.scoped_session = scoped_session(sessionmaker(bind=self.engine, class_=_session()))
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """See `nas_bo.optuna.patient.Together`."""
+        session: Any = self.scoped_session()
+        session.hold()
+        try:
+            yield
+            session.end()
+        except BaseException:
+            session.give_up()
+            raise
+
+
+@lru_cache(maxsize=1)
+def _session() -> type[Any]:
+    """A session of SQLAlchemy that can put off commits. Made on first use: SQLAlchemy is loaded for databases only."""
+    from sqlalchemy.orm import Session
+
+    class Together(Session):
+        held, broken = False, False
+
+        def hold(self) -> None:
+            self.held, self.broken = True, False
+
+        def end(self) -> None:
+            if self.broken:
+                raise StorageInternalError("a part of what was to be written together was refused")
+            self.held = False
+            super().commit()
+            super().close()
+
+        def give_up(self) -> None:
+            self.held = False
+            super().rollback()
+            super().close()
+
+        def commit(self) -> None:
+            if self.held:
+                self.flush()
+            else:
+                super().commit()
+
+        def rollback(self) -> None:
+            self.broken = True  # with it goes what was written before
+            super().rollback()
+
+        def close(self) -> None:
+            if not self.held:
+                super().close()
+
+    return Together
 
 
 def _unwritable(file: Path, more: dict[str, Any]) -> RDBStorage:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 import uuid
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import optuna
@@ -14,18 +16,19 @@ from optuna.samplers import BaseSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo import database_url, redaction, spelling, study_name
+from nas_bo import database_url, process, redaction, spelling, study_name
 from nas_bo.architecture import Architecture
-from nas_bo.errors import HostError, NasBoError
+from nas_bo.errors import HostError, NasBoError, SpaceError, StorageUnavailable
 from nas_bo.execution.interrupts import whole
-from nas_bo.optuna import running, storages
+from nas_bo.optuna import patient, running, storages
 from nas_bo.optuna.bridge import distributions, suggest
 from nas_bo.optuna.reading import from_frozen, head, kept, read, trial_record
 from nas_bo.optuna.storages import Storage, load, names, opened
 from nas_bo.optuna.writing import keep, tell, tell_outcome, unknown
+from nas_bo.patience import PATIENCE_S
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
-from nas_bo.study import CLAIM, OWNER, STUDY, plain
+from nas_bo.study import CLAIM, DEATHS, OWNER, STUDY, architecture_of, plain
 from nas_bo.trial import ObjectiveSpec
 from nas_bo.wording import counted
 
@@ -39,6 +42,7 @@ def open_study(
     about: Mapping[str, Any],
     sampler: BaseSampler | None = None,
     space: type[Space] | None = None,
+    patience: float = PATIENCE_S,
 ) -> Study:
     """The study `name`, created when it is not there, checked against `about` when it is.
 
@@ -50,6 +54,7 @@ def open_study(
             SQLite, `.log` and `.journal` an Optuna journal.
         about: space, columns and conditions of the search, as JSON-safe data; kept with the study.
         space: what is searched; parameters of the same name in a study that nas_bo did not make must be the same ones.
+        patience: seconds for which the storage is tried again when it fails later; see `nas_bo.optuna.patient`.
 
     Raises:
         HostError: the storage cannot be opened, or the study belongs to another space, objectives or conditions.
@@ -57,7 +62,7 @@ def open_study(
     """
     study_name.check(name)
     try:
-        backend = storages.backend(storage)
+        backend = patient.storage(storages.backend(storage), database_url.shown(storage), patience)
         try:
             study = _made(backend, name, cols, sampler)
             ours = True
@@ -217,16 +222,13 @@ def claim(study: Study, arch: Architecture) -> optuna.Trial:
     It is there at once, owned and with what it is for: there is no moment in which a killed process leaves it to nobody, and
     its number tells which trials of other processes came before it.
     """
-    token = uuid.uuid4().hex
-    study.add_trial(
-        optuna.trial.create_trial(
-            state=TrialState.RUNNING,
-            user_attrs=running.mine(),
-            system_attrs={"fixed_params": dict(arch.flat), CLAIM: token},
-        )
+    template = optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        user_attrs=running.mine(),
+        system_attrs={"fixed_params": dict(arch.flat), CLAIM: uuid.uuid4().hex},
     )
-    found = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return next(optuna.Trial(study, t._trial_id) for t in reversed(found) if t.system_attrs.get(CLAIM) == token)
+    # `study.add_trial` does the same, and does not say which one it is
+    return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
 
 
 @whole()
@@ -237,7 +239,7 @@ def begin(
 
     None where it breaks a rule, or does not belong to the space: its trial has ended (pruned or failed, with the reason).
     """
-    if dict(arch.flat) != trial.storage.get_trial_system_attrs(trial._trial_id).get("fixed_params"):
+    if dict(arch.flat) != trial._fixed_params:
         trial.storage.set_trial_system_attr(trial._trial_id, "fixed_params", dict(arch.flat))
         trial = optuna.Trial(study, trial._trial_id)
     return _suggested(study, trial, problem)
@@ -296,20 +298,39 @@ def asked(study: Study) -> list[FrozenTrial]:
     return [t for t in found if t.user_attrs.get(OWNER) == running.ASKED]
 
 
-def was_enqueued(study: Study, number: int) -> bool:
+def was_enqueued(trial: optuna.Trial) -> bool:
     """Whether somebody fixed parameters of the trial before it was asked for."""
-    return any("fixed_params" in t.system_attrs for t in study.get_trials(deepcopy=False) if t.number == number)
+    return bool(trial._fixed_params)
 
 
 def _suggested(study: Study, trial: optuna.Trial, problem: Problem) -> tuple[optuna.Trial, Architecture] | None:
+    attempts = itertools.count()
+
+    def write() -> Architecture | None:
+        if next(attempts):  # an attempt that failed may have left in the trial what is not in the storage
+            trial._cached_frozen_trial = trial.storage.get_trial(trial._trial_id)
+        try:
+            return suggest(trial, problem.space)
+        except optuna.TrialPruned as pruned:
+            unknown(trial, problem.constraint_names)
+            tell(study, trial, "pruned", str(pruned))
+        except StorageUnavailable:
+            raise
+        except (NasBoError, ValueError) as error:  # ValueError: Optuna's own, for a fixed value outside a distribution
+            tell(study, trial, "fail", str(error))
+        return None
+
+    _sample(trial, problem.space)
+    arch = patient.together(study, write)
+    return None if arch is None else (trial, arch)
+
+
+def _sample(trial: optuna.Trial, space: type[Space]) -> None:
+    """Have the sampler propose what is not fixed, before the storage is held for writing: that may take seconds."""
     try:
-        return trial, suggest(trial, problem.space)
-    except optuna.TrialPruned as pruned:
-        unknown(trial, problem.constraint_names)
-        tell(study, trial, "pruned", str(pruned))
-    except (NasBoError, ValueError) as error:  # ValueError: Optuna's own, for a fixed value outside a distribution
-        tell(study, trial, "fail", str(error))
-    return None
+        architecture_of(space, trial._fixed_params)
+    except (SpaceError, TypeError):  # TypeError: an enqueued value that a parameter cannot have
+        _ = trial.relative_params
 
 
 def evaluated_by(trial: FrozenTrial) -> str:
@@ -327,7 +348,8 @@ def taken_up(study: Study, frozen: FrozenTrial) -> optuna.Trial:
 @whole()
 def release(trial: optuna.Trial) -> None:
     """Leave a running trial to whoever continues the search."""
-    trial.set_user_attr(OWNER, running.RELEASED)
+    with suppress(optuna.exceptions.UpdateFinishedTrialError):  # it has ended a moment ago
+        trial.set_user_attr(OWNER, running.RELEASED)
 
 
 @whole()
@@ -357,11 +379,19 @@ def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tu
         if not frozen.user_attrs.get(OWNER) and from_frozen(frozen, problem.space, problem.columns) is None:
             continue  # begun by something else, for something else
         trial = optuna.Trial(study, frozen._trial_id)
+        if process.is_dead(str(frozen.user_attrs.get(OWNER, ""))):
+            trial.set_user_attr(DEATHS, deaths(trial) + 1)
         running.take(trial)
         pair = _suggested(study, trial, problem)
         if pair is not None:
             found.append(pair)
     return found
+
+
+def deaths(trial: optuna.Trial) -> int:
+    """How many processes that evaluated the trial have died meanwhile, as far as those that continued it have noticed."""
+    noted = trial.user_attrs.get(DEATHS, 0)
+    return noted if isinstance(noted, int) else 0
 
 
 @whole()
@@ -381,6 +411,7 @@ __all__ = [
     "begun",
     "check_same",
     "claim",
+    "deaths",
     "elsewhere",
     "evaluated_by",
     "finished",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo import large_info
 from nas_bo.errors import NasBoError
 from nas_bo.execution.interrupts import whole
+from nas_bo.optuna.patient import together
 from nas_bo.optuna.storages import in_memory, info_file
 from nas_bo.safe_text import lines, plain, printable
 from nas_bo.study import ATTRIBUTE_WIDTH, LABEL, PREFIX, REASON, attributes, write_attributes
@@ -64,8 +65,7 @@ def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> Non
     for share, value in rungs.items():
         # not `trial.report`, which refuses studies of several objectives
         trial.storage.set_trial_intermediate_value(trial._trial_id, round(100 * share), value)
-    for name, amount in outcome.violations.items():
-        constrain(trial, name, amount)
+    constrain(trial, outcome.violations)
     for key, text in attributes(outcome, _room(trial, outcome)).items():
         trial.set_user_attr(key, text)
     if label is not None:
@@ -94,21 +94,23 @@ def _room(trial: optuna.Trial, outcome: Trial) -> float:
     return large_info.MOST
 
 
-def constrain(trial: optuna.Trial, name: str, amount: float) -> None:
-    """Set a constraint; of a trial that is evaluated a second time the amount of the first is replaced."""
-    before = trial.constraints.get(name)
-    if before is None:
-        trial.set_constraint(name, amount)
-    elif before != amount:  # Optuna ignores a second value, with a warning
-        trial.storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", float(amount))
+def constrain(trial: optuna.Trial, amounts: Mapping[str, float]) -> None:
+    """Set constraints; of a trial that is evaluated a second time the amounts of the first are replaced.
+
+    `Trial.set_constraint` reads the trial for each of them; here it is read once.
+    """
+    before = trial.constraints if amounts else {}
+    for name, amount in amounts.items():
+        if type(trial) is not optuna.Trial or math.isnan(amount):  # it says what is wrong with it
+            trial.set_constraint(name, amount)
+        elif before.get(name) != amount:
+            trial.storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", float(amount))
 
 
 def unknown(trial: optuna.Trial, constraints: Sequence[str]) -> None:
     """Set every constraint that was not evaluated to 0: samplers want the same keys, in one order, on every trial."""
     there = trial.constraints
-    for name in constraints:
-        if name not in there:
-            trial.set_constraint(name, 0.0)
+    constrain(trial, {name: 0.0 for name in constraints if name not in there})
 
 
 @whole()
@@ -126,13 +128,17 @@ def tell(
 @whole()
 def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str | None = None) -> FrozenTrial:
     """Record an outcome and end its trial accordingly; nothing is raised for a failed one."""
-    # Suppressed: another process took over the same trial and was faster; its outcome counts.
-    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-        record(trial, outcome, label)
-    if outcome.state is State.COMPLETE:
-        return tell(study, trial, "complete", "", list(outcome.values.values()))
-    pruned = outcome.state in (State.INFEASIBLE, State.STOPPED)
-    return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
+
+    def write() -> FrozenTrial:
+        # Suppressed: another process took over the same trial and was faster; its outcome counts.
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+            record(trial, outcome, label)
+        if outcome.state is State.COMPLETE:
+            return tell(study, trial, "complete", "", list(outcome.values.values()))
+        pruned = outcome.state in (State.INFEASIBLE, State.STOPPED)
+        return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
+
+    return together(study, write)
 
 
 __all__ = ["EvaluationFailed", "conclude", "constrain", "keep", "record", "tell", "tell_outcome", "unknown"]

@@ -28,6 +28,7 @@ from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.trial import State, Trial
 from nas_bo.workflows.about import about
+from nas_bo.workflows.run_history import RunHistory
 from nas_bo.workflows.search import Result, default_strategy, load_result, short_name
 
 _ASKING = threading.Lock()
@@ -102,6 +103,7 @@ class AskTell:
         sampler = door.Sampler(space, self.strategy, seed=seed, objectives=own[0], limits=own[1])
         stated = about(self.problem, self.strategy, seed)
         self.study = studies.open_study(storage, name, self.problem.columns, stated, sampler, space)
+        self._past = RunHistory(self.study, self.problem)
 
     @property
     def space(self) -> type[Space]:
@@ -135,9 +137,10 @@ class AskTell:
 
     def _same(self, trial: Any, arch: Architecture) -> list[Trial]:
         """Earlier trials of this architecture, evaluated or running; none where somebody wants it again."""
-        if studies.was_enqueued(self.study, trial.number):
+        if studies.was_enqueued(trial):
             return []
-        before = door.history(self.study, self.space, self.problem.columns, below=trial.number)
+        self._past.look()
+        before = self._past.before(trial.number)
         return [t for t in before if t.architecture.id == arch.id and t.state is not State.STOPPED]
 
     def _exhausted(self) -> str:

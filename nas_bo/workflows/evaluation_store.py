@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas_bo import process
 from nas_bo.architecture import Architecture
-from nas_bo.errors import SearchError
+from nas_bo.errors import SearchError, StorageUnavailable
+from nas_bo.execution.executor import Executor, Isolating
 from nas_bo.objective import Conditioned, Objective
 from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
 from nas_bo.optuna.reading import Study
+from nas_bo.patience import Exhausted, Patience, duration
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
 from nas_bo.spelling import BEFORE, NAME, spelled
-from nas_bo.study import VALIDATED, StudyRecord, evaluation, plain
+from nas_bo.study import EVALUATING, VALIDATED, StudyRecord, evaluation, plain
 from nas_bo.trial import ObjectiveSpec, State, Trial
 
+_log = logging.getLogger(__name__)
 OLDER = re.compile(rf"^{NAME}(?=$|[@ ])")
 OLDER_FIELD = re.compile(rf"(?<=[( ]name='){NAME}(?=['@ ])")
 
@@ -55,6 +61,7 @@ class Lines:
 
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
+        self._patience = Patience(f"the file of evaluations {str(path)!r}")
         self._known: dict[str, Any] = {}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,11 +90,26 @@ class Lines:
 
     def put(self, key: str, data: Any) -> None:
         line = json.dumps({"key": key, "data": data}, default=plain)
-        with open(self._path, "ab") as file:
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            self._patience.call(lambda: self._append(line.encode() + b"\n"), lambda error: isinstance(error, OSError))
+        except Exhausted as failed:
+            raise StorageUnavailable(
+                f"{self._patience.what} could not be written for {duration(self._patience.seconds)} ({failed.__cause__}). What it holds is "
+                "kept; when it can be written again, the same call continues"
+            ) from failed
         self._known[key] = json.loads(line)["data"]
+
+    def _append(self, line: bytes) -> None:
+        with open(self._path, "ab") as file:
+            end = file.tell()
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                with suppress(OSError):  # or the next line would begin within this one
+                    file.truncate(end)
+                raise
 
 
 class InStudy:
@@ -102,6 +124,48 @@ class InStudy:
     def put(self, key: str, data: Any) -> None:
         studies.keep(self._study, evaluation(key), data)
         self._known[key] = json.loads(json.dumps(data, default=plain))
+
+
+class OfStudy:
+    """One of the notes of a study, as a record that is replaced."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+
+    def get(self, key: str) -> Any:
+        return studies.kept(self._study, key)
+
+    def put(self, key: str, data: Any) -> None:
+        studies.keep(self._study, key, data)
+
+
+class Watch:
+    """Notes which evaluation this process is about to make, where that may end the process: so whoever continues knows which one did,
+    and makes it in a process of its own.
+
+    Args:
+        keys: of the evaluations, in the order in which they are submitted.
+    """
+
+    def __init__(self, records: Records, executor: Executor, keys: Sequence[str]) -> None:
+        self._records, self._deaths = records, dict[str, int]()
+        self._needed = isinstance(executor, Isolating)
+        before = records.get(EVALUATING) if isinstance(executor, Isolating) else None
+        if isinstance(before, dict) and before.get("id") in keys and process.is_dead(str(before.get("by"))):
+            key = str(before["id"])
+            self._deaths[key] = int(before.get("deaths", 0)) + 1
+            _log.warning(
+                "the process that evaluated %s died; it is evaluated in a process of its own, and fails when that dies too",
+                key,
+            )
+            if isinstance(executor, Isolating):
+                executor.isolate(key, self._deaths[key])
+
+    def begin(self, key: str) -> None:
+        """The next one that is taken is this."""
+        if self._needed:
+            noted = {"id": key, "by": process.owner(), "deaths": self._deaths.get(key, 0)}
+            self._records.put(EVALUATING, noted)
 
 
 def open_records(path: str | Path | None, study: Study | None, record: StudyRecord | None) -> Records:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from nas_bo.architecture import Architecture
+from nas_bo.execution.executor import limit
 from nas_bo.objective import Retrainable
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
@@ -13,6 +14,7 @@ from nas_bo.trial import State, front
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
+from nas_bo.workflows.evaluation_store import OfStudy, Watch
 from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.stored_result import baselines_of, scale_of
 
@@ -26,9 +28,11 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
     studies.keep(study, BASELINES, {**asked, **{label: arch.id for label, arch in others.items()}})
     known = {one["id"] for one in studies.head(study).baselines}
     todo = {a.id: (label, a) for label, a in others.items() if a.id not in known}
+    watch = Watch(OfStudy(study), run.executor, list(todo))
     for arch_id, (_, arch) in todo.items():
         run.executor.submit(arch_id, run.problem, arch)
     for ended in range(1, len(todo) + 1):
+        watch.begin(list(todo)[ended - 1])
         key, outcome = run.executor.take()
         label = todo[str(key)][0]
         studies.keep(study, baseline(str(key)), compared.record(label, outcome))
@@ -57,9 +61,13 @@ def retrain(run: SearchRun, factor: float, others: int) -> None:
     run.seconds = [s * factor for s in run.seconds]
     done = len(chosen) - len(todo)
     run.tell_progress("retrain", done, len(chosen))
+    if run.settings.timeout is not None:
+        limit(run.executor, run.settings.timeout * max(1.0, factor), "search")
+    watch = Watch(OfStudy(study), run.executor, [arch.id for arch in todo])
     for arch in todo:
         run.executor.submit(arch.id, again, arch)
     for ended in range(done + 1, len(chosen) + 1):
+        watch.begin(todo[ended - done - 1].id)
         _, outcome = run.executor.take()
         kept = {
             "values": dict(outcome.values),

@@ -16,14 +16,14 @@ from typing import Any, Unpack
 from nas_bo import optuna as door
 from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
-from nas_bo.errors import SearchError
+from nas_bo.errors import SearchError, StorageUnavailable
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import gate_of
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.selection import executor_of
 from nas_bo.objective import Objective, Staged
 from nas_bo.objectives.measuring import make_ready
-from nas_bo.optuna import studies
+from nas_bo.optuna import patient, running, studies
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.settings import settings_of, takes
@@ -84,6 +84,11 @@ def search(
         adopt_after: seconds, more than an evaluation takes: trials that other processes, of whatever machine, have been
             evaluating for longer are evaluated again under their own numbers. None waits for them forever, except for those
             of dead processes of this machine.
+        timeout: seconds that one evaluation may take, of trials and baselines; a re-training has `retrain` times as many. One that
+            takes longer is ended, with all processes that it has started, and is a failed trial; its siblings do not notice. With one
+            worker evaluations run in a process of their own then, which takes a few seconds to start, once.
+        storage_patience: seconds for which a storage that fails in the middle (a full disk, a server that restarts) is tried again
+            before the search gives up. What was evaluated is kept meanwhile.
         on_progress: called with a `Progress` after every trial.
 
     Returns:
@@ -91,7 +96,7 @@ def search(
 
     Raises:
         NasBoError: before anything is trained, for whatever is wrong with the arguments, the corpus, the storage or
-            the tracker; later only when every trial fails.
+            the tracker; later only when every trial fails, or the storage does (StorageUnavailable).
     """
     settings = settings_of(SearchSettings, "search", options)
     problem = Problem(
@@ -114,11 +119,12 @@ def search(
     stated = about(problem, strategy, settings.seed)
     stated |= {} if settings.stopping is None else {"stopping": repr(settings.stopping)}
     tracker = tracker_of(settings.track, settings.storage, "search")
-    executor = executor_of(settings.executor, settings.workers, problem, "search")
+    executor = executor_of(settings.executor, settings.workers, problem, "search", settings.timeout)
     if isinstance(tracker, Warmed):
         tracker.warm()  # a new database takes seconds; what comes before it is ready waits
     sampler = door.Sampler(space, strategy, seed=settings.seed, objectives=problem.objectives)
-    study = studies.open_study(settings.storage, name, problem.columns, stated, sampler, space)
+    patience = settings.storage_patience
+    study = studies.open_study(settings.storage, name, problem.columns, stated, sampler, space, patience)
     run = SearchRun(problem, strategy, study, executor, settings, tracker)
     interrupted = False
     try:
@@ -131,8 +137,12 @@ def search(
             if settings.retrain:
                 extra_evaluations.retrain(run, float(settings.retrain), settings.retrain_others)
             extra_evaluations.remeasure(run, others)
+    except StorageUnavailable:
+        running.abandon(study)
+        raise
     except KeyboardInterrupt:
         interrupted = True
+        patient.hurry(study)  # who interrupts does not wait for a storage
     finally:
         with uninterrupted():
             executor.close()

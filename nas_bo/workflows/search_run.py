@@ -5,23 +5,23 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from nas_bo import chance, measurement_lock
-from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
-from nas_bo.errors import EverythingFailed, SearchError, SpaceError
-from nas_bo.execution.executor import Executor, workers_of
+from nas_bo.errors import EverythingFailed, SearchError, SpaceError, StorageUnavailable
+from nas_bo.execution.executor import Executor, Isolating, workers_of
 from nas_bo.execution.interrupts import whole
-from nas_bo.hardware.measuring.scale import fastest, trials_on_scale
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
-from nas_bo.trial import State, Trial, front
+from nas_bo.trial import State, Trial
 from nas_bo.wording import counted
 from nas_bo.workflows.progress import Progress
+from nas_bo.workflows.run_history import RunHistory
 from nas_bo.workflows.search_settings import SearchSettings
 from nas_bo.workflows.stored_result import unfinished
 from nas_bo.workflows.tracking import Tracking
@@ -63,16 +63,17 @@ class SearchRun:
         self._running: dict[int, Any] = {}
         self._labels: dict[str, str] = {}
         self._passed_over: set[int] = set()
-        self._remembered: dict[int, Trial] = {}
+        self.past = RunHistory(study, problem)
 
     def search(self, queue: Sequence[Architecture]) -> None:
         """Propose, evaluate and tell, until the study has its trials; `queue` comes first."""
         after = self.settings.adopt_after
-        seen = {t.architecture.id for t in self.history()}
+        self.past.look()
+        seen = {t.architecture.id for t in self.past.trials}
         for arch in queue:
             if arch.id not in seen:
                 self.study.enqueue_trial(dict(arch.flat), skip_if_exists=True)
-        self.tell_progress("search", studies.finished(self.study), self.total)
+        self.tell_progress("search", self.past.finished, self.total)
         self._adopt(after)
         if others := self._of_others():
             _log.warning("%s", unfinished(others, begins=True))
@@ -87,7 +88,7 @@ class SearchRun:
         if self.exhausted:
             _log.warning(
                 "the space is exhausted after %s: there is no other architecture left",
-                counted(studies.finished(self.study), "trial"),
+                counted(self.past.finished, "trial"),
             )
 
     # ---- a trial begins --------------------------------------------------------------------------------------------
@@ -95,18 +96,19 @@ class SearchRun:
     def _wants_more(self) -> bool:
         if self.exhausted or len(self._running) >= self.window:
             return False
-        number = studies.begun(self.study)
-        if studies.waiting(self.study):
+        self.past.look()
+        number = self.past.count
+        if self.past.waiting:
             if self.stopping is not None:  # as below: what is stopped must not depend on which worker is faster
-                number = studies.waiting(self.study)[0]
+                number = self.past.waiting[0]
                 if min(self._running, default=number) <= number - self.window:
                     return False
-            return studies.finished(self.study) + len(self._running) < self.total
+            return self.past.finished + len(self._running) < self.total
         return number < self.total and min(self._running, default=number) > number - self.window
 
     def _ask(self) -> None:
-        if not studies.waiting(self.study):
-            number = studies.begun(self.study)
+        if not self.past.waiting:
+            number = self.past.count
             arch = self._proposal(number)
             if arch is None:
                 self.exhausted = True
@@ -115,6 +117,7 @@ class SearchRun:
                 trial = studies.claim(self.study, arch)
                 self._running[trial.number] = trial  # released with the others, should we be interrupted now
             if trial.number != number:  # other processes have begun some in between
+                self.past.look()
                 arch = self._proposal(trial.number)
                 if arch is None:
                     studies.tell(self.study, self._running.pop(trial.number), "pruned", "the space is exhausted")
@@ -142,12 +145,14 @@ class SearchRun:
         """
         until = time.monotonic() + STARTING_S
         ours = {*self._running, *self._passed_over}
-        while waits := studies.starting(self.study, self.problem, STARTING_S, number, ours):
-            if time.monotonic() > until:
-                _log.warning("trials %s have begun and say nothing; they are skipped", waits)
-                self._passed_over.update(waits)
-                ours.update(waits)
-            time.sleep(0.02)
+        if any(t.number not in ours for t in self.past.running):
+            while waits := studies.starting(self.study, self.problem, STARTING_S, number, ours):
+                if time.monotonic() > until:
+                    _log.warning("trials %s have begun and say nothing; they are skipped", waits)
+                    self._passed_over.update(waits)
+                    ours.update(waits)
+                time.sleep(0.02)
+            self.past.look()  # with the architectures that were waited for
         with measurement_lock.working():  # nobody measures during a fit, and no fit begins during a measurement
             proposed = self.strategy.suggest(self.problem, self._seen_by(number), 1)
         if not proposed:
@@ -163,6 +168,13 @@ class SearchRun:
     def _adopt(self, after: float | None) -> None:
         for trial, arch in studies.adopt(self.study, self.problem, after):
             if trial.number not in self._running:
+                if isinstance(self.executor, Isolating) and (deaths := studies.deaths(trial)):
+                    _log.warning(
+                        "trial %s was being evaluated when the process of its search died; it is evaluated in a process of its own, and "
+                        "fails when that dies too",
+                        trial.number,
+                    )
+                    self.executor.isolate(trial.number, deaths)
                 self._start(trial, arch)
 
     def _of_others(self) -> list[running.Running]:
@@ -172,13 +184,7 @@ class SearchRun:
 
     def _seen_by(self, number: int) -> list[Trial]:
         """The history as the trial `number` may know it: the last trials before it count as running even if they ended."""
-        known = [t for t in self.history() if t.number is None or t.number < number]
-        return [
-            Trial(t.architecture, state=State.RUNNING, number=t.number)
-            if t.number is not None and t.number > number - self.window and self.window > 1
-            else t
-            for t in known
-        ]
+        return self.past.before(number, self.window)
 
     def _start(self, trial: Any, arch: Architecture) -> None:
         self._running[trial.number] = trial
@@ -198,19 +204,22 @@ class SearchRun:
             self._tell(number, outcome)
 
     def _tell(self, number: Any, outcome: Trial) -> None:
-        trial = self._running.pop(number)
         name = self.label(outcome.architecture)
-        frozen = studies.tell_outcome(self.study, trial, outcome, name)
+        frozen = studies.tell_outcome(self.study, self._running[number], outcome, name)
+        del self._running[number]
+        self.past.look()
         self.seconds.append(outcome.seconds)
         self.own.append(int(frozen.number))
         if outcome.state is State.FAILED:
             _of_trials.warning("trial %s failed: %s", number, outcome.reason)
         if self.tracker is not None:
             self.tracker.log(self.study, frozen)
-        self.tell_progress("search", studies.finished(self.study), self.total, outcome, name)
+        self.tell_progress("search", self.past.finished, self.total, outcome, name)
         self._stop_if_hopeless()
 
     def _stop_if_hopeless(self) -> None:
+        if self.past.hopeful or self.past.finished < GIVE_UP_AFTER:
+            return
         ended = [t for t in self.history() if t.state is not State.RUNNING]
         if len(ended) >= GIVE_UP_AFTER and all(t.state is State.FAILED for t in ended):
             raise EverythingFailed(
@@ -221,13 +230,14 @@ class SearchRun:
     def release(self) -> None:
         """What was stopped in the middle may be continued by anyone, this process included."""
         for trial in self._running.values():
-            studies.release(trial)
+            with suppress(StorageUnavailable):  # reported already; this process is dead when somebody continues
+                studies.release(trial)
 
     # ---- telling ---------------------------------------------------------------------------------------------------
 
     def history(self) -> list[Trial]:
-        found = door.history(self.study, self.problem.space, self.problem.columns, remembered=self._remembered)
-        return trials_on_scale(found, fastest(info for t in found for info in t.info.values()))[0]
+        self.past.look()
+        return self.past.trials
 
     def label(self, arch: Architecture) -> str:
         if arch.id not in self._labels:
@@ -235,12 +245,13 @@ class SearchRun:
         return self._labels[arch.id]
 
     def tell_progress(self, phase: str, done: int, total: int, trial: Trial | None = None, label: str = "") -> None:
+        if phase != "search":  # there it was looked a moment ago
+            self.past.look()
         left = None
         if self.seconds:
             mean = sum(self.seconds) / len(self.seconds)
             left = mean * max(0, total - done) / self.workers
-        best = front(self.history(), self.problem.columns)
-        self.settings.notify(Progress(phase, done, total, left, trial, label, best))
+        self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front))
 
 
 __all__ = ["SearchRun"]

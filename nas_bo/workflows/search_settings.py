@@ -10,6 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution.executor import Executor
 from nas_bo.objective import Objective
+from nas_bo.patience import PATIENCE_S
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.stopping import Stopping
 from nas_bo.strategies import Strategy
@@ -38,6 +39,8 @@ class SearchOptions(TypedDict, total=False):
     retrain_others: int
     enqueue: Sequence[Architecture | Mapping[str, Any]]
     adopt_after: float | None
+    timeout: float | None
+    storage_patience: float
     on_progress: Callable[[Progress], Any] | None
 
 
@@ -46,6 +49,7 @@ def _offers(kind: type, must: str) -> Check:
     return Check(must, lambda value: isinstance(value, kind) and not isinstance(value, type)).or_none()
 
 
+SECONDS = Check("a number of seconds above 0", number(above=0).holds)
 MULTIPLE = number(at_least=0.1, at_most=1000)
 TIMES = Check(
     "a multiple of the budget such as 2 (from 0.1 to 1000), or 0 for none",
@@ -80,7 +84,9 @@ class SearchSettings:
     retrain: float = checked(2.0, TIMES)
     retrain_others: int = checked(4, whole_number(0))
     enqueue: Sequence[Architecture | Mapping[str, Any]] = ()
-    adopt_after: float | None = checked(None, Check("a number of seconds above 0", number(above=0).holds).or_none())
+    adopt_after: float | None = checked(None, SECONDS.or_none())
+    timeout: float | None = checked(None, SECONDS.or_none())
+    storage_patience: float = checked(PATIENCE_S, Check("a number of seconds of at least 0", number(at_least=0).holds))
     on_progress: Callable[[Progress], Any] | None = None
 
     def __post_init__(self) -> None:

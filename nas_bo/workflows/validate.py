@@ -30,7 +30,7 @@ from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.study import StudyRecord
 from nas_bo.trial import State, Trial
-from nas_bo.validated import check_fields, checked, whole_number
+from nas_bo.validated import Check, check_fields, checked, number, whole_number
 from nas_bo.wording import counted
 from nas_bo.workflows import evaluation_store, retraining_check
 from nas_bo.workflows.progress import Progress
@@ -57,6 +57,7 @@ class ValidateOptions(TypedDict, total=False):
     keep: str | Path | None
     workers: int
     executor: Executor | None
+    timeout: float | None
     track: Any
     seed: Seed
     on_progress: Callable[[Progress], Any] | None
@@ -76,6 +77,7 @@ class ValidateSettings:
     keep: str | Path | None = None
     workers: int = checked(1, whole_number(1))
     executor: Executor | None = None
+    timeout: float | None = checked(None, Check("a number of seconds above 0", number(above=0).holds).or_none())
     track: Any = None
     seed: int = 0
     on_progress: Callable[[Progress], Any] | None = None
@@ -118,6 +120,7 @@ def validate(
         keep: a file of JSON lines for what has been evaluated; default the study of `history`, else nothing is kept.
         workers: local processes; 1 evaluates in this process.
         executor: where evaluations run instead (`nas_bo.execution.Executor`). It is closed in the end.
+        timeout: seconds that one evaluation may take, as in `search`; one that takes longer has no value, and its reason is kept.
         track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`: the report goes to the parent run of the study.
         seed: of the choice of architectures.
         on_progress: called with a `Progress` after every evaluation.
@@ -141,7 +144,8 @@ def validate(
         )
     records = evaluation_store.open_records(settings.keep, study, record)
     tracker = tracker_of(settings.track, None, "validate")
-    executor = executor_of(settings.executor, settings.workers, Problem(space, _distinct(plan)), "validate")
+    distinct = Problem(space, _distinct(plan))
+    executor = executor_of(settings.executor, settings.workers, distinct, "validate", settings.timeout)
     make_ready(space, plan.own, None, silent)
     chosen = _choose(plan, records, record, settings.architectures, seed)
     _evaluate(plan, records, evaluation_store.Trained(record), chosen, executor, settings.notify)
@@ -350,9 +354,11 @@ def _evaluate(
     problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
     spent: list[float] = []
     try:
+        watch = evaluation_store.Watch(records, team, [key for key, _, _ in todo])
         for key, objective, arch in todo:
             team.submit(key, problems[id(objective)], arch)
         for left in range(len(todo) - 1, -1, -1):
+            watch.begin(todo[len(todo) - 1 - left][0])
             key_, outcome = team.take()
             records.put(str(key_), _record(outcome))
             spent.append(outcome.seconds)

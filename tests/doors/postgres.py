@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,19 +30,33 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class Unavailable(Exception):
+    """There is no server here, and why."""
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """``host:port`` of a server whose user ``postgres`` needs no password; each test makes a database of its own."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
+    try:
+        with serving() as address:
+            yield address
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The same as a context (raises Unavailable)."""
     tools = _tools()
     if tools is None:
-        pytest.skip("PostgreSQL is not installed")
+        raise Unavailable("PostgreSQL is not installed")
     user = getpass.getuser()
     if os.getuid() == 0:  # the server refuses to run as root
         try:
             pwd.getpwnam("postgres")
         except KeyError:
-            pytest.skip("PostgreSQL does not run as root, and there is no user postgres")
+            raise Unavailable("PostgreSQL does not run as root, and there is no user postgres") from None
         user = "postgres"
     folder = Path(tempfile.mkdtemp(prefix="nas_bo_pg_"))
     port = _free_port()
@@ -52,17 +67,37 @@ def server() -> Iterator[str]:
         data, log = folder / "data", folder / "log"
         quick = f"-p {port} -c listen_addresses=127.0.0.1 -k {folder} -c fsync=off -c max_connections=60"
         make = [str(tools / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"]
-        start = [str(tools / "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "120", "-o", quick, "start"]
-        for command in (make, start):
-            with (folder / "said").open("wb") as said:  # no pipe: the server would hold it open
-                done = subprocess.run([*as_user, *command], cwd=folder, stdout=said, stderr=said, timeout=300)
-            if done.returncode:
-                pytest.skip(f"PostgreSQL does not start here: {(folder / 'said').read_text()[-300:]}")
+        begin = [str(tools / "pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "120", "-o", quick, "start"]
+        end = [str(tools / "pg_ctl"), "-D", str(data), "-m", "immediate", "-w", "stop"]
+        for name, command in (("make", make), ("start", begin), ("stop", end)):
+            _commands[name] = [*as_user, *command], folder
+        for name in ("make", "start"):
+            if _run(name):
+                raise Unavailable(f"PostgreSQL does not start here: {(folder / 'said').read_text()[-300:]}")
         yield f"127.0.0.1:{port}"
     finally:
-        stop = [str(tools / "pg_ctl"), "-D", str(folder / "data"), "-m", "immediate", "stop"]
-        subprocess.run([*as_user, *stop], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=120)
+        if "stop" in _commands:
+            stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+_commands: dict[str, tuple[list[str], Path]] = {}
+
+
+def _run(name: str) -> int:
+    command, folder = _commands[name]
+    with (folder / "said").open("wb") as said:  # no pipe: the server would hold it open
+        return subprocess.run(command, cwd=folder, stdout=said, stderr=said, timeout=300).returncode
+
+
+def stop() -> None:
+    """End the server at once, as where its machine fails."""
+    _run("stop")
+
+
+def start() -> None:
+    """Start it again, on the same port."""
+    assert _run("start") == 0
 
 
 @pytest.fixture

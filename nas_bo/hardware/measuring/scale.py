@@ -79,6 +79,11 @@ def _parts(info: Mapping[str, Any]) -> list[tuple[str, Known, float]]:
     return found if all(ms > 0 and min(known.values(), default=0.0) > 0 for _, known, ms in found) else []
 
 
+def seen_on(info: Mapping[str, Any]) -> list[tuple[str, tuple[tuple[int, float], ...]]]:
+    """(machine, anchors) of each setting that a value was reported under: values with equal ones are on one scale already."""
+    return [(machine, tuple(sorted(known.items()))) for machine, known, _ in _parts(info)]
+
+
 def fastest(infos: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
     """Machine -> its anchors at the fastest speed under which one of the values was reported."""
     seen: dict[str, dict[tuple[tuple[int, float], ...], Known]] = {}

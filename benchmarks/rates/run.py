@@ -1,0 +1,190 @@
+"""What a trial costs a search beside its evaluation, as a study grows: processor time and time, by storage.
+
+    python -m benchmarks.rates.run [--only search ask_tell threads] [--storages memory journal sqlite] [--quick]
+
+A study of `search_spaces.tiny_gpt` with analytic objectives, proposed at random, is filled with records of finished trials, and
+goes on from there: so what is timed at the 3,000th trial is that trial and nothing before it. Each figure is the median of windows
+of 20 trials, each window with a search (or a session) of its own that has read the study before its clock starts; the spread is that
+of the windows. `search` is one worker, without a tracker and without a report; `ask_tell` asks and tells in one process; `threads`
+asks and tells from 32 threads of one process, each with a session of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from benchmarks.common import RESULTS, envelope, write
+from nas_bo import search
+from nas_bo.objectives import Flops, Parameters
+from nas_bo.search_spaces import TinyGPT
+from nas_bo.strategies import Random
+from nas_bo.workflows.ask_tell import AskTell
+
+STORAGES = {"memory": None, "journal": "study.log", "sqlite": "study.db"}
+SIZES, WINDOW, WINDOWS = (100, 1000, 3000), 20, 3
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def reported(arch: Any) -> float:
+    """An objective that costs nothing and is none of those that are known."""
+    return float(arch.depth)
+
+
+def filled(storage: Any, upto: int, made: list[optuna.trial.FrozenTrial], kind: str) -> optuna.Study:
+    """The study of a search (or a session), with `upto` finished trials."""
+    first = begin(kind, storage, 1)
+    for trial in made[len(first.trials) : upto]:
+        first.add_trial(trial)
+    return first
+
+
+def begin(kind: str, storage: Any, trials: int, on_progress: Any = None) -> optuna.Study:
+    if kind == "search":
+        return search(
+            TinyGPT, [Parameters(), Flops(), reported], strategy=Random(seed=0), trials=trials, storage=storage, retrain=0,
+            on_progress=on_progress,
+        ).study  # fmt: skip
+    session = asking(storage)
+    for _ in range(trials):
+        asked = session.ask()
+        session.tell(asked.number, {"reported": reported(asked.architecture)})
+    return session.study
+
+
+def asking(storage: Any) -> AskTell:
+    return AskTell(TinyGPT, [Parameters(), Flops(), "reported"], strategy=Random(seed=0), storage=storage)
+
+
+class Clock:
+    """From the first report of a search, when all is read, to the last trial."""
+
+    def __init__(self, trials: int) -> None:
+        self.trials, self.began, self.found = trials, (0.0, 0.0), (0.0, 0.0)
+
+    def start(self) -> None:
+        self.began = time.process_time(), time.perf_counter()
+
+    def stop(self) -> None:
+        cpu, wall = time.process_time(), time.perf_counter()
+        self.found = tuple(1e3 * (now - then) / self.trials for now, then in zip((cpu, wall), self.began, strict=True))  # type: ignore[assignment]
+
+    def __call__(self, progress: Any) -> None:
+        if progress.phase == "search":
+            if progress.trial is None:
+                self.start()
+            elif progress.done == progress.total:
+                self.stop()
+
+
+def figures(windows: list[tuple[float, float]]) -> dict[str, Any]:
+    cpu, wall = zip(*windows, strict=True)
+    return {
+        "cpu_ms": round(statistics.median(cpu), 2),
+        "cpu_ms_spread": [round(min(cpu), 2), round(max(cpu), 2)],
+        "wall_ms": round(statistics.median(wall), 2),
+        "wall_ms_spread": [round(min(wall), 2), round(max(wall), 2)],
+        "trials_per_second": round(1e3 / statistics.median(wall), 1),
+    }
+
+
+def place(storage: str, folder: Path) -> Any:
+    name = STORAGES[storage]
+    return optuna.storages.InMemoryStorage() if name is None else str(folder / name)
+
+
+def searching(storage: str, sizes: tuple[int, ...], made: Any, folder: Path) -> dict[str, Any]:
+    where, found = place(storage, folder), {}
+    for size in sizes:
+        filled(where, size, made, "search")
+        windows = []
+        for window in range(WINDOWS):
+            clock = Clock(WINDOW)
+            begin("search", where, size + WINDOW * (window + 1), clock)
+            windows.append(clock.found)
+        found[str(size)] = figures(windows)
+    return found
+
+
+def ask_tell(storage: str, sizes: tuple[int, ...], made: Any, folder: Path) -> dict[str, Any]:
+    where, found = place(storage, folder), {}
+    for size in sizes:
+        filled(where, size, made, "ask_tell")
+        windows = []
+        session = asking(where)
+        asked = session.ask()
+        session.tell(asked.number, {"reported": 1.0})
+        for _ in range(WINDOWS):
+            clock = Clock(WINDOW)
+            clock.start()
+            for _ in range(WINDOW):
+                asked = session.ask()
+                session.tell(asked.number, {"reported": reported(asked.architecture)})
+            clock.stop()
+            windows.append(clock.found)
+        found[str(size)] = figures(windows)
+    return found
+
+
+def threads(storage: str, count: int, each: int, folder: Path) -> dict[str, Any]:
+    if storage == "memory":
+        return {}
+    where = place(storage, folder)
+    sessions = [asking(where) for _ in range(count)]
+    clock = Clock(count * each)
+
+    def work(session: AskTell) -> None:
+        for _ in range(each):
+            asked = session.ask()
+            session.tell(asked.number, {"reported": reported(asked.architecture)})
+
+    running = [threading.Thread(target=work, args=(session,)) for session in sessions]
+    clock.start()
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    clock.stop()
+    ended = [t.state.name for t in sessions[0].study.trials]
+    return {**figures([clock.found]), "threads": count, "trials": len(ended), "complete": ended.count("COMPLETE")}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", default=["search", "ask_tell", "threads"])
+    parser.add_argument("--storages", nargs="*", default=list(STORAGES))
+    parser.add_argument("--out", default=str(RESULTS / "rates.json"))
+    parser.add_argument("--quick", action="store_true")
+    asked = parser.parse_args(arguments)
+    sizes = SIZES[:1] if asked.quick else SIZES
+    found: dict[str, Any] = {}
+    made = {
+        kind: begin(kind, None, 200 if asked.quick else max(sizes) + 100).trials
+        for kind in ("search", "ask_tell")
+        if kind in asked.only
+    }
+    for storage in asked.storages:
+        for kind in asked.only:
+            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+                if kind == "threads":
+                    part: dict[str, Any] = threads(storage, 32, 2 if asked.quick else 10, Path(folder))
+                else:
+                    part = (searching if kind == "search" else ask_tell)(storage, sizes, made[kind], Path(folder))
+            found.setdefault(kind, {})[storage] = part
+            print(kind, storage, part, flush=True)
+    document = envelope(
+        "time beside the evaluation of a trial, in ms of a processor and of a clock, by the number of trials before it",
+        "optuna", "sqlalchemy", repeats=WINDOWS, window=WINDOW, figures=found,
+    )  # fmt: skip
+    write(document, asked.out, keep=not asked.quick)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""A process with all that it has started, so that nothing of it is left when it must end.
+
+A worker leads a group of processes of its own; what an evaluation starts is in that group, also when its parent has ended. What
+leaves the group (a daemon, a session of its own) is found as a child of one that is in it, as long as its parents live.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A process that called `lead`, and itself with its children, as they were at this moment."""
+
+    pid: int
+    known: Sequence[psutil.Process]
+
+    @staticmethod
+    def of(pid: int) -> Tree:
+        with suppress(psutil.Error):
+            leader = psutil.Process(pid)
+            return Tree(pid, [leader, *leader.children(recursive=True)])
+        return Tree(pid, ())
+
+    def terminate(self) -> None:
+        """Ask all of them to end."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End all of them, and what they have started since."""
+        self._send(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows knows one way
+
+    def _send(self, number: int) -> None:
+        if os.name == "posix":
+            with suppress(OSError):
+                os.killpg(self.pid, number)
+        for process in self.known:  # those that left the group, and one that has not come to `lead` yet
+            with suppress(psutil.Error, OSError):
+                process.send_signal(number)  # not to another one that was given the same number
+
+
+def lead() -> None:
+    """From now on this process leads a group of its own."""
+    if os.name == "posix":
+        with suppress(OSError):  # it leads one already
+            os.setpgid(0, 0)
+
+
+def end_all() -> None:
+    """End this process and all that it has started, at once."""
+    if os.name == "posix" and os.getpgid(0) == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)

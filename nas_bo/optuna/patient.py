@@ -1,0 +1,246 @@
+"""A storage of Optuna that is patient: what fails in the middle is tried again, and several writes are one where they can be.
+
+A disk that is full, a server that restarts and a file that others hold pass; for how long they are waited for says
+`nas_bo.patience.Patience`. What is written twice, since the first time had worked without saying so, is there once: a new trial is
+recognized by its token, a trial that has ended by its state, everything else is the same when it is written again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import Study, StudyDirection
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial, TrialState
+
+from nas_bo.errors import StorageUnavailable
+from nas_bo.optuna.storages import said
+from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
+from nas_bo.study import CLAIM
+
+T = TypeVar("T")
+LASTING = ("malformed", "not a database", "no such column", "has no column")  # damage that does not pass
+LOST_LOCK = "did not possess lock"  # Optuna's journal: somebody took its lock for that of a dead process
+
+
+@runtime_checkable
+class Together(Protocol):
+    """A storage that can make one write of several."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """What this thread writes within is there as a whole when it ends, or not at all; nobody sees a part of it, or all
+        do: then it costs one access to the disk."""
+        ...
+
+
+def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorage:
+    """What Optuna is given instead of `backend` (what `create_study` takes). One in memory stays as it is.
+
+    Args:
+        shown: what messages call it.
+        seconds: for how long what fails is tried again.
+    """
+    combined = backend.together if isinstance(backend, Together) else None
+    inner = optuna.storages.get_storage(backend)
+    if isinstance(inner, (InMemoryStorage, PatientStorage)):
+        return inner
+    return PatientStorage(inner, Patience(f"the storage {shown}", seconds, said), combined or nullcontext)
+
+
+def together(study: Study, work: Callable[[], T]) -> T:
+    """What `work` gives, which writes into the study more than once: in one write where the storage can, and as a whole again when
+    that fails. It must be able to run again after it has ended.
+
+    Raises:
+        StorageUnavailable: as every use of the study.
+    """
+    there = study._storage
+    return there.run_together(work) if isinstance(there, PatientStorage) else work()
+
+
+def hurry(study: Study) -> None:
+    """From now on the storage of the study is not tried again when it fails."""
+    if isinstance(study._storage, PatientStorage):
+        study._storage.patience.hurry()
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error of a storage may pass by itself."""
+    import sqlalchemy.exc as sql
+
+    if isinstance(error, StorageInternalError):
+        cause = error.__cause__
+        return cause is None or passes(cause)
+    if isinstance(
+        error, (sql.OperationalError, sql.InterfaceError, sql.InternalError, sql.DisconnectionError, sql.TimeoutError)
+    ):
+        return not any(text in str(error) for text in LASTING)
+    if isinstance(error, sql.DBAPIError):
+        return error.connection_invalidated
+    if isinstance(error, RuntimeError):
+        return LOST_LOCK in str(error)
+    grpc = type(error).__module__.partition(".")[0] == "grpc"
+    return grpc or isinstance(error, OSError)
+
+
+class PatientStorage(BaseStorage):
+    """See the module.
+
+    Args:
+        inner: the storage, as Optuna uses it.
+        combined: within it several writes are one.
+
+    Raises:
+        StorageUnavailable: of every method, what failed did so for as long as it is waited for.
+    """
+
+    def __init__(
+        self, inner: BaseStorage, patience: Patience, combined: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self.inner, self.patience, self._combined = inner, patience, combined
+        self._writing = (
+            threading.RLock()
+        )  # one thread at a time: the storages have locks of their own, in another order
+        self._together: int | None = None  # the thread that is within `run_together`
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.inner, self.patience, self._combined)
+
+    def run_together(self, work: Callable[[], T]) -> T:
+        """See `together`."""
+
+        def once() -> T:
+            with self._writing:
+                if self._together is not None:
+                    return work()
+                self._together = threading.get_ident()
+                try:
+                    with self._combined():
+                        return work()
+                finally:
+                    self._together = None
+
+        return self._call(once)
+
+    def _write(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        def locked(attempt: Callable[[], T]) -> T:
+            with self._writing:
+                return attempt()
+
+        return self._call(partial(locked, work), None if again is None else partial(locked, again))
+
+    def _call(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        if self._together == threading.get_ident():  # the whole is tried again, not a part of it
+            return work()
+        try:
+            return self.patience.call(work, passes, again)
+        except Exhausted as error:
+            cause = error.__cause__ or error
+            waited = duration(self.patience.seconds)
+            raise StorageUnavailable(
+                f"{self.patience.what} failed ({said(cause)}) and was tried again for {waited}, without success. What it holds is "
+                "kept; when it can be read and written again, the same call continues, and evaluates again what ended meanwhile"
+            ) from cause
+
+    # ---- writing ----------------------------------------------------------------------------------------------------
+
+    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
+        return self._write(lambda: self.inner.create_new_study(directions, study_name))
+
+    def delete_study(self, study_id: int) -> None:
+        self._write(lambda: self.inner.delete_study(study_id))
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._write(lambda: self.inner.set_study_user_attr(study_id, key, value))
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        self._write(lambda: self.inner.set_study_system_attr(study_id, key, value))
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        def make() -> int:
+            return self.inner.create_new_trial(study_id, template_trial)
+
+        def find_or_make() -> int:
+            token = None if template_trial is None else template_trial.system_attrs.get(CLAIM)
+            made = self.inner.get_all_trials(study_id, deepcopy=False) if token is not None else []
+            there = next((t._trial_id for t in reversed(made) if t.system_attrs.get(CLAIM) == token), None)
+            return make() if there is None else there
+
+        return self._write(make, find_or_make)
+
+    def set_trial_param(
+        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
+    ) -> None:
+        self._write(lambda: self.inner.set_trial_param(trial_id, param_name, param_value_internal, distribution))
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        def end() -> bool:
+            return self.inner.set_trial_state_values(trial_id, state, values)
+
+        def end_again() -> bool:
+            try:
+                return end()
+            except UpdateFinishedTrialError:
+                there = self.inner.get_trial(trial_id)
+                if there.state is not state or list(there.values or ()) != list(values or ()):
+                    raise
+                return True
+
+        return self._write(end, end_again)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        self._write(lambda: self.inner.set_trial_intermediate_value(trial_id, step, intermediate_value))
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._write(lambda: self.inner.set_trial_user_attr(trial_id, key, value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._write(lambda: self.inner.set_trial_system_attr(trial_id, key, value))
+
+    # ---- reading ----------------------------------------------------------------------------------------------------
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return self._call(lambda: self.inner.get_study_id_from_name(study_name))
+
+    def get_study_name_from_id(self, study_id: int) -> str:
+        return self._call(lambda: self.inner.get_study_name_from_id(study_id))
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return self._call(lambda: self.inner.get_study_directions(study_id))
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._call(lambda: self.inner.get_study_user_attrs(study_id))
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        return self._call(lambda: self.inner.get_study_system_attrs(study_id))
+
+    def get_all_studies(self) -> list[FrozenStudy]:
+        return self._call(self.inner.get_all_studies)
+
+    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
+        return self._call(lambda: self.inner.get_trial_id_from_study_id_trial_number(study_id, trial_number))
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self._call(lambda: self.inner.get_trial(trial_id))
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return self._call(lambda: self.inner.get_all_trials(study_id, deepcopy, states))
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        return self._call(lambda: self.inner.get_best_trial(study_id))
+
+    def remove_session(self) -> None:
+        self.inner.remove_session()
+
+
+__all__ = ["PatientStorage", "Together", "hurry", "passes", "storage", "together"]

@@ -1,0 +1,139 @@
+"""Evaluations that take longer than they may: ended with all that they have started, while their siblings do not notice."""
+
+from __future__ import annotations
+
+import time
+
+import psutil
+import pytest
+
+from nas_bo import search
+from nas_bo.errors import SearchError
+from nas_bo.execution import InProcess, Processes, processes
+from nas_bo.problem import Problem
+from nas_bo.strategies import Random
+from nas_bo.trial import State
+from tests import problems
+from tests.problems import Retrainable, Toy, cost, loss
+
+LIMIT_S = 600.0
+
+
+class Clock:
+    """Time that jumps beyond every limit as soon as the late evaluation has started all its processes."""
+
+    def __init__(self, log):
+        self.log, self.ahead = log, 0.0
+
+    def __call__(self):
+        if not self.ahead and self.log.exists() and len(self.log.read_text().split()) == 4:
+            self.ahead = 2 * LIMIT_S
+        return time.monotonic() + self.ahead
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """Where the late evaluation leaves the numbers of its processes."""
+    found = tmp_path / "log"
+    monkeypatch.setenv("NAS_BO_TEST_LOG", str(found))
+    monkeypatch.setattr(processes, "clock", Clock(found))
+    return found
+
+
+def toy(depth: int, width: int = 8):
+    layer = {"mixer": {"kind": "attention", "heads": 1}}
+    return Toy.architecture({"depth": depth, "width": width, "layers": [layer] * depth})
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # of a parent that does not ask
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_one_that_is_late_is_ended_with_all_its_processes_and_nobody_else(log):
+    executor = Processes(2, timeout=LIMIT_S)
+    try:
+        problem = Problem(Toy, [problems.sleeps_with_children])
+        for width in (8, 16, 32):
+            executor.submit(width, problem, toy(1, width))
+        found = dict([executor.take(), executor.take()])  # both processes have begun
+        executor.submit("late", problem, toy(2))
+        found |= dict([executor.take(), executor.take()])
+        late = found.pop("late")
+        assert late.state is State.FAILED and late.seconds == LIMIT_S
+        assert "took longer than the 600 s that an evaluation may take (timeout)" in late.reason
+        assert {t.state for t in found.values()} == {State.COMPLETE}
+        started = [int(pid) for pid in log.read_text().split()]
+        assert len(started) == 4
+        psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=30)
+        assert [p for p in started if not is_gone(p)] == []
+        executor.submit("next", problem, toy(1))
+        assert executor.take()[1].state is State.COMPLETE
+    finally:
+        executor.close()
+
+
+def test_a_search_with_one_worker_fails_the_late_trial_alone(log, tmp_path):
+    asked = [toy(1), toy(2), toy(3)]
+    found = search(
+        Toy, [problems.sleeps_with_children, cost], enqueue=asked, trials=3, retrain=0, timeout=LIMIT_S,
+        strategy=Random(seed=0), storage=str(tmp_path / "s.db"),
+    )  # fmt: skip
+    assert [t.state for t in found.trials] == [State.COMPLETE, State.FAILED, State.COMPLETE]
+    assert "took longer" in found.trials[1].reason and found.trials[1].architecture.id == asked[1].id
+
+
+class Limits(InProcess):
+    """Notes what it is asked to keep."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def limit(self, seconds):
+        self.asked.append(seconds)
+
+
+def test_baselines_and_re_trainings_have_limits_too():
+    executor = Limits()
+    search(
+        Toy, [Retrainable(), cost], trials=4, timeout=10, retrain=3, executor=executor, baseline=[toy(1)],
+        strategy=Random(seed=0),
+    )  # fmt: skip
+    assert executor.asked == [10, 30]
+
+
+def test_an_executor_that_cannot_end_anything_is_refused_before_anything_starts():
+    with pytest.raises(SearchError, match=r"search\(timeout=10\): InProcess cannot end an evaluation"):
+        search(Toy, [loss], timeout=10, executor=InProcess(), trials=2)
+    with pytest.raises(SearchError, match="a process of its own needs a space and objectives that can be sent"):
+        search(Toy, [lambda_named()], timeout=10, trials=2)
+
+
+def lambda_named():
+    def local(arch):
+        return 1.0
+
+    return local
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "10m", True])
+def test_a_limit_is_a_number_of_seconds(seconds):
+    with pytest.raises(SearchError, match="timeout must be a number"):
+        search(Toy, [loss], timeout=seconds, trials=2)
+    with pytest.raises(SearchError, match="timeout must be a number"):
+        Processes(1, timeout=seconds)
+
+
+def test_closing_ends_what_does_not_want_to(log, monkeypatch):
+    monkeypatch.setattr(processes, "clock", time.monotonic)
+    executor = Processes(1)
+    executor.submit("stubborn", Problem(Toy, [problems.sleeps_with_children]), toy(2))
+    while not (log.exists() and len(log.read_text().split()) == 4):
+        time.sleep(0.02)
+    started = [int(pid) for pid in log.read_text().split()]
+    executor.close()
+    psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=30)
+    assert [p for p in started if not is_gone(p)] == []

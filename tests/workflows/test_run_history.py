@@ -1,0 +1,93 @@
+"""The history of a search that grows trial by trial is that which is read at once."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from nas_bo import optuna as door
+from nas_bo import search
+from nas_bo.architecture import Architecture, Node
+from nas_bo.hardware.measuring.scale import fastest, noted, trials_on_scale
+from nas_bo.objective import Value
+from nas_bo.problem import Problem
+from nas_bo.strategies import Random
+from nas_bo.trial import ObjectiveSpec, State, Trial, front
+from nas_bo.workflows.run_history import GrowingFront, RunHistory
+from tests.problems import Toy, cost, loss
+
+COLUMNS = (ObjectiveSpec("a"), ObjectiveSpec("b", direction="maximize"), ObjectiveSpec("c"))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_front_that_grows_is_the_front_of_all(seed):
+    """With many equal values, in any order, with infeasible trials in between."""
+    rng = random.Random(seed)
+    columns = COLUMNS[: rng.randint(1, 3)]
+    trials = []
+    for k in range(rng.randint(1, 60)):
+        values = {c.name: float(rng.randint(0, 4)) for c in columns}
+        state = rng.choice([State.COMPLETE] * 4 + [State.INFEASIBLE])
+        broken = {"x": 1.0} if rng.random() < 0.1 else {}
+        trials.append(Trial(Architecture(Node({"k": k}), {"k": k}), values, broken, state, number=k))
+    growing = GrowingFront(columns)
+    for place in rng.sample(range(len(trials)), len(trials)):
+        growing.add(place, trials[place])
+    assert [t.number for t in growing.members] == [t.number for t in front(trials, columns)]
+    again = GrowingFront(columns)
+    again.renew(trials)
+    assert [t.number for t in again.members] == [t.number for t in growing.members]
+
+
+class Measured:
+    """A latency on a scale of anchors that is found to be faster now and then, and once slower."""
+
+    name, unit, direction, cost = "latency_ms", "ms", "minimize", "measured"
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, arch):
+        self.calls += 1
+        known = {1: (1.0, 0.8, 0.9)[self.calls % 3 if self.calls > 4 else 0] * 2.0, 2: 3.0 if self.calls % 2 else 2.9}
+        ms = 1.0 + arch.width * arch.depth
+        return Value(ms, low=ms * 0.9, high=ms * 1.1, anchors=[noted("this one", known, ms)])
+
+
+def test_the_history_of_a_search_is_that_of_its_study_on_one_scale():
+    seen = []
+
+    def look(progress):
+        past = runs[0]
+        past.look()
+        whole = door.history(study[0], Toy, problem.columns)
+        whole = trials_on_scale(whole, fastest(info for t in whole for info in t.info.values()))[0]
+        assert past.trials == whole
+        assert [t.number for t in past.front] == [t.number for t in front(whole, problem.columns)]
+        assert past.finished == len([t for t in whole if t.state is not State.RUNNING]) and past.count == len(whole)
+        seen.append(progress)
+
+    problem = Problem(Toy, [loss, Measured(), cost])
+    result = search(Toy, [loss, Measured(), cost], trials=12, retrain=0, strategy=Random(seed=0))
+    study, runs = [result.study], [RunHistory(result.study, problem)]
+    look("whole")
+    fresh = RunHistory(result.study, problem)
+    assert fresh.trials == [] and fresh.count == 0
+    more = search(Toy, [loss, Measured(), cost], trials=2, retrain=0, strategy=Random(seed=1), storage=None)
+    study[0], runs[0] = more.study, RunHistory(more.study, problem)
+    look("short")
+    for trial in result.study.trials[2:]:
+        more.study.add_trial(trial)
+        look(trial.number)
+    assert len(seen) == 12
+
+
+def test_what_is_late_counts_as_running():
+    result = search(Toy, [loss, cost], trials=8, retrain=0, strategy=Random(seed=0))
+    past = RunHistory(result.study, Problem(Toy, [loss, cost]))
+    past.look()
+    known = past.before(6, window=4)
+    assert [t.number for t in known] == list(range(6))
+    assert [t.state for t in known] == [State.COMPLETE] * 3 + [State.RUNNING] * 3
+    assert [t.state for t in past.before(6)] == [State.COMPLETE] * 6
