@@ -22,8 +22,8 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import StorageUnavailable
-from nas_bo.optuna.storages import said
 from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
+from nas_bo.redaction import redacted
 from nas_bo.study import CLAIM
 
 T = TypeVar("T")
@@ -243,4 +243,11 @@ class PatientStorage(BaseStorage):
         self.inner.remove_session()
 
 
-__all__ = ["PatientStorage", "Together", "hurry", "passes", "storage", "together"]
+def said(error: BaseException) -> str:
+    """An error of a storage in one line, without passwords: what the database said, not what was made of it on the way."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {redacted((str(error).strip().splitlines() or [''])[0])}"
+
+
+__all__ = ["PatientStorage", "Together", "hurry", "passes", "said", "storage", "together"]

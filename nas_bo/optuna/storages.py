@@ -24,7 +24,7 @@ from optuna.study import Study
 from nas_bo import database_url, large_info
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.optuna.journal import journal
-from nas_bo.redaction import redacted
+from nas_bo.optuna.patient import PatientStorage, said
 from nas_bo.safe_text import printable
 
 Storage = str | os.PathLike[str] | BaseStorage
@@ -141,8 +141,6 @@ def in_memory(study: Study) -> bool:
 
 def _inner(study: Study) -> BaseStorage:
     """The storage itself, behind what makes it patient."""
-    from nas_bo.optuna.patient import PatientStorage
-
     kept = study._storage
     return kept.inner if isinstance(kept, PatientStorage) else kept
 
@@ -308,13 +306,6 @@ def patiently(make: Callable[[], Made]) -> Made:
                 raise
             time.sleep(random.random() * 0.1 * attempt)
     raise AssertionError  # the last attempt returns or raises
-
-
-def said(error: BaseException) -> str:
-    """An error of a storage in one line, without passwords: what the database said, not what was made of it on the way."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {redacted((str(error).strip().splitlines() or [''])[0])}"
 
 
 __all__ = ["Storage", "backend", "in_memory", "info_file", "load", "missing", "names", "opened", "patiently", "said"]
