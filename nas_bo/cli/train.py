@@ -76,6 +76,8 @@ def train(
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
     say(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
     say(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
+    if about.get("compress"):
+        say(f"as in the search: nas-bo compress {made.folder} {about['compress']} --to DIR")
     say(f'next: nas-bo generate {made.folder} "def ", nas-bo export {made.folder} --format huggingface --to DIR')
 
 

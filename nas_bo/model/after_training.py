@@ -124,6 +124,23 @@ def channels_left(hidden: int, share: float) -> int:
     return max(1, round((1 - share) * hidden))
 
 
+def compress_options(spec: DecoderSpec) -> str:
+    """The options of `nas-bo compress` that do it to a trained model, "" where there is nothing to do: `bits`; `sparsity` and `prune` where
+    all layers have the same. What is cached is the runtime's."""
+    if spec.after is None:
+        return ""
+    around, *layers = spec.after
+    found = []
+    if any(one.bits < 32 for one in spec.after):
+        each = [f"layers.{index}={one.bits}" for index, one in enumerate(layers[:: spec.details.tie_layers])]
+        alike = {one.bits for one in spec.after} == {around.bits}
+        found.append(f"--bits {around.bits if alike else ','.join([*each, f'default={around.bits}'])}")
+    for name, shares in (("prune", {one.prune for one in layers}), ("sparsity", {one.sparsity for one in layers})):
+        if len(shares) == 1 and max(shares):
+            found.append(f"--{name} {max(shares):g}")
+    return " ".join(found)
+
+
 # ---- bytes ------------------------------------------------------------------------------------------------------------
 
 

@@ -54,10 +54,17 @@ def explained(names: Iterable[str]) -> str:
 
 
 CONNECTED = {"u": "long skips", "t": "successive layers with the same weights"}
+AFTER = {
+    "b": "bits of each weight after training",
+    "v": "bits of each cached key and value",
+    "z": "share of the weights set to zero after training",
+    "p": "share of the channels of MLPs taken out after training",
+}
 
 
 def _others(trials: Iterable[Trial]) -> list[str]:
-    """What no pattern here explains, in the words of a block's drawing, once a kind; and how layers are connected."""
+    """What no pattern here explains, in the words of a block's drawing, once a kind; how layers are connected, and what is done
+    after training."""
     from nas_bo.model.blocks.block import Drawable, Labelled
     from nas_bo.model.blocks.table import block_of
     from nas_bo.model.connections import borrowing
@@ -67,9 +74,13 @@ def _others(trials: Iterable[Trial]) -> list[str]:
     found: dict[str, str] = {}
     for trial in trials:
         decoder = check(trial.architecture, ignore=trial.architecture.flat)
-        head = re.match(r"d\d+((?: (?:u|t\d+))*) ", label(trial.architecture) + " ")
+        head = re.match(r"d\d+((?: (?:u|t\d+|[bvzp][\d.:,]+))*) ", label(trial.architecture) + " ")
         for word in head[1].split() if head else ():
-            found.setdefault(word[0], f"{word}: {f'{word[1:]} ' if word[1:] else ''}{CONNECTED[word[0]]}")
+            if word[0] in CONNECTED:
+                found.setdefault(word[0], f"{word}: {f'{word[1:]} ' if word[1:] else ''}{CONNECTED[word[0]]}")
+                continue
+            each = ", of the embedding and of each layer" if word[0] == "b" else ", of each layer"
+            found.setdefault(word[0] + ":" * (":" in word), f"{word}: {AFTER[word[0]]}{each * (':' in word)}")
         for spec in (layer.mixer for layer in decoder.layers):
             block = block_of(spec)
             if not isinstance(block, Labelled) or not isinstance(block, Drawable):

@@ -16,7 +16,9 @@ from nas_bo.errors import ExportError, ModelError, SearchError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.model.after_training import compress_options
 from nas_bo.model.distillation import Teaching, as_distillation
+from nas_bo.model.spec import check
 from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
 from nas_bo.report.drawing import drawing
 from nas_bo.trial import Trial
@@ -168,6 +170,7 @@ def _asked(
             f"the text of the study {result.title!r} has changed: its tokens have the sha256 {str(before)[:12]}... in the study and "
             f"{corpus.fingerprint[:12]}... now ({corpus.name!r}); put the text of the search back, or search again on this one"
         )
+    after = compress_options(check(trial.architecture, loss.ignore))
     return {
         "architecture": trial.architecture.id,
         "study": result.title,
@@ -178,6 +181,7 @@ def _asked(
         "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
         "tokenizer": corpus.tokenizer,
         **({} if how is None else {"teacher": {"folders": list(how.teachers), **how.conditions()}}),
+        **({} if not after else {"compress": after}),
         "trust": None if result.trust is None else str(result.trust),
         "provenance": {
             "versions": provenance.versions(),

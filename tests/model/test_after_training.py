@@ -17,7 +17,7 @@ from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.model import build, check, connections_fit, flops, kv_cache_bytes, label, parameters
-from nas_bo.model.after_training import GROUP, After, deployed, matrices, stored_bits, weight_bytes
+from nas_bo.model.after_training import GROUP, After, compress_options, deployed, matrices, stored_bits, weight_bytes
 from nas_bo.model.layers import common
 from nas_bo.search_spaces import NAMED, TinyGPT, TinyGPTBits, with_bits
 from nas_bo.space import Space, choice, repeat
@@ -267,3 +267,17 @@ def test_with_bits_adds_choices_to_any_space():
     ]:
         with pytest.raises(SpaceError, match=says):
             bad()
+
+
+def test_the_command_that_does_the_same_to_a_trained_folder():
+    for tree, options in (
+        (PLAIN, ""),
+        (after(PLAIN, bits=8), "--bits 8"),
+        (after(PLAIN, bits=4), "--bits layers.0=4,layers.1=4,layers.2=4,default=8"),
+        (
+            after(PLAIN, {"bits": 4}, {"bits": 3}, {"bits": 2}, bits=16, prune=0.5),
+            "--bits layers.0=4,layers.1=3,layers.2=2,default=16 --prune 0.5",
+        ),
+        (after(PLAIN, {"prune": 0.5}, {}, {}, sparsity=0.25), "--sparsity 0.25"),
+    ):
+        assert compress_options(check(tree)) == options

@@ -2,7 +2,7 @@
 
 from nas_bo.model import label
 from nas_bo.report.notation import legend
-from nas_bo.search_spaces import Connections, Mixers
+from nas_bo.search_spaces import Connections, Mixers, with_bits
 from nas_bo.trial import Trial
 
 
@@ -28,3 +28,15 @@ def test_connections_are_explained():
     told = of(Connections)
     assert "u: long skips" in told and "t2: 2 successive layers with the same weights" in told
     assert "A4/2k: " in told and "with keys and values of an earlier layer" in told
+
+
+def test_what_is_done_after_training_is_explained():
+    told = of(with_bits(Connections, (8, 4), (8, 4), (0.0, 0.5), (0.0, 0.5)))
+    for words in (
+        ": bits of each weight after training, of the embedding and of each layer",
+        "v8: bits of each cached key and value",
+        ": share of the weights set to zero after training, of each layer",
+        "p0.5: share of the channels of MLPs taken out after training",
+        "u: long skips",
+    ):
+        assert words in told, (words, told)
