@@ -12,7 +12,7 @@ number of parameters:
 * search: block scores, then `Knapsack` with what is left of the looks
 
 A look is one evaluation of a model, on calibration or held-out text; those for block scores count. Then each is trained for `--recover` tokens
-with the same batches. Losses are on held-out windows, four times as much text as a look sees. Writes benchmarks/results/pretrained.json.
+with the same batches and the trained model as teacher. Losses are on held-out windows, four times as much text as a look sees. Writes benchmarks/results/pretrained.json.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 from benchmarks.common import envelope, write
 from nas_bo import search
 from nas_bo.architecture import Architecture
-from nas_bo.model import train
+from nas_bo.model import Distillation, train
 from nas_bo.model.inference import evaluate
 from nas_bo.model.spec import check
 from nas_bo.objectives import Parameters
@@ -157,6 +157,7 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 }
                 if given.recover:
                     clock = time.process_time()
+                    distilled = Distillation(teacher.path)
                     made = train(
                         part,
                         corpus,
@@ -167,6 +168,7 @@ def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
                         decay=0.95,
                         batch_size=8,
                         sequence=SEQUENCE,
+                        teacher=distilled,
                     )
                     row["after"] = round(evaluate(made.model, corpus, HELD_OUT, SEQUENCE), 4)
                     row["recovery_cpu_s"] = round(time.process_time() - clock, 1)

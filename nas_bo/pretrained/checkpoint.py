@@ -16,6 +16,7 @@ from nas_bo.export import folder
 from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import BYTES, TOKENIZER
+from nas_bo.hardware.measuring import machine
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
 from nas_bo.pretrained.configuration import Config, Described, described
 from nas_bo.validated import check_fields, checked, one_of
@@ -108,6 +109,8 @@ class TrainedDecoder:
                 f"the model in {self.path!r} was trained with the tokenizer {named!r}, and {TOKENIZER} is not there; put it there"
             )
         path = (self._folder.parent if self._gguf else self._folder) / TOKENIZER
+        if self._gguf and not path.is_file():
+            return str(self._gguf_tokenizer())
         if not path.is_file():
             raise ExportError(
                 f"there is no {TOKENIZER} next to the weights in {str(path.parent)!r}, and other tokens than those it was trained on mean "
@@ -174,6 +177,23 @@ class TrainedDecoder:
         )
         found: Mapping[str, Tensor] = model.state_dict()
         return found
+
+    def _gguf_tokenizer(self) -> Path:
+        """The tokenizer inside a GGUF file as a file of the package tokenizers, made once in the user's cache folder."""
+        path = machine.cache_folder() / f"tokenizer-{self.fingerprint}.json"
+        if not path.is_file():
+            transformers = imported()
+            try:
+                found = transformers.AutoTokenizer.from_pretrained(
+                    str(self._folder.parent), gguf_file=self._folder.name, local_files_only=True
+                )
+                text: str = found.backend_tokenizer.to_str()
+            except Exception as error:  # a foreign file: transformers raises all kinds
+                raise ExportError(
+                    f"transformers cannot read the tokenizer in {self.path!r} ({str(error).splitlines()[0]:.120}); put its {TOKENIZER} next to the file"
+                ) from None
+            machine.write(path, json.loads(text))
+        return path
 
     # ---- files ---------------------------------------------------------------------------------------------------------
 

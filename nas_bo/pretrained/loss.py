@@ -33,6 +33,7 @@ class SubModelLoss:
         data, text_key, token_dtype: as in `nas_bo.model.load_corpus`; the tokenizer is the teacher's.
         tokens: train the part for so many tokens before it is judged; 0 does not.
         lr: of that training, at a fan-in of 128; it falls linearly to zero.
+        distill: learn from the trained model's predictions as well (`nas_bo.model.Distillation`), in that training.
         calibration: how the order of importance is found.
         held_out_tokens: how much held-out text it is judged on.
         sequence: tokens of one window, there and in training.
@@ -45,6 +46,7 @@ class SubModelLoss:
     data: str | None = None
     tokens: float = checked(0.0, number(at_least=0))
     lr: float = checked(1e-3, number(above=0))
+    distill: bool = True
     calibration: CalibrationText = field(default_factory=CalibrationText)
     held_out_tokens: int = checked(16_384, whole_number(1))
     sequence: int = checked(128, whole_number(8))
@@ -94,6 +96,7 @@ class SubModelLoss:
             "sha256": corpus.fingerprint,
             "tokens": int(self.tokens),
             "lr": self.lr,
+            "distill": self.distill,
             "held_out_tokens": self.held_out_tokens,
             "sequence": self.sequence,
             "seed": self.seed,
@@ -126,6 +129,7 @@ class SubModelLoss:
 
     def trained(self, arch: Architecture, /) -> TrainingResult:
         """The training behind a value, with its model (raises ObjectiveError where there is none)."""
+        from nas_bo.model.distillation import Distillation
         from nas_bo.model.training import train
 
         if not self.tokens:
@@ -140,6 +144,7 @@ class SubModelLoss:
             decay=1.0,
             sequence=self.sequence,
             evaluation_tokens=self.held_out_tokens,
+            teacher=Distillation(self.teacher.path) if self.distill else None,
         )
 
     def __call__(self, arch: Architecture, /) -> Value:
