@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import zipfile
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -71,6 +72,19 @@ def bytes_of(path: str | os.PathLike[str], largest: int = LARGEST, follow: bool 
 def text_of(path: str | os.PathLike[str], largest: int = LARGEST, follow: bool = True) -> str:
     """The same as text (raises ValueError too, where it is not UTF-8)."""
     return bytes_of(path, largest, follow).decode()
+
+
+def not_packed(path: str | os.PathLike[str]) -> None:
+    """Whether a file of torch takes no more memory than it is long: torch stores the parts of its archives as they are.
+
+    Raises:
+        OSError: it is not a regular file, or one of its parts is compressed, which may become a thousand times as long.
+    """
+    regular(path)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
+                raise OSError(errno.EINVAL, "its parts are compressed, which torch does not do", os.fspath(path))
 
 
 def _regular(about: os.stat_result, path: str, largest: int | None) -> None:

@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nas_bo import large_info
+from nas_bo import large_info, stored_data
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError, NasBoError, SpaceError
 from nas_bo.safe_text import lines, printable
@@ -117,8 +117,7 @@ def attributes(trial: Trial, most: float = large_info.MOST) -> dict[str, str]:
 
 def from_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """The data that `attributes` wrote, or {}."""
-    data = read_attributes(attributes, TRIAL)
-    return data if isinstance(data, dict) else {}
+    return stored_data.trial(read_attributes(attributes, TRIAL))
 
 
 # ---- trials ------------------------------------------------------------------------------------------------------
@@ -351,15 +350,17 @@ def stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
     about, factor, last = kept(STUDY), kept(RETRAINED), kept(REMEASURED)
     asked = kept(BASELINES)
-    asked = asked if isinstance(asked, dict) else {}
-    compared = ((label, kept(baseline(arch_id))) for label, arch_id in asked.items())
+    asked = {k: v for k, v in asked.items() if isinstance(v, str)} if isinstance(asked, dict) else {}
+    factor = factor if stored_data.is_number(factor) else None
+    compared = ((label, stored_data.evaluated(kept(baseline(arch_id)))) for label, arch_id in asked.items())
+    again = {k: stored_data.evaluated(v) for k, v in under(retrained(factor)).items()} if factor else {}
     return {
-        "about": about if isinstance(about, dict) else {},
+        "about": stored_data.about(about),
         "asked_baselines": asked,
-        "baselines": tuple({**one, "label": label} for label, one in compared if isinstance(one, dict)),
+        "baselines": tuple({**one, "label": label} for label, one in compared if one is not None),
         "factor": factor,
-        "retrained": under(retrained(factor)) if factor else {},
-        "remeasured": last if isinstance(last, dict) else {},
+        "retrained": {k: v for k, v in again.items() if v is not None},
+        "remeasured": stored_data.remeasured(last),
         "validated": kept(VALIDATED),
         "evaluations": under(evaluation()),
         "attributes": {k: v for k, v in attributes.items() if not k.startswith(PREFIX)},

@@ -11,6 +11,8 @@ import typer
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
+from nas_bo.errors import HostError
+from nas_bo.foreign_document import reading
 from nas_bo.trial import State
 from nas_bo.wording import counted
 
@@ -41,6 +43,7 @@ def status(
         say(told(one))
 
 
+@reading("a study that can be read", HostError)
 def described(study: Any) -> dict[str, Any]:
     """A study as JSON-safe data: how many trials are in which state, and every running one."""
     from nas_bo.optuna import running, studies

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import CheckpointError
-from nas_bo.foreign_document import regular
+from nas_bo.foreign_document import not_packed
 
 FORMAT = 1
 
@@ -89,14 +89,16 @@ def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str,
     if not path.exists():
         return None
     try:
-        regular(path)
+        not_packed(path)
         content = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(
             f"{str(path)!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to start the run again, "
             "or give another file"
         ) from None
-    if not isinstance(content, dict) or not {"format", "identity", "step", "state"} <= set(content):
+    whole = isinstance(content, dict) and {"format", "identity", "step", "state"} <= set(content)
+    kinds = {"identity": Mapping, "step": int, "state": Mapping}
+    if not whole or not all(isinstance(content[name], kind) for name, kind in kinds.items()):
         raise CheckpointError(f"{str(path)!r} is not a checkpoint of a training run; give another file")
     if content["format"] != FORMAT:
         raise CheckpointError(

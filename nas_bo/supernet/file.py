@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from nas_bo.errors import CheckpointError
+from nas_bo.foreign_document import not_packed
 from nas_bo.space.space import Space
 
 FORMAT = 1
@@ -46,6 +47,7 @@ def read(
     if not path.is_file():
         raise CheckpointError(f"there is no supernet at {str(path)!r}; train one with train_supernet(checkpoint=...)")
     try:
+        not_packed(path)
         content: Any = torch.load(path, map_location=device or "cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(

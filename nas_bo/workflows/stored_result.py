@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import HostError, SpaceError
+from nas_bo.foreign_document import reading
 from nas_bo.hardware.measuring import scale as scales
 from nas_bo.optuna import running, studies
 from nas_bo.report import TrustReport, vocabulary
@@ -31,6 +32,7 @@ TOLD_APART = (
 )  # fmt: skip
 
 
+@reading("a study that can be read", HostError)
 def load_result(
     study: Study | str | os.PathLike[str],
     space: type[Space] | None = None,
