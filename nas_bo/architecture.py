@@ -214,7 +214,7 @@ def names_after(path: str) -> bool:
 
 
 def acting_after(tree: Node) -> frozenset[str]:
-    """The dotted names of the fields of a decoder that act after training; none in what is no decoder."""
+    """The dotted names of the fields of a decoder that act after training; none in what is not a decoder."""
     layers, found = _layers(tree)
     if layers is None:
         return NOWHERE
@@ -239,7 +239,7 @@ def without_effect(tree: Node) -> frozenset[str]:
 
 
 def _layers(tree: Node) -> tuple[tuple[Node, ...] | None, list[str]]:
-    """The layers of a decoder and the names of `AFTER` at its top; None for what is none."""
+    """The layers of a decoder and the names of `AFTER` at its top; None for what is not one."""
     layers = tree._fields.get("layers", ())
     if not isinstance(layers, tuple) or not all(
         isinstance(layer, Node) and "mixer" in layer._fields for layer in layers

@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 def make_room(folder: Path, most_bytes: float, coming_bytes: float = 0, keep: Collection[Path] = ()) -> None:
     """Delete the files of `folder` that were used the longest ago, until the rest and `coming_bytes` are at most `most_bytes`.
 
-    Locks (``.lock``) and the files in `keep` stay. A file that somebody else deletes meanwhile is no fault.
+    Locks (``.lock``) and the files in `keep` stay. A file that somebody else deletes meanwhile is not a fault.
     """
     found = []
     with suppress(OSError):

@@ -61,6 +61,8 @@ def run(problem: Problem, strategy: Bayes, trainings: int) -> tuple[list[Trial],
         seen.add(arch.training_id)
         began = time.process_time()
         trials.append(problem.evaluate(arch))
+        if trials[-1].reason:
+            raise SystemExit(trials[-1].reason)
         spent["training" if new else "settings"] += time.process_time() - began
 
 

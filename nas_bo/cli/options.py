@@ -46,7 +46,7 @@ TokenDtype = Annotated[
 Teacher = Annotated[
     list[str] | None,
     typer.Option(
-        help="Folder of a trained model to learn from beside the text, of `nas-bo train` or of Hugging Face with the same vocabulary, repeatable."
+        help="Folder of a trained model to learn from in addition to the text, of `nas-bo train` or of Hugging Face with the same vocabulary, repeatable."
     ),
 ]
 VocabSize = Annotated[

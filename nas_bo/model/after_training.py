@@ -9,7 +9,7 @@
 ``prune``       share of the hidden channels of each dense MLP that are taken out, 0 to 0.9: a smaller model
 =============== ====================================================================================================
 
-At the top of an architecture they hold for all layers, and `bits` also for what is around them; in a layer, for that layer. They are no part
+At the top of an architecture they hold for all layers, and `bits` also for what is around them; in a layer, for that layer. They are not part
 of `Architecture.training_id`: one training serves all of them (`nas_bo.objectives.after_training`). Loads no torch.
 """
 

@@ -1,4 +1,4 @@
-"""Distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531): training on what a larger model predicts, beside the text itself.
+"""Distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531): training on what a larger model predicts, in addition to the text itself.
 
 Here are the settings and which teachers there are; `nas_bo.model.teacher` runs them. Loads no torch.
 """
@@ -29,7 +29,7 @@ Teacher: TypeAlias = str | Path | Callable[..., Any]
 
 @dataclass(frozen=True)
 class Distillation:
-    """What a student learns from, beside the text.
+    """What a student learns from, in addition to the text.
 
     Args:
         teacher: the folder of a trained model, of ``nas-bo train`` or of a Hugging Face causal language model with the same
@@ -41,7 +41,7 @@ class Distillation:
         temperature: both distributions are softened by it; the divergence is multiplied by its square.
         top_k: keep only so many of the teacher's probabilities per token, and the rest as one. It makes what is kept on disk
             smaller; on 256 symbols it costs some of the gain.
-        cache_bytes: what the teacher says of the batches is computed once, in bfloat16, and kept in the user's cache folder for
+        cache_bytes: what the teacher says about the batches is computed once, in bfloat16, and kept in the user's cache folder for
             all students that see the same batches (all candidates of a search do). So much is kept at most, the least
             recently used goes first; a run whose part alone is larger computes it as it goes. 0 keeps nothing.
 

@@ -30,7 +30,7 @@ def read_decoder(folder: Path, about: Mapping[str, Any], device: Any = "cpu") ->
 
     Raises:
         NasBoError: the architecture is none, cannot be built, or has more weights than the file.
-        Exception: of JSON, safetensors and torch, where the files do not fit together; for the caller to say of what.
+        Exception: of JSON, safetensors and torch, where the files do not fit together; the caller says about what.
     """
     from safetensors.torch import load_file
 

@@ -1,7 +1,7 @@
-"""Teachers at work: their weights from folders, what they say of the batches of a run, kept on disk for all students, and the losses
+"""Teachers at work: their weights from folders, what they say about the batches of a run, kept on disk for all students, and the losses
 of distillation (settings: `nas_bo.model.distillation`).
 
-Notation: B sequences, T tokens, V token ids, k of them kept; a *lesson* is what a teacher says of one batch.
+Notation: B sequences, T tokens, V token ids, k of them kept; a *lesson* is what a teacher says about one batch.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def digest(teacher: Any) -> str:
     """16 hexadecimal digits of the weights of a module (raises ModelError where it is none)."""
     if not isinstance(teacher, nn.Module):
         raise ModelError(
-            f"the teacher {teacher!r:.60} is no torch module; give one from tokens to logits, or a folder of a trained model"
+            f"the teacher {teacher!r:.60} is not a torch module; give one from tokens to logits, or a folder of a trained model"
         )
     total = hashlib.sha256(type(teacher).__qualname__.encode())
     for name, tensor in teacher.state_dict().items():
@@ -189,7 +189,7 @@ class Teachers:
 
 
 class Lessons:
-    """What a teacher says of the batches of a run, step by step: read from the user's cache folder, or computed and kept there.
+    """What a teacher says about the batches of a run, step by step: read from the user's cache folder, or computed and kept there.
 
     The file holds one record of equal size per step, in bfloat16, and grows under a lock: students that run at the same time
     wait for one of them to compute what all need. Its name is a digest of the teachers' weights, the text, the order of the

@@ -110,7 +110,7 @@ def train(
             (points of `validate_at` before it are not made up for); it is written at the end, and once a minute.
         evaluation_tokens: how much held-out text to evaluate on.
         build: makes a torch module of your own from the architecture (see `Training`).
-        teacher: a trained model to learn from beside the text: the folder of one, a torch module, several of them, or a
+        teacher: a trained model to learn from in addition to the text: the folder of one, a torch module, several of them, or a
             `nas_bo.model.Distillation` with more settings. The same batches, the same loop; losses that are reported stay
             those of the text.
 

@@ -1,7 +1,7 @@
 """One training, many uses: the trained decoder is kept, and its loss with other bits, fewer channels and the like is that of the whole
 evaluation plus what these change on a part of the held-out text, measured on the same windows with and without.
 
-The decoders are in the user's cache folder (`nas_bo.cache_folder`), so all processes of a search share them, and a search that goes on
+The decoders are in the user's cache folder (`nas_bo.cache_folder`), so all processes of a search share them, and a search that continues
 finds them again. Loads torch when a function is called.
 """
 

@@ -74,8 +74,8 @@ class ValidationLoss:
             weights are those that it draws itself, from `seed`. Not with `width_factor` or `growth`, which know our decoder.
         noise_sd: the standard deviation of one run between seeds, where it is known (`seed_noise` measures it). It is
             kept in the info of every value, for strategies that model noise.
-        teacher: a trained model that every architecture learns from beside the text: the folder of one (of ``nas-bo train`` or of
-            Hugging Face, with the same vocabulary), several of them, a torch module, or a `nas_bo.model.Distillation`. What it says of
+        teacher: a trained model that every architecture learns from in addition to the text: the folder of one (of ``nas-bo train`` or of
+            Hugging Face, with the same vocabulary), several of them, a torch module, or a `nas_bo.model.Distillation`. What it says about
             the batches is computed once for all architectures. The value stays the loss on held-out text.
         vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """

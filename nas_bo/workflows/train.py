@@ -66,7 +66,7 @@ def train(
         tokens: the budget; None is 20 per parameter, and at least what the search re-trained its front at.
         settings: of `nas_bo.model.train`, such as ``{"lr": 1e-3, "batch_size": 16}``; what is not there is as in the search.
         seed: None is the seed of the search plus one.
-        teacher: a trained model to learn from beside the text (`nas_bo.model.Distillation`); None is that of the search, if it
+        teacher: a trained model to learn from in addition to the text (`nas_bo.model.Distillation`); None is that of the search, if it
             had one.
         allow: see `nas_bo.serialization.rebuild`.
         progress: called as progress(step, steps, nats per token).

@@ -260,7 +260,7 @@ def test_what_cannot_teach_is_refused_before_anything_is_trained(corpus, teacher
         (tokens, "was trained on the tokens of 'words.json' and the corpus 'text.txt' is read as 'bytes'"),
         (wide, "vocabulary of 300 token ids"),
         (untrained, "it has learned other tokens, or nothing"),
-        (lambda tokens: tokens, "is no torch module"),
+        (lambda tokens: tokens, "is not a torch module"),
         (Distillation(teacher, top_k=256), "top_k must be an integer from 1 to 255"),
     ]:
         with pytest.raises(ModelError, match=says):
