@@ -63,13 +63,14 @@ class Knapsack:
         random = generator("knapsack", self.seed, len(trials))
         seen = seen_ids(trials)
         posterior = _Posterior(program, problem, trials, self.doubt)
+        measured = _measured(problem, trials)
         found: list[Architecture] = []
         for place in range(n):
             arch = None
             for attempt in range(TRIES):
                 number = len(trials) + place + attempt * 7919
                 scores = posterior.mean() if number == 0 else posterior.draw(rng, 1.0 + attempt / 4)
-                arch = program.solve(problem, scores, number, seen)
+                arch = program.solve(problem, scores, number, seen, measured)
                 if arch is not None:
                     break
             arch = arch or fresh(problem, seen, random)
@@ -144,9 +145,15 @@ class _Program:
             found[index] = 1.0
         return found
 
-    def solve(self, problem: Problem, scores: Floats, number: int, seen: set[str]) -> Architecture | None:
-        """The best architecture for these scores at the level that `number` stands for; None where it was seen or there is none."""
-        bounds = list(self.limits)
+    def solve(
+        self, problem: Problem, scores: Floats, number: int, seen: set[str], measured: Mapping[str, float]
+    ) -> Architecture | None:
+        """The best architecture for these scores at the level that `number` stands for; None where it was seen or there is none.
+
+        Args:
+            measured: by name what a measured value is times its estimate, by which limits on it are brought to the estimate's scale.
+        """
+        bounds = [(name, bound / measured.get(name, 1.0), sign) for name, bound, sign in self.limits]
         if self.levels:
             name = self.levels[number % len(self.levels)]
             base, added = self.known[name]
@@ -282,6 +289,23 @@ class _Posterior:
 
 def _is_known(one: Objective) -> bool:
     return one.cost == "analytic" or (isinstance(one, Predicting) and not isinstance(one, Additive))
+
+
+def _measured(problem: Problem, trials: Sequence[Trial]) -> dict[str, float]:
+    """Of what is measured and only estimated before: the median of measured over estimated values."""
+    found: dict[str, float] = {}
+    for one in (*problem.objectives, *problem.limits):
+        if one.cost == "analytic" or not isinstance(one, Predicting) or isinstance(one, Additive):
+            continue
+        ratios = [
+            value / estimate
+            for trial in trials
+            if (value := trial.values.get(one.name)) is not None
+            and (estimate := estimate_of(one, trial.architecture)) > 0
+        ]
+        if ratios:
+            found[one.name] = float(np.median(ratios))
+    return found
 
 
 _programs: dict[int, tuple[Problem, _Program]] = {}

@@ -102,6 +102,29 @@ def test_a_search_inside_a_trained_model_has_a_front(teacher, loss):
     assert len(result.front) > 2
 
 
+class Slow(Parameters):
+    """Measured as three times what it predicts."""
+
+    def predict(self, arch):
+        return float(Parameters.__call__(self, arch))
+
+    def __call__(self, arch):
+        return 3 * self.predict(arch)
+
+
+def test_a_limit_on_what_is_measured_is_brought_to_the_scale_of_its_estimate(teacher, loss):
+    space = teacher.space(mlp=(16,))
+    whole_size = float(Parameters(vocab_size=256)(whole(space)))
+    limit = Slow(vocab_size=256, name="ms", cost="measured", at_most=3 * 0.75 * whole_size)
+    problem = Problem(space, [loss], [limit], [teacher.block_scores(loss, parts=Parts(mlp=(16,)))])
+    (first,) = Knapsack().suggest(problem, [], 1)
+    assert limit(first) > limit.at_most  # nothing is known of the scale yet
+    trial = problem.evaluate(first)
+    assert not trial.feasible
+    (second,) = Knapsack().suggest(problem, [trial], 1)
+    assert limit(second) <= limit.at_most
+
+
 def test_without_block_scores_it_says_what_it_needs(teacher, loss):
     with pytest.raises(SearchError, match="block_scores"):
         Knapsack().suggest(Problem(teacher.space(), [loss]), [], 1)
