@@ -300,7 +300,7 @@ def _measured(problem: Problem, trials: Sequence[Trial]) -> dict[str, float]:
         ratios = [
             value / estimate
             for trial in trials
-            if (value := trial.values.get(one.name)) is not None
+            if (value := trial.values.get(one.name, trial.info.get(one.name, {}).get("value"))) is not None
             and (estimate := estimate_of(one, trial.architecture)) > 0
         ]
         if ratios:
