@@ -83,7 +83,7 @@ def _check_row(block: Block[Any], row: object, phase: str) -> None:
 def _run(block: Block[Any], alone: DecoderSpec) -> None:
     """A pass and its gradients on the CPU. Where that fails and there is a GPU, nothing is reported: it may need one."""
     model = build(alone, VOCAB, device="cpu", generator=torch.Generator().manual_seed(0))
-    module = next(part for part in (model.layers[0].mixer, model.layers[0].mlp) if part is not None)
+    module: Any = next(part for part in (model.layers[0].mixer, model.layers[0].mlp) if part is not None)
     handle = module.register_forward_hook(lambda _module, inputs, output: _check_output(block, inputs[0], output))
     try:
         with failing(block, "the forward() of the module"):
