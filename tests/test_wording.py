@@ -149,7 +149,7 @@ NEVER_ONE = {  # what stands before such a word and is not 1
     "cls._level.size", "space.size(rules=False)", "SIDE[kind]", "wants",  # bounded from below where they are said
     "os.cpu_count()",  # which names the machine in what older versions wrote
     "device", "name", "self.name", "field", "dim", "top_k", "found.max_length", "tuple(tokens.shape)", "positions", "vocab", "spec.position", "what",
-    "there", "number", "longest", "item.count",  # texts, before a verb or a name
+    "there", "number", "domain.size", "longest", "item.count",  # texts, before a verb or a name
 }  # fmt: skip
 
 
