@@ -90,3 +90,44 @@ def test_the_supernet_has_its_weights(tmp_path):
     corpus = load_corpus(text(tmp_path / "words.txt"))
     losses = [evaluate(net.extract(Smaller.sample(seed)), corpus, 4096) for seed in range(4)]
     assert losses == near(FACTS["inherited"])
+
+
+SMALL = """
+from nas_bo.model import attention, conv, dense, skip
+from nas_bo.space import Space, choice, integer, repeat
+
+class Tiny(Space):
+    depth = integer(1, 2)
+    width = choice(16, 32)
+    layers = repeat(depth, mixer=choice(attention(heads=choice(1, 2)), conv(kernel=4)), mlp=choice(dense(ratio=choice(1, 2)), skip()))
+"""  # the module `small` that the Ax experiments were made with
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kept", ["database", "file"])
+def test_ax_experiments_go_on(kept, tmp_path, monkeypatch):
+    """One of ``client(Tiny, ["val_loss", Parameters()], strategy=Bayes(startup=2))`` with three trials."""
+    pytest.importorskip("ax")
+    pytest.importorskip("tabulate")
+    from ax.api.client import Client
+
+    from nas_bo import ax as nas_ax
+    from nas_bo.errors import HostError
+
+    (tmp_path / "small.py").write_text(SMALL)
+    monkeypatch.syspath_prepend(tmp_path)
+    if kept == "database":
+        storage = nas_ax.storage(opened("ax.db", tmp_path))
+        client = Client.load_from_database("own01", storage_config=storage)
+    else:
+        nas_ax.register()
+        client = Client.load_from_json_file(str(opened("ax_client.json", tmp_path)))
+    before = {index: trial.arm.parameters for index, trial in client._experiment.trials.items()}
+    assert len(before) == 3 and {t.status.name for t in client._experiment.trials.values()} == {"COMPLETED"}
+    ((index, params),) = client.get_next_trials(1).items()
+    assert index == 3 and params not in before.values()
+    client.complete_trial(index, raw_data={"val_loss": 2.5, "parameters": 5000.0})  # the name that it was begun with
+    ((index, _),) = client.get_next_trials(1).items()
+    client.complete_trial(index, raw_data={"bits_per_byte": 2.5, "parameters": 5000.0})
+    with pytest.raises(HostError, match="given 'bits_per_byte', and the metric is 'val_loss'"):
+        client.get_next_trials(1)
