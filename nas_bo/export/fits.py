@@ -15,6 +15,7 @@ from typing import Any
 from nas_bo.architecture import Architecture, Node
 from nas_bo.export.homes import Home
 from nas_bo.export.stock_parts import in_stock_parts
+from nas_bo.model.after_training import deployed
 from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.conv import ConvSpec
 from nas_bo.model.blocks.dense import MlpSpec
@@ -50,7 +51,9 @@ def fits(
 ) -> list[Fit]:
     """One per home, the best first: those that hold it before those that do not, fewest zeros before more, fewest reasons before
     more; else in the order of `homes` (raises ModelError for what is not a decoder)."""
-    spec = in_stock_parts(arch if isinstance(arch, DecoderSpec) else check(arch, ignore))
+    spec = in_stock_parts(
+        (arch if isinstance(arch, DecoderSpec) else deployed(check(arch, ignore)))._replace(after=None)
+    )
     found = [_fit(spec, home, vocab_size) for home in homes]
     return sorted(found, key=lambda fit: (bool(fit.reasons), round(fit.padding, 9), len(fit.reasons)))
 

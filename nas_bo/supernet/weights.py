@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from nas_bo.architecture import Architecture
+from nas_bo.architecture import Architecture, names_after
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model.blocks.block import MATRICES, role_of
 from nas_bo.model.blocks.skip import SKIP, absent
@@ -73,6 +73,12 @@ class Supernet(nn.Module):
         check_values(
             "Supernet", ModelError, whole_number(1).advise("take the vocab_size of the corpus"), vocab_size=vocab_size
         )
+        after = next((path for path in space.decisions() if names_after(path) and path not in ignore), None)
+        if after is not None:
+            raise ModelError(
+                f"{space.title} chooses {after!r}, which acts after training: shared weights are the same for all its values, so they could "
+                "not be told apart; make the supernet of the space without such fields"
+            )
         self.space, self.vocab_size, self.ignore = space, vocab_size, tuple(ignore)
         self.apart = frozenset(apart)
         self.extent = Extent(space, ignore)

@@ -10,6 +10,8 @@ import torch
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, SpaceError
+from nas_bo.export.fits import fits
+from nas_bo.export.homes import TRANSFORMERS
 from nas_bo.hardware import memory
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.energy import EnergyModel, Prices
@@ -21,6 +23,7 @@ from nas_bo.model.after_training import GROUP, After, compress_options, deployed
 from nas_bo.model.layers import common
 from nas_bo.search_spaces import NAMED, TinyGPT, TinyGPTBits, with_bits
 from nas_bo.space import Space, choice, repeat
+from nas_bo.supernet import Supernet
 from tests.model.architectures import ATTENTION, CONV, DENSE, GATED, MOE, SKIP, WINDOW, block, decoder, layer
 
 LATENT = block("latent_attention", heads=2, latent=8)
@@ -281,3 +284,13 @@ def test_the_command_that_does_the_same_to_a_trained_folder():
         (after(PLAIN, {"prune": 0.5}, {}, {}, sparsity=0.25), "--sparsity 0.25"),
     ):
         assert compress_options(check(tree)) == options
+
+
+def test_what_shares_weights_refuses_choices_that_it_cannot_see():
+    with pytest.raises(ModelError, match="TinyGPTBits chooses 'layers.0.bits', which acts after training"):
+        Supernet(TinyGPTBits, 64)
+    for bits in (4, 32):  # what a stock class can hold does not depend on it; on channels that are gone it does
+        uniform = after(decoder(layer(ATTENTION, GATED), layer(ATTENTION, GATED), width=64), bits=bits)
+        assert fits(arch_of(uniform), TRANSFORMERS)[0].reasons == ()
+    uneven = fits(arch_of(after(uniform, {"prune": 0.5}, {"prune": 0.0})), TRANSFORMERS)[0]
+    assert uneven.reasons or uneven.padding > 0
