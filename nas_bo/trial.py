@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -61,6 +62,12 @@ class ObjectiveSpec:
         return found
 
 
+class Trains(Protocol):
+    """What knows how its architectures are trained: a `nas_bo.Result`."""
+
+    def train(self, to: str | Path, pick: Any, tokens: float | None, **more: Any) -> Any: ...
+
+
 @dataclass(frozen=True)
 class Trial:
     """One architecture and what is known about it so far.
@@ -95,6 +102,11 @@ class Trial:
             if isinstance(rung, (list, tuple)) and len(rung) == 2 and _number(rung[0]) and _number(rung[1]):
                 found[float(rung[0])] = float(rung[1])
         return {share: value for share, value in found.items() if 0 < share < 1}
+
+    def train(self, result: Trains, to: str | Path, tokens: float | None = None, **more: Any) -> Any:
+        """Train this architecture to the end, as the search behind `result` trains, and write it to the folder `to`:
+        ``result.knee().train(result, "out", 5e7)``. See `nas_bo.workflows.train.train`."""
+        return result.train(to, self, tokens, **more)
 
     def attributes(self) -> dict[str, str]:
         """As in version 0.1; see `nas_bo.study.attributes`."""

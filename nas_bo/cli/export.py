@@ -31,15 +31,43 @@ def export(
     ] = 0.1,
     remote_code: Annotated[
         bool,
-        typer.Option("--remote-code", help="Where no stock class of transformers fits, write one that needs nas_bo."),
+        typer.Option(
+            "--remote-code",
+            help="Where no stock class of transformers fits, write one into the folder; it is loaded with trust_remote_code=True.",
+        ),
     ] = False,
+    type: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a gguf file: F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q3_K_M, Q2_K and others of llama.cpp. By default float32."
+        ),
+    ] = None,
+    bits: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the weights in an onnx file: 8, 4 or 2. By default float32.",
+            callback=within(2, what="a number of bits"),
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(help="Text that says what fewer bits cost. By default what was held out of the training."),
+    ] = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(help="MLflow tracking URI or a .db file: also log the export next to its trial, and register it."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="With --mlflow: name of the model in the registry.")] = "nas-bo",
+    alias: Annotated[str | None, typer.Option(help="With --mlflow: its alias there. By default the format.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a trained model in the format of a stock tool, and check there that it computes the same."""
     with errors():
         from nas_bo.workflows.export import export as write
+        from nas_bo.workflows.export import log
 
-        made = write(folder, to, format, padding=padding, remote_code=remote_code)
+        made = write(folder, to, format, padding=padding, remote_code=remote_code, type=type, bits=bits, text=text)
+        logged = None if mlflow is None else log(made, track=mlflow, name=name, alias=alias or format)
     if as_json:
         check = None if made.check is None else {**asdict(made.check), "good": made.check.good}
         said = {
@@ -48,7 +76,13 @@ def export(
             "what": made.what,
             "check": check,
             "unchecked": made.unchecked,
+            "mlflow": None if logged is None else asdict(logged),
         }
         say(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
     else:
         say(str(made))
+        if logged is not None:
+            say(
+                f"in MLflow as run {logged.run_id} and {logged.uri}"
+                + ("" if logged.of else ", of no trial that is there")
+            )

@@ -25,7 +25,7 @@ def profile(
     runtime: Annotated[
         str,
         typer.Option(
-            help="What runs the model: eager, cuda-graphs, compile, onnxruntime, onnxruntime-int8 or openvino."
+            help="What runs the model: eager, cuda-graphs, compile, onnxruntime, onnxruntime-int8, openvino, llama.cpp, or with a type of its files, such as llama.cpp-q4_k_m."
         ),
     ] = "eager",
     phase: Annotated[list[str] | None, typer.Option(help="Prefill or decode, repeatable. By default both.")] = None,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, Json, OneStudy, Teacher
 from nas_bo.cli.output import say
-from nas_bo.cli.typed_options import above_zero, within
+from nas_bo.cli.typed_options import within
+from nas_bo.errors import SearchError
 from nas_bo.wording import counted
 
 SAID_EVERY_S = 5.0
@@ -41,7 +44,10 @@ def train(
     ] = Path("out"),
     study: OneStudy = None,
     lr: Annotated[
-        float | None, typer.Option(help="Learning rate. By default that of the search.", callback=above_zero)
+        str | None,
+        typer.Option(
+            help="Learning rate, or 'ladder': short runs at half, once, twice and four times that of the search, and the best is taken. By default that of the search."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Sequences per step. By default as in the search.", callback=within(1))
@@ -59,26 +65,51 @@ def train(
     """Train the chosen architecture to the end and write it to a folder; a training that was killed continues."""
     with errors("interrupted; the same command resumes from the last minute"):
         from nas_bo.cli import resolve
+        from nas_bo.export import folder as files
+        from nas_bo.workflows.export import command
         from nas_bo.workflows.train import train as run
 
         if allow:
             sys.path.insert(0, str(Path.cwd()))
-        settings: dict[str, float | None] = {"lr": lr, "batch_size": batch_size, "sequence": sequence}
+        ladder = lr == "ladder"
+        settings: dict[str, float | None] = {
+            "lr": None if ladder or lr is None else _rate(lr),
+            "batch_size": batch_size,
+            "sequence": sequence,
+        }
         made = run(
             resolve.stored(storage, study), to, pick, tokens,
-            settings=settings, seed=seed, teacher=teacher or None, allow=allow or (), progress=None if as_json else _said(),
+            settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allow or (), progress=None if as_json else _said(),
         )  # fmt: skip
     about = made.about
     if as_json:
         said = {k: v for k, v in about.items() if k not in ("curve", "trust")}
         say(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
         return
+    if "ladder" in about:
+        tried = ", ".join(f"{rate:g}: {bits:.4f}" for rate, bits in about["ladder"]["tried"])
+        say(
+            f"learning rate {about['ladder']['lr']:g}, the best of short runs of {about['ladder']['of']['rung']:,} tokens ({tried})"
+        )
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
     say(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
     say(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
     if about.get("compress"):
         say(f"as in the search: nas-bo compress {made.folder} {about['compress']} --to DIR")
-    say(f'next: nas-bo generate {made.folder} "def ", nas-bo export {made.folder} --format huggingface --to DIR')
+    model = files.load(made.folder)
+    leaving = command(made.folder, model.architecture, model.model.vocab_size, model.ignore)
+    say(f'next: nas-bo generate {shlex.quote(str(made.folder))} "def ", {leaving}')
+
+
+def _rate(text: str) -> float:
+    """The number of `--lr` (raises SearchError)."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 < rate < math.inf:
+        raise SearchError(f"--lr {text}: it must be a number above 0, or 'ladder'")
+    return rate
 
 
 def _said() -> Callable[[int, int, float], None]:

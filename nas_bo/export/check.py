@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 BOUND = 1e-3  # of the logits, in float32
 POSITIONS, CONTINUED = 64, 24
+MOST_LOST = 0.5  # bits per token that fewer bits of the weights may cost: what costs more is broken, or of no use
 
 Logits = np.ndarray[Any, Any]
 
@@ -27,12 +29,14 @@ class Check:
         runtime: and its version.
         difference: the largest of any logit; ``scale`` is their standard deviation.
         greedy: whether the most probable tokens, one after another, were the same.
+        cached: whether the difference is also that of tokens that were given one by one, to its cache.
     """
 
     runtime: str
     difference: float
     scale: float
     greedy: bool
+    cached: bool = False
 
     @property
     def good(self) -> bool:
@@ -44,7 +48,53 @@ class Check:
             if self.greedy
             else f"other tokens than the decoder among {CONTINUED} greedy ones"
         )
-        return f"{self.runtime}: largest difference of {POSITIONS} tokens' logits {self.difference:.2g} (they spread by {self.scale:.2g}), {same}"
+        return f"{self.runtime}: largest difference of {POSITIONS} tokens' logits {self.difference:.2g} (they spread by {self.scale:.2g}){', with its cache too' if self.cached else ''}, {same}"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Text that says what fewer bits of the weights cost.
+
+    Attributes:
+        windows: (N, T + 1) token ids, each without a past.
+        bytes_per_token: 1 where nobody knows.
+        name: whose text it is, for people.
+    """
+
+    windows: Logits
+    bytes_per_token: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What another program makes of a text with weights of fewer bits, where logits cannot be equal.
+
+    Attributes:
+        before: bits per byte of the model in float32; `after` with the file.
+        text: what was read, and `tokens` of it.
+        agreed: the share of tokens after which both find the same one most probable.
+        continued: token ids after a prompt, the most probable ones.
+    """
+
+    runtime: str
+    before: float
+    after: float
+    bytes_per_token: float
+    tokens: int
+    text: str
+    agreed: float
+    continued: tuple[int, ...]
+
+    @property
+    def good(self) -> bool:
+        return self.after - self.before <= MOST_LOST / self.bytes_per_token
+
+    def __str__(self) -> str:
+        return (
+            f"{self.runtime}: {self.after:.4f} bits per byte of {self.text} ({self.tokens:,} tokens), in float32 {self.before:.4f} "
+            f"({self.after - self.before:+.4f}); the same token is the most probable after {self.agreed:.1%}"
+        )
 
 
 def prompt(model: Decoder) -> list[int]:
@@ -85,8 +135,42 @@ def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]
     return Check(runtime, difference, float(expected.std()), ours == theirs)
 
 
-def require(check: Check, where: str) -> None:
+def weighed(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits], held_out: HeldOut) -> Cost:
+    """The loss on a text, of the decoder and of another program; `logits` as of `compared`."""
+    import torch
+
+    sums, same = np.zeros(2), 0
+    for window in held_out.windows:
+        ids, after = [int(one) for one in window[:-1]], np.asarray(window[1:], np.int64)
+        with torch.inference_mode():
+            ours: Logits = model(torch.tensor([ids]))[0].double().cpu().numpy()
+        theirs = logits(ids).astype(np.float64)
+        sums += [_nats(ours, after), _nats(theirs, after)]
+        same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+    tokens = held_out.windows[:, 1:].size
+    before, found = (float(one) / tokens / math.log(2) / held_out.bytes_per_token for one in sums)
+    ids = prompt(model)[:8]
+    for _ in range(CONTINUED):
+        ids.append(int(logits(ids)[-1].argmax()))
+    return Cost(runtime, before, found, held_out.bytes_per_token, tokens, held_out.name, same / tokens, tuple(ids[8:]))
+
+
+def _nats(logits: Logits, after: Logits) -> float:
+    """(T, V) logits, (T,) ids -> the sum of negative log-likelihoods; infinite where logits are not finite."""
+    if not np.isfinite(logits).all():
+        return float("inf")
+    top = logits.max(-1, keepdims=True)
+    sums = np.log(np.exp(logits - top).sum(-1)) + top[:, 0]
+    return float((sums - logits[np.arange(len(after)), after]).sum())
+
+
+def require(check: Check | Cost, where: str) -> None:
     """Raise ExportError where the files give something else."""
+    if isinstance(check, Cost) and not check.good:
+        raise ExportError(
+            f"with fewer bits the model is of little use any more ({check}), where at most {MOST_LOST:g} bits per token may be lost, so it "
+            f"is not handed over; what was written is kept in {where!r}. Take more bits"
+        )
     if not check.good:
         raise ExportError(
             f"the export does not compute what the trained model computes ({check}), so it is not handed over; what was written is "

@@ -1,8 +1,10 @@
-"""A GGUF file for llama.cpp, in float32; ``llama-quantize`` of llama.cpp makes smaller ones of it."""
+"""A GGUF file for llama.cpp, in float32 or in one of its smaller types (`nas_bo.export.gguf_types`)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ import numpy as np
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import fits as fitting
 from nas_bo.export import homes, llamacpp
-from nas_bo.export.check import Check, compared
+from nas_bo.export.check import Check, Cost, HeldOut, compared, prompt, weighed
 from nas_bo.export.folder import TrainedModel
+from nas_bo.export.gguf_types import INSTEAD, TYPES, rounded
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model.blocks.attention import AttentionSpec
@@ -30,22 +33,29 @@ PAIRED = ("llama", "deci", "arcee")
 """Where rotary positions turn neighbours, not halves."""
 
 
-def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check | None, str]:
+def write(
+    made: TrainedModel, folder: Path, padding: float, kind: str = "F32", held_out: HeldOut | None = None
+) -> tuple[str, Check | Cost | None, str]:
     """Write the file, and compare what llama.cpp makes of it with the model.
+
+    Args:
+        kind: one of `nas_bo.export.gguf_types.TYPES`.
+        held_out: what says how much types below float32 cost; needed with them.
 
     Returns:
         What was written; the comparison, None where llama.cpp is not installed, and then why.
 
     Raises:
         ExportError: no architecture of llama.cpp fits, the tokenizer is gone or of another kind, or llama.cpp cannot run the file.
-        MissingExtra: gguf is not installed.
+        MissingExtra: gguf is not installed, or llama.cpp where the type needs it.
     """
     best = fit(made, padding)
     assert best.spec is not None
     vocabulary = tokens(made)
     path = folder / FILE
-    _write(path, best.home.name, best.spec, filled(made.model, best.spec), vocabulary, made.architecture.id)
-    told = f"GGUF {best.home.name!r} in float32" + (f", {best.padding:.1%} of zeros added" if best.padding > 0 else "")
+    kinds = file(path, best, made.model, vocabulary, made.architecture.id, kind)
+    told = f"GGUF {best.home.name!r} in {'float32' if kind == 'F32' else _mixed(kind, kinds)}, {path.stat().st_size / 1e6:.3g} MB"
+    told += f", {best.padding:.1%} of zeros added" if best.padding > 0 else ""
     if llamacpp.library() is None:
         return told, None, "llama.cpp is not there to run it: pip install 'nas_bo[llamacpp]'"
     try:
@@ -55,11 +65,35 @@ def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check 
                     "llama.cpp makes other tokens of a text than the tokenizer of the model does, so the export would be of no use; "
                     "export to huggingface, and please report the tokenizer"
                 )
-            return told, compared(made.model, llamacpp.version(), run), ""
+            if held_out is not None:
+                return told, weighed(made.model, llamacpp.version(), run, held_out), ""
+            check = compared(made.model, llamacpp.version(), run)
+            return told, _cached(made.model, run, check), ""
     except OSError as error:
         raise ExportError(
             f"llama.cpp cannot run what was written ({error}), so it is not handed over; export to huggingface, and please report this"
         ) from None
+
+
+def _cached(model: Decoder, run: llamacpp.LlamaCpp, check: Check) -> Check:
+    """`check` and what comes where tokens go in one by one."""
+    import torch
+
+    ids = prompt(model)
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]))[0].float().cpu().numpy()
+    apart = float(np.abs(run.one_by_one(ids, max(1, len(ids) // 2)) - expected).max())
+    return replace(check, difference=max(check.difference, apart if apart == apart else float("inf")), cached=True)
+
+
+def _mixed(kind: str, kinds: Mapping[str, int]) -> str:
+    """``Q4_K_M (weights: 60% Q5_0, 40% Q8_0)``, by the types that there really are."""
+    total = sum(kinds.values())
+    shares = sorted(kinds.items(), key=lambda one: -one[1])
+    said = ", ".join(f"{count / total:.0%} {name}" for name, count in shares if count * 200 >= total)
+    fell = [name for name in kinds if name not in (TYPES[kind], "F32", "Q6_K") and name in (*INSTEAD.values(), "F16")]
+    more = ", since a K type needs rows of a multiple of 256 values" if fell and TYPES[kind].endswith("_K") else ""
+    return f"{kind} (weights: {said}{more})"
 
 
 def fit(made: TrainedModel, padding: float) -> fitting.Fit:
@@ -104,13 +138,21 @@ def tokens(made: TrainedModel) -> tuple[list[str], list[str]]:
     return names, merges or [NEVER]
 
 
-def _write(
-    path: Path, name: str, spec: DecoderSpec, model: Decoder, vocabulary: tuple[list[str], list[str]], ident: str
-) -> None:
+def file(
+    path: Path, fit: fitting.Fit, decoder: Decoder, vocabulary: tuple[list[str], list[str]], ident: str, kind: str
+) -> dict[str, int]:
+    """Write the file of a decoder that fits; how many weights there are of each type.
+
+    Raises:
+        MissingExtra: gguf is not installed, or llama.cpp where the type needs it.
+    """
     try:
         import gguf
     except ImportError:
         raise MissingExtra("gguf", "gguf") from None
+    assert fit.spec is not None
+    name, spec = fit.home.name, fit.spec
+    model = filled(decoder, spec)
     writer = gguf.GGUFWriter(str(path), name)
     details, attention = spec.details, fitting.attentions(spec)
     dim = attention[0].head_dim if attention else spec.width
@@ -145,12 +187,18 @@ def _write(
     writer.add_token_merges(merges)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
-    for where, array in _tensors(name, spec, model):
-        writer.add_tensor(where, np.ascontiguousarray(array, np.float32))
+    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+    kinds: dict[str, int] = {}
+    for where, array, made in rounded(_tensors(name, spec, model), kind, len(spec.layers), spec.tied):
+        writer.add_tensor(where, array, raw_dtype=None if made in ("F32", "F16") else gguf.GGMLQuantizationType[made])
+        sizes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[made]]
+        kinds[made] = kinds.get(made, 0) + array.nbytes * sizes[0] // sizes[1]
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return kinds
 
 
 def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import fits as fitting
-from nas_bo.export.check import Check, Logits, compared
+from nas_bo.export.check import Check, Logits, compared, prompt
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.homes import ACTIVATIONS, TRANSFORMERS
 from nas_bo.export.names import copy_out, names
@@ -62,7 +63,8 @@ def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check]
     write_tokenizer(made, folder)
     loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
     told = f"{type(loaded).__name__}" + (f", {best.padding:.1%} of zeros added" if best.padding > 0 else "")
-    return told, compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
+    check = compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
+    return told, with_cache(made.model, loaded, check)
 
 
 def logits(model: Any, ids: list[int]) -> Logits:
@@ -71,6 +73,38 @@ def logits(model: Any, ids: list[int]) -> Logits:
     with torch.inference_mode():
         found: Logits = model(torch.tensor([ids])).logits[0].float().numpy()
     return found
+
+
+def with_cache(model: Decoder, loaded: Any, check: Check) -> Check:
+    """`check` and what the loaded model gives where half of the tokens go in at once and the others one by one, with its cache."""
+    import torch
+
+    ids = prompt(model)
+    half = max(1, len(ids) // 2)
+    parts: list[Any] = []
+    kept: dict[str, Any] = {}
+    with torch.inference_mode():
+        expected = model(torch.tensor([ids]))[0].float()
+        for piece in [ids[:half], *([one] for one in ids[half:])]:
+            given = loaded(torch.tensor([piece]), use_cache=True, **kept)
+            name = "cache" if "cache" in given else "past_key_values"  # before transformers 5.24
+            kept = {name: given[name]}
+            parts.append(given.logits[0].float())
+    apart = float((torch.cat(parts) - expected).abs().max())
+    return replace(check, difference=max(check.difference, apart if apart == apart else float("inf")), cached=True)
+
+
+def generation(model: Decoder) -> dict[str, Any]:
+    """How text is written with the model where nobody says otherwise."""
+    most = model.spec.details.max_length
+    return {
+        "do_sample": True,
+        "temperature": 0.7,
+        "max_new_tokens": 128 if most is None else max(1, min(128, most // 2)),
+        "bos_token_id": None,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+    }
 
 
 def imported() -> Any:
@@ -92,9 +126,7 @@ def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
         stock = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     attention = fitting.attentions(spec)
     copy_out(filled(model, spec), spec, stock, names(home, attention[0].heads if attention else 1))
-    stock.generation_config = transformers.GenerationConfig(
-        do_sample=True, temperature=0.7, max_new_tokens=128, bos_token_id=None, eos_token_id=None, pad_token_id=0
-    )
+    stock.generation_config = transformers.GenerationConfig(**generation(model))
     return stock
 
 

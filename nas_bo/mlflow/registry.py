@@ -1,7 +1,7 @@
 """The model registry: weights as safetensors next to ``arch.json``, under aliases, and loaded again without pickle.
 
 A version is the folder ``model`` of a run: ``arch.json`` (the architecture), ``model.json`` (vocabulary and where the weights
-come from) and ``model.safetensors``. Nothing else of it is read.
+come from), ``model.safetensors``, and ``tokenizer.json`` where bytes are not the tokens. Nothing else of it is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from nas_bo import temporary
 from nas_bo.errors import ExportError, HostError
 from nas_bo.export.folder import WEIGHTS, load
-from nas_bo.export.folder import files as folder_of
 from nas_bo.mlflow import artifacts, content, lineage
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow import tracking_uri as store
@@ -56,22 +55,19 @@ def publish(
     name: str,
     trial: Trial,
     aliases: Sequence[str],
-    model: Decoder,
-    about: Mapping[str, Any],
+    files: Mapping[str, bytes],
     values: Mapping[str, float],
     label: str,
-    ignore: Sequence[str] = (),
 ) -> Registered:
     """Log the weights as a run next to the study's trials, register them, and link trial and model both ways.
 
     Args:
-        about: how the weights were made; JSON-safe.
-        values: what they were evaluated to.
+        files: of the model, by their names (`nas_bo.export.folder.files`), with its tokenizer if it has one.
+        values: what the weights were evaluated to.
     """
     from mlflow.exceptions import MlflowException
 
     client, number = session.client, trial.number
-    made_of = folder_of(model, trial.architecture, {"values": dict(values), **about}, ignore)
     uid = f"{session.subject.name}/model/{trial.architecture.id}"
     measured = Trial(trial.architecture, values, info={n: i for n, i in trial.info.items() if n not in values})
     made = lineage.beside(
@@ -80,8 +76,8 @@ def publish(
     child = session.children.get(number) if number is not None else None
     if child is not None:
         made.tag("nas.of", child.run_id)
-    files = {f"{FOLDER}/{name}": data if name == WEIGHTS else data.decode() for name, data in made_of.items()}
-    run_id = lineage.create(session, made, files)
+    kept = {f"{FOLDER}/{name}": data if name == WEIGHTS else data.decode() for name, data in files.items()}
+    run_id = lineage.create(session, made, kept)
     try:
         client.create_registered_model(name, tags={"nas.kind": "model"})
     except MlflowException as error:

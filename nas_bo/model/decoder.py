@@ -236,7 +236,13 @@ class Decoder(nn.Module):
                     "make a longer one with new_cache(batch, length)"
                 )
         context = _Context(self, start, tokens.shape[1], tokens.device)
-        x = self._embed(tokens, start)
+        found = self._through(self._embed(tokens, start), context, None if cache is None else cache.states)
+        if cache is not None:
+            cache.position += tokens.shape[1]
+        return found
+
+    def _through(self, x: Tensor, context: _Context, states: list[Any] | None) -> tuple[Tensor, list[Tensor]]:
+        """The stream (B, T, C) before the first layer -> that after the last, and the balance losses; `states` become the new ones."""
         balances = []
         ends = {to: (gate, at) for gate, (at, to) in enumerate(self._skips)}
         begins = {at for at, _ in self._skips}
@@ -246,29 +252,31 @@ class Decoder(nn.Module):
                 gate, at = ends[index]
                 x = torch.addcmul(x, streams.pop(at), self.skip_gates[gate])
             context.lending = index in self._last_reader
-            x, state, balance = self._layer(index)(x, context, None if cache is None else cache.states[index])
+            x, state, balance = self._layer(index)(x, context, None if states is None else states[index])
             if index in begins:
                 streams[index] = x
             context.forget(index, self._last_reader)
-            if cache is not None:
-                cache.states[index] = state
+            if states is not None:
+                states[index] = state
             if balance is not None:
                 balances.append(balance)
-        if cache is not None:
-            cache.position += tokens.shape[1]
         return x, balances
 
     def _layer(self, index: int) -> Any:
         """The module that runs as layer `index` of the architecture."""
         return self.layers[index // self.spec.details.tie_layers]
 
-    def _embed(self, tokens: Tensor, start: int = 0) -> Tensor:
+    def _embed(self, tokens: Tensor, start: int | Tensor = 0) -> Tensor:
         """tokens (B, T), which follow `start` others -> the stream (B, T, C) before the first layer."""
         x: Tensor = self.embedding(tokens)
         scale = self.spec.details.embedding_scale
         if scale is not None:
             x = x * (math.sqrt(self.spec.width) if isinstance(scale, str) else scale)
-        if self.positions is not None:
+        if self.positions is None:
+            return x
+        if isinstance(start, Tensor):  # of a model that is exported: nothing to be checked yet
+            x = x + self.positions(start + torch.arange(tokens.shape[1], device=tokens.device))
+        else:
             end = start + tokens.shape[1]
             check_length(self.spec.details, end)
             x = x + self.positions.weight[start:end]

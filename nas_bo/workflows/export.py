@@ -6,22 +6,59 @@ it was asked for. One that computes something else stays next to it under the na
 
 from __future__ import annotations
 
+import shlex
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from nas_bo.architecture import Architecture
 from nas_bo.errors import ExportError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
-from nas_bo.export.check import Check, require
+from nas_bo.export.check import Check, Cost, require
+from nas_bo.export.fits import fits
+from nas_bo.export.homes import TRANSFORMERS
+from nas_bo.workflows.held_out import held_out
+
+if TYPE_CHECKING:
+    from nas_bo.mlflow.exported import Logged
 
 FORMATS = ("huggingface", "gguf", "onnx", "folder")
+BITS = (8, 4, 2)
 PADDING = 0.1
+_LOADED = """```python
+from transformers import pipeline
+
+print(pipeline("text-generation", "{name}"{more})("def ")[0]["generated_text"])
+```
+"""
+_ONNX = """```python
+import numpy, onnxruntime, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("{name}/tokenizer.json")
+session = onnxruntime.InferenceSession("{name}/model_with_cache.onnx")
+names = [one.name for one in session.get_inputs()]  # tokens (batch, tokens), position (1,), and what the layers remember
+states = [
+    numpy.zeros([{{"batch": 1, "past": 0}}.get(axis, axis) for axis in one.shape], numpy.float32)
+    for one in session.get_inputs()[2:]
+]
+ids = tokenizer.encode("def ").ids
+for at in range(100):
+    given = [numpy.array([[ids[at]]]), numpy.array([at]), *states]
+    logits, *states = session.run(None, dict(zip(names, given)))
+    if at + 1 == len(ids):
+        ids.append(int(logits[0, -1].argmax()))
+print(tokenizer.decode(ids))
+```
+"""
 _USE = {
-    "huggingface": '```python\nfrom transformers import pipeline\npipeline("text-generation", "{name}")("def ")\n```\n',
-    "remote": '```python\nfrom transformers import pipeline  # needs nas_bo\npipeline("text-generation", "{name}", trust_remote_code=True)("def ")\n```\n',
+    "huggingface": _LOADED.replace("{more}", ""),
+    "remote": _LOADED.replace("{more}", ", trust_remote_code=True"),
     "gguf": '```console\n$ llama-cli -m {name}/model.gguf -p "def "\n```\n',
-    "onnx": '```python\nimport numpy, onnxruntime\nsession = onnxruntime.InferenceSession("{name}/model.onnx")\nsession.run(None, {{"tokens": numpy.array([[100, 101, 102]])}})  # logits (batch, tokens, vocabulary)\n```\n',
+    "onnx": _ONNX,
+    "onnx, whole": '```python\nimport numpy, onnxruntime\nsession = onnxruntime.InferenceSession("{name}/model.onnx")\nsession.run(None, {{"tokens": numpy.array([[100, 101, 102]])}})  # logits (batch, tokens, vocabulary)\n```\n',
     "folder": '```console\n$ nas-bo generate {name} "def "\n```\n',
 }
 
@@ -32,14 +69,17 @@ class Exported:
 
     Attributes:
         what: as what, in a few words.
-        check: how another program agreed with the trained model; None where none could be asked, with the reason in `unchecked`.
+        check: how another program agreed with the trained model, or what fewer bits cost there; None where none could be asked, with
+            the reason in `unchecked`.
+        about: what ``model.json`` says about the model, with the id of its architecture.
     """
 
     folder: Path
     format: str
     what: str
-    check: Check | None
+    check: Check | Cost | None
     unchecked: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
         return f"{self.folder}: {self.what}\n" + (
@@ -54,14 +94,20 @@ def export(
     *,
     padding: float = PADDING,
     remote_code: bool = False,
+    type: str | None = None,
+    bits: int | None = None,
+    text: str | Path | None = None,
 ) -> Exported:
     """Write the model in `folder`, one of `nas-bo train`, in another format.
 
     Args:
         format: "huggingface", "gguf", "onnx", or "folder", a copy.
         padding: the most weights of zeros that may be added, as a share, for a class whose layers are all of one size.
-        remote_code: for "huggingface" and an architecture that no stock class holds: write a class of nas_bo's own, which is loaded
-            with ``trust_remote_code=True`` where nas_bo is installed.
+        remote_code: for "huggingface" and an architecture that no stock class holds: write a class of nas_bo's own into the folder,
+            which needs no nas_bo and is loaded with ``trust_remote_code=True``.
+        type: for "gguf", one of `nas_bo.export.gguf_types.TYPES`, such as "Q4_K_M"; None is float32.
+        bits: for "onnx", of the weights of matrix products: 8, 4 or 2; None is float32.
+        text: with `type` or `bits`, a file of text that says what they cost; None is what was held out of the text of the training.
 
     Raises:
         ExportError: there is no model, the format cannot hold it, `to` exists, or the export does not compute the same.
@@ -71,6 +117,7 @@ def export(
         raise ExportError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
     if not 0 <= padding < 1e6:
         raise ExportError(f"padding={padding!r} is a share of the weights, 0 or more, such as 0.1")
+    kind = _fewer(format, type, bits, remote_code, text)
     target = Path(to)
     if target.exists():
         raise ExportError(f"{str(target)!r} exists; give a folder that does not, or remove it")
@@ -83,46 +130,98 @@ def export(
     draft = target.with_name(f"{target.name}.unverified")
     if draft.exists():
         raise ExportError(f"{str(draft)!r} is there from an export that was not verified; look at it, and remove it")
-    unchecked, check = "", None
-    kind = format
+    fewer = None if kind == "F32" and bits is None else held_out(made, text)
+    unchecked = ""
+    check: Check | Cost | None = None
+    use = format
     try:
         files.write(draft, {})
         if format == "huggingface":
             from nas_bo.export import huggingface, remote
 
             if remote_code and huggingface.no_stock_class(made, padding):
-                kind = "remote"
+                use = "remote"
                 what, check = remote.write(made, draft)
             else:
                 what, check = huggingface.write(made, draft, padding)
         elif format == "gguf":
             from nas_bo.export import gguf
 
-            what, check, unchecked = gguf.write(made, draft, padding)
+            what, check, unchecked = gguf.write(made, draft, padding, kind, fewer)
         elif format == "onnx":
             from nas_bo.export import onnx
 
-            what, check = onnx.write(made, draft)
+            what, check = onnx.write(made, draft, bits, fewer)
+            use = "onnx" if (draft / onnx.CACHED).is_file() else "onnx, whole"
         else:
             what, unchecked = "a copy", "a copy of the weights needs no check"
             names = (files.ARCH, files.WEIGHTS, files.ABOUT)
             files.write(draft, {name: (made.folder / name).read_bytes() for name in names})
             if made.tokenizer is not None:
                 files.write(draft, {made.tokenizer.name: made.tokenizer.read_bytes()})
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)  # unfinished, and nothing to be looked at
+        if isinstance(error, OSError):
+            raise ExportError(
+                f"the folder {str(target)!r} cannot be written ({error.strerror or error}); choose another with --to"
+            ) from error
         raise
     if check is not None:
         require(check, str(draft))
     said = f"Written as {what}. " + (f"Checked with {check}." if check else f"Not checked: {unchecked}.")
-    use = _USE[kind].format(name=target.name)
+    if isinstance(check, Cost):
+        said += f" After a prompt of eight tokens it continues: `{made.text().text(check.continued)!r}`."
+    use_text = _USE[use].format(name=target.name)
     about = {"architecture": made.architecture.id, **made.about}
-    text = card(about, use, said + "\n", kind in ("huggingface", "remote"))
+    text = card(about, use_text, said + "\n", format == "huggingface")
     extra = {name: (made.folder / name).read_bytes() for name in (files.DRAWING,) if (made.folder / name).is_file()}
     arch = {} if format == "folder" else {files.ARCH: made.architecture.to_json().encode()}
     files.write(draft, {**extra, **arch, files.CARD: text.encode()})
     draft.replace(target)
-    return Exported(target, format, what, check, unchecked)
+    return Exported(target, format, what, check, unchecked, about)
+
+
+def log(made: Exported, *, track: str | Path | None = None, name: str = "nas-bo", alias: str | None = None) -> Logged:
+    """Log an export in MLflow, as a run next to its trial and as a version of the registered model `name`.
+
+    Args:
+        track: a tracking URI or a file; default as for `nas_bo.mlflow.Tracker`.
+        alias: None is the format.
+
+    Raises:
+        HostError: the store cannot be written, or takes no such name or alias.
+    """
+    from nas_bo.mlflow.exported import log_export
+
+    return log_export(
+        made.folder, made.format, made.about, made.what, track=track, name=name, alias=alias or made.format
+    )
+
+
+def _fewer(format: str, type: str | None, bits: int | None, remote_code: bool, text: str | Path | None) -> str:
+    """The type of a GGUF file (raises ExportError for what the format has not)."""
+    from nas_bo.export.gguf_types import named
+
+    for option, given, where in (("type", type is not None, "gguf"), ("bits", bits is not None, "onnx"), ("remote_code", remote_code, "huggingface")):  # fmt: skip
+        if given and format != where:
+            word = option.replace("_", "-")
+            raise ExportError(
+                f"--{word} belongs to the format {where}, not to {format}; leave it out, or export with --format {where}"
+            )
+    if text is not None and type is None and bits is None:
+        raise ExportError("--text says what fewer bits cost; leave it out, or give --type or --bits")
+    if bits is not None and bits not in BITS:
+        raise ExportError(
+            f"bits={bits!r}: ONNX Runtime has matrices of {', '.join(map(str, BITS))} bits; choose one of these"
+        )
+    return "F32" if type is None else named(type)
+
+
+def command(folder: str | Path, arch: Architecture, vocab_size: int, ignore: Sequence[str] = ()) -> str:
+    """How the model in a folder is exported to transformers: to a stock class where one holds it."""
+    best = fits(arch, TRANSFORMERS, ignore, vocab_size)[0]
+    more = " --remote-code" if best.reasons or best.padding > PADDING else ""
+    return f"nas-bo export {shlex.quote(str(folder))} --format huggingface{more} --to hf"
 
 
 def continued(folder: str | Path, prompt: str, tokens: int = 200, temperature: float = 0.7, seed: int = 0) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from nas_bo import serialization
 from nas_bo.errors import NasBoError, SearchError
+from nas_bo.export import folder
+from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.objective import GivesModel, Retrainable, with_parts
+from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.trial import ObjectiveSpec, Trial
 from nas_bo.workflows.result import Result
 
@@ -99,6 +103,8 @@ def register(
     by_arch: dict[str, tuple[Trial, list[str]]] = {}
     for alias, trial in chosen.items():
         by_arch.setdefault(trial.architecture.id, (trial, []))[1].append(alias)
+    path = again.tokenizer if isinstance(again, ValidationLoss) else None
+    tokenizer = {} if path is None else {TOKENIZER: tokenizer_json(Path(path)).encode()}
     made = []
     for arch_id, (trial, aliases) in by_arch.items():
         trained = again.trained(trial.architecture)
@@ -108,15 +114,23 @@ def register(
             "factor": factor,
             "tokens": trained.tokens,
             "seed": again.seed,
+            **_text_of(again),
         }
         before = known.get(arch_id, {}).get(again.name)
         if before is not None:
             about["re-trained in the search"] = {"value": before, "same": before == trained.bits_per_byte}
+        files = folder.files(trained.model, trial.architecture, {"values": values, **about}, again.ignore)
         with tracker.opened(result.study) as session:
-            made.append(
-                publish(session, name, trial, aliases, trained.model, about, values, result.label(trial), again.ignore)
-            )
+            made.append(publish(session, name, trial, aliases, {**files, **tokenizer}, values, result.label(trial)))
     return made
+
+
+def _text_of(objective: Any) -> dict[str, Any]:
+    """What a folder says about text and tokenizer, where the objective is of nas_bo."""
+    if not isinstance(objective, ValidationLoss):
+        return {}
+    corpus = objective.corpus()
+    return {"corpus": {"name": corpus.name, "sha256": corpus.fingerprint}, "tokenizer": corpus.tokenizer}
 
 
 def trainable(result: Result, allow: Sequence[str] = ()) -> Any:

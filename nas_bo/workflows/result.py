@@ -285,8 +285,11 @@ class Result:
 
         return register(self, name, track=track, wanted=picks, **more)
 
-    def train(self, to: str | Path, pick: str = "knee", tokens: float | None = None, **more: Any) -> Trained:
-        """Train the architecture that `pick` means to the end and write it to the folder `to`; see `nas_bo.workflows.train.train`."""
+    def train(
+        self, to: str | Path, pick: str | int | Trial = "knee", tokens: float | None = None, **more: Any
+    ) -> Trained:
+        """Train the architecture that `pick` means, or a trial, to the end and write it to the folder `to`; see
+        `nas_bo.workflows.train.train`."""
         from nas_bo.workflows.train import train
 
         return train(self, to, pick, tokens, **more)

@@ -2,33 +2,41 @@
 
 The run is that of the search at another budget: its text, tokenizer and settings, with the next seed, as the re-training of a
 front has it. It is written to a checkpoint once a minute, so that a call that was killed continues where it was.
+
+With a ladder of learning rates several short runs come first, and the rate of the best one is taken. What they gave is kept, so that
+a call that was killed does not make them again.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from nas_bo import provenance, serialization
-from nas_bo.errors import ExportError, ModelError, SearchError
+from nas_bo.errors import ExportError, ModelError, SearchError, TrainingDiverged
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.model.after_training import compress_options
 from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.model.spec import check
+from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
 from nas_bo.report.drawing import drawing
 from nas_bo.trial import Trial
 from nas_bo.wording import counted
 from nas_bo.workflows import sub_model
+from nas_bo.workflows.export import command
 from nas_bo.workflows.pick import described
 from nas_bo.workflows.register import trainable
 from nas_bo.workflows.result import Result
 
-CHECKPOINT = "training.pt"
+CHECKPOINT, LADDER = "training.pt", "ladder.json"
+RUNGS = (0.5, 1.0, 2.0, 4.0)  # of a ladder, times the learning rate of the search
+RUNG_SHARE, RUNG_TOKENS = 1 / 20, (10_000, 1_000_000)  # of the training that each is, within these numbers of tokens
 TOKENS_PER_PARAMETER = 20  # of a run whose budget nobody says: Hoffmann et al. 2022, arXiv 2203.15556
 SAMPLES, SAMPLED, PROMPT = 3, 160, 32  # texts, tokens of each, tokens of held-out text before it
 
@@ -50,10 +58,11 @@ class Trained:
 def train(
     result: Result,
     to: str | Path,
-    pick: str = "knee",
+    pick: str | int | Trial = "knee",
     tokens: float | None = None,
     *,
     settings: Mapping[str, float | None] | None = None,
+    ladder: bool = False,
     seed: int | None = None,
     teacher: Teaching | None = None,
     allow: Sequence[str] = (),
@@ -62,9 +71,11 @@ def train(
     """Train the architecture that `pick` means for `tokens` tokens, and write it to the folder `to`.
 
     Args:
-        pick: see `nas_bo.workflows.pick`.
+        pick: a trial of the result, or what `nas_bo.workflows.pick` reads.
         tokens: the budget; None is 20 per parameter, and at least what the search re-trained its front at.
         settings: of `nas_bo.model.train`, such as ``{"lr": 1e-3, "batch_size": 16}``; what is not there is as in the search.
+        ladder: try several learning rates in short runs first (`RUNGS` times that of the search, each a twentieth of the training,
+            which makes it a fifth longer), and take the best; not with an "lr" in `settings`.
         seed: None is the seed of the search plus one.
         teacher: a trained model to learn from in addition to the text (`nas_bo.model.Distillation`); None is that of the search, if it
             had one.
@@ -76,24 +87,37 @@ def train(
         ExportError: the folder holds something else, or cannot be written.
         DataError: the text of the study is gone.
     """
+    settings = dict(settings or {})
+    if ladder and settings.get("lr") is not None:
+        raise SearchError(
+            f"lr={settings['lr']:g} and a ladder of learning rates exclude each other; leave one of them out"
+        )
+    trial = pick if isinstance(pick, Trial) else result.pick(str(pick))
     part = sub_model.loss_of(result, allow)
     if part is not None and teacher is not None:
         raise SearchError(
             "a part of a trained model is trained on as it is; a teacher (--teacher) is for architectures that are trained from the start, so "
             "leave it out"
         )
+    if part is not None and ladder:
+        raise SearchError(
+            "a part of a trained model is trained on at the rate that it has; leave the ladder of learning rates out"
+        )
     if part is not None:
-        told = sub_model.finished(result, result.pick(pick), part, Path(to), tokens, seed, settings or {})
+        told = sub_model.finished(result, trial, part, Path(to), tokens, seed, settings)
         return Trained(Path(to), told)
-    trial, loss = result.pick(pick), _taught(_loss(result, allow), teacher)
+    loss = _taught(_loss(result, allow), teacher)
     folder, about = Path(to), _asked(result, trial, loss, tokens, seed)
     loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))
-    there = _there(folder, about, settings or {})
+    there = _there(folder, about, settings, ladder)
     if there is not None:
         return Trained(folder, there, resumed=True)
     kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
     files.write(folder, {})
-    run = loss.training(trial.architecture, settings or {}, folder / CHECKPOINT, progress)
+    if ladder:
+        about["ladder"] = _climbed(folder, trial, loss, settings, about)
+        settings["lr"] = about["ladder"]["lr"]
+    run = loss.training(trial.architecture, settings, folder / CHECKPOINT, progress)
     begun = run.done > 0
     made = run.to()
     corpus = loss.corpus()
@@ -109,11 +133,41 @@ def train(
     }
     picture = drawing(trial.architecture, vocab_size=corpus.vocab_size, ignore=loss.ignore)
     about["samples"] = _samples(made.model, loss, corpus)
-    use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ nas-bo export {folder.name} --format huggingface --to hf\n```\n'
+    leaving = command(folder.name, trial.architecture, corpus.vocab_size, loss.ignore)
+    use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ {leaving}\n```\n'
     files.write(folder, {**kept, files.DRAWING: picture.encode(), files.CARD: card(about, use).encode()})
     files.write(folder, files.files(made.model, trial.architecture, about, loss.ignore))
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, LADDER):
+        (folder / name).unlink(missing_ok=True)
     return Trained(folder, about, begun)
+
+
+def _climbed(
+    folder: Path, trial: Trial, loss: ValidationLoss, settings: Mapping[str, float | None], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The learning rate that was best in short runs, those runs, and what they were of; kept in the folder."""
+    short = min(max(loss.tokens * RUNG_SHARE, RUNG_TOKENS[0]), RUNG_TOKENS[1], loss.tokens)
+    asked = {name: about[name] for name in ("architecture", "tokens", "seed", "corpus")}
+    asked |= {"settings": dict(settings), "factors": list(RUNGS), "rung": int(short)}
+    path = folder / LADDER
+    if path.is_file():
+        try:
+            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            before = {}
+        if before.get("of") == asked:
+            return before
+    probe = LearningRateProbe(RUNGS, short)
+    how: dict[str, Any] = {"device": loss.device, "ignore": loss.ignore, "evaluation_tokens": loss.evaluation_tokens}
+    chosen: dict[str, float | None] = {"sequence": loss.sequence, "batch_size": loss.batch_size}
+    chosen |= {name: value for name, value in settings.items() if value is not None}
+    try:
+        rate, tried = probe(trial.architecture, loss.corpus(), loss.seed, chosen, **how)
+    except TrainingDiverged as error:
+        raise SearchError(f"the ladder of learning rates found none: {error}; give one that is smaller") from None
+    found = {"lr": rate, "tried": tried, "of": asked}
+    files.write(folder, {LADDER: json.dumps(found).encode()})
+    return found
 
 
 def _loss(result: Result, allow: Sequence[str]) -> ValidationLoss:
@@ -191,7 +245,9 @@ def _asked(
     }
 
 
-def _there(folder: Path, about: Mapping[str, Any], settings: Mapping[str, float | None]) -> dict[str, Any] | None:
+def _there(
+    folder: Path, about: Mapping[str, Any], settings: Mapping[str, float | None], ladder: bool
+) -> dict[str, Any] | None:
     """What the folder says about itself where it holds this very model; None where it is free (raises ExportError)."""
     if not folder.exists():
         return None
@@ -205,13 +261,14 @@ def _there(folder: Path, about: Mapping[str, Any], settings: Mapping[str, float 
         same.append(said.get("teacher") == about.get("teacher"))
         same.append(said.get("tokens") == max(1, about["tokens"] // steps) * steps)
         same += [said.get("settings", {}).get(name) == value for name, value in settings.items() if value is not None]
+        same.append(not ladder or "ladder" in said)
         if all(same):
             return said
         raise ExportError(
             f"the folder {str(folder)!r} holds another model already (trial {said.get('searched', {}).get('trial')}, "
             f"{counted(said.get('tokens', 0), 'token')}, seed {said.get('seed')}); choose another folder with --to, or remove this one"
         )
-    if names and CHECKPOINT not in names:
+    if names and not names & {CHECKPOINT, LADDER}:
         raise ExportError(
             f"the folder {str(folder)!r} is not empty and holds no model or training of nas_bo; choose another with --to"
         )

@@ -111,11 +111,25 @@ def test_an_export_that_computes_something_else_is_kept_apart(llama, tmp_path, m
 
 def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
     (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "short.txt").write_text("def f(x):\n")
     for match, call in {
         "there is no format 'safetensors'": lambda: export(llama, tmp_path / "x", "safetensors"),
         "exists": lambda: export(llama, tmp_path / "there"),
         "there is no folder": lambda: export(tmp_path / "nothing", tmp_path / "x"),
         "padding": lambda: export(llama, tmp_path / "x", padding=-1),
+        "there is no type 'Q4_K_X'": lambda: export(llama, tmp_path / "x", "gguf", type="Q4_K_X"),
+        "--type belongs to the format gguf, not to onnx": lambda: export(llama, tmp_path / "x", "onnx", type="Q8_0"),
+        "--bits belongs to the format onnx, not to huggingface": lambda: export(llama, tmp_path / "x", bits=8),
+        "--remote-code belongs to the format huggingface": lambda: export(
+            llama, tmp_path / "x", "gguf", remote_code=True
+        ),
+        "matrices of 8, 4, 2 bits": lambda: export(llama, tmp_path / "x", "onnx", bits=3),
+        "--text says what fewer bits cost": lambda: export(llama, tmp_path / "x", text=llama / "model.json"),
+        "does not say on which text": lambda: export(llama, tmp_path / "x", "gguf", type="Q8_0"),
+        "cannot be read": lambda: export(llama, tmp_path / "x", "onnx", bits=8, text=tmp_path / "nothing.txt"),
+        "at least 256 are needed": lambda: export(
+            llama, tmp_path / "x", "onnx", bits=8, text=tmp_path / "there" / "short.txt"
+        ),
     }.items():
         with pytest.raises(ExportError, match=match):
             call()
@@ -146,6 +160,67 @@ def test_the_other_formats_are_checked_where_they_run(llama, tmp_path, format):
     made = export(llama, tmp_path / "out", format)
     assert made.check.good and not made.unchecked
     assert f"model.{format}" in {path.name for path in made.folder.iterdir()}
+
+
+@pytest.mark.parametrize(("format", "more"), [("gguf", {"type": "q8_0"}), ("onnx", {"bits": 8})])
+def test_what_fewer_bits_cost_is_said_and_bounded(llama, tmp_path, format, more, monkeypatch):
+    from nas_bo.export import check
+
+    text = tmp_path / "text.txt"
+    text.write_text("def f(x):\n    return x + 1\n" * 40)
+    made = export(llama, tmp_path / "out", format, text=text, **more)
+    assert made.check.good and made.check.text == "text.txt" and "bits per byte of text.txt" in str(made)
+    card = (made.folder / "README.md").read_text()
+    assert "bits per byte of text.txt" in card and "it continues" in card
+    monkeypatch.setattr(check, "MOST_LOST", -1.0)
+    with pytest.raises(ExportError, match="of little use any more"):
+        export(llama, tmp_path / "other", format, text=text, **more)
+    assert not (tmp_path / "other").exists() and (tmp_path / "other.unverified").is_dir()
+
+
+def test_the_card_of_onnx_runs_as_it_stands(llama, tmp_path):
+    out = export(llama, tmp_path / "out", "onnx").folder
+    code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0].replace("range(100)", "range(15)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout[:-1] == continued(llama, "def ", 12, 0.0)
+
+
+def test_an_export_is_a_version_of_a_registered_model_that_stock_mlflow_loads(llama, tmp_path):
+    done = nas_bo(
+        "export",
+        "trained",
+        "--to",
+        "hf",
+        "--mlflow",
+        "m.db",
+        "--name",
+        "tiny",
+        "--alias",
+        "best",
+        "--json",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)["mlflow"]
+    assert said["uri"] == "models:/tiny@best" and said["of"] is None
+    code = (
+        "import mlflow, pathlib, sys; mlflow.set_tracking_uri(sys.argv[1])\n"
+        "text = mlflow.transformers.load_model('models:/tiny@best')('def ', do_sample=False, max_new_tokens=12)[0]['generated_text']\n"
+        "folder = mlflow.artifacts.download_artifacts('models:/tiny@best')\n"
+        "assert not [p for p in pathlib.Path(folder).rglob('*') if p.suffix in ('.pkl', '.pickle', '.bin', '.pt')]\n"
+        "print(repr(text))"
+    )
+    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"sqlite:///{tmp_path}/m.db"],
+        capture_output=True,
+        text=True,
+        env=env,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert eval(done.stdout.splitlines()[-1]) == continued(llama, "def ", 12, 0.0)
 
 
 def test_what_cannot_be_checked_is_named(llama, tmp_path, monkeypatch):

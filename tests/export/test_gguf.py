@@ -60,7 +60,59 @@ def made(arch) -> TrainedModel:
 def test_llama_cpp_computes_the_same(name, tmp_path):
     told, check, unchecked = gguf.write(made(CASES[name]), tmp_path, 10.0)
     assert f"{name.split(',')[0]!r}" in told and not unchecked
-    assert check.good, check
+    assert check.good and check.cached, check
+
+
+WIDE = decoder(
+    (attention(4, 2, head_dim=64), block("dense", ratio=1, activation="silu", gated=True)),
+    (attention(4, 2, head_dim=64), GATED),
+    width=256,
+)
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K"])
+def test_smaller_types_run_in_llama_cpp_and_say_what_they_cost(kind, tmp_path, held_out):
+    model = made(WIDE)
+    told, check, _ = gguf.write(model, tmp_path, 0.0, kind, held_out)
+    assert kind in told and check.tokens == held_out.windows[:, 1:].size and len(check.continued) == 24
+    least = {"F16": 0.97, "BF16": 0.9, "Q8_0": 0.8, "Q6_K": 0.7}.get(kind, 0.1)  # chance gives 1 / 256
+    assert check.agreed >= least and abs(check.after - check.before) < (0.02 if least > 0.6 else 0.5), check
+    weights = sum(weight.numel() for weight in model.model.parameters())
+    bits = 8 * (tmp_path / "model.gguf").stat().st_size / weights
+    assert (
+        bits
+        < {
+            "F16": 17,
+            "BF16": 17,
+            "Q8_0": 9.5,
+            "Q6_K": 7.6,
+            "Q5_K_M": 6.9,
+            "Q4_K_M": 6.1,
+            "Q4_0": 5.8,
+            "Q3_K_M": 5.3,
+            "Q2_K": 4.7,
+        }[kind]
+    )
+    if kind.endswith("_K_M"):
+        assert "Q6_K" in told
+
+
+def test_rows_that_no_block_divides_get_another_type_and_the_export_says_so(tmp_path, held_out):
+    told, check, _ = gguf.write(made(CASES["deci"]), tmp_path, 0.0, "Q4_K_M", held_out)
+    assert check is not None and "Q5_0" in told and "a multiple of 256" in told
+
+
+def test_what_llama_cpp_quantises_is_what_the_package_gguf_reads():
+    import gguf as package
+    import numpy as np
+
+    from nas_bo.export.gguf_types import rounded
+
+    array = np.random.default_rng(0).standard_normal((4, 512)).astype(np.float32)
+    for mixture, most in {"Q6_K": 0.02, "Q4_K_S": 0.1, "Q3_K_M": 0.2, "Q8_0": 0.01, "Q4_0": 0.12}.items():
+        [(_, found, kind)] = rounded([("blk.5.attn_q.weight", array)], mixture, 6, True)
+        again = package.quants.dequantize(found, package.GGMLQuantizationType[kind])
+        assert np.linalg.norm(again - array) < most * np.linalg.norm(array), mixture
 
 
 @pytest.mark.parametrize("space", NAMED)

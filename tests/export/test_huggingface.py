@@ -25,7 +25,7 @@ def block(kind, **fields):
 
 
 def decoder(*layers, **fields):
-    return Node({"width": WIDTH, "layers": tuple(Node({"mixer": a, "mlp": b}) for a, b in layers), **fields})
+    return Node({"width": WIDTH, "layers": tuple(Node({"mixer": a, "mlp": b}) for a, b in layers)} | fields)
 
 
 def randomised(arch, vocab=VOCAB) -> Decoder:

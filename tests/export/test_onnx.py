@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from nas_bo.errors import ExportError
 from tests.export.test_gguf import made
-from tests.export.test_huggingface import CASES, MOE, SKIP, A, block, decoder
+from tests.export.test_huggingface import MOE, ONE, SKIP, A, attention, block, decoder
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
@@ -17,15 +16,44 @@ GATED = block("dense", ratio=1, gated=True)
 CONV = block("conv", kernel=4)
 
 
-@pytest.mark.parametrize(
-    "arch", [CASES["Mistral"], CASES["GPT2"], decoder((CONV, GATED), (A, SKIP), (SKIP, GATED)), CASES["GPTNeoX"]]
-)
-def test_onnx_runtime_computes_the_same_at_every_length(arch, tmp_path):
-    _, check = onnx.write(made(arch), tmp_path)
-    assert check.good and check.difference < 1e-4, check
-    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "tokenizer.json"}
+EVERY = decoder(
+    (CONV, GATED), (block("ssm", heads=2, state=8), SKIP), (block("latent_attention", heads=2, latent=8), SKIP), (attention(window=7), MOE), (attention(share_kv=True, window=7), ONE)
+)  # fmt: skip
+PLACED = decoder((attention(4, 1), block("dense", ratio=1)), norm="layer", position="learned", max_length=128)
 
 
-def test_mixtures_say_that_they_cannot(tmp_path):
-    with pytest.raises(ExportError, match="mlp is moe"):
-        onnx.write(made(decoder((A, MOE))), tmp_path)
+@pytest.mark.parametrize("arch", [EVERY, PLACED], ids=["blocks", "positions that are learned"])
+def test_onnx_runtime_computes_the_same_at_every_length_with_a_cache_and_without(arch, tmp_path):
+    told, check = onnx.write(made(arch), tmp_path)
+    assert check.good and check.cached and check.difference < 1e-4, check
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model_with_cache.onnx", "tokenizer.json"}
+    assert "without and with a cache" in told
+
+
+def test_blocks_that_count_in_python_take_one_token_a_call(tmp_path):
+    told, check = onnx.write(made(decoder((block("gated_delta", heads=2), SKIP))), tmp_path)
+    assert check.good and check.cached and check.difference < 1e-4, check
+    assert {path.name for path in tmp_path.iterdir()} == {"model_with_cache.onnx", "tokenizer.json"}
+    assert "one token a call" in told
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A model, and its files in float32."""
+    model = made(decoder((A, GATED)))
+    return model, onnx._files(model)
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+def test_fewer_bits_are_smaller_and_cost_what_is_said(bits, tmp_path, held_out, whole, monkeypatch):
+    model, files = whole
+    monkeypatch.setattr(onnx, "_files", lambda made: files)
+    told, check = onnx.write(model, tmp_path, bits, held_out)
+    assert (
+        f"matrices in {bits} bits" in told
+        and check.tokens == held_out.windows[:, 1:].size
+        and len(check.continued) == 24
+    )
+    if bits == 8:
+        assert abs(check.after - check.before) < 0.01 and check.agreed > 0.9
+    assert all((tmp_path / name).stat().st_size < len(data) for name, data in files.items())

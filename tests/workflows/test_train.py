@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -12,11 +15,11 @@ from nas_bo.export import folder as files
 from nas_bo.objectives import Parameters, ValidationLoss
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.workflows.export import continued
-from nas_bo.workflows.train import CHECKPOINT
+from nas_bo.workflows.train import CHECKPOINT, LADDER
 from tests.cli.test_command import nas_bo
 from tests.problems import Toy, cost, loss
 
-TOKENS = 20_480
+TOKENS, SHORT = 20_480, 6_144
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +74,38 @@ def test_a_run_that_was_killed_goes_on_to_the_same_weights(found, trained, tmp_p
     assert all((one[name] == other[name]).all() for name in other)
 
 
+def test_a_process_that_is_killed_goes_on_to_the_same_weights(found, trained, tmp_path):
+    """With SIGKILL, in the middle of a ladder's training, whose short runs are not made again."""
+    code = (
+        "import os, signal, sys, nas_bo.model.run as run\n"
+        "from nas_bo.cli import resolve\n"
+        "run.SAVE_EVERY_S = run.PROGRESS_EVERY_S = -1.0\n"
+        "def killed(step, steps, nats):\n"
+        "    if step > 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "resolve.stored(sys.argv[1], None).train(sys.argv[2], 'best:bits_per_byte', float(sys.argv[3]), ladder=True, progress=killed)\n"
+    )
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(found[1]), str(out), str(SHORT)], capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert {CHECKPOINT, LADDER} <= {path.name for path in out.iterdir()}
+    before, seen = (out / LADDER).stat().st_mtime_ns, []
+    again = found[0].train(out, "best:bits_per_byte", SHORT, ladder=True, progress=lambda *_: seen.append((out / LADDER).stat().st_mtime_ns))  # fmt: skip
+    assert again.resumed and set(seen) <= {before} and not {CHECKPOINT, LADDER} & {path.name for path in out.iterdir()}
+    rates = [rate for rate, _ in again.about["ladder"]["tried"]]
+    assert again.about["ladder"]["lr"] in rates and len(rates) >= 2
+    whole = found[0].best("bits_per_byte").train(found[0], tmp_path / "whole", SHORT, ladder=True)
+    one, other = (files.load(folder).model.state_dict() for folder in (again.folder, whole.folder))
+    assert all((one[name] == other[name]).all() for name in other)
+    assert whole.about["settings"]["lr"] == again.about["ladder"]["lr"]
+    assert found[0].train(tmp_path / "whole", "best:bits_per_byte", SHORT, ladder=True).resumed
+    with pytest.raises(ExportError, match="holds another model"):
+        found[0].train(trained.folder, "best:bits_per_byte", SHORT, ladder=True)
+    with pytest.raises(SearchError, match="exclude each other"):
+        found[0].train(tmp_path / "x", tokens=SHORT, ladder=True, settings={"lr": 1e-3})
+
+
 def test_the_same_call_again_trains_nothing(found, trained):
     def never(*_):
         raise AssertionError("trained")
@@ -120,6 +155,12 @@ def test_text_is_continued(trained, tmp_path):
         continued(trained.folder, "")
     with pytest.raises(ExportError, match="there is no folder"):
         continued(tmp_path / "nothing", "def")
+
+
+def test_a_rate_that_is_none_is_refused(found, tmp_path):
+    for rate in ("fast", "0", "nan", "-1"):
+        done = nas_bo("train", str(found[1]), "--to", "out", "--lr", rate, cwd=tmp_path)
+        assert done.returncode == 2 and "'ladder'" in done.stderr and not (tmp_path / "out").exists()
 
 
 def test_the_commands(found, tmp_path):

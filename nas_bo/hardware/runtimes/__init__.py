@@ -11,6 +11,7 @@ from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 if TYPE_CHECKING:
     from nas_bo.hardware.runtimes.compiled import Compiled as Compiled
     from nas_bo.hardware.runtimes.eager import Eager as Eager
+    from nas_bo.hardware.runtimes.llama_cpp import LlamaCppRuntime as LlamaCppRuntime
     from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime as OnnxRuntime
     from nas_bo.hardware.runtimes.openvino import OpenVino as OpenVino
 
@@ -21,6 +22,11 @@ NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "onnxruntime": ("onnxruntime", "OnnxRuntime", {}),
     "onnxruntime-int8": ("onnxruntime", "OnnxRuntime", {"int8": True}),
     "openvino": ("openvino", "OpenVino", {}),
+    "llama.cpp": ("llama_cpp", "LlamaCppRuntime", {}),
+    **{
+        f"llama.cpp-{kind.lower()}": ("llama_cpp", "LlamaCppRuntime", {"type": kind})
+        for kind in ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+    },
 }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from nas_bo.model.blocks.details import Details
 
 
-def rotary_table(details: Details, start: int, length: int, dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def rotary_table(details: Details, start: int | Tensor, length: int, dim: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin (T, 1, D) of positions start, start + 1, ...; the first half of sin is negated: `layers.attention.rotate`."""
     device = like.device
     frequency = details.rope_theta ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
@@ -24,7 +24,7 @@ def rotary_table(details: Details, start: int, length: int, dim: int, like: Tens
         kept = 1 - _yarn(details, dim).to(device)
         frequency = frequency / factor * (1 - kept) + frequency * kept
         size = 0.1 * math.log(factor) + 1 if factor > 1 else 1.0  # eq. 22
-    position = torch.arange(start, start + length, device=device, dtype=torch.float32)
+    position = torch.arange(length, device=device, dtype=torch.float32) + start
     angle = position.view(-1, 1, 1) * frequency
     cos, sin = angle.cos(), angle.sin()
     if size != 1:

@@ -1,0 +1,181 @@
+"""An export as a run next to the trial that it comes from, and as a version of a registered model with an alias.
+
+A folder of transformers gets MLflow's flavour of that name, so that ``mlflow.transformers.load_model`` and
+``mlflow.pyfunc.load_model`` load it; files of ONNX get that of ONNX. Neither has a pickle in it. Others are kept as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from nas_bo.errors import HostError
+from nas_bo.mlflow import content, lineage, parent
+from nas_bo.mlflow import tags as names
+from nas_bo.mlflow import tracking_uri as store
+from nas_bo.mlflow.session import PARENT
+from nas_bo.process import owner
+
+EXPERIMENT = "nas_bo exports"  # where the trial is in no experiment of the store
+FOLDER = "model"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Where an export is.
+
+    Attributes:
+        run_id: of the run that has its files.
+        of: the run of the trial; None where the store has none of its architecture.
+        uri: of the registered version.
+    """
+
+    run_id: str
+    of: str | None
+    uri: str
+
+
+def log_export(
+    folder: Path, format: str, about: Mapping[str, Any], what: str, *, track: str | Path | None, name: str, alias: str
+) -> Logged:
+    """Log the folder, register it, and link run, trial and model.
+
+    Args:
+        about: what ``model.json`` says, with the id of the architecture.
+        what: was written, in a sentence.
+        track: a tracking URI or a file; default as for `Tracker`.
+        name, alias: in the registry.
+
+    Raises:
+        HostError: the store cannot be written, or takes no such name or alias.
+    """
+    from mlflow.exceptions import MlflowException
+
+    where = store.resolve(track)
+    store.check(where, 5)
+    with store.patience(where, 60), store.quietly():
+        client = store.connect(where)
+        try:
+            of = _trial(client, str(about.get("architecture", "")))
+            run = _begun(client, where, of, format, about)
+            run_id = str(run.info.run_id)
+            with tempfile.TemporaryDirectory(prefix="nas-bo-export-") as draft:
+                client.log_artifacts(run_id, str(_flavoured(folder, format, Path(draft) / FOLDER)), FOLDER)
+            number = _registered(client, run_id, name, alias, about, what)
+            if of is not None:
+                sentence = f"[Export to {format}]({lineage.link(of.info.experiment_id, run_id)}), {content.escaped(name)} version {number}"
+                lineage.attach(client, of.info.run_id, "nas.export", run_id, sentence)
+            client.set_terminated(run_id)
+        except MlflowException as error:
+            raise HostError(f"{store.redact(where)} does not take the export ({error.message})") from error
+    return Logged(run_id, None if of is None else str(of.info.run_id), f"models:/{name}@{alias}")
+
+
+def _trial(client: Any, architecture: str) -> Any:
+    """The newest trial of an architecture in any experiment."""
+    every = [one.experiment_id for one in client.search_experiments()]
+    query = f"tags.`nas.arch` = '{content.clean(architecture)}' AND tags.`nas.kind` = 'trial'"
+    found = client.search_runs(every, query, max_results=1, order_by=["attributes.start_time DESC"]) if every else []
+    return found[0] if found else None
+
+
+def _begun(client: Any, where: str, of: Any, format: str, about: Mapping[str, Any]) -> Any:
+    tags = {
+        "nas.kind": "export",
+        "nas.format": format,
+        "nas.arch": str(about.get("architecture", "")),
+        names.WRITER: owner(),
+        names.COLOR: names.BESIDE,
+    }
+    title = f"export {format}"
+    if of is not None:
+        number = of.data.tags.get("nas.trial", "")
+        title = f"{number} {title}".strip()
+        for tag in (PARENT, "nas.study", names.KEY):
+            if tag in of.data.tags:
+                tags[tag] = of.data.tags[tag]
+        tags["nas.of"] = of.info.run_id
+    experiment = parent._experiment(client, where, EXPERIMENT) if of is None else of.info.experiment_id
+    run = client.create_run(experiment, tags=tags, run_name=title)
+    for key, value in about.get("values", {}).items():
+        client.log_metric(run.info.run_id, f"obj/{content.clean(str(key))}", float(value))
+    return run
+
+
+def _registered(client: Any, run_id: str, name: str, alias: str, about: Mapping[str, Any], what: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name, tags={"nas.kind": "model"})
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise HostError(f"the registry does not take the model name {name!r} ({error.message})") from error
+    source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
+    made = client.create_model_version(
+        name,
+        source,
+        run_id,
+        description=what,
+        tags={"nas.arch": str(about.get("architecture", "")), "nas.kind": "export"},
+    )
+    number = str(made.version)
+    try:
+        client.set_registered_model_alias(name, alias, number)
+    except MlflowException as error:
+        raise HostError(
+            f"the registry does not take the alias {alias!r} ({error.message}); version {number} of {name!r} is there without it"
+        ) from error
+    client.set_tag(run_id, "nas.model", f"{name}/{number}")
+    return number
+
+
+def _flavoured(folder: Path, format: str, draft: Path) -> Path:
+    """The folder with an ``MLmodel`` where there is a flavour for it, else as it is."""
+    if format == "huggingface":
+        import mlflow.transformers as flavour
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        own = any(folder.glob("*.py"))  # a class that `nas_bo.export.remote` wrote and ran before
+        parts = {
+            "model": AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=own, dtype="float32"),
+            "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=own),
+        }
+        packages = _packages("transformers", "torch", "accelerate")
+        told = logging.getLogger("mlflow.transformers")
+        before = told.level
+        told.setLevel(logging.ERROR)  # it looks for a model card and a license where a hub would have them
+        try:
+            flavour.save_model(parts, str(draft), task="text-generation", pip_requirements=packages)
+        finally:
+            told.setLevel(before)
+        for path in folder.iterdir():
+            if path.suffix in (".md", ".svg") or path.name == "arch.json":
+                (draft / path.name).write_bytes(path.read_bytes())
+        return draft
+    whole = next((folder / one for one in ("model.onnx", "model_with_cache.onnx") if (folder / one).is_file()), None)
+    if format == "onnx" and whole is not None:
+        import mlflow.onnx
+        import onnx
+
+        mlflow.onnx.save_model(onnx.load(str(whole)), str(draft), pip_requirements=_packages("onnx", "onnxruntime"))
+        for path in folder.iterdir():
+            if path != whole:
+                (draft / path.name).write_bytes(path.read_bytes())
+        return draft
+    return folder
+
+
+def _packages(*wanted: str) -> list[str]:
+    """With the versions that are here, without the part of a build."""
+    found = []
+    for name in wanted:
+        try:
+            found.append(f"{name}=={version(name).partition('+')[0]}")
+        except PackageNotFoundError:
+            continue
+    return found
