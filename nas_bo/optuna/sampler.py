@@ -201,15 +201,20 @@ class Sampler(BaseSampler):
     def _ask(self, study: Study, trial: FrozenTrial, view: View, fixed: Mapping[str, Any]) -> Architecture | None:
         problem = self._problem(study, view, steered(view.space, {path: (value,) for path, value in fixed.items()}))
         memory = view.memory(problem.columns)
-        history: list[Trial] = []
+        before = _before(study, trial)
+        # what has ended is the same at every ask; a pruner may show a part of the study only
+        settled = view.settled.setdefault(problem.columns, []) if _whole(study) is study else []
+        history = [ours for ours in settled[: len(before)] if ours is not None]
         starting = 0  # trials of other threads and processes that ask in this moment; they get the proposals before those of the strategy
-        for frozen in _before(study, trial):
+        for place, frozen in enumerate(before[len(settled) :], len(settled)):
             ours = view.trial(frozen, problem.columns, memory)
             if ours is None and frozen.state is TrialState.RUNNING:
                 if _starts_with(frozen, trial):
                     starting += 1
                 else:  # it asks late for some parameters, or died
                     ours = view.trial(frozen, problem.columns, memory, partly=True)
+            if place == len(settled) and frozen.state.is_finished():
+                settled.append(ours)
             if ours is not None:
                 history.append(ours)
         for number, arch in view.proposed.items():

@@ -7,8 +7,10 @@ import json
 import logging
 import math
 import random
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from operator import is_
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
@@ -80,9 +82,28 @@ def generator(*parts: Any) -> random.Random:
     return random.Random(int.from_bytes(digest[:16], "big"))
 
 
+class _Seen(threading.local):
+    """The ids of the trials that a history began with when this thread was asked last: it begins with the same ones next time."""
+
+    def __init__(self) -> None:
+        self.trials: list[Trial] = []
+        self.ids: set[str] = set()
+
+
+_seen = _Seen()
+
+
 def seen_ids(trials: Iterable[Trial]) -> set[str]:
     """The ids of all architectures of a history, whatever became of them."""
-    return {trial.architecture.id for trial in trials}
+    history = list(trials)
+    if len(_seen.trials) > len(history) or not all(map(is_, _seen.trials, history)):
+        _seen.trials, _seen.ids = [], set()
+    for trial in history[len(_seen.trials) :]:
+        if trial.state is State.RUNNING:  # the next time it is another object
+            break
+        _seen.trials.append(trial)
+        _seen.ids.add(trial.architecture.id)
+    return _seen.ids.union(trial.architecture.id for trial in history[len(_seen.trials) :])
 
 
 def admissible(problem: Problem, arch: Architecture) -> bool:

@@ -140,8 +140,8 @@ class AskTell:
         if studies.was_enqueued(trial):
             return []
         self._past.look()
-        before = self._past.before(trial.number)
-        return [t for t in before if t.architecture.id == arch.id and t.state is not State.STOPPED]
+        there = self._past.of(arch)
+        return [t for t in there if (t.number or 0) < trial.number and t.state is not State.STOPPED]
 
     def _exhausted(self) -> str:
         return f"the space {self.space.title} is exhausted: every architecture that it admits was asked for"
@@ -196,7 +196,10 @@ class AskTell:
     def _frozen(self, number: int) -> Any:
         if isinstance(number, bool) or not isinstance(number, int):
             raise SearchError(f"{number!r} is not a number of a trial; tell the one that asking gave")
-        found = [t for t in self.study.get_trials(deepcopy=False) if t.number == number]
+        trials = self.study.get_trials(deepcopy=False)
+        found = [t for t in trials[max(0, number) : number + 1] if t.number == number] or [
+            t for t in trials if t.number == number
+        ]
         if not found or found[0].state.name == "WAITING":
             there = ", ".join(str(t.number) for t in self.open) or "none"
             raise SearchError(f"trial {number} was not asked for; those that wait for a result: {there}")

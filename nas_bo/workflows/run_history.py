@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from nas_bo.architecture import Architecture
 from nas_bo.execution.interrupts import whole
 from nas_bo.hardware.measuring.scale import Known, fastest, seen_on, trials_on_scale
 from nas_bo.optuna.reading import FrozenTrial, Study, from_frozen
@@ -80,6 +81,7 @@ class RunHistory:
         self._numbers: list[int] = []
         self._raw: list[Trial | None] = []  # as they were stored; None where it is not an architecture of the space
         self._scaled: list[Trial | None] = []
+        self._places: dict[str, list[int]] = {}  # by the id of the architecture
         self._open: list[int] = []  # places of trials that had not ended
         self._first: dict[tuple[str, tuple[tuple[int, float], ...]], int] = {}  # where a scale was reported first
         self._scale: dict[str, Known] = {}
@@ -102,6 +104,8 @@ class RunHistory:
         for place in places:
             frozen = trials[place]
             found = from_frozen(frozen, self._problem.space, self._problem.columns)
+            if found is not None and self._raw[place] is None:
+                self._places.setdefault(found.architecture.id, []).append(place)
             self._raw[place] = self._scaled[place] = found
             if frozen.state.is_finished():
                 ended.append(place)
@@ -146,6 +150,11 @@ class RunHistory:
     def trials(self) -> list[Trial]:
         """All that are architectures of the space, in the order of their numbers."""
         return [t for t in self._scaled if t is not None]
+
+    def of(self, arch: Architecture) -> list[Trial]:
+        """Those of this architecture, in the order of their numbers."""
+        found = (self._scaled[place] for place in sorted(self._places.get(arch.id, ())))
+        return [t for t in found if t is not None and t.architecture.id == arch.id]
 
     def before(self, number: int, window: int = 1) -> list[Trial]:
         """Those with smaller numbers; the last ``window - 1`` numbers count as running even if they have ended, where `window` is

@@ -13,6 +13,7 @@ from nas_bo.hardware.measuring.scale import fastest, noted, trials_on_scale
 from nas_bo.objective import Value
 from nas_bo.problem import Problem
 from nas_bo.strategies import Random
+from nas_bo.strategies.strategy import seen_ids
 from nas_bo.trial import ObjectiveSpec, State, Trial, front
 from nas_bo.workflows.run_history import GrowingFront, RunHistory
 from tests.problems import Toy, cost, loss
@@ -91,3 +92,14 @@ def test_what_is_late_counts_as_running():
     assert [t.number for t in known] == list(range(6))
     assert [t.state for t in known] == [State.COMPLETE] * 3 + [State.RUNNING] * 3
     assert [t.state for t in past.before(6)] == [State.COMPLETE] * 6
+
+
+def test_ids_that_were_seen_are_those_of_the_history_whatever_was_asked_before():
+    rng = random.Random(0)
+    archs = [Toy.sample(k) for k in range(40)]
+    whole = [Trial(arch, {}, {}, rng.choice(list(State)), number=k) for k, arch in enumerate(archs)]
+    other = [Trial(arch, {}, {}, State.COMPLETE, number=k) for k, arch in enumerate(archs[::-1])]
+    for history in (whole[:5], whole[:20], whole, other, whole[:3], [], whole[:30], other[:7], iter(whole)):
+        history = list(history)
+        assert seen_ids(iter(history)) == {t.architecture.id for t in history}
+        seen_ids(history).add("another")  # the set is the asker's own

@@ -42,6 +42,7 @@ class View:
         names: flat path in `space` -> the parameter in Optuna and its coding; without what `base` has.
         offered: the distributions by name, of the parameters that some trial had or that `base` can have.
         remembered: finished trials read before, for the objectives by whose names they were read.
+        settled: the first trials of the study, as far as all have ended, for the same objectives; None where one is not of the space.
         proposed: what this process proposed for trials that may not have asked for all of it yet, by number.
         asking: held while a proposal is made, so that two threads of one process never get the same.
     """
@@ -51,6 +52,7 @@ class View:
     names: Mapping[str, tuple[str, Coding]]
     offered: Mapping[str, BaseDistribution]
     remembered: dict[tuple[ObjectiveSpec, ...], dict[int, Trial]] = field(default_factory=dict)
+    settled: dict[tuple[ObjectiveSpec, ...], list[Trial | None]] = field(default_factory=dict)
     problems: dict[tuple[tuple[ObjectiveSpec, ...], type[Space]], Problem] = field(default_factory=dict)
     proposed: OrderedDict[int, Architecture] = field(default_factory=OrderedDict)
     asking: threading.Lock = field(default_factory=threading.Lock)
@@ -159,6 +161,7 @@ class Evidence:
         self.hints: OrderedDict[int, dict[str, Any]] = OrderedDict()  # proposals that no trial had before, by trial
         self._own = {} if base is None else distributions(base)
         self._read: set[int] = set()
+        self._settled = 0  # so many of the first trials have ended and were looked at
         self._dists: dict[str, BaseDistribution | None] = {}
         self._codings: dict[str, tuple[BaseDistribution, Coding | None]] = {}
         self._first: dict[str, tuple[int, int]] = {}  # the trial and the place in it where a name occurred first
@@ -171,7 +174,13 @@ class Evidence:
     def view(self, trials: Sequence[FrozenTrial]) -> View:
         """The view that the complete ones of `trials` lead to."""
         with self._lock:
-            new = [t for t in trials if t.state is TrialState.COMPLETE and t.number not in self._read]
+            first = self._settled  # 0 where these are not all trials from the first one on
+            first = first if 0 < first <= len(trials) and trials[first - 1].number == first - 1 else 0
+            new = [t for t in trials[first:] if t.state is TrialState.COMPLETE and t.number not in self._read]
+            for trial in trials[first:]:
+                if trial.number != self._settled or not trial.state.is_finished():
+                    break
+                self._settled += 1
             for trial in new:
                 self._add(trial)
             if new or self._view is None:
