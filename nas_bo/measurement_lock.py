@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -33,8 +33,8 @@ class _Gate:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._waiting: Any = (folder / "waiting").open("a+b")
-        self._running: Any = (folder / "running").open("a+b")
+        self._waiting = (folder / "waiting").open("a+b")
+        self._running = (folder / "running").open("a+b")
         self._depth = 0  # trainings of this process: an objective may train within another one
 
     @contextmanager
@@ -54,7 +54,7 @@ class _Gate:
         self._take(self._running, fcntl.LOCK_SH)
         fcntl.flock(self._waiting, fcntl.LOCK_UN)
 
-    def _take(self, file: Any, how: int) -> None:
+    def _take(self, file: BinaryIO, how: int) -> None:
         """Take a lock, and continue without it where one of the others, which may have been stopped, does not give it back."""
         begun, said = time.monotonic(), False
         while True:
@@ -122,7 +122,15 @@ class _Gate:
 
 _gate: _Gate | None = None
 _owner: int | None = None  # the thread that `_gate` is of; every other one opens the files for itself
-_others = threading.local()
+
+
+class _Threads(threading.local):
+    """What each further thread has opened for itself."""
+
+    gate: _Gate | None = None
+
+
+_others = _Threads()
 LOOK_EVERY_S = 0.005
 SAY_AFTER_S = 60.0  # of waiting for others: longer than a step or a measurement takes
 PATIENCE_S = 600.0
@@ -134,7 +142,7 @@ _log = logging.getLogger(__name__)
 def _mine() -> _Gate | None:
     if _gate is None or _owner in (None, threading.get_ident()):
         return _gate
-    found: _Gate | None = getattr(_others, "gate", None)
+    found = _others.gate
     if found is None or found.folder != _gate.folder:
         found = _others.gate = _Gate(_gate.folder)
     return found

@@ -275,7 +275,7 @@ class Value(float):
         made.info = info
         return made
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return _value, (float(self), self.info)
 
 
@@ -316,8 +316,8 @@ class Function:
             if name not in ("at_most", "at_least") and isinstance(self.function, contract):
                 object.__setattr__(self, name, getattr(self.function, name))
 
-    def __reduce__(self) -> tuple[Any, ...]:  # what is passed on is found again
-        return type(self), tuple(getattr(self, one.name) for one in fields(self))
+    def __reduce__(self) -> tuple[object, ...]:  # what is passed on is found again
+        return type(self), tuple(vars(self)[one.name] for one in fields(self))
 
     def __call__(self, arch: Architecture, /) -> float:
         return self.function(arch)
@@ -384,22 +384,26 @@ def as_objective(objective: Objective | Callable[[Architecture], float]) -> Obje
         raise ObjectiveError(
             "an objective needs a name to appear under in tables and trackers: use a named function, or give the object a `name`"
         )
-    made: Any = objective
-    if not all(hasattr(objective, a) for a in ("name", "unit", "direction", "cost")):
-        settings = ("unit", "direction", "cost", "at_most", "at_least")
+    made: Objective
+    if isinstance(objective, Objective):
+        made = objective
+    else:
+        settings = ("unit", "direction", "cost", "at_most", "at_least")  # attributes of a function, where it has them
         made = Function(objective, name, **{a: getattr(objective, a) for a in settings if hasattr(objective, a)})
     if made.direction not in ("minimize", "maximize"):
         raise ObjectiveError(f"objective {name!r}: direction is {made.direction!r}; it is 'minimize' or 'maximize'")
     if made.cost not in ORDER:
         raise ObjectiveError(f"objective {name!r}: cost is {made.cost!r}; it is one of {', '.join(ORDER)}")
-    for side in ("at_most", "at_least"):
-        bound = getattr(made, side, None)
+    sides: tuple[tuple[str, object], ...] = (
+        ("at_most", made.at_most if isinstance(made, AtMost) else None),
+        ("at_least", made.at_least if isinstance(made, AtLeast) else None),
+    )
+    for side, bound in sides:
         if bound is not None and (
             isinstance(bound, bool) or not isinstance(bound, (int, float)) or not math.isfinite(bound)
         ):
             raise ObjectiveError(f"objective {name!r}: {side}={bound!r} is not a finite number")
-    checked: Objective = made
-    return checked
+    return made
 
 
 def with_parts(objectives: Iterable[Objective]) -> Iterator[Objective]:

@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas_bo import large_info, stored_data
 from nas_bo.architecture import Architecture, Node
@@ -90,9 +90,16 @@ def read_attributes(attributes: Mapping[str, Any], key: str) -> Any:
         return None
 
 
-def plain(value: Any) -> Any:
+@runtime_checkable
+class Listed(Protocol):
+    """Scalars and arrays of numpy, tensors of torch."""
+
+    def tolist(self) -> object: ...
+
+
+def plain(value: object) -> object:
     """numpy scalars and arrays as plain data, anything else as text: the `default` of `json.dumps`."""
-    return value.tolist() if hasattr(value, "tolist") else str(value)
+    return value.tolist() if isinstance(value, Listed) else str(value)
 
 
 def attributes(trial: Trial, most: float = large_info.MOST) -> dict[str, str]:
@@ -205,9 +212,9 @@ def architecture_of(space: type[Space], params: Mapping[str, Any]) -> Architectu
     Raises:
         SpaceError: a value is missing or outside its domain.
     """
-    names = _names(space)  # type: ignore[arg-type]
+    names = _names(space)
     ours = tuple((name, value) for name, value in params.items() if name in names)
-    return _architecture(space, ours)  # type: ignore[arg-type]
+    return _architecture(space, ours)
 
 
 @lru_cache(maxsize=64)

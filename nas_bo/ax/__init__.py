@@ -20,7 +20,7 @@ On an experiment with parameters of your own only: ``generation(None, Bayes(seed
 Importing this package does not import ax; calling its functions does.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.ax.client import client, storage
 from nas_bo.ax.experiment import generation, modular_botorch, register, tell
@@ -45,10 +45,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in ("Metric", "Runner"):  # they derive from classes of ax
         register()
-        from nas_bo.ax import evaluate
+        from nas_bo.ax.evaluate import Metric, Runner
 
-        return getattr(evaluate, name)
+        return Metric if name == "Metric" else Runner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

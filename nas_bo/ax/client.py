@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from nas_bo.architecture import Architecture
 from nas_bo.ax.experiment import generation, register
@@ -15,31 +16,52 @@ from nas_bo.errors import HostError, MissingExtra
 from nas_bo.execution import preflight
 from nas_bo.objective import Objective, Predicting, Reported
 from nas_bo.problem import Problem, column
+from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.spelling import other_name, spelled
 from nas_bo.wording import plural
 
 if TYPE_CHECKING:
     from ax.api.client import Client
-    from ax.api.configs import StorageConfig
+    from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig, StorageConfig
+    from ax.generation_strategy.generation_strategy import GenerationStrategy
+
+    from nas_bo.strategies import Strategy
 
 Wanted = str | Objective | Callable[[Architecture], float]
 
 
-def client(
-    space: type[Space],
-    objectives: Sequence[Wanted],
-    *,
-    limits: Sequence[Objective | Callable[[Architecture], float]] = (),
-    thresholds: Mapping[str, float] | None = None,
-    strategy: Any = None,
-    more: Sequence[Any] = (),
-    name: str | None = None,
-    workers: int = 1,
-    timeout: float | None = None,
-    seed: int = 0,
-    storage: StorageConfig | None = None,
-) -> Client:
+class ClientOptions(TypedDict, total=False):
+    """What `client` takes by name, see there."""
+
+    limits: Sequence[Objective | Callable[[Architecture], float]]
+    thresholds: Mapping[str, float] | None
+    strategy: Strategy | GenerationStrategy | None
+    more: Sequence[RangeParameterConfig | ChoiceParameterConfig]
+    name: str | None
+    workers: int
+    timeout: float | None
+    seed: int
+    storage: StorageConfig | None
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """What `client` was asked for; its fields are described there."""
+
+    limits: Sequence[Objective | Callable[[Architecture], float]] = ()
+    thresholds: Mapping[str, float] | None = None
+    strategy: Strategy | GenerationStrategy | None = None
+    more: Sequence[RangeParameterConfig | ChoiceParameterConfig] = ()
+    name: str | None = None
+    workers: int = 1
+    timeout: float | None = None
+    seed: int = 0
+    storage: StorageConfig | None = None
+
+
+@takes(ClientSettings)
+def client(space: type[Space], objectives: Sequence[Wanted], **options: Unpack[ClientOptions]) -> Client:
     """An Ax client with the space, the objectives, the limits and a strategy configured: no wrapper around it.
 
     ::
@@ -77,28 +99,35 @@ def client(
     from nas_bo.ax.evaluate import Metric, Runner
     from nas_bo.ax.problem import metrics_of
 
+    settings = settings_of(ClientSettings, "client", options)
+    strategy, workers, timeout, name = (
+        settings.strategy,
+        settings.workers,
+        settings.timeout,
+        settings.name or space.title,
+    )
     if isinstance(objectives, str):
         raise HostError(f"client(objectives={objectives!r}): it must be a list, even when there is only one")
-    problem = Problem(space, [Reported(o) if isinstance(o, str) else o for o in objectives], limits)
+    problem = Problem(space, [Reported(o) if isinstance(o, str) else o for o in objectives], settings.limits)
     preflight.check(problem, "client")
     modelled = [limit for limit in problem.limits if limit.cost != "analytic"]
-    made = Client(storage_config=storage)
+    made = Client(storage_config=settings.storage)
     try:
         made.configure_experiment(
-            name=name or space.title, parameters=[*parameters(space), *more], parameter_constraints=constraints(space)
+            name=name, parameters=[*parameters(space), *settings.more], parameter_constraints=constraints(space)
         )
     except ValueError as error:
         if "already exists" not in str(error):
             raise
         raise HostError(
-            f"the storage has an experiment {name or space.title!r} already, which is left as it is; give client(name=...) another "
+            f"the storage has an experiment {name!r} already, which is left as it is; give client(name=...) another "
             "name, or continue with that one by Client.load_from_database(name, storage_config=nas_ax.storage(url))"
         ) from error
     ours = not isinstance(strategy, GenerationStrategy)
     told = ", ".join(("-" if o.direction == "minimize" else "") + o.name for o in problem.objectives)
     names = [o.name for o in problem.objectives] + [o.name for o in modelled]
     bounds = [
-        *_thresholds(problem, {spelled(n, names): v for n, v in (thresholds or {}).items()}, ours),
+        *_thresholds(problem, {spelled(n, names): v for n, v in (settings.thresholds or {}).items()}, ours),
         *(b for o in modelled for b in _bounds(o)),
     ]
     try:
@@ -119,7 +148,7 @@ def client(
         if strategy is None:
             from nas_bo.strategies import Bayes
 
-            strategy = Bayes(seed=seed)
+            strategy = Bayes(seed=settings.seed)
         made.set_generation_strategy(generation(space, strategy, known))
     every = [*problem.objectives, *problem.limits]
     if not any(isinstance(o, Reported) for o in every):

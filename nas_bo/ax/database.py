@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ax.api.configs import StorageConfig
+from ax.core.parameter import Parameter
 from ax.storage.metric_registry import CORE_METRIC_REGISTRY
 from ax.storage.registry_bundle import RegistryBundle
 from ax.storage.runner_registry import CORE_RUNNER_REGISTRY
 from ax.storage.sqa_store.db import create_all_tables, get_engine, init_engine_and_session_factory
 from ax.storage.sqa_store.decoder import Decoder
+from ax.storage.sqa_store.sqa_classes import SQAParameter
 
 from nas_bo import database_url
 from nas_bo.ax.evaluate import Metric, Runner
@@ -22,7 +22,7 @@ class _Decoder(Decoder):  # type: ignore[misc]
     """Ax keeps the values that parameters depend on as the keys of a JSON object, which are texts ("true", "4"), and then
     does not find them among the values of the choice."""
 
-    def parameter_from_sqa(self, parameter_sqa: Any) -> Any:
+    def parameter_from_sqa(self, parameter_sqa: SQAParameter) -> Parameter:
         below, values = parameter_sqa.dependents, parameter_sqa.choice_values
         if below and values:
             named = {_as_key(value): value for value in values}
@@ -30,7 +30,7 @@ class _Decoder(Decoder):  # type: ignore[misc]
         return super().parameter_from_sqa(parameter_sqa)
 
 
-def _as_key(value: Any) -> str:
+def _as_key(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) or value is None else str(value)
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 from ax.api.protocols.metric import IMetric
 from ax.api.protocols.runner import IRunner
+from ax.core.trial import Trial as AxTrial
 from ax.core.trial_status import TrialStatus
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 
+from nas_bo.architecture import Primitive
 from nas_bo.ax import packing
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
@@ -71,12 +73,12 @@ class Runner(IRunner):  # type: ignore[misc]
         own = self._problem
         return packing.to_text({"space": own.space, "objectives": own.objectives, "limits": own.limits})
 
-    def run_trial(self, trial_index: int, parameterization: Mapping[str, Any]) -> dict[str, Any]:
-        asked = {PARAMETERS: dict(parameterization)}
+    def run_trial(self, trial_index: int, parameterization: Mapping[str, Primitive]) -> dict[str, object]:
+        asked: dict[str, object] = {PARAMETERS: dict(parameterization)}
         outcome = self._outcome(trial_index, asked)
         return asked if outcome is None else asked | _told(outcome)
 
-    def poll_trial_status(self, trials: Iterable[Any]) -> dict[TrialStatus, set[int]]:
+    def poll_trial_status(self, trials: Iterable[AxTrial]) -> dict[TrialStatus, set[int]]:
         """What Ax calls: trials that run though nobody ran them, since a process died in between, are evaluated as well."""
         listed = list(trials)
         for trial in listed:
@@ -93,7 +95,7 @@ class Runner(IRunner):  # type: ignore[misc]
             trial_metadata.update(_told(outcome))
         return STATUS[State(trial_metadata[STATE])]
 
-    def stop_trial(self, trial_index: int, trial_metadata: Mapping[str, Any]) -> dict[str, Any]:
+    def stop_trial(self, trial_index: int, trial_metadata: Mapping[str, object]) -> dict[str, object]:
         self._outcomes.pop(trial_index, None)
         if trial_index in self._running and isinstance(self._opened, Polled):
             self._running.remove(trial_index)
@@ -142,7 +144,7 @@ class Metric(IMetric):  # type: ignore[misc]
         return 0, float(values[name])  # Ax takes floats only, also of what is counted
 
 
-def _told(outcome: Trial) -> dict[str, Any]:
+def _told(outcome: Trial) -> dict[str, object]:
     values = dict(outcome.values)
     for name, info in outcome.info.items():  # limits and parts
         with suppress(TypeError, ValueError, KeyError):
@@ -150,20 +152,20 @@ def _told(outcome: Trial) -> dict[str, Any]:
     return {**attributes(outcome), VALUES: values, STATE: outcome.state.value}
 
 
-def _runner_to_json(runner: Runner) -> dict[str, Any]:
+def _runner_to_json(runner: Runner) -> dict[str, object]:
     own = {"problem": runner.problem, "workers": runner.workers, "timeout": runner.timeout}
     return {"__type": "NasBoRunner", **own}
 
 
-def _runner_from_json(problem: str, workers: int = 1, timeout: float | None = None, **_: Any) -> Runner:
+def _runner_from_json(problem: str, workers: int = 1, timeout: float | None = None, **_: object) -> Runner:
     return Runner(problem, workers, timeout)
 
 
-def _metric_to_json(metric: Metric) -> dict[str, Any]:
+def _metric_to_json(metric: Metric) -> dict[str, object]:
     return {"__type": "NasBoMetric", "name": metric.name}
 
 
-def _metric_from_json(name: str, **_: Any) -> Metric:
+def _metric_from_json(name: str, **_: object) -> Metric:
     return Metric(name)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, MissingExtra
@@ -56,8 +56,9 @@ def generation(
     from ax.generation_strategy.generation_strategy import GenerationStrategy
 
     from nas_bo.ax.node import NAME, NasBoNode
+    from nas_bo.strategies.strategy import Strategy
 
-    if isinstance(strategy, type) or not hasattr(strategy, "suggest"):
+    if isinstance(strategy, type) or not isinstance(strategy, Strategy):
         raise HostError(
             f"{strategy!r} is not a strategy: it has no suggest(problem, trials, n); pass for example NSGA2(seed=0)"
         )
@@ -103,7 +104,7 @@ def modular_botorch(
     return build(space, objectives, startup, seed)
 
 
-def _check_space(space: Any, objectives: Sequence[Any]) -> None:
+def _check_space(space: object, objectives: Sequence[object]) -> None:
     if space is not None and not (isinstance(space, type) and issubclass(space, Space)):
         raise HostError(f"{space!r} is not a space; pass a class that derives from nas_bo.Space, or None")
     if space is None and objectives:
@@ -145,7 +146,7 @@ def tell(client: Client, trial_index: int, trial: Trial) -> None:
     register()
     from nas_bo.ax.problem import metrics_of
 
-    experiment: Any = client._experiment
+    experiment = client._experiment
     if trial_index not in experiment.trials:
         raise HostError(
             f"the Ax experiment has no trial {trial_index}; it has {len(experiment.trials)}, counted from 0"
@@ -155,7 +156,7 @@ def tell(client: Client, trial_index: int, trial: Trial) -> None:
             f"trial {trial_index} is still running; tell the client when it is complete, infeasible or failed"
         )
     wanted = metrics_of(experiment)
-    raw_data: dict[str, Any] = {spelled(name, wanted): float(value) for name, value in trial.values.items()}
+    raw_data = {spelled(name, wanted): float(value) for name, value in trial.values.items()}
     strange = [name for name, value in raw_data.items() if not math.isfinite(value)]
     if strange and trial.state is not State.FAILED:
         raise HostError(

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import HostError, MissingExtra, SpaceError
@@ -32,11 +32,13 @@ from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig
+    from ax.core.parameter import Parameter
+
+    Config: TypeAlias = RangeParameterConfig | ChoiceParameterConfig
 
 MAX_GATES = 200  # Ax walks the chain recursively; at this length it is still far from Python's recursion limit
 NO_KEY = "null"  # Ax's JSON reader turns the key "null" into None, in parameter values as well as in dependents
 TOLERANCE = 1.5e-7  # how far outside the bounds of a range Ax lets a value lie (ax.core.parameter.EPS)
-Config = Any  # RangeParameterConfig | ChoiceParameterConfig, which must not be imported here
 Under = tuple[str, Primitive]  # the Ax parameter, and its value, that a parameter depends on
 
 
@@ -221,19 +223,19 @@ def parameters(space: type[Space]) -> list[RangeParameterConfig | ChoiceParamete
     return configs
 
 
-def core_parameter(config: Config, space: type[Space]) -> Any:
+def core_parameter(config: Config, space: type[Space]) -> Parameter:
     """Ax's own object for `config`, so that what Ax refuses is refused now, by name."""
+    from ax.api.configs import ChoiceParameterConfig
     from ax.api.utils.instantiation.from_config import parameter_from_config
 
     try:
         return parameter_from_config(config)
     except Exception as error:
-        values = getattr(config, "values", None)
-        if values is not None and len(values) > 1000:
+        if isinstance(config, ChoiceParameterConfig) and len(config.values) > 1000:
             way = "write it as integer(low, high) or real(low, high), or give it a coarser grid"
-        elif values is not None:
+        elif isinstance(config, ChoiceParameterConfig):
             way = "use smaller or rounder numbers, or strings"
-        elif getattr(config, "step_size", None) is not None:
+        elif config.step_size is not None:
             way = "leave out the step, or make it coarser"
         else:
             way = "search its exponent or a multiple of it, real(-8, -7) for real(1e-8, 1e-7), and convert it"
@@ -246,7 +248,7 @@ def _configs(space: type[Space]) -> Iterator[Config]:
     except ImportError:
         raise MissingExtra("ax-platform", "ax") from None
     lowered = plan(space)
-    below: dict[str, dict[Any, list[str]]] = {}
+    below: dict[str, dict[Primitive, list[str]]] = {}
 
     def put(name: str, under: Under | None) -> None:
         if under is not None:
@@ -309,6 +311,8 @@ def constraints(space: type[Space]) -> list[str]:
 
 
 def _constraint(space: type[Space], rule: Rule, linear: Linear, configs: Mapping[str, Config]) -> str:
+    from ax.api.configs import RangeParameterConfig
+
     lowered, bound = plan(space), linear.bound
     weights: dict[str, float] = {}
     where = f"{space.title}: Ax cannot hold the linear rule {rule.name!r}"
@@ -323,13 +327,13 @@ def _constraint(space: type[Space], rule: Rule, linear: Linear, configs: Mapping
                 "as a function "
                 "with @require (generation() obeys it), or bound the count itself: integer(low, high)"
             )
-        if getattr(config, "scaling", None) == "log":
+        if isinstance(config, RangeParameterConfig) and config.scaling == "log":
             raise HostError(
                 f"{where}: {name!r} is on a log scale, which Ax does not constrain. Leave out log=True, or write "
                 "the rule as a "
                 "function with @require (generation() obeys it)"
             )
-        if getattr(config, "step_size", None) is not None or hasattr(config, "values"):
+        if not isinstance(config, RangeParameterConfig) or config.step_size is not None:
             raise HostError(
                 f"{where}: {name!r} is {item.domain.describe()}, a choice for Ax, which would constrain the "
                 "position among the "
@@ -359,7 +363,7 @@ def _constraint(space: type[Space], rule: Rule, linear: Linear, configs: Mapping
     return text
 
 
-def architecture(space: type[Space], params: Mapping[str, Any]) -> Architecture:
+def architecture(space: type[Space], params: Mapping[str, object]) -> Architecture:
     """The architecture of an Ax parameter dictionary; the inverse of `params`. Foreign keys are skipped.
 
     Rules are not applied: see `Space.contains`.
@@ -372,7 +376,7 @@ def architecture(space: type[Space], params: Mapping[str, Any]) -> Architecture:
     return space.decide(lambda path, _domain: lowered[path].read(params))
 
 
-def params(space: type[Space], arch: Architecture | Mapping[str, Any]) -> dict[str, Any]:
+def params(space: type[Space], arch: Architecture | Mapping[str, Any]) -> dict[str, Primitive]:
     """The Ax parameters of an architecture, exactly the active ones, as ``Client.attach_trial`` wants them.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from ax.adapter.registry import Generators
 from ax.core.experiment_status import ExperimentStatus
@@ -14,7 +13,9 @@ from ax.generation_strategy.generation_strategy import GenerationStrategy
 from ax.generation_strategy.generator_spec import GeneratorSpec
 from ax.generation_strategy.transition_criterion import MinTrials
 
+from nas_bo.architecture import Architecture
 from nas_bo.ax.node import NasBoNode
+from nas_bo.objective import Objective
 from nas_bo.space import Space
 from nas_bo.strategies import Bayes
 
@@ -22,7 +23,12 @@ RESTARTS, RAW_SAMPLES = 4, 128  # of the search for the best candidate; Ax has 2
 NAME = "MBM"
 
 
-def build(space: type[Space] | None, objectives: Sequence[Any], startup: int, seed: int) -> GenerationStrategy:
+def build(
+    space: type[Space] | None,
+    objectives: Sequence[Objective | Callable[[Architecture], float]],
+    startup: int,
+    seed: int,
+) -> GenerationStrategy:
     """See `nas_bo.ax.modular_botorch`."""
     enough = [
         MinTrials(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ax.core.arm import Arm
@@ -10,21 +10,24 @@ from ax.core.data import Data
 from ax.core.experiment import Experiment
 from ax.core.generator_run import GeneratorRun
 from ax.generation_strategy.external_generation_node import ExternalGenerationNode
+from ax.generation_strategy.transition_criterion import TransitionCriterion
 from ax.storage.json_store.registry import CORE_DECODER_REGISTRY, CORE_ENCODER_REGISTRY
 
 from nas_bo import measurement_lock
-from nas_bo.architecture import Architecture
+from nas_bo.architecture import Architecture, Primitive
 from nas_bo.ax import packing
 from nas_bo.ax.inferred.study_space import View, view
 from nas_bo.ax.lowering import parameters
 from nas_bo.ax.problem import AxProblem, history, problem
 from nas_bo.errors import NasBoError, SearchError
+from nas_bo.objective import Objective
 from nas_bo.space import Space
-from nas_bo.strategies.strategy import Strategy, admissible, fresh, generator, seen_ids
+from nas_bo.strategies.strategy import Seeded, Strategy, admissible, fresh, generator, seen_ids
 from nas_bo.strategies.variation import build
 from nas_bo.trial import State, Trial
 from nas_bo.wording import counted
 
+Wanted = Objective | Callable[[Architecture], float]
 NAME = "nas_bo"
 MORE = 16  # suggestions asked for when the first one cannot be used
 TRIES = 200  # random architectures before giving up
@@ -39,13 +42,13 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
     """
 
     def __init__(
-        self, space: type[Space] | None, strategy: Strategy, objectives: Sequence[Any] = (), **more: Any
+        self, space: type[Space] | None, strategy: Strategy, objectives: Sequence[Wanted] = (), **more: object
     ) -> None:
         super().__init__(name=NAME, **more)
         self.space, self.strategy, self.objectives = space, strategy, tuple(objectives)
         if space is not None:
             parameters(space)  # raises where Ax cannot hold it
-        self._fixed: Mapping[str, Any] = {}
+        self._fixed: Mapping[str, Primitive] = {}
         self._seen_as: tuple[str, View] | None = None
 
     def update_generator_state(self, experiment: Experiment, data: Data) -> None:
@@ -61,12 +64,12 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
             self._seen_as = key, view(experiment.search_space, self.space)
         return self._seen_as[1]
 
-    def _gen(self, experiment: Experiment, *args: Any, **kwargs: Any) -> GeneratorRun:
+    def _gen(self, experiment: Experiment, *args: object, **kwargs: Any) -> GeneratorRun:
         fixed = kwargs.get("fixed_features")
         self._fixed = {} if fixed is None else dict(fixed.parameters)
         return super()._gen(experiment, *args, **kwargs)
 
-    def get_next_candidate(self, pending_parameters: list[dict[str, Any]]) -> dict[str, Any]:
+    def get_next_candidate(self, pending_parameters: list[dict[str, Primitive]]) -> dict[str, Primitive]:
         wanted = self._problem.on(self._view.fixed(self._fixed))
         taken = set(self._experiment.arms_by_signature)
         trials = list(self._history)
@@ -92,7 +95,7 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
 
     def _suggestions(self, wanted: AxProblem, trials: list[Trial]) -> Iterator[Architecture]:
         """The strategy's choice; where Ax cannot use it, its further ones, and then random ones."""
-        rng = generator("ax", getattr(self.strategy, "seed", 0), len(trials))
+        rng = generator("ax", self.strategy.seed if isinstance(self.strategy, Seeded) else 0, len(trials))
         seen = seen_ids(trials)
         for n in (1, MORE):
             with measurement_lock.working():  # as in `search`: no fit during a measurement of a runner's processes
@@ -119,13 +122,13 @@ class NasBoNode(ExternalGenerationNode):  # type: ignore[misc]
             )
 
 
-def _to_json(node: NasBoNode) -> dict[str, Any]:
+def _to_json(node: NasBoNode) -> dict[str, object]:
     state = {"space": node.space, "strategy": node.strategy, "objectives": node.objectives}
     found = {"__type": NasBoNode.__name__, "state": packing.to_text(state)}
     return {**found, "transition_criteria": list(node.transition_criteria)} if node.transition_criteria else found
 
 
-def _from_json(state: str, transition_criteria: list[Any] | None = None, **_: Any) -> NasBoNode:
+def _from_json(state: str, transition_criteria: list[TransitionCriterion] | None = None, **_: object) -> NasBoNode:
     return NasBoNode(**packing.from_text(state), transition_criteria=transition_criteria)
 
 

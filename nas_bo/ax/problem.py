@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from nas_bo.ax.inferred.study_space import View
 from nas_bo.ax.reading import Seen, Terms, Wanted, limit, seen, trial_record
 from nas_bo.ax.reading import objectives as wanted_of
 from nas_bo.errors import HostError, NasBoError
-from nas_bo.objective import OFFERS, Objective, as_objective, value_of
+from nas_bo.objective import Composed, Objective, Predicting, Steering, as_objective, value_of
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
@@ -51,12 +51,15 @@ class Told:
         return self.given(arch)
 
     def __post_init__(self) -> None:
-        for name in ("predict", "parts", "steer"):
-            if isinstance(self.given, OFFERS[name]):
-                setattr(self, name, getattr(self.given, name))
+        if isinstance(self.given, Predicting):
+            self.predict = self.given.predict
+        if isinstance(self.given, Composed):
+            self.parts = self.given.parts
+        if isinstance(self.given, Steering):
+            self.steer = self.given.steer
 
-    def __reduce__(self) -> tuple[Any, ...]:  # what is offered is found again
-        return type(self), tuple(getattr(self, one.name) for one in fields(self))
+    def __reduce__(self) -> tuple[object, ...]:  # what is offered is found again
+        return type(self), tuple(vars(self)[one.name] for one in fields(self))
 
     def within(self, sign: float, bound: float) -> Told:
         """With one more limit: at most `bound` for sign +1, at least for -1; the tighter one counts."""
@@ -88,9 +91,11 @@ class AxProblem(Problem):
         """The same wishes in a space of the same decisions."""
         return self if space is self.space else AxProblem(space, self.told, self.limited)
 
-    def parts(self, arch: Architecture, metrics: Mapping[str, float], info: Mapping[str, Any]) -> dict[str, float]:
+    def parts(
+        self, arch: Architecture, metrics: Mapping[str, float], info: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, float]:
         """What is known about the parts of objectives: computed, a metric of the same name, or kept by `tell`."""
-        kept: dict[str, Any] = {}
+        kept: dict[str, float] = {}
         for told in (*self.told, *self.limited):
             kept |= info.get(told.name, {}).get("parts", {})
         found: dict[str, float] = {}
@@ -102,7 +107,9 @@ class AxProblem(Problem):
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
-def problem(view: View, experiment: Experiment, objectives: Sequence[Any]) -> AxProblem:
+def problem(
+    view: View, experiment: Experiment, objectives: Sequence[Objective | Callable[[Architecture], float]]
+) -> AxProblem:
     """The problem of an experiment; `objectives` are those that the user can compute.
 
     Raises:
@@ -194,7 +201,7 @@ def _trial(wanted: AxProblem, arch: Architecture, record: TrialRecord, metrics: 
             with suppress(Exception):  # one that raises, or is beyond a part's limit, leaves the trial without it
                 values[item.name] = float(item(arch))
     reason, info = record.reason, record.info
-    told = [t for t in (*wanted.told, *wanted.limited) if hasattr(t, "steer") or t in wanted.limited]
+    told = [t for t in (*wanted.told, *wanted.limited) if isinstance(t, Steering) or t in wanted.limited]
     missing = [t.name for t in wanted.told if t.name not in values]
     violations: Mapping[str, float] = {}
     with suppress(Exception):  # a rule that raises

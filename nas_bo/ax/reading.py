@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
-from typing import Any
+from typing import ParamSpec, TypeVar
 
 from ax.api.client import Client
 from ax.core.arm import Arm
@@ -29,6 +29,8 @@ from ax.core.types import ComparisonOp
 from nas_bo.study import Further, StudyRecord, TrialRecord, no_study, understood
 from nas_bo.trial import Direction, ObjectiveSpec, State
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Terms = tuple[tuple[str, float], ...]  # (metric, weight): the value is their weighted sum
 
 ENDED = {
@@ -201,7 +203,7 @@ class AxSource:
         those = [t for i, t in sorted(self._experiment.trials.items()) if t.status in ENDED and i not in without]
         return self._records(those) if those else []
 
-    def trial(self, given: Any) -> TrialRecord | None:
+    def trial(self, given: object) -> TrialRecord | None:
         found = self._experiment.trials.get(given) if isinstance(given, int) else given
         return self._records([found])[0] if isinstance(found, BaseTrial) and found.status in ENDED else None
 
@@ -243,9 +245,9 @@ ENDING = ("complete_trial", "mark_trial_failed", "mark_trial_abandoned", "mark_t
 def follow(client: Client, look: Callable[[], None], every: float) -> Iterator[None]:
     """Call `look` after every call of the client that may end a trial, and every so many seconds in ``run_trials``."""
 
-    def after(real: Callable[..., Any]) -> Callable[..., Any]:
+    def after(real: Callable[P, R]) -> Callable[P, R]:
         @wraps(real)
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return real(*args, **kwargs)
             finally:
@@ -253,9 +255,9 @@ def follow(client: Client, look: Callable[[], None], every: float) -> Iterator[N
 
         return called
 
-    def poll(real: Callable[..., Any]) -> Callable[..., Any]:
+    def poll(real: Callable[P, R]) -> Callable[P, R]:
         @wraps(real)
-        def called(*args: Any, **kwargs: Any) -> Any:
+        def called(*args: P.args, **kwargs: P.kwargs) -> R:
             ended = threading.Event()
 
             def until_ended() -> None:
@@ -283,7 +285,7 @@ def follow(client: Client, look: Callable[[], None], every: float) -> Iterator[N
             delattr(client, name)
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

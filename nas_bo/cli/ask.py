@@ -23,6 +23,8 @@ from nas_bo.cli.typed_options import within
 from nas_bo.errors import HostError, NasBoError, SearchError
 
 if TYPE_CHECKING:
+    from nas_bo.optuna.reading import Study
+    from nas_bo.space import Space
     from nas_bo.workflows.ask_tell import Asked, AskTell
 
 KEPT = "asking"  # the attribute of the study that has the words
@@ -114,7 +116,7 @@ def _trust(study: str, words: Any, asking: Asking, allow: Collection[str]) -> No
             f"the study {study!r} keeps {words!r:.60} where `nas-bo ask` keeps its options; ask with another study"
         )
     for key, option in {"space": "--space", "strategy": "--strategy", "objectives": "--objective"}.items():
-        if getattr(asking, key) is not None:
+        if vars(asking)[key] is not None:
             continue
         named = words.get(key) or []
         for word in [named] if isinstance(named, str) else named if isinstance(named, list) else [None]:
@@ -131,7 +133,7 @@ def _trust(study: str, words: Any, asking: Asking, allow: Collection[str]) -> No
                 )
 
 
-def _there(storage: str, study: str | None, space: str | None) -> Any:
+def _there(storage: str, study: str | None, space: str | None) -> Study | None:
     """The study that is meant, None where there is none yet."""
     from nas_bo.cli import resolve
     from nas_bo.optuna import studies
@@ -147,7 +149,7 @@ def _there(storage: str, study: str | None, space: str | None) -> Any:
         raise
 
 
-def _of_search(study: Any) -> dict[str, Any]:
+def _of_search(study: Study) -> dict[str, Any]:
     """The words that a study of `nas-bo search` leaves to be known."""
     from nas_bo.optuna import studies
     from nas_bo.search_spaces import NAMED
@@ -174,7 +176,7 @@ def _bounds(texts: Sequence[str], option: str) -> dict[str, float]:
     return found
 
 
-def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[str, float]], space: Any) -> Any:
+def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[str, float]], space: type[Space]) -> Any:
     """What can be computed is computed, everything else is reported. Its bounds are taken out of `bounds`."""
     from nas_bo.cli import resolve
     from nas_bo.errors import ObjectiveError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from typing import Any
+
+from nas_bo.workflows.progress import Progress
 
 
 class Moment:
@@ -15,13 +16,13 @@ class Moment:
         update: what is called with every `Progress`.
     """
 
-    def __init__(self, storage: str, study: str | None, update: Callable[[Any], Any]) -> None:
+    def __init__(self, storage: str, study: str | None, update: Callable[[Progress], object]) -> None:
         self._again = f"nas-bo report {shlex.quote(storage)}" + (
             "" if study is None else f" --study {shlex.quote(study)}"
         )
         self._storage, self._update, self._begun = storage, update, False
 
-    def __call__(self, progress: Any) -> None:
+    def __call__(self, progress: Progress) -> None:
         self._begun = True
         self._update(progress)
 

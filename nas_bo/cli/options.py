@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -78,5 +79,5 @@ def duration(option: str, text: str) -> float:
 
 def processes(workers: int | None) -> int:
     """What `Workers` means: by default one for each core that this process may use, at most four."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(4, cores) if workers is None else workers

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_bo.cli import units
 from nas_bo.errors import ObjectiveError, SearchError, near
-from nas_bo.objective import Objective, with_parts
+from nas_bo.objective import Objective, spec_of, with_parts
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class Quantities:
                     continue
                 one = words[word]()
                 same = there.get(one.name)
-                if same is not None and getattr(same, limit.side, None) != getattr(one, limit.side):
+                if same is not None and _limit(same, limit.side) != _limit(one, limit.side):
                     raise ObjectiveError(
                         f"{limit.option}: the objective {one.name!r} is your own; give it {limit.side}= itself, and leave the option out"
                     )
@@ -255,6 +255,12 @@ class Quantities:
     def _bound(self, name: str, target: str | None = None) -> float | None:
         bounds = self._bounds[name]
         return bounds.get(target, bounds.get(None))
+
+
+def _limit(objective: Objective, side: str) -> float | None:
+    """Its limit from above or from below."""
+    spec = spec_of(objective)
+    return spec.at_most if side == "at_most" else spec.at_least
 
 
 def _bounds(limit: Limit, costs: Costs) -> dict[str | None, float]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas_bo.architecture import Architecture
 from nas_bo.cli.options import Text
@@ -50,8 +50,8 @@ class Asked:
 @dataclass(frozen=True)
 class Job:
     space: type[Space]
-    objectives: list[Any]
-    limits: list[Any]
+    objectives: list[Objective]
+    limits: list[Objective]
     strategy: Strategy
     proxies: list[Any] = field(default_factory=list)
 
@@ -125,12 +125,20 @@ def _inside(asked: Asked, costs: Costs, teacher: Pretrained) -> SubModelLoss:
     return loss
 
 
+@runtime_checkable
+class OfVocabulary(Protocol):
+    """An objective that counts for a vocabulary; None where its text decides."""
+
+    @property
+    def vocab_size(self) -> int | None: ...
+
+
 def servable(words: Sequence[str], made: Job) -> list[Objective]:
     """The limits that `--servable` means (raises ObjectiveError)."""
     from nas_bo.objectives import Servable
 
     vocab = next(
-        (o.vocab_size for o in (*made.objectives, *made.limits) if isinstance(getattr(o, "vocab_size", None), int)), 256
+        (o.vocab_size for o in (*made.objectives, *made.limits) if isinstance(o, OfVocabulary) and o.vocab_size), 256
     )
     return [Servable(word, vocab_size=vocab) for word in dict.fromkeys(words)]
 
@@ -203,9 +211,10 @@ def _term(part: str, text: str, words: dict[str, Callable[[], Objective]]) -> tu
 def strategy(word: str, seed: int) -> Strategy:
     """A strategy of nas_bo by its class in small letters, or ``module:name`` (raises SearchError)."""
     from nas_bo import strategies
+    from nas_bo.strategies import Strategy
 
     kinds = {name: getattr(strategies, name) for name in strategies.__all__ if name not in ("Strategy", "Successive")}
-    own = {name.lower(): name for name, kind in kinds.items() if hasattr(kind, "suggest")}
+    own = {name.lower(): name for name, kind in kinds.items() if isinstance(kind, Strategy)}
     if word.lower() in own:
         made: Strategy = kinds[own[word.lower()]](seed=seed)
         return made
@@ -287,7 +296,7 @@ def writable(folder: Path) -> None:
         ) from cause
 
 
-def stored(storage: Any, study: str | None, space: str | None = None) -> Result:
+def stored(storage: str, study: str | None, space: str | None = None) -> Result:
     """The result of a study in a storage, of nas_bo or of anybody else (raises HostError).
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from nas_bo.errors import HostError
 from nas_bo.foreign_document import reading
 from nas_bo.trial import State
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from nas_bo.optuna.reading import Study
 
 MOST_SHOWN = 20  # running trials of one study; --json has all
 
@@ -44,7 +47,7 @@ def status(
 
 
 @reading("a study that can be read", HostError)
-def described(study: Any) -> dict[str, Any]:
+def described(study: Study) -> dict[str, object]:
     """A study as JSON-safe data: how many trials are in which state, and every running one."""
     from nas_bo.optuna import running, studies
 

@@ -110,7 +110,8 @@ def validate(
         with progress.show(quiet=as_json) as shown:
             report = run(
                 job.space, job.proxies, job.reference, architectures=architectures, seeds=seeds, history=job.study,
-                keep=job.keep, workers=count, timeout=limit, track=tracked and tracked.tracker, seed=seed, on_progress=shown.update,
+                keep=job.keep, workers=count, timeout=limit, track=None if tracked is None else tracked.tracker, seed=seed,
+                on_progress=shown.update,
             )  # fmt: skip
         written = validation_words.write(job, report)
         missing = "" if tracked is None else tracked.missing()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nas_bo.cli import resolve
 from nas_bo.cli.options import Text
@@ -19,15 +19,20 @@ from nas_bo.study_name import file_name
 from nas_bo.workflows.evaluation_store import check_made
 from nas_bo.workflows.result import trust_files
 
+if TYPE_CHECKING:
+    from nas_bo.objective import Objective
+    from nas_bo.objectives.validation_loss import ValidationLoss
+    from nas_bo.optuna.reading import Study
+
 
 @dataclass(frozen=True)
 class Job:
     """What is validated, and where it is kept: in `study`, or where there is none in the file `keep`."""
 
     space: type[Space]
-    proxies: list[Any]
-    reference: Any
-    study: Any
+    proxies: list[Objective]
+    reference: ValidationLoss
+    study: Study | None
     keep: Path | None
     out: Path
 
@@ -99,7 +104,7 @@ def write(job: Job, report: TrustReport) -> list[Path]:
     return [*written, *([job.keep] if job.keep is not None else [])]
 
 
-def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
+def _proxy(word: str, reference: ValidationLoss, study: Study | None, seed: int) -> Objective:
     known = other(word)
     if known is not None and known.startswith(NAME):
         word = known
@@ -117,11 +122,12 @@ def _proxy(word: str, reference: Any, study: Any, seed: int) -> Any:
     if word == NAME:
         return _searched(reference, study)
     if word.count(":"):
-        return resolve.instance(word, ObjectiveError)
+        own: Objective = resolve.instance(word, ObjectiveError)
+        return own
     return _known(word)
 
 
-def _searched(reference: Any, study: Any) -> Any:
+def _searched(reference: ValidationLoss, study: Study | None) -> ValidationLoss:
     """The validation loss that the study trained to."""
     from nas_bo.objectives.validation_loss import dials_of
     from nas_bo.optuna import studies
@@ -145,7 +151,7 @@ def _searched(reference: Any, study: Any) -> Any:
     )
 
 
-def _known(word: str) -> Any:
+def _known(word: str) -> Objective:
     """An objective of nas_bo that needs no settings, by its class in small letters: synflow, parameters, latency."""
     from nas_bo import objectives
 
@@ -158,7 +164,8 @@ def _known(word: str) -> Any:
             f"{', '.join(sorted(own))}, or your own as module:name"
         )
     try:
-        return getattr(objectives, name)()
+        made: Objective = getattr(objectives, name)()
+        return made
     except TypeError as error:
         raise ObjectiveError(
             f"--proxy {word}: {name} needs settings ({error}); make it in a module of your own and give module:name"

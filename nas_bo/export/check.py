@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_bo.errors import ExportError
 
@@ -18,7 +19,7 @@ BOUND = 1e-3  # of the logits, in float32
 POSITIONS, CONTINUED = 64, 24
 MOST_LOST = 0.5  # bits per token that fewer bits of the weights may cost: what costs more is broken, or of no use
 
-Logits = np.ndarray[Any, Any]
+Logits = NDArray[np.floating]
 
 
 @dataclass(frozen=True)

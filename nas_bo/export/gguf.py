@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import fits as fitting
@@ -240,7 +241,7 @@ def _attention(name: str, mixer: AttentionSpec, weights: dict[str, Any], at: str
         yield f"{to}attn_{part}_norm.weight", weights[f"{at}mixer.{part}_norm.weight"]
 
 
-def _paired(rows: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
+def _paired(rows: NDArray[np.floating], heads: int) -> NDArray[np.floating]:
     """(H D, C) whose halves turn together -> rows whose neighbours do."""
     x = rows.reshape(heads, 2, -1, rows.shape[1])
     return x.swapaxes(1, 2).reshape(rows.shape)

@@ -60,7 +60,7 @@ def tokenizer_json(path: Path | None) -> str:
         json.loads(text)
     except (OSError, ValueError) as error:
         raise ExportError(
-            f"the tokenizer {str(path)!r} of the model cannot be read ({getattr(error, 'strerror', None) or error}); put its "
+            f"the tokenizer {str(path)!r} of the model cannot be read ({(error.strerror if isinstance(error, OSError) else None) or error}); put its "
             "JSON file back there, since a model without the tokenizer it was trained with is of no use"
         ) from None
     return text

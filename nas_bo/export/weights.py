@@ -35,7 +35,7 @@ def filled(model: Decoder, spec: DecoderSpec) -> Decoder:
             continue
         _, at, inside = name.split(".", 2)
         part = inside.split(".")[0].split("_")[0]  # mixer or mlp
-        old, new = getattr(stock.layers[int(at)], part), getattr(spec.layers[int(at)], part)
+        old, new = stock.layers[int(at)].slot(part), spec.layers[int(at)].slot(part)
         was = stock_part_of(old, stock.frame)
         found = weights.get(f"layers.{int(at) // tie}.{inside}")
         if absent(old) or found is None:

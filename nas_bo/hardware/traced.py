@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -20,8 +20,10 @@ from nas_bo.hardware.latency.model import answer
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, Setting, Work
 from nas_bo.model import own_model
+from nas_bo.model.device import dtype_of
 from nas_bo.objective import Value
 
+T = TypeVar("T")
 KEPT = 4096  # traces per process
 
 
@@ -79,12 +81,12 @@ class _Same:
         return isinstance(other, _Same) and other.build is self.build
 
 
-def size(build: own_model.Build, arch: Any) -> Size:
+def size(build: own_model.Build, arch: object) -> Size:
     """The weights of an architecture (raises ModelError as `nas_bo.model.own_model.built`)."""
     return _size(_Same(build), arch)
 
 
-def traced(build: own_model.Build, arch: Any, setting: Setting, cache: bool = False) -> Traced:
+def traced(build: own_model.Build, arch: object, setting: Setting, cache: bool = False) -> Traced:
     """One forward pass of an architecture in a setting.
 
     Args:
@@ -97,7 +99,7 @@ def traced(build: own_model.Build, arch: Any, setting: Setting, cache: bool = Fa
     return _traced(_Same(build), arch, setting, cache)
 
 
-def training_peak(build: own_model.Build, arch: Any, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
+def training_peak(build: own_model.Build, arch: object, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
     """Peak bytes of a training step in float32 with AdamW (8 bytes of state per parameter), and where it was traced."""
     return _training_peak(_Same(build), arch, batch, sequence, vocab_size)
 
@@ -120,11 +122,11 @@ class TracedRoofline:
         self.base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base
         self.device = device or (base.name if isinstance(base, Device) else "")
 
-    def predict(self, arch: Any) -> Value:
+    def predict(self, arch: object) -> Value:
         """Milliseconds; see `LatencyModel`."""
         return answer(self, float(self.predict_many([arch])[0][0]), float("inf"), 0.9)
 
-    def predict_many(self, architectures: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
+    def predict_many(self, architectures: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
         found = [self.base.operations_ms(traced(self.build, a, self.setting).operations).sum() for a in architectures]
         return np.array(found, dtype=float), np.full(len(found), np.inf)
 
@@ -132,7 +134,7 @@ class TracedRoofline:
 # ---- tracing --------------------------------------------------------------------------------------------------------
 
 
-def _anywhere(trace: Callable[[str], Any]) -> Any:
+def _anywhere(trace: Callable[[str], T]) -> T:
     """`trace` on the meta device; on the CPU where a model cannot be built or run without numbers."""
     try:
         return trace("meta")
@@ -141,7 +143,7 @@ def _anywhere(trace: Callable[[str], Any]) -> Any:
 
 
 @lru_cache(maxsize=KEPT)
-def _size(key: _Same, arch: Any) -> Size:
+def _size(key: _Same, arch: object) -> Size:
     def counted(where: str) -> Size:
         model = own_model.built(key.build, arch, where)
         parameters = sum(p.numel() for p in model.parameters())
@@ -150,12 +152,11 @@ def _size(key: _Same, arch: Any) -> Size:
         others = sum(t.numel() * t.element_size() for t in held if not t.is_floating_point())
         return Size(parameters, floats, others, "meta" if where == "meta" else "cpu")
 
-    found: Size = _anywhere(counted)
-    return found
+    return _anywhere(counted)
 
 
 @lru_cache(maxsize=KEPT)
-def _traced(key: _Same, arch: Any, setting: Setting, cache: bool) -> Traced:
+def _traced(key: _Same, arch: object, setting: Setting, cache: bool) -> Traced:
     import torch
 
     from nas_bo.hardware.measuring.recorder import Recorder
@@ -163,7 +164,7 @@ def _traced(key: _Same, arch: Any, setting: Setting, cache: bool) -> Traced:
     def trace(where: str) -> Traced:
         model = own_model.built(key.build, arch, where)
         if setting.dtype != "float32":
-            model = model.to(getattr(torch, setting.dtype))
+            model = model.to(dtype_of(setting.dtype))
         tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
         has_cache = own_model.decodes(model)
         decoding: own_model.Decoding | None = None
@@ -190,12 +191,11 @@ def _traced(key: _Same, arch: Any, setting: Setting, cache: bool) -> Traced:
         del kept
         return Traced(recorder.works(), recorder.peak, has_cache, "meta" if where == "meta" else "cpu")
 
-    found: Traced = _anywhere(trace)
-    return found
+    return _anywhere(trace)
 
 
 @lru_cache(maxsize=KEPT)
-def _training_peak(key: _Same, arch: Any, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
+def _training_peak(key: _Same, arch: object, batch: int, sequence: int, vocab_size: int) -> tuple[int, str]:
     import torch
 
     from nas_bo.hardware.measuring.recorder import Recorder
@@ -212,15 +212,14 @@ def _training_peak(key: _Same, arch: Any, batch: int, sequence: int, vocab_size:
             # cross_entropy itself does not run on the meta device
             loss = -logits.log_softmax(-1).gather(2, tokens[:, 1:, None]).mean()
             del logits
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
         states = 8 * sum(p.numel() for p in model.parameters() if p.requires_grad)
         return int(recorder.peak) + states, where
 
-    found: tuple[int, str] = _anywhere(trace)
-    return found
+    return _anywhere(trace)
 
 
-def short_logits(model: Any, has: int, wants: int) -> str:
+def short_logits(model: object, has: int, wants: int) -> str:
     return (
         f"{type(model).__name__} returned logits of {has} of {wants} positions; training needs those of every position"
     )

@@ -72,7 +72,7 @@ class Content:
         return made
 
     def to_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "spilled"}
+        return {name: value for name, value in vars(self).items() if name != "spilled"}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Content:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.mlflow import artifacts, content
 from nas_bo.mlflow import tags as names
@@ -17,6 +17,9 @@ from nas_bo.process import is_dead, owner
 from nas_bo.report import Summary, figure, vocabulary
 from nas_bo.study import TrialRecord
 from nas_bo.trial import State, Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 
 def link(experiment: str, run_id: str) -> str:
@@ -115,7 +118,7 @@ def create(session: Session, made: content.Content, files: Mapping[str, Any] | N
     return str(run.info.run_id)
 
 
-def attach(client: Any, run_id: str, tag: str, value: str, sentence: str) -> None:
+def attach(client: MlflowClient, run_id: str, tag: str, value: str, sentence: str) -> None:
     """Link from a run: a tag, and a line in its description."""
     note = client.get_run(run_id).data.tags.get(content.NOTE, "")
     client.set_tag(run_id, tag, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import artifacts, content, tracking_uri
@@ -14,11 +14,15 @@ from nas_bo.mlflow.session import TERMINAL, Session
 from nas_bo.process import owner
 from nas_bo.study import StudyRecord
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
 
 def open_session(
-    client: Any,
+    client: MlflowClient,
     uri: str,
     subject: StudyRecord,
     experiment: str,
@@ -60,15 +64,15 @@ def open_session(
     return session
 
 
-def _parents(client: Any, experiment: str, key: str) -> list[Any]:
-    runs: list[Any] = []
+def _parents(client: MlflowClient, experiment: str, key: str) -> list[Run]:
+    runs: list[Run] = []
     for name in (names.KEY, names.before(names.KEY)):
         query = f"tags.`{name}` = '{key}' AND tags.`nas.kind` = 'study'"
         runs = runs or list(client.search_runs([experiment], query, max_results=10))
     return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
 
 
-def _experiment(client: Any, uri: str, name: str) -> str:
+def _experiment(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
@@ -86,7 +90,9 @@ def _experiment(client: Any, uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _new_parent(client: Any, experiment: str, subject: StudyRecord, name: str | None, tags: Mapping[str, str]) -> str:
+def _new_parent(
+    client: MlflowClient, experiment: str, subject: StudyRecord, name: str | None, tags: Mapping[str, str]
+) -> str:
     made, started = _content(subject, name), subject.about.get("started")
     begin = content.milliseconds(datetime.fromisoformat(started)) if started else None
     run = client.create_run(experiment, start_time=begin, tags={**tags, **made.tags}, run_name=made.name[:250])
@@ -94,7 +100,7 @@ def _new_parent(client: Any, experiment: str, subject: StudyRecord, name: str | 
     return str(run.info.run_id)
 
 
-def _log_facts(client: Any, run: Any, subject: StudyRecord, made: content.Content, known: set[str]) -> None:
+def _log_facts(client: MlflowClient, run: Run, subject: StudyRecord, made: content.Content, known: set[str]) -> None:
     from mlflow.entities import Param
 
     client.log_batch(run.info.run_id, params=[Param(k, v) for k, v in made.params.items() if k not in known])

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo import temporary
 from nas_bo.errors import ExportError, HostError
@@ -22,6 +22,8 @@ from nas_bo.mlflow.session import Session
 from nas_bo.trial import Trial
 
 if TYPE_CHECKING:
+    import torch
+
     from nas_bo.model import Decoder
 
 FOLDER = "model"
@@ -98,7 +100,9 @@ def publish(
     return Registered(name, str(version), tuple(aliases), number, run_id, dict(values))
 
 
-def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any = None) -> Decoder:
+def load_model(
+    uri: str, *, tracking_uri: str | Path | None = None, device: torch.device | str | None = None
+) -> Decoder:
     """The registered model, in evaluation mode: ``load_model("models:/my-gpt@knee")``.
 
     It is built from ``arch.json``, and its weights are read with safetensors: nothing that is loaded can run code.
@@ -119,7 +123,7 @@ def load_model(uri: str, *, tracking_uri: str | Path | None = None, device: Any 
         return load_folder(path, device)
 
 
-def load_folder(folder: str | Path, device: Any = None) -> Decoder:
+def load_folder(folder: str | Path, device: torch.device | str | None = None) -> Decoder:
     """The same from a folder with the three files, such as one of `nas-bo train`."""
     if device is None:
         from nas_bo.model.device import pick_device

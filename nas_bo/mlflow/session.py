@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.mlflow import artifacts, content, presentation
 from nas_bo.mlflow import tags as names
@@ -20,6 +20,10 @@ from nas_bo.report.table import table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.study import StudyRecord
 from nas_bo.trial import ObjectiveSpec, Trial
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 PARENT = "mlflow.parentRunId"
 TERMINAL = ("FINISHED", "FAILED", "KILLED")
@@ -43,7 +47,7 @@ class Child:
     status: str
     pareto: str
     point: list[float] | None = None
-    run: Any = None
+    run: Run | None = None
     written: bool = False
 
 
@@ -59,7 +63,7 @@ class Session:
         children: trial number -> its run.
     """
 
-    client: Any
+    client: MlflowClient
     subject: StudyRecord
     experiment: str
     parent: str
@@ -122,7 +126,7 @@ class Session:
             self.reopen = False
         return True
 
-    def _missing(self, run: Any, metrics: Sequence[tuple[str, float, int]]) -> list[tuple[str, float, int]]:
+    def _missing(self, run: Run, metrics: Sequence[tuple[str, float, int]]) -> list[tuple[str, float, int]]:
         """Those of `metrics` that the run does not have yet."""
         there: dict[str, set[int]] = {}
         for name in {n for n, _, _ in metrics} & set(run.data.metrics):
@@ -170,7 +174,7 @@ class Session:
         """The run of every trial that `query` finds; a deleted one counts, for whoever deleted it wants it away."""
         from mlflow.entities import ViewType
 
-        found: dict[int, list[Any]] = {}
+        found: dict[int, list[Run]] = {}
         token = None
         while True:
             runs = self.client.search_runs([self.experiment], query, ViewType.ALL, 1000, ["start_time ASC"], token)
@@ -181,7 +185,7 @@ class Session:
             if not token:
                 return {number: self._first(twins) for number, twins in found.items()}
 
-    def _first(self, twins: list[Any]) -> Child:
+    def _first(self, twins: list[Run]) -> Child:
         """The run that stays: the same one in whatever process this is asked."""
         twins.sort(key=lambda r: (r.info.lifecycle_stage != "active", r.info.status not in TERMINAL, r.info.run_id))
         for twin in twins[1:]:

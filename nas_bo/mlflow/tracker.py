@@ -16,16 +16,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, lineage, presentation, records, server, spool, tracking_uri
+from nas_bo.mlflow.session import Session
 from nas_bo.mlflow.spool import Record, Spool, Target
 from nas_bo.mlflow.writer import Open, Writer, refusal
 from nas_bo.report import Summary
 from nas_bo.study import Source, StudyRecord, TrialRecord, source
 from nas_bo.validated import check_values, number
 from nas_bo.wording import counted
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
 
 AT_EXIT = 60.0  # seconds for which the end of a process waits while trials are being logged
 
@@ -110,7 +115,7 @@ class Tracker:
     def _clear(self) -> None:
         self._process = os.getpid()
         self._writer = Writer(self.uri, self.timeout, Spool(self.spool))
-        self._known: dict[int, tuple[weakref.ref[Any], StudyRecord]] = {}
+        self._known: dict[int, tuple[weakref.ref[object], StudyRecord]] = {}
         self._seen: dict[str, set[int]] = {}
         self._untaken = 0
         self._finished: bool | None = None  # whether the last `finish` wrote the report
@@ -145,11 +150,11 @@ class Tracker:
         thread.start()
         return thread
 
-    def __call__(self, study: object, trial: Any) -> None:
+    def __call__(self, study: object, trial: object) -> None:
         """The Optuna callback; the same as `log`."""
         self.log(study, trial)
 
-    def log(self, study: object, trial: Any) -> None:
+    def log(self, study: object, trial: object) -> None:
         """Take a finished trial (as ``study.tell`` returns it); it is on disk when this returns, and soon in MLflow.
 
         Unfinished ones are left alone. Of Ax the arguments are the client and the index of the trial; `watch` spares
@@ -214,7 +219,7 @@ class Tracker:
         return presentation.address(base, opened.session.experiment, opened.session.key) if opened else base
 
     @contextmanager
-    def opened(self, study: object) -> Iterator[Any]:
+    def opened(self, study: object) -> Iterator[Session]:
         """The study's `Session`, its trials logged, for runs next to them.
 
         Raises:
@@ -231,7 +236,7 @@ class Tracker:
             yield found.session
 
     @contextmanager
-    def watch(self, client: Any, every: float = 5.0) -> Iterator[Any]:
+    def watch(self, client: C, every: float = 5.0) -> Iterator[C]:
         """Log the trials of an Ax client as they end, for as long as this lasts: whatever the loop is.
 
         ``with tracker.watch(client): ...`` works with ``complete_trial``, ``mark_trial_failed`` and the like, and with
@@ -260,7 +265,7 @@ class Tracker:
 
     # ---- the work -------------------------------------------------------------------------------------------------
 
-    def _take(self, study: object, trial: Any) -> None:
+    def _take(self, study: object, trial: object) -> None:
         subject = self._subject(study)
         one = None if subject is None else source(study).trial(trial)
         if subject is not None and one is not None:
@@ -374,9 +379,9 @@ class Tracker:
             self._clear()
         return self._writer
 
-    def _safely(self, work: Callable[..., Any], *args: Any) -> None:
+    def _safely(self, work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            work(*args)
+            work(*args, **kwargs)
         except Exception as error:
             self._untaken += 1
             self._writer.warn(
@@ -385,10 +390,10 @@ class Tracker:
                 "Tracker(...).log_study(study) tries it again",
             )
 
-    def _guarded(self, work: Callable[..., Any], *args: Any) -> Any:
+    def _guarded(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """The result of `work`, or None after a warning."""
         try:
-            return self._own().guarded(work, *args)
+            return self._own().guarded(work, *args, **kwargs)
         except _StillDown:
             return None
 

@@ -16,13 +16,16 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from nas_bo import database_url, study_name, temporary
 from nas_bo.errors import HostError
 from nas_bo.mlflow import new_database
 from nas_bo.redaction import HIDDEN, address, redacted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 _SHORT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # MLflow would repeat POST too, and so double what did arrive
@@ -223,12 +226,12 @@ def reach(uri: str, timeout: float) -> None:
 
 def _silent(uri: str, error: Exception) -> str:
     return (
-        f"no MLflow server answers at {redact(uri)} ({getattr(error, 'reason', error)}); start one with 'nas-bo ui' or "
+        f"no MLflow server answers at {redact(uri)} ({error.reason if isinstance(error, urllib.error.URLError) else error}); start one with 'nas-bo ui' or "
         "'mlflow server', or track into a file with uri='sqlite:///mlflow.db'"
     )
 
 
-def connect(uri: str) -> Any:
+def connect(uri: str) -> MlflowClient:
     """An `MlflowClient` for exactly this store; the global tracking URI stays as it is.
 
     A new SQLite database is made under another name and appears under its own only when it is whole: see `new_database`.

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from nas_bo import measurement_lock
 from nas_bo.errors import HostError
@@ -27,6 +27,12 @@ from nas_bo.mlflow.standing import Standing
 from nas_bo.process import is_dead, owner
 from nas_bo.study import StudyRecord
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _log = logging.getLogger("nas_bo.mlflow")
 
@@ -90,7 +96,7 @@ class Writer:
         self._state = threading.Condition()
         self._queue: deque[Job] = deque()
         self.refused: list[Job] = []
-        self._client: Any = None
+        self._client: MlflowClient | None = None
         self._thread: threading.Thread | None = None
         self._warned: set[str] = set()
         self.cause = ""
@@ -155,17 +161,17 @@ class Writer:
                 self._most_tries = MOST_TRIES
             return not self.closed_until
 
-    def guarded(self, work: Callable[..., Any], *args: Any) -> Any:
+    def guarded(self, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
         """The result of `work`, done under the lock; None after a warning."""
         with self.lock:
             try:
                 with tracking_uri.patience(self.uri, self.timeout):
-                    return work(*args)
+                    return work(*args, **kwargs)
             except Exception as error:
                 self.broken(error)
                 return None
 
-    def connect(self) -> Any:
+    def connect(self) -> MlflowClient:
         with self.lock:
             if self._client is None:
                 tracking_uri.reach(self.uri, min(3.0, self.timeout))
@@ -343,7 +349,7 @@ class Writer:
         """What `tell` would tell later, now."""
         for study in list(self.open.values()):
             if study.changed and self.closed_until <= time.monotonic():
-                self.guarded(lambda opened=study: self.tell(opened, last=True))
+                self.guarded(self.tell, study, last=True)
 
     # ---- failures ----------------------------------------------------------------------------------------------
 
@@ -355,7 +361,7 @@ class Writer:
             self.open.clear()  # deleted under our hands: look again, make it again
         cause = self.cause = self._cause(error)
         self.warn(
-            type(error).__name__ + str(getattr(error, "error_code", "")),
+            type(error).__name__ + _code(error),
             f"MLflow at {self.uri} could not be written ({cause}); the search continues, trials wait and are "
             "logged later",
         )
@@ -381,13 +387,20 @@ def _nobody(_known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
     return ()
 
 
+def _code(error: Exception) -> str:
+    """What MLflow calls the error; nothing of any other."""
+    from mlflow.exceptions import MlflowException
+
+    return str(error.error_code) if isinstance(error, MlflowException) else ""
+
+
 def refusal(error: Exception) -> bool:
-    return getattr(error, "error_code", "") == "INVALID_PARAMETER_VALUE" and not _gone(error)
+    return _code(error) == "INVALID_PARAMETER_VALUE" and not _gone(error)
 
 
 def _gone(error: Exception) -> bool:
     """Whether the experiment, the parent or the run has been deleted."""
-    code = getattr(error, "error_code", "")
+    code = _code(error)
     return code == "RESOURCE_DOES_NOT_EXIST" or (code == "INVALID_PARAMETER_VALUE" and "'active' state" in str(error))
 
 

@@ -7,17 +7,18 @@ seconds of CPU in every process that trains. What trains here is not compiled, s
 from __future__ import annotations
 
 from inspect import unwrap
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 
 class AdamW(torch.optim.AdamW):
-    add_param_group: Any = unwrap(torch.optim.AdamW.add_param_group)
-    zero_grad: Any = unwrap(torch.optim.AdamW.zero_grad)
-    state_dict: Any = unwrap(torch.optim.AdamW.state_dict)
-    load_state_dict: Any = unwrap(torch.optim.AdamW.load_state_dict)
-    step: Any = torch.no_grad()(unwrap(torch.optim.AdamW.step))
+    if not TYPE_CHECKING:  # where they are what they are in torch
+        add_param_group = unwrap(torch.optim.AdamW.add_param_group)
+        zero_grad = unwrap(torch.optim.AdamW.zero_grad)
+        state_dict = unwrap(torch.optim.AdamW.state_dict)
+        load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
+        step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
 
 
 __all__ = ["AdamW"]

@@ -6,14 +6,17 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import CheckpointError
 from nas_bo.foreign_document import not_packed
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = 1
 
@@ -77,7 +80,7 @@ def save(path: str | Path, identity: Identity, step: int, state: Mapping[str, An
             draft.unlink()
 
 
-def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str, Any] | None:
+def load(path: str | Path, identity: Identity, device: torch.device | str = "cpu") -> dict[str, Any] | None:
     """The file's `step` and `state`; None when there is no such file.
 
     Raises:
@@ -114,9 +117,9 @@ def load(path: str | Path, identity: Identity, device: Any = "cpu") -> dict[str,
     return content
 
 
-def _differences(there: Mapping[str, Any], here: Identity) -> Any:
+def _differences(there: Mapping[str, object], here: Identity) -> Iterator[str]:
     for each in fields(here):
-        found, wanted = there.get(each.name), getattr(here, each.name)
+        found, wanted = there.get(each.name), vars(here)[each.name]
         if each.name == "settings" and isinstance(found, Mapping):
             for name in sorted({*found, *wanted}):
                 if found.get(name) != wanted.get(name):

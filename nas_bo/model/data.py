@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from multiprocessing import parent_process
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_bo.errors import DataError
 from nas_bo.model.left_out import LeftOut
@@ -111,7 +111,7 @@ class Corpus:
             f"sha256 {self.fingerprint[:12]}{f'; left out: {self.left_out}' if self.left_out else ''}"
         )
 
-    def batches(self, start: int, count: int, batch: int, sequence: int, seed: int = 0) -> np.ndarray[Any, Any]:
+    def batches(self, start: int, count: int, batch: int, sequence: int, seed: int = 0) -> NDArray[np.integer]:
         """The training batches of steps start ... start + count - 1: (count, batch, sequence + 1) token ids; the
         first `sequence` columns are inputs, the last `sequence` targets.
 
@@ -128,7 +128,7 @@ class Corpus:
             starts[index] = bits.random_raw(batch) % np.uint64(len(self.train) - sequence)
         return np.asarray(self.train[starts[..., None] + np.arange(sequence + 1)])
 
-    def held_out(self, tokens: int, sequence: int) -> np.ndarray[Any, Any]:
+    def held_out(self, tokens: int, sequence: int) -> NDArray[np.integer]:
         """(windows, sequence + 1) token ids, evenly spaced over the validation text, about `tokens` targets in all;
         fewer if the text is shorter. Always the same ones.
 

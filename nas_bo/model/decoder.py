@@ -26,6 +26,7 @@ from nas_bo.model.spec import DecoderSpec, LayerSpec, check, failing, own_blocks
 from nas_bo.validated import check_values, whole_number
 from nas_bo.wording import counted
 
+State = Tensor | tuple[Tensor, ...] | None  # of one layer: what its mixer remembers
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
 BALANCE = 0.01  # weight of the balance loss, Fedus et al. 2021, arXiv 2101.03961, section 2.2
 BASE_WIDTH = 128  # the width at which `lr` is meant
@@ -78,7 +79,7 @@ class Cache:
     batch: int
     length: int
     position: int = 0
-    states: list[Any] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
 
 
 class Layer(nn.Module):
@@ -96,7 +97,13 @@ class Layer(nn.Module):
         self.mixer_out_norm = _norm(decoder) if "mixer_out_norm" in norms else None
         self.mlp_out_norm = _norm(decoder) if "mlp_out_norm" in norms else None
 
-    def forward(self, x: Tensor, context: _Context, state: Any) -> tuple[Tensor, Any, Tensor | None]:
+    def slot(self, part: str) -> tuple[nn.Module | None, nn.Module | None, nn.Module | None]:
+        """The norm before the "mixer" or the "mlp", the block, and the norm after it."""
+        if part == "mixer":
+            return self.mixer_norm, self.mixer, self.mixer_out_norm
+        return self.mlp_norm, self.mlp, self.mlp_out_norm
+
+    def forward(self, x: Tensor, context: _Context, state: State) -> tuple[Tensor, State, Tensor | None]:
         """x (B, T, C) -> (B, T, C), the new state, the balance loss of a mixture."""
         balance = None
         given = normed = x
@@ -357,7 +364,7 @@ class Decoder(nn.Module):
             index, part, inside = inside.split(".", 2)
             spec = self.spec.layers[int(index) * self.spec.details.tie_layers]
             if part in ("mixer", "mlp"):
-                return role_of(inside, weight.dim(), block_of(getattr(spec, part)))
+                return role_of(inside, weight.dim(), block_of(spec.slot(part)))
         if name in ("embedding.weight", "positions.weight", "norm.weight", "head.weight"):
             return {"embedding": "embedding", "positions": "embedding", "norm": "gain", "head": "in"}[place]
         return role_of(inside, weight.dim(), None)
@@ -427,7 +434,7 @@ class _Context:
         if head_dim not in self._tables:
             end = self.start + self.length
             if end <= ROTARY_TABLE:
-                cos, sin = getattr(model, f"rotary_cos_{head_dim}"), getattr(model, f"rotary_sin_{head_dim}")
+                cos, sin = model.get_buffer(f"rotary_cos_{head_dim}"), model.get_buffer(f"rotary_sin_{head_dim}")
                 self._tables[head_dim] = cos[self.start : end], sin[self.start : end]
             else:
                 like = model.embedding.weight

@@ -5,8 +5,12 @@ from __future__ import annotations
 import platform
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nas_bo.errors import ObjectiveError
+
+if TYPE_CHECKING:
+    import torch
 
 
 def pick_device(device: str | None) -> str:
@@ -26,6 +30,14 @@ def pick_device(device: str | None) -> str:
             f"the device {device!r} cannot be used here ({str(error).splitlines()[0]}); leave it out, or use 'cpu'"
         ) from error
     return device
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """torch's data type of a name that was checked, such as "bfloat16"."""
+    import torch
+
+    found: torch.dtype = getattr(torch, name)  # torch has no table of them
+    return found
 
 
 @lru_cache

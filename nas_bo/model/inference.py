@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from nas_bo import measurement_lock
@@ -118,7 +119,7 @@ def generate(
     return torch.cat(pieces, 1)
 
 
-def as_tensor(tokens: Any, device: torch.device) -> Tensor:
+def as_tensor(tokens: NDArray[np.integer], device: torch.device) -> Tensor:
     # One copy of narrow integers, widened where they are used.
     narrow = tokens if tokens.dtype.name in ("uint8", "int32", "int64") else tokens.astype("int32")
     found = torch.from_numpy(narrow)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.table import block_of, is_ours
-from nas_bo.model.decoder import Decoder
+from nas_bo.model.decoder import Decoder, Layer
 
 TOKENS = 16  # of a first look
 
 
-def has_own_blocks(model: Any) -> bool:
+def has_own_blocks(model: object) -> bool:
     """Whether a decoder has blocks that are not of nas_bo."""
     return isinstance(model, Decoder) and not all(
         is_ours(block_of(one)) for layer in model.spec.layers for one in layer
@@ -38,19 +38,20 @@ def watch_own_blocks(model: Decoder, found: list[str]) -> None:
     gradients are not: for models that borrow their weights in every pass."""
     for index, layer in enumerate(model.layers):
         for part in ("mixer", "mlp"):
-            module = getattr(layer, part)
-            if module is not None and not is_ours(block_of(getattr(model.spec.layers[index], part))):
+            assert isinstance(layer, Layer)
+            _, module, _ = layer.slot(part)
+            if module is not None and not is_ours(block_of(model.spec.layers[index].slot(part))):
                 watch(_where(model, index, part), module, found)
 
 
 def _where(model: Decoder, index: int, part: str) -> str:
-    return f"the block {getattr(model.spec.layers[index], part).kind!r} (the {part} of layer {index})"
+    return f"the block {model.spec.layers[index].slot(part).kind!r} (the {part} of layer {index})"
 
 
-def watch(where: str, module: torch.nn.Module, found: list[str]) -> list[Any]:
+def watch(where: str, module: torch.nn.Module, found: list[str]) -> list[RemovableHandle]:
     """Look at every pass of a module, until `found` has something in it; gives the handles that end this."""
     fine: dict[str, bool] = {}
-    handles: list[Any] = []
+    handles: list[RemovableHandle] = []
 
     def backward(gradient: Tensor) -> None:  # of what the block gives: comes before those of its weights
         fine["after"] = bool(gradient.isfinite().all())
@@ -59,7 +60,7 @@ def watch(where: str, module: torch.nn.Module, found: list[str]) -> list[Any]:
         if not found and fine.get("after", False) and not gradient.isfinite().all():
             found.append(f"{where} gives gradients that are not finite")
 
-    def forward(_module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+    def forward(_module: torch.nn.Module, inputs: tuple[Tensor, ...], output: tuple[Tensor, object]) -> None:
         taken, given = inputs[0], output[0]
         while len(handles) > 1:  # of the weights of the last pass
             handles.pop().remove()
@@ -68,9 +69,9 @@ def watch(where: str, module: torch.nn.Module, found: list[str]) -> list[Any]:
         if taken.isfinite().all() and not given.isfinite().all():
             found.append(f"{where} gives values that are not finite")
         if given.requires_grad:
-            given.register_hook(backward)
-            weights: list[Any] = [weight for weight in module.parameters() if weight.requires_grad]
-            handles.extend(weight.register_hook(before) for weight in weights)
+            given.register_hook(backward)  # type: ignore[no-untyped-call]
+            weights = [weight for weight in module.parameters() if weight.requires_grad]
+            handles.extend(weight.register_hook(before) for weight in weights)  # type: ignore[no-untyped-call]
 
     handles.append(module.register_forward_hook(forward))
     return handles
@@ -89,7 +90,8 @@ def blamed(model: Decoder, loss: Callable[[], Tensor]) -> str | None:
     handles = []
     for index, layer in enumerate(model.layers):
         for part in ("mixer", "mlp"):
-            module = getattr(layer, part)
+            assert isinstance(layer, Layer)
+            _, module, _ = layer.slot(part)
             if module is not None:
                 handles.append(watch(_where(model, index, part), module, found))
     try:

@@ -13,11 +13,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas_bo.errors import ModelError, NasBoError, ObjectiveError, Unsupported
+from nas_bo.model.device import dtype_of
 
-Build = Callable[[Any], Any]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Build = Callable[[Any], Any]  # from an architecture to a torch module, which is checked
 SEED = 0  # of weights that are only timed or counted
 
 
@@ -32,14 +36,14 @@ class CachedDecoder(Protocol):
         """An empty cache for `batch` sequences of at most `length` tokens, on the device of the weights."""
         ...
 
-    def __call__(self, tokens: Any, *, cache: Any) -> Any:
+    def __call__(self, tokens: Tensor, *, cache: Any) -> object:
         """Logits of `tokens` (batch, new), which come after those that the cache has seen; the cache takes them in."""
         ...
 
 
 @runtime_checkable
 class _WithLogits(Protocol):
-    logits: Any
+    logits: object
 
 
 def check_build(owner: str, build: object) -> None:
@@ -74,7 +78,7 @@ def called(build: object) -> str:
     return str(getattr(build, "__qualname__", type(build).__qualname__))
 
 
-def built(build: Build, arch: Any, device: str = "cpu", dtype: str = "float32", seed: int = SEED) -> Any:
+def built(build: Build, arch: object, device: str = "cpu", dtype: str = "float32", seed: int = SEED) -> nn.Module:
     """The module in evaluation mode on a device, "meta" included; torch's random state is as before.
 
     Raises:
@@ -100,12 +104,12 @@ def built(build: Build, arch: Any, device: str = "cpu", dtype: str = "float32", 
     if device == "meta":
         return _without_numbers(model).eval()
     try:
-        return model.to(device=device, dtype=getattr(torch, dtype)).eval()
+        return model.to(device=device, dtype=dtype_of(dtype)).eval()
     except torch.OutOfMemoryError as error:
         raise Unsupported(f"the weights of {name} do not fit into the memory that is free on {device}") from error
 
 
-def logits_of(output: Any, model: Any) -> Any:
+def logits_of(output: object, model: object) -> Tensor:
     """The logits in what a model returned (raises ModelError)."""
     import torch
 
@@ -129,7 +133,7 @@ def logits_of(output: Any, model: Any) -> Any:
     return found
 
 
-def run(model: Any, tokens: Any, **cache: Any) -> Any:
+def run(model: Callable[..., object], tokens: Tensor, **cache: object) -> Tensor:
     """Logits of tokens (B, T) -> (B, T, V).
 
     Raises:
@@ -164,52 +168,53 @@ class Decoding:
         ObjectiveError: the model has no cache.
     """
 
-    def __init__(self, model: Any, tokens: Any, length: int) -> None:
+    def __init__(self, model: nn.Module, tokens: Tensor, length: int) -> None:
         self._model, self._huggingface = model, not isinstance(model, CachedDecoder)
-        if self._huggingface:
+        self._start: object
+        if not isinstance(model, CachedDecoder):
             self._name = past_name(model)
             if self._name is None:
                 raise ObjectiveError(no_cache(model))
-            self._start = getattr(model(tokens, use_cache=True), self._name)
+            self._start = getattr(model(tokens, use_cache=True), self._name)  # by the name that its `forward` takes
         else:
             self._start = model.new_cache(tokens.shape[0], length)
             run(model, tokens, cache=self._start)
-        self.cache: Any = None
+        self.cache: object = None
 
     def again(self) -> None:
         self.cache = copy.deepcopy(self._start)
 
-    def step(self, token: Any) -> Any:
+    def step(self, token: Tensor) -> object:
         """Logits (B, 1, V) of the next token (B, 1)."""
         if self._huggingface:
             return self._model(token, use_cache=True, **{str(self._name): self.cache})
         return self._model(token, cache=self.cache)
 
 
-def decodes(model: Any) -> bool:
+def decodes(model: nn.Module) -> bool:
     """Whether a model has a cache to decode with."""
     return isinstance(model, CachedDecoder) or past_name(model) is not None
 
 
-def past_name(model: Any) -> str | None:
+def past_name(model: nn.Module) -> str | None:
     """How a decoder of Hugging Face calls its cache, as an argument and in what it returns; None for other models."""
     taken = inspect.signature(type(model).forward).parameters
     names = ("past_key_values", "cache")  # the second since transformers 5.24
     return next((name for name in names if "use_cache" in taken and name in taken), None)
 
 
-def no_cache(model: Any) -> str:
+def no_cache(model: object) -> str:
     return (
         f"decoding needs a cache, and {type(model).__name__} has none: give it new_cache(batch, length) and let "
         "model(tokens, cache=cache) continue from it (nas_bo.model.CachedDecoder), or measure phase='prefill'"
     )
 
 
-def _without_numbers(model: Any) -> Any:
+def _without_numbers(model: nn.Module) -> nn.Module:
     """The model with all weights on the meta device, tied ones still tied (`Module.to` would untie them)."""
     import torch
 
-    made: dict[int, Any] = {}
+    made: dict[int, Any] = {}  # of weights and buffers alike
     for module in model.modules():
         for held in (module._parameters, module._buffers):
             for name, one in held.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import nullcontext
-from typing import Any
+from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,14 @@ class OwnDecoder(nn.Module):
             raise ModelError(f"{type(module).__name__} has no parameters, so there is nothing to train")
 
     @property
-    def embedding(self) -> Any:
+    def embedding(self) -> nn.Embedding | _First:
         """What the loop takes for the embedding: whose device and size it asks for."""
         tables = [m for m in self.module.modules() if isinstance(m, nn.Embedding)]
         return tables[0] if tables else _First(next(self.module.parameters()))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, T) -> (B, T, V)"""
-        logits: Tensor = own_model.run(self.module, tokens)
+        logits = own_model.run(self.module, tokens)
         if logits.shape[1] != tokens.shape[1] or logits.shape[2] < self.vocab_size:
             raise ModelError(
                 f"{type(self.module).__name__} returned logits of shape {tuple(logits.shape)} for tokens of shape "
@@ -82,7 +82,7 @@ class OwnDecoder(nn.Module):
 
     def parameter_groups(
         self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Matrices at lr * 128 / fan_in, at most 2 lr, and with decay; embeddings (tied heads too), biases, norms at 2 lr."""
         tables = {id(m.weight) for m in self.module.modules() if isinstance(m, nn.Embedding)}
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
@@ -107,7 +107,7 @@ class OwnDecoder(nn.Module):
     def set_extra_state(self, state: int) -> None:
         self._steps = int(state)
 
-    def _random_state(self, device: torch.device) -> Any:
+    def _random_state(self, device: torch.device) -> _Drawing:
         return _Drawing(
             device, int.from_bytes(hashlib.sha256(f"{self._seed} {self._steps}".encode()).digest()[:7], "big")
         )
@@ -129,11 +129,13 @@ class _Drawing:
         self._fork.__enter__()
         torch.manual_seed(self._seed)
 
-    def __exit__(self, *error: Any) -> None:
-        self._fork.__exit__(*error)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._fork.__exit__(kind, error, trace)
 
 
-def own_decoder(build: own_model.Build, arch: Any, vocab_size: int, seed: int) -> OwnDecoder:
+def own_decoder(build: own_model.Build, arch: object, vocab_size: int, seed: int) -> OwnDecoder:
     """The model of an architecture with weights drawn from `seed` (raises as `nas_bo.model.own_model.built`)."""
     return OwnDecoder(own_model.built(build, arch, seed=seed), vocab_size, seed)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError
 from nas_bo.validated import number, whole_number
 
@@ -40,7 +40,7 @@ def check_names(given: Mapping[str, float | None]) -> None:
         raise ModelError(f"unknown training setting {unknown[0]!r}; there are: {', '.join(DEFAULTS)}")
 
 
-def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, float]:
+def settings_of(fields: object, given: Mapping[str, float | None]) -> dict[str, float]:
     """The settings of a run: those given, else the fields of an architecture, else `DEFAULTS`.
 
     Raises:
@@ -51,7 +51,7 @@ def settings_of(fields: Any, given: Mapping[str, float | None]) -> dict[str, flo
     for name, default in DEFAULTS.items():
         value = given.get(name)
         if value is None:
-            value = fields.get(name, default) if hasattr(fields, "get") else default
+            value = fields.get(name, default) if isinstance(fields, (Architecture, Mapping)) else default
         if not CHECKS[name].holds(value):
             raise ModelError(f"{name}={value!r} must be {CHECKS[name].must}")
         settings[name] = value

@@ -36,6 +36,10 @@ class LayerSpec(NamedTuple):
     mixer: Any
     mlp: Any
 
+    def slot(self, part: str) -> Any:
+        """What is the "mixer" or the "mlp"."""
+        return self.mixer if part == "mixer" else self.mlp
+
 
 class DecoderSpec(NamedTuple):
     """An architecture after checking: plain values, every default filled in. The builder and the counts read this."""

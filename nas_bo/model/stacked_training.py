@@ -75,7 +75,7 @@ def train_many(
                 f"train_many(settings=...) with {name}: stacked runs have none; train them one by one with train"
             )
     threads = made.threads
-    wanted: Any = seeds
+    wanted: Any = seeds  # one, or several in whatever holds them
     several = isinstance(wanted, Sequence) or np.ndim(wanted) > 0
     each = [whole_seed(seed, "train_many", ModelError, "seeds") for seed in (wanted if several else [wanted])]
     each = each if several else each * len(archs)

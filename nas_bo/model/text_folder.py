@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from nas_bo.errors import DataError
 from nas_bo.model.left_out import LeftOut, in_bytes
@@ -57,7 +56,7 @@ def folder_texts(folder: Path, reader: Reader, left: LeftOut) -> Iterator[tuple[
 
 
 def _texts(
-    name: str, path: Path, records: list[tuple[str, Any]] | None, mixed: bool, reader: Reader, left: LeftOut
+    name: str, path: Path, records: list[tuple[str, object]] | None, mixed: bool, reader: Reader, left: LeftOut
 ) -> Iterator[tuple[str, bytes]]:
     size = path.stat().st_size
     try:
@@ -91,7 +90,7 @@ def _texts(
         left.file(name, f"not text: {why}" if looks_like_data(name) else why, size, wanted=looks_like_data(name))
 
 
-def _json(name: str, path: Path, reader: Reader) -> list[tuple[str, Any]] | None:
+def _json(name: str, path: Path, reader: Reader) -> list[tuple[str, object]] | None:
     """The records of a ``.json`` file; None of any other."""
     if suffix_of(name) != ".json":
         return None
@@ -101,7 +100,7 @@ def _json(name: str, path: Path, reader: Reader) -> list[tuple[str, Any]] | None
         return None
 
 
-def _has(records: list[tuple[str, Any]], reader: Reader) -> bool:
+def _has(records: list[tuple[str, object]], reader: Reader) -> bool:
     key = reader.key or "text"
     return any(isinstance(record, dict) and isinstance(record.get(key), str) for _, record in records)
 

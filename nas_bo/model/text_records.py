@@ -7,11 +7,15 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, TypeGuard
 
 from nas_bo.errors import DataError
 from nas_bo.model.left_out import LeftOut
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 TEXT_KEY = "text"
 MOST_WITHOUT = 0.01  # share of records that may be without text
@@ -37,7 +41,7 @@ class Reader:
     _first: str = ""
     _common: list[str] | None = None  # the fields that every object so far has
 
-    def texts(self, records: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, bytes]]:
+    def texts(self, records: Iterable[tuple[str, object]]) -> Iterator[tuple[str, bytes]]:
         """(a digest of the text, the text in UTF-8) of every record that has one; `records` are (where, what)."""
         for where, record in records:
             self.total += 1
@@ -50,7 +54,7 @@ class Reader:
                 continue
             yield hashlib.sha1(content).hexdigest(), content
 
-    def _text(self, record: Any) -> tuple[str, bytes]:
+    def _text(self, record: object) -> tuple[str, bytes]:
         key = self.key or TEXT_KEY
         if isinstance(record, Invalid):
             return f"is not JSON ({record.why})", b""
@@ -90,12 +94,12 @@ class Invalid:
     why: str
 
 
-def json_lines(name: str, content: bytes) -> Iterator[tuple[str, Any]]:
+def json_lines(name: str, content: bytes) -> Iterator[tuple[str, object]]:
     """(where, record) of every line that is not blank."""
     for number, line in enumerate(content.decode().split("\n"), 1):
         if not line.strip():
             continue
-        record: Any
+        record: object
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -103,7 +107,7 @@ def json_lines(name: str, content: bytes) -> Iterator[tuple[str, Any]]:
         yield f"line {number} of {name!r}", record
 
 
-def json_records(name: str, content: bytes, key: str | None) -> list[tuple[str, Any]]:
+def json_records(name: str, content: bytes, key: str | None) -> list[tuple[str, object]]:
     """(where, record) of a ``.json`` file: an array of objects, an object with one such array of texts, one object per line, or one
     object that has the key.
 
@@ -129,7 +133,7 @@ def json_records(name: str, content: bytes, key: str | None) -> list[tuple[str, 
     return [(f"record {number} of {name!r}", record) for number, record in enumerate(found, 1)]
 
 
-def columns(path: Path, name: str, key: str | None) -> Iterator[tuple[str, Any]]:
+def columns(path: Path, name: str, key: str | None) -> Iterator[tuple[str, object]]:
     """(where, record) of a Parquet or Arrow file; a record has the one column of the text, where there is one.
 
     Raises:
@@ -159,7 +163,7 @@ def columns(path: Path, name: str, key: str | None) -> Iterator[tuple[str, Any]]
         raise DataError(f"{name!r} cannot be read ({str(error)[:120]}); write it again, or give .jsonl") from None
 
 
-def _batches(pyarrow: Any, path: Path, key: str) -> Iterator[tuple[Any, list[str]]]:
+def _batches(pyarrow: ModuleType, path: Path, key: str) -> Iterator[tuple[RecordBatch, list[str]]]:
     if path.suffix.lower() == ".parquet":
         with pyarrow.parquet.ParquetFile(str(path)) as file:
             names = list(file.schema_arrow.names)
@@ -169,7 +173,7 @@ def _batches(pyarrow: Any, path: Path, key: str) -> Iterator[tuple[Any, list[str
     with pyarrow.memory_map(str(path)) as file:
         try:
             reader = pyarrow.ipc.open_stream(file)
-            batches: Iterable[Any] = reader
+            batches: Iterable[RecordBatch] = reader
         except pyarrow.ArrowInvalid:
             reader = pyarrow.ipc.open_file(file)
             batches = (reader.get_batch(i) for i in range(reader.num_record_batches))
@@ -177,15 +181,15 @@ def _batches(pyarrow: Any, path: Path, key: str) -> Iterator[tuple[Any, list[str
             yield batch, list(reader.schema.names)
 
 
-def _is_records(value: Any) -> bool:
+def _is_records(value: object) -> TypeGuard[list[object]]:
     return isinstance(value, list) and sum(isinstance(one, dict) for one in value) > len(value) / 2
 
 
-def _any_text(records: list[Any], key: str | None) -> bool:
+def _any_text(records: list[object], key: str | None) -> bool:
     return any(isinstance(one, dict) and isinstance(one.get(key or TEXT_KEY), str) for one in records)
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "null"
     kinds = {

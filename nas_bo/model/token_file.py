@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_bo.errors import DataError
 from nas_bo.model import token_width
@@ -20,7 +20,7 @@ VOCABULARY = Check(
     "it is one more than the largest token id",
 )
 
-Tokens = np.ndarray[Any, Any]
+Tokens = NDArray[np.integer]
 
 
 def check_vocab_size(vocab_size: object) -> None:

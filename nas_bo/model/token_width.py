@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_bo.errors import DataError
 from nas_bo.wording import counted
@@ -49,7 +49,7 @@ SAY = "say it with dtype= (--token-dtype): uint8, uint16, uint32 or int64"
 class Form:
     """How to read a file of tokens: the type of an item, bytes before the first, and how that is known."""
 
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.integer]
     skip: int
     why: str
 
@@ -174,7 +174,7 @@ def _found(path: Path, size: int, vocab_size: int | None) -> Form:
     return Form(_type(width), 0, "found from its bytes")
 
 
-def big_endian(raw: np.ndarray[Any, Any], width: int, vocab_size: int) -> str:
+def big_endian(raw: NDArray[np.uint8], width: int, vocab_size: int) -> str:
     """The remedy where the bytes make sense only with the most significant one first; else nothing."""
     if width == 1 or int(raw.view(f">u{width}").max()) >= vocab_size:
         return ""
@@ -184,7 +184,7 @@ def big_endian(raw: np.ndarray[Any, Any], width: int, vocab_size: int) -> str:
     )
 
 
-def _type(width: int) -> np.dtype[Any]:
+def _type(width: int) -> np.dtype[np.integer]:
     return np.dtype("<i8") if width == 8 else np.dtype(f"<u{width}")
 
 
@@ -196,12 +196,12 @@ def _whole(path: Path, size: int, width: int, why: str) -> None:
         )
 
 
-def sample(path: Path) -> np.ndarray[Any, Any]:
+def sample(path: Path) -> NDArray[np.uint8]:
     """Bytes from all over the file, cut at multiples of 8."""
     return _sample(path, path.stat().st_size)
 
 
-def _sample(path: Path, size: int) -> np.ndarray[Any, Any]:
+def _sample(path: Path, size: int) -> NDArray[np.uint8]:
     raw = np.memmap(path, np.uint8, "r")
     if size <= SAMPLE:
         return np.asarray(raw[: size // 8 * 8])
@@ -210,13 +210,13 @@ def _sample(path: Path, size: int) -> np.ndarray[Any, Any]:
     return np.concatenate([raw[start : start + part] for start in starts])
 
 
-def _padded(raw: np.ndarray[Any, Any], width: int) -> bool:
+def _padded(raw: NDArray[np.uint8], width: int) -> bool:
     """Whether (almost) every second item is zero and the others are not."""
     items = raw[: len(raw) // (2 * width) * 2 * width].view(f"<u{width}")
     return bool(len(items)) and bool(np.mean(items[1::2] == 0) > 0.99 and np.mean(items[::2] == 0) < 0.9)
 
 
-def _differ(raw: np.ndarray[Any, Any], width: int) -> bool:
+def _differ(raw: NDArray[np.uint8], width: int) -> bool:
     """Whether items of this width at even places are distributed otherwise than those at odd places."""
     items = raw[: len(raw) // (2 * width) * 2 * width].view(f"<u{width}")
     if not len(items):
@@ -231,5 +231,5 @@ def _differ(raw: np.ndarray[Any, Any], width: int) -> bool:
     return distance > DIFFERENT and surprise > freedom + SIGMAS * (2 * freedom) ** 0.5
 
 
-def _is_text(raw: np.ndarray[Any, Any]) -> bool:
+def _is_text(raw: NDArray[np.uint8]) -> bool:
     return bool((((raw >= 32) & (raw != 127)) | np.isin(raw, (9, 10, 12, 13))).all())

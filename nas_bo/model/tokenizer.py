@@ -13,12 +13,16 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nas_bo.errors import DataError, MissingExtra
 from nas_bo.foreign_document import text_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 MOST_LOST = 0.02  # share of a text's bytes that may be without tokens of their own
 WORTH_SAYING = 0.001
@@ -27,10 +31,10 @@ MOST_BYTES = 64.0  # per token
 PIECES, PIECE = 32, 4000  # of a text: pieces, and bytes of each
 WINDOWS, WINDOW = 16, 512  # of a file of tokens
 
-Tokens = np.ndarray[Any, Any]
+Tokens = NDArray[np.integer]
 
 
-def fast_tokenizer(path: str | Path) -> Any:
+def fast_tokenizer(path: str | Path) -> Tokenizer:
     """A `tokenizers.Tokenizer` that neither truncates nor pads, whatever was saved with it.
 
     Raises:
@@ -210,7 +214,7 @@ class Encoder:
             return 0
         return len(piece.encode()) - len(short.encode())
 
-    def _with_decoder(self) -> Any:
+    def _with_decoder(self) -> Tokenizer:
         """The tokenizer; where it was saved without a decoder, with the one that belongs to its parts. Text is encoded
         rightly without any, so the lack of it is not a loss."""
         if self._decoder is None:
@@ -236,7 +240,7 @@ class Encoder:
         )
 
 
-def _unknown(tokenizer: Any, model: dict[str, Any]) -> int:
+def _unknown(tokenizer: Tokenizer, model: dict[str, Any]) -> int:
     """The id of the token for unknown text; -1 where there is none."""
     if model.get("unk_id") is not None:  # Unigram
         return int(model["unk_id"])

@@ -27,7 +27,7 @@ SAVE_EVERY_S = 60.0
 DIVERGED_ABOVE = 2.0
 """A loss so many nats per token above that of guessing, log(vocab_size), after warm-up is a diverged run."""
 
-Progress = Callable[[int, int, float], Any]
+Progress = Callable[[int, int, float], object]
 Pass = tuple[Tensor, Tensor]
 """Of one forward pass: the loss to train on, and the nats per token to report; scalars, or one per stacked run."""
 
@@ -74,7 +74,7 @@ class Loop:
         *,
         bf16: bool = False,
         worst: float = math.inf,
-        clip: Callable[[Sequence[Tensor], float], Any] = _clip,
+        clip: Callable[[Sequence[Tensor], float], object] = _clip,
     ) -> None:
         self.optimizer = AdamW(groups, betas=(0.9, 0.95), eps=1e-8, fused=True)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]

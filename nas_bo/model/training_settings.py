@@ -86,7 +86,7 @@ class TrainingSettings:
 
     def recipe(self) -> dict[str, float | None]:
         """The fields that an architecture may have as well; None is what it says, else a default."""
-        return {name: getattr(self, name) for name in DEFAULTS}
+        return {name: vars(self)[name] for name in DEFAULTS}
 
 
 def given(

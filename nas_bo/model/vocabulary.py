@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from functools import wraps
 from inspect import signature
-from typing import Any, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, near
@@ -35,12 +35,15 @@ from nas_bo.model.blocks.table import OURS, known, label_of, register
 from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.wording import counted
 
+if TYPE_CHECKING:
+    from nas_bo.space.domain import Field, Option
+
 P = ParamSpec("P")
 
 # ---- words for search spaces --------------------------------------------------------------------------------------
 
 
-def _option(name: str, **fields: Any) -> Any:
+def _option(name: str, **fields: Field) -> Option:
     """The option with the fields that are not at their default: a constant that says nothing must not enter the id of
     an architecture, or the same network would get another id whenever a block gains a field."""
     from nas_bo.space import option
@@ -49,19 +52,19 @@ def _option(name: str, **fields: Any) -> Any:
     return option(name, **{k: v for k, v in fields.items() if defaults[k] is ... or not _same(v, defaults[k])})
 
 
-def _same(value: Any, default: Any) -> bool:
+def _same(value: object, default: object) -> bool:
     """Whether a value is the default: 1 is 1.0, and True is not 1."""
     numbers = value.__class__ in (int, float) and default.__class__ in (int, float)
     return value is default or ((numbers or value.__class__ is default.__class__ is str) and bool(value == default))
 
 
-def _knowing(word: Callable[P, Any]) -> Callable[P, Any]:
+def _knowing(word: Callable[P, Option]) -> Callable[P, Option]:
     """A word that says which fields it has where it is given another one, too many, or too few: Python says less."""
     kind, call = word.__name__, signature(word)
     fields = list(call.parameters)
 
     @wraps(word)
-    def checked(*args: P.args, **given: P.kwargs) -> Any:
+    def checked(*args: P.args, **given: P.kwargs) -> Option:
         try:
             call.bind(*args, **given)
         except TypeError as error:
@@ -80,19 +83,19 @@ def _knowing(word: Callable[P, Any]) -> Callable[P, Any]:
 
 @_knowing
 def attention(
-    heads: Any,
-    kv_group: Any = 1,
-    head_dim: Any = None,
-    window: Any = None,
+    heads: Field,
+    kv_group: Field = 1,
+    head_dim: Field = None,
+    window: Field = None,
     *,
-    qk_norm: Any = None,
-    qkv_bias: Any = None,
-    out_bias: Any = None,
-    rotary_share: Any = 1.0,
-    sinks: Any = False,
-    value_dim: Any = None,
-    share_kv: Any = False,
-) -> Any:
+    qk_norm: Field = None,
+    qkv_bias: Field = None,
+    out_bias: Field = None,
+    rotary_share: Field = 1.0,
+    sinks: Field = False,
+    value_dim: Field = None,
+    share_kv: Field = False,
+) -> Option:
     """Softmax attention (Vaswani et al. 2017, arXiv 1706.03762) with `heads` query heads.
 
     Every argument is a constant or a choice. `kv_group` query heads share one key/value head (Ainslie et al. 2023,
@@ -123,7 +126,7 @@ def attention(
 
 
 @_knowing
-def linear_attention(heads: Any, head_dim: Any = None) -> Any:
+def linear_attention(heads: Field, head_dim: Field = None) -> Option:
     """Gated linear attention with one data-dependent decay per head and token: Mamba-2 / SSD (Dao and Gu 2024,
     arXiv 2405.21060). Its state is heads * head_dim * head_dim values whatever the context. `head_dim` None is
     width / heads."""
@@ -131,7 +134,7 @@ def linear_attention(heads: Any, head_dim: Any = None) -> Any:
 
 
 @_knowing
-def conv(kernel: Any, gates: Any = "silu") -> Any:
+def conv(kernel: Field, gates: Field = "silu") -> Option:
     """Gated causal depthwise convolution over the last `kernel` tokens (the short convolution of Hyena, Poli et al.
     2023, arXiv 2302.10866, alone): cheap local mixing. `gates` "silu" is one gate after it; "linear2" is a linear gate before and
     one after, out(C * conv(B * x)), as in LFM2 (Liquid AI 2025, arXiv 2511.23404)."""
@@ -139,33 +142,33 @@ def conv(kernel: Any, gates: Any = "silu") -> Any:
 
 
 @_knowing
-def gated_delta(heads: Any, head_dim: Any = None, kernel: Any = 4) -> Any:
+def gated_delta(heads: Field, head_dim: Field = None, kernel: Field = 4) -> Option:
     """Gated DeltaNet (Yang, Kautz and Hatamizadeh 2024, arXiv 2412.06464): `heads` states of head_dim * head_dim values that forget
     and correct themselves. `kernel` is that of the short convolution of queries, keys and values; `head_dim` None is width / heads."""
     return _option("gated_delta", heads=heads, head_dim=head_dim, kernel=kernel)
 
 
 @_knowing
-def latent_attention(heads: Any, latent: Any, head_dim: Any = None, turned: Any = None) -> Any:
+def latent_attention(heads: Field, latent: Field, head_dim: Field = None, turned: Field = None) -> Option:
     """Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): the cache holds `latent` values per token, and `turned` that rotary
     positions turn (None: half of head_dim, even). `head_dim` None is width / heads."""
     return _option("latent_attention", heads=heads, latent=latent, head_dim=head_dim, turned=turned)
 
 
 @_knowing
-def ssm(heads: Any, head_dim: Any = None, state: Any = 16, kernel: Any = 4) -> Any:
+def ssm(heads: Field, head_dim: Field = None, state: Field = 16, kernel: Field = 4) -> Option:
     """Mamba-2 (Dao and Gu 2024, arXiv 2405.21060) with its short convolution over `kernel` tokens: `heads` heads of `head_dim`
     channels (None: 2 * width / heads), each with `state` values per channel."""
     return _option("ssm", heads=heads, head_dim=head_dim, state=state, kernel=kernel)
 
 
-def skip() -> Any:
+def skip() -> Option:
     """No block: the layer has no mixer, or no MLP."""
     return _option("skip")
 
 
 @_knowing
-def dense(ratio: Any, activation: Any = "gelu", gated: Any = False) -> Any:
+def dense(ratio: Field, activation: Field = "gelu", gated: Field = False) -> Option:
     """An MLP of hidden width round(ratio * width). `activation` is "gelu", "gelu_tanh" (its approximation in
     GPT-2), "silu" or "relu2" (So et al. 2021, arXiv 2109.08668). `gated` (Shazeer 2020, arXiv 2002.05202) keeps the hidden width, so it has 1.5 times the parameters."""
     return _option("dense", ratio=ratio, activation=activation, gated=gated)
@@ -173,13 +176,13 @@ def dense(ratio: Any, activation: Any = "gelu", gated: Any = False) -> Any:
 
 @_knowing
 def moe(
-    experts: Any,
-    top_k: Any = 1,
-    ratio: Any = 2,
-    activation: Any = "gelu",
-    gated: Any = False,
-    renormalise: Any = None,
-) -> Any:
+    experts: Field,
+    top_k: Field = 1,
+    ratio: Field = 2,
+    activation: Field = "gelu",
+    gated: Field = False,
+    renormalise: Field = None,
+) -> Option:
     """Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): each token goes to the `top_k` best of `experts`
     MLPs of hidden width round(ratio * width). No token is dropped; training adds the balance loss of the Switch
     Transformer (Fedus et al. 2021, arXiv 2101.03961). `renormalise` divides the weights of the chosen experts by their sum:
@@ -199,7 +202,7 @@ class Word:
         self.block = block
         self.__name__, self.__doc__ = block.kind, type(block).__doc__
 
-    def __call__(self, *values: Any, **fields: Any) -> Any:
+    def __call__(self, *values: Field, **fields: Field) -> Option:
         kind, names = self.block.kind, list(self.block.fields)
         if len(values) > len(names):
             raise ModelError(
@@ -219,7 +222,7 @@ class Word:
         return f"{self.block.kind}({', '.join(self.block.fields)})"
 
 
-def word(block: Any) -> Word:
+def word(block: object) -> Word:
     """The word of a block of your own, to be used in spaces as `attention` and `conv` are: ``pool = word(Pool())``.
 
     The block is known from then on in this process; in others once they import the module where this is. The contract is
@@ -231,7 +234,7 @@ def word(block: Any) -> Word:
     return Word(register(block))
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> Word:
     if name in OURS:
         return Word(known()[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

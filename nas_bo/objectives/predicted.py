@@ -6,25 +6,26 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Unpack
 
 import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.objective import ORDER, Conditioned, Objective, Retrainable, Value, value_of
+from nas_bo.objectives import predicted_file
 from nas_bo.objectives.predicted_card import Card
+from nas_bo.objectives.predicted_fit import Example, FitOptions, FitSettings, Fitted, Learned, Trials, fitted
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
 from nas_bo.problem import column
-from nas_bo.surrogate.gaussian import GP
+from nas_bo.settings import settings_of, takes
 from nas_bo.surrogate.regressor import Regressor
-from nas_bo.trial import Direction, ObjectiveSpec, Trial
+from nas_bo.trial import Direction, ObjectiveSpec
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
-    from nas_bo.objectives.predicted_fit import Example, Learned
     from nas_bo.space import Space
 
 LEVEL = 0.9  # of the intervals
@@ -83,18 +84,13 @@ class Predicted:
     at_least: float | None = None
 
     @staticmethod
+    @takes(FitSettings)
     def fit(
-        trials: Any,
+        trials: Trials,
         target: str | Objective | ObjectiveSpec = "bits_per_byte",
         *,
         space: type[Space],
-        model: Regressor | None = None,
-        proxies: Sequence[Proxy] = (),
-        earlier: Any = None,
-        known: Sequence[Objective] = (),
-        vocab_size: int = 256,
-        ignore: tuple[str, ...] = (),
-        about: Mapping[str, Any] | None = None,
+        **options: Unpack[FitOptions],
     ) -> Predicted:
         """Learn from trials.
 
@@ -116,20 +112,21 @@ class Predicted:
             ObjectiveError: too few architectures, a target that is the same for all, a proxy that is not finite, that is
                 constant, or that too few trials have.
         """
-        from nas_bo.objectives.predicted_fit import fit
+        settings = settings_of(FitSettings, "Predicted.fit", options)
+        before: object = settings.earlier
+        if before is not None and not isinstance(before, Predicted):
+            alike = replace(settings, proxies=(), earlier=None, about=None)
+            before = Predicted._of(fitted(before, target, space, alike, None))
+        return Predicted._of(fitted(trials, target, space, settings, before))
 
-        return fit(
-            trials,
-            target,
-            space=space,
-            model=GP() if model is None else model,
-            proxies=tuple(proxies),
-            earlier=earlier,
-            known=tuple(known),
-            vocab_size=vocab_size,
-            ignore=tuple(ignore),
-            about=dict(about or {}),
-        )
+    @staticmethod
+    def _of(made: Fitted) -> Predicted:
+        earlier = made.earlier if isinstance(made.earlier, Predicted) else None
+        settings = made.settings
+        return Predicted(
+            f"predicted_{made.target.name}", made.target.unit, made.target.direction, made.card, made.base_card, made.space,
+            made.base, made.full, settings.regressor, made.examples, earlier, settings.proxies, made.truth,
+        )  # fmt: skip
 
     @property
     def cost(self) -> Literal["analytic", "measured", "trained"]:
@@ -206,7 +203,7 @@ class Predicted:
             proxies={name: usable[name] for name in got.proxies if name in usable},
         )
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """A study continues only with the very same predictor."""
         return {"target": self.card.target, "n": self.card.n, "model": self.card.model, "data": self.fingerprint()}
 
@@ -215,10 +212,8 @@ class Predicted:
         text = json.dumps(self._data(), sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _data(self) -> dict[str, Any]:
-        from nas_bo.objectives.predicted_file import data
-
-        return data(self)
+    def _data(self) -> dict[str, object]:
+        return predicted_file.data(self)
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON: the examples, the settings, the card, and a few predictions to check a later `load` by.
@@ -226,9 +221,7 @@ class Predicted:
         Raises:
             ObjectiveError: the file cannot be written.
         """
-        from nas_bo.objectives.predicted_file import save
-
-        return save(self, path)
+        return predicted_file.save(self, path)
 
     @staticmethod
     def load(
@@ -250,9 +243,8 @@ class Predicted:
         Raises:
             ObjectiveError: not such a file, one of another space or of a newer version, or other predictions than then.
         """
-        from nas_bo.objectives.predicted_file import load
-
-        return load(path, space, model=model, proxies=tuple(proxies), known=tuple(known), refit=refit)
+        given = predicted_file.Given(model, {proxy.name: proxy for proxy in proxies}, tuple(known))
+        return predicted_file.load(path, space, Predicted._of, given, refit=refit)
 
 
 @dataclass(frozen=True)
@@ -274,38 +266,8 @@ class Renamed:
     def cost(self) -> Literal["analytic", "measured", "trained"]:
         return self.of.cost
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return dict(self.of.conditions()) if isinstance(self.of, Conditioned) else {}
 
     def __call__(self, arch: Architecture, /) -> float:
         return self.of(arch)
-
-
-@runtime_checkable
-class HoldsTrials(Protocol):
-    """A `Result`, or whatever else knows its trials and the columns of their values."""
-
-    @property
-    def trials(self) -> Sequence[Trial]: ...
-    @property
-    def columns(self) -> Sequence[ObjectiveSpec]: ...
-
-
-def gather(trials: Any) -> tuple[list[Trial], list[ObjectiveSpec]]:
-    """All trials in whatever holds them, and the columns that a `Result` knows."""
-    if isinstance(trials, Trial):
-        return [trials], []
-    if isinstance(trials, HoldsTrials):
-        return list(trials.trials), list(trials.columns)
-    if isinstance(trials, (list, tuple)):
-        found: list[Trial] = []
-        columns: list[ObjectiveSpec] = []
-        for item in trials:
-            more, told = gather(item)
-            found += more
-            columns += told
-        return found, columns
-    raise ObjectiveError(
-        f"trials come as a Result, as Trials or as a list of these, not as {type(trials).__name__}; of an Optuna study "
-        "nas_bo.optuna.history(study, space, columns) makes trials"
-    )

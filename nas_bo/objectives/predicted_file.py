@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.foreign_document import reading, text_of
 from nas_bo.objective import Objective
-from nas_bo.objectives.predicted import Predicted
 from nas_bo.objectives.predicted_card import Card
-from nas_bo.objectives.predicted_fit import Example, build
+from nas_bo.objectives.predicted_fit import Example, FitSettings, Fitted, Learned, build
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
 from nas_bo.space import Space
 from nas_bo.surrogate.boosting import GradientBoosting
@@ -25,15 +25,69 @@ from nas_bo.surrogate.ensemble import MLPEnsemble
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.surrogate.ridge import Ridge
-from nas_bo.trial import ObjectiveSpec
+from nas_bo.trial import Direction, ObjectiveSpec
 
 SCHEMA = 1  # version of the file
 PROBES = 8  # examples whose predictions are kept
 SAME = 0.05  # how far they may lie from those of a model fitted again, of the cross-validated error
+P = TypeVar("P", bound="Predictor")
 OURS: dict[str, type[Any]] = {kind.__name__: kind for kind in (GP, Ridge, GradientBoosting, MLPEnsemble)}
 
 
-def data(predicted: Predicted) -> dict[str, Any]:
+class Predictor(Protocol):
+    """What a file holds of a `nas_bo.objectives.Predicted`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def direction(self) -> Direction: ...
+    @property
+    def card(self) -> Card: ...
+    @property
+    def base_card(self) -> Card: ...
+    @property
+    def space(self) -> type[Space]: ...
+    @property
+    def base(self) -> Learned: ...
+    @property
+    def full(self) -> Learned | None: ...
+    @property
+    def model(self) -> Regressor: ...
+    @property
+    def examples(self) -> Sequence[Example]: ...
+    @property
+    def earlier(self) -> Predictor | None: ...
+    @property
+    def proxies(self) -> tuple[Proxy, ...]: ...
+
+    def estimate(
+        self, archs: Sequence[Architecture], proxies: Sequence[Mapping[str, float]] | None = None
+    ) -> Sequence[Interval]: ...
+
+
+class Interval(Protocol):
+    """What is expected of one architecture."""
+
+    @property
+    def value(self) -> float: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a file names but does not hold: a model of the user's own, and the objectives that were given to `fit`."""
+
+    model: Regressor | None
+    proxies: Mapping[str, Objective]
+    known: tuple[Objective, ...]
+
+
+def data(predicted: Predictor) -> dict[str, object]:
     """What it is made of: everything but cards and probes."""
     learned, base = predicted.full or predicted.base, predicted.base_card
     model = predicted.model
@@ -54,19 +108,21 @@ def data(predicted: Predicted) -> dict[str, Any]:
     }
 
 
-def _proxy(proxy: Proxy) -> Any:
+def _proxy(proxy: Proxy) -> object:
     return {"of": proxy.of, "share": proxy.share} if isinstance(proxy, Rung) else proxy_name(proxy)
 
 
-def save(predicted: Predicted, path: str | Path) -> Path:
+def save(predicted: Predictor, path: str | Path) -> Path:
     """See `Predicted.save`."""
     path = Path(path)
     cards = {"full": predicted.card.to_dict(), "base": predicted.base_card.to_dict()}
     told = {**data(predicted), "name": predicted.name, "cards": cards, "probes": probes(predicted)}
-    before = predicted.earlier
+    before, earlier = predicted.earlier, []
     while before is not None:  # cards of earlier predictors, the nearest first
-        told.setdefault("earlier_cards", []).append(before.base_card.to_dict())
+        earlier.append(before.base_card.to_dict())
         before = before.earlier
+    if earlier:
+        told["earlier_cards"] = earlier
     try:
         path.write_text(json.dumps(told, indent=1, default=_plain))
     except OSError as error:
@@ -74,11 +130,11 @@ def save(predicted: Predicted, path: str | Path) -> Path:
     return path
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
-def probes(predicted: Predicted) -> list[list[float]]:
+def probes(predicted: Predictor) -> list[list[float]]:
     """[value, low, high] of the first examples, with their proxies."""
     rows = predicted.examples[:PROBES]
     found = predicted.estimate([row.arch for row in rows], [row.proxies for row in rows])
@@ -86,16 +142,8 @@ def probes(predicted: Predicted) -> list[list[float]]:
 
 
 @reading("the file of a predictor", ObjectiveError)
-def load(
-    path: str | Path,
-    space: type[Space],
-    *,
-    model: Regressor | None,
-    proxies: tuple[Objective, ...],
-    known: tuple[Objective, ...],
-    refit: bool,
-) -> Predicted:
-    """See `Predicted.load`."""
+def load(path: str | Path, space: type[Space], make: Callable[[Fitted], P], given: Given, *, refit: bool) -> P:
+    """See `Predicted.load`; `make` makes a predictor of what was fitted."""
     try:
         told = json.loads(text_of(path))
     except OSError as error:
@@ -119,7 +167,7 @@ def load(
     try:
         cards = None if refit else {k: Card.from_dict(v) for k, v in told["cards"].items()}
         before = [] if refit else [Card.from_dict(card) for card in told.get("earlier_cards", [])]
-        found = _read(told, space, model, {p.name: p for p in proxies}, known, cards, before)
+        found = _read(told, space, make, given, cards, before)
     except (KeyError, TypeError, AttributeError) as error:
         raise ObjectiveError(f"the predictor {str(path)!r} is damaged: {type(error).__name__} {error}") from error
     if not refit:
@@ -130,13 +178,12 @@ def load(
 def _read(
     told: Mapping[str, Any],
     space: type[Space],
-    model: Regressor | None,
-    proxies: Mapping[str, Objective],
-    known: tuple[Objective, ...],
+    make: Callable[[Fitted], P],
+    given: Given,
     cards: Mapping[str, Card] | None,
     before: list[Card],
-) -> Predicted:
-    name, settings = told["model"]["name"], told["model"]["settings"]
+) -> P:
+    name, settings, model, known = told["model"]["name"], told["model"]["settings"], given.model, given.known
     if model is None:
         if name not in OURS:
             raise ObjectiveError(
@@ -153,17 +200,23 @@ def _read(
     earlier = None
     if told["earlier"] is not None:
         of_earlier = {"base": before[0], "full": before[0]} if before else None
-        earlier = _read(told["earlier"], space, None if name in OURS else model, {}, known, of_earlier, before[1:])
-    made: list[Proxy] = [Rung(**p) if isinstance(p, dict) else proxies.get(p, p) for p in told["proxies"]]
+        less = Given(None if name in OURS else model, {}, known)
+        earlier = _read(told["earlier"], space, make, less, of_earlier, before[1:])
+    made: list[Proxy] = [Rung(**p) if isinstance(p, dict) else given.proxies.get(p, p) for p in told["proxies"]]
     rows = [Example(space.architecture(row["flat"]), row["value"], row["proxies"]) for row in told["examples"]]
-    about = cards["base"].about if cards else {}
-    return build(
-        rows, ObjectiveSpec(**told["target"]), space, model, tuple(made), earlier, known, told["vocab_size"],
-        tuple(told["ignore"]), about, None, cards,
-    )  # fmt: skip
+    fit = FitSettings(
+        model,
+        tuple(made),
+        earlier,
+        known,
+        told["vocab_size"],
+        tuple(told["ignore"]),
+        cards["base"].about if cards else {},
+    )
+    return make(build(rows, ObjectiveSpec(**told["target"]), space, fit, earlier, None, cards))
 
 
-def _compare(found: Predicted, then: list[list[float]], path: str) -> None:
+def _compare(found: Predictor, then: list[list[float]], path: str) -> None:
     now = np.array(probes(found))
     away = float(np.abs(now - np.array(then)).max()) if now.shape == np.shape(then) else math.inf
     if not away <= SAME * found.card.rmse + 1e-9:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Protocol, TypeAlias, TypedDict, Union, runtime_checkable
 
 import numpy as np
 
@@ -14,13 +14,13 @@ from nas_bo import provenance
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.objective import Objective
-from nas_bo.objectives.predicted import Predicted, gather
 from nas_bo.objectives.predicted_card import Card, measures
 from nas_bo.objectives.predicted_inputs import Inputs, Proxy, proxy_name, read_proxy
 from nas_bo.problem import column
 from nas_bo.space import Space
 from nas_bo.spelling import UNIT, spelled
 from nas_bo.surrogate.conformal import CrossConformal
+from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.prior import Mean, OnPrior
 from nas_bo.surrogate.regressor import Blocks, Regressor
 from nas_bo.trial import ObjectiveSpec, Trial
@@ -28,6 +28,7 @@ from nas_bo.wording import counted
 
 FEWEST = 6  # architectures; fewer leave nothing to check the model by
 WIDE = 3.0  # positive targets whose largest is so many times the smallest are learned as logarithms
+Trials: TypeAlias = Union[Trial, "HoldsTrials", Sequence["Trials"]]
 PACKAGES = ("nas_bo", "numpy", "scipy", "scikit-learn", "torch")
 
 
@@ -38,6 +39,17 @@ class Example:
     arch: Architecture
     value: float
     proxies: Mapping[str, float]
+
+
+class Earlier(Protocol):
+    """What is asked of the predictor of an earlier study."""
+
+    @property
+    def space(self) -> type[Space]: ...
+    @property
+    def base(self) -> Learned: ...
+    @property
+    def card(self) -> Card: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Learned:
     inputs: Inputs
     conformal: CrossConformal
     n: int
-    earlier: Predicted | None
+    earlier: Earlier | None
     sign: float
     logarithm: bool
 
@@ -82,39 +94,113 @@ class Plan:
     model: Regressor
     inputs: Inputs
     logarithm: bool
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, object] = field(default_factory=dict)
 
 
-def fit(
-    trials: Any,
+class FitOptions(TypedDict, total=False):
+    """What `Predicted.fit` takes by name, see there."""
+
+    model: Regressor | None
+    proxies: Sequence[Proxy]
+    earlier: Trials | Earlier | None
+    known: Sequence[Objective]
+    vocab_size: int
+    ignore: Sequence[str]
+    about: Mapping[str, object] | None
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """What `Predicted.fit` was asked for; its fields are described there."""
+
+    model: Regressor | None = None
+    proxies: tuple[Proxy, ...] = ()
+    earlier: Trials | Earlier | None = None
+    known: tuple[Objective, ...] = ()
+    vocab_size: int = 256
+    ignore: tuple[str, ...] = ()
+    about: Mapping[str, object] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("proxies", "known", "ignore"):
+            object.__setattr__(self, name, tuple(vars(self)[name]))
+        if self.model is None:
+            object.__setattr__(self, "model", GP())
+
+    @property
+    def regressor(self) -> Regressor:
+        return GP() if self.model is None else self.model
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a predictor is made of.
+
+    Attributes:
+        base, base_card: the model without proxies, and what it is worth.
+        full, card: the model with them, where there are some; else None and the same card.
+        truth: the target, where it was given as an objective.
+    """
+
+    target: ObjectiveSpec
+    space: type[Space]
+    settings: FitSettings
+    examples: tuple[Example, ...]
+    base: Learned
+    base_card: Card
+    full: Learned | None
+    card: Card
+    earlier: Earlier | None
+    truth: Objective | None
+
+
+def fitted(
+    trials: object,
     target: str | Objective | ObjectiveSpec,
-    *,
     space: type[Space],
-    model: Regressor,
-    proxies: tuple[Proxy, ...],
-    earlier: Any,
-    known: tuple[Objective, ...],
-    vocab_size: int,
-    ignore: tuple[str, ...],
-    about: dict[str, Any],
-) -> Predicted:
-    """See `Predicted.fit`."""
+    settings: FitSettings,
+    earlier: Earlier | None,
+) -> Fitted:
+    """See `Predicted.fit`; `earlier` is the predictor that `settings.earlier` became."""
     found, columns = gather(trials)
     named = described(target, columns or {name for trial in found for name in trial.values})
-    rows = collect(found, named.name, proxies, space)
-    before = None
-    if isinstance(earlier, Predicted):
-        if earlier.space.fingerprint() != space.fingerprint():
-            raise ObjectiveError(
-                f"the earlier predictor is of the space {earlier.space.title}, this one of {space.title}: they must be the same"
-            )
-        before = earlier
-    elif earlier is not None:
-        before = Predicted.fit(
-            earlier, target, space=space, model=model, known=known, vocab_size=vocab_size, ignore=ignore
+    rows = collect(found, named.name, settings.proxies, space)
+    if earlier is not None and earlier.space.fingerprint() != space.fingerprint():
+        raise ObjectiveError(
+            f"the earlier predictor is of the space {earlier.space.title}, this one of {space.title}: they must be the same"
         )
     truth = None if isinstance(target, (str, ObjectiveSpec)) else target
-    return build(rows, named, space, model, proxies, before, known, vocab_size, ignore, about, truth)
+    return build(rows, named, space, settings, earlier, truth)
+
+
+@runtime_checkable
+class HoldsTrials(Protocol):
+    """A `Result`, or whatever else knows its trials and the columns of their values."""
+
+    @property
+    def trials(self) -> Sequence[Trial]: ...
+    @property
+    def columns(self) -> Sequence[ObjectiveSpec]: ...
+
+
+def gather(trials: object) -> tuple[list[Trial], list[ObjectiveSpec]]:
+    """All trials in whatever holds them, and the columns that a `Result` knows."""
+    if isinstance(trials, Trial):
+        return [trials], []
+    if isinstance(trials, HoldsTrials):
+        return list(trials.trials), list(trials.columns)
+    if isinstance(trials, (list, tuple)):
+        found: list[Trial] = []
+        columns: list[ObjectiveSpec] = []
+        for item in trials:
+            more, told = gather(item)
+            found += more
+            columns += told
+        return found, columns
+    raise ObjectiveError(
+        f"trials come as a Result, as Trials or as a list of these, not as {type(trials).__name__}; of an Optuna study "
+        "nas_bo.optuna.history(study, space, columns) makes trials"
+    )
 
 
 def described(target: str | Objective | ObjectiveSpec, known: Iterable[ObjectiveSpec | str]) -> ObjectiveSpec:
@@ -173,46 +259,27 @@ def build(
     rows: Sequence[Example],
     target: ObjectiveSpec,
     space: type[Space],
-    model: Regressor,
-    proxies: tuple[Proxy, ...],
-    earlier: Predicted | None,
-    known: tuple[Objective, ...],
-    vocab_size: int,
-    ignore: tuple[str, ...],
-    about: Mapping[str, Any],
-    truth: Objective | None,
+    settings: FitSettings,
+    earlier: Earlier | None,
+    truth: Objective | None = None,
     cards: Mapping[str, Card] | None = None,
-) -> Predicted:
-    """A `Predicted` of examples; with `cards` nothing is cross-validated again."""
+) -> Fitted:
+    """The models of examples; with `cards` nothing is cross-validated again."""
     values = np.array([row.value for row in rows])
     if np.ptp(values) <= 1e-12 * max(1.0, float(np.abs(values).max())):
         raise ObjectiveError(
             f"{target.name!r} is {values[0]:g} for all {counted(len(rows), 'architecture')}: nothing can be learned"
         )
     logarithm = bool(values.min() > 0 and values.max() > WIDE * values.min())
-    inputs = Inputs(space, [row.arch for row in rows], vocab_size, ignore, known)
-    plan = Plan(target, model, inputs, logarithm, about)
+    inputs = Inputs(space, [row.arch for row in rows], settings.vocab_size, settings.ignore, settings.known)
+    plan = Plan(target, settings.regressor, inputs, logarithm, settings.about or {})
     base, base_card = learn(plan, rows, (), earlier, (cards or {}).get("base"))
     full, card = None, base_card
-    names = tuple(proxy_name(p) for p in proxies)
+    names = tuple(proxy_name(p) for p in settings.proxies)
     if names:
         complete = usable(rows, names)
         full, card = learn(plan, complete, names, earlier, (cards or {}).get("full"))
-    return Predicted(
-        name=f"predicted_{target.name}",
-        unit=target.unit,
-        direction=target.direction,
-        card=card,
-        base_card=base_card,
-        space=space,
-        base=base,
-        full=full,
-        model=model,
-        examples=tuple(rows),
-        earlier=earlier,
-        proxies=proxies,
-        truth=truth,
-    )
+    return Fitted(target, space, settings, tuple(rows), base, base_card, full, card, earlier, truth)
 
 
 def usable(rows: Sequence[Example], names: tuple[str, ...]) -> list[Example]:
@@ -232,7 +299,7 @@ def usable(rows: Sequence[Example], names: tuple[str, ...]) -> list[Example]:
 
 
 def learn(
-    plan: Plan, rows: Sequence[Example], names: tuple[str, ...], earlier: Predicted | None, card: Card | None
+    plan: Plan, rows: Sequence[Example], names: tuple[str, ...], earlier: Earlier | None, card: Card | None
 ) -> tuple[Learned, Card]:
     """One model and its card. An earlier predictor is used where the cross-validated error is no larger with it."""
     sign = plan.target.sign
@@ -240,9 +307,7 @@ def learn(
     archs = [row.arch for row in rows]
     measured = np.array([[row.proxies[name] for name in names] for row in rows]).reshape(len(rows), len(names))
 
-    def learned(
-        before: Predicted | None, more_than_a_line: bool = True
-    ) -> tuple[Learned, np.ndarray, Blocks, Regressor]:
+    def learned(before: Earlier | None, more_than_a_line: bool = True) -> tuple[Learned, np.ndarray, Blocks, Regressor]:
         shape = Learned(plan.inputs, None, len(rows), before, sign, plan.logarithm)  # type: ignore[arg-type]
         columns = table(shape, archs, measured)
         more = columns.shape[1] - len(plan.inputs.names)
@@ -256,7 +321,7 @@ def learn(
         return learned(earlier if used else None, not card.earlier.get("line", False))[0], card
     undo: Callable[[np.ndarray], np.ndarray] = (lambda v: np.exp(sign * v)) if plan.logarithm else np.asarray
     best = learned(None)
-    told: dict[str, Any] = {}
+    told: dict[str, object] = {}
     if earlier is not None:
         tried = [best, learned(earlier), learned(earlier, more_than_a_line=False)]
         errors = [float(np.sqrt(((undo(one[0].conformal.held_out) - undo(values)) ** 2).mean())) for one in tried]

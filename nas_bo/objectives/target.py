@@ -342,9 +342,9 @@ def _mark(model: object) -> str | None:
     return model.fingerprint if isinstance(model, Marked) else None
 
 
-def _name(found: Any) -> str:
+def _name(found: object) -> str:
     inner = found.device if isinstance(found, DeviceProfile) else found
-    return str(getattr(inner, "name", inner))  # of a profile of the user's own it may be anything
+    return inner.name if isinstance(inner, Device) else str(inner)  # of a profile of the user's own it may be anything
 
 
 def _profile(path: Path) -> Any:

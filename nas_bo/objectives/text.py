@@ -39,8 +39,14 @@ def unit_of(owner: OfText) -> str:
 
 def options_of(owner: OfText) -> dict[str, Any]:
     """The arguments of `nas_bo.model.load_corpus` that `owner` sets."""
-    names = ("data", "tokenizer", "vocab_size", "token_dtype", "text_key")
-    return {name: getattr(owner, name) for name in names if getattr(owner, name) is not None}
+    given = {
+        "data": owner.data,
+        "tokenizer": owner.tokenizer,
+        "vocab_size": owner.vocab_size,
+        "token_dtype": owner.token_dtype,
+        "text_key": owner.text_key,
+    }
+    return {name: value for name, value in given.items() if value is not None}
 
 
 @lru_cache(maxsize=2)

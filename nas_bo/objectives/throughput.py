@@ -65,7 +65,7 @@ class Throughput:
             "build",
         )
         timing = Latency(
-            **{name: getattr(self, name) for name in same},
+            **{name: vars(self)[name] for name in same},
             precision=self.precision,
             max_seconds=self.max_seconds,
             ignore=self.ignore,

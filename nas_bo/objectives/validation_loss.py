@@ -193,7 +193,7 @@ class ValidationLoss:
         corpus = self.corpus()
         found = {"corpus": corpus.name, "sha256": corpus.fingerprint, "tokens": int(self.tokens), "seed": self.seed}
         for name, default in _DIALS.items():  # not named when not turned, so that older studies can continue
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value != default:
                 found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
         if self.build is not None:

@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from nas_bo import moved
-from nas_bo.architecture import Architecture
+from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.optuna.coding import check_exact
 from nas_bo.optuna.writing import conclude, constrain, unknown
@@ -78,7 +78,7 @@ def _distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=domain.log)
 
 
-def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Any:
+def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Primitive:
     try:
         return _suggest_within(trial, path, domain)
     except ValueError as error:
@@ -90,7 +90,7 @@ def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Any:
         ) from error
 
 
-def _suggest_within(trial: optuna.Trial, path: str, domain: Domain) -> Any:
+def _suggest_within(trial: optuna.Trial, path: str, domain: Domain) -> Primitive:
     if isinstance(domain, Choice):
         return trial.suggest_categorical(path, domain.values)
     if isinstance(domain, Integer):

@@ -23,6 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages import BaseStorage, get_storage
+from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import HostError, MissingExtra
@@ -67,7 +68,7 @@ class Shown:
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         return {**self._storage.get_study_system_attrs(study_id), **self._artifacts(study_id, None)}
 
-    def get_all_studies(self) -> list[Any]:
+    def get_all_studies(self) -> list[FrozenStudy]:
         found = [copy.copy(study) for study in self._storage.get_all_studies()]
         for study in found:
             study.system_attrs = {**study.system_attrs, **self._artifacts(study._study_id, None)}
@@ -187,12 +188,12 @@ def serve(storage: str | BaseStorage, files: Files, folder: Path, port: int = 80
         from optuna_dashboard import wsgi
     except ImportError:
         raise MissingExtra("optuna-dashboard", "dashboard") from None
-    shown: Any = Shown(get_storage(storage), files)
+    shown = Shown(get_storage(storage), files)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HostError(f"the folder {str(folder)!r} cannot be made ({error.strerror}); name another") from error
-    application: Any = loopback_only(wsgi(shown, artifact_store=_Store(shown, folder)))
+    application = loopback_only(wsgi(shown, artifact_store=_Store(shown, folder)))
     try:
         server = make_server("127.0.0.1", port, application, server_class=_Server, handler_class=_Quiet)
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from operator import attrgetter
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -30,7 +30,9 @@ from nas_bo.problem import Objective, Problem, Reported, as_objective
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.space.extend import Projected
+from nas_bo.space.space import is_space
 from nas_bo.space.steer import steered
+from nas_bo.strategies.strategy import Strategy
 from nas_bo.strategies.variation import build
 from nas_bo.trial import State, Trial
 from nas_bo.wording import counted
@@ -75,7 +77,7 @@ class Sampler(BaseSampler):
     def __init__(
         self,
         space: type[Space] | None = None,
-        strategy: Any = None,
+        strategy: Strategy | None = None,
         *,
         seed: Seed = 0,
         objectives: Sequence[Objective] | None = None,
@@ -87,9 +89,9 @@ class Sampler(BaseSampler):
             from nas_bo.strategies import Bayes
 
             strategy = Bayes(seed=seed)
-        if isinstance(strategy, type) or not hasattr(strategy, "suggest"):
+        if isinstance(strategy, type) or not isinstance(strategy, Strategy):
             raise HostError(f"Sampler(strategy={strategy!r}): a strategy has a method suggest(problem, trials, n)")
-        if space is not None and not hasattr(space, "decide"):
+        if space is not None and not is_space(space):
             raise HostError(f"Sampler(space={space!r}): pass a class that derives from nas_bo.Space, or None")
         if space is not None:
             distributions(space)  # refuses what Optuna cannot hold
@@ -236,7 +238,7 @@ class Sampler(BaseSampler):
         made = view.problems.get((cols, space))
         if made is not None:
             return made
-        objectives: list[Any] = [Reported(c.name, direction=c.direction) for c in cols]
+        objectives: list[Objective] = [Reported(c.name, direction=c.direction) for c in cols]
         if self.objectives is not None:
             if len(self.objectives) != len(cols):
                 raise HostError(
@@ -277,19 +279,25 @@ def _before(study: Study, trial: FrozenTrial) -> list[FrozenTrial]:
     return trials[: bisect_left(trials, trial.number, key=attrgetter("number"))]
 
 
+@runtime_checkable
+class _PartOfStudy(Protocol):
+    """What Optuna's Hyperband passes on instead of a study."""
+
+    _study: Study
+
+
 def _whole(study: Study) -> Study:
     """The study itself, where a pruner such as Hyperband passes on a part of it, made again for every question."""
-    whole: Study = getattr(study, "_study", study)
-    return whole
+    return study._study if isinstance(study, _PartOfStudy) else study
 
 
 def _fixed(study: Study, trial: FrozenTrial) -> dict[str, Any]:
     """The parameters that are fixed in advance: enqueued with the trial, or by Optuna's wrapper around the sampler."""
     found = dict(trial.system_attrs.get("fixed_params", {}))
-    outer: Any = study.sampler
+    outer: BaseSampler | None = study.sampler
     while isinstance(outer, PartialFixedSampler):  # the outermost decides
-        found = {**getattr(outer, "_fixed_params", {}), **found}
-        outer = getattr(outer, "_base_sampler", None)
+        found = {**outer._fixed_params, **found}
+        outer = outer._base_sampler
     return found
 
 

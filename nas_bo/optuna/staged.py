@@ -10,19 +10,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
 from nas_bo.errors import HostError
 from nas_bo.optuna.reading import columns, trial_record
 from nas_bo.stopping import SuccessiveHalving
-from nas_bo.stopping.successive_halving import SAME
+from nas_bo.stopping.successive_halving import SAME, ByPeers
 from nas_bo.study import TRIAL, TrialRecord, from_attributes, write_attributes
 from nas_bo.trial import ObjectiveSpec, State
 from nas_bo.wording import counted
 
 MOST_RUNGS = 20
 
+Report = float | Sequence[float] | Mapping[str, float] | np.ndarray
 Peer = tuple[float, dict[str, float]]  # share of the budget, values there
 
 
@@ -35,13 +37,13 @@ class StagedTrial(optuna.Trial):
 
     _budget: float
     _rungs: tuple[float, ...]
-    _stopping: SuccessiveHalving
+    _stopping: ByPeers
     _columns: tuple[ObjectiveSpec, ...]
     _kept: list[Peer]
     _diverged: str
     _asked: float | None
 
-    def report(self, value: Any, step: int) -> None:
+    def report(self, value: Report, step: int) -> None:
         """Report all objectives after `step` of the budget (epochs, tokens, ...).
 
         Args:
@@ -93,7 +95,7 @@ class StagedTrial(optuna.Trial):
         self._keep(State.STOPPED, f"stopped at {share:.0%} of the budget")
         return True
 
-    def _named(self, value: Any) -> dict[str, float]:
+    def _named(self, value: Report) -> dict[str, float]:
         names = [c.name for c in self._columns]
         if isinstance(value, Mapping):
             foreign = [name for name in value if name not in names]
@@ -101,9 +103,8 @@ class StagedTrial(optuna.Trial):
                 raise HostError(f"report({foreign[0] if foreign else value!r}): the study has {', '.join(names)}")
             found = {name: value[name] for name in names if name in value}
         else:
-            numbers = (
-                list(value) if isinstance(value, Sequence) or (hasattr(value, "tolist") and value.ndim) else [value]
-            )
+            several = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+            numbers: list[Any] = [*value] if several else [value]  # type: ignore[misc]
             if len(numbers) != len(names):
                 raise HostError(
                     f"report({value!r}): the study wants {counted(len(names), 'number')}, in the order {', '.join(names)}; or report a "
@@ -134,7 +135,7 @@ def staged(
     trial: optuna.Trial,
     *,
     budget: float,
-    stopping: SuccessiveHalving | None = None,
+    stopping: ByPeers | None = None,
     rungs: Sequence[float] | None = None,
 ) -> StagedTrial:
     """`trial` with early stopping, in studies of one or several objectives, with any sampler::
@@ -158,12 +159,16 @@ def staged(
     Raises:
         HostError: a budget or rungs that mean nothing.
     """
-    rule = SuccessiveHalving() if stopping is None else stopping
-    if not hasattr(rule, "among"):
+    rule: ByPeers = SuccessiveHalving() if stopping is None else stopping
+    if not isinstance(rule, ByPeers) or isinstance(rule, type):
         raise HostError(f"staged(stopping={rule!r}): pass a SuccessiveHalving(...)")
     if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < math.inf:
         raise HostError(f"staged(budget={budget!r}): it is the last step that is reported, a number above 0")
     if rungs is None:
+        if not isinstance(rule, SuccessiveHalving):
+            raise HostError(
+                f"staged(stopping={rule!r:.60}, rungs=None): the rule names no rungs; give rungs=[...], steps of the budget"
+            )
         powers = (rule.eta**-k for k in range(1, MOST_RUNGS))
         shares = [share for share in powers if share >= rule.least - SAME and share * budget >= 1]
     else:
@@ -183,7 +188,7 @@ def rungs_of(trial: FrozenTrial) -> list[Peer]:
     return _rungs(from_attributes(trial.user_attrs).get("info", {}))
 
 
-def _rungs(info: Mapping[str, Any]) -> list[Peer]:
+def _rungs(info: Mapping[str, object]) -> list[Peer]:
     found: dict[float, dict[str, float]] = {}
     for name, about in info.items():
         for share, value in about.get("rungs", ()) if isinstance(about, dict) else ():

@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -32,6 +33,7 @@ from nas_bo.study import CLAIM, DEATHS, OWNER, STUDY, architecture_of, plain
 from nas_bo.trial import ObjectiveSpec
 from nas_bo.wording import counted
 
+HostTrial = optuna.Trial  # what `ask` gives, to be reported
 WAIT = 5.0  # seconds in which whoever makes a study is waited for to say what it is
 
 
@@ -114,7 +116,7 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
     return Problem(problem.space, made[0], made[1], made[2], problem.staged)
 
 
-def _made(backend: Any, name: str, cols: Sequence[ObjectiveSpec], sampler: BaseSampler | None) -> Study:
+def _made(backend: BaseStorage | None, name: str, cols: Sequence[ObjectiveSpec], sampler: BaseSampler | None) -> Study:
     def make() -> Study:
         return optuna.create_study(
             study_name=name, storage=backend, directions=[c.direction for c in cols], sampler=sampler

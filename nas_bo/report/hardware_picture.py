@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from nas_bo.hardware.devices.device import Device
     from nas_bo.hardware.latency.profile import Profile
@@ -51,7 +52,7 @@ def predicted_picture(profile: Profile, kind: str = "learned", *, seed: int = 0,
     if not panels:
         return None
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         for axes, (setting, rows, mean, half) in zip(_panels(figure, len(panels)), panels, strict=True):
             truth = np.array([m.median_ms for m in rows])
             error, tau = scored(mean, truth)
@@ -101,7 +102,7 @@ def breakdown_picture(arch: Arch, model: Timed, setting: Setting, *, title: str 
         names = [*names[: MOST_LAYERS + 1], f"{counted(len(names) - MOST_LAYERS - 1, 'more layer')}"]
         table = np.vstack([table[: MOST_LAYERS + 1], table[MOST_LAYERS + 1 :].sum(0)])
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         (axes,) = _panels(figure, 1)
         where, left = np.arange(len(names))[::-1], np.zeros(len(names))
         for k, (name, shade) in enumerate(zip(GROUPS, SHADES, strict=True)):
@@ -142,7 +143,7 @@ def roofline_picture(arch: Arch, device: Device, setting: Setting, *, title: str
     whole = sum(w.flops for w in found) / sum(w.moved_bytes for w in found)
     attained = sum(w.flops for w in found) / total * 1e-6
 
-    def draw(figure: Any) -> None:
+    def draw(figure: Figure) -> None:
         (axes,) = _panels(figure, 1)
         ridge = roof.gflops / roof.gbytes
         low = min(*(d[1] for d in dots), ridge) / 5
@@ -192,13 +193,13 @@ def _group(work: Work) -> int:
     return 1 if work.kind.startswith("mixer.") else 2 if work.kind.startswith("mlp.") else 0
 
 
-def _panels(figure: Any, number: int) -> list[Axes]:
+def _panels(figure: Figure, number: int) -> list[Axes]:
     across = min(3, number)
     grid = figure.add_gridspec(math.ceil(number / across), across)
     return [figure.add_subplot(grid[i // across, i % across]) for i in range(number)]
 
 
-def _drawn(draw: Callable[[Any], None], title: str, size: tuple[float, float], dpi: int) -> bytes:
+def _drawn(draw: Callable[[Figure], None], title: str, size: tuple[float, float], dpi: int) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

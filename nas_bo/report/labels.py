@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import NasBoError, SpaceError
+from nas_bo.space import Space
 from nas_bo.trial import Trial
 
 _log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _INDEX = re.compile(r"^(.*?)\.(\d+)\.(.+)$")  # layers.3.mixer -> layers, 3, mix
 _failed: set[str] = set()
 
 
-def labels_of(shown: Iterable[Architecture | Trial], space: Any = None) -> dict[str, str]:
+def labels_of(shown: Iterable[Architecture | Trial], space: type[Space] | None = None) -> dict[str, str]:
     """Labels by the id of the architecture. Those made of fields are all different.
 
     Args:
@@ -40,7 +41,7 @@ def labels_of(shown: Iterable[Architecture | Trial], space: Any = None) -> dict[
     return {key: f"{name} #{key[:4]}" if key in alike else name for key, name in labels.items()}
 
 
-def label_of(arch: Architecture, space: Any = None) -> str:
+def label_of(arch: Architecture, space: type[Space] | None = None) -> str:
     """The label of one architecture alone: with all of its fields where neither the space nor our decoder has a name."""
     return _own(arch, space) or _decoder(arch) or _of_fields(arch.flat, arch.counts, None)
 
@@ -50,7 +51,7 @@ def fields_label(flat: Mapping[str, Primitive], differ: frozenset[str] | None = 
     return _of_fields(flat, (), differ)
 
 
-def check_label(space: Any, arch: Architecture) -> None:
+def check_label(space: type[Space], arch: Architecture) -> None:
     """Raise SpaceError where the `label` of a space raises or gives no text."""
     hook = _hook(space)
     if hook is None:
@@ -68,21 +69,27 @@ def check_label(space: Any, arch: Architecture) -> None:
         )
 
 
-def _hook(space: Any) -> Any:
+@runtime_checkable
+class Labelling(Protocol):
+    """A space that says what its architectures are called."""
+
+    def label(self, arch: Architecture, /) -> str: ...
+
+
+def _hook(space: type[Space] | None) -> Callable[[Architecture], object] | None:
     """The function `label` of a space; a field of that name is none."""
-    if space is None or "label" in getattr(space, "_fields", ()):
+    if space is None or "label" in space._fields or not isinstance(space, Labelling):
         return None
-    hook = getattr(space, "label", None)
-    return hook if callable(hook) else None
+    return space.label
 
 
-def _own(arch: Architecture, space: Any) -> str | None:
+def _own(arch: Architecture, space: type[Space] | None) -> str | None:
     hook = _hook(space)
-    if hook is None:
+    if hook is None or space is None:
         return None
     try:
         check_label(space, arch)
-        return " ".join(hook(arch).split())[:MOST]
+        return " ".join(str(hook(arch)).split())[:MOST]
     except SpaceError as error:  # a name costs no trial
         if space.title not in _failed:
             _failed.add(space.title)

@@ -145,7 +145,7 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
         for bound, sign in ((column.at_most, "≤"), (column.at_least, "≥")):
             if bound is not None:
                 draw(bound, color=KNEE, linestyle=(0, (4, 3)), linewidth=1.1, alpha=0.8, zorder=1)
-                where: Any = (bound, 1.0) if name == "x" else (1.0, bound)
+                where = (bound, 1.0) if name == "x" else (1.0, bound)
                 axes.annotate(
                     f"{sign} {bound:g} {_plain(column.unit, 12)}",
                     where,

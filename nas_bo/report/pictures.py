@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,8 @@ from nas_bo.report.summary import Summary
 from nas_bo.trial import ObjectiveSpec
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
 TOGETHER = "#9db9e3"  # what a choice explains with others
@@ -69,7 +72,7 @@ def importance_picture(
     for k, one in enumerate(shown):
         n = min(MOST_BARS, len(one.names))
         where = np.arange(n)[::-1]
-        bars: Any = made.add_subplot(grid[k, 0])
+        bars = made.add_subplot(grid[k, 0])
         first, total = np.array(one.first[:n]), np.array(one.total[:n])
         bars.barh(where, 100 * first, color=FRONT, label="alone", zorder=2)
         bars.barh(where, 100 * (total - first), left=100 * first, color=TOGETHER, label="with others", zorder=2)
@@ -81,7 +84,7 @@ def importance_picture(
         bars.set_title(one.caption().split(". ")[0], fontsize=8, color=INK, loc="left")
         bars.legend(loc="lower right", frameon=False, fontsize=8)
         _calm(bars)
-        square: Any = made.add_subplot(grid[k, 1])
+        square = made.add_subplot(grid[k, 1])
         most = min(8, len(one.names))
         values = 100 * np.array([row[:most] for row in one.pairs[:most]])
         image = square.imshow(values, cmap="Blues", vmin=0, vmax=max(1.0, float(values.max())))
@@ -98,7 +101,7 @@ def parallel_picture(summary: Summary, important: Sequence[str] = (), *, dpi: in
     if len(axes) < 2 or not trials:
         return None
     made, canvas = _figure(max(8.0, 1.7 * len(axes)), 5.0, dpi)
-    panel: Any = made.add_subplot(1, 1, 1)
+    panel = made.add_subplot(1, 1, 1)
     for k, t in enumerate(trials):
         colour, thick, order = DRAWN.get(summary.kind(t), (OTHER, 0.7, 2))
         values = [np.nan if (v := a.values[k]) is None else a.at(v) for a in axes]
@@ -128,10 +131,12 @@ def progress_picture(summary: Summary, *, dpi: int = 120) -> bytes | None:
         return None
     several = len(summary.columns) > 1 and all(s.hypervolume is not None for s in taken)
     made, canvas = _figure(8.0, 3.6, dpi)
-    panel: Any = made.add_subplot(1, 1, 1)
+    panel = made.add_subplot(1, 1, 1)
     numbers = [s.number for s in taken]
     values = [s.hypervolume if several else s.best[0] for s in taken]
-    panel.plot(numbers, values, drawstyle="steps-post", color=FRONT, linewidth=1.6)
+    panel.plot(
+        numbers, [math.nan if v is None else v for v in values], drawstyle="steps-post", color=FRONT, linewidth=1.6
+    )
     panel.set_xlabel("trial", color=INK)
     panel.set_ylabel(f"hypervolume [{units(summary.columns)}]" if several else summary.columns[0].title, color=INK)
     if several and worst is not None:
@@ -145,7 +150,7 @@ def progress_picture(summary: Summary, *, dpi: int = 120) -> bytes | None:
     return _png(canvas)
 
 
-def _figure(wide: float, high: float, dpi: int) -> tuple[Figure, Any]:
+def _figure(wide: float, high: float, dpi: int) -> tuple[Figure, FigureCanvasAgg]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -153,13 +158,13 @@ def _figure(wide: float, high: float, dpi: int) -> tuple[Figure, Any]:
     return made, FigureCanvasAgg(made)
 
 
-def _png(canvas: Any) -> bytes:
+def _png(canvas: FigureCanvasAgg) -> bytes:
     with io.BytesIO() as buffer:
         canvas.print_png(buffer)
         return buffer.getvalue()
 
 
-def _calm(panel: Any) -> None:
+def _calm(panel: Axes) -> None:
     panel.grid(True, color="#e6e9ee", linewidth=0.8)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

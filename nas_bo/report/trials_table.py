@@ -85,7 +85,7 @@ def _rows(
     return rows, [*fixed, *choices, *last], set(choices)
 
 
-def _series(values: Sequence[Any]) -> pd.Series[Any]:
+def _series(values: Sequence[Any]) -> pd.Series:
     """As pandas has such values, except that it would make whole numbers with gaps floats, and None a gap."""
     import pandas as pd
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from nas_bo.report.ranks import (
     FEWEST_FOR_INTERVAL,
     Interval,
     Pair,
+    Statistic,
     count_places,
     difference,
     interval,
@@ -33,6 +34,7 @@ from nas_bo.report.ranks import (
     tau_size_removed,
     together,
 )
+from nas_bo.settings import settings_of, takes
 from nas_bo.trial import Direction
 from nas_bo.wording import counted
 
@@ -211,22 +213,44 @@ class TrustReport:
             ) from error
 
 
+class TrustOptions(TypedDict, total=False):
+    """What `trust` takes by name, see there."""
+
+    name: str
+    unit: str
+    direction: Direction
+    ids: Sequence[str]
+    labels: Sequence[str]
+    chosen: str
+    notes: Sequence[str]
+    k: int | None
+    draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class TrustSettings:
+    """How `trust` judges and what the report calls things; its fields are described there."""
+
+    name: str = "bits_per_byte"
+    unit: str = "bits/byte"
+    direction: Direction = "minimize"
+    ids: Sequence[str] = ()
+    labels: Sequence[str] = ()
+    chosen: str = ""
+    notes: Sequence[str] = ()
+    k: int | None = None
+    draws: int = DRAWS
+    seed: int = 0
+
+
+@takes(TrustSettings)
 def trust(
     proxies: Sequence[Proxy],
     reference: Sequence[float] | Sequence[Sequence[float]],
     parameters: Sequence[float] | None = None,
     flops: Sequence[float] | None = None,
-    *,
-    name: str = "bits_per_byte",
-    unit: str = "bits/byte",
-    direction: Direction = "minimize",
-    ids: Sequence[str] = (),
-    labels: Sequence[str] = (),
-    chosen: str = "",
-    notes: Sequence[str] = (),
-    k: int | None = None,
-    draws: int = DRAWS,
-    seed: int = 0,
+    **options: Unpack[TrustOptions],
 ) -> TrustReport:
     """Judge `proxies` by `reference`, on the same architectures in the same order.
 
@@ -236,12 +260,15 @@ def trust(
         reference: the true quality: one per architecture, or one per architecture and seed; nan where there is none.
         parameters, flops: of every architecture; more promises quality. None where they are not known.
         name, unit, direction: of the reference.
+        ids, labels: of the architectures; chosen: how they were chosen; notes: for the reader.
         k: how many count as "the best"; default a quarter.
         draws, seed: of the bootstrap over architectures.
 
     Raises:
         SearchError: lengths differ, two proxies share a name, or a size is not above zero.
     """
+    settings = settings_of(TrustSettings, "trust", options)
+    ids, labels, direction = settings.ids, settings.labels, settings.direction
     values = _table(reference, "the reference", None)
     n = len(values)
     names = [p.name for p in proxies]
@@ -252,7 +279,9 @@ def trust(
     work = _sizes(flops, "flops", n)
     sign = 1.0 if direction == "minimize" else -1.0
     there = np.isfinite(values).any(1)
-    bench = _Bench(sign * values[there], None if sizes is None else sizes[there], k, draws, seed)
+    bench = _Bench(
+        sign * values[there], None if sizes is None else sizes[there], settings.k, settings.draws, settings.seed
+    )
     judged = tuple(bench.judge(p, columns[p.name][there]) for p in proxies)
     own_size = (
         None if sizes is None else bench.judge(Proxy("parameters", (), "maximize", 0.0), np.log(sizes[there])[:, None])
@@ -272,13 +301,13 @@ def trust(
         )
         for i in kept
     )
-    told = list(notes)
+    told = list(settings.notes)
     if len(kept) < n:
         told.append(f"{n - len(kept)} of {counted(n, 'architecture')} left out, without a reference value.")
     means = np.array([r.reference for r in rows])
     return TrustReport(
-        name, unit, values.shape[1], _noise(values), float(means.std(ddof=1)) if len(means) > 1 else math.nan,
-        judged, own_size, own_work, ceiling, rows, direction, chosen, tuple(told),
+        settings.name, settings.unit, values.shape[1], _noise(values), float(means.std(ddof=1)) if len(means) > 1 else math.nan,
+        judged, own_size, own_work, ceiling, rows, direction, settings.chosen, tuple(told),
     )  # fmt: skip
 
 
@@ -332,7 +361,7 @@ class _Bench:
             return f"it gave the same value for all {counted(n, 'architecture')}"
         return ""
 
-    def _figure(self, statistic: Any, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
+    def _figure(self, statistic: Statistic, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
         if len(views[0][0]) < FEWEST_FOR_INTERVAL:
             return Interval(point(statistic, views, sizes))
         return interval(statistic, views, sizes, self.draws, self.seed)
@@ -377,7 +406,7 @@ def kendall_size_removed(
 
 
 def _of_two(
-    statistic: Any,
+    statistic: Statistic,
     prediction: Sequence[float],
     truth: Sequence[float],
     parameters: Sequence[float] | None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
 
 INK, OVERALL, REMOVED, LINE = "#26303c", "#1f5fbf", "#d9480f", "#c9ced6"
 MOST_PANELS = 6  # proxies drawn; the bars have all of them
@@ -35,7 +36,7 @@ def trust_picture(report: TrustReport, *, dpi: int = 120) -> bytes:
     figure = Figure(figsize=(wide, height), dpi=dpi, layout="constrained", facecolor="white")
     canvas = FigureCanvasAgg(figure)
     grid = figure.add_gridspec(down + 1, across, height_ratios=[3.3] * down + [bars])
-    dots: Any = None
+    dots: PathCollection | None = None
     panels = [figure.add_subplot(grid[i // across, i % across]) for i in range(len(shown))]
     for axes, judged in zip(panels, shown, strict=True):
         dots = _ranks(axes, report, judged) or dots
@@ -58,7 +59,7 @@ def trust_picture(report: TrustReport, *, dpi: int = 120) -> bytes:
         return buffer.getvalue()
 
 
-def _ranks(axes: Axes, report: TrustReport, judged: Judged) -> Any:
+def _ranks(axes: Axes, report: TrustReport, judged: Judged) -> PathCollection | None:
     """Rank by proxy against rank by reference; the best is at the lower left. Returns the coloured dots, if they are."""
     rows = [r for r in report.rows if math.isfinite(r.values.get(judged.name, math.nan))]
     turn = -1.0 if judged.direction == "maximize" else 1.0

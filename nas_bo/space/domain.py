@@ -16,7 +16,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from nas_bo.architecture import Primitive
 from nas_bo.errors import SpaceError
@@ -24,13 +24,21 @@ from nas_bo.errors import SpaceError
 REAL_NEIGHBOUR_STEP = 0.1  # of the range: how far a neighbour of a real value lies
 
 
+@runtime_checkable
+class _Scalar(Protocol):
+    """A number of numpy or torch, where its shape is ()."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def item(self) -> object: ...
+
+
 def _native(value: Any) -> Any:
     """numpy scalars to Python's own types; everything else unchanged."""
     if isinstance(value, (str, int, float, type(None))) and type(value) in (str, int, float, bool, type(None)):
         return value
-    item = getattr(value, "item", None)
-    if item is not None and getattr(value, "shape", None) == ():
-        return item()
+    if isinstance(value, _Scalar) and value.shape == ():
+        return value.item()
     if isinstance(value, str):
         return str(value)
     return value
@@ -215,6 +223,9 @@ class When:
     parent: str
     values: frozenset[Primitive]
     fields: Mapping[str, Any]
+
+
+Field = Primitive | Domain | Option | Repeat | When  # what a space, a record or an option may have under a name
 
 
 def choice(*values: Primitive | Option, ordered: bool | None = None) -> Choice:

@@ -65,7 +65,7 @@ class Projected:
             if isinstance(objective, contract):
                 setattr(self, name, self._offered(name, getattr(objective, name)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self._objective, self._project)
 
     def __call__(self, arch: Architecture) -> float:

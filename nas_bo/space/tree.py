@@ -144,7 +144,7 @@ def compile_level(fields: Mapping[str, Any], where: str) -> Level:
         if isinstance(value, Option):
             named[name] = Fixed(value.name, compile_level(value.fields, f"{where}.{name}.{value.name}"))
         elif isinstance(value, (Choice, Integer, Real)):
-            options = getattr(value, "options", {})
+            options = value.options if isinstance(value, Choice) else {}
             levels = {k: compile_level(v, f"{where}.{name}.{k}") for k, v in options.items()}
             named[name] = Decision(value, levels)
         elif isinstance(value, Repeat):

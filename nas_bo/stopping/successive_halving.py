@@ -45,6 +45,18 @@ class Stopping(Protocol):
         ...
 
 
+@runtime_checkable
+class ByPeers(Protocol):
+    """A rule that decides from what others were at the same rung, without a problem: for studies whose objectives are only
+    reported (`nas_bo.optuna.staged`)."""
+
+    def among(
+        self, columns: Sequence[ObjectiveSpec], peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
+    ) -> Judge:
+        """See `SuccessiveHalving.among`."""
+        ...
+
+
 @dataclass(frozen=True)
 class SuccessiveHalving:
     """Ends an evaluation that is not among the best 1 / `eta` at a rung.

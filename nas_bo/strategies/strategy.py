@@ -66,6 +66,14 @@ class Strategy(Protocol):
         ...
 
 
+@runtime_checkable
+class Seeded(Protocol):
+    """A strategy whose random numbers begin with a seed; hosts draw theirs from it as well."""
+
+    @property
+    def seed(self) -> int: ...
+
+
 def check_settings(owner: DataclassInstance) -> None:
     """Settle the seed of a strategy (any `Seed`, kept as a whole number), and check the fields that have a check.
 
@@ -76,7 +84,7 @@ def check_settings(owner: DataclassInstance) -> None:
     check_fields(owner, SearchError)
 
 
-def generator(*parts: Any) -> random.Random:
+def generator(*parts: object) -> random.Random:
     """A random generator that depends on `parts` (JSON-safe values) only: not on the process or the hash seed."""
     digest = hashlib.sha256(json.dumps(parts).encode()).digest()
     return random.Random(int.from_bytes(digest[:16], "big"))

@@ -63,7 +63,7 @@ def mixed_losses(
         for part in PARTS:
             together: dict[Any, tuple[Tensor, DecoderSpec]] = {}
             for weight, spec in layer[part]:
-                block = getattr(spec.layers[index], part)
+                block = spec.layers[index].slot(part)
                 if not absent(block):
                     there = together.get(block)
                     together[block] = (weight if there is None else there[0] + weight, spec)

@@ -64,7 +64,7 @@ def swaps(
         if index == depth:
             x = x.detach()
         for part in PARTS:
-            own = getattr(path.layers[index], part)
+            own = path.layers[index].slot(part)
             with torch.set_grad_enabled(index < depth):
                 y, _ = net.branch(x, index, part, path, net.context(tokens, path))
                 if index < depth:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -74,4 +74,4 @@ class SupernetSettings:
 
     def recipe(self) -> dict[str, float | None]:
         """Those that `nas_bo.model.train` has as well; None is a default."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name in DEFAULTS}
+        return {name: value for name, value in vars(self).items() if name in DEFAULTS}

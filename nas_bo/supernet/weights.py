@@ -290,11 +290,10 @@ class Supernet(nn.Module):
                 f"branch: layers with {', '.join(FIELDS)} are connected to others and cannot be mixed one by one; call the supernet "
                 "with whole architectures instead"
             )
-        block = getattr(spec.layers[index], part)
+        block = spec.layers[index].slot(part)
         if absent(block):
             return torch.zeros_like(x), None
-        layer = self._skeleton(spec).decoder.layers[index]
-        alone = _Branch(getattr(layer, f"{part}_norm"), getattr(layer, part), getattr(layer, f"{part}_out_norm"))
+        alone = _Branch(*self._skeleton(spec).decoder._layer(index).slot(part))
         names = {f"{part}_norm": "norm", part: "block", f"{part}_out_norm": "out_norm"}
         weights = {}
         for cut in layer_cuts(spec, index, places(spec)[index], self.apart):

@@ -94,8 +94,8 @@ class Genomes:
             values = list(self.domains[parent].values)
             if slot.index is not None:
                 opens = np.array([int(v) > slot.index for v in values])  # type: ignore[arg-type]
-            elif getattr(slot, "values", None) is not None:
-                opens = np.array([v in slot.values for v in values])  # type: ignore[operator]
+            elif slot.values is not None:
+                opens = np.array([v in slot.values for v in values])
             else:
                 opens = np.array([v == slot.value for v in values])
             self._conditions.append((i, parent, opens))

@@ -129,7 +129,7 @@ class BlockTests:
                 assert known_as.to_external_repr(known_as.to_internal_repr(value)) == value
             assert host.architecture(Around, arch.flat) == arch
             assert ax.architecture(Around, ax.params(Around, arch)) == arch
-            first, second = (getattr(layer, slot) for layer in check(arch).layers)
+            first, second = (layer.slot(slot) for layer in check(arch).layers)
             assert isinstance(first, self.block.Spec) and absent(second)
             inside = {name for name in arch.layers[0][slot] if name != "kind"}
             assert inside == {n for n, v in fields.items() if v != self.block.fields[n]}, "a default entered the id"

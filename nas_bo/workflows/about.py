@@ -11,7 +11,7 @@ from nas_bo import chance, provenance, redaction, serialization
 from nas_bo.problem import Problem, column
 
 
-def about(problem: Problem, strategy: Any, seed: int) -> dict[str, Any]:
+def about(problem: Problem, strategy: object, seed: int) -> dict[str, Any]:
     """The meta-data of a study, JSON-safe, without logins: it goes into the study, into MLflow and into reports."""
     conditions = problem.conditions()
     evaluated = {"objectives": problem.objectives, "limits": problem.limits}

@@ -14,7 +14,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsFloat
 
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
@@ -22,10 +22,13 @@ from nas_bo.errors import SearchError, near
 from nas_bo.execution import preflight
 from nas_bo.objective import Objective, Reported
 from nas_bo.optuna import studies
+from nas_bo.optuna.reading import FrozenTrial
+from nas_bo.optuna.storages import Storage
 from nas_bo.problem import Problem
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
+from nas_bo.strategies import Strategy
 from nas_bo.trial import State, Trial
 from nas_bo.workflows.about import about
 from nas_bo.workflows.run_history import RunHistory
@@ -77,8 +80,8 @@ class AskTell:
         objectives: Sequence[str | Objective | Callable[[Architecture], float]],
         *,
         limits: Sequence[Objective | Callable[[Architecture], float]] = (),
-        strategy: Any = None,
-        storage: Any = None,
+        strategy: Strategy | None = None,
+        storage: Storage | None = None,
         study_name: str | None = None,
         seed: Seed = 0,
     ) -> None:
@@ -135,7 +138,7 @@ class AskTell:
             f"the study {self.study.study_name!r}"
         )
 
-    def _same(self, trial: Any, arch: Architecture) -> list[Trial]:
+    def _same(self, trial: studies.HostTrial, arch: Architecture) -> list[Trial]:
         """Earlier trials of this architecture, evaluated or running; none where somebody wants it again."""
         if studies.was_enqueued(trial):
             return []
@@ -193,7 +196,7 @@ class AskTell:
         trial = studies.taken_up(self.study, frozen)
         return self._read(studies.tell_outcome(self.study, trial, outcome, short_name(arch, self.space)))
 
-    def _frozen(self, number: int) -> Any:
+    def _frozen(self, number: int) -> FrozenTrial:
         if isinstance(number, bool) or not isinstance(number, int):
             raise SearchError(f"{number!r} is not a number of a trial; tell the one that asking gave")
         trials = self.study.get_trials(deepcopy=False)
@@ -241,16 +244,16 @@ class AskTell:
             return Trial(arch, ordered, violations, State.INFEASIBLE, f"violates {', '.join(broken)}", kept, number)
         return Trial(arch, ordered, violations, State.COMPLETE, "", kept, number)
 
-    def _number(self, number: int, name: str, value: Any) -> float:
+    def _number(self, number: int, name: str, value: object) -> float:
         if name not in self._told:
             computed = name in {o.name for o in (*self.problem.objectives, *self.problem.limits)}
             hint = " is computed, not reported" if computed else f" is not wanted{near(name, self._told)}"
             raise SearchError(f"trial {number}: {name!r}{hint}; tell {', '.join(self._told)}")
-        if isinstance(value, bool) or (not isinstance(value, (int, float)) and not hasattr(value, "__float__")):
+        if isinstance(value, bool) or not isinstance(value, SupportsFloat):
             raise SearchError(f"trial {number}: {name} is {value!r}, not a number")
         return float(value)
 
-    def _read(self, frozen: Any) -> Trial:
+    def _read(self, frozen: FrozenTrial) -> Trial:
         found = door.from_frozen(frozen, self.space, self.problem.columns)
         assert found is not None
         return found

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
@@ -18,7 +17,7 @@ DRAWN = 600  # architectures among which the largest and the smallest are looked
 WORDS = ("largest", "smallest")
 
 
-def baselines(asked: Any, problem: Problem, name: Any) -> dict[str, Architecture]:
+def baselines(asked: object, problem: Problem, name: Callable[[Architecture], str]) -> dict[str, Architecture]:
     """Label -> architecture.
 
     Args:
@@ -49,7 +48,7 @@ def baselines(asked: Any, problem: Problem, name: Any) -> dict[str, Architecture
     return {asked if isinstance(asked, str) else name(arch): arch}
 
 
-def _one(asked: Any, problem: Problem) -> Architecture:
+def _one(asked: object, problem: Problem) -> Architecture:
     if isinstance(asked, str):
         if asked not in WORDS:
             raise SearchError(
@@ -60,8 +59,7 @@ def _one(asked: Any, problem: Problem) -> Architecture:
         raise SearchError(
             f"search(baseline={asked!r}): it is an architecture, its flat values, or one of the words {', '.join(WORDS)}"
         )
-    found: Architecture = problem.space.architecture(asked)
-    return found
+    return problem.space.architecture(asked)
 
 
 def extreme(problem: Problem, *, largest: bool) -> Architecture:
@@ -93,7 +91,7 @@ def extreme(problem: Problem, *, largest: bool) -> Architecture:
     return (max if largest else min)(known, key=lambda pair: pair[0])[1]
 
 
-def record(label: str, outcome: Trial) -> dict[str, Any]:
+def record(label: str, outcome: Trial) -> dict[str, object]:
     """What is kept of an evaluated baseline: JSON-safe."""
     return {
         "label": label,

@@ -267,7 +267,7 @@ def _larger(before: Mapping[str, Any], factor: float) -> dict[str, Any]:
     return {**whole, "tokens": int(before["tokens"] * factor), "seed": before["seed"] + 1}
 
 
-def check_made(study: Any) -> StudyRecord:
+def check_made(study: object) -> StudyRecord:
     """What `study` holds (raises SearchError where nas_bo did not make it)."""
     record = studies.read(study) if isinstance(study, Study) else None
     if record is None or not record.about:
@@ -278,7 +278,7 @@ def check_made(study: Any) -> StudyRecord:
     return record
 
 
-def check_study(study: Any, space: type[Space], reference: Objective) -> StudyRecord:
+def check_study(study: object, space: type[Space], reference: Objective) -> StudyRecord:
     """What `study` holds; raises SearchError when it is not of `space`, or on another corpus than the reference."""
     record = check_made(study)
     about = record.about

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo import serialization
 from nas_bo.errors import NasBoError, SearchError
@@ -15,6 +15,10 @@ from nas_bo.objective import GivesModel, Retrainable, with_parts
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.trial import ObjectiveSpec, Trial
 from nas_bo.workflows.result import Result
+
+if TYPE_CHECKING:
+    from nas_bo.mlflow import Tracker
+    from nas_bo.mlflow.registry import Registered
 
 ALIASES = ("knee", "fastest", "best_quality")
 
@@ -61,10 +65,10 @@ def register(
     result: Result,
     name: str,
     *,
-    track: Any = None,
+    track: Tracker | str | Path | None = None,
     wanted: Sequence[str] = ALIASES,
     allow: Sequence[str] = (),
-) -> list[Any]:
+) -> list[Registered]:
     """Train the picks as the end of the search re-trains its front, bit for bit, and register them as `name`.
 
     One version per architecture, under all of its aliases.
@@ -95,7 +99,9 @@ def register(
         )
     chosen = picks(result, wanted)
     objective = trainable(result, allow)
-    tracker = track if hasattr(track, "opened") else Tracker(uri=None if track is None else str(track))
+    tracker = (
+        Tracker(uri=None if track is None else str(track)) if track is None or isinstance(track, (str, Path)) else track
+    )
     tracker.check()
     factor = 1.0 if result.record is None else result.record.factor or 1.0
     again = objective.larger(float(factor))

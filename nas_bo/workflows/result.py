@@ -25,6 +25,10 @@ from nas_bo.trial import ObjectiveSpec, State, Trial, front
 if TYPE_CHECKING:
     import pandas as pd
 
+    from nas_bo.mlflow import Tracker
+    from nas_bo.mlflow.registry import Registered
+    from nas_bo.optuna.reading import Study
+    from nas_bo.space import Space
     from nas_bo.workflows.train import Trained
 
 
@@ -82,7 +86,7 @@ def spent(trials: Sequence[Trial]) -> Spent:
     return Spent(begun, stopped, round(trainings, 6), tokens)
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 else 0
 
 
@@ -121,11 +125,11 @@ class Result:
     validation: TrustReport | None = None
     notes: Sequence[str] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
-    study: Any = field(default=None, repr=False)
+    study: Study | None = field(default=None, repr=False)
     interrupted: bool = False
     url: str | None = None
     baselines: Sequence[Mapping[str, Any]] = ()
-    space: Any = field(default=None, repr=False)
+    space: type[Space] | None = field(default=None, repr=False)
     vocab_size: int = 256
     chance: Mapping[str, float] = field(default_factory=dict)
     own: Sequence[int] = ()
@@ -272,13 +276,18 @@ class Result:
                 written.append(folder / name)
         except (OSError, ValueError) as error:  # ValueError: a path that no file system has
             raise ReportError(
-                f"the report cannot be written to {str(folder)!r}: {getattr(error, 'strerror', None) or error}; choose another --out"
+                f"the report cannot be written to {str(folder)!r}: {(error.strerror if isinstance(error, OSError) else None) or error}; choose another --out"
             ) from error
         return written
 
     def register(
-        self, name: str, *, track: Any = None, picks: Sequence[str] = ("knee", "fastest", "best_quality"), **more: Any
-    ) -> list[Any]:
+        self,
+        name: str,
+        *,
+        track: Tracker | str | Path | None = None,
+        picks: Sequence[str] = ("knee", "fastest", "best_quality"),
+        **more: Any,
+    ) -> list[Registered]:
         """Train the picks again, bit for bit as in the search's re-training, and put them into MLflow's registry under these
         aliases; see `nas_bo.workflows.register.register`. ``nas_bo.mlflow.load_model("models:/NAME@knee")`` loads them."""
         from nas_bo.workflows.register import register
@@ -294,7 +303,7 @@ class Result:
 
         return train(self, to, pick, tokens, **more)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The result as JSON-safe data.
 
         ``front`` is the front of the search, and whatever else is on the final front; of every member ``values`` are of the

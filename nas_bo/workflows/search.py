@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 from nas_bo import optuna as door
 from nas_bo import study_name as named
@@ -29,6 +29,7 @@ from nas_bo.report.labels import label_of
 from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.stopping import Stopping
+from nas_bo.strategies import Strategy
 from nas_bo.study import Unchecked
 from nas_bo.wording import counted
 from nas_bo.workflows import baselines as compared
@@ -156,7 +157,7 @@ def default_objectives() -> list[Objective]:
     return [ValidationLoss(), Latency()]
 
 
-def default_strategy(seed: int) -> Any:
+def default_strategy(seed: int) -> Strategy:
     """The best at every budget that was measured (`benchmarks/search_efficiency/run.py`, `benchmarks/against_random/run.py`)."""
     from nas_bo.strategies import Bayes
 

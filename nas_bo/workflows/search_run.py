@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 from nas_bo import chance, measurement_lock
 from nas_bo.architecture import Architecture
@@ -15,6 +14,7 @@ from nas_bo.execution.executor import Executor, Isolating, workers_of
 from nas_bo.execution.interrupts import whole
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
+from nas_bo.optuna.reading import Study
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
@@ -45,7 +45,7 @@ class SearchRun:
         self,
         problem: Problem,
         strategy: Strategy,
-        study: Any,
+        study: Study,
         executor: Executor,
         settings: SearchSettings,
         tracker: Tracking | None = None,
@@ -60,7 +60,7 @@ class SearchRun:
         self.exhausted = False
         self.levels = chance.stated(problem.objectives)
         self.seconds: list[float] = []  # that evaluations took
-        self._running: dict[int, Any] = {}
+        self._running: dict[int, studies.HostTrial] = {}
         self._labels: dict[str, str] = {}
         self._passed_over: set[int] = set()
         self.past = RunHistory(study, problem)
@@ -131,7 +131,7 @@ class SearchRun:
             with whole():
                 self._started(studies.ask(self.study, self.problem, None))
 
-    def _started(self, pair: tuple[Any, Architecture] | None) -> None:
+    def _started(self, pair: tuple[studies.HostTrial, Architecture] | None) -> None:
         if pair is not None:
             self._start(*pair)
         else:  # it breaks a rule, or the rule raises: its trial has ended
@@ -186,7 +186,7 @@ class SearchRun:
         """The history as the trial `number` may know it: the last trials before it count as running even if they ended."""
         return self.past.before(number, self.window)
 
-    def _start(self, trial: Any, arch: Architecture) -> None:
+    def _start(self, trial: studies.HostTrial, arch: Architecture) -> None:
         self._running[trial.number] = trial
         judge: Judge | None = None
         if self.stopping is not None:
@@ -199,11 +199,11 @@ class SearchRun:
     # ---- a trial ends ----------------------------------------------------------------------------------------------
 
     def _take(self) -> None:
-        number, outcome = self.executor.take()
+        key, outcome = self.executor.take()
         with measurement_lock.working(), whole():  # what ended is told, counted and tracked, or nothing of it
-            self._tell(number, outcome)
+            self._tell(next(number for number in self._running if number == key), outcome)
 
-    def _tell(self, number: Any, outcome: Trial) -> None:
+    def _tell(self, number: int, outcome: Trial) -> None:
         name = self.label(outcome.architecture)
         frozen = studies.tell_outcome(self.study, self._running[number], outcome, name)
         del self._running[number]

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypedDict
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution.executor import Executor
 from nas_bo.objective import Objective
+from nas_bo.optuna.storages import Storage
 from nas_bo.patience import PATIENCE_S
 from nas_bo.seeds import Seed, whole_seed
 from nas_bo.stopping import Stopping
 from nas_bo.strategies import Strategy
 from nas_bo.validated import Check, check_fields, checked, number, whole_number
 from nas_bo.workflows.progress import Progress
+from nas_bo.workflows.tracking import Tracking
 
+Baseline = Architecture | Mapping[str, Any] | str
 AnyObjective = Objective | Callable[[Architecture], float]
 
 
@@ -30,18 +34,18 @@ class SearchOptions(TypedDict, total=False):
     trials: int
     workers: int
     executor: Executor | None
-    storage: Any
+    storage: Storage | None
     study_name: str | None
-    track: Any
+    track: Tracking | str | Path | None
     seed: Seed
-    baseline: Any
+    baseline: Baseline | Sequence[Baseline] | Mapping[str, Baseline] | None
     retrain: float
     retrain_others: int
     enqueue: Sequence[Architecture | Mapping[str, Any]]
     adopt_after: float | None
     timeout: float | None
     storage_patience: float
-    on_progress: Callable[[Progress], Any] | None
+    on_progress: Callable[[Progress], object] | None
 
 
 def _offers(kind: type, must: str) -> Check:
@@ -76,18 +80,18 @@ class SearchSettings:
     trials: int = checked(40, whole_number(1))
     workers: int = checked(1, whole_number(1))
     executor: Executor | None = None
-    storage: Any = None
+    storage: Storage | None = None
     study_name: str | None = None
-    track: Any = None
+    track: Tracking | str | Path | None = None
     seed: int = 0
-    baseline: Any = None
+    baseline: Baseline | Sequence[Baseline] | Mapping[str, Baseline] | None = None
     retrain: float = checked(2.0, TIMES)
     retrain_others: int = checked(4, whole_number(0))
     enqueue: Sequence[Architecture | Mapping[str, Any]] = ()
     adopt_after: float | None = checked(None, SECONDS.or_none())
     timeout: float | None = checked(None, SECONDS.or_none())
     storage_patience: float = checked(PATIENCE_S, Check("a number of seconds of at least 0", number(at_least=0).holds))
-    on_progress: Callable[[Progress], Any] | None = None
+    on_progress: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", whole_seed(self.seed, "search"))

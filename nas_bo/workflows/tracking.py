@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from nas_bo import database_url
 from nas_bo.errors import SearchError
@@ -22,19 +22,21 @@ class Tracking(Protocol):
         """Raises NasBoError before anything is evaluated, where nothing could be logged."""
         ...
 
-    def log(self, study: Any, trial: Any) -> None:
+    def log(self, study: object, trial: object) -> None:
         """A trial has ended."""
         ...
 
-    def log_study(self, study: Any) -> Any:
+    def log_study(self, study: object) -> object:
         """A study continues: whatever of it is not reported yet."""
         ...
 
-    def finish(self, study: Any, files: Mapping[str, Any] = ..., *, summary: Summary | None = ...) -> Any:
+    def finish(
+        self, study: object, files: Mapping[str, str | bytes | Path] = ..., *, summary: Summary | None = ...
+    ) -> object:
         """A study, or its validation, is complete: `files` by name, and what is drawn from `summary`."""
         ...
 
-    def url(self, study: Any) -> str:
+    def url(self, study: object) -> str:
         """Where it is shown."""
         ...
 
@@ -43,10 +45,10 @@ class Tracking(Protocol):
 class Warmed(Protocol):
     """A tracker that takes seconds to begin, which it may do while the search continues."""
 
-    def warm(self) -> Any: ...
+    def warm(self) -> object: ...
 
 
-def tracker_of(track: Any, storage: Any, who: str) -> Tracking | None:
+def tracker_of(track: object, storage: object, who: str) -> Tracking | None:
     """The tracker of a call, checked; None where nothing is tracked.
 
     What is not logged yet waits next to the study, where the study is a file.

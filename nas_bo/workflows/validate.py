@@ -21,6 +21,7 @@ from nas_bo.execution.executor import Executor, workers_of
 from nas_bo.execution.selection import executor_of
 from nas_bo.objective import AtFidelity, Conditioned, Objective, ReadsText, as_objective, spec_of
 from nas_bo.objectives.measuring import make_ready, silent
+from nas_bo.optuna.reading import Study
 from nas_bo.problem import Problem
 from nas_bo.report import Proxy, TrustReport, figure, trust
 from nas_bo.report.labels import label_of, labels_of
@@ -35,7 +36,7 @@ from nas_bo.wording import counted
 from nas_bo.workflows import evaluation_store, retraining_check
 from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.stored_result import load_result
-from nas_bo.workflows.tracking import tracker_of
+from nas_bo.workflows.tracking import Tracking, tracker_of
 
 POOL = 16  # architectures drawn for each one that is chosen
 FEWEST = 3  # architectures; a ranking of fewer is none
@@ -45,7 +46,8 @@ FEWEST = 3  # architectures; a ranking of fewer is none
 class OfStudy(Protocol):
     """What belongs to a study: a `Result`, an `AskTell`."""
 
-    study: Any
+    @property
+    def study(self) -> Study | None: ...
 
 
 class ValidateOptions(TypedDict, total=False):
@@ -53,14 +55,14 @@ class ValidateOptions(TypedDict, total=False):
 
     architectures: int
     seeds: int
-    history: Any
+    history: Study | OfStudy | None
     keep: str | Path | None
     workers: int
     executor: Executor | None
     timeout: float | None
-    track: Any
+    track: Tracking | str | Path | None
     seed: Seed
-    on_progress: Callable[[Progress], Any] | None
+    on_progress: Callable[[Progress], object] | None
 
 
 @dataclass(frozen=True)
@@ -73,21 +75,21 @@ class ValidateSettings:
 
     architectures: int = checked(12, whole_number(FEWEST))
     seeds: int = checked(2, whole_number(1))
-    history: Any = None
+    history: Study | OfStudy | None = None
     keep: str | Path | None = None
     workers: int = checked(1, whole_number(1))
     executor: Executor | None = None
     timeout: float | None = checked(None, Check("a number of seconds above 0", number(above=0).holds).or_none())
-    track: Any = None
+    track: Tracking | str | Path | None = None
     seed: int = 0
-    on_progress: Callable[[Progress], Any] | None = None
+    on_progress: Callable[[Progress], object] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", whole_seed(self.seed, "validate"))
         check_fields(self, SearchError, "validate")
 
     @property
-    def study(self) -> Any:
+    def study(self) -> Study | None:
         """The study of `history`, None where there is none."""
         return self.history.study if isinstance(self.history, OfStudy) else self.history
 
@@ -333,7 +335,7 @@ def _evaluate(
     trained: evaluation_store.Trained,
     chosen: Sequence[Architecture],
     team: Executor,
-    notify: Callable[[Progress], Any],
+    notify: Callable[[Progress], object],
 ) -> None:
     """Whatever is not there yet; every outcome is kept as soon as it is there."""
     todo: list[tuple[str, Objective, Architecture]] = []

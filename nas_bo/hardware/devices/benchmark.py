@@ -18,7 +18,7 @@ import torch
 
 from nas_bo.errors import DeviceError
 from nas_bo.hardware.measuring.clock import check_timed
-from nas_bo.model.device import named, pick_device
+from nas_bo.model.device import dtype_of, named, pick_device
 from nas_bo.validated import check_values, number, whole_number
 from nas_bo.wording import counted
 
@@ -88,8 +88,8 @@ def benchmark(device: str | None = None, threads: int = 1, seconds: float = 0.3)
 
 def _products(where: torch.device, kind: str, dtype: str, threads: int, seconds: float) -> float:
     side = SIDE[kind]
-    left = torch.randn(side, side, device=where).to(getattr(torch, dtype))
-    right = torch.randn(side, side, device=where).to(getattr(torch, dtype))
+    left = torch.randn(side, side, device=where).to(dtype_of(dtype))
+    right = torch.randn(side, side, device=where).to(dtype_of(dtype))
     spent = _seconds(lambda: torch.mm(left, right), where, threads, seconds)
     return 2 * side**3 / spent / 1e9
 

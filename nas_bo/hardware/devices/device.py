@@ -97,10 +97,10 @@ class Device:
             )
         check_fields(self, DeviceError, f"the device {self.name!r} ")
         for name in ("memory_bytes", "cache_bytes"):
-            if (value := getattr(self, name)) is not None:
+            if (value := vars(self)[name]) is not None:
                 object.__setattr__(self, name, int(value))
         for name in _BY_TYPE:
-            object.__setattr__(self, name, self._by_type(name, getattr(self, name)))
+            object.__setattr__(self, name, self._by_type(name, vars(self)[name]))
         object.__setattr__(self, "operations", self._blocks(self.operations))
         object.__setattr__(self, "sources", self._cited(self.sources))
 
@@ -115,7 +115,7 @@ class Device:
         Raises:
             DeviceError: it is not known; the message says what to do.
         """
-        value = getattr(self, name)
+        value = vars(self)[name]
         other = "take a device that has it" if name in _PRICES else "measure it there with Device.here()"
         if name in _BY_TYPE:
             if dtype in value:
@@ -140,7 +140,7 @@ class Device:
         """Every figure that is known, by the name that `sources` uses."""
         found: dict[str, float] = {}
         for name in FIGURES:
-            value = getattr(self, name)
+            value = vars(self)[name]
             if isinstance(value, Mapping):
                 found |= {f"{name}.{dtype}": float(one) for dtype, one in value.items()}
             elif value is not None:
@@ -157,7 +157,7 @@ class Device:
         """Plain data; what is not known is left out."""
         made: dict[str, Any] = {"schema": SCHEMA}
         for item in fields(self):
-            value = getattr(self, item.name)
+            value = vars(self)[item.name]
             if value is None or value in ("", {}):
                 continue
             made[item.name] = dict(value) if isinstance(value, Mapping) else value

@@ -10,7 +10,7 @@ import numpy as np
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.additive import Posterior, alike, fit
-from nas_bo.hardware.latency.model import answer
+from nas_bo.hardware.latency.model import MadeByProfile, answer
 from nas_bo.hardware.latency.parts_index import PartsIndex, occurrences
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, works
@@ -25,7 +25,7 @@ class Base(Protocol):
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray: ...
 
 
-class Learned:
+class Learned(MadeByProfile):
     """Predicts milliseconds in one setting, with an interval, after being fitted to measured architectures.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.latency.calibration import Calibration, calibrate, checked_times
-from nas_bo.hardware.latency.model import answer
+from nas_bo.hardware.latency.model import MadeByProfile, answer
 from nas_bo.hardware.latency.parts_index import PartsIndex
 from nas_bo.hardware.workload import EMPTY, Part, Setting, as_timed, parts
 from nas_bo.model.blocks.table import block_of
@@ -30,7 +30,7 @@ Timer = Callable[[Sequence[DecoderSpec]], Sequence[float]]
 """Milliseconds of models; all at once, so that they can be measured interleaved. `nas_bo.model.build` builds them."""
 
 
-class Lookup:
+class Lookup(MadeByProfile):
     """Predicts milliseconds as a sum over a table of measured parts.
 
     Args:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.space import Space
 
 if TYPE_CHECKING:
+    from nas_bo.hardware.latency.model import LatencyModel
     from nas_bo.model.counts import Arch
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,16 @@ SCALE = "anchors_ms"  # in the file: what the anchors took when it was made
 APART = 3.0  # standard deviations between measurement and model, beyond which the model is not asked
 SLACK = 0.02  # what the model's own intervals leave out: they are of one session
 LEAST_MODEL = 0.025  # relative standard deviation that a prediction has at least
+
+
+class Step(Protocol):
+    """How far a profile is."""
+
+    @property
+    def done(self) -> int: ...
+    @property
+    def total(self) -> int: ...
+
 
 Say = Callable[[str, int, int], None]
 """What is done, how much of it is done, and of how much."""
@@ -97,7 +108,7 @@ def _fits(path: Path, here: Bench) -> bool:
 def _made(space: type[Space], setting: Setting, here: Bench, path: Path, make: Make, say: Say) -> Path | None:
     work = path.with_suffix(".making.json")
 
-    def told(progress: Any) -> None:
+    def told(progress: Step) -> None:
         say("profile", progress.done, progress.total)
 
     how: dict[str, Any] = {
@@ -131,7 +142,7 @@ def _read(path: Path, changed: int) -> Profile | None:
 
 
 @lru_cache(maxsize=8)
-def _model(path: Path, changed: int) -> Any:
+def _model(path: Path, changed: int) -> LatencyModel | None:
     found = _read(path, changed)
     try:
         return None if found is None else found.model()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import ProfileError
+from nas_bo.hardware.latency.model import MadeByProfile
 from nas_bo.hardware.measuring.measurement import Measurement
 from nas_bo.hardware.runtimes.interface import Runtime
 from nas_bo.hardware.workload import Setting
@@ -17,7 +18,7 @@ from nas_bo.objective import Value
 from nas_bo.wording import counted, plural
 
 
-class Measured:
+class Measured(MadeByProfile):
     """Milliseconds as they were measured; where a runtime is given, of other architectures as well, which takes a second.
 
     Args:
@@ -40,7 +41,7 @@ class Measured:
     ) -> None:
         self.setting, self.device = setting, device
         self.runtime = runtime or ("" if runtime_here is None else runtime_here.name)
-        self._known: dict[Any, Measurement] = dict(known or {})
+        self._known: dict[object, Measurement] = dict(known or {})
         self._here, self._session = runtime_here, session
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -80,13 +80,20 @@ class OfOneSpace(Protocol):
     def of_space(self) -> SpaceCheck | None: ...
 
 
+class MadeByProfile:
+    """What a profile says to the models that it makes; None of a model that was made by itself."""
+
+    of_space: SpaceCheck | None = None
+    fingerprint: str | None = None
+
+
 @runtime_checkable
 class DeviceProfile(Protocol):
     """What is known about a device from measurements there: a `nas_bo.hardware.latency.profile.Profile`, or one of the
     user's own."""
 
     @property
-    def device(self) -> Any: ...  # a Device; one that is not is refused with a message
+    def device(self) -> object: ...  # a Device; one that is not is refused with a message
 
     def model(self, setting: Setting, *, kind: str = "learned") -> LatencyModel: ...
 
@@ -102,7 +109,7 @@ class OnRuntime(Protocol):
 def answer(model: LatencyModel, milliseconds: float, half: float, level: float) -> Value:
     """What `predict` returns, from one row of what `predict_many` does."""
     bounded = bool(half < float("inf"))
-    info: dict[str, Any] = {
+    info = {
         "how": model.how,
         "low": float(max(0.0, milliseconds - half)) if bounded else None,
         "high": float(milliseconds + half) if bounded else None,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 
@@ -22,7 +21,7 @@ class PartsIndex:
 
     def __init__(self, setting: Setting, timed: bool = False) -> None:
         self.setting, self._timed = setting, timed
-        self._index: dict[Any, int] = {}
+        self._index: dict[Hashable, int] = {}
 
     def __len__(self) -> int:
         return len(self._index)
@@ -42,7 +41,7 @@ class PartsIndex:
         longest = max(map(len, rows), default=0)
         return np.array([row + [0] * (longest - len(row)) for row in rows], dtype=int).reshape(len(rows), longest)
 
-    def _number(self, key: Any, part: Part, learn: Callable[[Part], None]) -> int:
+    def _number(self, key: Hashable, part: Part, learn: Callable[[Part], None]) -> int:
         if key not in self._index:
             learn(part)
             self._index[key] = len(self._index) + 1

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
@@ -27,6 +27,12 @@ from nas_bo.hardware.measuring.drift import Drift
 from nas_bo.hardware.workload import Part, Setting
 from nas_bo.space.space import Space
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.latency.learned import Learned
+    from nas_bo.hardware.latency.lookup import Lookup
+    from nas_bo.hardware.latency.roofline import Roofline
+    from nas_bo.hardware.latency.roofline_model import RooflineModel
 
 SCHEMA = 1  # version of the file
 KINDS = ("learned", "roofline", "lookup", "measured")
@@ -101,13 +107,12 @@ class Profile:
         """
         if kind not in KINDS:
             raise ProfileError(f"model kind {kind!r}: it is one of {', '.join(KINDS)}")
-        made: Any = self._made(self._number(setting), kind)
+        made = self._made(self._number(setting), kind)
         made.of_space = OfSpace(self.device.name, self.space, self.fingerprint_of_space)
         made.fingerprint = self.fingerprint
-        fitted: LatencyModel = made
-        return fitted
+        return made
 
-    def _made(self, at: int, kind: Kind) -> Any:
+    def _made(self, at: int, kind: Kind) -> Measured | Lookup | RooflineModel | Learned:
         from nas_bo.hardware.latency.learned import Learned
         from nas_bo.hardware.latency.lookup import Lookup
         from nas_bo.hardware.latency.roofline_model import RooflineModel
@@ -135,7 +140,7 @@ class Profile:
         rows = [r for r in self.records if r.setting == at]
         return [r.arch for r in rows], [r.measurement.median_ms for r in rows]
 
-    def _roofline(self, setting: Setting) -> Any:
+    def _roofline(self, setting: Setting) -> Device | Roofline:
         from nas_bo.hardware.latency.roofline import Roofline
 
         known = self.device.gflops.get(setting.dtype) is not None and self.device.gbytes is not None

@@ -25,7 +25,7 @@ class Record:
     setting: int
     measurement: Measurement
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         m = self.measurement
         return {
             "architecture": self.arch.id,
@@ -63,7 +63,7 @@ def read_records(
     return tuple(found)
 
 
-def blocks_to(table: Mapping[Part, float]) -> list[dict[str, Any]]:
+def blocks_to(table: Mapping[Part, float]) -> list[dict[str, object]]:
     return [
         {
             **{

@@ -8,7 +8,7 @@ import numpy as np
 
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.calibration import Calibration, calibrate
-from nas_bo.hardware.latency.model import answer
+from nas_bo.hardware.latency.model import MadeByProfile, answer
 from nas_bo.hardware.latency.parts_index import PartsIndex
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, works
@@ -16,7 +16,7 @@ from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
 
 
-class RooflineModel:
+class RooflineModel(MadeByProfile):
     """``busy * scale + kernels * overhead + scores * score + fixed``, where `busy` is the longer of arithmetic and traffic,
     and `scores` are the terms of softmaxes, summed over operations. Before anything is measured: scale 1, the device's
     overhead (none where it is not known), softmaxes for free, no fixed part, and no interval, since nobody knows how much of

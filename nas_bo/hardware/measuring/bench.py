@@ -20,7 +20,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -443,7 +442,7 @@ def _waiting() -> None:
 @contextmanager
 def pinned() -> Iterator[None]:
     """This thread stays on the core that it is on, where the system knows such a thing."""
-    before: Any = None
+    before: set[int] | None = None
     with suppress(OSError, AttributeError, ValueError, IndexError):
         allowed = os.sched_getaffinity(0)
         with open("/proc/thread-self/stat", encoding="ascii") as file:

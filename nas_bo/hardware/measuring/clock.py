@@ -36,7 +36,7 @@ class Clock:
     said: str
     device: str = "cuda"
 
-    def __call__(self, run: Callable[[], Any]) -> tuple[float, float]:
+    def __call__(self, run: Callable[[], object]) -> tuple[float, float]:
         """Milliseconds, and how many times longer it took on the wall than in CPU time (CUDA: than on the device)."""
         if self.kind == "cuda":
             return _cuda(run, self.device)
@@ -94,7 +94,10 @@ def busy() -> float:
         sum(range(10_000))
     spent = time.thread_time_ns() - cpu
     ratio = (time.perf_counter_ns() - wall) / max(1, spent)
-    others = max(0.0, os.getloadavg()[0] - 1.5) if hasattr(os, "getloadavg") else 0.0
+    try:
+        others = max(0.0, os.getloadavg()[0] - 1.5)
+    except (AttributeError, OSError):  # a system without such a thing
+        others = 0.0
     return max(ratio, 1.0 + others)
 
 
@@ -110,7 +113,7 @@ def undisturbed() -> Iterator[None]:
             gc.enable()
 
 
-def _cuda(run: Callable[[], Any], device: str) -> tuple[float, float]:
+def _cuda(run: Callable[[], object], device: str) -> tuple[float, float]:
     import torch
 
     events: Any = torch.cuda.Event  # untyped in torch

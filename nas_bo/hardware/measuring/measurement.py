@@ -30,5 +30,5 @@ class Measurement:
 
     def times(self, factor: float) -> Measurement:
         """The same on another scale."""
-        ends = {name: getattr(self, name) * factor for name in ("median_ms", "low_ms", "high_ms")}
+        ends = {name: vars(self)[name] * factor for name in ("median_ms", "low_ms", "high_ms")}
         return replace(self, **ends)

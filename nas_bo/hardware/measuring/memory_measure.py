@@ -17,8 +17,10 @@ from torch.utils._pytree import tree_leaves
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import build, counts
 from nas_bo.model.counts import Arch
-from nas_bo.model.device import pick_device
+from nas_bo.model.device import dtype_of, pick_device
 from nas_bo.model.schedule import DEFAULTS
+
+Ready = tuple[list[object], Callable[[], object]]  # what is held, and the call that is looked at
 
 
 class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -32,9 +34,9 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.live: int = 0
         self.peak: int = 0
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    def watch(self, tensors: Iterable[Any]) -> None:
+    def watch(self, tensors: Iterable[object]) -> None:
         for one in tensors:
             if isinstance(one, torch.Tensor):
                 storage = one.untyped_storage()
@@ -64,8 +66,8 @@ def measured_inference(arch: Arch, setting: Setting, device: str | None = None) 
     where = pick_device(device)
     decoding = setting.phase == "decode"
 
-    def prepare() -> tuple[list[Any], Callable[[], Any]]:
-        made = None if setting.dtype == "float32" else getattr(torch, setting.dtype)
+    def prepare() -> Ready:
+        made = None if setting.dtype == "float32" else dtype_of(setting.dtype)
         model = build(arch, setting.vocab_size, setting.ignore, where, made).eval()
         tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
         steps = decoding or counts.steps(model.spec)
@@ -91,7 +93,7 @@ def measured_training(
     where = pick_device(device)
     size = (int(batch or DEFAULTS["batch_size"]), int(sequence or DEFAULTS["sequence"]) + 1)
 
-    def prepare() -> tuple[list[Any], Callable[[], Any]]:
+    def prepare() -> Ready:
         model = build(arch, vocab_size, ignore, where).train()
         optimizer = torch.optim.AdamW(model.parameter_groups(1e-4), fused=True)
         tokens = torch.zeros(size, dtype=torch.long, device=where)
@@ -110,7 +112,7 @@ def measured_training(
         return _peak(prepare, where)
 
 
-def _peak(prepare: Callable[[], tuple[list[Any], Callable[[], Any]]], where: str) -> int:
+def _peak(prepare: Callable[[], Ready], where: str) -> int:
     if torch.device(where).type == "cuda":
         run = prepare()[1]
         run()  # what libraries take for themselves at their first call stays, and is not the model's

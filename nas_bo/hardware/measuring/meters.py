@@ -11,7 +11,8 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import ModuleType
+from typing import Protocol
 
 from nas_bo.errors import MissingExtra, ObjectiveError
 from nas_bo.hardware.workload import Setting
@@ -47,7 +48,7 @@ class NvmlMeter:
             import pynvml
         except ImportError as error:
             raise MissingExtra("nvidia-ml-py", "energy") from error
-        self._nvml: Any = pynvml
+        self._nvml = pynvml
         self._index = index
         try:
             pynvml.nvmlInit()
@@ -61,14 +62,14 @@ class NvmlMeter:
             ) from error
         self.name = f"NVML, {named.decode() if isinstance(named, bytes) else named}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return NvmlMeter, (self._index,)
 
     def joules(self) -> float:
         return float(self._nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
 
 
-def _handle(nvml: Any, index: int) -> Any:
+def _handle(nvml: ModuleType, index: int) -> object:
     """NVML's handle of a GPU of torch. NVML does not know about CUDA_VISIBLE_DEVICES and has an order of its own: the same
     number there may be another GPU."""
     import torch
@@ -96,7 +97,7 @@ class RaplMeter:
         except ImportError as error:
             raise MissingExtra("zeus", "energy") from error
         try:
-            self._cpus: Any = RAPLCPUs()
+            self._cpus = RAPLCPUs()
             count = len(self._cpus.cpus)
         except Exception as error:
             raise ObjectiveError(
@@ -109,7 +110,7 @@ class RaplMeter:
             )
         self.name = f"RAPL, {counted(count, 'package')}"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return RaplMeter, ()
 
     def joules(self) -> float:
@@ -223,8 +224,9 @@ def _run_of(arch: Arch, setting: Setting, where: str) -> Callable[[], object]:
     import torch
 
     from nas_bo.model import build
+    from nas_bo.model.device import dtype_of
 
-    made = None if setting.dtype == "float32" else getattr(torch, setting.dtype)
+    made = None if setting.dtype == "float32" else dtype_of(setting.dtype)
     with torch.random.fork_rng(devices=[]):
         model = build(arch, setting.vocab_size, setting.ignore, where, made).eval()
     tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)

@@ -52,7 +52,7 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
             if isinstance(module, torch.nn.RNNBase) and not module.proj_size:
                 module.forward = partial(self._recurrent, module)
 
-    def _recurrent(self, module: Any, x: Any, state: Any = None) -> Any:
+    def _recurrent(self, module: torch.nn.RNNBase, x: object, state: object = None) -> object:
         whole = type(module).forward
         along = 1 if module.batch_first else 0
         if not isinstance(x, torch.Tensor) or x.dim() != 3 or x.shape[along] <= 3:
@@ -77,7 +77,7 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         made = func(*args, **given)
         outputs = [one for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
         self.watch(outputs)
-        if getattr(func, "is_view", False):
+        if func.is_view:
             return made
         packet = func._overloadpacket
         flops = _flops(packet, args, given, made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime as OnnxRuntime
     from nas_bo.hardware.runtimes.openvino import OpenVino as OpenVino
 
-NAMES: dict[str, tuple[str, str, dict[str, Any]]] = {
+NAMES: dict[str, tuple[str, str, dict[str, bool]]] = {
     "eager": ("eager", "Eager", {}),
     "cuda-graphs": ("eager", "Eager", {"graphs": True}),
     "compile": ("compiled", "Compiled", {}),
@@ -44,8 +44,8 @@ def runtime(name: str, device: str | None = None, threads: int = 1) -> Runtime:
     if name not in NAMES:
         raise ObjectiveError(f"there is no runtime {name!r}; there are {', '.join(NAMES)}")
     module, kind, settings = NAMES[name]
-    made: Any = getattr(import_module(f"nas_bo.hardware.runtimes.{module}"), kind)
-    found: Runtime = made(device=device, threads=threads, **settings)
+    kinds = vars(import_module(f"nas_bo.hardware.runtimes.{module}"))
+    found: Runtime = kinds[kind](device=device, threads=threads, **settings)
     found.conditions()
     return found
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.runtimes.interface import BOUND, DECODED, agree
 from nas_bo.hardware.workload import Setting, specified
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.counts import Arch
-from nas_bo.model.device import pick_device
+from nas_bo.model.device import dtype_of, pick_device
 from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.wording import plural
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from nas_bo.model.decoder import Decoder
 
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 SEED = 0  # of weights and tokens: every runtime builds the same model
@@ -42,7 +48,7 @@ class Eager:
         if self.graphs and self.name == "eager":
             object.__setattr__(self, "name", "cuda-graphs")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         import torch
 
         return {"torch": torch.__version__, "threads": self.threads, "graphs": self.graphs}
@@ -67,7 +73,7 @@ class Eager:
             return InTorch(model, tokens, setting, self.graphs)
 
 
-def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager") -> tuple[Any, Any]:
+def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager") -> tuple[Decoder, Tensor]:
     """The model, and tokens (batch, context + 8) of dtype long.
 
     Raises:
@@ -86,7 +92,7 @@ def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager"
     if spec.details.max_length is not None:  # the tokens that are timed come after the context
         spec = spec._replace(finer=spec.details._replace(max_length=spec.details.max_length + DECODED))
     try:
-        model = build(spec, setting.vocab_size, setting.ignore, device, getattr(torch, setting.dtype), draws)
+        model = build(spec, setting.vocab_size, setting.ignore, device, dtype_of(setting.dtype), draws)
     except torch.OutOfMemoryError as error:
         raise Unsupported(f"the weights do not fit into the memory that is free on {device}") from error
     shape = (setting.batch, setting.context + DECODED)
@@ -97,20 +103,20 @@ def built(arch: Arch, setting: Setting, device: str = "cpu", name: str = "eager"
 class InTorch:
     """A torch model with the call to be timed: (batch, context) tokens, or 8 more after as many cached ones."""
 
-    def __init__(self, model: Any, tokens: Any, setting: Setting, graphs: bool = False) -> None:
+    def __init__(self, model: Any, tokens: Tensor, setting: Setting, graphs: bool = False) -> None:
         import torch
 
         self._model, self._tokens, self._context = model, tokens, setting.context
         self.steps = DECODED if setting.phase == "decode" else 1
         self.held_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
-        self._graph: Any = None
+        self._graph: torch.cuda.CUDAGraph | None = None
         try:
             if setting.phase == "decode":
                 self._cache = model.new_cache(setting.batch, setting.context + DECODED)
                 model(tokens[:, : setting.context], cache=self._cache)
                 # states beyond full attention are replaced, not written to: the saved list is the state to go back to
                 self._states = list(self._cache.states)
-            self._run: Callable[[], Any] = self._decode if setting.phase == "decode" else self._prefill
+            self._run: Callable[[], Tensor] = self._decode if setting.phase == "decode" else self._prefill
             if graphs:
                 with torch.cuda.device(tokens.device):
                     self._graph = self._capture(setting)
@@ -121,38 +127,38 @@ class InTorch:
                 f"{setting.phase} of {setting.batch} x {setting.context} {plural(setting.context, 'token')} does not fit into the memory that is free"
             ) from error
 
-    def ready(self) -> Callable[[], Any]:
+    def ready(self) -> Callable[[], object]:
         if self._graph is not None:
-            replay: Callable[[], Any] = self._graph.replay
-            return replay
+            return self._graph.replay
         if self.steps > 1:
             self._cache.states, self._cache.position = list(self._states), self._context
         return self._run
 
-    def _prefill(self) -> Any:
-        return self._model(self._tokens[:, : self._context])
+    def _prefill(self) -> Tensor:
+        logits: Tensor = self._model(self._tokens[:, : self._context])
+        return logits
 
-    def _decode(self) -> Any:
-        logits = None
+    def _decode(self) -> Tensor:
+        logits = self._tokens
         for at in range(self._context, self._context + DECODED):
             logits = self._model(self._tokens[:, at : at + 1], cache=self._cache)
         return logits
 
-    def _capture(self, setting: Setting) -> Any:
+    def _capture(self, setting: Setting) -> torch.cuda.CUDAGraph:
         import torch
 
-        def once() -> Any:
+        def once() -> Tensor:
             if self.steps > 1:
                 self._cache.states, self._cache.position = list(self._states), self._context
             return self._run()
 
-        cuda: Any = torch.cuda  # untyped in torch
+        cuda: Any = torch.cuda  # its streams are untyped in torch
         stream = cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             expected = once()
         torch.cuda.current_stream().wait_stream(stream)
-        graph: Any = torch.cuda.CUDAGraph()
+        graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
                 got = once()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,11 @@ from nas_bo.model.blocks.block import Joining
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.counts import Arch
 from nas_bo.model.spec import DecoderSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from nas_bo.model.decoder import State
 
 
 @dataclass(frozen=True)
@@ -40,8 +45,8 @@ class Function:
         weight_bytes: of its parameters.
     """
 
-    module: Any
-    inputs: tuple[Any, ...]
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
     expected: np.ndarray
     weight_bytes: int
 
@@ -61,8 +66,8 @@ def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
     model, tokens = built(spec, setting, device, name)
     with torch.inference_mode():
         if setting.phase == "prefill":
-            inputs: tuple[Any, ...] = (tokens[:, : setting.context].contiguous(),)
-            module = model
+            inputs: tuple[Tensor, ...] = (tokens[:, : setting.context].contiguous(),)
+            module: nn.Module = model
             expected = model(*inputs)
         else:
             cache = model.new_cache(setting.batch, setting.context + DECODED)
@@ -79,10 +84,14 @@ def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
     return Function(module, tuple(one.clone() for one in inputs), expected.float().cpu().numpy(), weights)
 
 
-def first(outputs: Any) -> np.ndarray:
+def first(outputs: object) -> np.ndarray:
     """The logits among what a function gives, as float32."""
+    import torch
+
     logits = outputs[0] if isinstance(outputs, (tuple, list)) else outputs
-    return logits.float().cpu().numpy() if hasattr(logits, "cpu") else np.asarray(logits, dtype=np.float32)
+    if isinstance(logits, torch.Tensor):
+        return logits.float().cpu().numpy()
+    return np.asarray(logits, dtype=np.float32)
 
 
 def to_onnx(made: Function, name: str, kept: Path | None = None) -> bytes:
@@ -143,13 +152,13 @@ def _joined(spec: DecoderSpec, length: int) -> DecoderSpec:
     return spec._replace(layers=tuple(layers))
 
 
-def _flat(state: Any) -> tuple[Any, ...]:
+def _flat(state: State) -> tuple[Tensor, ...]:
     if state is None:
         return ()
     return state if isinstance(state, tuple) else (state,)
 
 
-def _step(model: Any, setting: Setting, counts: list[int]) -> Any:
+def _step(model: nn.Module, setting: Setting, counts: list[int]) -> nn.Module:
     """A module (token, *states) -> (logits, *new states) at the position after `context` tokens."""
     import torch
 
@@ -160,10 +169,10 @@ def _step(model: Any, setting: Setting, counts: list[int]) -> Any:
             super().__init__()
             self.model = model
 
-        def forward(self, token: Any, *states: Any) -> Any:
+        def forward(self, token: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
             left = iter(states)
             taken = [tuple(next(left) for _ in range(n)) for n in counts]
-            kept: list[Any] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
+            kept: list[State] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
             cache = Cache(setting.batch, setting.context + DECODED, setting.context, kept)
             logits = self.model(token, cache=cache)
             return (logits, *(s for state in cache.states for s in _flat(state)))
@@ -189,8 +198,8 @@ class Called:
 
     steps = 1
 
-    def __init__(self, run: Callable[[], Any], held_bytes: int) -> None:
+    def __init__(self, run: Callable[[], object], held_bytes: int) -> None:
         self._run, self.held_bytes = run, held_bytes
 
-    def ready(self) -> Callable[[], Any]:
+    def ready(self) -> Callable[[], object]:
         return self._run

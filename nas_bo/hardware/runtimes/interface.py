@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class Prepared(Protocol):
     steps: int
     held_bytes: int
 
-    def ready(self) -> Callable[[], Any]:
+    def ready(self) -> Callable[[], object]:
         """Set back to the start, untimed; what comes back is what is timed. On CUDA it need not wait for the device."""
         ...
 
@@ -52,7 +52,7 @@ class Runtime(Protocol):
     @property
     def inside(self) -> bool: ...
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> Mapping[str, object]:
         """Versions and settings on which times depend. Raises MissingExtra, and ObjectiveError for a missing device."""
         ...
 
@@ -74,7 +74,7 @@ class Runtime(Protocol):
 class Weighs(Protocol):
     """What a runtime of models other than our decoder offers beyond the minimum: the size of what it will build."""
 
-    def weight_bytes(self, arch: Any, setting: Setting) -> float:
+    def weight_bytes(self, arch: object, setting: Setting) -> float:
         """Bytes of the weights, known before anything is prepared (raises ModelError)."""
         ...
 

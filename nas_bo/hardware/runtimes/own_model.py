@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nas_bo.errors import Unsupported
 from nas_bo.hardware.runtimes.eager import DTYPES, SEED, Eager
 from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting
 from nas_bo.model import own_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,19 @@ class OwnModel:
         own_model.check_build(type(self).__name__, self.build)
         object.__setattr__(self, "device", self._eager.device)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {**self._eager.conditions(), "build": own_model.called(self.build)}
 
     def running(self) -> AbstractContextManager[None]:
         return self._eager.running()
 
-    def weight_bytes(self, arch: Any, setting: Setting) -> float:
+    def weight_bytes(self, arch: object, setting: Setting) -> float:
         """Before anything is built: see `nas_bo.hardware.runtimes.interface.Weighs`."""
         from nas_bo.hardware.traced import size
 
         return size(self.build, arch).parameter_bytes(setting.dtype)
 
-    def prepare(self, arch: Any, setting: Setting) -> OwnPrepared:
+    def prepare(self, arch: object, setting: Setting) -> OwnPrepared:
         """As of every runtime.
 
         Raises:
@@ -69,7 +72,7 @@ class OwnModel:
 class OwnPrepared:
     """The call to be timed: (batch, context) tokens, or 8 more after as many cached ones."""
 
-    def __init__(self, model: Any, tokens: Any, setting: Setting) -> None:
+    def __init__(self, model: nn.Module, tokens: Tensor, setting: Setting) -> None:
         self._model, self._tokens, self._context = model, tokens, setting.context
         self.steps = DECODED if setting.phase == "decode" else 1
         self.held_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
@@ -81,20 +84,20 @@ class OwnPrepared:
         else:
             own_model.run(model, self._prompt)  # what is wrong with it is known here
 
-    def ready(self) -> Callable[[], Any]:
+    def ready(self) -> Callable[[], object]:
         if self.steps == 1:
             return self._prefill
         self._decoding.again()
         return self._decode
 
-    def _prefill(self) -> Any:
+    def _prefill(self) -> object:
         return self._model(self._prompt)
 
-    def _decode(self) -> Any:
-        logits = None
+    def _decode(self) -> object:
+        logits: object = None
         for at in range(self._context, self._context + DECODED):
             logits = self._decoding.step(self._next(at))
         return logits
 
-    def _next(self, at: int) -> Any:
+    def _next(self, at: int) -> Tensor:
         return self._tokens[:, at : at + 1]

@@ -51,6 +51,7 @@ class Details(NamedTuple):
 
 
 PLAIN = Details()
+UNSAID = PLAIN._asdict()
 
 _ONE_OF: Mapping[str, tuple[Any, ...]] = {
     "norm_bias": (None, False, True),
@@ -88,7 +89,7 @@ def details(fields: Mapping[str, Any], norm: str, position: str, parallel: bool,
             else f'max_length={found.max_length} is for position="learned" and the architecture has position={position!r}; leave '
             "max_length out"
         )
-    turning = [name for name in given if name.startswith("rope_") and getattr(found, name) != getattr(PLAIN, name)]
+    turning = [name for name in given if name.startswith("rope_") and found._asdict()[name] != UNSAID[name]]
     if turning and position != "rotary":
         raise ModelError(
             f'{turning[0]}={given[turning[0]]!r} needs position="rotary" and the architecture has position={position!r}; leave '
@@ -104,7 +105,7 @@ def _value(name: str, value: Any) -> Any:
             meant = near(value, [one for one in allowed if isinstance(one, str)])
             raise ModelError(f"{name}={value!r} is unknown{meant}; it is one of {', '.join(map(repr, allowed))}")
         return value
-    if value is None and getattr(PLAIN, name) is None:
+    if value is None and UNSAID[name] is None:
         return None
     if name in _COUNTS:
         if value.__class__ is not int or value < 1:
@@ -125,7 +126,7 @@ def _scaled(found: Details) -> Details:
     needed = {None: (), "linear": ("rope_factor",)}.get(kind, ("rope_factor", "rope_length"))
     may = (*needed, "rope_low", "rope_high") if kind in _TURNS else needed
     for name in ("rope_factor", "rope_length", "rope_low", "rope_high"):
-        value = getattr(found, name)
+        value = found._asdict()[name]
         if value is None and name in needed:
             raise ModelError(f"rope_scaling={kind!r} needs {name}; write what the model's configuration says")
         if value is not None and name not in may:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,6 +9,8 @@ from torch import Tensor, nn
 from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.block import Frame
 from nas_bo.model.layers.common import Context, Linear, at_least_float32, rounded
+
+Pair = tuple[Tensor, Tensor]  # keys and values
 
 
 class Attention(nn.Module):
@@ -30,7 +30,7 @@ class Attention(nn.Module):
         self.q_norm, self.k_norm = norms
         self.sinks = nn.Parameter(torch.empty(spec.heads)) if spec.sinks else None
 
-    def forward(self, x: Tensor, context: Context, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, context: Context, state: Pair | None = None) -> tuple[Tensor, Pair | None]:
         """x (B, T, C) -> (B, T, C). `state` is (keys, values): (B, G, length, D) filled up to P, or, with a window,
         the (B, G, <= window, D) last ones; values have E in place of D."""
         batch, length, _ = x.shape
@@ -116,7 +116,7 @@ class Attention(nn.Module):
         weights = at_least_float32(torch.cat((scores, sinks), -1)).softmax(-1)[..., :-1].to(v.dtype)
         return (weights @ v.unsqueeze(2)).flatten(1, 2)
 
-    def _remember(self, k: Tensor, v: Tensor, state: Any, start: int) -> tuple[Tensor, Tensor, Any]:
+    def _remember(self, k: Tensor, v: Tensor, state: Pair, start: int) -> tuple[Tensor, Tensor, Pair]:
         window, length = self.spec.window, k.shape[2]
         if window is None:
             keys, values = state

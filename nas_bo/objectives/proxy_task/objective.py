@@ -70,7 +70,7 @@ class ProxyTask:
     def conditions(self) -> dict[str, Any]:
         fields = asdict(self.task) if is_dataclass(self.task) else {"name": self.task.name}
         settings = ("steps", "rows", "seeds", "first_seed", "lr", "decay", "held_out")
-        return {"task": fields, **{name: getattr(self, name) for name in settings}}
+        return {"task": fields, **{name: vars(self)[name] for name in settings}}
 
     def larger(self, factor: float) -> ProxyTask:
         """The same task with `factor` times the steps and other seeds, for re-training winners."""

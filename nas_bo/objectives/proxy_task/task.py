@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 IGNORED = -100
 """The target of a position that is not scored; torch's cross entropy ignores it."""
 
-Tokens = np.ndarray[Any, np.dtype[np.int64]]
+Tokens = NDArray[np.int64]
 
 
 @runtime_checkable
@@ -41,7 +42,7 @@ def stream(seed: int, part: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=seed % (1 << 64), counter=[0, index, part, 0]))
 
 
-def shifted(sequence: Tokens, scored: np.ndarray[Any, np.dtype[np.bool_]]) -> tuple[Tokens, Tokens]:
+def shifted(sequence: Tokens, scored: NDArray[np.bool_]) -> tuple[Tokens, Tokens]:
     """sequence (rows, length + 1) and which of its tokens are answers -> tokens and targets (rows, length)."""
     return sequence[:, :-1].copy(), np.where(scored, sequence, IGNORED)[:, 1:]
 

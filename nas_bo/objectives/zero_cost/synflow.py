@@ -47,5 +47,5 @@ class Synflow(ZeroCostScore):
 def _scale_only(module: Any, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
     x = args[0]
     y: Tensor = x / (x.detach().square().mean(-1, keepdim=True) + 1e-6).sqrt() * module.weight
-    bias = getattr(module, "bias", None)
+    bias = dict(module.named_parameters(recurse=False)).get("bias")
     return y if bias is None else y + bias

@@ -269,7 +269,7 @@ class Plan:
             exits,
             places,
             [
-                {part: [(at, getattr(spec.layers[index], part)) for at, spec in found] for part, found in layer.items()}
+                {part: [(at, spec.layers[index].slot(part)) for at, spec in found] for part, found in layer.items()}
                 for index, layer in enumerate(layers)
             ],
         )

@@ -6,11 +6,11 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.objective import Objective, PassesOn, owner_of
+from nas_bo.objective import Objective, PassesOn, Predicting, owner_of
 from nas_bo.once import once
 from nas_bo.space import Space
 from nas_bo.strategies.one_shot.gradient_result import DartsResult
@@ -80,7 +80,7 @@ class GradientSettings(ABC):
         space: type[Space],
         corpus: Corpus | None = None,
         cost: Objective | Callable[[Architecture], float] | None = None,
-        progress: Callable[[int, int], Any] | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> DartsResult:
         """Train weights and distributions."""
 
@@ -91,7 +91,7 @@ class GradientSettings(ABC):
         return load_corpus(self.data, self.tokenizer, self.vocab_size, dtype=self.token_dtype, text_key=self.text_key)
 
 
-def _lambdas(kind: str, given: Any) -> tuple[float, ...]:
+def _lambdas(kind: str, given: object) -> tuple[float, ...]:
     values = (given,) if isinstance(given, (int, float)) else tuple(given) if isinstance(given, (tuple, list)) else ()
     good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < math.inf for v in values)
     if not values or not good or len(set(values)) < len(values):
@@ -99,19 +99,31 @@ def _lambdas(kind: str, given: Any) -> tuple[float, ...]:
     return tuple(float(v) for v in values)
 
 
-def price_of(cost: Any) -> Callable[[Architecture], float] | None:
+@runtime_checkable
+class Costed(Protocol):
+    """A cost that says what a value of it takes."""
+
+    @property
+    def cost(self) -> str: ...
+
+
+def price_of(cost: object) -> Callable[[Architecture], float] | None:
     """What is cheap to compute of a cost: its `predict`, or itself. More is worse."""
     if cost is None:
         return None
-    sign = -1.0 if getattr(cost, "direction", "minimize") == "maximize" else 1.0
-    function, kind = getattr(cost, "predict", None), "predict"
-    if function is None:
-        if getattr(cost, "cost", "analytic") != "analytic" or not callable(cost):
-            raise SearchError(
-                f"the cost {getattr(cost, 'name', cost)!r} is {getattr(cost, 'cost', 'no objective')!r} and has no predict; "
-                "thousands of values are needed: take an analytic objective or one with predict, as Latency() or Parameters()"
-            )
+    known = cost if isinstance(cost, Objective) else None
+    sign = -1.0 if known is not None and known.direction == "maximize" else 1.0
+    function: Callable[[Architecture], float]
+    if isinstance(cost, Predicting):
+        function, kind = cost.predict, "predict"
+    elif callable(cost) and (not isinstance(cost, Costed) or cost.cost == "analytic"):
         function, kind = cost, ""
+    else:
+        said = f"{known.name!r} is {known.cost!r}" if known is not None else f"{cost!r:.60} is not analytic"
+        raise SearchError(
+            f"the cost {said} and has no predict; thousands of values are needed: take an analytic objective or one with predict, as "
+            "Latency() or Parameters()"
+        )
     if isinstance(cost, PassesOn):
         return lambda arch: sign * float(function(arch))
     return lambda arch: sign * float(once(owner_of(cost), function, arch, kind))

@@ -110,7 +110,7 @@ def _about(search: GradientSettings, problem: Problem, corpus: Corpus, cost: Obj
     price = price_of(cost)
     return {
         "method": type(search).__name__,
-        "settings": {f.name: getattr(search, f.name) for f in fields(search) if f.name not in NO_SETTINGS},
+        "settings": {f.name: vars(search)[f.name] for f in fields(search) if f.name not in NO_SETTINGS},
         "space": problem.space.fingerprint(),
         "corpus": corpus.fingerprint,
         "cost": None if price is None else [price(problem.space.sample(seed)) for seed in range(PROBES)],
