@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from nas_bo import measurement_lock
 from nas_bo.errors import HostError
@@ -387,11 +387,16 @@ def _nobody(_known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
     return ()
 
 
+@runtime_checkable
+class Coded(Protocol):
+    """An error of MLflow, by its attribute: a server that is down is no reason to load MLflow."""
+
+    error_code: str
+
+
 def _code(error: Exception) -> str:
     """What MLflow calls the error; nothing of any other."""
-    from mlflow.exceptions import MlflowException
-
-    return str(error.error_code) if isinstance(error, MlflowException) else ""
+    return str(error.error_code) if isinstance(error, Coded) else ""
 
 
 def refusal(error: Exception) -> bool:
