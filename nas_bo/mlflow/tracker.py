@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -198,7 +197,10 @@ class Tracker:
             description: Markdown for the parent; default one that leads with the result.
             summary: what the report tells; default what the study itself says.
         """
-        work = partial(self._guarded, self._finish, study, dict(files or {}), description, summary)
+
+        def work() -> bool | None:
+            return self._guarded(self._finish, study, dict(files or {}), description, summary)
+
         self._finished = bool(work() if tracking_uri.database(self.uri) else self._in_time(work))
         self._tell_left()
 

@@ -114,7 +114,8 @@ def load(path: str | Path, identity: Identity, device: torch.device | str = "cpu
             f"the checkpoint {str(path)!r} is of another run: {'; '.join(differences)}; give the path of this run's "
             "own, or delete the file to start again"
         )
-    return content
+    found: dict[str, Any] = content
+    return found
 
 
 def _differences(there: Mapping[str, object], here: Identity) -> Iterator[str]:
