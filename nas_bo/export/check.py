@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nas_bo.errors import ExportError
 
@@ -19,7 +18,7 @@ BOUND = 1e-3  # of the logits, in float32
 POSITIONS, CONTINUED = 64, 24
 MOST_LOST = 0.5  # bits per token that fewer bits of the weights may cost: what costs more is broken, or of no use
 
-Logits = NDArray[np.floating]
+Logits = np.ndarray
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nas_bo.hardware.runtimes.onnxruntime import OnnxRuntime as OnnxRuntime
     from nas_bo.hardware.runtimes.openvino import OpenVino as OpenVino
 
-NAMES: dict[str, tuple[str, str, dict[str, bool]]] = {
+NAMES: dict[str, tuple[str, str, dict[str, bool | str]]] = {
     "eager": ("eager", "Eager", {}),
     "cuda-graphs": ("eager", "Eager", {"graphs": True}),
     "compile": ("compiled", "Compiled", {}),
