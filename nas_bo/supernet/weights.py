@@ -76,8 +76,8 @@ class Supernet(nn.Module):
         after = next((path for path in space.decisions() if names_after(path) and path not in ignore), None)
         if after is not None:
             raise ModelError(
-                f"{space.title} chooses {after!r}, which acts after training: shared weights are the same for all its values, so they could "
-                "not be told apart; make the supernet of the space without such fields"
+                f"{space.title} chooses {after!r}, which acts after training: shared weights are the same for all its values, so they would "
+                "count as one; make the supernet of the space without such fields"
             )
         self.space, self.vocab_size, self.ignore = space, vocab_size, tuple(ignore)
         self.apart = frozenset(apart)

@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from nas_bo import search
-from nas_bo.model import evaluate, label
+from nas_bo.compress import quantize
+from nas_bo.model import build, evaluate, label, parameters
 from nas_bo.model.after_training import deployed
 from nas_bo.model.inference import window_losses
 from nas_bo.model.spec import check
-from nas_bo.objectives import Latency, Memory, Parameters, ValidationLoss, after_training
+from nas_bo.objectives import Latency, Memory, Parameters, ValidationLoss, WeightBytes, after_training
 from nas_bo.search_spaces import TinyGPT, TinyGPTBits, with_bits
 from nas_bo.strategies import NSGA2, Bayes
 
@@ -210,3 +211,24 @@ def test_a_search_with_processes_trains_each_architecture_once(loss, cache):
     distinct = {t.architecture.training_id for t in found.trials}
     assert len(found.trials) == 8 > len(distinct) and len(list(cache.glob("*.safetensors"))) == len(distinct)
     assert all(" b8" in label(t.architecture) or " v" in label(t.architecture) for t in found.trials)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_weight_bytes_are_those_that_are_written(seed):
+    arch = TinyGPTBits.sample(seed)
+    spec = check(arch)
+    model = build(arch, 256, generator=torch.Generator().manual_seed(0))
+    bits = {f"layers.{index}": one.bits for index, one in enumerate(spec.after[1:]) if index < len(spec.layers)}
+    there = {
+        name.split(".")[1]
+        for name, weight in model.named_parameters()
+        if name.startswith("layers.") and weight.dim() > 1
+    }
+    asked = {name: value for name, value in bits.items() if name.split(".")[1] in there}
+    packed = quantize(model, {**asked, "default": spec.after[0].bits})
+    assert WeightBytes()(arch) == pytest.approx(
+        packed.nbytes, abs=4 * len(packed.packed)
+    )  # whole bytes of each matrix or of each block
+    half = made(prune=0.5)
+    assert WeightBytes()(half) == 4 * parameters(half, 256) < WeightBytes()(made())
+    assert WeightBytes(dtype="bfloat16")(made()) == 2 * parameters(made(), 256)
