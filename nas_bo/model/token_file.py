@@ -52,9 +52,11 @@ def read_tokens(path: Path, dtype: str | None, vocab_size: int | None, shortest:
             raise
         raise DataError(f"{path.name!r} does not hold tokens ({error}); write it with numpy.save or tofile") from None
     if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        rows = "write array.reshape(-1) if its rows follow one another, and without padding"
+        what = rows if tokens.dtype.kind in "iu" else "write token ids as uint16 or uint32, text as a text file"
         raise DataError(
             f"{path.name!r} holds an array of {counted(tokens.ndim, 'dimension')} and type {tokens.dtype}; tokens are one dimension of "
-            "integers: write array.reshape(-1) if its rows follow one another, and without padding"
+            f"integers: {what}"
         )
     if len(tokens) < shortest:
         raise DataError(
