@@ -50,8 +50,20 @@ settings.load_profile("ci")
 
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers")
 
-# Pure functions, spaces, strategies and reports: what a change of a few lines is checked with (`pytest -m quick`).
-QUICK = ("space", "report", "surrogate")
+# What a change of a few lines is checked with (`pytest -m quick`): folders and files that need neither training nor a database
+# server nor a browser. A test keeps that no room is forgotten.
+QUICK = (
+    "space", "surrogate", "stopping", "execution", "fuzz",
+    "test_pareto.py", "test_trial.py", "test_validated.py", "test_serialization.py", "test_objective.py", "test_imports.py",
+    "test_lazy.py", "test_moved.py", "test_english.py", "conformance/test_one_file.py", "conformance/test_spaces.py",
+    "model/test_counts.py", "model/test_training_settings.py", "supernet/test_weights.py", "compress/test_sparsity.py", "pretrained/test_parts.py",
+    "hardware/test_device.py", "hardware/test_workload.py", "hardware/test_latency_models.py",
+    "hardware/test_roofline_bound.py", "objectives/test_own_limits.py",
+    "strategies/test_variation.py", "strategies/test_fidelity.py", "report/test_table.py", "report/test_ranks.py",
+    "report/test_labels.py", "doors/test_optuna_fixed.py",
+    "doors/test_study_record.py", "doors/test_ax_parts.py", "doors/test_mlflow_content.py", "workflows/test_pick.py",
+    "workflows/test_retraining_check.py", "cli/test_help.py", "cli/test_progress_display.py",
+)  # fmt: skip
 
 # Whole searches and commands take minutes a file: they begin first, so that no process works on one alone at the end.
 LONG_FIRST = ("", "doors", "docs", "strategies", "objectives", "model")

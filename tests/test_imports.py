@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import QUICK
+
 ROOT = Path(__file__).parent.parent / "nas_bo"
 ROOMS = ["space", "model", "search_spaces", "supernet", "export", "compress", "hardware", "surrogate", "objectives", "pretrained", "strategies", "stopping", "report", "execution"]  # fmt: skip
 DOORS = ["optuna", "ax", "mlflow", "lm_eval"]
@@ -151,3 +153,12 @@ def test_public_names_resolve():
     assert callable(nas_bo.search)
     with pytest.raises(AttributeError):
         _ = nas_bo.nonsense
+
+
+def test_quick_tests_are_there_and_look_at_every_room():
+    """Those of `pytest -m quick`; a room whose tests all train something has its suite among the others."""
+    tests = ROOT.parent / "tests"
+    assert not [name for name in QUICK if not (tests / name).exists()]
+    places = {name.partition("/")[0] for name in QUICK}
+    there = {path.name for path in tests.iterdir() if path.is_dir() and list(path.glob("test_*.py"))}
+    assert there - places <= {"compatibility", "docs", "export", "foreign"}

@@ -200,7 +200,7 @@ class SearchRun:
 
     def _take(self) -> None:
         key, outcome = self.executor.take()
-        with measurement_lock.working(), whole():  # what ended is told, counted and tracked, or nothing of it
+        with measurement_lock.working(), whole():  # what ended is stored, counted and tracked, or nothing of it
             self._tell(next(number for number in self._running if number == key), outcome)
 
     def _tell(self, number: int, outcome: Trial) -> None:

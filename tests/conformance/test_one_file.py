@@ -39,7 +39,9 @@ def _files() -> list[Path]:
 
 @pytest.mark.parametrize("path", _files(), ids=lambda p: str(p.relative_to(ROOT)))
 def test_nobody_asks_which_kind_a_block_is(path):
-    assert not _asks(ast.parse(path.read_text()))
+    text = path.read_text()
+    if any(word in text for word in (*SPECS, "kind")):  # what asks names one of these
+        assert not _asks(ast.parse(text))
 
 
 def test_the_question_would_be_found():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -38,6 +39,7 @@ def loss(arch):
 PROBLEM = Problem(Layers, [loss, Function(millions, "millions", cost="analytic")])
 
 
+@cache
 def reached(strategy, evaluations):
     trials = []
     for _ in range(evaluations):
