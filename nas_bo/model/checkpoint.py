@@ -93,7 +93,7 @@ def load(path: str | Path, identity: Identity, device: torch.device | str = "cpu
         return None
     try:
         not_packed(path)
-        content = torch.load(path, map_location=device, weights_only=True)
+        content: Any = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(
             f"{str(path)!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to start the run again, "

@@ -155,3 +155,33 @@ def test_picks_that_are_none_and_studies_without_weights(result, uri):
         found.register("toy", track=uri)
     with pytest.raises(SearchError, match="no objective that can be trained"):
         replace(result, study=None).register("tiny", track=uri)
+
+
+def test_a_run_of_a_stranger_opens_nothing_and_trains_no_more_than_is_allowed(result, uri):
+    store = Store(uri)
+    trial, parent = run_of(store, result.trials[0].number), store.runs("TinyGPT", "study")[0]
+    kept = Path(store.client.download_artifacts(parent.info.run_id, "study.json"))
+    honest = kept.read_text()
+    before = len(store.runs("TinyGPT", "rerun"))
+    try:
+        for fields, why in (
+            ({"data": "/dev/zero"}, "--allow-path"),
+            ({"checkpoints": "../elsewhere"}, "--allow-path"),
+            ({"tokens": 1e18}, "--budget-limit"),
+            ({"tokens": "many"}, None),
+        ):
+            about = json.loads(honest)
+            about["recipe"]["objectives"][0]["fields"] |= fields
+            kept.write_text(json.dumps(about))
+            if why is None:
+                made = rerun(trial.info.run_id, track=uri, log=False)
+                assert made.compared[0].agrees is None and "tokens" in made.compared[0].words
+                continue
+            with pytest.raises(SearchError, match=why):
+                rerun(trial.info.run_id, track=uri)
+        kept.write_text("[" * 100_000)
+        with pytest.raises(SearchError, match="keeps in MLflow about itself"):
+            rerun(trial.info.run_id, track=uri)
+    finally:
+        kept.write_text(honest)
+    assert len(store.runs("TinyGPT", "rerun")) == before
