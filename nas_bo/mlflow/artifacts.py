@@ -53,9 +53,12 @@ def text(client: Any, run: Any, name: str) -> str:
         HostError: see `check`.
         Exception: what MLflow raises where it is not there; OSError where it is not a file of a bounded size.
     """
-    check(run.info.artifact_uri, client.tracking_uri)
-    with tracking_uri.quietly():
-        return text_of(client.download_artifacts(run.info.run_id, name))
+    place = run.info.artifact_uri
+    check(place, client.tracking_uri)
+    if (folder := _folder(place)) is not None:  # a copy of it would wait for a pipe, and never end of a device
+        return text_of(folder / inside(name))
+    with tracking_uri.quietly(), temporary.folder("files") as into:
+        return text_of(client.download_artifacts(run.info.run_id, name, str(into)))
 
 
 def check(place: str, tracking: str) -> None:
@@ -73,8 +76,7 @@ def check(place: str, tracking: str) -> None:
                 f"{printable(parts.hostname)}, which would get your login; if that is right, name the server itself (--mlflow, or "
                 "MLFLOW_TRACKING_URI)"
             )
-    elif parts.scheme in ("", "file"):
-        path = Path(unquote(parts.path) if parts.scheme else place)
+    elif (path := _folder(place)) is not None:
         own = re.search(r"/[0-9a-f]{32}/artifacts(/model)?/?$", path.as_posix())
         run = path.parents[1 if own and own[1] else 0] if own else path
         if not own or ".." in path.parts or path.resolve() != run.parent.resolve() / path.relative_to(run.parent):
@@ -82,6 +84,14 @@ def check(place: str, tracking: str) -> None:
                 f"the MLflow store {tracking_uri.redact(tracking)} keeps files of a run in {printable(str(path))[:200]!r}, which is "
                 "no folder of a run alone; use a store whose experiments have a folder of their own"
             )
+
+
+def _folder(place: str) -> Path | None:
+    """The folder of this machine that a place is; None of a place elsewhere."""
+    parts = urlsplit(place)
+    if parts.scheme not in ("", "file"):
+        return None
+    return Path(unquote(parts.path) if parts.scheme else place)
 
 
 def inside(name: str) -> PurePosixPath:
