@@ -13,6 +13,7 @@ from nas_bo.model.connections import skips
 from nas_bo.model.spec import check
 from nas_bo.report.drawing import BARS, MOST_ROWS, WIDE, _blocks, _norm, drawing
 from nas_bo.search_spaces import NAMED
+from nas_bo.wording import counted
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -32,7 +33,7 @@ def test_every_named_space_is_drawn_and_the_shares_sum_up(name, seed):
     inside += len(skips(len(spec.layers), spec.details))  # their gates
     assert inside + 300 * spec.width * (1 if spec.tied else 2) + _norm(spec) == counts.parameters(arch, 300)
     told = texts(svg)
-    assert f"width {spec.width}" in told[1] and f"{len(spec.layers)} layers" in told[1]
+    assert f"width {spec.width}" in told[1] and f" {counted(len(spec.layers), 'layer')}," in told[1]
     assert told.count("embedding") == 1 and told.count("head") == 1
     shares = [float(m[1]) for t in told if (m := re.fullmatch(r".*, ([\d.]+) %", t))]
     assert 96 < sum(shares) < 102  # each is rounded, what is under 0.1 % is not counted
