@@ -66,7 +66,19 @@ QUICK = (
 )  # fmt: skip
 
 # Whole searches and commands take minutes a file: they begin first, so that no process works on one alone at the end.
-LONG_FIRST = ("", "doors", "docs", "strategies", "objectives", "model")
+LONG_FIRST = (
+    "workflows",
+    "doors",
+    "docs",
+    "cli",
+    "",
+    "conformance",
+    "strategies",
+    "model",
+    "export",
+    "pretrained",
+    "objectives",
+)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -389,7 +389,7 @@ def _nobody(_known: set[int]) -> Iterable[tuple[int, list[float] | None]]:
 
 @runtime_checkable
 class Coded(Protocol):
-    """An error of MLflow, by its attribute: a server that is down is no reason to load MLflow."""
+    """An error of MLflow, by its attribute: MLflow is not loaded for a server that is down."""
 
     error_code: str
 
