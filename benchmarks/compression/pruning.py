@@ -1,6 +1,6 @@
 """What taking units and weights away costs a trained model, by score, with and without repair, and after a little training.
 
-    python -m benchmarks.compression.pruning [--teacher DIR] [--seeds 0] [--tokens 131072] [--recovery 100352]
+    python -m benchmarks.compression.pruning [--teacher DIR] [--seeds 0] [--tokens 131072] [--calibration 8192] [--recovery 100352]
 
 As `benchmarks.compression.quantization`: costs are held-out bits per byte more than the trained model, window by window. `--recovery` trains
 the models of half the channels on so many bytes of training text.
@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import envelope, write
-from benchmarks.compression.teacher import SETTINGS, cache
+from benchmarks.compression.teacher import SETTINGS, cache, described
 from nas_bo.compress import held_out, prune, sparsify
+from nas_bo.compress.calibration import windows
 from nas_bo.compress.compression import RECOVERY
 from nas_bo.compress.held_out_loss import HeldOut
 from nas_bo.compress.importance import METHODS
@@ -28,7 +29,7 @@ from nas_bo.export import folder as files
 from nas_bo.model import Decoder, load_corpus, train
 
 SEQUENCE = 128
-CHANNELS = (0.3, 0.5, 0.7)
+CHANNELS = 0.5
 OTHERS: dict[str, dict[str, Any]] = {
     "half of the heads": {"heads": 0.5},
     "two of six layers": {"layers": 1 / 3},
@@ -36,10 +37,10 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(folder: Path, tokens: int, recovery: int) -> dict[str, Any]:
+def measured(folder: Path, tokens: int, calibration: int, recovery: int) -> dict[str, Any]:
     corpus, model = load_corpus(), files.load(folder).model
     before = held_out(model, corpus, tokens, SEQUENCE)
-    found: dict[str, Any] = {"teacher": before.about()}
+    found: dict[str, Any] = {}
 
     def note(name: str, made: Decoder) -> HeldOut:
         now = held_out(made, corpus, tokens, SEQUENCE)
@@ -49,24 +50,23 @@ def measured(folder: Path, tokens: int, recovery: int) -> dict[str, Any]:
         print(folder.name, name, found[name], flush=True)
         return now
 
+    text = windows(model, corpus, "prune", calibration)
     halves = {}
-    for share in CHANNELS:
-        for method in (*METHODS, "random"):
-            for repair in (False, True):
-                made = prune(model, share, method=method, calibration=corpus, repair=repair).model  # type: ignore[arg-type]
-                note(f"{share:.0%} of channels, {method}{', repaired' if repair else ''}", made)
-                if share == 0.5 and repair and method in ("wanda", "random"):
-                    halves[method] = made
+    for method in (*METHODS, "random"):
+        for repair in (False, True):
+            made = prune(model, CHANNELS, method=method, calibration=text, repair=repair).model  # type: ignore[arg-type]
+            note(f"half of the channels, {method}{', repaired' if repair else ''}", made)
+            if repair and method == "wanda":
+                halves[method] = made
     for name, how in OTHERS.items():
-        made = prune(model, calibration=corpus, **how).model
-        note(name, made)
+        note(name, prune(model, calibration=text, **how).model)
     for sparsity in (0.5, "2:4"):
         for how in ("weight", "wanda", "sparsegpt"):
-            note(f"zeros {sparsity}, {how}", sparsify(model, sparsity, how, corpus).model)  # type: ignore[arg-type]
+            note(f"zeros {sparsity}, {how}", sparsify(model, sparsity, how, text).model)  # type: ignore[arg-type]
     for method, made in halves.items() if recovery else ():
         settings = {**SETTINGS, "lr": RECOVERY * SETTINGS["lr"]}
         again = train(made, corpus, recovery, settings=None, **settings).model  # type: ignore[arg-type]
-        note(f"50% of channels, {method}, repaired, then {recovery:,} bytes", again)
+        note(f"half of the channels, {method}, repaired, then {recovery:,} bytes", again)
     return found
 
 
@@ -75,6 +75,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, default=cache())
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--tokens", type=int, default=131_072)
+    parser.add_argument("--calibration", type=int, default=8_192)
     parser.add_argument("--recovery", type=int, default=100_352)
     given = parser.parse_args()
     document = envelope(
@@ -82,7 +83,9 @@ def main() -> None:
         "torch",
         repeats=len(given.seeds),
         spread="95 % over windows, of each seed",
-        figures={f"seed{seed}": measured(given.teacher / f"seed{seed}", given.tokens, given.recovery) for seed in given.seeds},
+        held_out_tokens=given.tokens,
+        teachers={f"seed{seed}": described(given.teacher / f"seed{seed}") for seed in given.seeds},
+        figures={f"seed{seed}": measured(given.teacher / f"seed{seed}", given.tokens, given.calibration, given.recovery) for seed in given.seeds},
     )  # fmt: skip
     write(document, "compression_pruning.json")
 

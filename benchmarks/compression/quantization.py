@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import envelope, write
-from benchmarks.compression.teacher import cache
+from benchmarks.compression.teacher import cache, described
 from nas_bo.compress import held_out, quantize
 from nas_bo.export import folder as files
 from nas_bo.model import load_corpus
@@ -41,7 +41,7 @@ CASES: dict[str, dict[str, Any]] = {
 def measured(folder: Path, tokens: int) -> dict[str, Any]:
     corpus, model = load_corpus(), files.load(folder).model
     before = held_out(model, corpus, tokens, SEQUENCE)
-    found: dict[str, Any] = {"teacher": {**before.about(), "tokens": files.about(folder)["tokens"]}}
+    found: dict[str, Any] = {}
     for name, how in CASES.items():
         began = time.process_time()
         small = quantize(model, calibration=corpus, **how)
@@ -72,6 +72,8 @@ def main() -> None:
         "torch",
         repeats=len(given.seeds),
         spread="95 % over windows, of each seed",
+        held_out_tokens=given.tokens,
+        teachers={f"seed{seed}": described(given.teacher / f"seed{seed}") for seed in given.seeds},
         figures=figures,
         mean_cost=mean,
         reached={

@@ -75,6 +75,16 @@ def trained(folder: Path, seed: int = 0, tokens: float = 2.5e6, width: int = 256
     return place
 
 
+def described(place: Path) -> dict[str, float]:
+    """The figures of a teacher that a result rests on."""
+    said = files.about(place)
+    return {
+        "bits_per_byte": said["values"]["bits_per_byte"],
+        "tokens": said["tokens"],
+        "parameters": said["parameters"],
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)

@@ -6,7 +6,7 @@
 ``activation``  mean absolute value of what a unit gives (Minitron: Muralidharan et al. 2024, arXiv 2407.14679, section 2.2)
 ``taylor``    absolute value of the sum of gradient times weight of what reads it (Molchanov et al. 2019, arXiv 1906.10771, eq. 8,
               before the square)
-``weight``    norm of the weights that read it; no text is needed
+``weight``    norm of the weights that make a unit times the norm of those that read it; no text is needed
 ============= ======================================================================================================
 
 Experts are scored by how much they add to the stream: the mean over the tokens that they are given of gate times norm of the output
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from nas_bo.compress.calibration import Calibration, batches, windows
 from nas_bo.errors import CompressError
-from nas_bo.model.blocks.block import Prunable, role_of
+from nas_bo.model.blocks.block import Prunable, Sliceable, role_of
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.decoder import Decoder
@@ -96,7 +96,7 @@ def importances(
     try:
         if tokens is None:
             for place in places:
-                found[place.where, place.unit] = [_of_weights(place)]
+                found[place.where, place.unit] = [_of_weights(model, place)]
         else:
             for batch in batches(tokens):
                 for key, scores in _of_batch(model, batch, method, places, units).items():
@@ -154,15 +154,40 @@ def _places(model: Decoder) -> list[_Place]:
     return found
 
 
-def _of_weights(place: _Place) -> Tensor:
-    """(U,) norms of the weights that read each unit; of experts all their weights."""
+def _of_weights(model: Decoder, place: _Place) -> Tensor:
+    """(U,) norm of the weights that make each unit times that of those that read it, which no rescaling between the two changes; of
+    experts the norm of all their weights."""
     weight = place.weight.detach().float()
     if place.mixture is not None:
         up = place.mixture.up.detach().float()
         both: Tensor = torch.cat((weight.flatten(1), up.flatten(1)), 1).square().sum(1).sqrt()
         return both
-    each: Tensor = weight.square().sum(0).view(place.count, -1).sum(1).sqrt()
-    return each
+    read = weight.square().sum(0).view(place.count, -1).sum(1).sqrt()
+    return read * _making(model, place)
+
+
+def _making(model: Decoder, place: _Place) -> Tensor:
+    """(U,) norms of the weights that make each unit: those with an axis that is shorter with one unit less."""
+    _, index, part = place.where.split(".")
+    spec, frame = getattr(model.spec.layers[int(index) * model.spec.details.tie_layers], part), model.spec.frame
+    block: Any = block_of(spec)
+    total = torch.zeros(place.count, device=place.weight.device)
+    sliceable = isinstance(block, Sliceable)
+    if place.count == 1 or not sliceable:
+        return total + 1
+    fewer = block.check({**block.fields, **block.with_units(spec, frame, place.unit, place.count - 1)}, frame)
+    begin = f"{place.where}."
+    for before, after in zip(block.slices(spec, frame, "", begin), block.slices(fewer, frame, "", begin), strict=True):
+        weight = model.get_parameter(before.name).detach().float()
+        if before.name == place.out or weight.dim() < 2:
+            continue
+        parts = torch.split(weight, [shape[before.axis] for shape in before.shapes], before.axis)
+        for each, was, now in zip(parts, before.pieces, after.pieces, strict=True):
+            for axis, (a, b) in enumerate(zip(was.sizes, now.sizes, strict=True)):
+                if a != b:
+                    squares = each.reshape(was.sizes).square().movedim(axis, 0).flatten(1).sum(1)
+                    total += squares.view(place.count, -1).sum(1)
+    return total.sqrt()
 
 
 # ---- one batch ----------------------------------------------------------------------------------------------------------
@@ -220,7 +245,7 @@ def _of_batch(
             change = torch.zeros_like(weight) if slope is None else slope.float() * weight
             each = change.sum(0).view(place.count, -1).sum(1).abs()
         else:
-            each = _of_weights(place)
+            each = _of_weights(model, place)
         scores[place.where, place.unit] = each
     return {**scores, **streams.scores()}
 

@@ -177,3 +177,17 @@ def test_a_pruned_model_can_be_built_again_and_trained():
     before = held_out(small.model, text(), 4096, 32)
     again = train(small.model, text(), 16_384, lr=2e-3, batch_size=16, sequence=32, threads=1, evaluation_tokens=1024)
     assert held_out(again.model, text(), 4096, 32).cost(before)[2] < 0
+
+
+def test_the_score_of_weights_does_not_see_a_rescaling_within_a_unit():
+    model, other = made(EVERYTHING), made(EVERYTHING)
+    before = importances(model, None, "weight")
+    with torch.no_grad():
+        for scale, at in ((8.0, 0), (0.25, 3)):
+            other.layers[0].mlp.up.weight[[at, 64 + at]] *= scale
+            other.layers[0].mlp.out.weight[:, at] /= scale
+    after = importances(other, None, "weight")
+    assert torch.allclose(
+        before["layers.0.mlp", "channels"].scores, after["layers.0.mlp", "channels"].scores, rtol=1e-4
+    )
+    assert all(bool((one.scores > 0).all()) for one in before.values())
