@@ -19,6 +19,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.objective import Value
 from nas_bo.strategies import Random
 from nas_bo.testing.evaluations import Small
+from tests import fork_server
 
 TRIALS = 10
 
@@ -95,6 +96,8 @@ def jump() -> None:
 
 def main() -> None:
     asked = json.loads(sys.argv[1])
+    if os.environ.get(fork_server.PLACE):
+        fork_server.quick_spawn()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     if asked.get("clock"):
         jump()
