@@ -42,3 +42,36 @@ def test_what_was_stored_under_an_old_name_is_built_again_without_a_warning():
         warnings.simplefilter("error")
         found = rebuild({"type": "nas_bo.objectives.low_fidelity:ValidationLoss", "fields": {"tokens": 1000}})
     assert type(found).__module__ == "nas_bo.objectives.validation_loss"
+
+
+def test_old_words_in_a_users_module_are_reported_by_the_command(tmp_path, monkeypatch, caplog):
+    from nas_bo.cli.resolve import imported, named_space
+    from nas_bo.errors import SpaceError
+
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("nas_bo.hardware.device", None)
+    body = "from nas_bo.model import attention, dense\nfrom nas_bo.space import Space, choice, repeat\n\n\nclass S(Space):\n    width = choice(16, 32)\n    layers = repeat(2, mixer=attention(heads=2), mlp=dense(ratio=1))\n"
+    (tmp_path / "old_space.py").write_text("from nas_bo.hardware.device import Device\n" + body)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert named_space(f"{tmp_path}/old_space.py:S").sample(0).width in (16, 32)
+    assert "old_space.py:S: nas_bo.hardware.device is nas_bo.hardware.devices.device since version 0.2" in caplog.text
+    (tmp_path / "gone_space.py").write_text("from nas_bo.objectives import Latencey\n")
+    with pytest.raises(SpaceError, match=r"cannot import name 'Latencey'.*did you mean 'Latency'"):
+        imported(f"{tmp_path}/gone_space.py:S", SpaceError)
+    with pytest.raises(SpaceError, match=r"has no 'Small' .did you mean 'Small_'"):
+        (tmp_path / "other_space.py").write_text("Small_ = 1\n")
+        imported(f"{tmp_path}/other_space.py:Small", SpaceError)
+
+
+def test_an_option_names_a_message_only_where_its_value_is_quoted_there():
+    from nas_bo.cli.typed_options import by_option, remembered
+
+    with remembered(
+        {"trials": ("--trials", 2), "objective": ("--objective", ["parameters"]), "space": ("--space", "s.py:S")}
+    ):
+        for same in ("the block returned (2, 16, 4)", "the block L has no parameters()", "the study has 2 values"):
+            assert by_option(same) == same
+        assert by_option("there is no objective 'parameters'").startswith("--objective parameters: ")
+        assert by_option("search(trials=2): no").startswith("--trials 2: ")
+        assert by_option("cannot read s.py:S here").startswith("--space s.py:S: ")

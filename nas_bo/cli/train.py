@@ -89,7 +89,7 @@ def train(
     if "ladder" in about:
         tried = ", ".join(f"{rate:g}: {bits:.4f}" for rate, bits in about["ladder"]["tried"])
         say(
-            f"learning rate {about['ladder']['lr']:g}, the best of short runs of {about['ladder']['of']['rung']:,} tokens ({tried})"
+            f"learning rate {about['ladder']['lr']:g}, the best of short runs of {counted(about['ladder']['of']['rung'], 'token')} ({tried})"
         )
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
     say(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")

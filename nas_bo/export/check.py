@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas_bo.errors import ExportError
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.model import Decoder
@@ -92,7 +93,7 @@ class Cost:
 
     def __str__(self) -> str:
         return (
-            f"{self.runtime}: {self.after:.4f} bits per byte of {self.text} ({self.tokens:,} tokens), in float32 {self.before:.4f} "
+            f"{self.runtime}: {self.after:.4f} bits per byte of {self.text} ({counted(self.tokens, 'token')}), in float32 {self.before:.4f} "
             f"({self.after - self.before:+.4f}); the same token is the most probable after {self.agreed:.1%}"
         )
 

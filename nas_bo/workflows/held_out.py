@@ -13,6 +13,7 @@ from nas_bo.errors import ExportError, NasBoError
 from nas_bo.export.check import HeldOut
 from nas_bo.export.folder import TrainedModel
 from nas_bo.objectives.validation_loss import ValidationLoss
+from nas_bo.wording import counted
 
 TOKENS, WINDOW, LEAST = 4096, 128, 256  # that are read, of each window, and that a file must have
 
@@ -41,7 +42,7 @@ def _file(made: TrainedModel, path: Path, window: int) -> HeldOut:
     ids = made.text().ids(data.decode(errors="replace"))
     if len(ids) < LEAST:
         raise ExportError(
-            f"the text {str(path)!r} has {len(ids)} tokens, and at least {LEAST} are needed to say what fewer bits cost; give a longer one "
+            f"the text {str(path)!r} has {counted(len(ids), 'token')}, and at least {LEAST} are needed to say what fewer bits cost; give a longer one "
             "with --text"
         )
     if max(ids) >= made.model.vocab_size:
