@@ -104,7 +104,7 @@ def fit(made: TrainedModel, padding: float) -> fitting.Fit:
     if best.reasons:
         raise ExportError(
             f"no architecture of llama.cpp that nas_bo writes holds this one exactly. The nearest are {fitting.why_not(found)}. Search "
-            "with --servable gguf to stay among those that fit, or export to huggingface or onnx"
+            "with --servable gguf to stay among those that fit, or export to huggingface (--remote-code where no stock class fits) or onnx"
         )
     if best.padding > padding:
         raise ExportError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +61,10 @@ def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check]
     best = fit(made, padding)
     assert best.spec is not None
     stock = converted(made.model, best.home.name, best.spec)
-    stock.save_pretrained(folder)
-    write_tokenizer(made, folder)
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
+    with without_bars():
+        stock.save_pretrained(folder)
+        write_tokenizer(made, folder)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
     told = f"{type(loaded).__name__}" + (f", {best.padding:.1%} of zeros added" if best.padding > 0 else "")
     check = compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
     return told, with_cache(made.model, loaded, check)
@@ -105,6 +108,20 @@ def generation(model: Decoder) -> dict[str, Any]:
         "eos_token_id": None,
         "pad_token_id": 0,
     }
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """transformers draws a bar for every file that it reads or writes."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def imported() -> Any:

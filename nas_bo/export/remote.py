@@ -16,7 +16,7 @@ from nas_bo.export import folder as files
 from nas_bo.export.bundle import Bundle
 from nas_bo.export.check import Check, compared
 from nas_bo.export.folder import TrainedModel
-from nas_bo.export.huggingface import POSITIONS, generation, imported, logits, with_cache, write_tokenizer
+from nas_bo.export.huggingface import POSITIONS, generation, imported, logits, with_cache, without_bars, write_tokenizer
 from nas_bo.model.blocks.block import Joining
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, is_ours, offered
@@ -205,7 +205,10 @@ def write(made: TrainedModel, folder: Path) -> tuple[str, Check]:
         },
     )
     write_tokenizer(made, folder)
-    loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype="float32").eval()
+    with without_bars():
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=True, dtype="float32"
+        ).eval()
     check = compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
     told = "NasBoForCausalLM, a class in this folder, since no stock class holds the architecture"
     return told, with_cache(made.model, loaded, check) if network["steps"] else check
