@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas_bo.architecture import Node
-from nas_bo.export.check import compared
+from nas_bo.export.check import Check, compared
 from nas_bo.export.fits import fits
 from nas_bo.export.homes import TRANSFORMERS
 from nas_bo.model import build, check
@@ -15,7 +15,7 @@ from nas_bo.search_spaces import NAMED
 
 transformers = pytest.importorskip("transformers")
 
-from nas_bo.export.huggingface import converted, logits  # noqa: E402
+from nas_bo.export.huggingface import converted, logits, with_cache  # noqa: E402
 
 VOCAB, WIDTH = 61, 32
 
@@ -96,6 +96,9 @@ def test_the_stock_class_computes_the_same(name):
     assert name.split(",")[0] in {fit.home.name for fit in holding}
     for fit in holding:
         same(model, fit)
+    fit = next(one for one in holding if one.home.name == name.split(",")[0])
+    check = with_cache(model, converted(model, fit.home.name, fit.spec), Check("transformers", 0.0, 1.0, True))
+    assert check.cached and check.good, check
 
 
 def same(model, best):
