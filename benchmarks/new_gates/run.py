@@ -98,7 +98,9 @@ def compared(rows: list[dict[str, Any]], form: str, seeds: int) -> dict[str, Any
     return {
         "form": form,
         "difference": round(statistics.fmean(apart), 4),
-        "interval": [round(statistics.fmean(means) + sign * float(t.ppf(0.95, len(means) - 1)) * spread, 4) for sign in (-1, 1)],
+        "interval": [
+            round(statistics.fmean(means) + sign * float(t.ppf(0.95, len(means) - 1)) * spread, 4) for sign in (-1, 1)
+        ],
         "parameters": round(
             statistics.fmean(math.log(y["parameters"] / x["parameters"]) for x, y in zip(base, mine, strict=True)), 4
         ),

@@ -113,8 +113,9 @@ def generation(model: Decoder) -> dict[str, Any]:
 @contextmanager
 def without_bars() -> Iterator[None]:
     """transformers draws a bar for every file that it reads or writes."""
-    from transformers.utils import logging
+    from transformers.utils import logging as library
 
+    logging: Any = library  # untyped
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
