@@ -1,11 +1,11 @@
 """A smaller model inside a trained one: the search against what the field does by rule, at equal numbers of parameters.
 
-    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.75 0.5 0.3] [--evaluations 60] [--recover 100352]
+    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.76 0.51 0.3] [--evaluations 60] [--recover 100352]
 
 Every arm knows the same calibration text and the same Wanda-style importance (`nas_bo.compress.importances`), and stays within the same
 number of parameters:
 
-* width: MLPs and groups of heads alike in all layers; the best on the calibration text of those that fit
+* width: MLPs and groups of heads alike in all layers, as large as fits for each number of heads; the best of these
 * depth: whole layers left out, those that turn the stream least
 * block scores: one block at a time, solved as an integer program (Puzzle's way), once
 * random: as many looks as the search has, its best
@@ -18,7 +18,6 @@ with the same batches and the trained model as teacher. Losses are on held-out w
 from __future__ import annotations
 
 import argparse
-import itertools
 import random
 import statistics
 import time
@@ -28,7 +27,7 @@ from typing import Any
 
 from benchmarks.common import envelope, write
 from nas_bo import search
-from nas_bo.architecture import Architecture
+from nas_bo.architecture import Architecture, Node
 from nas_bo.model import Distillation, train
 from nas_bo.model.inference import evaluate
 from nas_bo.model.spec import check
@@ -58,22 +57,27 @@ class Arms:
         return float(self.size(arch)) <= self.bound and not self.space.violations(arch)
 
     def width(self) -> tuple[Architecture, int]:
-        domains = self.space.domains()
-        ratios = domains["layers.0.mlp.dense.ratio"].values
-        heads = domains["layers.0.mixer.attention.heads"].values
-        count = len(self.most.layers)
-        each = []
-        for ratio, head in itertools.product(ratios, heads):
-            decisions = {f"layers.{i}.mlp.dense.ratio": ratio for i in range(count)}
-            decisions |= {f"layers.{i}.mixer.attention.heads": head for i in range(count)}
-            arch = changed(self.space, self.most, decisions)
-            if self.fits(arch):
-                each.append((ratio, head, arch))
-        largest = [
-            one for one in each if not any(a >= one[0] and b >= one[1] and (a, b) != one[:2] for a, b, _ in each)
-        ]
-        found = min(largest, key=lambda one: float(self.loss(one[2])))
-        return found[2], len(largest)
+        """For each number of heads the most hidden units that fit, all layers alike; the best of them."""
+        spec = self.loss.teacher.spec
+        mixer, mlp = spec.layers[0]
+        found = []
+        for groups in range(1, mixer.kv_heads + 1):
+            heads = groups * mixer.heads // mixer.kv_heads
+            for hidden in range(mlp.hidden - mlp.hidden % 8, 0, -8):
+                arch = self.alike(heads, hidden / spec.width)
+                if float(self.size(arch)) <= self.bound:
+                    found.append(arch)
+                    break
+        return min(found, key=lambda arch: float(self.loss(arch))), len(found)
+
+    def alike(self, heads: int, ratio: float) -> Architecture:
+        """The whole model with so many heads and such MLPs in every layer; its sizes need not be among those of the space."""
+        fields = dict(self.loss.teacher.arch)
+        layers = []
+        for layer in fields["layers"]:
+            mixer = Node({**layer.mixer, "heads": heads, "head_dim": self.loss.teacher.spec.layers[0].mixer.head_dim})
+            layers.append(Node({"mixer": mixer, "mlp": Node({**layer.mlp, "ratio": ratio})}))
+        return Architecture(Node({**fields, "layers": tuple(layers)}), {})
 
     def depth(self) -> tuple[Architecture, int]:
         scores = self.loss.ordered().importance["layers", "layers"].scores.tolist()
@@ -204,7 +208,7 @@ def main() -> None:
     )
     parser.add_argument("--data", default=None)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.75, 0.5, 0.3])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.76, 0.51, 0.3])
     parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--recover", type=float, default=100_352)
     parser.add_argument(
@@ -229,7 +233,7 @@ def main() -> None:
 
 
 def replace_given(given: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(given), "seeds": 1, "shares": [0.5], "evaluations": 40, "recover": 0})
+    return argparse.Namespace(**{**vars(given), "seeds": 1, "shares": [0.51], "evaluations": 40, "recover": 0})
 
 
 if __name__ == "__main__":

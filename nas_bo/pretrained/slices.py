@@ -96,9 +96,7 @@ def compact(model: Decoder) -> Decoder:
 def without_empty_layers(arch: Architecture) -> Architecture:
     """The architecture of `compact`; it belongs to no space."""
     fields = dict(arch.tree)
-    fields["layers"] = tuple(
-        layer for layer in fields["layers"] if not (layer.mixer.kind == "skip" and layer.mlp.kind == "skip")
-    )
+    fields["layers"] = tuple(layer for layer in fields["layers"] if not (absent(layer.mixer) and absent(layer.mlp)))
     return Architecture(Node(fields), {}, ())
 
 

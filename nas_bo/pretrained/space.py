@@ -6,15 +6,18 @@ model (kinds of blocks, windows) stays what it is there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from nas_bo.architecture import Architecture, Node, Primitive
 from nas_bo.errors import SpaceError
-from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.dense import MlpSpec
-from nas_bo.model.spec import DecoderSpec, check
+from nas_bo.model.blocks.block import Frame, Prunable
+from nas_bo.model.blocks.skip import SKIP, absent
+from nas_bo.model.blocks.table import block_of
+from nas_bo.model.spec import check
+from nas_bo.model.vocabulary import skip
 from nas_bo.space import Space, choice, option, repeat
 from nas_bo.space.domain import Choice, Option
 from nas_bo.space.space import built_by
@@ -37,7 +40,7 @@ class Parts:
 
     Attributes:
         depth: mixers and MLPs may be left out, each for itself; a layer without both is gone.
-        mlp: hidden units of each MLP, or these sizes; of mixtures only if sizes are given, which take the first units of each expert.
+        mlp: hidden units of each dense MLP, or these sizes; those inside experts stay.
         heads: groups of heads that share keys and values, of each attention, or these numbers of groups.
         width: channels of the stream, or these sizes.
         experts: experts of each mixture, or these numbers.
@@ -77,18 +80,16 @@ def space_around(title: str, arch: Node, parts: Parts) -> type[Space]:
     allowed: dict[str, tuple[Primitive, ...]] = {}
     layer: dict[str, Choice | Option] = {}
     for slot in ("mixer", "mlp"):
-        blocks = [getattr(one, slot) for one in arch.layers]
-        options = [
-            _option(slot, kind, blocks, spec, parts, allowed, kept) for kind in dict.fromkeys(b.kind for b in blocks)
-        ]
-        skippable = parts.depth and any(block.kind != "skip" for block in blocks)
-        if skippable and all(one.name != "skip" for one in options):
-            options.append(option("skip"))
+        blocks, specs = [getattr(one, slot) for one in arch.layers], [getattr(one, slot) for one in spec.layers]
+        kinds = dict.fromkeys(block.kind for block in blocks)
+        options = [_option(slot, kind, blocks, specs, spec.frame, parts, allowed, kept) for kind in kinds]
+        if parts.depth and not any(absent(one) for one in specs):
+            options.append(skip())
         layer[slot] = choice(*options) if len(options) > 1 else options[0]
-        for index, block in enumerate(blocks if len(options) > 1 else ()):
-            may_go = parts.depth and index not in kept and block.kind != "skip"
+        for index, (block, one) in enumerate(zip(blocks, specs, strict=True) if len(options) > 1 else ()):
+            may_go = parts.depth and index not in kept and not absent(one)
             if not may_go or len(options) > 2:
-                allowed[f"layers.{index}.{slot}"] = (block.kind, "skip") if may_go else (block.kind,)
+                allowed[f"layers.{index}.{slot}"] = (block.kind, SKIP.kind) if may_go else (block.kind,)
     top = {name: value for name, value in arch.items() if name not in ("layers", "width")}
     widths = _sizes(f"{title}.width", parts.width, spec.width, _widths(spec.width))
     made = Space.of(
@@ -108,7 +109,7 @@ def whole(space: type[Space]) -> Architecture:
     def largest(path: str, domain: Choice) -> Primitive:
         if not domain.ordered:
             return (
-                next((value for value in domain.values if value not in ("skip", None)), domain.values[0])
+                next((value for value in domain.values if value not in (SKIP.kind, None)), domain.values[0])
                 if not (path.endswith(".window"))
                 else domain.values[0]
             )
@@ -121,7 +122,8 @@ def _option(
     slot: str,
     kind: str,
     blocks: Sequence[Node],
-    spec: DecoderSpec,
+    specs: Sequence[Any],
+    frame: Frame,
     parts: Parts,
     allowed: dict[str, tuple[Primitive, ...]],
     kept: set[int],
@@ -132,17 +134,27 @@ def _option(
     for name in dict.fromkeys(name for index in places for name in blocks[index] if name != "kind"):
         values = [blocks[index].get(name) for index in places]
         fields[name] = _settled(f"{slot}.{kind}.{name}", places, values, allowed)
-    specs = [getattr(spec.layers[index], slot) for index in places]
-    smaller = _smaller(specs, spec, parts)
-    for name, sizes in smaller.items():
-        most = [_own_size(one, name, spec.width) for one in specs]
-        fields[name] = choice(*sizes) if len(sizes) > 1 else sizes[0]
-        for index, own in zip(places, most, strict=True):
-            may = tuple(size for size in sizes if size is None or own is None or size <= own)
-            if index in kept:
-                may = (own,)
-            if len(sizes) > 1 and len(may) < len(sizes):
+    first = specs[places[0]]
+    block = block_of(first)
+    for name, sizes in _smaller([specs[index] for index in places], frame, parts).items():
+        fields[name] = choice(*sizes.values) if len(sizes.values) > 1 else sizes.values[0]
+        for index, own in zip(places, sizes.own, strict=True):
+            may = (own,) if index in kept else tuple(size for size in sizes.values if size <= own)
+            if len(may) < len(sizes.values):
                 allowed[f"layers.{index}.{slot}.{kind}.{name}"] = may
+        for other, value in sizes.beside.items():
+            if value != block.fields[other]:
+                fields.setdefault(other, value)
+    if parts.windows and "window" in block.fields and not isinstance(fields.get("window"), Choice):
+        whole_window: Any = fields.get("window")
+        most = float("inf") if whole_window is None else float(str(whole_window))
+        windows = [whole_window, *(size for size in parts.windows if size < most)]
+        fields["window"] = choice(*windows) if len(windows) > 1 else whole_window
+        allowed |= {
+            f"layers.{index}.{slot}.{kind}.window": (whole_window,)
+            for index in places
+            if index in kept and len(windows) > 1
+        }
     return option(kind, **fields)
 
 
@@ -157,53 +169,51 @@ def _settled(
     return choice(*different)
 
 
-def _own_size(block: AttentionSpec | MlpSpec, name: str, width: int) -> int | float | None:
-    if isinstance(block, MlpSpec):
-        return {"ratio": block.hidden / width, "experts": block.experts}[name]
-    return {
-        "heads": block.heads,
-        "head_dim": block.head_dim,
-        "kv_group": block.heads // block.kv_heads,
-        "window": block.window,
-    }[name]
+class _Sizes(NamedTuple):
+    """Of one field: the values that it may have, that of each layer, and fields that must be given with it."""
+
+    values: list[Any]
+    own: list[Any]
+    beside: dict[str, Primitive]
 
 
-def _smaller(
-    specs: Sequence[AttentionSpec | MlpSpec], spec: DecoderSpec, parts: Parts
-) -> dict[str, list[int | float | None]]:
-    """Field -> sizes, of blocks of one kind."""
-    first = specs[0]
-    if isinstance(first, MlpSpec):
-        most = max(one.hidden for one in specs if isinstance(one, MlpSpec))
-        hidden = _sizes(
-            "mlp",
-            False if first.experts and parts.mlp is True else parts.mlp,
-            most,
-            _hidden_sizes(most, parts.multiple),
-        )
-        found: dict[str, list[int | float | None]] = {
-            "ratio": [
-                size / spec.width
-                for size in sorted({*hidden, *(one.hidden for one in specs if isinstance(one, MlpSpec))})
-            ]
-        }
-        if first.experts:
-            experts = _sizes("experts", parts.experts, first.experts, _halves(first.experts, first.top_k))
-            found["experts"] = [*sorted(experts)]
-        return found
-    if isinstance(first, AttentionSpec):
-        group = first.heads // first.kv_heads
-        most = max(one.kv_heads for one in specs if isinstance(one, AttentionSpec))
-        groups = _sizes("heads", parts.heads, most, _groups(most))
-        found = {"heads": [size * group for size in sorted(groups)], "head_dim": [first.head_dim], "kv_group": [group]}
-        windows = {one.window for one in specs if isinstance(one, AttentionSpec)}
-        if parts.windows and len(windows) == 1:
-            found["window"] = [
-                first.window,
-                *(size for size in parts.windows if first.window is None or size < first.window),
-            ]
-        return found
-    return {}
+_DEFAULT: Mapping[str, tuple[str, Callable[[int, Parts, int], Sequence[int]]]] = {
+    "channels": ("mlp", lambda most, parts, _: _hidden_sizes(most, parts.multiple)),
+    "heads": ("heads", lambda most, _, __: _groups(most)),
+    "experts": ("experts", lambda most, _, least: _halves(most, least)),
+}
+"""Unit of a block -> the field of `Parts`, and its sizes by default."""
+
+
+def _smaller(specs: Sequence[Any], frame: Frame, parts: Parts) -> dict[str, _Sizes]:
+    """Field -> its sizes, of blocks of one kind that say which units they can lose."""
+    block = block_of(specs[0])
+    if not isinstance(block, Prunable):
+        return {}
+    found: dict[str, _Sizes] = {}
+    counts = [block.units(one, frame) for one in specs]
+    for unit in [one for one in counts[0] if one in _DEFAULT]:
+        name_of_part, default = _DEFAULT[unit]
+        most = max(count[unit] for count in counts)
+        largest = specs[[count[unit] for count in counts].index(most)]
+        said = block.with_units(largest, frame, unit, most)
+        fewer = block.with_units(largest, frame, unit, max(1, most - 1))
+        changing = [name for name in said if said[name] != fewer[name]]
+        if most < 2 or len(changing) != 1:
+            found |= {
+                name: _Sizes([value], [value] * len(specs), {})
+                for name, value in said.items()
+                if value != block.fields[name]
+            }
+            continue
+        (name,) = changing
+        least = int(said.get("top_k", 1))
+        sizes = _sizes(name_of_part, getattr(parts, name_of_part), most, default(most, parts, least))
+        sizes = sorted({*sizes, *(count[unit] for count in counts)})
+        values = [block.with_units(largest, frame, unit, size)[name] for size in sizes]
+        own = [block.with_units(one, frame, unit, count[unit])[name] for one, count in zip(specs, counts, strict=True)]
+        found[name] = _Sizes(values, own, {k: v for k, v in said.items() if k != name})
+    return found
 
 
 def _sizes(name: str, given: bool | tuple[int, ...], most: int, default: Sequence[int]) -> list[int]:

@@ -93,4 +93,4 @@ def test_what_is_no_part_is_refused(teacher):
     with pytest.raises(ModelError, match="layers"):
         sliced(model, teacher.spec._replace(layers=teacher.spec.layers[:1]))
     with pytest.raises(SpaceError, match="more than"):
-        teacher.space(mlp=(10_000,))
+        teacher.space(mlp=(10_000,), experts=(10_000,))
