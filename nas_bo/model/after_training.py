@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nas_bo.architecture import AFTER
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import MATRICES, Caching, Exact, Frame, Sliceable, remembered, role_of
-from nas_bo.model.blocks.dense import MlpSpec
+from nas_bo.model.blocks.dense import has_channels
 from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.validated import Check, number, one_of
 
@@ -111,12 +111,7 @@ def deployed(spec: DecoderSpec) -> DecoderSpec:
 
 def pruned(block: Any, share: float) -> Any:
     """A dense MLP without that share of its hidden channels; other blocks as they are."""
-    return block._replace(hidden=channels_left(block.hidden, share)) if share and is_dense(block) else block
-
-
-def is_dense(block: Any) -> bool:
-    """Whether it has channels that `prune` takes out."""
-    return isinstance(block, MlpSpec) and not block.experts
+    return block._replace(hidden=channels_left(block.hidden, share)) if share and has_channels(block) else block
 
 
 def channels_left(hidden: int, share: float) -> int:

@@ -25,7 +25,7 @@ from filelock import FileLock
 import nas_bo
 from nas_bo.architecture import Architecture, acting_after
 from nas_bo.cache_folder import cache_folder, make_room, used_now
-from nas_bo.model.after_training import is_dense
+from nas_bo.model.blocks.dense import has_channels
 from nas_bo.model.spec import DecoderSpec
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def as_used(model: Decoder, spec: DecoderSpec, corpus: Corpus, seed: int = 0) ->
     sequence = min(CALIBRATION[1], spec.details.max_length or CALIBRATION[1], len(corpus.train) - 1)
     text = as_tensor(corpus.batches(0, 1, CALIBRATION[0], sequence, seed)[0], model.embedding.weight.device)
     made = model
-    dense = [is_dense(layer.mlp) for layer in spec.layers[:: spec.details.tie_layers]]
+    dense = [has_channels(layer.mlp) for layer in spec.layers[:: spec.details.tie_layers]]
     channels = {name: one.prune for name, one, has in zip(names, each, dense, strict=True) if one.prune and has}
     if channels:
         made = prune(made, channels=channels, calibration=text).model

@@ -148,4 +148,9 @@ class DenseBlock:
         return Dense(spec, frame.width, frame.bias)
 
 
+def has_channels(block: object) -> bool:
+    """Whether it has hidden channels that can be taken out after training: those of dense MLPs, not those inside experts."""
+    return isinstance(block, MlpSpec) and not block.experts
+
+
 BLOCK = DenseBlock()
