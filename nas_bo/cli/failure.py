@@ -42,6 +42,9 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         raise typer.Exit(INTERRUPTED) from None
 
 
+EXAMPLES = {"--budget": 200_000}  # of options whose default depends on others
+
+
 @contextmanager
 def parsed(arguments: Sequence[str]) -> Iterator[None]:
     """What the parser refuses of these arguments is a SearchError, in a paragraph like all others."""
@@ -55,7 +58,7 @@ def parsed(arguments: Sequence[str]) -> Iterator[None]:
         value, kind = _typed(name, arguments), next((k for said, k in WHAT.items() if said in error.message), None)
         if value is None or kind is None:
             raise SearchError(f"{_plain(error)}{_help(error)}") from None
-        default = param.default
+        default = EXAMPLES.get(name, param.default)
         such = f" such as {default:g}" if isinstance(default, (int, float)) and not isinstance(default, bool) else ""
         raise SearchError(f"{name} {value!r}: it must be {kind}{such}{_help(error)}") from None
     except UsageError as error:

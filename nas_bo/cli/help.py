@@ -20,21 +20,24 @@ WIDE = {"max_content_width": 120}
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "search": {
-        "What is searched, and how": ("space", "objective", "strategy", "trials", "seed", "baseline"),
+        "What is searched, and how": ("space", "source", "objective", "strategy", "trials", "seed", "baseline"),
         "Training": (
-            "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "retrain", "retrain_others", "device", "workers",
+            "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "teacher", "retrain", "retrain_others", "device",
+            "workers", "trial_timeout",
         ),
         "What costs are measured or predicted for": ("target", "dtype", "context", "batch"),
         "Limits, kept before anything is trained": (
             "max_parameters", "max_active_parameters", "parameters_near", "max_memory", "max_latency_ms", "max_decode_ms",
             "max_energy_mj", "min_throughput", "servable",
         ),
-        "Where it is kept and shown": ("storage", "study", "adopt_after", "mlflow", "out", "as_json"),
+        "Where it is kept and shown": (
+            "storage", "storage_patience", "study", "adopt_after", "mlflow", "mlflow_patience", "out", "as_json",
+        ),
     },
     "validate": {
         "What is validated": ("space", "proxy", "reference_budget", "architectures", "seeds", "seed"),
-        "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers"),
-        "Where it is kept and shown": ("storage", "study", "mlflow", "out", "as_json"),
+        "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers", "trial_timeout"),
+        "Where it is kept and shown": ("storage", "study", "mlflow", "mlflow_patience", "out", "as_json"),
     },
     "profile": {
         "What is measured": ("space", "architectures", "seed", "phase", "context", "batch", "dtype", "vocab_size", "lookup"),
@@ -48,7 +51,7 @@ COMMANDS = {
     "Search and look": ("search", "report", "compare", "status", "validate"),
     "What can be searched, and where": ("spaces", "devices", "profile"),
     "One architecture at a time": ("ask", "tell"),
-    "Studies and models": ("train", "generate", "export", "register", "rerun", "merge"),
+    "Studies and models": ("train", "generate", "export", "compress", "register", "rerun", "merge"),
     "Pages in the browser": ("dashboard", "ui", "mlflow"),
 }
 

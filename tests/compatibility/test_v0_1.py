@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.hardware.latency.profile import Profile
 from nas_bo.model import evaluate, load_corpus, train
 from nas_bo.objectives import Flops, Parameters
+from nas_bo.report.drawing import drawing
 from nas_bo.strategies import Random
 from nas_bo.supernet import Supernet
 from tests.compatibility.make import KINDS, architectures, facts, trained
@@ -37,12 +39,20 @@ def opened(name: str, folder: Path) -> Path:
     return path
 
 
+def as_worded_then(picture: str) -> str:
+    """A drawing with the plurals and the thousands of version 0.1, which wrote "1 layers" and "last 1024 tokens"."""
+    picture = re.sub(r"\b1 (layer|head)\b", r"1 \1s", picture)
+    return re.sub(r"last (\d+),(\d+) tokens", r"last \1\2 tokens", picture)
+
+
 @pytest.mark.parametrize("name", FACTS["architectures"])
 def test_architectures_are_what_they_were(name):
     for drawn, then in zip(architectures()[name], FACTS["architectures"][name], strict=True):
         arch = Architecture.from_json(then["json"])
         assert arch.id == then["id"] == drawn.id and arch.to_json() == then["json"] == drawn.to_json()
         now = json.loads(json.dumps(facts(arch)))
+        picture = as_worded_then(drawing(arch))
+        now["drawing"] = picture[:60] + str(len(picture))
         assert now == {key: value for key, value in then.items() if key not in ("id", "json")}
 
 
