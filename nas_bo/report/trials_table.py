@@ -35,7 +35,7 @@ def frame(
     made = pd.DataFrame({name: _series([row.get(name, math.nan) for row in rows]) for name in names}, columns=names)
     if spelled(BEFORE, columns) == BEFORE or BEFORE in names:
         return made
-    from nas_bo.report.frame import Frame  # needs pandas, which takes a while to load
+    from nas_bo.report.frame_of_trials import Frame  # needs pandas, which takes a while to load
 
     return Frame(made)
 

@@ -58,7 +58,7 @@ def serving() -> Iterator[str]:
         except KeyError:
             raise Unavailable("PostgreSQL does not run as root, and there is no user postgres") from None
         user = "postgres"
-    folder = Path(tempfile.mkdtemp(prefix="nas_bo_pg_"))
+    folder, before = Path(tempfile.mkdtemp(prefix="nas_bo_pg_")), dict(_commands)  # of a server that runs already
     port = _free_port()
     as_user = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
     try:
@@ -79,6 +79,8 @@ def serving() -> Iterator[str]:
         if "stop" in _commands:
             stop()
         shutil.rmtree(folder, ignore_errors=True)
+        _commands.clear()
+        _commands.update(before)
 
 
 _commands: dict[str, tuple[list[str], Path]] = {}

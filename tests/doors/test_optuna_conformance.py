@@ -33,7 +33,7 @@ TRAINING = {
 
 def test_every_strategy_is_here():
     ours = {name for name in strategies.__all__ if hasattr(getattr(strategies, name), "suggest")}
-    assert set(STRATEGIES) == ours - {"Strategy"} - TRAINING
+    assert set(STRATEGIES) == ours - {"Strategy"} - TRAINING - {"Knapsack"}  # which is for parts of trained models
 
 
 @pytest.fixture(autouse=True)
