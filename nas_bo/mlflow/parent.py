@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+YIELDS_S = 5.0  # within which another process that made a parent at the same moment deletes it
 KIND = "mlflow.experimentKind"  # the UI opens on its pages for training instead of those for agents
 
 
@@ -53,15 +55,30 @@ def open_session(
         experiment_id = _experiment(client, uri, experiment)
         found = _parents(client, experiment_id, subject.key)
         if not found:
-            own = _new_parent(client, experiment_id, subject, name, tags)
-            found = _parents(client, experiment_id, subject.key)
-            if found and found[0].info.run_id != own:
-                client.delete_run(own)  # another process opened the study at the same moment, and was first
-        run_id, status = (found[0].info.run_id, found[0].info.status) if found else (own, "RUNNING")
+            found = _one_parent(client, experiment_id, subject, _new_parent(client, experiment_id, subject, name, tags))
+        run_id, status = found[0].info.run_id, found[0].info.status
         session = Session(client, subject, experiment_id, run_id, tags, reopen=status in TERMINAL)
-        session.key_tag = names.key_tag(found[0].data.tags) if found else names.KEY
+        session.key_tag = names.key_tag(found[0].data.tags)
     session.load()
     return session
+
+
+def _one_parent(client: MlflowClient, experiment: str, subject: StudyRecord, own: str) -> list[Run]:
+    """The parent that is left where several processes have made one at the same moment; this one made `own`.
+
+    The first by order stays, and the others delete theirs. One of them may have looked before the first was there, and stays as
+    well: the first waits for it to go, and goes itself when it does not.
+    """
+    found = _parents(client, experiment, subject.key)
+    until = time.monotonic() + YIELDS_S
+    while len(found) > 1 and found[0].info.run_id == own and time.monotonic() < until:
+        time.sleep(0.1)
+        found = _parents(client, experiment, subject.key)
+    others = [run for run in found if run.info.run_id != own]
+    if others:
+        client.delete_run(own)
+        return others
+    return found or [client.get_run(own)]
 
 
 def _parents(client: MlflowClient, experiment: str, key: str) -> list[Run]:

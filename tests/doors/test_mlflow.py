@@ -16,7 +16,8 @@ import optuna
 import pytest
 
 from nas_bo.architecture import Architecture
-from nas_bo.mlflow import Tracker, presentation
+from nas_bo.mlflow import Tracker, parent, presentation
+from nas_bo.optuna.reading import read
 from nas_bo.report import Proxy, Summary, agreement, trust
 from tests.doors.test_mlflow_content import TINY, add, our_study
 from tests.processes import Python
@@ -365,3 +366,20 @@ sys.exit(len(tracker.pending))
     store = Store(f"sqlite:///{path}")
     assert len(store.runs("Tiny", "study")) == 1
     assert [c.data.tags["nas.trial"] for c in store.runs("Tiny", "trial")] == ["000", "001", "002", "003"]
+
+
+def test_of_two_parents_that_look_past_each_other_one_is_left(uri, monkeypatch):
+    """The second one begins earlier by its clock, but is there later: the first has looked already, and stays."""
+    monkeypatch.setattr(parent, "YIELDS_S", 0.3)
+    tracker = Tracker(uri=uri)
+    study = ours(1)
+    tracker.log(study, study.trials[0])
+    tracker.flush()
+    client = Store(uri).client
+    (there,) = Store(uri).runs("Tiny", "study")
+    subject = read(study)
+    experiment = there.info.experiment_id
+    late = client.create_run(experiment, start_time=there.info.start_time - 1000, tags=dict(there.data.tags))
+    (left,) = parent._one_parent(client, experiment, subject, late.info.run_id)
+    assert left.info.run_id == there.info.run_id
+    assert len(Store(uri).runs("Tiny", "study")) == 1
