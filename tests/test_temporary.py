@@ -154,3 +154,14 @@ def test_without_a_home_the_cache_is_of_this_user_too(everybodys, monkeypatch):
         not machine.write(machine.cache_folder() / "x.json", {})
         and machine.read(machine.cache_folder() / "x.json") == {}
     )
+
+
+def test_what_processes_share_lies_in_the_folder_of_this_user_only(everybodys, tmp_path_factory):
+    """Tables of a new database are made under a lock: nothing with a name that can be known before is next to everybody's files."""
+    from nas_bo.optuna import storages
+
+    place = tmp_path_factory.mktemp("studies")
+    storages.backend(str(place / "s.db"))
+    with temporary.folder("gguf"):
+        pass
+    assert [path.name for path in everybodys.iterdir()] == [f"nas-bo-{os.getuid()}"]

@@ -34,7 +34,7 @@ class Bundle:
         self._pieces: list[str] = []
 
     def add(self, module: str, name: str) -> str:
-        """Collect what `name` is in a module; its name in the text (raises ExportError where there is no source of it)."""
+        """Collect the source of `name` in a module, and return the name that it has in the text (raises ExportError where it has no source)."""
         found = _statements(module).get(name)
         if found is None:
             raise ExportError(
@@ -107,7 +107,8 @@ def _statements(module: str) -> Mapping[str, ast.stmt]:
         tree = ast.parse(inspect.getsource(import_module(module)))
     except (OSError, TypeError, ImportError) as error:
         raise ExportError(
-            f"there is no source of the module {module} ({error}), as of what was typed into an interpreter; put it into a file"
+            f"the source code of the module {module} cannot be found ({error}), so that it cannot be copied into the export. Code that was typed into an "
+            "interpreter or a notebook has none: put the block into a file, and import it from there"
         ) from None
     return {name: statement for statement in tree.body for name in _binds(statement)}
 

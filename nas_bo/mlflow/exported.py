@@ -7,22 +7,22 @@ A folder of transformers gets MLflow's flavour of that name, so that ``mlflow.tr
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from nas_bo import temporary
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, lineage, parent
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow import tracking_uri as store
+from nas_bo.mlflow.registry import FOLDER, new_version
 from nas_bo.mlflow.session import PARENT
 from nas_bo.process import owner
 
 EXPERIMENT = "nas_bo exports"  # where the trial is in no experiment of the store
-FOLDER = "model"
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,10 @@ def log_export(
             of = _trial(client, str(about.get("architecture", "")))
             run = _begun(client, where, of, format, about)
             run_id = str(run.info.run_id)
-            with tempfile.TemporaryDirectory(prefix="nas-bo-export-") as draft:
-                client.log_artifacts(run_id, str(_flavoured(folder, format, Path(draft) / FOLDER)), FOLDER)
-            number = _registered(client, run_id, name, alias, about, what)
+            with temporary.folder("export") as draft:
+                client.log_artifacts(run_id, str(_flavoured(folder, format, draft / FOLDER)), FOLDER)
+            tags = {"nas.arch": str(about.get("architecture", "")), "nas.kind": "export"}
+            number = new_version(client, run_id, name, [alias], what, tags)
             if of is not None:
                 sentence = f"[Export to {format}]({lineage.link(of.info.experiment_id, run_id)}), {content.escaped(name)} version {number}"
                 lineage.attach(client, of.info.run_id, "nas.export", run_id, sentence)
@@ -105,33 +106,6 @@ def _begun(client: Any, where: str, of: Any, format: str, about: Mapping[str, An
     for key, value in about.get("values", {}).items():
         client.log_metric(run.info.run_id, f"obj/{content.clean(str(key))}", float(value))
     return run
-
-
-def _registered(client: Any, run_id: str, name: str, alias: str, about: Mapping[str, Any], what: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name, tags={"nas.kind": "model"})
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise HostError(f"the registry does not take the model name {name!r} ({error.message})") from error
-    source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
-    made = client.create_model_version(
-        name,
-        source,
-        run_id,
-        description=what,
-        tags={"nas.arch": str(about.get("architecture", "")), "nas.kind": "export"},
-    )
-    number = str(made.version)
-    try:
-        client.set_registered_model_alias(name, alias, number)
-    except MlflowException as error:
-        raise HostError(
-            f"the registry does not take the alias {alias!r} ({error.message}); version {number} of {name!r} is there without it"
-        ) from error
-    client.set_tag(run_id, "nas.model", f"{name}/{number}")
-    return number
 
 
 def _flavoured(folder: Path, format: str, draft: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -70,14 +70,19 @@ def _one_parent(client: MlflowClient, experiment: str, subject: StudyRecord, own
     well: the first waits for it to go, and goes itself when it does not.
     """
     found = _parents(client, experiment, subject.key)
-    until = time.monotonic() + YIELDS_S
-    while len(found) > 1 and found[0].info.run_id == own and time.monotonic() < until:
-        time.sleep(0.1)
-        found = _parents(client, experiment, subject.key)
-    others = [run for run in found if run.info.run_id != own]
-    if others:
+
+    def wait(open_: Callable[[], bool], seconds: float) -> None:
+        nonlocal found
+        until = time.monotonic() + seconds
+        while open_() and time.monotonic() < until:
+            time.sleep(0.1)
+            found = _parents(client, experiment, subject.key)
+
+    wait(lambda: len(found) > 1 and found[0].info.run_id == own, YIELDS_S)
+    if any(run.info.run_id != own for run in found):
         client.delete_run(own)
-        return others
+        found = _parents(client, experiment, subject.key)
+        wait(lambda: len(found) != 1, 2 * YIELDS_S)  # the first of the others may itself yield to one of them
     return found or [client.get_run(own)]
 
 

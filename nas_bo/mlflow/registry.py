@@ -23,6 +23,7 @@ from nas_bo.trial import Trial
 
 if TYPE_CHECKING:
     import torch
+    from mlflow import MlflowClient
 
     from nas_bo.model import Decoder
 
@@ -67,8 +68,6 @@ def publish(
         files: of the model, by their names (`nas_bo.export.folder.files`), with its tokenizer if it has one.
         values: what the weights were evaluated to.
     """
-    from mlflow.exceptions import MlflowException
-
     client, number = session.client, trial.number
     uid = f"{session.subject.name}/model/{trial.architecture.id}"
     measured = Trial(trial.architecture, values, info={n: i for n, i in trial.info.items() if n not in values})
@@ -80,24 +79,43 @@ def publish(
         made.tag("nas.of", child.run_id)
     kept = {f"{FOLDER}/{name}": data if name == WEIGHTS else data.decode() for name, data in files.items()}
     run_id = lineage.create(session, made, kept)
+    told = ", ".join(f"{key} {value:.5g}" for key, value in values.items())
+    said = f"{label}: {told}. Load it with nas_bo.mlflow.load_model."
+    tags = {"nas.arch": trial.architecture.id, names.KEY: session.key, "nas.trial": str(number)}
+    version = new_version(client, run_id, name, aliases, said, tags)
+    if child is not None:
+        sentence = f"[Model]({lineage.link(session.experiment, run_id)}) {content.escaped(name)} version {version} ({', '.join(aliases)})"
+        lineage.attach(client, child.run_id, "nas.model", f"{name}/{version}", sentence)
+    return Registered(name, version, tuple(aliases), number, run_id, dict(values))
+
+
+def new_version(
+    client: MlflowClient, run_id: str, name: str, aliases: Sequence[str], said: str, tags: Mapping[str, str]
+) -> str:
+    """A version of a registered model, of the files that a run has in its folder `FOLDER`; its number.
+
+    Raises:
+        HostError: the registry takes no such name or alias.
+    """
+    from mlflow.exceptions import MlflowException
+
     try:
         client.create_registered_model(name, tags={"nas.kind": "model"})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise HostError(f"the registry does not take the model name {name!r} ({error.message})") from error
     source = f"{client.get_run(run_id).info.artifact_uri}/{FOLDER}"
-    told = ", ".join(f"{key} {value:.5g}" for key, value in values.items())
-    version = client.create_model_version(
-        name, source, run_id, description=f"{label}: {told}. Load it with nas_bo.mlflow.load_model.",
-        tags={"nas.arch": trial.architecture.id, names.KEY: session.key, "nas.trial": str(number)},
-    ).version  # fmt: skip
+    made = client.create_model_version(name, source, run_id, description=said, tags=dict(tags))
+    number = str(made.version)
     for alias in aliases:
-        client.set_registered_model_alias(name, alias, version)
-    if child is not None:
-        sentence = f"[Model]({lineage.link(session.experiment, run_id)}) {content.escaped(name)} version {version} ({', '.join(aliases)})"
-        lineage.attach(client, child.run_id, "nas.model", f"{name}/{version}", sentence)
-    client.set_tag(run_id, "nas.model", f"{name}/{version}")
-    return Registered(name, str(version), tuple(aliases), number, run_id, dict(values))
+        try:
+            client.set_registered_model_alias(name, alias, number)
+        except MlflowException as error:
+            raise HostError(
+                f"the registry does not take the alias {alias!r} ({error.message}); version {number} of {name!r} is there without it"
+            ) from error
+    client.set_tag(run_id, "nas.model", f"{name}/{number}")
+    return number
 
 
 def load_model(

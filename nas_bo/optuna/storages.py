@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,7 +20,7 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 
-from nas_bo import database_url, large_info
+from nas_bo import database_url, large_info, temporary
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.optuna.journal import journal
 from nas_bo.optuna.patient import PatientStorage, said
@@ -197,14 +196,14 @@ def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBSto
 def _making(file: Path | None) -> Iterator[None]:
     """Around whatever may make the tables of a database in a file: the other processes of this user and machine wait, so that each
     finds them whole. A process that has waited for too long continues without the lock: `patiently` tries again."""
-    if file is None:
+    folder = None if file is None else temporary.private()
+    if file is None or folder is None:
         yield
         return
     one = (
         hashlib.sha256(os.fsencode(os.path.realpath(file))).digest()[0] % MAKING
     )  # a few names, whatever the number of files
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    lock = FileLock(Path(tempfile.gettempdir()) / f"nas-bo-tables-{user}-{one}")
+    lock = FileLock(folder / f"tables-{one}")
     with ExitStack() as stack:
         with suppress(Timeout, OSError):
             stack.enter_context(lock.acquire(timeout=MAKING_S))

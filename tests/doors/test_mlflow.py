@@ -383,3 +383,20 @@ def test_of_two_parents_that_look_past_each_other_one_is_left(uri, monkeypatch):
     (left,) = parent._one_parent(client, experiment, subject, late.info.run_id)
     assert left.info.run_id == there.info.run_id
     assert len(Store(uri).runs("Tiny", "study")) == 1
+
+
+def test_of_three_parents_nobody_keeps_one_that_goes(uri, monkeypatch):
+    """The first by order yields to one that stays; a third one must not have settled on it."""
+    monkeypatch.setattr(parent, "YIELDS_S", 1.0)
+    tracker = Tracker(uri=uri)
+    study = ours(1)
+    tracker.log(study, study.trials[0])
+    tracker.flush()
+    client = Store(uri).client
+    (there,) = Store(uri).runs("Tiny", "study")
+    experiment, begun = there.info.experiment_id, there.info.start_time
+    late = [client.create_run(experiment, start_time=begun + at, tags=dict(there.data.tags)) for at in (-1000, 1000)]
+    with ThreadPoolExecutor(2) as both:
+        left = list(both.map(lambda run: parent._one_parent(client, experiment, read(study), run.info.run_id), late))
+    assert [[run.info.run_id for run in one] for one in left] == [[there.info.run_id]] * 2
+    assert [run.info.run_id for run in Store(uri).runs("Tiny", "study")] == [there.info.run_id]

@@ -9,7 +9,6 @@ logits of all tokens, as the other runtimes do.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from nas_bo import temporary
 from nas_bo.errors import ExportError, MissingExtra, Unsupported
 from nas_bo.hardware.runtimes.eager import built
 from nas_bo.hardware.runtimes.interface import DECODED, agree
@@ -83,13 +83,13 @@ class LlamaCppRuntime:
             )
         model, tokens = built(arch, setting, "cpu", self.name)
         rows = [[int(one) for one in row] for row in tokens]
-        with tempfile.TemporaryDirectory(prefix="nas-bo-gguf-") as folder:
+        with temporary.folder("gguf") as folder:
             ids = rows[0][: min(LENGTH, len(rows[0]))]
             with torch.inference_mode():
                 expected = model(torch.tensor([ids]))[0].float().numpy()
             size = 0
             for kind in dict.fromkeys(("F32", self.type)):
-                path = Path(folder) / f"{kind}.gguf"
+                path = folder / f"{kind}.gguf"
                 size = self._written(path, model, kind)
                 agree(self.name, self._run(path, ids, setting.vocab_size), expected, _bound(kind))
             try:
