@@ -39,3 +39,15 @@ def test_a_word_of_a_block_that_the_stub_lacks_is_found(monkeypatch):
     monkeypatch.setattr(model, "__all__", names)
     monkeypatch.delitem(vars(model), "conv", raising=False)
     assert model.conv is import_module("nas_bo.model.vocabulary").conv
+
+
+@pytest.mark.parametrize(
+    "file", [*STUBS, *sorted(ROOT.rglob("__init__.py"))], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_no_module_hides_a_public_name(file):
+    """Importing a submodule sets its name in the package: one that is called as a public name of another module would take its place."""
+    modules = {path.stem for path in file.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module != package_of(file):  # else it is the module that is meant
+            home = (node.module or "").rpartition(".")[2]
+            assert not [alias.name for alias in node.names if alias.name in modules - {home}]

@@ -124,7 +124,7 @@ def prune(
     if dropped:
         scores = importances(model, tokens, units=("layers",))["layers", "layers"]
         keep = scores.best(len(model.layers) - dropped)
-        made = _of_layers(made, keep.tolist())
+        made = of_layers(made, keep.tolist())
         stays["layers"] = {"layers": keep.tolist()}
     return PrunedModel(made.eval(), stays, blocks)
 
@@ -317,7 +317,7 @@ def _repaired(weight: Tensor, moments: Tensor, entries: Tensor) -> Tensor:
     return made.to(weight.dtype).contiguous()
 
 
-def _of_layers(model: Decoder, keep: Sequence[int]) -> Decoder:
+def of_layers(model: Decoder, keep: Sequence[int]) -> Decoder:
     """The model with these layers only."""
     spec = model.spec._replace(layers=tuple(model.spec.layers[index] for index in keep))
     numbers = {str(old): new for new, old in enumerate(keep)}

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nas_bo.architecture import Architecture, Node
+from nas_bo.cache_folder import cache_folder
 from nas_bo.errors import ExportError, ModelError
 from nas_bo.export import folder
 from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import BYTES, TOKENIZER
-from nas_bo.hardware.measuring import machine
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
 from nas_bo.pretrained.configuration import Config, Described, described
 from nas_bo.validated import check_fields, checked, one_of
@@ -180,7 +180,7 @@ class TrainedDecoder:
 
     def _gguf_tokenizer(self) -> Path:
         """The tokenizer inside a GGUF file as a file of the package tokenizers, made once in the user's cache folder."""
-        path = machine.cache_folder() / f"tokenizer-{self.fingerprint}.json"
+        path = cache_folder() / f"tokenizer-{self.fingerprint}.json"
         if not path.is_file():
             transformers = imported()
             try:
@@ -192,7 +192,8 @@ class TrainedDecoder:
                 raise ExportError(
                     f"transformers cannot read the tokenizer in {self.path!r} ({str(error).splitlines()[0]:.120}); put its {TOKENIZER} next to the file"
                 ) from None
-            machine.write(path, json.loads(text))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder.write(path.parent, {path.name: text.encode()})
         return path
 
     # ---- files ---------------------------------------------------------------------------------------------------------

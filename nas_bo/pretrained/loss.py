@@ -144,7 +144,7 @@ class SubModelLoss:
             decay=1.0,
             sequence=self.sequence,
             evaluation_tokens=self.held_out_tokens,
-            teacher=Distillation(self.teacher.path) if self.distill else None,
+            teacher=Distillation(self.ordered().model) if self.distill else None,
         )
 
     def __call__(self, arch: Architecture, /) -> Value:

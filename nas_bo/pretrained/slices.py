@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.architecture import Architecture, Node
+from nas_bo.compress.pruning import flat_of, of_layers
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.cuts import Cut, Piece
 from nas_bo.model.blocks.skip import absent
@@ -75,29 +76,18 @@ def sliced(teacher: Decoder, spec: DecoderSpec, copy: bool = False) -> Decoder:
     return model.eval()
 
 
-@torch.no_grad()
 def compact(model: Decoder) -> Decoder:
-    """The same function without the layers that have neither mixer nor MLP; the weights are shared."""
-    from nas_bo.model.decoder import Decoder
-
-    left = [index for index, layer in enumerate(model.spec.layers) if not (absent(layer.mixer) and absent(layer.mlp))]
-    spec = model.spec._replace(layers=tuple(model.spec.layers[index] for index in left))
-    made = Decoder(spec, model.vocab_size).to(model.embedding.weight.device)
-    weights = dict(model.named_parameters())
-    for name, place in made.named_parameters():
-        whole = name
-        if name.startswith("layers."):
-            _, index, inside = name.split(".", 2)
-            whole = f"layers.{left[int(index)]}.{inside}"
-        place.data = weights[whole].detach()
-    return made.eval()
+    """The same function without the layers that have neither mixer nor MLP, with weights of its own."""
+    layers = model.spec.layers
+    return of_layers(model, [i for i, layer in enumerate(layers) if not (absent(layer.mixer) and absent(layer.mlp))])
 
 
 def without_empty_layers(arch: Architecture) -> Architecture:
     """The architecture of `compact`; it belongs to no space."""
     fields = dict(arch.tree)
     fields["layers"] = tuple(layer for layer in fields["layers"] if not (absent(layer.mixer) and absent(layer.mlp)))
-    return Architecture(Node(fields), {}, ())
+    made = Node(fields)
+    return Architecture(made, flat_of(made))
 
 
 def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:

@@ -107,13 +107,10 @@ def whole(space: type[Space]) -> Architecture:
     """The architecture of the trained model itself, as a point of the space around it: the largest of everything."""
 
     def largest(path: str, domain: Choice) -> Primitive:
-        if not domain.ordered:
-            return (
-                next((value for value in domain.values if value not in (SKIP.kind, None)), domain.values[0])
-                if not (path.endswith(".window"))
-                else domain.values[0]
-            )
-        return domain.values[-1]
+        if domain.ordered:
+            return domain.values[-1]
+        kept = [value for value in domain.values if value != SKIP.kind]
+        return (kept or domain.values)[0]  # of windows the first is that of the trained model, which may be None
 
     return space.decide(largest)  # type: ignore[arg-type]
 

@@ -27,19 +27,7 @@ class PartsGiven(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Pretrained(TrainedDecoder):
-    """A trained decoder in a folder of Hugging Face: ``config.json``, safetensors (one file or shards), ``tokenizer.json``; a GGUF file,
-    which transformers reads; or a folder that `nas-bo train` wrote.
-
-    Nothing is read before it is needed, and nothing is downloaded. Families: `nas_bo.pretrained.configuration.FAMILIES`.
-
-    Args:
-        path: the folder, or the GGUF file.
-        dtype: of the weights in memory.
-
-    Raises:
-        ExportError: there is no such folder, it has no configuration, or its weights are pickles or damaged.
-        ModelError: a family or an option of it that is not understood, by name.
-    """
+    """A trained decoder (`TrainedDecoder` says from which files), the space of its parts, and the objectives on them."""
 
     def space(self, parts: Parts | None = None, **given: Unpack[PartsGiven]) -> type[Space]:
         """The space of its parts; what may be made smaller as one value or by name (`nas_bo.pretrained.space.Parts`)."""

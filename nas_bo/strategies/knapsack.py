@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -31,8 +32,9 @@ TRIES = 12  # programs for one proposal, each for another level
 TIGHTER = (
     12  # solutions that are not admissible; the later half with smaller budgets, where sums over blocks are not exact
 )
-NOISE = 0.01  # standard deviation, as a share of the loss that was added, of what no sum over blocks explains
-LEVEL_NOISE = 0.002  # and in the unit of the loss
+NOISE = 0.1  # standard deviation, as a share of the loss that was added, of what no sum over blocks explains
+LEAST_NOISE = 0.002  # and at the least, in the unit of the loss
+LEVEL_SD = 0.05  # of the text on which trials are judged, around its estimate, in that unit
 
 
 @dataclass(frozen=True)
@@ -101,16 +103,13 @@ class _Program:
         self.whole = self._arch([terms[0] for terms in self.terms.values()])
         self.known: dict[str, tuple[float, Floats]] = {}
         self.levels: list[str] = []  # objectives that are bounded in turn
-        self.limits: list[tuple[str, float, int]] = []  # name, bound, sign
         for one in (*problem.objectives, *problem.limits):
             if not _is_known(one):
                 continue
             self.known[one.name] = self._costs(one)
             if one in problem.objectives:
                 self.levels.append(one.name)
-            for bound, sign in ((getattr(one, "at_most", None), 1), (getattr(one, "at_least", None), -1)):
-                if bound is not None:
-                    self.limits.append((one.name, float(bound), sign))
+        self.limits = [(name, bound, sign) for name, sign, bound in problem.bounds().values() if name in self.known]
         self._ends: dict[str, Architecture | None] = {}
         self.signs = {one.name: 1 if one.direction == "minimize" else -1 for one in problem.objectives}
 
@@ -189,7 +188,7 @@ class _Program:
         return total
 
     def _within(
-        self, problem: Problem, scores: Floats, bounds: Sequence[tuple[str, float, int]]
+        self, problem: Problem, scores: Floats, bounds: Sequence[tuple[str, float, float]]
     ) -> Architecture | None:
         margin, without = 0.0, list[Floats]()
         for attempt in range(TIGHTER):
@@ -208,7 +207,7 @@ class _Program:
     def _milp(
         self,
         scores: Floats,
-        bounds: Sequence[tuple[str, float, int]],
+        bounds: Sequence[tuple[str, float, float]],
         margin: float,
         without: Sequence[Floats],
         loses: float | None = None,
@@ -263,7 +262,7 @@ class _Posterior:
         self.x = np.array(rows) if rows else np.zeros((0, len(program.added)))
         self.y = np.array(values)
         total = self.x @ program.added
-        self.noise = LEVEL_NOISE + NOISE * np.abs(total) * 10
+        self.noise = LEAST_NOISE + NOISE * np.abs(total)
         if len(self.y):  # the level of the text: a weighted mean of what is left
             weight = 1 / self.noise**2
             self.level = float(np.sum(weight * (self.y - total)) / np.sum(weight))
@@ -280,8 +279,7 @@ class _Posterior:
         if not len(self.y):
             return prior
         spread = self.x * self.prior_sd**2
-        level = 0.05**2  # variance of the level of the text
-        covariance = spread @ self.x.T + level + np.diag(self.noise**2)
+        covariance = spread @ self.x.T + LEVEL_SD**2 + np.diag(self.noise**2)
         left = self.y - self.level - self.x @ prior - noise
         found: Floats = prior + spread.T @ np.linalg.solve(covariance, left)
         return found
@@ -308,23 +306,20 @@ def _measured(problem: Problem, trials: Sequence[Trial]) -> dict[str, float]:
     return found
 
 
-_programs: dict[int, tuple[Problem, _Program]] = {}
+_programs: WeakKeyDictionary[Problem, _Program] = WeakKeyDictionary()
 
 
 def _program(problem: Problem) -> _Program:
-    kept = _programs.get(id(problem))
-    if kept is not None and kept[0] is problem:
-        return kept[1]
-    scores = next((one for one in (*problem.proxies, *problem.objectives) if isinstance(one, Additive)), None)
-    if scores is None:
-        raise SearchError(
-            "Knapsack needs block scores and nothing in this search has any; give proxies=[teacher.block_scores()], of a trained model, or "
-            "another strategy"
-        )
-    _programs.clear()
-    made = _Program(problem, scores)
-    _programs[id(problem)] = problem, made
-    return made
+    found = _programs.get(problem)
+    if found is None:
+        scores = next((one for one in (*problem.proxies, *problem.objectives) if isinstance(one, Additive)), None)
+        if scores is None:
+            raise SearchError(
+                "Knapsack needs block scores and nothing in this search has any; give proxies=[teacher.block_scores()], of a trained model, "
+                "or another strategy"
+            )
+        found = _programs[problem] = _Program(problem, scores)
+    return found
 
 
 def _spread_out(number: int) -> float:

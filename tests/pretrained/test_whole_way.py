@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from nas_bo.export import folder
+from nas_bo.export.text import tokenizer_json
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.spec import LayerSpec
-from nas_bo.pretrained import Pretrained
+from nas_bo.pretrained import CalibrationText, Pretrained
 from nas_bo.pretrained.slices import compact, sliced
 from tests.command import nas_bo
 from tests.pretrained.models import trained
@@ -82,3 +83,15 @@ def test_options_that_mean_nothing_there_are_refused(work, options, said):
     assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
     done = nas_bo("search", "--from", "nowhere", cwd=work)
     assert done.returncode != 0 and "no folder" in done.stderr
+
+
+def test_a_gguf_file_teaches_its_parts_too(work):
+    pytest.importorskip("gguf")
+    done = nas_bo("export", "whole", "--format", "gguf", "--to", "gg", cwd=work)
+    assert done.returncode == 0, done.stderr
+    (work / "gg" / "tokenizer.json").write_text(tokenizer_json(None))
+    teacher = Pretrained(str(next((work / "gg").glob("*.gguf"))))
+    few = CalibrationText(batches=1, sequences=32, sequence=32)
+    asked = {"data": str(work / "t.txt"), "calibration": few, "sequence": 32, "held_out_tokens": 512, "device": "cpu"}
+    arch = teacher.space().sample(3)
+    assert teacher.loss(tokens=4000, **asked)(arch) < teacher.loss(**asked)(arch)
