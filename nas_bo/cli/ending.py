@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from nas_bo import database_url
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import INTERRUPTED, errors
 from nas_bo.cli.output import say
-from nas_bo.errors import ReportError
+from nas_bo.errors import ReportError, SearchError
 from nas_bo.study_name import file_name
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def _written(result: Result, out: Path, storage: str) -> list[Path]:
         raise typer.Exit(INCOMPLETE) from None
 
 
+def _trainable(result: Result) -> bool:
+    """Whether `nas-bo train` can repeat its runs."""
+    from nas_bo.workflows.register import trainable
+
+    with suppress(SearchError):
+        trainable(result)
+        return True
+    return False
+
+
 def _say(
     result: Result, written: Sequence[Path], as_json: bool, storage: str, tracked: Tracking | None, missing: str
 ) -> None:
@@ -82,5 +93,9 @@ def _say(
         say(f"study    {shown}   (nas-bo report {shlex.quote(shown)}{named})")
         if tracked is not None and (missing or result.url):
             say(f"MLflow   {missing or tracked.address(result)}")
+        if result.front and _trainable(result):
+            say(
+                f"next     nas-bo train {shlex.quote(shown)}{named} --pick knee --to out   (trains the winner to the end; then nas-bo export)"
+            )
     if missing:
         say(f"nas-bo: {missing}", err=True)

@@ -35,6 +35,7 @@ def test_a_search_ends_with_table_picture_page_and_where_everything_is(searched)
     page = (out / "front.html").read_text()
     assert "bits_per_byte" in page and "http://" not in page.replace("http://www.w3.org", "") and "https://" not in page
     assert str(out.relative_to(folder) / "front.png") in done.stdout and "nas-bo report nas-bo.db" in done.stdout
+    assert "nas-bo train nas-bo.db --pick knee" in done.stdout
     assert (folder / "nas-bo.db").exists() and (folder / "mlflow.db").exists() and "mlflow.db" in done.stdout
     lines = done.stderr.splitlines()
     assert lines[0] == "searching TinyGPT with 1 worker, 4 trials"
