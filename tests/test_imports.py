@@ -95,7 +95,6 @@ CIRCLES = {
     "workflows",
     "strategies",
     "objectives",
-    "execution",
 }  # still with one
 
 

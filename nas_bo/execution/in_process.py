@@ -52,7 +52,7 @@ class InProcess:
     def gate(self) -> str:
         """Of the threads of this process: a tracker's waits while something is measured."""
         if self._folder is None:
-            self._folder = gate_folder()
+            self._folder = temporary.made("quiet")
         return self._folder.name
 
 
@@ -77,10 +77,6 @@ def _apart(key: Hashable, problem: Problem, arch: Architecture, judge: Judge | N
         if executor is not None:
             executor.close()
     return evaluate(problem, arch, judge)
-
-
-def gate_folder() -> tempfile.TemporaryDirectory[str]:
-    return temporary.made("quiet")
 
 
 __all__ = ["InProcess"]

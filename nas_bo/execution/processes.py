@@ -25,10 +25,10 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from tempfile import TemporaryDirectory
 
+from nas_bo import temporary
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution.executor import check_not_importing, failed
-from nas_bo.execution.in_process import gate_folder
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.process_tree import Tree
 from nas_bo.execution.worker import packed, unpacked, work
@@ -117,7 +117,7 @@ class Processes:
     @property
     def gate(self) -> str:
         if self._folder is None:
-            self._folder = gate_folder()
+            self._folder = temporary.made("quiet")
         return self._folder.name
 
     def limit(self, seconds: float | None) -> None:
