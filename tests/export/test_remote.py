@@ -112,7 +112,7 @@ def test_no_two_names_of_the_file_are_one(tmp_path):
 def test_what_was_typed_into_an_interpreter_has_no_source():
     from nas_bo.export.bundle import Bundle
 
-    with pytest.raises(ExportError, match="put it into a file"):
+    with pytest.raises(ExportError, match="put the block into a file"):
         Bundle({"math"}, ()).add("math", "sin")
     with pytest.raises(ExportError, match="made while it runs"):
         Bundle({"nas_bo"}, ()).add("nas_bo.export.remote", "nothing")
