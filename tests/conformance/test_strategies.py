@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce, Successive
 from nas_bo.strategies.strategy import fresh, generator
 from nas_bo.testing import StrategyTests
+from tests.strategies.cases import STRATEGIES
 
 
 @dataclass(frozen=True)
@@ -22,16 +22,6 @@ class Minimal:
         return found
 
 
-STRATEGIES = (
-    Minimal(),
-    Random(),
-    NSGA2(population=4),
-    RegularizedEvolution(population=6, sample=2, startup=4),
-    LocalSearch(startup=4),
-    Successive((Random(), 3), NSGA2(startup=0, screen=1)),
-    Reinforce(startup=4),
-    Bayes(startup=4, candidates=20),
-)
-for one in STRATEGIES:
+for one in (Minimal(), *STRATEGIES):
     name = f"Test{type(one).__name__}"
     globals()[name] = type(name, (StrategyTests,), {"strategy": one, "__module__": __name__})

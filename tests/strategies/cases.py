@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, option, real, repeat, require
+from nas_bo.strategies import NSGA2, Bayes, LocalSearch, Random, RegularizedEvolution, Reinforce, Successive
 from nas_bo.trial import State, Trial
 
 
@@ -54,6 +55,15 @@ class Ruled(Space):
 
 
 SPACES = (Nested, Repeats, Reals, Constant, Tiny, Ruled)
+STRATEGIES = (  # that need no training
+    Random(),
+    NSGA2(population=4),
+    RegularizedEvolution(population=6, sample=2, startup=4),
+    LocalSearch(startup=4),
+    Successive((Random(), 3), NSGA2(startup=0, screen=1)),
+    Reinforce(startup=4),
+    Bayes(startup=4, candidates=20),
+)
 
 
 def numbers(arch: Architecture) -> list[float]:

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import pickle
 import random
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nas_bo.errors import SearchError
-from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, option, real, repeat
-from nas_bo.strategies import Random, Reinforce, Strategy
+from nas_bo.strategies import Random, Reinforce
 from nas_bo.strategies.policy import CELLS, Cells, policy_of
 from nas_bo.strategies.reinforce import _advantages
-from nas_bo.trial import State, Trial
+from nas_bo.trial import Trial
 from tests.strategies import cases
 
 ROOT = Path(__file__).parents[2]
@@ -78,63 +71,6 @@ def test_learns_one_objective():
     )
     assert guided[:, 50:].mean() < chance.mean() - 0.7 * chance.std()
     assert guided.min(1).mean() < chance.min(1).mean()
-
-
-def test_learns_a_front():
-    problem = Problem(Deep, [quality, Function(millions, "millions", cost="analytic")])
-
-    def reached(strategy):
-        points = [[t.values["quality"], math.log(t.values["millions"])] for t in run(strategy, problem, 80)]
-        return hypervolume(np.array(points), np.array([4.5, math.log(50)]))
-
-    guided, chance = ([reached(kind(seed=s)) for s in range(4)] for kind in (Reinforce, Random))
-    assert np.mean(guided) > np.mean(chance) + 2 * np.std(chance) / 4**0.5
-
-
-@pytest.mark.parametrize("space", [*cases.SPACES, Deep], ids=lambda s: s.__name__)
-@pytest.mark.parametrize("history", cases.HISTORIES, ids=cases.HISTORY_NAMES)
-def test_suggestions_are_valid_fresh_and_repeatable(space, history):
-    for objectives in (cases.one, cases.two, cases.three):
-        problem = objectives(space)
-        trials = history(problem)
-        found = QUICK.suggest(problem, trials, 2)
-        left = space.size() - len({t.architecture.id for t in trials}) if space.is_finite() else 2
-        assert len(found) == min(2, left)
-        assert all(space.contains(arch) and problem.admissible(arch) for arch in found)
-        everything = [*{t.architecture.id for t in trials}, *(arch.id for arch in found)]
-        assert len(set(everything)) == len(everything)
-        assert ids(pickle.loads(pickle.dumps(QUICK)), objectives(space), list(trials)) == [arch.id for arch in found]
-
-
-def test_an_exhausted_space_is_emptied_and_then_nothing_is_suggested():
-    problem = cases.two(cases.Tiny)
-    trials = run(Reinforce(startup=2), problem, 6)
-    assert len({t.architecture.id for t in trials}) == cases.Tiny.size() == 6
-    assert Reinforce().suggest(problem, trials, 3) == []
-
-
-def test_a_resumed_search_goes_on_as_if_nothing_had_happened():
-    problem = Problem(Deep, [quality, millions])
-    trials = run(QUICK, problem, 12)
-    for cut in (3, 4, 9):
-        assert ids(QUICK, problem, trials[:cut], 1) == [trials[cut].architecture.id]
-
-
-SCRIPT = """
-import json
-from nas_bo.strategies import Reinforce
-from tests.strategies import cases
-problem = cases.three(cases.Nested)
-print(json.dumps([a.id for a in Reinforce(seed=5, startup=4).suggest(problem, cases.failed(problem), 3)]))
-"""
-
-
-def test_the_same_history_gives_the_same_suggestions_in_any_process():
-    env = {**os.environ, "PYTHONHASHSEED": "77", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, env=env, cwd=ROOT, check=True)
-    problem = cases.three(cases.Nested)
-    QUICK.suggest(problem, cases.evaluated(problem, 9, seed=3), 2)  # fills the memory here, and changes nothing
-    assert json.loads(done.stdout) == ids(QUICK, problem, cases.failed(problem), 3)
 
 
 def test_the_memory_changes_no_result(monkeypatch):
@@ -221,25 +157,3 @@ def test_a_large_space_keeps_its_policy_small():
     problem = cases.one(Wide)
     assert len(policy_of(Wide).scale) < 20_000
     assert len(QUICK.suggest(problem, cases.evaluated(problem, 6), 2)) == 2
-
-
-def test_running_trials_are_not_suggested_again():
-    problem = cases.one(cases.Tiny)
-    trials = [Trial(a, state=State.RUNNING) for a in Reinforce(startup=0).suggest(problem, [], 4)]
-    assert len(trials) == 4
-    assert not {t.architecture.id for t in trials} & set(ids(Reinforce(startup=0), problem, trials))
-
-
-@pytest.mark.parametrize("settings", [
-    {"seed": 0.5}, {"startup": -1}, {"replayed": 1}, {"entropy": 0}, {"entropy": "much"}, {"ridge": -1.0},
-    {"ridge": math.inf}, {"entropy": True},
-])  # fmt: skip
-def test_wrong_settings_are_refused(settings):
-    with pytest.raises(SearchError, match=r"must be"):
-        Reinforce(**settings)
-
-
-def test_is_a_frozen_strategy():
-    assert isinstance(QUICK, Strategy)
-    with pytest.raises(AttributeError):
-        QUICK.seed = 3
