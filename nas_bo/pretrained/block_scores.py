@@ -24,6 +24,7 @@ from nas_bo.model.spec import check
 from nas_bo.objective import Say, Term, Value
 from nas_bo.objectives.measuring import silent
 from nas_bo.pretrained.loss import SubModelLoss
+from nas_bo.pretrained.operators import replacing
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import Parts, space_around, whole
 from nas_bo.space.domain import Choice
@@ -133,6 +134,7 @@ def _terms(scores: BlockScores, space: type[Space], say: Say) -> tuple[Mapping[s
             "settled": repr(sorted(space._settled.items())),
             **scores.conditions(),
             **{k: v for k, v in scores.loss.conditions().items() if k in ("teacher", "sha256", "calibration")},
+            **({"operators": scores.loss.operators.conditions()} if scores.parts.other_blocks else {}),
         }
         path = machine.path_of("blocks", facts)
         kept = machine.read(path)
@@ -208,7 +210,7 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
 
     @torch.no_grad()
     def bits(spec: DecoderSpec) -> float:
-        model = sliced(held.model, spec)
+        model = sliced(held.model, spec, library=loss.library() if scores.parts.other_blocks else None)
         total = sum(float(model.loss(batch[:, :-1], batch[:, 1:])[1]) for batch in batches)
         return total / len(batches) / math.log(2) / corpus.bytes_per_token
 
@@ -227,11 +229,22 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
             say("block scores", done, number)
             known = {choices[0]: 0.0}
             for one in plans[group]:
-                known[one] = bits(check(changed(space, most, dict(one)), loss.ignore)) - base
+                spec = check(changed(space, most, dict(one)), loss.ignore)
+                kl = _of_another_operator(loss, held.model.spec, spec, group)
+                known[one] = bits(spec) - base if kl is None else kl
                 done += 1
             found[group] = _between(choices, known, judged[group])
         say("block scores", number, number)
     return found, base
+
+
+def _of_another_operator(loss: SubModelLoss, whole: DecoderSpec, spec: DecoderSpec, group: str) -> float | None:
+    """The score of a block in place of the whole trained attention: the divergence of the predictions, in bits per byte, after it learned
+    (KL-guided layer selection, arXiv 2512.20569). None for all else."""
+    _, index, part = group.split(".")
+    small, trained = spec.layers[int(index)].slot(part), whole.layers[int(index)].slot(part)
+    other = replacing(small, trained) if part == "mixer" else None
+    return loss.library().block(int(index), other).kl if other is not None and other == small else None
 
 
 def _scores_of(group: str, found: Mapping[tuple[str, str], Importance]) -> Tensor | None:

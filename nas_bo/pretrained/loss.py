@@ -12,6 +12,7 @@ from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.text import corpus_of
 from nas_bo.pretrained.checkpoint import TrainedDecoder
+from nas_bo.pretrained.operators import BlockDistillation, replacing
 from nas_bo.pretrained.ordered import CalibrationText, OrderedModel, ordered
 from nas_bo.pretrained.slices import check_within, sliced
 from nas_bo.trial import Direction
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
     from nas_bo.model.training import TrainingResult
+    from nas_bo.pretrained.block_library import BlockLibrary
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class SubModelLoss:
         held_out_tokens: how much held-out text it is judged on.
         sequence: tokens of one window, there and in training.
         seed: of the order of the batches.
+        operators: how blocks of other operators learn that take the place of attention (`nas_bo.pretrained.Parts`), and attention
+            with another window.
         device: a torch device; None is CUDA where there is one, else the CPU.
         at_most, at_least: hard limits in bits per byte.
     """
@@ -51,6 +55,7 @@ class SubModelLoss:
     held_out_tokens: int = checked(16_384, whole_number(1))
     sequence: int = checked(128, whole_number(8))
     seed: int = 0
+    operators: BlockDistillation = field(default_factory=BlockDistillation)
     device: str | None = None
     at_most: float | None = None
     at_least: float | None = None
@@ -101,6 +106,7 @@ class SubModelLoss:
             "sequence": self.sequence,
             "seed": self.seed,
             "calibration": repr(self.calibration),
+            "operators": self.operators.conditions(),
         }
 
     def remarks(self) -> dict[str, Any]:
@@ -123,9 +129,22 @@ class SubModelLoss:
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         return ordered(self.teacher, self.corpus(), self.calibration, device=device)
 
+    def library(self) -> BlockLibrary:
+        """Blocks of other operators than those of the trained model, made when they are first needed."""
+        from nas_bo.pretrained.block_library import library_of
+
+        found = self.conditions()
+        facts = {name: found[name] for name in ("teacher", "sha256", "calibration")}
+        return library_of(self.ordered().model, self.corpus(), self.operators, facts)
+
     def sub_model(self, arch: Architecture, copy: bool = True) -> Decoder:
         """The part, with the trained weights; without `copy` they are shared (raises ModelError)."""
-        return sliced(self.ordered().model, check(arch, self.ignore), copy)
+        spec, model = check(arch, self.ignore), self.ordered().model
+        other = any(
+            replacing(one.mixer, own.mixer) is not None
+            for one, own in zip(spec.layers, model.spec.layers, strict=False)
+        )
+        return sliced(model, spec, copy, self.library() if other else None)
 
     def trained(self, arch: Architecture, /) -> TrainingResult:
         """The training behind a value, with its model (raises ObjectiveError where there is none)."""

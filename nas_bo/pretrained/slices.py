@@ -6,7 +6,7 @@ Layers keep their place: one that is left out is a skip. Slices are views wherev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,20 +19,23 @@ from nas_bo.model.blocks.cuts import Cut, Piece
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.counts import norms_of
 from nas_bo.model.spec import DecoderSpec
+from nas_bo.pretrained.operators import KINDS, replacing
 from nas_bo.supernet.slicing import sliceable
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
+    from nas_bo.pretrained.block_library import BlockLibrary
 
 _OF_THE_TOP = ("norm", "position", "parallel", "tied", "bias")
 
 
-def weights_of(teacher: Decoder, spec: DecoderSpec) -> dict[str, Tensor]:
-    """The parameters of the decoder `spec` by name, taken from those of `teacher`.
+def weights_of(teacher: Decoder, spec: DecoderSpec, library: BlockLibrary | None = None) -> dict[str, Tensor]:
+    """The parameters of the decoder `spec` by name, taken from those of `teacher`, and of other operators in place of its attention from
+    `library`. Without a library windows are put on the weights as they are.
 
     Raises:
-        ModelError: `spec` is not within the teacher; the message names the field.
+        ModelError: `spec` is not within the teacher, or another operator without a library; the message names the field.
     """
     check_within(teacher.spec, spec)
     weights = dict(teacher.named_parameters())
@@ -52,10 +55,19 @@ def weights_of(teacher: Decoder, spec: DecoderSpec) -> dict[str, Tensor]:
             if absent(small):
                 continue
             block = sliceable(small)
+            there: Mapping[str, Tensor] = weights
+            other = replacing(small, large) if part == "mixer" else None
+            if other is not None and library is not None:
+                large, there = other, library.weights(index, other)
+            elif large.kind != small.kind:
+                raise ModelError(
+                    f"layer {index} of the sub-model has {small.kind} in place of {large.kind}, and no blocks of it were made; take the "
+                    "sub-model from the loss (SubModelLoss.sub_model), which has them"
+                )
             ours = block.slices(small, spec.frame, part, f"{prefix}{part}.")
             theirs = block.slices(large, teacher.spec.frame, part, f"{prefix}{part}.")
             for cut, whole_cut in zip(ours, theirs, strict=True):
-                found[cut.name] = _cut(weights[cut.name], cut, whole_cut)
+                found[cut.name] = _cut(there[cut.name], cut, whole_cut)
         for norm in norms_of(layer, spec.frame):
             for form in ("weight", "bias"):
                 if f"{prefix}{norm}.{form}" in weights:
@@ -64,11 +76,11 @@ def weights_of(teacher: Decoder, spec: DecoderSpec) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def sliced(teacher: Decoder, spec: DecoderSpec, copy: bool = False) -> Decoder:
-    """The decoder `spec` with weights of `teacher`, in evaluation mode; with `copy` they are its own (raises ModelError)."""
+def sliced(teacher: Decoder, spec: DecoderSpec, copy: bool = False, library: BlockLibrary | None = None) -> Decoder:
+    """The decoder `spec` with weights of `teacher` (`weights_of`), in evaluation mode; with `copy` they are its own (raises ModelError)."""
     from nas_bo.model.decoder import Decoder
 
-    weights = weights_of(teacher, spec)
+    weights = weights_of(teacher, spec, library)
     model = Decoder(spec, teacher.vocab_size).to(teacher.embedding.weight.device)
     for name, place in model.named_parameters():
         weight = weights[name].detach()
@@ -113,9 +125,10 @@ def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
     for index, (small, large) in enumerate(zip(spec.layers, whole.layers, strict=True)):
         for part in ("mixer", "mlp"):
             one, other = getattr(small, part), getattr(large, part)
-            if not absent(one) and one.kind != other.kind:
+            if not absent(one) and one.kind != other.kind and (part == "mlp" or replacing(one, other) is None):
                 raise ModelError(
                     f"layer {index} of the sub-model has {one.kind} as {part}, where the trained one has {other.kind}; it may be that or a skip"
+                    + (f", or {' or '.join(KINDS)}" if other.kind == "attention" else "")
                 )
 
 

@@ -13,11 +13,20 @@ from typing import Any, NamedTuple
 
 from nas_bo.architecture import Architecture, Node, Primitive
 from nas_bo.errors import SpaceError
+from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.block import Frame, Prunable
 from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import block_of
-from nas_bo.model.spec import check
+from nas_bo.model.spec import DecoderSpec, check
 from nas_bo.model.vocabulary import skip
+from nas_bo.pretrained.operators import (
+    DEFAULT_WINDOW,
+    KINDS,
+    WINDOW,
+    check_operators,
+    replaceable,
+    replacement,
+)
 from nas_bo.space import Space, choice, option, repeat
 from nas_bo.space.domain import Choice, Option
 from nas_bo.space.space import built_by
@@ -45,6 +54,8 @@ class Parts:
         width: channels of the stream, or these sizes.
         experts: experts of each mixture, or these numbers.
         windows: attention may see only so many tokens back; None, or 0, is the window of the trained model.
+        operators: what may take the place of attention: "linear_attention", "gated_delta", and "window", which is a window of 128 tokens
+            where `windows` has no sizes (`nas_bo.pretrained.operators`).
         keep: layers that stay whole, by their index; negative ones count from the end.
         multiple: sizes of MLPs are multiples of it; None is 64 for MLPs of 512 and more, 32 from 128 on, else 8.
     """
@@ -57,9 +68,19 @@ class Parts:
     windows: tuple[int, ...] = checked((), each(whole_number(1), 0))
     keep: tuple[int, ...] = ()
     multiple: int | None = checked(None, whole_number(1).or_none())
+    operators: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "operators", tuple(self.operators))
         check_fields(self, SpaceError)
+        check_operators(self.operators)
+        if WINDOW in self.operators and not self.windows:
+            object.__setattr__(self, "windows", (DEFAULT_WINDOW,))
+
+    @property
+    def other_blocks(self) -> bool:
+        """Whether some of the sub-models have blocks that the trained model has not."""
+        return bool(self.windows or self.operators)
 
 
 @lru_cache(maxsize=8)
@@ -83,13 +104,16 @@ def space_around(title: str, arch: Node, parts: Parts) -> type[Space]:
         blocks, specs = [getattr(one, slot) for one in arch.layers], [getattr(one, slot) for one in spec.layers]
         kinds = dict.fromkeys(block.kind for block in blocks)
         options = [_option(slot, kind, blocks, specs, spec.frame, parts, allowed, kept) for kind in kinds]
+        others = _operators(spec, parts, kept) if slot == "mixer" else {}
+        options += [_operator(kind, places, specs, allowed) for kind, places in others.items()]
         if parts.depth and not any(absent(one) for one in specs):
             options.append(skip())
         layer[slot] = choice(*options) if len(options) > 1 else options[0]
         for index, (block, one) in enumerate(zip(blocks, specs, strict=True) if len(options) > 1 else ()):
-            may_go = parts.depth and index not in kept and not absent(one)
-            if not may_go or len(options) > 2:
-                allowed[f"layers.{index}.{slot}"] = (block.kind, SKIP.kind) if may_go else (block.kind,)
+            may = [block.kind, *(kind for kind, places in others.items() if index in places)]
+            may += [SKIP.kind] if parts.depth and index not in kept and not absent(one) else []
+            if len(may) < len(options):
+                allowed[f"layers.{index}.{slot}"] = tuple(may)
     top = {name: value for name, value in arch.items() if name not in ("layers", "width")}
     widths = _sizes(f"{title}.width", parts.width, spec.width, _widths(spec.width))
     made = Space.of(
@@ -152,6 +176,36 @@ def _option(
             for index in places
             if index in kept and len(windows) > 1
         }
+    return option(kind, **fields)
+
+
+def _operators(spec: DecoderSpec, parts: Parts, kept: set[int]) -> dict[str, list[int]]:
+    """Kind of another operator -> the layers that may have it.
+
+    Raises:
+        SpaceError: no layer may, or the trained model has that kind of block itself.
+    """
+    kinds = [kind for kind in parts.operators if kind in KINDS]
+    places = [index for index in range(len(spec.layers)) if replaceable(spec, index)]
+    own = {layer.mixer.kind for layer in spec.layers}
+    for kind in kinds:
+        if kind in own:
+            raise SpaceError(f"operators={parts.operators}: the trained model has {kind} itself; leave it out there")
+    if kinds and not places:
+        raise SpaceError(
+            f"operators={parts.operators}: the trained model has no attention that another operator could take the place of (it must have keys "
+            "and values of its own, and layers that share nothing); leave operators out"
+        )
+    places = [index for index in places if index not in kept]
+    return dict.fromkeys(kinds, places) if places else {}
+
+
+def _operator(
+    kind: str, places: Sequence[int], specs: Sequence[AttentionSpec], allowed: dict[str, tuple[Primitive, ...]]
+) -> Option:
+    """A block of another operator, with the heads of the attention that it replaces."""
+    each = [replacement(kind, specs[index]) for index in places]
+    fields = {name: _settled(f"mixer.{kind}.{name}", places, [one[name] for one in each], allowed) for name in each[0]}
     return option(kind, **fields)
 
 

@@ -23,6 +23,7 @@ class PartsGiven(TypedDict, total=False):
     windows: tuple[int, ...]
     keep: tuple[int, ...]
     multiple: int | None
+    operators: tuple[str, ...]
 
 
 @dataclass(frozen=True)
