@@ -5,12 +5,11 @@ all of it: what an objective has noted beyond `MOST` goes into a file next to th
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nas_bo import study_name
+from nas_bo import study_name, temporary
 
 MOST = 50_000  # characters of JSON of one trial
 LEFT_OUT = "left_out"  # the key under which the info of an objective names what is in the file
@@ -48,10 +47,8 @@ def file(storage: Path | None, study: str, number: int) -> Path:
 
 def write(path: Path, rest: Info) -> None:
     """Whole or not at all (raises OSError)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(rest, indent=1), encoding="utf-8")
-    draft.replace(path)
+    with temporary.whole(path) as draft:
+        draft.write_text(json.dumps(rest, indent=1), encoding="utf-8")
 
 
 def _size(value: Any) -> int:

@@ -79,6 +79,29 @@ def draft(file: Path) -> Path:
     return file.with_name(f".{file.name}.{safe}-{number}-{began}.{time.monotonic_ns()}")
 
 
+@contextmanager
+def whole(file: Path, durable: bool = False) -> Iterator[Path]:
+    """A draft that becomes `file` when this ends, unless it is raised within: others see the whole file, or what was there before.
+
+    Args:
+        durable: it is on the disk before it takes the name, so that it is whole after a power cut too.
+
+    Raises:
+        OSError: the folder cannot be made or written.
+    """
+    made = draft(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        yield made
+        if durable:
+            with made.open("rb") as written:
+                os.fsync(written.fileno())
+        made.replace(file)
+    finally:
+        with suppress(OSError):
+            made.unlink()
+
+
 def sweep_drafts(file: Path) -> None:
     """Remove what killed processes of this machine left half made next to `file`."""
     machine = owner().rsplit(":", 2)[0]
@@ -98,4 +121,4 @@ def _entries(folder: Path) -> list[Path]:
         return []
 
 
-__all__ = ["draft", "folder", "made", "private", "sweep", "sweep_drafts"]
+__all__ = ["draft", "folder", "made", "private", "sweep", "sweep_drafts", "whole"]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas_bo import temporary
 from nas_bo.errors import CheckpointError
 from nas_bo.foreign_document import not_packed
 
@@ -62,22 +60,14 @@ def save(path: str | Path, identity: Identity, step: int, state: Mapping[str, An
     if there is not None and there["step"] > step:
         return
     content = {"format": FORMAT, "identity": asdict(identity), "step": step, "state": dict(state)}
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
+        with temporary.whole(path, durable=True) as draft, draft.open("wb") as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
     except OSError as error:
         raise CheckpointError(
             f"the checkpoint {str(path)!r} cannot be written ({error.strerror or error}); give a folder that can be "
             "written to and has space left"
         ) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def load(path: str | Path, identity: Identity, device: torch.device | str = "cpu") -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock
 
 import nas_bo
+from nas_bo import temporary
 from nas_bo.architecture import Architecture, acting_after
 from nas_bo.cache_folder import cache_folder, make_room, used_now
 from nas_bo.model.blocks.dense import has_channels
@@ -114,9 +115,8 @@ def _write(path: Path, one: Kept) -> None:
     said = {"value": one.value, "info": dict(one.info), "sequence": one.sequence, "vocab_size": one.model.vocab_size}
     content = save(weights, metadata={"nas_bo": json.dumps(said)})
     make_room(path.parent, MOST_BYTES, len(content))
-    draft = path.with_suffix(f".{hashlib.sha256(content).hexdigest()[:8]}.draft")
-    draft.write_bytes(content)
-    draft.replace(path)
+    with temporary.whole(path) as draft:
+        draft.write_bytes(content)
     with suppress(OSError):
         Path(f"{path}.lock").unlink()  # whoever waits for it finds the decoder
 

@@ -16,6 +16,7 @@ from nas_bo.hardware.latency.profile_file import described
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, Work, parts, specified, workload, works
 from nas_bo.report.drawing import EDGE
+from nas_bo.report.picture import INK, calm
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from nas_bo.hardware.latency.profile import Profile
     from nas_bo.model.counts import Arch
 
-INK, PREDICTED, LINE = "#26303c", "#1f5fbf", "#c9ced6"
+PREDICTED, LINE = "#1f5fbf", "#c9ced6"
 GROUPS = ("embedding and head", "mixer", "MLP", "norms and residuals")
 SHADES = (EDGE, "#1f5fbf", "#d9480f", "#b4bcc7")
 MOST_LAYERS = 48
@@ -78,7 +79,7 @@ def predicted_picture(profile: Profile, kind: str = "learned", *, seed: int = 0,
             )  # fmt: skip
             axes.set_xlabel("measured, ms (bar: 95 % interval of the median)", fontsize=9, color=INK)
             axes.set_ylabel("predicted, ms (bar: 90 % interval)", fontsize=9, color=INK)
-            _calm(axes)
+            calm(axes, 8)
 
     title = f"{profile.device.title or profile.device.name}, {profile.runtime}: {kind} model, five folds"
     return _drawn(draw, title, (max(5.0, 4.6 * min(3, len(panels))), 4.7 * math.ceil(len(panels) / 3) + 0.3), dpi)
@@ -114,7 +115,7 @@ def breakdown_picture(arch: Arch, model: Timed, setting: Setting, *, title: str 
         axes.set_ylim(-0.7, len(names) - 0.3)
         axes.set_xlabel(f"modelled time, ms; {total:.3g} ms in all", fontsize=9, color=INK)
         axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=8)
-        _calm(axes)
+        calm(axes, 8)
         axes.grid(False, axis="y")
 
     return _drawn(draw, title or f"where the time goes: {described(setting)}", (7.6, 1.9 + 0.27 * len(names)), dpi)
@@ -181,7 +182,7 @@ def roofline_picture(arch: Arch, device: Device, setting: Setting, *, title: str
             + (f"{roof.overhead_us:.3g} us per kernel" if roof.overhead_us else "no figure for starting a kernel"), fontsize=9, color=INK, loc="left",
         )  # fmt: skip
         axes.legend(loc="lower right", frameon=False, fontsize=8)
-        _calm(axes)
+        calm(axes, 8)
 
     return _drawn(draw, title or f"{described(setting)}, {total:.3g} ms modelled", (7.6, 5.0), dpi)
 
@@ -220,10 +221,3 @@ def _plain(axes: Axes, both: bool = False) -> None:
         axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axis.set_major_formatter(FuncFormatter(lambda v, _pos: f"{v:g}"))
         axis.set_minor_formatter(NullFormatter())
-
-
-def _calm(axes: Axes) -> None:
-    axes.grid(True, color="#e6e9ee", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, colors=INK)

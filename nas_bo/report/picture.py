@@ -307,3 +307,11 @@ def _tick(value: float) -> str:
     text = figure_text(value)
     number = text.rstrip("kMGT")
     return (number.rstrip("0").rstrip(".") if "." in number and "e" not in number else number) + text[len(number) :]
+
+
+def calm(panel: Axes, size: int = 9) -> None:
+    """A thin grid behind the data, and no more lines than that."""
+    panel.grid(True, color="#e6e9ee", linewidth=0.8)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    panel.tick_params(labelsize=size, colors=INK)

@@ -15,13 +15,12 @@ from nas_bo.report.digits import figure
 from nas_bo.report.drawing import drawing
 from nas_bo.report.importance import Importance
 from nas_bo.report.page import page
-from nas_bo.report.picture import FRONT, GREY, INK, KNEE, OTHER, picture
+from nas_bo.report.picture import FRONT, GREY, INK, KNEE, OTHER, calm, picture
 from nas_bo.report.progress import reference, steps, units
 from nas_bo.report.summary import Summary
 from nas_bo.trial import ObjectiveSpec
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -83,7 +82,7 @@ def importance_picture(
         bars.set_xlabel(f"share of the variance of {named[one.objective].title} [%], line: 90 % interval", color=INK)
         bars.set_title(one.caption().split(". ")[0], fontsize=8, color=INK, loc="left")
         bars.legend(loc="lower right", frameon=False, fontsize=8)
-        _calm(bars)
+        calm(bars)
         square = made.add_subplot(grid[k, 1])
         most = min(8, len(one.names))
         values = 100 * np.array([row[:most] for row in one.pairs[:most]])
@@ -146,7 +145,7 @@ def progress_picture(summary: Summary, *, dpi: int = 120) -> bytes | None:
         other.plot(numbers, [s.n_pareto for s in taken], drawstyle="steps-post", color=KNEE, linewidth=1.0, alpha=0.8)
         other.set_ylabel("size of the front [trials]", color=KNEE)
         other.spines[["top"]].set_visible(False)
-    _calm(panel)
+    calm(panel)
     return _png(canvas)
 
 
@@ -162,13 +161,6 @@ def _png(canvas: FigureCanvasAgg) -> bytes:
     with io.BytesIO() as buffer:
         canvas.print_png(buffer)
         return buffer.getvalue()
-
-
-def _calm(panel: Axes) -> None:
-    panel.grid(True, color="#e6e9ee", linewidth=0.8)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=9, colors=INK)
 
 
 def _broken(text: str) -> str:

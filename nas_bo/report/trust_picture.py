@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas_bo.report.digits import figure as figure_text
+from nas_bo.report.picture import INK, calm
 from nas_bo.report.ranks import Interval
 from nas_bo.report.trust import Judged, TrustReport
 from nas_bo.wording import counted
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
 
-INK, OVERALL, REMOVED, LINE = "#26303c", "#1f5fbf", "#d9480f", "#c9ced6"
+OVERALL, REMOVED, LINE = "#1f5fbf", "#d9480f", "#c9ced6"
 MOST_PANELS = 6  # proxies drawn; the bars have all of them
 PER_INCH = 11.5  # characters of the first line
 
@@ -82,7 +83,7 @@ def _ranks(axes: Axes, report: TrustReport, judged: Judged) -> PathCollection | 
     axes.set_title(f"{judged.name}   tau {judged.tau.value:.2f}", fontsize=10, color=INK, loc="left")
     axes.set_xlabel(f"rank by {judged.name}   ← better", fontsize=9, color=INK)
     axes.set_ylabel(f"rank by {report.reference}", fontsize=9, color=INK)
-    _calm(axes)
+    calm(axes)
     return dots
 
 
@@ -112,7 +113,7 @@ def _bars(axes: Axes, report: TrustReport) -> None:
         color=INK,
     )
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=8)
-    _calm(axes)
+    calm(axes)
     axes.grid(False, axis="y")
 
 
@@ -126,10 +127,3 @@ def _rank(values: list[float]) -> list[float]:
 
     found: list[float] = rankdata(values).tolist()
     return found
-
-
-def _calm(axes: Axes) -> None:
-    axes.grid(True, color="#e6e9ee", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9, colors=INK)

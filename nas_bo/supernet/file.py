@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from nas_bo import temporary
 from nas_bo.errors import CheckpointError
 from nas_bo.foreign_document import not_packed
 from nas_bo.space.space import Space
@@ -21,22 +19,14 @@ FORMAT = 1
 def write(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write a file as a whole or not at all (raises CheckpointError)."""
     path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
+        with temporary.whole(path, durable=True) as draft, draft.open("wb") as file:
             torch.save(dict(content), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
     except OSError as error:
         raise CheckpointError(
             f"the supernet cannot be written to {str(path)!r} ({error.strerror or error}); give a folder that can be "
             "written to and has space left"
         ) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def read(

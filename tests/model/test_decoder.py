@@ -46,21 +46,6 @@ def decoded(model: Decoder, tokens: torch.Tensor, sizes: list[int]) -> torch.Ten
     return torch.cat([model(part, cache=cache) for part in tokens.split(sizes, 1)], 1)
 
 
-GLOBALS = [{}, {"parallel": True}, {"norm": "layer", "bias": True}, {"position": "none", "tied": False}]
-
-
-@pytest.mark.parametrize("options", GLOBALS, ids=str)
-@pytest.mark.parametrize("name", MIXERS)
-def test_cached_logits_equal_uncached(name: str, options: dict[str, object]) -> None:
-    arch = decoder(layer(MIXERS[name], GATED), layer(MIXERS[name], MOE), layer(ATTENTION, SKIP), **options)
-    model, tokens = made(arch), some_tokens(2, 70)
-    with torch.no_grad():
-        whole = model(tokens)
-    assert whole.abs().max() > 0.01
-    for sizes in ([1] * 70, [3, 1, 40, 1, 25], [70], [66, 4]):
-        torch.testing.assert_close(decoded(model, tokens, sizes), whole, rtol=1e-5, atol=1e-5)
-
-
 @settings(max_examples=40, deadline=None)
 @given(architectures(), st.integers(2, 140), st.data())
 def test_cache_and_causality_hold_for_every_architecture(arch: Node, length: int, data: st.DataObject) -> None:

@@ -10,13 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from nas_bo.errors import ModelError
-from nas_bo.model import build, check, conv, flops, gated_delta, label, parameters, skip, ssm, train_many
+from nas_bo.model import build, check, conv, skip, train_many
 from nas_bo.model.layers.gated_delta import delta, unit
 from nas_bo.model.layers.linear_attention import scan
-from nas_bo.model.narrow import narrower
-from nas_bo.search_spaces import Mixers
-from nas_bo.space import Space, choice, repeat
-from nas_bo.supernet.weights import Supernet
+from nas_bo.space import Space, repeat
 from tests.model.architectures import SKIP, block, decoder, layer
 
 
@@ -158,31 +155,6 @@ def test_gates_are_checked_and_stay_out_of_old_ids() -> None:
 def test_bad_values_are_refused(fields, why) -> None:
     with pytest.raises(ModelError, match=why):
         check(decoder(layer(fields, SKIP)))
-
-
-def test_the_named_space_is_built_shared_narrowed_and_stacked(tmp_path) -> None:
-    kinds = set()
-    for seed in range(12):
-        arch = Mixers.sample(seed)
-        kinds |= {one.mixer.kind for one in arch.layers}
-        model = build(arch, 64, device="meta")
-        assert parameters(arch, 64) == sum(weight.numel() for weight in model.parameters())
-        assert label(arch) and flops(arch, 64, 20) > flops(narrower(arch, 0.5), 64, 20)
-    assert len(kinds) == 6
-
-    class Few(Space):
-        width = choice(16, 32)
-        layers = repeat(
-            2, mixer=choice(gated_delta(heads=choice(1, 2)), ssm(heads=choice(1, 2), state=choice(4, 8))),
-            mlp=skip(),
-        )  # fmt: skip
-
-    net = Supernet(Few, 16).eval()
-    tokens = torch.zeros(1, 5, dtype=torch.long)
-    for seed in range(6):
-        arch = Few.sample(seed)
-        with torch.no_grad():
-            torch.testing.assert_close(net(tokens, arch), net.extract(arch)(tokens))
 
 
 @pytest.mark.parametrize("kind", ["gated_delta", "ssm", "latent_attention"])

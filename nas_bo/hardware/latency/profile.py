@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas_bo import temporary
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
 from nas_bo.foreign_document import reading, text_of
@@ -279,11 +280,9 @@ class Profile:
     def save(self, path: str | PathLike[str]) -> Path:
         """Write it; the file is there whole or not at all (raises ProfileError)."""
         where = Path(path)
-        half = where.with_name(where.name + ".tmp")
         try:
-            where.parent.mkdir(parents=True, exist_ok=True)
-            half.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
-            half.replace(where)
+            with temporary.whole(where) as draft:
+                draft.write_text(json.dumps(self.to_dict(), indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise ProfileError(
                 f"the profile {str(where)!r} cannot be written ({error.strerror}); choose another place"

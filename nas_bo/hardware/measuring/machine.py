@@ -78,12 +78,8 @@ def read(path: Path) -> dict[str, Any]:
 def write(path: Path, data: Mapping[str, Any]) -> bool:
     """Keep it, whole or not at all; whether it could be."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False, encoding="utf-8"
-        ) as file:
-            json.dump(data, file, indent=1)
-        Path(file.name).replace(path)
+        with temporary.whole(path) as draft:
+            draft.write_text(json.dumps(data, indent=1), encoding="utf-8")
     except OSError:
         return False
     return True

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import logging
-import os
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas_bo import temporary
 from nas_bo.errors import MissingExtra, Unsupported
 from nas_bo.hardware.runtimes.eager import built
 from nas_bo.hardware.runtimes.interface import DECODED
@@ -106,6 +103,8 @@ def to_onnx(made: Function, name: str, kept: Path | None = None) -> bytes:
     """
     import torch
 
+    from nas_bo.export.onnx import quiet
+
     if kept is not None and kept.exists():
         return kept.read_bytes()
     for package in ("onnx", "onnxscript"):
@@ -114,7 +113,7 @@ def to_onnx(made: Function, name: str, kept: Path | None = None) -> bytes:
         except ImportError:
             raise MissingExtra(package, "onnx") from None
     file = io.BytesIO()
-    with silence(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             program: Any = torch.onnx.export(made.module, made.inputs, dynamo=True, verbose=False)
             program.save(file)
@@ -123,10 +122,8 @@ def to_onnx(made: Function, name: str, kept: Path | None = None) -> bytes:
             text = " ".join(str(cause).split())[:200]
             raise Unsupported(f"{name}: torch cannot export it to ONNX ({type(cause).__name__}: {text})") from error
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        half = kept.with_name(f"{kept.name}.{os.getpid()}")
-        half.write_bytes(file.getvalue())
-        half.replace(kept)
+        with temporary.whole(kept) as draft:
+            draft.write_bytes(file.getvalue())
     return file.getvalue()
 
 
@@ -178,19 +175,6 @@ def _step(model: nn.Module, setting: Setting, counts: list[int]) -> nn.Module:
             return (logits, *(s for state in cache.states for s in _flat(state)))
 
     return Step().eval()
-
-
-@contextmanager
-def silence() -> Iterator[None]:
-    """Exporters tell at length what they do."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
 
 
 class Called:

@@ -14,7 +14,7 @@ from typing import Any
 
 from nas_bo import temporary
 from nas_bo.errors import MissingExtra, ObjectiveError, Unsupported
-from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file, silence, to_onnx
+from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file, to_onnx
 from nas_bo.hardware.runtimes.interface import agree
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
@@ -79,10 +79,12 @@ class OnnxRuntime:
 def _quantised(file: bytes) -> bytes:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    from nas_bo.export.onnx import quiet
+
     with temporary.folder("onnx") as folder:
         source, target = folder / "model.onnx", folder / "int8.onnx"
         source.write_bytes(file)
-        with silence():
+        with quiet():
             quantize_dynamic(source, target, weight_type=QuantType.QInt8)
         return target.read_bytes()
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from nas_bo import temporary
 from nas_bo.architecture import Architecture
 from nas_bo.errors import CheckpointError, NasBoError
 from nas_bo.foreign_document import text_of
@@ -156,18 +154,14 @@ def _write(path: Path, about: dict[str, Any], result: DartsResult) -> None:
             "cpu_seconds": result.cpu_seconds,
         },
     }
-    draft = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
-        draft.write_text(json.dumps(content))
-        os.replace(draft, path)
+        with temporary.whole(path) as draft:
+            draft.write_text(json.dumps(content))
     except OSError as error:
         raise CheckpointError(
             f"the search cannot be kept in {str(path)!r} ({error.strerror or error}); give a file in a folder that can be "
             "written to and has space left"
         ) from None
-    finally:
-        with suppress(OSError):
-            draft.unlink()
 
 
 def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
