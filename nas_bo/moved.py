@@ -108,6 +108,7 @@ MODULES = {  # under `nas_bo`
     "strategies.store": "strategies.one_shot.result_store",
     "validation": "workflows.validate",
     "workers": "execution.processes",
+    "workflows.foreign_recipe": "foreign_recipe",
 }
 
 NAMES = {  # under `nas_bo`; with a colon also what it is called there

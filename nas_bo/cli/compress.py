@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,7 @@ import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Allow, Json
+from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, allowed
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.errors import CompressError
@@ -72,17 +71,17 @@ def compress(
         Path | None, typer.Option(help="Other text than that of the first training, in the tokens of the model.")
     ] = None,
     allow: Allow = None,
+    allow_path: AllowPath = None,
+    budget_limit: BudgetLimit = 1e9,
     as_json: Json = False,
 ) -> None:
     """Prune and quantize a trained model, and say what each step costs on held-out text."""
     with errors():
-        if allow:
-            sys.path.insert(0, str(Path.cwd()))
         from nas_bo.cli.train import _said
         from nas_bo.workflows.compress import compress as run
 
         made = run(
-            folder, to, data=data, allow=allow or (), progress=None if as_json else _said(),
+            folder, to, data=data, allow=allowed(allow, allow_path, budget_limit), progress=None if as_json else _said(),
             bits=None if bits is None else _bits(bits), group=group, method=method, symmetric=symmetric,
             activations=activations, prune=prune, heads=heads, layers=layers, score=score,
             sparsity=_sparsity(sparsity), tokens=tokens, teacher=distill, lr=lr, seed=seed,

@@ -6,12 +6,16 @@ import os
 import re
 import sys
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_bo.cli.typed_options import within
+from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.errors import SearchError
+
+if TYPE_CHECKING:
+    from nas_bo.foreign_recipe import Allowed
 
 Storage = Annotated[str, typer.Option(help="Where the study is kept: a .db or .log file, or any Optuna storage URL.")]
 Study = Annotated[str | None, typer.Option(help="Name of the study. By default that of the space.")]
@@ -24,6 +28,16 @@ Workers = Annotated[
 ]
 Allow = Annotated[
     list[str] | None, typer.Option(help="A module of yours that defines an objective and may be imported, repeatable.")
+]
+AllowPath = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A file or folder outside of this folder that what is read may name, such as its data, repeatable. What you named in a search yourself is allowed."
+    ),
+]
+BudgetLimit = Annotated[
+    float,
+    typer.Option(help="The most tokens, steps or repeats that what is read may ask for.", callback=above_zero),
 ]
 TrialTimeout = Annotated[
     str | None,
@@ -65,6 +79,15 @@ class Text:
     text_key: str | None = None
     token_dtype: str | None = None
     vocab_size: int | None = None
+
+
+def allowed(modules: list[str] | None, paths: list[str] | None, budget: float) -> Allowed:
+    """What the options `Allow`, `AllowPath` and `BudgetLimit` allow; modules are looked for in the current folder too."""
+    from nas_bo.foreign_recipe import Allowed
+
+    if modules:
+        sys.path.insert(0, str(Path.cwd()))
+    return Allowed(modules or (), paths or (), budget)
 
 
 def duration(option: str, text: str) -> float:

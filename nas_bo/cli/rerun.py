@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Allow, Json, OneStudy
+from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, OneStudy, allowed
 from nas_bo.cli.output import say
-from nas_bo.cli.typed_options import above_zero
 
 
 def rerun(
@@ -22,15 +19,8 @@ def rerun(
     ],
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
     allow: Allow = None,
-    allow_path: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A file or folder outside of this folder that the run may name, such as its data, repeatable."
-        ),
-    ] = None,
-    budget_limit: Annotated[
-        float, typer.Option(help="The most tokens, steps or repeats that the run may ask for.", callback=above_zero)
-    ] = 1e9,
+    allow_path: AllowPath = None,
+    budget_limit: BudgetLimit = 1e9,
     log: Annotated[bool, typer.Option(help="Log the evaluation as a run of its own, linked to the first.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -38,11 +28,8 @@ def rerun(
     with errors():
         from nas_bo.workflows.rerun import rerun as evaluate
 
-        if allow:
-            sys.path.insert(0, str(Path.cwd()))
-        made = evaluate(
-            run, track=mlflow, allow=allow or (), log=log, allow_path=allow_path or (), budget_limit=budget_limit
-        )
+        may = allowed(allow, allow_path, budget_limit)
+        made = evaluate(run, track=mlflow, allow=may.modules, log=log, allow_path=may.paths, budget_limit=may.budget)
     say(json.dumps({**made.to_dict(), "warnings": warnings_shown.current().texts}, indent=1) if as_json else str(made))
     if made.agrees is False:
         raise typer.Exit(1)
@@ -60,6 +47,8 @@ def register(
     study: OneStudy = None,
     mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
     allow: Allow = None,
+    allow_path: AllowPath = None,
+    budget_limit: BudgetLimit = 1e9,
     as_json: Json = False,
 ) -> None:
     """Train the chosen architectures to the end and put them into MLflow's model registry, under aliases."""
@@ -68,9 +57,8 @@ def register(
         from nas_bo.workflows.register import ALIASES
         from nas_bo.workflows.register import register as put
 
-        if allow:
-            sys.path.insert(0, str(Path.cwd()))
-        found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=allow or ())
+        may = allowed(allow, allow_path, budget_limit)
+        found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=may)
     if as_json:
         say(json.dumps([vars(one) | {"uri": one.uri} for one in found], indent=1))
         return

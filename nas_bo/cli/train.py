@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Allow, Json, OneStudy, Teacher
+from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, OneStudy, Teacher, allowed
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 from nas_bo.errors import SearchError
@@ -60,6 +59,8 @@ def train(
     ] = None,
     teacher: Teacher = None,
     allow: Allow = None,
+    allow_path: AllowPath = None,
+    budget_limit: BudgetLimit = 1e9,
     as_json: Json = False,
 ) -> None:
     """Train the chosen architecture to the end and write it to a folder; a training that was killed continues."""
@@ -69,8 +70,6 @@ def train(
         from nas_bo.workflows.export import command
         from nas_bo.workflows.train import train as run
 
-        if allow:
-            sys.path.insert(0, str(Path.cwd()))
         ladder = lr == "ladder"
         settings: dict[str, float | None] = {
             "lr": None if ladder or lr is None else _rate(lr),
@@ -79,7 +78,7 @@ def train(
         }
         made = run(
             resolve.stored(storage, study), to, pick, tokens,
-            settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allow or (), progress=None if as_json else _said(),
+            settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allowed(allow, allow_path, budget_limit), progress=None if as_json else _said(),
         )  # fmt: skip
     about = made.about
     if as_json:

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas_bo import foreign_recipe
 from nas_bo.cli import resolve
 from nas_bo.cli.options import Text
 from nas_bo.errors import ObjectiveError, SearchError, near
+from nas_bo.foreign_document import reading
 from nas_bo.report import TrustReport
 from nas_bo.report.trust_page import trust_page
 from nas_bo.space import Space
@@ -127,8 +129,9 @@ def _proxy(word: str, reference: ValidationLoss, study: Study | None, seed: int)
     return _known(word)
 
 
+@reading("what a study says about its training", ObjectiveError)
 def _searched(reference: ValidationLoss, study: Study | None) -> ValidationLoss:
-    """The validation loss that the study trained to."""
+    """The validation loss that the study trained to (raises ObjectiveError where that is nothing to be trained)."""
     from nas_bo.objectives.validation_loss import dials_of
     from nas_bo.optuna import studies
     from nas_bo.study import STUDY
@@ -141,6 +144,12 @@ def _searched(reference: ValidationLoss, study: Study | None) -> ValidationLoss:
             f"--proxy {NAME} means the loss that a search trained to, and there is none: name its study with --storage, or "
             f"say {NAME}@25% (of the reference run) or {NAME}@200k (tokens)"
         )
+    try:
+        foreign_recipe.check(dict(settings), what="the study")
+    except SearchError as error:  # it may be somebody else's
+        raise ObjectiveError(
+            f"{str(error).partition(';')[0]}; say yourself what is trained, such as --proxy {NAME}@200k"
+        ) from None
     return replace(
         reference,
         tokens=settings["tokens"],

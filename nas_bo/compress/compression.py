@@ -13,7 +13,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import torch
 
-from nas_bo import serialization
+from nas_bo import foreign_recipe
 from nas_bo.architecture import Architecture
 from nas_bo.compress.held_out_loss import HeldOut, held_out
 from nas_bo.compress.importance import METHODS
@@ -24,6 +24,7 @@ from nas_bo.compress.sparsity import PATTERN, sparsify
 from nas_bo.errors import CompressError, ExportError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
+from nas_bo.foreign_recipe import Allow
 from nas_bo.model.blocks.block import Prunable
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
@@ -181,7 +182,7 @@ def compress(
     settings: CompressionSettings | None = None,
     *,
     corpus: Corpus | None = None,
-    allow: Sequence[str] = (),
+    allow: Allow = (),
     draw: Draw | None = None,
     progress: Progress | None = None,
     **options: Unpack[CompressionOptions],
@@ -191,7 +192,7 @@ def compress(
     Args:
         settings: what is done; what is given by name takes precedence.
         corpus: text for calibration, training and the held-out loss; None is that which the model was trained on.
-        allow: see `nas_bo.serialization.rebuild`.
+        allow: modules of yours that the folder may import, or a `nas_bo.foreign_recipe.Allowed` with files and budgets as well.
         draw: makes the picture of the new architecture; without it the folder has none where the architecture changed.
         progress: of the training, as of `nas_bo.model.train`.
 
@@ -244,14 +245,14 @@ def _prunable(model: Decoder) -> list[str]:
     return [unit for unit in found if unit in ("channels", "experts")]
 
 
-def _text(given: files.TrainedModel, allow: Sequence[str]) -> Corpus:
+def _text(given: files.TrainedModel, allow: Allow) -> Corpus:
     """The text that the model was trained on (raises CompressError)."""
     described = given.about.get("objective")
     if described is None:
         raise CompressError(
             f"the model in {str(given.folder)!r} does not say which text it was trained on; give one with corpus= (--data)"
         )
-    objective = serialization.rebuild(described, allow)
+    objective = foreign_recipe.rebuild(described, allow, f"the folder {str(given.folder)!r}")
     if not isinstance(objective, ReadsText):
         raise CompressError(
             f"the model in {str(given.folder)!r} was trained by {type(objective).__name__}, which reads no text of nas_bo; give one "

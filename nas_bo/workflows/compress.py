@@ -11,6 +11,7 @@ from nas_bo.compress.compression import Compressed
 from nas_bo.compress.compression import compress as run
 from nas_bo.export import folder as files
 from nas_bo.export.text import TOKENIZER
+from nas_bo.foreign_recipe import Allow
 from nas_bo.report.drawing import drawing
 
 
@@ -19,7 +20,7 @@ def compress(
     to: str | Path,
     *,
     data: str | Path | None = None,
-    allow: Sequence[str] = (),
+    allow: Allow = (),
     progress: Any = None,
     **options: Any,
 ) -> Compressed:

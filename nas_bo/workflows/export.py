@@ -174,7 +174,8 @@ def export(
     use_text = _USE[use].format(name=target.name)
     about = {"architecture": made.architecture.id, **made.about}
     text = card(about, use_text, said + "\n", format == "huggingface")
-    extra = {name: (made.folder / name).read_bytes() for name in (files.DRAWING,) if (made.folder / name).is_file()}
+    picture = made.folder / files.DRAWING  # where it is a link it may be any file of this machine
+    extra = {} if picture.is_symlink() or not picture.is_file() else {files.DRAWING: picture.read_bytes()}
     arch = {} if format == "folder" else {files.ARCH: made.architecture.to_json().encode()}
     files.write(draft, {**extra, **arch, files.CARD: text.encode()})
     draft.replace(target)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas_bo import serialization
+from nas_bo import foreign_recipe
 from nas_bo.errors import ExportError, NasBoError
 from nas_bo.export.check import HeldOut
 from nas_bo.export.folder import TrainedModel
@@ -65,7 +65,7 @@ def _corpus(made: TrainedModel, window: int) -> HeldOut:
             f"{instead}"
         )
     try:
-        loss: Any = serialization.rebuild(said)
+        loss: Any = foreign_recipe.rebuild(said, (), f"the folder {str(made.folder)!r}")
         if not isinstance(loss, ValidationLoss):
             raise ExportError(f"it was trained by {type(loss).__name__}")
         if loss.tokenizer is not None:

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas_bo import serialization
+from nas_bo import foreign_recipe, serialization
+from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, SearchError
 from nas_bo.export import folder
 from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.foreign_recipe import Allow
 from nas_bo.objective import GivesModel, Retrainable, with_parts
 from nas_bo.objectives.validation_loss import ValidationLoss
+from nas_bo.report import vocabulary
 from nas_bo.trial import ObjectiveSpec, Trial
 from nas_bo.workflows.result import Result
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from nas_bo.mlflow.registry import Registered
 
 ALIASES = ("knee", "fastest", "best_quality")
+OF_A_PARAMETER = 16  # bytes while it is trained: weight, gradient and two moments, in float32
 
 
 def picks(result: Result, wanted: Sequence[str] = ALIASES) -> dict[str, Trial]:
@@ -67,7 +71,7 @@ def register(
     *,
     track: Tracker | str | Path | None = None,
     wanted: Sequence[str] = ALIASES,
-    allow: Sequence[str] = (),
+    allow: Allow = (),
 ) -> list[Registered]:
     """Train the picks as the end of the search re-trains its front, bit for bit, and register them as `name`.
 
@@ -76,7 +80,7 @@ def register(
     Args:
         track: a tracking URI or a `nas_bo.mlflow.Tracker`, as for `search`.
         wanted: see `picks`.
-        allow: see `nas_bo.serialization.rebuild`.
+        allow: modules of yours that the study may import, or a `nas_bo.foreign_recipe.Allowed` with files and budgets as well.
 
     Returns:
         A `nas_bo.mlflow.Registered` for every version.
@@ -99,6 +103,8 @@ def register(
         )
     chosen = picks(result, wanted)
     objective = trainable(result, allow)
+    for trial in chosen.values():
+        check_size(trial.architecture, vocabulary(result.record.about if result.record is not None else {}))
     tracker = (
         Tracker(uri=None if track is None else str(track)) if track is None or isinstance(track, (str, Path)) else track
     )
@@ -139,19 +145,43 @@ def _text_of(objective: Any) -> dict[str, Any]:
     return {"corpus": {"name": corpus.name, "sha256": corpus.fingerprint}, "tokenizer": corpus.tokenizer}
 
 
-def trainable(result: Result, allow: Sequence[str] = ()) -> Any:
-    """The objective whose training gives weights, built again from what the study kept (raises SearchError)."""
+def trainable(result: Result, allow: Allow = ()) -> Any:
+    """The objective whose training gives weights, built again from what the study kept.
+
+    Raises:
+        SearchError: there is none, it cannot be built, or it asks for a file or a budget that is not allowed
+            (`nas_bo.foreign_recipe`), before anything is opened.
+    """
     about = {} if result.record is None else result.record.about
+    factor = 1.0 if result.record is None else float(result.record.factor or 1.0)
     described = about.get("recipe", {}).get("objectives", [])
     reasons = []
     for data in described:
         try:
-            built = serialization.rebuild(data, allow)
+            built = foreign_recipe.rebuild(data, allow, f"the study {result.title!r}", factor)
         except NasBoError as error:
             reasons.append(str(error))
             continue
         for part in with_parts([built]):
             if isinstance(part, GivesModel) and isinstance(part, Retrainable):
                 return part
-    why = f": {reasons[0]}" if reasons else "; only ValidationLoss trains a decoder of nas_bo"
+    why = f": {'; '.join(dict.fromkeys(reasons))}" if reasons else "; only ValidationLoss trains a decoder of nas_bo"
     raise SearchError(f"the study {result.title!r} has no objective that can be trained again{why}")
+
+
+def check_size(arch: Architecture, vocab_size: int) -> None:
+    """Raise SearchError where an architecture of our decoder cannot be trained in the memory of this machine."""
+    import psutil
+
+    from nas_bo.model import counts
+
+    try:
+        needed = OF_A_PARAMETER * counts.parameters(arch, vocab_size)
+    except NasBoError:  # of a model of the user's own, or one that its objectives refuse
+        return
+    there = psutil.virtual_memory().total
+    if needed > there:
+        raise SearchError(
+            f"the architecture needs {needed / 2**30:,.0f} GiB to be trained, and this machine has {there / 2**30:,.0f}; "
+            "train it on a larger one"
+        )

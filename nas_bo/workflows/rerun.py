@@ -10,10 +10,11 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from nas_bo import provenance, serialization
+from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.architecture import Architecture
 from nas_bo.errors import HostError, NasBoError, SearchError
 from nas_bo.foreign_document import reading
@@ -28,7 +29,7 @@ from nas_bo.space import Space
 from nas_bo.study import StudyRecord, columns_of, plain_architecture
 from nas_bo.trial import State, Trial, knee
 from nas_bo.wording import counted
-from nas_bo.workflows import foreign_recipe
+from nas_bo.workflows.register import check_size
 
 KINDS = ("trial", "baseline", "retrain", "rerun")  # of runs that have an architecture and values
 NOT_COMPARED = ("python", "nas_bo", "optuna", "mlflow", "scipy")  # versions on which no trained value depends
@@ -111,7 +112,7 @@ def rerun(
     track: str | Path | None = None,
     allow: Collection[str] = (),
     log: bool = True,
-    allow_path: Collection[str | Path] = (),
+    allow_path: Collection[str | PathLike[str]] = (),
     budget_limit: float = foreign_recipe.BUDGET,
 ) -> Again:
     """Evaluate the architecture of a run again. The run may be somebody else's: see `allow`, `allow_path` and `budget_limit`.
@@ -141,7 +142,7 @@ def rerun(
             columns_of(about), about,
         )  # fmt: skip
         foreign_recipe.check(about["recipe"], allow_path, budget_limit / max(1.0, factor or 1.0))
-        foreign_recipe.check_size(arch, vocabulary(about))
+        check_size(arch, vocabulary(about))
         compared, trial = _evaluate(run, arch, space, about, allow, factor)
         made = Again(run.info.run_id, run.info.run_name, compared, _changed(about))
         if log:

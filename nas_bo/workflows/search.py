@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Unpack
 
+from nas_bo import foreign_recipe
 from nas_bo import optuna as door
 from nas_bo import study_name as named
 from nas_bo.architecture import Architecture
@@ -126,6 +127,7 @@ def search(
     sampler = door.Sampler(space, strategy, seed=settings.seed, objectives=problem.objectives)
     patience = settings.storage_patience
     study = studies.open_study(settings.storage, name, problem.columns, stated, sampler, space, patience)
+    foreign_recipe.note(stated["recipe"], inside=True)  # what comes after this search opens the same files
     run = SearchRun(problem, strategy, study, executor, settings, tracker)
     interrupted = False
     try:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas_bo import provenance, serialization
+from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.errors import ExportError, SearchError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.foreign_recipe import Allow
 from nas_bo.pretrained import SubModelLoss
 from nas_bo.pretrained.slices import compact, without_empty_layers
 from nas_bo.report.drawing import drawing
@@ -21,7 +22,7 @@ from nas_bo.workflows.register import trainable
 from nas_bo.workflows.result import Result
 
 
-def loss_of(result: Result, allow: Sequence[str] = ()) -> SubModelLoss | None:
+def loss_of(result: Result, allow: Allow = ()) -> SubModelLoss | None:
     """The objective of a search inside a trained model; None for another search."""
     try:
         found = trainable(result, allow)
@@ -64,6 +65,7 @@ def finished(
     given["seed"] = loss.seed + 1 if seed is None else seed
     loss = replace(loss, **given)
     corpus = loss.corpus()
+    foreign_recipe.note(serialization.describe(loss))  # allowed when it was built
     about: dict[str, Any] = {}
     if loss.tokens:
         made = loss.trained(trial.architecture)

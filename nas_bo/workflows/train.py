@@ -10,16 +10,17 @@ a call that was killed does not make them again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas_bo import provenance, serialization
+from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.errors import ExportError, ModelError, SearchError, TrainingDiverged
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.foreign_recipe import Allow
 from nas_bo.model.after_training import compress_options
 from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.model.spec import check
@@ -31,7 +32,7 @@ from nas_bo.wording import counted
 from nas_bo.workflows import sub_model
 from nas_bo.workflows.export import command
 from nas_bo.workflows.pick import described
-from nas_bo.workflows.register import trainable
+from nas_bo.workflows.register import check_size, trainable
 from nas_bo.workflows.result import Result
 
 CHECKPOINT, LADDER = "training.pt", "ladder.json"
@@ -65,7 +66,7 @@ def train(
     ladder: bool = False,
     seed: int | None = None,
     teacher: Teaching | None = None,
-    allow: Sequence[str] = (),
+    allow: Allow = (),
     progress: Any = None,
 ) -> Trained:
     """Train the architecture that `pick` means for `tokens` tokens, and write it to the folder `to`.
@@ -79,7 +80,7 @@ def train(
         seed: None is the seed of the search plus one.
         teacher: a trained model to learn from in addition to the text (`nas_bo.model.Distillation`); None is that of the search, if it
             had one.
-        allow: see `nas_bo.serialization.rebuild`.
+        allow: modules of yours that the study may import, or a `nas_bo.foreign_recipe.Allowed` with files and budgets as well.
         progress: called as progress(step, steps, nats per token).
 
     Raises:
@@ -107,6 +108,7 @@ def train(
         told = sub_model.finished(result, trial, part, Path(to), tokens, seed, settings)
         return Trained(Path(to), told)
     loss = _taught(_loss(result, allow), teacher)
+    check_size(trial.architecture, loss.corpus().vocab_size)
     folder, about = Path(to), _asked(result, trial, loss, tokens, seed)
     loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))
     there = _there(folder, about, settings, ladder)
@@ -114,6 +116,7 @@ def train(
         return Trained(folder, there, resumed=True)
     kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
     files.write(folder, {})
+    foreign_recipe.note(serialization.describe(loss))  # allowed above
     if ladder:
         about["ladder"] = _climbed(folder, trial, loss, settings, about)
         settings["lr"] = about["ladder"]["lr"]
@@ -170,7 +173,7 @@ def _climbed(
     return found
 
 
-def _loss(result: Result, allow: Sequence[str]) -> ValidationLoss:
+def _loss(result: Result, allow: Allow) -> ValidationLoss:
     """The objective whose run is repeated (raises SearchError)."""
     if result.record is not None and not result.record.about:
         raise SearchError(

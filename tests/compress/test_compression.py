@@ -131,7 +131,8 @@ def _bytes_model():
     return made(PLAIN, vocab_size=256)
 
 
-def test_the_text_is_that_of_the_training(tmp_path, trained):
+def test_the_text_is_that_of_the_training(tmp_path, trained, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # elsewhere a folder may not name it
     from nas_bo import serialization
     from nas_bo.objectives import ValidationLoss
 

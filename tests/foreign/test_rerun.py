@@ -8,12 +8,12 @@ from copy import deepcopy
 
 import pytest
 
-from nas_bo import serialization
+from nas_bo import foreign_recipe, serialization
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import SearchError
 from nas_bo.objectives import Parameters, ValidationLoss
 from nas_bo.search_spaces import TinyGPT
-from nas_bo.workflows import foreign_recipe
+from nas_bo.workflows.register import check_size
 from nas_bo.workflows.rerun import _about, _changed
 
 
@@ -71,10 +71,10 @@ def test_budgets_have_bounds(field, value):
 def test_an_architecture_that_fills_the_memory_is_refused_before_it_is_built():
     flat = TinyGPT.sample(0).flat
     big = Architecture.from_dict({**TinyGPT.sample(0).to_dict()})
-    foreign_recipe.check_size(big, 256)
+    check_size(big, 256)
     with pytest.raises(SearchError, match="GiB"):
-        foreign_recipe.check_size(big, 2**40)
-    foreign_recipe.check_size(Architecture(Node({"x": 1}), {"x": 1}), 256)  # of a model of one's own: not known
+        check_size(big, 2**40)
+    check_size(Architecture(Node({"x": 1}), {"x": 1}), 256)  # of a model of one's own: not known
     assert flat
 
 
