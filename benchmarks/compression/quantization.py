@@ -1,12 +1,13 @@
 """What fewer bits cost a trained model: rounding to nearest and GPTQ, 8 to 2 bits, on held-out text.
 
-    python -m benchmarks.compression.quantization [--teacher DIR] [--seeds 0] [--tokens 131072]
+    python -m benchmarks.compression.quantization [--teacher DIR] [--seeds 0 1 2] [--tokens 131072] [--calibration 16384]
+    python -m benchmarks.compression.quantization --model SmolLM2-135M.gguf --name smollm2 --tokens 2048 --calibration 2048
 
-The teachers are those of `benchmarks.compression.teacher`. Costs are held-out bits per byte of the quantized model minus those of the
-trained one, window by window, with the 95 % interval over windows of 128 bytes; sizes are computed. Calibration is 16,384 bytes of
-training text, 128 windows.
+The teachers are those of `benchmarks.compression.teacher`; `--model` takes any model that `nas_bo.pretrained` reads, with text of `--data`
+(the documentation). Costs are held-out bits per byte of the quantized model minus those of the trained one, window by window, with the 95 %
+interval over windows of 128 tokens; sizes are computed. Calibration is training text.
 
-Writes benchmarks/results/compression_quantization.json.
+Writes benchmarks/results/compression_quantization.json, or compression_quantization_NAME.json, after every model.
 """
 
 from __future__ import annotations
@@ -18,14 +19,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy
 import argparse
 import statistics
 import time
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.common import envelope, write
-from benchmarks.compression.teacher import cache, described
+from benchmarks.compression.teacher import Subject, asked, result_name, subjects
 from nas_bo.compress import held_out, quantize
-from nas_bo.export import folder as files
-from nas_bo.model import load_corpus
+from nas_bo.compress.calibration import TOKENS, windows
 
 SEQUENCE = 128
 CASES: dict[str, dict[str, Any]] = {
@@ -38,13 +38,19 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-def measured(folder: Path, tokens: int) -> dict[str, Any]:
-    corpus, model = load_corpus(), files.load(folder).model
+FEW = ("8 bits, rtn", "4 bits, rtn", "3 bits, rtn", "2 bits, rtn", "4 bits, gptq", "3 bits, gptq", "2 bits, gptq")
+"""Of a large model."""
+
+
+def measured(subject: Subject, cases: Iterable[str], tokens: int, calibration: int) -> dict[str, Any]:
+    model, corpus = subject.model, subject.corpus
     before = held_out(model, corpus, tokens, SEQUENCE)
+    subject.about["held_out"] = before.about()
+    text = windows(model, corpus, "the benchmark", calibration)
     found: dict[str, Any] = {}
-    for name, how in CASES.items():
+    for name in cases:
         began = time.process_time()
-        small = quantize(model, calibration=corpus, **how)
+        small = quantize(model, calibration=text, **CASES[name])
         seconds = time.process_time() - began
         cost, low, high = held_out(small.model, corpus, tokens, SEQUENCE).cost(before)
         found[name] = {
@@ -55,34 +61,50 @@ def measured(folder: Path, tokens: int) -> dict[str, Any]:
             "bits_per_weight": round(small.bits_per_weight, 3),
             "cpu_seconds": round(seconds, 2),
         }
-        print(folder.name, name, found[name], flush=True)
+        print(subject.name, name, found[name], flush=True)
     return found
+
+
+def reached(mean: dict[str, float]) -> dict[str, bool]:
+    return {
+        "4 bits at most .004": min(mean["4 bits, rtn"], mean["4 bits, gptq"]) <= 0.004,
+        "3 bits at most .01": min(mean["3 bits, rtn"], mean["3 bits, gptq"]) <= 0.01,
+        "calibrated 2 bits at most half of plain": mean["2 bits, gptq"] <= mean["2 bits, rtn"] / 2,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--teacher", type=Path, default=cache())
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    asked(parser)
     parser.add_argument("--tokens", type=int, default=131_072)
+    parser.add_argument("--calibration", type=int, default=TOKENS)
     given = parser.parse_args()
-    figures = {f"seed{seed}": measured(given.teacher / f"seed{seed}", given.tokens) for seed in given.seeds}
-    mean = {name: round(statistics.fmean(one[name]["cost"] for one in figures.values()), 5) for name in CASES}
-    document = envelope(
-        "held-out bits per byte that fewer bits cost a decoder of 4.2 million parameters",
-        "torch",
-        repeats=len(given.seeds),
-        spread="95 % over windows, of each seed",
-        held_out_tokens=given.tokens,
-        teachers={f"seed{seed}": described(given.teacher / f"seed{seed}") for seed in given.seeds},
-        figures=figures,
-        mean_cost=mean,
-        reached={
-            "4 bits at most .004": min(mean["4 bits, rtn"], mean["4 bits, gptq"]) <= 0.004,
-            "3 bits at most .01": min(mean["3 bits, rtn"], mean["3 bits, gptq"]) <= 0.01,
-            "calibrated 2 bits at most half of plain": mean["2 bits, gptq"] <= mean["2 bits, rtn"] / 2,
-        },
-    )
-    write(document, "compression_quantization.json")
+    cases = tuple(CASES) if given.model is None else FEW
+    figures: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    for subject in subjects(given):
+        figures[subject.name] = measured(subject, cases, given.tokens, given.calibration)
+        about[subject.name] = subject.about
+        costs = {name: [one[name]["cost"] for one in figures.values()] for name in cases}
+        mean = {name: round(statistics.fmean(each), 5) for name, each in costs.items()}
+        document = envelope(
+            f"held-out bits per byte that fewer bits cost a decoder of {about[subject.name]['parameters'] / 1e6:.1f} million parameters",
+            "torch",
+            repeats=len(figures),
+            spread="95 % over windows, of each model; least and most over models",
+            held_out_tokens=given.tokens,
+            calibration_tokens=given.calibration,
+            teachers=about,
+            figures=figures,
+            mean_cost=mean,
+            least_cost={name: min(each) for name, each in costs.items()},
+            most_cost={name: max(each) for name, each in costs.items()},
+            reached=reached(mean),
+            reached_in=sum(
+                all(reached({name: one[name]["cost"] for name in cases}).values()) for one in figures.values()
+            ),
+        )
+        write(document, result_name("quantization", given))
 
 
 if __name__ == "__main__":

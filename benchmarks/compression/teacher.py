@@ -14,13 +14,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy
 
 import argparse
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from benchmarks.common import ROOT
 from nas_bo import provenance, serialization
 from nas_bo.architecture import Architecture, Node
 from nas_bo.export import folder as files
-from nas_bo.model import Training, load_corpus
+from nas_bo.model import Corpus, Decoder, Training, load_corpus
 from nas_bo.objectives import ValidationLoss
+from nas_bo.pretrained import Pretrained
 
 SETTINGS: dict[str, float] = {"lr": 3e-3, "batch_size": 8, "sequence": 128}
 MIXER = Node({"kind": "attention", "heads": 4, "kv_group": 2})
@@ -83,6 +88,44 @@ def described(place: Path) -> dict[str, float]:
         "tokens": said["tokens"],
         "parameters": said["parameters"],
     }
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A trained model to be made smaller, its text, and what a result says about it."""
+
+    name: str
+    model: Decoder
+    corpus: Corpus
+    about: dict[str, Any]
+
+
+def asked(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that say which models are meant."""
+    parser.add_argument("--teacher", type=Path, default=cache(), help="a folder with seed0, seed1, ...")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--model", default=None, help="instead: a folder of Hugging Face or a GGUF file")
+    parser.add_argument("--name", default="model", help="of that model in the result and in its file's name")
+    parser.add_argument("--data", default=str(ROOT / "docs"), help="the text for that model")
+
+
+def subjects(given: argparse.Namespace) -> Iterator[Subject]:
+    """The teachers of the seeds; or the one model with its tokenizer and text."""
+    if given.model is None:
+        for seed in given.seeds:
+            place = given.teacher / f"seed{seed}"
+            yield Subject(place.name, files.load(place).model, load_corpus(), described(place))
+        return
+    there = Pretrained(given.model)
+    corpus = load_corpus(given.data, tokenizer=there.tokenizer)
+    model = there.model()
+    size = sum(weight.numel() for weight in model.parameters())
+    text = {"name": Path(given.data).name, "sha256": corpus.fingerprint}
+    yield Subject(given.name, model, corpus, {"parameters": size, "file": Path(given.model).name, "text": text})
+
+
+def result_name(what: str, given: argparse.Namespace) -> str:
+    return f"compression_{what}.json" if given.model is None else f"compression_{what}_{given.name}.json"
 
 
 def main() -> None:

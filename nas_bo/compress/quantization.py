@@ -39,6 +39,9 @@ SHRUNK = tuple(1 - 0.03 * step for step in range(24))
 
 ROUNDS = 2  # of codes, then scales for them
 
+GROUP = 32
+"""Columns that share a scale where nobody says how many."""
+
 Bits = int | Mapping[str, int]
 
 
@@ -98,7 +101,7 @@ class QuantizedModel:
 def quantize(
     model: Decoder,
     bits: Bits = 4,
-    group: int = 32,
+    group: int = GROUP,
     method: Literal["rtn", "gptq"] = "rtn",
     calibration: Calibration | None = None,
     *,
@@ -162,7 +165,7 @@ def quantize(
 
 
 def stored_bytes(
-    arch: DecoderSpec | Decoder, vocab_size: int, bits: Bits, group: int = 32, *, symmetric: bool = False
+    arch: DecoderSpec | Decoder, vocab_size: int, bits: Bits, group: int = GROUP, *, symmetric: bool = False
 ) -> int:
     """The size of the weights of a decoder that would be quantized so, in bytes, computed from its shapes; weights that are not
     quantized have 4 bytes each.
@@ -245,6 +248,14 @@ def _check_bits(what: str, value: object) -> None:
 
 
 # ---- one matrix -------------------------------------------------------------------------------------------------------
+
+
+def one_matrix(weight: Tensor, bits: int, group: int = GROUP, seen: Tensor | None = None) -> Tensor:
+    """A weight as `bits` (2, 3, 4 or 8) say it, in its own data type: calibrated on the second moments of what it is given, (C, C) or, of
+    experts, (E, C, C); rounded to the nearest without."""
+    how = _How(group, False)
+    made = _nearest(weight, bits, how) if seen is None else _calibrated(weight, bits, how, seen)[0]
+    return made.weight().to(weight.dtype)
 
 
 class _How(NamedTuple):
@@ -358,13 +369,15 @@ def _fitted(flat: Tensor, codes: Tensor, how: _How, grid: _Grid, hessian: Tensor
     equations, where c are the codes without their zero points and S has the scale of each column's group."""
     rows, columns = flat.shape
     groups = grid.scales.shape[1]
-    zeros = grid.zeros.repeat_interleave(how.group, 1)[:, :columns]
-    parts = torch.zeros(rows, groups, columns, dtype=torch.float64, device=flat.device)
-    at = torch.arange(columns, device=flat.device)
-    parts[:, at // how.group, at] = (codes - zeros).double()
-    seen = parts @ hessian  # (R, G, C)
-    inner = seen @ parts.transpose(1, 2)  # (R, G, G)
-    wanted = (seen @ flat.double().unsqueeze(-1)).squeeze(-1)
+    parts = (codes - grid.zeros.repeat_interleave(how.group, 1)[:, :columns]).double()
+    target = flat.double()
+    inner = torch.empty(rows, groups, groups, dtype=torch.float64, device=flat.device)
+    wanted = torch.empty(rows, groups, dtype=torch.float64, device=flat.device)
+    for at in range(groups):
+        own = slice(at * how.group, min((at + 1) * how.group, columns))
+        seen = parts[:, own] @ hessian[own]  # (R, C)
+        inner[:, at] = _grouped(seen * parts, how.group).sum(-1)
+        wanted[:, at] = (seen * target).sum(1)
     old = grid.scales.double()
     damped = DAMPING * inner.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
     inner.diagonal(dim1=1, dim2=2).add_(damped.unsqueeze(1))

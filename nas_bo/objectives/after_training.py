@@ -143,15 +143,21 @@ def _read(path: Path, spec: DecoderSpec, device: str | None) -> Kept | None:
     return Kept(model.eval(), float(said["value"]), said["info"], int(said["sequence"]))
 
 
-def as_used(model: Decoder, spec: DecoderSpec, corpus: Corpus, seed: int = 0) -> Decoder:
+def as_used(
+    model: Decoder, spec: DecoderSpec, corpus: Corpus, seed: int = 0, memo: dict[str, Any] | None = None
+) -> Decoder:
     """A copy of a trained decoder with all that `spec.after` says done to it, in the order channels, zeros, bits, caches
     (`nas_bo.compress`). Values are those that the fewer bits can say, kept in float32: outputs are those of the smaller model, not its
-    speed.
+    speed. Bits are those of GPTQ, each matrix for itself (`nas_bo.compress.levels`); of layers with zeros to the nearest, which keeps them.
+
+    Args:
+        memo: of this model, where what other settings can use again is kept.
 
     Raises:
         CompressError: the text is too short to weigh channels and weights on.
     """
-    from nas_bo.compress import prune, quantize, sparsify
+    from nas_bo.compress import prune, sparsify
+    from nas_bo.compress.levels import Levels
     from nas_bo.model.inference import as_tensor
     from nas_bo.model.layers.common import RoundsCache
 
@@ -174,7 +180,14 @@ def as_used(model: Decoder, spec: DecoderSpec, corpus: Corpus, seed: int = 0) ->
         made.load_state_dict(mixed)
     bits = {name: one.bits for name, one in zip(names, each, strict=True) if _has_matrices(made, name)}
     if around.bits < 32 or any(value < 32 for value in bits.values()):
-        made = quantize(made, {**bits, "default": around.bits}).model
+        form = json.dumps([channels, {name: one.sparsity for name, one in zip(names, each, strict=True)}, seed])
+        memo = {} if memo is None else memo
+        if (
+            memo.get("form") != form
+        ):  # of the last one only: weights in all widths take several times the model's memory
+            memo |= {"form": form, "levels": Levels(made, text)}
+        zeros = [f"{name}." for name, one in zip(names, each, strict=True) if one.sparsity]
+        made = memo["levels"].at({**bits, "default": around.bits}, plain=zeros)
     if any(one.kv_bits < 32 for one in each):
         made = copy.deepcopy(made)
         for layer, one in zip(made.layers, each, strict=True):
@@ -202,7 +215,7 @@ def change(one: Kept, spec: DecoderSpec, corpus: Corpus, tokens: int, seed: int)
     part = max(LEAST_TOKENS, tokens // PART)
     if "whole" not in one.memo:
         one.memo["whole"] = window_losses(one.model, corpus, part, one.sequence)
-    used = as_used(one.model, spec, corpus, seed)
+    used = as_used(one.model, spec, corpus, seed, one.memo)
     whole: Tensor = one.memo["whole"]
     apart = window_losses(used, corpus, part, one.sequence) - whole
     spread = float(apart.std()) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0

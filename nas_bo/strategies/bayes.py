@@ -24,8 +24,8 @@ from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import Score, scorer
-from nas_bo.strategies.shared_training import PRICE, with_trained_weights
-from nas_bo.strategies.strategy import check_settings, fresh, generator, seen_ids
+from nas_bo.strategies.shared_training import Setting, SharedTrainings, decisions_after, pin
+from nas_bo.strategies.strategy import admissible, check_settings, fresh, generator, seen_ids
 from nas_bo.surrogate.genomes import genomes_of
 from nas_bo.trial import State, Trial
 from nas_bo.validated import checked, whole_number
@@ -55,14 +55,16 @@ class Bayes:
     Bayesian optimization of machine learning algorithms", section 3.2).
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
 
-    Architectures that differ from a trained one only in what is done after training (`nas_bo.model.after_training`) cost hardly
-    anything: their gain is divided by that share too, so after each training some of them follow.
+    Where the space has fields that act after training (`nas_bo.model.after_training`), trainings are compared at one setting of them, and
+    after each training those settings of all that are there follow which promise a gain (`nas_bo.strategies.shared_training`).
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         startup: how many trials come first that span the space and its known objectives.
         candidates: how many architectures are scored for one suggestion.
-        settings: in how many ways each training is looked at on the average, where the space has fields that act after training.
+        settings: in how many ways each training is looked at on the average at most, where the space has fields that act after training.
+        trainings: how many trainings there are at most in such a space; when they are spent, the settings of them that promise a gain
+            follow, and the search ends. None leaves that to the number of trials.
 
     Raises:
         SearchError: a setting that is not of that kind.
@@ -72,12 +74,15 @@ class Bayes:
     startup: int = checked(8, whole_number(0))
     candidates: int = checked(3000, whole_number(10))
     settings: int = checked(6, whole_number(1))
+    trainings: int | None = checked(None, whole_number(1).or_none())
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""
+        if self.settings > 1 and decisions_after(problem):
+            return self._with_settings(problem, trials, n)
         rng = generator("bayes", self.seed, len(trials))
         done = sum(trial.state is not State.RUNNING for trial in trials)
         first = n if done < 2 else max(0, min(n, self.startup - len(trials)))
@@ -93,8 +98,50 @@ class Bayes:
         asked = [*trials, *(Trial(arch, state=State.RUNNING) for arch in batch)]
         return batch + NSGA2(self.seed, startup=0).suggest(problem, asked, n - len(batch))
 
+    def _with_settings(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
+        """Settings of trainings that are there, as long as they are worth it, else trainings."""
+        batch: list[Architecture] = []
+        while len(batch) < n:
+            asked = [*trials, *(Trial(arch, state=State.RUNNING) for arch in batch)]
+            shared, seen = SharedTrainings(problem, asked), seen_ids(asked)
+            arch = None
+            if shared.begun >= self.startup and shared.looked < self.settings * shared.begun:
+                arch = shared.best_setting(seen, self.seed)
+            if arch is None and (self.trainings is None or shared.begun < self.trainings):
+                arch = self._training(problem, shared, seen)
+            if arch is None:
+                break
+            batch.append(arch)
+        return batch
+
+    def _training(self, problem: Problem, shared: SharedTrainings, seen: set[str]) -> Architecture | None:
+        """The next training, at the setting at which all are compared."""
+        setting = shared.pinned()
+        trials = shared.compared(setting)
+        rng = generator("bayes", self.seed, len(shared.trials))
+        if shared.begun < self.startup or len(shared.trainings) < 2:
+            for arch in spread(problem, trials, 1, rng):
+                made = setting.of(problem, arch)
+                if made.id not in seen and admissible(problem, made):
+                    return made
+            return fresh(problem, seen, rng)
+        pending = [t.architecture for t in trials if t.state is State.RUNNING]
+        try:
+            draws = np.random.default_rng(rng.getrandbits(63))
+            found = self._propose(problem, trials, 1, pending, draws, setting)
+        except Exception as error:  # whatever a fit does, the search continues
+            logger.warning("Bayes: no surrogate at trial %d, NSGA-II suggests instead: %s", len(shared.trials), error)
+            found = NSGA2(self.seed, startup=0).suggest(problem, shared.trials, 1)
+        return next((arch for arch in found if arch.id not in seen), None) or fresh(problem, seen, rng)
+
     def _propose(
-        self, problem: Problem, trials: Sequence[Trial], n: int, pending: list[Architecture], rng: np.random.Generator
+        self,
+        problem: Problem,
+        trials: Sequence[Trial],
+        n: int,
+        pending: list[Architecture],
+        rng: np.random.Generator,
+        setting: Setting | None = None,
     ) -> list[Architecture]:
         belief = Belief(problem, trials)
         belief.believe(pending)
@@ -105,14 +152,8 @@ class Bayes:
         batch: list[Architecture] = []
         while len(batch) < n:
             waiting = [arch for key, arch in stopped.items() if key not in seen]
-            asked = [*trials, *(Trial(one, state=State.RUNNING) for one in batch)]
-            trained = [
-                one for one in with_trained_weights(problem, asked, self.settings, self.seed) if one.id not in seen
-            ]
-            waiting += trained
-            left = {**left, **{one.id: PRICE for one in trained}}
             score = scorer(belief, rng)
-            arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng)
+            arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, setting)
             if arch is None:
                 break
             batch.append(arch)
@@ -130,9 +171,14 @@ class Bayes:
         left: Mapping[str, float],
         seen: set[str],
         rng: np.random.Generator,
+        setting: Setting | None = None,
     ) -> Architecture | None:
         """The best-scored unseen admissible architecture among about `candidates`: random ones, variations of the best
-        trials and those whose evaluation was stopped or whose training exists first, then the best so far are varied again and again."""
+        trials and those whose evaluation was stopped first, then the best so far are varied again and again."""
+
+        def made(rows: np.ndarray) -> np.ndarray:
+            return rows if setting is None else pin(belief.problem, setting, rows)
+
         genomes = genomes_of(belief.problem.space)
         cheaper = {
             row.tobytes(): -math.log(left[arch.id])
@@ -141,11 +187,11 @@ class Bayes:
         }
         found = _Candidates(belief, score, seen, cheaper)
         wild = int(RANDOM * self.candidates)
-        found.add(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)]))
+        found.add(made(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)])))
         if parents:
             best = genomes.encode(parents)
             chosen = rng.integers(0, len(best), int(VARIED * self.candidates))
-            found.add(mutate(genomes, best[chosen], rng))
+            found.add(made(mutate(genomes, best[chosen], rng)))
         if stopped:
             found.add(genomes.encode(stopped))
         number = int((1 - RANDOM - VARIED) * self.candidates / ROUNDS)
@@ -160,7 +206,7 @@ class Bayes:
             children[~crossed] = mutate(genomes, children[~crossed], rng)
             again = crossed & (rng.random(number) < 0.5)
             children[again] = mutate(genomes, children[again], rng)
-            found.add(children, found.correction[pool[first]])
+            found.add(made(children), found.correction[pool[first]])
         pool = found.verify(PARENTS // 4)
         if len(pool):
             return genomes.decode(found.genomes[pool[0]])

@@ -1,67 +1,372 @@
-"""Candidates whose training exists already: architectures that differ from a trained one only in what is done after training
-(`nas_bo.architecture.AFTER`). They cost a forward pass or two, so their gain is divided by the share of a whole evaluation that is
-(Snoek et al., 2012, "Practical Bayesian optimization of machine learning algorithms", section 3.2), as that of resumed ones.
+"""One training, many settings: architectures that differ from a trained one only in what is done after training
+(`nas_bo.architecture.AFTER`) cost a forward pass or two, so a search chooses trainings first and then what is done to them.
+
+What a setting changes is a sum over the layers to good accuracy (Frantar and Alistarh 2022, "SPDY and Optimal Brain Compression", arXiv
+2208.11580, section 3). So the value of a training t at the setting s is modelled as
+
+    y(t, s) = T_t + sum over fields n and their values v of c_nv f_nv(s) + sum over layers l of e_tl(s_l)
+
+where f_nv is the share of the layers that have the value v, c_nv is about what was measured elsewhere (`EXPECTED`) times what this study says,
+in part for each training, and e_tl is what is special about a layer. All of it is Gaussian, so it is regression in closed form.
+Settings are proposed by their expected gain in hypervolume, which trainings get as long as it is worth anything.
+Trainings are proposed as in any other search, at one setting for all, where the model above says what those of the history have.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from nas_bo.architecture import Architecture, names_after
+import numpy as np
+
+from nas_bo.architecture import Architecture, Primitive, names_after
+from nas_bo.pareto import reference_point
 from nas_bo.problem import Problem
-from nas_bo.space import Space
+from nas_bo.strategies import acquisition
+from nas_bo.strategies.cheap_objectives import known_of
+from nas_bo.strategies.history import Scale, undominated
 from nas_bo.strategies.nsga2 import best_trials
-from nas_bo.strategies.strategy import generator, seen_ids
+from nas_bo.strategies.scores import MANY
+from nas_bo.strategies.strategy import generator, guide
+from nas_bo.surrogate.genomes import genomes_of
 from nas_bo.trial import State, Trial
 
-PRICE = 0.05  # of a whole evaluation
-TRAININGS = 16  # that are looked at, the best first
-EACH = 16  # candidates for each of them
+EXPECTED: Mapping[str, Mapping[float, float]] = {
+    "bits": {32: 0.0, 16: 0.0, 8: 0.0003, 4: 0.003, 3: 0.012, 2: 0.05},
+    "kv_bits": {32: 0.0, 16: 0.0, 8: 0.0003, 4: 0.003, 3: 0.012, 2: 0.05},
+}
+"""What a value costs in bits per byte, in all layers; of a share of zeros or of channels `OF_SHARE` times its square."""
+OF_SHARE = 0.2
+COMMON, OF_VALUE, OF_TRAINING, OF_LAYER = 0.5, 0.5, 0.5, 1.0
+"""Standard deviations as shares of what is expected: of all values together, of one, of one in a training, of one in a layer."""
+NOISE = 5e-4  # standard deviation of what is on the same windows, in the unit of the loss
+LEVEL = 3.0  # and of the values of trainings around their mean
+TRAININGS = 16  # whose settings are looked at, the best first
+UNIFORM = 64  # settings with one value for all layers, at most
+WORTH = 2e-4
+"""Of the volume that the front spans: expected gains below it are not worth a forward pass."""
+
+Values = np.ndarray
 
 
-def with_trained_weights(problem: Problem, trials: Sequence[Trial], settings: int, seed: int) -> list[Architecture]:
-    """Unseen architectures whose training is in the history; none where each training was looked at in `settings` ways on the
-    average, or where nothing of the space acts after training."""
-    paths = [path for path in problem.space.decisions() if names_after(path)]
-    if not paths or settings < 2:
-        return []
-    looked = {trial.architecture.id: trial.architecture for trial in trials if trial.state is not State.FAILED}
-    trainings = {arch.training_id for arch in looked.values()}
-    done = {trial.architecture.training_id for trial in trials if trial.state is State.COMPLETE}
-    if not done or len(looked) >= settings * len(trainings):
-        return []
-    rng = generator("after training", seed, len(trials))
-    seen, found = seen_ids(trials), {}
-    best: dict[str, list[Architecture]] = {}
-    for arch in best_trials(problem, trials, len(trials)):
-        if arch.training_id in done and (arch.training_id in best or len(best) < TRAININGS):
-            best.setdefault(arch.training_id, []).append(arch)
-    for archs in best.values():
-        for made in _variants(problem.space, archs, paths, rng):
-            if made.id not in seen and made.training_id == archs[0].training_id:
-                found[made.id] = made
-    return list(found.values())
+@dataclass(frozen=True)
+class Setting:
+    """What is done after training: the values of the decisions about it.
+
+    Attributes:
+        at: flat name -> value.
+    """
+
+    at: Mapping[str, Primitive]
+
+    def of(self, problem: Problem, arch: Architecture) -> Architecture:
+        """The architecture with this setting, where it has such decisions."""
+        return problem.space.architecture({**arch.flat, **{p: v for p, v in self.at.items() if p in arch.flat}})
 
 
-def _variants(
-    space: type[Space], archs: Sequence[Architecture], paths: Sequence[str], rng: random.Random
-) -> list[Architecture]:
-    """Of one training: half of them with one value for all layers, half near the best that was seen."""
-    domains, made = space.domains(), []
-    there = [path for path in paths if path in archs[0].flat]
-    for number in range(EACH):
-        flat = dict(archs[min(rng.randrange(len(archs)), rng.randrange(len(archs)))].flat)
-        if number % 2:
-            for name in dict.fromkeys(path.rpartition(".")[2] for path in there):
-                same = [path for path in there if path.rpartition(".")[2] == name]
-                value = domains[same[0]].sample(rng)
-                flat.update(dict.fromkeys(same, value))
-        else:
-            for path in rng.sample(there, min(len(there), 1 + rng.randrange(2))):
-                flat[path] = domains[path].sample(rng)
-        made.append(space.architecture(flat))
+def decisions_after(problem: Problem) -> list[str]:
+    """The flat names of decisions about what is done after training."""
+    return [path for path in problem.space.decisions() if names_after(path)]
+
+
+def field_of(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+class SharedTrainings:
+    """What a history says about trainings and settings.
+
+    Attributes:
+        trainings: training id -> the trials of it that have values, the oldest first.
+        looked: how many architectures were looked at, those that are pending too.
+        begun: how many trainings they have, likewise.
+    """
+
+    def __init__(self, problem: Problem, trials: Sequence[Trial]) -> None:
+        self.problem, self.trials = problem, trials
+        self.paths = decisions_after(problem)
+        self.known = known_of(problem)
+        self.unknown = [j for j in range(len(problem.columns)) if j not in self.known.positions]
+        self.trainings: dict[str, list[Trial]] = {}
+        for trial in trials:
+            if trial.feasible and guide(problem, trial) is not None:
+                self.trainings.setdefault(trial.architecture.training_id, []).append(trial)
+        there = {t.architecture.id: t.architecture for t in trials if t.state is not State.FAILED}
+        self.looked, self.begun = len(there), len({arch.training_id for arch in there.values()})
+        self._models = {j: _Additive(self, j) for j in self.unknown} if self.trainings else {}
+
+    # ---- values -------------------------------------------------------------------------------------------------------
+
+    def predict(self, archs: Sequence[Architecture]) -> tuple[Values, Values, Values]:
+        """Of settings of trainings that are there: means (n, m) and standard deviations (n, m), minimised, and whether each is admissible."""
+        mean, sd = np.zeros((len(archs), len(self.problem.columns))), np.zeros((len(archs), len(self.problem.columns)))
+        exact = [self.known.exact(self.problem, arch) for arch in archs]
+        mean[:, self.known.positions] = np.array([values for values, _ in exact]).reshape(len(archs), -1)
+        for j, model in self._models.items():
+            mean[:, j], sd[:, j] = model.predict(archs)
+        usable = np.array([ok for _, ok in exact], dtype=bool) & np.isfinite(mean).all(1)
+        return mean, sd, usable
+
+    def points(self) -> Values:
+        """(n, m) of all trials that have values, minimised."""
+        rows = [guide(self.problem, trial) for each in self.trainings.values() for trial in each]
+        return np.array(rows, dtype=float).reshape(len(rows), len(self.problem.columns))
+
+    # ---- which setting next -------------------------------------------------------------------------------------------
+
+    def best_setting(self, seen: set[str], seed: int) -> Architecture | None:
+        """The unseen setting of a training that is there with the highest expected gain; None where none is worth a look."""
+        if not self.trainings:
+            return None
+        found: dict[str, Architecture] = {}
+        best: dict[str, Architecture] = {}
+        for arch in best_trials(self.problem, list(self.trials), len(self.trials)):
+            if arch.training_id in self.trainings and len(best) < TRAININGS:
+                best.setdefault(arch.training_id, arch)
+        for arch in best.values():
+            for made in self._candidates(arch, seed):
+                if made.id not in seen and made.training_id == arch.training_id:
+                    found[made.id] = made
+        archs = list(found.values())
+        if not archs:
+            return None
+        mean, sd, usable = self.predict(archs)
+        gain = np.where(usable, self._gain(np.nan_to_num(mean), sd, seed), -np.inf)
+        at = int(np.argmax(gain))
+        return archs[at] if gain[at] > WORTH else None
+
+    def _gain(self, mean: Values, sd: Values, seed: int) -> Values:
+        """(n,) as a share of what the front spans; logarithms of known objectives where they span a decade."""
+        points = self.points()
+        front = points[undominated(points)]
+        if points.shape[1] == 1:
+            span = max(float(np.ptp(points)), 1e-9)
+            return np.exp(acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], 1e-9), float(front.min()))) / span
+        scale = Scale(front)
+        scale.log = scale.log & np.isin(np.arange(points.shape[1]), self.known.positions)
+        scale.span = np.where(
+            np.ptp(scale(front) * scale.span, axis=0) > 0, np.ptp(scale(front) * scale.span, axis=0), 1.0
+        )
+        points, mean, sd = scale(points), scale(mean), sd / scale.span
+        front = points[undominated(points)]
+        if points.shape[1] > MANY:
+            rng = np.random.default_rng(generator("after training", seed, len(self.trials)).getrandbits(63))
+            weights, normal = rng.dirichlet(np.ones(points.shape[1])), rng.standard_normal((16, 1, points.shape[1]))
+            return np.exp(acquisition.log_chebyshev_ei(mean + sd * normal, points, weights))
+        lower, upper = acquisition.boxes(front, reference_point(points))
+        return acquisition.ehvi(mean, sd, lower, upper)
+
+    def _candidates(self, arch: Architecture, seed: int) -> Iterable[Architecture]:
+        """Settings of a training: one value for all layers, one layer otherwise than the best ones seen, and between two values for all
+        layers those that give the most for what they cost, layer after layer."""
+        problem, space = self.problem, self.problem.space
+        there = [path for path in self.paths if path in arch.flat]
+        uniform = [Setting(at) for at in uniform_settings(problem, there)]
+        rng = generator("settings", seed, arch.training_id)
+        for one in uniform if len(uniform) <= UNIFORM else rng.sample(uniform, UNIFORM):
+            yield one.of(problem, arch)
+        domains = space.domains()
+        for path in there:
+            for value in domains[path].values:
+                if value != arch.flat[path]:
+                    yield space.architecture({**arch.flat, path: value})
+        for name in dict.fromkeys(map(field_of, there)):
+            layers = [path for path in there if field_of(path) == name]
+            values = _by_cost(name, domains[layers[0]].values)
+            for dearer, cheaper in itertools.pairwise(values) if len(layers) > 2 else ():
+                yield from self._between(arch, layers, dearer, cheaper)
+
+    def _between(
+        self, arch: Architecture, layers: Sequence[str], dearer: Primitive, cheaper: Primitive
+    ) -> Iterable[Architecture]:
+        """From all layers at the value that costs less loss to all at the next: the layer first that saves most for its loss (the greedy
+        solution of a knapsack, all of whose sizes are on the way)."""
+        space = self.problem.space
+        flat = {**arch.flat, **dict.fromkeys(layers, dearer)}
+        steps = [space.architecture(flat), *(space.architecture({**flat, path: cheaper}) for path in layers)]
+        mean, _, _ = self.predict(steps)
+        change = mean[1:] - mean[0]
+        loses = change[:, self.unknown].sum(1)
+        saves = -np.nan_to_num(change[:, self.known.positions] / np.abs(mean[0, self.known.positions] + 1e-30)).sum(1)
+        order = np.argsort(np.maximum(loses, 1e-6) / np.maximum(saves, 1e-9), kind="stable")
+        for at in order[:-1]:
+            flat[layers[int(at)]] = cheaper
+            yield space.architecture(flat)
+
+    # ---- which training next -------------------------------------------------------------------------------------------
+
+    def pinned(self) -> Setting:
+        """The setting at which trainings are compared: of each field the value that most layers of the front have; where there is no
+        front, one in the middle. Where the space has limits, neighbouring values have their turn as well."""
+        points = self.points()
+        trials = [trial for each in self.trainings.values() for trial in each]
+        front = [trial for trial, on in zip(trials, undominated(points), strict=True) if on]
+        domains, at = self.problem.space.domains(), {}
+        for name in dict.fromkeys(map(field_of, self.paths)):
+            values = _by_cost(name, domains[next(p for p in self.paths if field_of(p) == name)].values)
+            counts = Counter(
+                t.architecture.flat[p]
+                for t in front
+                for p in self.paths
+                if field_of(p) == name and p in t.architecture.flat
+            )
+            level = max(range(len(values)), key=lambda i: (counts[values[i]], i)) if counts else _start(name, values)
+            if self.problem.bounds():
+                level += (0, 1, 0, -1)[self.begun % 4]
+            value = values[min(max(level, 0), len(values) - 1)]
+            at |= {path: value for path in self.paths if field_of(path) == name and value in domains[path].values}
+        return Setting(at)
+
+    def compared(self, setting: Setting) -> list[Trial]:
+        """The history as trials of that setting, one for each training; of one that may not have it, its best. Failed and infeasible
+        ones as they are."""
+        chosen = []
+        for each in self.trainings.values():
+            arch = setting.of(self.problem, each[0].architecture)
+            mean, _, usable = self.predict([arch])
+            if not usable[0]:
+                best = best_trials(self.problem, each, 1)[0]
+                chosen.append(next(trial for trial in each if trial.architecture.id == best.id))
+                continue
+            values = {c.name: c.sign * float(mean[0, j]) for j, c in enumerate(self.problem.columns)}
+            chosen.append(replace(each[0], architecture=arch, values={**each[0].values, **values}))
+        rest = [
+            trial
+            for trial in self.trials
+            if trial.architecture.training_id not in self.trainings
+            and not (trial.feasible and trial.state is State.COMPLETE)
+        ]
+        pinned = [
+            replace(t, architecture=setting.of(self.problem, t.architecture)) if t.state is State.RUNNING else t
+            for t in rest
+        ]
+        return [*chosen, *pinned]
+
+
+def uniform_settings(problem: Problem, paths: Sequence[str]) -> Iterable[dict[str, Primitive]]:
+    """Each field with one value for all layers: flat name -> value."""
+    domains = problem.space.domains()
+    names = {name: [p for p in paths if field_of(p) == name] for name in dict.fromkeys(map(field_of, paths))}
+    levels = [domains[there[0]].values for there in names.values()]
+    for values in itertools.product(*levels):
+        yield {p: value for value, there in zip(values, names.values(), strict=True) for p in there}
+
+
+def pin(problem: Problem, setting: Setting, genomes: Values) -> Values:
+    """Genomes (n, genes) with that setting."""
+    if not setting.at:
+        return genomes
+    space = genomes_of(problem.space)
+    made = genomes.copy()
+    for i, (path, domain) in enumerate(zip(space.paths, space.domains, strict=True)):
+        if path in setting.at:
+            code = float(list(domain.values).index(setting.at[path]))
+            made[:, i] = np.where(made[:, i] >= 0, code, made[:, i])
     return made
 
 
-__all__ = ["PRICE", "with_trained_weights"]
+def _expected(name: str, value: Primitive) -> float:
+    """What a value costs in all layers."""
+    table = EXPECTED.get(name)
+    number = float(value)  # type: ignore[arg-type]  # of these fields all values are numbers
+    return OF_SHARE * number**2 if table is None else table[number]
+
+
+def _by_cost(name: str, values: Iterable[Primitive]) -> list[Primitive]:
+    return sorted(values, key=lambda value: _expected(name, value))
+
+
+def _start(name: str, values: Sequence[Primitive]) -> int:
+    """Of values by their cost: the last that costs little."""
+    return max([i for i, value in enumerate(values) if _expected(name, value) <= 0.02], default=0)
+
+
+class _Additive:
+    """The model of one objective, see above. Where trials say what the training itself gave, it counts as a setting that costs nothing."""
+
+    def __init__(self, shared: SharedTrainings, j: int) -> None:
+        self.names = list(dict.fromkeys(map(field_of, shared.paths)))
+        column = shared.problem.columns[j]
+        rows: list[tuple[str, Mapping[str, Primitive]]] = []
+        values, noise = [], []
+        for key, each in shared.trainings.items():
+            for trial in each:
+                guided = guide(shared.problem, trial)
+                assert guided is not None
+                info = trial.info.get(column.name, {})
+                rows.append((key, self._settings(trial.architecture)))
+                values.append(float(guided[j]))
+                noise.append(max(NOISE, float(info.get("gap_sd") or 0.0) / 2))
+            trained = each[0].info.get(column.name, {}).get("trained")
+            if isinstance(trained, (int, float)) and math.isfinite(trained):
+                rows.append((key, {}))
+                values.append(column.sign * float(trained))
+                noise.append(NOISE)
+        self.rows = rows
+        y = np.array(values)
+        middles = {
+            key: float(np.mean([v for (k, _), v in zip(rows, y, strict=True) if k == key])) for key in shared.trainings
+        }
+        self.center = float(np.median(list(middles.values())))
+        self.kernel = self._kernel(rows, rows) + np.diag(np.square(noise))
+        self.weights = np.linalg.solve(self.kernel, y - self.center - self._mean(rows))
+
+    def _settings(self, arch: Architecture) -> Mapping[str, Primitive]:
+        return {path: value for path, value in arch.flat.items() if names_after(path)}
+
+    def _parts(self, rows: Sequence[tuple[str, Mapping[str, Primitive]]]) -> list[dict[tuple[str, Primitive], float]]:
+        """Of each row: (field, value) -> its share of the layers times what is expected of it."""
+        found = []
+        for _, setting in rows:
+            counts = Counter(field_of(path) for path in setting)
+            part: dict[tuple[str, Primitive], float] = {}
+            for path, value in setting.items():
+                name = field_of(path)
+                cost = _expected(name, value) / counts[name]
+                part[name, value] = part.get((name, value), 0.0) + cost
+            found.append(part)
+        return found
+
+    def _mean(self, rows: Sequence[tuple[str, Mapping[str, Primitive]]]) -> Values:
+        return np.array([sum(part.values()) for part in self._parts(rows)])
+
+    def _kernel(
+        self,
+        first: Sequence[tuple[str, Mapping[str, Primitive]]],
+        second: Sequence[tuple[str, Mapping[str, Primitive]]],
+    ) -> Values:
+        a, b = self._parts(first), self._parts(second)
+        keys = list(dict.fromkeys(key for part in (*a, *b) for key in part))
+        x, z = (
+            np.array([[part.get(key, 0.0) for key in keys] for part in parts]).reshape(len(parts), len(keys))
+            for parts in (a, b)
+        )
+        same = np.array([[key == other for other, _ in second] for key, _ in first], dtype=float).reshape(
+            len(first), len(second)
+        )
+        found = COMMON**2 * np.outer(x.sum(1), z.sum(1)) + (OF_VALUE**2 + OF_TRAINING**2 * same) * (x @ z.T)
+        layers = list(
+            dict.fromkeys((path, value) for _, setting in (*first, *second) for path, value in setting.items())
+        )
+        at = {key: i for i, key in enumerate(layers)}
+        u, w = np.zeros((len(first), len(layers))), np.zeros((len(second), len(layers)))
+        for matrix, rows in ((u, first), (w, second)):
+            for i, (_, setting) in enumerate(rows):
+                counts = Counter(field_of(path) for path in setting)
+                for path, value in setting.items():
+                    matrix[i, at[path, value]] = _expected(field_of(path), value) / counts[field_of(path)]
+        return np.asarray(found + same * (LEVEL**2 + OF_LAYER**2 * (u @ w.T)))
+
+    def predict(self, archs: Sequence[Architecture]) -> tuple[Values, Values]:
+        rows = [(arch.training_id, self._settings(arch)) for arch in archs]
+        cross = self._kernel(rows, self.rows)
+        mean = self.center + self._mean(rows) + cross @ self.weights
+        own = np.array([self._kernel([row], [row])[0, 0] for row in rows])
+        left = own - np.einsum("ij,ji->i", cross, np.linalg.solve(self.kernel, cross.T))
+        return mean, np.sqrt(np.maximum(left, 0.0))
+
+
+__all__ = ["Setting", "SharedTrainings", "decisions_after", "pin", "uniform_settings"]
