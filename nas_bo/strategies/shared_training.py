@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -49,7 +50,11 @@ UNIFORM = 64  # settings with one value for all layers, at most
 WORTH = 2e-4
 """Of the volume that the front spans: expected gains below it are not worth a forward pass."""
 
+REMEMBERED = 50_000  # architectures kept per problem
+
 Values = np.ndarray
+
+_built: WeakKeyDictionary[Problem, dict[tuple[str, tuple[object, ...]], Architecture]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -105,15 +110,33 @@ class SharedTrainings:
         mean, sd = np.zeros((len(archs), len(self.problem.columns))), np.zeros((len(archs), len(self.problem.columns)))
         exact = [self.known.exact(self.problem, arch) for arch in archs]
         mean[:, self.known.positions] = np.array([values for values, _ in exact]).reshape(len(archs), -1)
+        rows = [(arch.training_id, _after(arch)) for arch in archs]
         for j, model in self._models.items():
-            mean[:, j], sd[:, j] = model.predict(archs)
+            mean[:, j], sd[:, j] = model.predict(rows)
         usable = np.array([ok for _, ok in exact], dtype=bool) & np.isfinite(mean).all(1)
         return mean, sd, usable
+
+    def value(self, trial: Trial, j: int) -> float:
+        """Objective j of a trial that has values, minimised."""
+        found = guide(self.problem, trial)
+        return math.nan if found is None else float(found[j])
 
     def points(self) -> Values:
         """(n, m) of all trials that have values, minimised."""
         rows = [guide(self.problem, trial) for each in self.trainings.values() for trial in each]
         return np.array(rows, dtype=float).reshape(len(rows), len(self.problem.columns))
+
+    def _with(self, arch: Architecture, at: Mapping[str, Primitive]) -> Architecture:
+        """The architecture with these decisions, built once."""
+        key = (arch.training_id, tuple(at.get(path, arch.flat.get(path)) for path in self.paths))
+        made = _built.setdefault(self.problem, {})
+        if len(made) >= REMEMBERED:
+            made.clear()
+        if key not in made:
+            made[key] = self.problem.space.architecture(
+                {**arch.flat, **{p: v for p, v in at.items() if p in arch.flat}}
+            )
+        return made[key]
 
     # ---- which setting next -------------------------------------------------------------------------------------------
 
@@ -162,17 +185,16 @@ class SharedTrainings:
     def _candidates(self, arch: Architecture, seed: int) -> Iterable[Architecture]:
         """Settings of a training: one value for all layers, one layer otherwise than the best ones seen, and between two values for all
         layers those that give the most for what they cost, layer after layer."""
-        problem, space = self.problem, self.problem.space
         there = [path for path in self.paths if path in arch.flat]
-        uniform = [Setting(at) for at in uniform_settings(problem, there)]
+        uniform = list(uniform_settings(self.problem, there))
         rng = generator("settings", seed, arch.training_id)
-        for one in uniform if len(uniform) <= UNIFORM else rng.sample(uniform, UNIFORM):
-            yield one.of(problem, arch)
-        domains = space.domains()
+        for at in uniform if len(uniform) <= UNIFORM else rng.sample(uniform, UNIFORM):
+            yield self._with(arch, at)
+        domains = self.problem.space.domains()
         for path in there:
             for value in domains[path].values:
                 if value != arch.flat[path]:
-                    yield space.architecture({**arch.flat, path: value})
+                    yield self._with(arch, {path: value})
         for name in dict.fromkeys(map(field_of, there)):
             layers = [path for path in there if field_of(path) == name]
             values = _by_cost(name, domains[layers[0]].values)
@@ -184,17 +206,16 @@ class SharedTrainings:
     ) -> Iterable[Architecture]:
         """From all layers at the value that costs less loss to all at the next: the layer first that saves most for its loss (the greedy
         solution of a knapsack, all of whose sizes are on the way)."""
-        space = self.problem.space
-        flat = {**arch.flat, **dict.fromkeys(layers, dearer)}
-        steps = [space.architecture(flat), *(space.architecture({**flat, path: cheaper}) for path in layers)]
+        at = dict.fromkeys(layers, dearer)
+        steps = [self._with(arch, at), *(self._with(arch, {**at, path: cheaper}) for path in layers)]
         mean, _, _ = self.predict(steps)
         change = mean[1:] - mean[0]
         loses = change[:, self.unknown].sum(1)
         saves = -np.nan_to_num(change[:, self.known.positions] / np.abs(mean[0, self.known.positions] + 1e-30)).sum(1)
         order = np.argsort(np.maximum(loses, 1e-6) / np.maximum(saves, 1e-9), kind="stable")
-        for at in order[:-1]:
-            flat[layers[int(at)]] = cheaper
-            yield space.architecture(flat)
+        for index in order[:-1]:
+            at = {**at, layers[int(index)]: cheaper}
+            yield self._with(arch, at)
 
     # ---- which training next -------------------------------------------------------------------------------------------
 
@@ -225,7 +246,7 @@ class SharedTrainings:
         ones as they are."""
         chosen = []
         for each in self.trainings.values():
-            arch = setting.of(self.problem, each[0].architecture)
+            arch = self._with(each[0].architecture, setting.at)
             mean, _, usable = self.predict([arch])
             if not usable[0]:
                 best = best_trials(self.problem, each, 1)[0]
@@ -284,89 +305,69 @@ def _start(name: str, values: Sequence[Primitive]) -> int:
     return max([i for i, value in enumerate(values) if _expected(name, value) <= 0.02], default=0)
 
 
+Row = tuple[str, Mapping[str, Primitive]]
+"""A training and what is done after it."""
+
+
 class _Additive:
     """The model of one objective, see above. Where trials say what the training itself gave, it counts as a setting that costs nothing."""
 
     def __init__(self, shared: SharedTrainings, j: int) -> None:
-        self.names = list(dict.fromkeys(map(field_of, shared.paths)))
+        domains = shared.problem.space.domains()
+        self._numbers = {key: i for i, key in enumerate(shared.trainings)}
+        fields = [(path, field_of(path), value) for path in shared.paths for value in domains[path].values]
+        self._layers = {(path, value): i for i, (path, _, value) in enumerate(fields)}
+        shares = list(dict.fromkeys((name, value) for _, name, value in fields))
+        self._share = np.array([[float(one == (name, value)) for one in shares] for _, name, value in fields])
         column = shared.problem.columns[j]
-        rows: list[tuple[str, Mapping[str, Primitive]]] = []
+        rows: list[Row] = []
         values, noise = [], []
         for key, each in shared.trainings.items():
             for trial in each:
-                guided = guide(shared.problem, trial)
-                assert guided is not None
                 info = trial.info.get(column.name, {})
-                rows.append((key, self._settings(trial.architecture)))
-                values.append(float(guided[j]))
+                rows.append((key, _after(trial.architecture)))
+                values.append(shared.value(trial, j))
                 noise.append(max(NOISE, float(info.get("gap_sd") or 0.0) / 2))
             trained = each[0].info.get(column.name, {}).get("trained")
             if isinstance(trained, (int, float)) and math.isfinite(trained):
                 rows.append((key, {}))
                 values.append(column.sign * float(trained))
                 noise.append(NOISE)
-        self.rows = rows
+        self._of, self._costs = self._read(rows)
         y = np.array(values)
-        middles = {
-            key: float(np.mean([v for (k, _), v in zip(rows, y, strict=True) if k == key])) for key in shared.trainings
-        }
-        self.center = float(np.median(list(middles.values())))
-        self.kernel = self._kernel(rows, rows) + np.diag(np.square(noise))
-        self.weights = np.linalg.solve(self.kernel, y - self.center - self._mean(rows))
+        self._center = float(np.median(y))
+        self._matrix = self._kernel(self._of, self._costs) + np.diag(np.square(noise))
+        self._weights = np.linalg.solve(self._matrix, y - self._center - self._costs.sum(1))
 
-    def _settings(self, arch: Architecture) -> Mapping[str, Primitive]:
-        return {path: value for path, value in arch.flat.items() if names_after(path)}
-
-    def _parts(self, rows: Sequence[tuple[str, Mapping[str, Primitive]]]) -> list[dict[tuple[str, Primitive], float]]:
-        """Of each row: (field, value) -> its share of the layers times what is expected of it."""
-        found = []
-        for _, setting in rows:
-            counts = Counter(field_of(path) for path in setting)
-            part: dict[tuple[str, Primitive], float] = {}
+    def _read(self, rows: Sequence[Row]) -> tuple[Values, Values]:
+        """(n,) the number of each training, and (n, layers x values) what is expected of each value in its layer."""
+        costs = np.zeros((len(rows), len(self._layers)))
+        for i, (_, setting) in enumerate(rows):
+            counts = Counter(map(field_of, setting))
             for path, value in setting.items():
-                name = field_of(path)
-                cost = _expected(name, value) / counts[name]
-                part[name, value] = part.get((name, value), 0.0) + cost
-            found.append(part)
-        return found
+                costs[i, self._layers[path, value]] = _expected(field_of(path), value) / counts[field_of(path)]
+        return np.array([self._numbers[key] for key, _ in rows], dtype=int), costs
 
-    def _mean(self, rows: Sequence[tuple[str, Mapping[str, Primitive]]]) -> Values:
-        return np.array([sum(part.values()) for part in self._parts(rows)])
+    def _kernel(self, of: Values, costs: Values) -> Values:
+        """(n, k) covariances with the rows of the history."""
+        same = of[:, None] == self._of
+        ours, theirs = costs @ self._share, self._costs @ self._share
+        found = COMMON**2 * np.outer(costs.sum(1), self._costs.sum(1)) + OF_VALUE**2 * ours @ theirs.T
+        alone = LEVEL**2 + OF_TRAINING**2 * ours @ theirs.T + OF_LAYER**2 * costs @ self._costs.T
+        return np.asarray(found + same * alone)
 
-    def _kernel(
-        self,
-        first: Sequence[tuple[str, Mapping[str, Primitive]]],
-        second: Sequence[tuple[str, Mapping[str, Primitive]]],
-    ) -> Values:
-        a, b = self._parts(first), self._parts(second)
-        keys = list(dict.fromkeys(key for part in (*a, *b) for key in part))
-        x, z = (
-            np.array([[part.get(key, 0.0) for key in keys] for part in parts]).reshape(len(parts), len(keys))
-            for parts in (a, b)
-        )
-        same = np.array([[key == other for other, _ in second] for key, _ in first], dtype=float).reshape(
-            len(first), len(second)
-        )
-        found = COMMON**2 * np.outer(x.sum(1), z.sum(1)) + (OF_VALUE**2 + OF_TRAINING**2 * same) * (x @ z.T)
-        layers = list(
-            dict.fromkeys((path, value) for _, setting in (*first, *second) for path, value in setting.items())
-        )
-        at = {key: i for i, key in enumerate(layers)}
-        u, w = np.zeros((len(first), len(layers))), np.zeros((len(second), len(layers)))
-        for matrix, rows in ((u, first), (w, second)):
-            for i, (_, setting) in enumerate(rows):
-                counts = Counter(field_of(path) for path in setting)
-                for path, value in setting.items():
-                    matrix[i, at[path, value]] = _expected(field_of(path), value) / counts[field_of(path)]
-        return np.asarray(found + same * (LEVEL**2 + OF_LAYER**2 * (u @ w.T)))
+    def predict(self, rows: Sequence[Row]) -> tuple[Values, Values]:
+        """(n,), (n,): means and standard deviations."""
+        of, costs = self._read(rows)
+        cross, ours = self._kernel(of, costs), costs @ self._share
+        own = COMMON**2 * costs.sum(1) ** 2 + (OF_VALUE**2 + OF_TRAINING**2) * np.square(ours).sum(1)
+        own += LEVEL**2 + OF_LAYER**2 * np.square(costs).sum(1)
+        left = own - np.einsum("ij,ji->i", cross, np.linalg.solve(self._matrix, cross.T))
+        return self._center + costs.sum(1) + cross @ self._weights, np.sqrt(np.maximum(left, 0.0))
 
-    def predict(self, archs: Sequence[Architecture]) -> tuple[Values, Values]:
-        rows = [(arch.training_id, self._settings(arch)) for arch in archs]
-        cross = self._kernel(rows, self.rows)
-        mean = self.center + self._mean(rows) + cross @ self.weights
-        own = np.array([self._kernel([row], [row])[0, 0] for row in rows])
-        left = own - np.einsum("ij,ji->i", cross, np.linalg.solve(self.kernel, cross.T))
-        return mean, np.sqrt(np.maximum(left, 0.0))
+
+def _after(arch: Architecture) -> dict[str, Primitive]:
+    return {path: value for path, value in arch.flat.items() if names_after(path)}
 
 
 __all__ = ["Setting", "SharedTrainings", "decisions_after", "pin", "uniform_settings"]
