@@ -252,9 +252,9 @@ def _check_bits(what: str, value: object) -> None:
 
 def one_matrix(weight: Tensor, bits: int, group: int = GROUP, seen: Tensor | None = None) -> Tensor:
     """A weight as `bits` (2, 3, 4 or 8) say it, in its own data type: calibrated on the second moments of what it is given, (C, C) or, of
-    experts, (E, C, C); rounded to the nearest without."""
+    experts, (E, C, C); rounded to the nearest without. In one round, which takes half of the time and is hardly worse."""
     how = _How(group, False)
-    made = _nearest(weight, bits, how) if seen is None else _calibrated(weight, bits, how, seen)[0]
+    made = _nearest(weight, bits, how) if seen is None else _calibrated(weight, bits, how, seen, rounds=1)[0]
     return made.weight().to(weight.dtype)
 
 
@@ -337,7 +337,7 @@ def _target(weight: Tensor, hessian: Tensor, crossed: Tensor) -> Tensor:
     return made
 
 
-def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[Packed, bool]:
+def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor, rounds: int = ROUNDS) -> tuple[Packed, bool]:
     """The matrix, or all experts one by one; and whether some of it was given nothing."""
     experts = (
         list(zip(weight.detach().unbind(0), hessian.unbind(0), strict=True))
@@ -355,7 +355,7 @@ def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[
             codes.append(nearest.flatten(1)[:, : flat.shape[1]])
         else:
             grid = _best_grid(flat, bits, how, seen.diagonal())
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 found = _fed_back(flat, bits, how, grid, seen)
                 grid = _fitted(flat, found, how, grid, seen)
             codes.append(found)
@@ -387,15 +387,18 @@ def _fitted(flat: Tensor, codes: Tensor, how: _How, grid: _Grid, hessian: Tensor
 
 
 def _fed_back(flat: Tensor, bits: int, how: _How, grid: _Grid, hessian: Tensor) -> Tensor:
-    codes = torch.empty_like(flat)
+    """(R, C) codes. Columns are rows here: each is read and written once, in one piece."""
+    codes = torch.empty_like(flat.t(), memory_format=torch.contiguous_format)
+    scales, zeros = grid.scales.t().contiguous(), grid.zeros.t().contiguous()
+    most = (1 << bits) - 1
 
     def settled(w: Tensor, column: int) -> Tensor:
-        scales, zeros = grid.scales[:, column // how.group], grid.zeros[:, column // how.group]
-        codes[:, column] = _codes(w, scales, zeros, bits)
-        return scales * (codes[:, column] - zeros)
+        s, z = scales[column // how.group], zeros[column // how.group]
+        code = torch.div(w, s, out=codes[column]).add_(z).round_().clamp_(0, most)
+        return (code - z).mul_(s)
 
     settle(flat, hessian, settled)
-    return codes
+    return codes.t()
 
 
 # ---- the model --------------------------------------------------------------------------------------------------------
