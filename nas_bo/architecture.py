@@ -111,7 +111,7 @@ class Architecture:
             raise AttributeError(name)
         return getattr(self.tree, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError("architectures are frozen; build another one with Space.architecture(...)")
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -152,7 +152,7 @@ class Architecture:
     def __repr__(self) -> str:
         return f"Architecture({self.id}: {', '.join(f'{k}={v!r}' for k, v in self.flat.items())})"
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Architecture, (self.tree, dict(self.flat), self.counts)
 
     def to_dict(self) -> dict[str, Any]:
@@ -250,7 +250,7 @@ def _layers(tree: Node) -> tuple[tuple[Node, ...] | None, list[str]]:
     return layers, [name for name in AFTER if name in tree._fields]
 
 
-def _kind(block: Any) -> Any:
+def _kind(block: object) -> object:
     return block._fields.get("kind") if isinstance(block, Node) else block
 
 
@@ -258,8 +258,8 @@ _EVERYTHING: Mapping[str, tuple[str, Primitive]] = {}
 
 
 def _plain(
-    value: Any, drop: frozenset[str], path: str, unsaid: Mapping[str, tuple[str, Primitive]] = _EVERYTHING
-) -> Any:
+    value: object, drop: frozenset[str], path: str, unsaid: Mapping[str, tuple[str, Primitive]] = _EVERYTHING
+) -> object:
     """Nodes to dicts and tuples to lists, leaving out the fields whose dotted path is in `drop`, and those of kinds of blocks
     that have the value in `unsaid`."""
     if isinstance(value, Node):
@@ -276,7 +276,7 @@ def _plain(
     return value
 
 
-def _node(value: Any) -> Any:
+def _node(value: object) -> Any:
     if isinstance(value, Mapping):
         return Node({k: _node(v) for k, v in value.items()})
     if isinstance(value, list):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nas_bo.errors import NasBoError
 
@@ -25,7 +25,7 @@ class KnowsChance(Protocol):
     def chance(self) -> float: ...
 
 
-def stated(objectives: Iterable[Any]) -> dict[str, float]:
+def stated(objectives: Iterable[object]) -> dict[str, float]:
     """Objective name -> value of guessing, of those that say it; plain data, kept with a study."""
     found: dict[str, float] = {}
     for objective in objectives:
@@ -39,7 +39,7 @@ def stated(objectives: Iterable[Any]) -> dict[str, float]:
     return found
 
 
-def level(column: ObjectiveSpec, levels: Mapping[str, Any] | None = None) -> float | None:
+def level(column: ObjectiveSpec, levels: Mapping[str, object] | None = None) -> float | None:
     """The value of guessing of one objective: as it was stated, else as its unit says; None where neither does."""
     told = (levels or {}).get(column.name)
     if isinstance(told, (int, float)) and not isinstance(told, bool) and math.isfinite(told):
@@ -48,7 +48,7 @@ def level(column: ObjectiveSpec, levels: Mapping[str, Any] | None = None) -> flo
 
 
 def guessed(
-    values: Mapping[str, float], columns: Iterable[ObjectiveSpec], levels: Mapping[str, Any] | None = None
+    values: Mapping[str, float], columns: Iterable[ObjectiveSpec], levels: Mapping[str, object] | None = None
 ) -> bool:
     """Whether some value is no better than guessing."""
     for c in columns:

@@ -123,8 +123,8 @@ def _knee(
     members: Sequence[Trial],
     by_id: Mapping[str, Trial],
     columns: Sequence[ObjectiveSpec],
-    baselines: Sequence[Mapping[str, Any]],
-    levels: Mapping[str, Any] | None,
+    baselines: Sequence[Mapping[str, object]],
+    levels: Mapping[str, object] | None,
 ) -> Trial | None:
     """Baselines are trained with the budget of the search, so they are compared with what the members were then."""
     kept = [t for t in members if not beaten(as_searched(by_id[t.architecture.id], t, columns), columns, baselines)]

@@ -26,8 +26,8 @@ LEAST = 0.02  # of the value: a smaller range counts as this, so that noise is n
 def recommended(
     best: Sequence[Trial],
     columns: Sequence[ObjectiveSpec],
-    baselines: Sequence[Mapping[str, Any]] = (),
-    levels: Mapping[str, Any] | None = None,
+    baselines: Sequence[Mapping[str, object]] = (),
+    levels: Mapping[str, object] | None = None,
 ) -> Trial | None:
     """The knee of the front `best`; of several equally near the first. None of an empty front.
 
@@ -71,7 +71,7 @@ def _noise(members: Sequence[Trial], c: ObjectiveSpec) -> float:
     return float(np.median(found)) if found else 0.0
 
 
-def interval(info: Mapping[str, Any]) -> tuple[float, float]:
+def interval(info: Mapping[str, object]) -> tuple[float, float]:
     """The ends of the interval that was noted with a number; (nan, nan) where none was."""
     ends = [info.get(side) for side in ("low", "high")]
     known = [float(v) for v in ends if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
@@ -91,5 +91,5 @@ def beaten(
     return False
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

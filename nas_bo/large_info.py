@@ -51,5 +51,5 @@ def write(path: Path, rest: Info) -> None:
         draft.write_text(json.dumps(rest, indent=1), encoding="utf-8")
 
 
-def _size(value: Any) -> int:
+def _size(value: object) -> int:
     return len(json.dumps(value, default=str))

@@ -191,7 +191,7 @@ class DecoderLM(LM):  # type: ignore[misc]
 
 def few_shot(
     model: LM,
-    tasks: Sequence[str | Mapping[str, Any]],
+    tasks: Sequence[str | Mapping[str, object]],
     shots: int = 0,
     limit: int | None = None,
     folder: str | None = None,
@@ -259,7 +259,7 @@ class FewShot:
         ObjectiveError: no task; (when called) a task unknown to lm-eval, or one without the metric.
     """
 
-    tasks: Sequence[str | Mapping[str, Any]]
+    tasks: Sequence[str | Mapping[str, object]]
     shots: int = 0
     metric: str = "acc"
     limit: int | None = None

@@ -95,7 +95,7 @@ class Remarking(Protocol):
     """Remarks for the reader of the results, such as what of a corpus was not read. They are kept with the study; unlike
     conditions they may differ when it continues."""
 
-    def remarks(self) -> Mapping[str, Any]: ...
+    def remarks(self) -> Mapping[str, object]: ...
 
 
 @runtime_checkable
@@ -132,7 +132,7 @@ class Composed(Protocol):
 class Steering(Protocol):
     """The value without the noise of its measured parts, from what `info` of a trial kept of them."""
 
-    def steer(self, arch: Architecture, info: Mapping[str, Any], /) -> float: ...
+    def steer(self, arch: Architecture, info: Mapping[str, object], /) -> float: ...
 
 
 @runtime_checkable
@@ -179,7 +179,7 @@ class GivesModel(Protocol):
 class Ready(Protocol):
     """Called by a search before its first trial (`nas_bo.objectives.measuring`)."""
 
-    def ready(self, space: type[Space], profile: Any, say: Say, /) -> None:
+    def ready(self, space: type[Space], profile: object, say: Say, /) -> None:
         """Find out about this machine what makes measurements of architectures of `space` repeatable.
 
         Args:
@@ -270,7 +270,7 @@ class Value(float):
 
     info: dict[str, Any]
 
-    def __new__(cls, value: float, **info: Any) -> Value:
+    def __new__(cls, value: float, **info: object) -> Value:
         made = super().__new__(cls, value)
         made.info = info
         return made
@@ -295,7 +295,7 @@ class LimitViolated(Exception):
         self.values = dict(values)
 
 
-def _value(value: float, info: dict[str, Any]) -> Value:
+def _value(value: float, info: dict[str, object]) -> Value:
     return Value(value, **info)
 
 

@@ -30,7 +30,7 @@ class _Memory:
         self.known: dict[str, tuple[Any, Exception | None]] = {}
         self.seconds: list[float] = []
 
-    def keep(self, key: str, value: Any, error: Exception | None, seconds: float) -> None:
+    def keep(self, key: str, value: object, error: Exception | None, seconds: float) -> None:
         with _lock:
             while len(self.known) >= REMEMBERED:
                 del self.known[next(iter(self.known))]
@@ -44,7 +44,7 @@ _memories: dict[tuple[int, str], _Memory] = {}
 
 
 def once(
-    owner: object, function: Callable[[Architecture], Any], arch: Architecture, kind: str = "", name: str = ""
+    owner: object, function: Callable[[Architecture], object], arch: Architecture, kind: str = "", name: str = ""
 ) -> Any:
     """``function(arch)``, called once for each architecture as long as `owner` lives; what it raised is raised again.
 

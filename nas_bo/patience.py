@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nas_bo import measurement_lock
 
@@ -83,7 +83,7 @@ class Patience:
                     _log.warning("%s works again after %.0f s", self.what, self.clock() - began)
                 return found
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.what, self.seconds, self.said, self.clock, self.sleep)
 
     def hurry(self) -> None:

@@ -202,7 +202,7 @@ class Problem:
         evaluated = (*self.objectives, *self.limits, *self.proxies)
         return {o.name: dict(o.conditions()) for o in evaluated if isinstance(o, Conditioned)}
 
-    def remarks(self) -> dict[str, dict[str, Any]]:
+    def remarks(self) -> dict[str, dict[str, object]]:
         """What the reader of the results should know, by objective; only of those that have something to say."""
         evaluated = (*self.objectives, *self.limits, *self.proxies)
         said = {o.name: dict(o.remarks()) for o in evaluated if isinstance(o, Remarking)}

@@ -7,7 +7,6 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import nas_bo
 
@@ -25,7 +24,7 @@ def versions(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
     return found
 
 
-def git(folder: str | None = None) -> dict[str, Any]:
+def git(folder: str | None = None) -> dict[str, object]:
     """The commit of the repository around `folder` (default the current one) and whether tracked files differ from it; {}
     where there is none, or no git.
 
@@ -71,7 +70,7 @@ def _no_filters(folder: str | None) -> list[str]:
     return words
 
 
-def device(conditions: Mapping[str, Mapping[str, Any]]) -> str:
+def device(conditions: Mapping[str, Mapping[str, object]]) -> str:
     """What objectives say they measure on, else the processor and the cores of this machine."""
     noted = [str(c["device"]) for c in conditions.values() if c.get("device")]
     return ", ".join(dict.fromkeys(noted)) or f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"

@@ -69,7 +69,7 @@ def without_logins(text: str) -> str:
     return _HEADER.sub(rf"\1{HIDDEN}", _options(_USER.sub(_without_user, text)))
 
 
-def nested(data: Any) -> Any:
+def nested(data: object) -> Any:
     """The same of all texts in JSON-safe data."""
     if isinstance(data, str):
         return without_logins(data)

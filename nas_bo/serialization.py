@@ -22,7 +22,7 @@ from nas_bo.foreign_document import WRONG, reading
 UNKNOWN = "unknown"  # the key under which the reason is kept why something cannot be built again
 
 
-def describe(value: Any) -> Any:
+def describe(value: object) -> Any:
     """`value` as JSON-safe data that `rebuild` turns into an equal one; ``{"unknown": reason}`` where that cannot be.
 
     Plain data stays as it is; tuples, dataclasses, functions and classes become records.
@@ -50,7 +50,7 @@ def describe(value: Any) -> Any:
     return {UNKNOWN: f"a {type(value).__module__}.{type(value).__qualname__} is neither plain data nor a dataclass"}
 
 
-def rebuild(data: Any, allow: Collection[str] = ()) -> Any:
+def rebuild(data: object, allow: Collection[str] = ()) -> Any:
     """The inverse of `describe`. Nothing is unpickled.
 
     Args:
@@ -105,7 +105,7 @@ def _odd(text: str) -> float:
     return float(text)
 
 
-def unknown(data: Any) -> list[str]:
+def unknown(data: object) -> list[str]:
     """The reasons why `data` cannot be built again; empty where it can be tried."""
     if isinstance(data, Mapping):
         own = [str(data[UNKNOWN])] if UNKNOWN in data else []
@@ -113,7 +113,7 @@ def unknown(data: Any) -> list[str]:
     return [reason for value in data for reason in unknown(value)] if isinstance(data, list) else []
 
 
-def _name(thing: Any) -> str | None:
+def _name(thing: object) -> str | None:
     """``module:qualified.name`` if importing that gives the same thing."""
     module, inside = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
     if not module or module == "__main__" or "<" in inside:
@@ -136,7 +136,7 @@ def _allowed(name: str, allow: Collection[str]) -> str:
     return name
 
 
-def _own(name: str, allow: Collection[str]) -> Any:
+def _own(name: str, allow: Collection[str]) -> object:
     """What `name` says, if an allowed module defines it: most modules have others, such as `os`, within their reach."""
     found = _import(_allowed(name, allow))
     if isinstance(found, type) or hasattr(found, "__qualname__"):
@@ -145,7 +145,7 @@ def _own(name: str, allow: Collection[str]) -> Any:
     raise SearchError(f"{name} is neither a function nor a class, so the objective cannot be built again")
 
 
-def _why(thing: Any) -> str:
+def _why(thing: object) -> str:
     module, inside = getattr(thing, "__module__", "?"), getattr(thing, "__qualname__", repr(thing))
     where = (
         "the script that was run" if module == "__main__" else f"a function of {module}" if "<" in inside else module
@@ -153,7 +153,7 @@ def _why(thing: Any) -> str:
     return f"{inside} is defined in {where}, where no other process can import it; put it into a module of its own"
 
 
-def _import(name: str) -> Any:
+def _import(name: str) -> object:
     module, _, inside = name.partition(":")
     try:
         found = importlib.import_module(moved.current(module))

@@ -15,7 +15,7 @@ S = TypeVar("S", bound="DataclassInstance")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def settings_of(kind: type[S], who: str, given: Mapping[str, Any], base: S | None = None) -> S:
+def settings_of(kind: type[S], who: str, given: Mapping[str, object], base: S | None = None) -> S:
     """The settings that a call of `who` was given.
 
     Args:

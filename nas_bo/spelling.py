@@ -88,7 +88,7 @@ class Told(dict[str, Any]):
         said_before(name, also)
         return dict.__getitem__(self, also)
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         try:
             return self[name]
         except KeyError:
@@ -111,7 +111,7 @@ def began(about: Mapping[str, Any]) -> str | None:
     return next((c["name"] for c in [*columns, *described] if c.get("unit") == UNIT and c.get("name") in OTHER), None)
 
 
-def _described(recipe: Any) -> Iterable[Mapping[str, Any]]:
+def _described(recipe: object) -> Iterable[Mapping[str, object]]:
     """The fields of every objective in a recipe, parts of sums included (see `nas_bo.serialization`)."""
     if isinstance(recipe, Mapping):
         if isinstance(recipe.get("fields"), Mapping):
@@ -123,7 +123,7 @@ def _described(recipe: Any) -> Iterable[Mapping[str, Any]]:
             yield from _described(part)
 
 
-def translated(data: Any, name: str | None) -> Any:
+def translated(data: object, name: str | None) -> Any:
     """JSON-safe data of a study, with the loss called `name` wherever it has its other name; as it is for None."""
     if name is None:
         return data

@@ -25,11 +25,11 @@ TABLES = ("conditions", "remarks")  # objective -> what -> value
 PLAIN = ("versions", "chance")  # what -> value
 
 
-def trial(data: Any) -> dict[str, Any]:
+def trial(data: object) -> dict[str, Any]:
     """What was noted of a trial (`nas_bo.study.attributes`)."""
     if not isinstance(data, Mapping):
         return {}
-    found: dict[str, Any] = {key: data[key] for key in ("id", "reason", "state") if isinstance(data.get(key), str)}
+    found: dict[str, object] = {key: data[key] for key in ("id", "reason", "state") if isinstance(data.get(key), str)}
     if is_number(data.get("seconds")):
         found["seconds"] = data["seconds"]
     for key in ("values", "violations"):
@@ -40,7 +40,7 @@ def trial(data: Any) -> dict[str, Any]:
     return found
 
 
-def about(data: Any) -> dict[str, Any]:
+def about(data: object) -> dict[str, Any]:
     """What a study says about itself.
 
     Raises:
@@ -70,7 +70,7 @@ def about(data: Any) -> dict[str, Any]:
     return made
 
 
-def remeasured(data: Any) -> dict[str, Any]:
+def remeasured(data: object) -> dict[str, object]:
     """``{"values": {id: {name: value}}, "info": {id: {name: info}}}``."""
     if not isinstance(data, Mapping):
         return {}
@@ -82,7 +82,7 @@ def remeasured(data: Any) -> dict[str, Any]:
     return found
 
 
-def evaluated(data: Any) -> dict[str, Any] | None:
+def evaluated(data: object) -> dict[str, Any] | None:
     """A baseline or a re-training: ``{"id", "values", "info", "reason", ...}``; None of anything else."""
     if not isinstance(data, Mapping):
         return None
@@ -106,7 +106,7 @@ def numbers(data: Any) -> dict[str, float]:
     )
 
 
-def infos(data: Any) -> dict[str, dict[str, Any]]:
+def infos(data: object) -> dict[str, dict[str, object]]:
     """Objective -> how its value was obtained."""
     if not isinstance(data, Mapping):
         return {}

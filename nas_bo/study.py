@@ -71,7 +71,7 @@ def evaluation(key: str = "") -> str:
     return f"validate:{key}"
 
 
-def write_attributes(key: str, data: Any) -> dict[str, str]:
+def write_attributes(key: str, data: object) -> dict[str, str]:
     """`data` as JSON text under `key`, cut into parts ``key``, ``key.1``, ... that every storage can hold."""
     text = json.dumps(data, separators=(",", ":"), default=plain)
     parts = [text[i : i + ATTRIBUTE_WIDTH] for i in range(0, len(text), ATTRIBUTE_WIDTH)]
@@ -79,7 +79,7 @@ def write_attributes(key: str, data: Any) -> dict[str, str]:
     return {key + (f".{i}" if i else ""): part for i, part in enumerate(parts)}
 
 
-def read_attributes(attributes: Mapping[str, Any], key: str) -> Any:
+def read_attributes(attributes: Mapping[str, object], key: str) -> Any:
     """The inverse of `write_attributes`; None when it is not there or was cut short by a dying process."""
     if key not in attributes:
         return None
@@ -122,7 +122,7 @@ def attributes(trial: Trial, most: float = large_info.MOST) -> dict[str, str]:
     return write_attributes(TRIAL, data)
 
 
-def from_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+def from_attributes(attributes: Mapping[str, object]) -> dict[str, Any]:
     """The data that `attributes` wrote, or {}."""
     return stored_data.trial(read_attributes(attributes, TRIAL))
 
@@ -146,7 +146,7 @@ class Further:
     errors: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
-    arms: Sequence[Mapping[str, Any]] = ()
+    arms: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class TrialRecord:
         return self.trial(plain_architecture(self.params)) if found is None else found
 
 
-def architecture_of(space: type[Space], params: Mapping[str, Any]) -> Architecture:
+def architecture_of(space: type[Space], params: Mapping[str, object]) -> Architecture:
     """The architecture of a trial's `params`; the user's own parameters among them are skipped.
 
     Raises:
@@ -223,11 +223,11 @@ def _names(space: type[Space]) -> frozenset[str]:
 
 
 @lru_cache(maxsize=20_000)
-def _architecture(space: type[Space], params: tuple[tuple[str, Any], ...]) -> Architecture:
+def _architecture(space: type[Space], params: tuple[tuple[str, object], ...]) -> Architecture:
     return space.architecture(dict(params), strict=False)
 
 
-def plain_architecture(params: Mapping[str, Any]) -> Architecture:
+def plain_architecture(params: Mapping[str, object]) -> Architecture:
     """Parameters of whatever study, as they are, taken for an architecture."""
     named = {printable(k): v for k, v in params.items()}
     flat = {k: v if isinstance(v, (int, float, bool)) or v is None else printable(v) for k, v in named.items()}
@@ -306,7 +306,7 @@ class StudyRecord:
     factor: float | None = None
     retrained: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     remeasured: Mapping[str, Any] = field(default_factory=dict)
-    validated: Mapping[str, Any] | None = None
+    validated: Mapping[str, object] | None = None
     evaluations: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     rounded: Sequence[str] = ()
@@ -324,7 +324,7 @@ class StudyRecord:
     @property
     def conditions(self) -> Mapping[str, Mapping[str, Any]]:
         """Objective -> the conditions under which its values were obtained."""
-        found: Mapping[str, Mapping[str, Any]] = self.about.get("conditions") or {}
+        found: Mapping[str, Mapping[str, object]] = self.about.get("conditions") or {}
         return found
 
     @property
@@ -349,7 +349,7 @@ def stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
     def kept(key: str) -> Any:
         return read_attributes(attributes, PREFIX + key)
 
-    def under(key: str) -> dict[str, Any]:
+    def under(key: str) -> dict[str, object]:
         starts = PREFIX + key
         names = (name for name in attributes if name.startswith(starts) and not _is_part(attributes, name))
         found = ((name.removeprefix(starts), read_attributes(attributes, name)) for name in names)
@@ -374,7 +374,7 @@ def stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _is_part(attributes: Mapping[str, Any], name: str) -> bool:
+def _is_part(attributes: Mapping[str, object], name: str) -> bool:
     """Whether `write_attributes` made it for the second or a later part of a text."""
     base, _, number = name.rpartition(".")
     return number.isdigit() and base in attributes
@@ -389,7 +389,7 @@ def _column(data: Mapping[str, Any]) -> ObjectiveSpec:
     return ObjectiveSpec(**{k: v for k, v in data.items() if k in ObjectiveSpec.__dataclass_fields__})
 
 
-def key_of(name: str, about: Mapping[str, Any], starts: Iterable[datetime]) -> str:
+def key_of(name: str, about: Mapping[str, object], starts: Iterable[datetime]) -> str:
     """`StudyRecord.key`, from the name and the moment at which the study began: as nas_bo noted it, else when its first trial
     did."""
     began = about.get("started")
@@ -401,18 +401,18 @@ def key_of(name: str, about: Mapping[str, Any], starts: Iterable[datetime]) -> s
     return hashlib.sha256(f"{name}\n{began}".encode()).hexdigest()[:12]
 
 
-def space_of(about: Mapping[str, Any]) -> type[Space] | None:
+def space_of(about: Mapping[str, object]) -> type[Space] | None:
     """See `StudyRecord.space`."""
     return _space(json.dumps(about["space"])) if about.get("space") else None
 
 
-class Unchecked(dict[str, Callable[[Architecture], Any]]):
+class Unchecked(dict[str, Callable[[Architecture], object]]):
     """Rules by name that allow everything."""
 
     def __contains__(self, name: object) -> bool:
         return True
 
-    def __missing__(self, name: str) -> Callable[[Architecture], Any]:
+    def __missing__(self, name: str) -> Callable[[Architecture], object]:
         return lambda arch: True
 
 
@@ -441,7 +441,7 @@ class Source(Protocol):
         """The trials that have ended, by number, but for those numbers."""
         ...
 
-    def trial(self, given: Any) -> TrialRecord | None:
+    def trial(self, given: object) -> TrialRecord | None:
         """A trial, given by its number or as the host has it; None where it has not ended."""
         ...
 

@@ -65,7 +65,7 @@ class ObjectiveSpec:
 class Trains(Protocol):
     """What knows how its architectures are trained: a `nas_bo.Result`."""
 
-    def train(self, to: str | Path, pick: Any, tokens: float | None, **more: Any) -> Any: ...
+    def train(self, to: str | Path, pick: object, tokens: float | None, **more: object) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Trial:
                 found[float(rung[0])] = float(rung[1])
         return {share: value for share, value in found.items() if 0 < share < 1}
 
-    def train(self, result: Trains, to: str | Path, tokens: float | None = None, **more: Any) -> Any:
+    def train(self, result: Trains, to: str | Path, tokens: float | None = None, **more: object) -> Any:
         """Train this architecture to the end, as the search behind `result` trains, and write it to the folder `to`:
         ``result.knee().train(result, "out", 5e7)``. See `nas_bo.workflows.train.train`."""
         return result.train(to, self, tokens, **more)
@@ -120,7 +120,7 @@ def not_finite(values: Mapping[str, float]) -> str:
     return next((f"{name} is {v}, not a finite number" for name, v in values.items() if not math.isfinite(v)), "")
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -163,8 +163,8 @@ def front(trials: Iterable[Trial], columns: Sequence[ObjectiveSpec]) -> list[Tri
 def knee(
     trials: Sequence[Trial],
     columns: Sequence[ObjectiveSpec],
-    baselines: Sequence[Mapping[str, Any]] = (),
-    levels: Mapping[str, Any] | None = None,
+    baselines: Sequence[Mapping[str, object]] = (),
+    levels: Mapping[str, object] | None = None,
 ) -> Trial | None:
     """The trial of the front to take when nobody says which objective counts more; None without a feasible trial.
 
@@ -181,5 +181,5 @@ def knee(
 
 if not TYPE_CHECKING:  # names that were here in version 0.1
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         return moved.value(__name__, name)

@@ -107,13 +107,13 @@ def one_of(*allowed: object) -> Check:
 def each(check: Check, at_least: int = 1, must: str = "") -> Check:
     """A tuple or list of at least so many values of which each passes `check`."""
 
-    def holds(value: Any) -> bool:
+    def holds(value: object) -> bool:
         return isinstance(value, (tuple, list)) and len(value) >= at_least and all(map(check.holds, value))
 
     return Check(must or f"at least {counted(at_least, 'value')}, of which each is {check.must}", holds, check.advice)
 
 
-def must(check: Check) -> Mapping[str, Any]:
+def must(check: Check) -> Mapping[str, object]:
     """The `metadata` of a `dataclasses.field` whose value `check_fields` is to look at."""
     return {KEY: check}
 
@@ -149,7 +149,7 @@ def check_values(owner: str, kind: type[NasBoError], check: Check, /, **values: 
         check.verify(owner, name, value, kind)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return isinstance(value, int) or math.isfinite(value)  # an int may be too large for a float, and is finite

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from nas_bo.architecture import Architecture
 from nas_bo.ax.experiment import generation, register
@@ -168,7 +168,7 @@ def _refuse_other_names(made: Client) -> None:
     real = made.attach_data
 
     @wraps(real)
-    def attach_data(trial_index: int, raw_data: Mapping[str, Any], progression: int | None = None) -> None:
+    def attach_data(trial_index: int, raw_data: Mapping[str, object], progression: int | None = None) -> None:
         known = {*metrics_of(made._experiment), *made._experiment.metrics}
         for name in raw_data:
             if name not in known and spelled(name, known) != name and spelled(name, known) not in raw_data:

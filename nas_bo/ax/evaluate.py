@@ -86,7 +86,7 @@ class Runner(IRunner):  # type: ignore[misc]
         found: dict[TrialStatus, set[int]] = super().poll_trial_status(listed)
         return found
 
-    def poll_trial(self, trial_index: int, trial_metadata: Mapping[str, Any]) -> TrialStatus:
+    def poll_trial(self, trial_index: int, trial_metadata: Mapping[str, object]) -> TrialStatus:
         if STATE not in trial_metadata:
             outcome = self._outcome(trial_index, trial_metadata)
             if outcome is None:

@@ -126,7 +126,7 @@ def single(domain: Domain) -> bool:
     return domain.low == domain.high if isinstance(domain, Real) else domain.size == 1
 
 
-def _look_up(params: Mapping[str, Any], name: str) -> Any:
+def _look_up(params: Mapping[str, object], name: str) -> Any:
     try:
         return params[name]
     except KeyError:
@@ -376,7 +376,7 @@ def architecture(space: type[Space], params: Mapping[str, object]) -> Architectu
     return space.decide(lambda path, _domain: lowered[path].read(params))
 
 
-def params(space: type[Space], arch: Architecture | Mapping[str, Any]) -> dict[str, Primitive]:
+def params(space: type[Space], arch: Architecture | Mapping[str, object]) -> dict[str, Primitive]:
     """The Ax parameters of an architecture, exactly the active ones, as ``Client.attach_trial`` wants them.
 
     Args:

@@ -16,7 +16,7 @@ from nas_bo.errors import HostError, NasBoError
 from nas_bo.space import Space
 
 
-def pack(value: Any) -> Any:
+def pack(value: object) -> object:
     """`value` as JSON data; `unpack` is its inverse.
 
     Raises:
@@ -43,7 +43,7 @@ def pack(value: Any) -> Any:
     )
 
 
-def unpack(data: Any) -> Any:
+def unpack(data: object) -> object:
     """The inverse of `pack`.
 
     Raises:
@@ -67,7 +67,7 @@ def unpack(data: Any) -> Any:
     return made(**{k: unpack(v) for k, v in data["fields"].items()})
 
 
-def to_text(value: Any) -> str:
+def to_text(value: object) -> str:
     return json.dumps(pack(value), separators=(",", ":"))
 
 
@@ -79,7 +79,7 @@ def _path(value: Any) -> str:
     return f"{value.__module__}:{value.__qualname__}"
 
 
-def _importable(value: Any) -> str:
+def _importable(value: object) -> str:
     path = _path(value)
     try:
         found = _find(path)
@@ -94,7 +94,7 @@ def _importable(value: Any) -> str:
     return path
 
 
-def _find(path: str) -> Any:
+def _find(path: str) -> object:
     module, _, name = path.partition(":")
     try:
         found = import_module(moved.current(module))

@@ -104,7 +104,7 @@ def session(
     return opened
 
 
-def _trust(study: str, words: Any, asking: Asking, allow: Collection[str]) -> None:
+def _trust(study: str, words: object, asking: Asking, allow: Collection[str]) -> None:
     """A study may be somebody else's, and importing what it names runs code: only nas_bo's own, what was typed now, and what is
     allowed by name (a module, a package around it, or a file) is imported.
 
@@ -258,7 +258,7 @@ def _no_json(text: str) -> SearchError:
     return SearchError(f"this on stdin is not JSON: {text.rstrip()[:80]!r}; {_WANTED}")
 
 
-def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
+def keep(session: AskTell, data: Mapping[str, object] | SearchError) -> str:
     """Tell one document, and what the study then holds as a line of JSON (raises NasBoError)."""
     if isinstance(data, SearchError):
         raise data
@@ -279,7 +279,7 @@ def keep(session: AskTell, data: Mapping[str, Any] | SearchError) -> str:
             )
     info = data.get("info")
     trial = session.tell(number, values, failed=failed, info=info if isinstance(info, dict) else None)
-    found: dict[str, Any] = {"number": trial.number, "state": trial.state.value, "values": dict(trial.values)}
+    found: dict[str, object] = {"number": trial.number, "state": trial.state.value, "values": dict(trial.values)}
     broken = {name: amount for name, amount in trial.violations.items() if amount > 0}
     return json.dumps(
         {**found, **({"reason": trial.reason} if trial.reason else {}), **({"violated": broken} if broken else {})}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -53,7 +53,7 @@ def _different(pairs: Sequence[tuple[str, str, str]], results: Sequence[Result])
         seen[key] = storage
 
 
-def document(found: Comparison, storages: Sequence[str]) -> dict[str, Any]:
+def document(found: Comparison, storages: Sequence[str]) -> dict[str, object]:
     """The comparison as JSON-safe data."""
     studies = []
     for result, front, storage, covered in zip(found.results, found.fronts, storages, found.covered, strict=True):

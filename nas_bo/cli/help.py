@@ -68,7 +68,7 @@ class Grouped(TyperCommand):
         with remembered(given), answering():
             return super().invoke(ctx)
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
+    def format_options(self, ctx: Any, formatter: object) -> None:
         rows = {p.name: record for p in self.get_params(ctx) if (record := p.get_help_record(ctx)) is not None}
         for heading, names in GROUPS.get(self.name or "", {}).items():
             _listed(formatter, heading, [rows.pop(name) for name in names if name in rows])
@@ -97,7 +97,7 @@ class Commands(TyperGroup):
         _listed(formatter, "Options", [r for p in self.get_params(ctx) if (r := p.get_help_record(ctx)) is not None])
         self.format_commands(ctx, formatter)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Any, formatter: object) -> None:
         rows = {}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)

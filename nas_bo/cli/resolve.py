@@ -163,7 +163,7 @@ def named_space(word: str) -> type[Space]:
 
 def baselines(words: Sequence[str]) -> list[Any]:
     """``largest``, ``smallest`` or the file of an architecture (raises SearchError)."""
-    found: list[Any] = []
+    found: list[object] = []
     for word in words:
         if word in ("largest", "smallest"):
             found.append(word)

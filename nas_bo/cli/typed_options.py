@@ -18,7 +18,7 @@ _typed: dict[str, tuple[str, list[str]]] = {}  # parameter -> the option and its
 
 
 @contextmanager
-def remembered(options: Mapping[str, tuple[str, Any]]) -> Iterator[None]:
+def remembered(options: Mapping[str, tuple[str, object]]) -> Iterator[None]:
     """While this lasts, errors name these options: parameter -> (option, value)."""
     _typed.clear()
     for name, (option, value) in options.items():
@@ -55,7 +55,7 @@ def _names(text: str, value: str) -> bool:
     return re.search(rf"{before}{re.escape(value)}(?![\w-])", text) is not None
 
 
-def within(least: float, most: float = math.inf, what: str = "a whole number") -> Callable[..., Any]:
+def within(least: float, most: float = math.inf, what: str = "a whole number") -> Callable[..., object]:
     """The callback of an option whose numbers lie from `least` to `most` (raises SearchError)."""
 
     def check(param: typer.CallbackParam, value: Any) -> Any:

@@ -136,17 +136,17 @@ class Passes:
             self._entering, self._at = after, self._at + 1
 
     @torch.no_grad()
-    def run(self, part: int, watching: AbstractContextManager[Any], last: int | None) -> None:
+    def run(self, part: int, watching: AbstractContextManager[object], last: int | None) -> None:
         """Run one part, as far as the last use of module `last`."""
         model, stream, runs = self.model, self._entering[part], 0
 
-        def stop(*_: Any) -> None:
+        def stop(*_: object) -> None:
             nonlocal runs
             runs += 1
             if runs == model.spec.details.tie_layers:  # a module runs as several layers
                 raise _Enough
 
-        def enter(_module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        def enter(_module: object, args: tuple[object, ...]) -> tuple[object, ...]:
             return (stream, *args[1:])
 
         hooks = [] if last is None else [model.layers[last].register_forward_hook(stop)]
@@ -173,7 +173,7 @@ class Passes:
 class _Through(nn.Module):
     """In place of a layer whose output is known."""
 
-    def forward(self, x: Tensor, context: Any, state: Any) -> tuple[Tensor, Any, None]:
+    def forward(self, x: Tensor, context: object, state: object) -> tuple[Tensor, Any, None]:
         return x, state, None
 
 

@@ -337,7 +337,7 @@ class _Work:
         self.note(f"trained on {counted(made.tokens, 'token')}{by}")
 
 
-def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) -> dict[str, Any]:
+def _about(before: Mapping[str, Any], work: _Work, chosen: CompressionSettings) -> dict[str, object]:
     """What ``model.json`` says."""
     old = {
         name: value
@@ -375,7 +375,7 @@ def _said(chosen: CompressionSettings) -> dict[str, Any]:
     return {name: value for name, value in {**found, **more}.items() if value is not None}
 
 
-def _write(target: Path, given: files.TrainedModel, work: _Work, about: dict[str, Any], draw: Draw | None) -> None:
+def _write(target: Path, given: files.TrainedModel, work: _Work, about: dict[str, object], draw: Draw | None) -> None:
     """Write the folder, and read it back (raises ExportError where that gives another model)."""
     from safetensors.torch import save
 

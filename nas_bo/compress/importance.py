@@ -293,7 +293,7 @@ class _Streams:
 
         return see
 
-    def _norm(self, _module: nn.Module, _args: Any, output: Tensor) -> None:
+    def _norm(self, _module: nn.Module, _args: object, output: Tensor) -> None:
         self._width.append(output.detach().float().abs().flatten(0, 1).mean(0))
 
     def scores(self) -> dict[tuple[str, str], Tensor]:

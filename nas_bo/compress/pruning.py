@@ -142,7 +142,7 @@ def _blocks(spec: DecoderSpec) -> dict[str, Any]:
     }
 
 
-def _units(spec: Any, frame: Frame, unit: str) -> int:
+def _units(spec: object, frame: Frame, unit: str) -> int:
     """How many units of a kind a block can lose from; 0 where it has none."""
     block = block_of(spec)
     if not isinstance(block, Prunable) or not isinstance(block, Sliceable):
@@ -183,7 +183,7 @@ def _kept(model: Decoder, unit: str, share: Share) -> dict[str, int]:
     return {where: count for where, count in left.items() if count < counts[where]}
 
 
-def _names(blocks: Mapping[str, Any]) -> list[str]:
+def _names(blocks: Mapping[str, object]) -> list[str]:
     return ["default", *dict.fromkeys(where.rpartition(".")[0] for where in blocks), *blocks]
 
 

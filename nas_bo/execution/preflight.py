@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, NasBoError, ObjectiveError, SpaceError
@@ -94,7 +93,7 @@ _MEND = "fix it, or leave such architectures out with a rule (@require)"
 _STEER = "strategies do without it there; fix it"
 
 
-def _checks(problem: Problem) -> Iterator[tuple[str, str, bool, Callable[[Architecture], Any]]]:
+def _checks(problem: Problem) -> Iterator[tuple[str, str, bool, Callable[[Architecture], object]]]:
     """(what fails, what to do then, whether it is fatal, what is tried)."""
     from nas_bo.report.labels import check_label
 
@@ -118,7 +117,7 @@ def _finite(objective: Objective, arch: Architecture) -> None:
         raise ObjectiveError(f"it is {number}, not a finite number")
 
 
-def _try(found: _Found, call: Callable[[], Any]) -> None:
+def _try(found: _Found, call: Callable[[], object]) -> None:
     found.seen += 1
     try:
         call()

@@ -60,7 +60,7 @@ def _samples(about: Mapping[str, Any]) -> str:
     return "\n".join(["## Samples\n", *parts]) if parts else ""
 
 
-def _trust(about: Mapping[str, Any]) -> str:
+def _trust(about: Mapping[str, object]) -> str:
     said = about.get("trust")
     return f"## How far the ranking of the search is to be trusted\n\n```\n{said}\n```\n" if said else ""
 

@@ -211,7 +211,7 @@ def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
             yield f"mixer.head_dim={dim} times heads={heads} is not within width={spec.width}, where it is the width"
 
 
-def _differ(field: str, values: Sequence[Any]) -> Iterator[str]:
+def _differ(field: str, values: Sequence[object]) -> Iterator[str]:
     different = list(dict.fromkeys(values))
     if len(different) > 1:
         yield f"{field} differs between layers ({', '.join(map(repr, different[:3]))})"

@@ -78,7 +78,7 @@ class TrainedModel:
         return Text(self.tokenizer)
 
 
-def files(model: Decoder, arch: Architecture, about: Mapping[str, Any], ignore: Sequence[str]) -> dict[str, bytes]:
+def files(model: Decoder, arch: Architecture, about: Mapping[str, object], ignore: Sequence[str]) -> dict[str, bytes]:
     """The three files that a model is loaded from: name -> content, ``model.json`` last."""
     try:
         from safetensors.torch import save
@@ -115,7 +115,7 @@ def about(folder: str | Path) -> dict[str, Any]:
         what = "there is no folder" if not path.is_dir() else f"there is no {lacking[0]} in"
         raise ExportError(f"{what} {str(path)!r}; give a folder that `nas-bo train` wrote, or a model of the registry")
     try:
-        said: dict[str, Any] = json.loads(text_of(path / ABOUT))
+        said: dict[str, object] = json.loads(text_of(path / ABOUT))
         form = said.get("format")
     except (*WRONG, OSError) as error:
         raise ExportError(
@@ -126,7 +126,7 @@ def about(folder: str | Path) -> dict[str, Any]:
     return said
 
 
-def load(folder: str | Path, device: Any = "cpu") -> TrainedModel:
+def load(folder: str | Path, device: object = "cpu") -> TrainedModel:
     """The model in a folder. Nothing that is loaded can run code.
 
     Raises:

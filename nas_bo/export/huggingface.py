@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import fits as fitting
@@ -19,6 +19,9 @@ from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
 from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.spec import DecoderSpec
+
+Config: TypeAlias = dict[str, object]  # of transformers, by its own names
+Windows: TypeAlias = Sequence[int | None]  # of each layer
 
 POSITIONS = 2048  # that the configuration names; rotary positions have no end
 
@@ -97,7 +100,7 @@ def with_cache(model: Decoder, loaded: Any, check: Check) -> Check:
     return replace(check, difference=max(check.difference, apart if apart == apart else float("inf")), cached=True)
 
 
-def generation(model: Decoder) -> dict[str, Any]:
+def generation(model: Decoder) -> dict[str, object]:
     """How text is written with the model where nobody says otherwise."""
     most = model.spec.details.max_length
     return {
@@ -172,7 +175,7 @@ def write_tokenizer(made: TrainedModel, folder: Path) -> None:
         )
 
 
-def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> dict[str, Any]:
+def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> Config:
     """What the class is configured with."""
     details, attention = spec.details, fitting.attentions(spec)
     mlps = fitting.mlps_of(spec)
@@ -182,7 +185,7 @@ def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> dict[str, An
     kv_heads = 1 if first is None else first.kv_heads
     dense = next((one.hidden for one in mlps if not one.experts), 0) or mlps[0].hidden if mlps else 1
     positions = int((details.rope_length or POSITIONS) * (details.rope_factor or 1))
-    said: dict[str, Any] = {
+    said: Config = {
         "vocab_size": vocab_size,
         "hidden_size": spec.width,
         "intermediate_size": dense,
@@ -204,9 +207,9 @@ def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> dict[str, An
     return said | _SPECIAL.get(home, _nothing)(spec, said, biased, windows)
 
 
-def _rope(spec: DecoderSpec) -> dict[str, Any]:
+def _rope(spec: DecoderSpec) -> Config:
     details = spec.details
-    said: dict[str, Any] = {"rope_type": details.rope_scaling or "default", "rope_theta": details.rope_theta}
+    said: Config = {"rope_type": details.rope_scaling or "default", "rope_theta": details.rope_theta}
     if details.rope_scaling is not None:
         said["factor"] = details.rope_factor
     if details.rope_scaling in ("llama3", "yarn"):
@@ -221,11 +224,11 @@ def _rope(spec: DecoderSpec) -> dict[str, Any]:
     return said
 
 
-def _nothing(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _nothing(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     return {"attention_bias": biased, "mlp_bias": spec.bias}
 
 
-def _windowed(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _windowed(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     """Full and sliding layers by name."""
     one = next((window for window in windows if window is not None), None)
     kinds = ["full_attention" if window is None else "sliding_attention" for window in windows]
@@ -239,20 +242,20 @@ def _windowed(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: li
     }
 
 
-def _smollm3(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _smollm3(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     turned = int(spec.position == "rotary")
     return {**_windowed(spec, said, biased, windows), "no_rope_layers": [turned] * len(spec.layers)}
 
 
-def _mistral(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _mistral(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     return {"sliding_window": next((window for window in windows if window is not None), None)}
 
 
-def _starcoder2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _starcoder2(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     return {**_mistral(spec, said, biased, windows), "norm_epsilon": said["rms_norm_eps"], "use_bias": True}
 
 
-def _nemotron_h(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _nemotron_h(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     from nas_bo.model.blocks.skip import absent
 
     kinds = [
@@ -270,7 +273,7 @@ def _nemotron_h(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: 
     }
 
 
-def _lfm2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _lfm2(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     kernels = [one.kernel for one in fitting.convs(spec)]
     return {
         "norm_eps": said["rms_norm_eps"],
@@ -282,7 +285,7 @@ def _lfm2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[A
     }
 
 
-def _moe(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _moe(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     mixture = next(layer.mlp for layer in spec.layers if getattr(layer.mlp, "experts", 0))
     return {
         **_windowed(spec, said, biased, windows),
@@ -298,7 +301,7 @@ def _moe(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[An
     }
 
 
-def _gemma2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _gemma2(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     return {
         **_windowed(spec, said, biased, windows),
         "query_pre_attn_scalar": said["head_dim"],
@@ -309,17 +312,17 @@ def _gemma2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list
     }
 
 
-def _neox(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _neox(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     share = fitting.attentions(spec)[0].rotary_share
     return {
-        "rope_parameters": {**said["rope_parameters"], "partial_rotary_factor": share},
+        "rope_parameters": {**_rope(spec), "partial_rotary_factor": share},
         "attention_bias": True,
         "layer_norm_eps": said["rms_norm_eps"],
         "use_parallel_residual": spec.parallel,
     }
 
 
-def _gpt2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[Any]) -> dict[str, Any]:
+def _gpt2(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     return {
         "n_embd": said["hidden_size"],
         "n_layer": said["num_hidden_layers"],
@@ -331,7 +334,7 @@ def _gpt2(spec: DecoderSpec, said: dict[str, Any], biased: bool, windows: list[A
     }
 
 
-_SPECIAL = {
+_SPECIAL: dict[str, Callable[[DecoderSpec, Config, bool, Windows], Config]] = {
     **dict.fromkeys(("Qwen2", "Qwen3"), _windowed),
     "SmolLM3": _smollm3,
     "Mistral": _mistral,

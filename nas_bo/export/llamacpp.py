@@ -90,7 +90,7 @@ class LlamaCpp:
         found = self._asked({"kind": kind, "rows": rows, "columns": columns}, rows * row_bytes, data)
         return np.frombuffer(found, np.uint8).reshape(rows, row_bytes)
 
-    def _asked(self, what: dict[str, Any], size: int, data: bytes = b"") -> bytes:
+    def _asked(self, what: dict[str, object], size: int, data: bytes = b"") -> bytes:
         stdin = self._process.stdin
         assert stdin is not None
         try:

@@ -93,7 +93,7 @@ def _files(made: TrainedModel) -> dict[str, bytes]:
 
     from nas_bo.export.stepping import Stepping, Whole
 
-    open_: Any = (
+    open_: object = (
         torch.export.Dim.AUTO
     )  # what torch concludes from the example is too narrow: short ones are tried below
     found: dict[str, bytes] = {}

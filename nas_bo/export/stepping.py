@@ -65,7 +65,7 @@ class Stepping(nn.Module):
         """tokens (B, T) at positions P, P + 1, ..., with position (1,) = P -> (logits (B, T, V), *new states)."""
         left = iter(states)
         taken = [tuple(next(left) for _ in range(count)) for count in self._counts]
-        kept: list[Any] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
+        kept: list[object] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
         logits = self._run(tokens, position, kept)
         return (logits, *(one for state in kept for one in _flat(state)))
 
@@ -73,7 +73,7 @@ class Stepping(nn.Module):
         """The states before the first token."""
         return [torch.zeros((batch, *one.shape[1:])) for one in self.states]
 
-    def _run(self, tokens: Tensor, position: Tensor, states: list[Any]) -> Tensor:
+    def _run(self, tokens: Tensor, position: Tensor, states: list[object]) -> Tensor:
         context = _Open(self.model, position, tokens.shape[1], tokens.device)
         hidden, _ = self.model._through(self.model._embed(tokens, position), context, states)
         return self.model._logits(hidden)
@@ -161,7 +161,7 @@ def _joined(mixer: Any) -> Any:
     return mixer if block is None else block.joined(mixer, LONGEST)
 
 
-def _flat(state: Any) -> tuple[Tensor, ...]:
+def _flat(state: object) -> tuple[Tensor, ...]:
     if state is None:
         return ()
     return state if isinstance(state, tuple) else (state,)

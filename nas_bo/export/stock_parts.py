@@ -22,7 +22,7 @@ def in_stock_parts(spec: DecoderSpec) -> DecoderSpec:
     return spec if layers == spec.layers else spec._replace(layers=layers)
 
 
-def _part(block: Any, frame: Frame) -> Any:
+def _part(block: Any, frame: Frame) -> object:
     said: object = stock_part_of(block, frame)
     if not isinstance(said, StockPart):
         raise ModelError(f"the block {block.kind!r} gave {said!r:.80} for its stock_part; it must be a StockPart")

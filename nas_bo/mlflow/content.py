@@ -82,18 +82,18 @@ class Content:
         made.metrics = [(str(n), float(v), int(s)) for n, v, s in made.metrics]
         return made
 
-    def metric(self, name: str, value: Any, step: int = 0) -> None:
+    def metric(self, name: str, value: object, step: int = 0) -> None:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
             self.metrics.append((clean(name), float(value), step))
 
-    def param(self, name: str, value: Any) -> None:
+    def param(self, name: str, value: object) -> None:
         text = str(value)
         if len(text) > PARAM_LENGTH or len(self.params) >= MOST_PARAMS:
             self.spilled.setdefault("params", {})[name] = value
         else:
             self.params[clean(name)] = text
 
-    def tag(self, name: str, value: Any) -> None:
+    def tag(self, name: str, value: object) -> None:
         text = value if isinstance(value, str) else json.dumps(value, default=str)
         if len(text) > TAG_LENGTH:
             self.spilled.setdefault("tags", {})[name] = value
@@ -124,7 +124,7 @@ def clean(name: str) -> str:
     return text
 
 
-def thin(curve: Sequence[Any], most: int = MOST_POINTS) -> list[Any]:
+def thin(curve: Sequence[object], most: int = MOST_POINTS) -> list[Any]:
     """At most `most` points of a curve, the first and the last among them, denser at the start."""
     n = len(curve)
     if n <= most:
@@ -197,16 +197,16 @@ def _further(made: Content, more: Further, objectives: Collection[str]) -> None:
         made.files["arms.json"] = json.dumps(more.arms, indent=1, default=str)
 
 
-def _short(params: Mapping[str, Any]) -> str:
+def _short(params: Mapping[str, object]) -> str:
     """A name from the first few parameters: ``lr=0.003 depth=4``."""
     return " ".join(
         f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in list(_counted(params).items())[:3]
     )
 
 
-def _counted(params: Mapping[str, Any]) -> dict[str, Any]:
+def _counted(params: Mapping[str, object]) -> dict[str, object]:
     """Parameters in which a chain of booleans of Ax (``depth.above_1``) is the count of a repeat that it encodes."""
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for name, value in params.items():
         path, above, count = name.rpartition(".above_")
         if not (above and isinstance(value, bool)):
@@ -298,7 +298,7 @@ def state(one: TrialRecord) -> str:
     return "stopped" if one.state is State.STOPPED else one.ended
 
 
-def how(info: Mapping[str, Any]) -> str:
+def how(info: Mapping[str, object]) -> str:
     """How a number was obtained, on one line: ``measured; device cpu; repeats 9; spread 0.03``."""
     skip = ("how", "curve", "curve_name", "seconds", "cpu_seconds", "parameters")
     rest = [f"{k} {figure(v) if isinstance(v, float) else v}" for k, v in info.items() if k not in skip and _scalar(v)]
@@ -380,7 +380,7 @@ def _constraints(made: Content, trial: Trial, ours: bool) -> None:
             made.metric(f"constraint/{name}", amount)
 
 
-def _params(made: Content, params: Mapping[str, Any], in_space: frozenset[str], label: str) -> None:
+def _params(made: Content, params: Mapping[str, object], in_space: frozenset[str], label: str) -> None:
     layered = [name for name in params if re.search(r"\.\d+(\.|$)", name)]
     hidden = set(layered) if len(layered) > MOST_LAYER_PARAMS else set()
     if label and in_space:
@@ -418,9 +418,9 @@ def milliseconds(moment: datetime | None) -> int | None:
     return int(moment.timestamp() * 1000) if moment is not None else None
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _scalar(value: Any) -> bool:
+def _scalar(value: object) -> bool:
     return isinstance(value, (str, int, float, bool)) and len(str(value)) <= 200

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import artifacts, content, tracking_uri
@@ -166,6 +166,6 @@ def _content(subject: StudyRecord, name: str | None) -> content.Content:
     return made
 
 
-def _git(state: Mapping[str, Any]) -> str:
+def _git(state: Mapping[str, object]) -> str:
     """The commit that the search ran from, and whether files differed from it."""
     return f"{state['commit']}{' with changes' if state.get('dirty') else ''}" if state.get("commit") else ""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 from urllib.parse import quote
 
 from nas_bo.mlflow.content import TAG_LENGTH, clean
@@ -57,14 +56,14 @@ def state(
     """
     objectives = [clean(f"obj/{c.name}") for c in columns]
 
-    def chart(kind: str, **fields: Any) -> dict[str, Any]:
+    def chart(kind: str, **fields: object) -> dict[str, object]:
         fixed = {"type": kind, "uuid": f"nas-{kind.lower()}-{len(charts)}", "metricSectionId": "nas-front"}
         return {**fixed, "runsCountToCompare": 100, "deleted": False, "isGenerated": False, "displayName": "", **fields}
 
     def axis(name: str) -> dict[str, str]:
         return {"key": name, "type": "METRIC"}
 
-    charts: list[dict[str, Any]] = []
+    charts: list[dict[str, object]] = []
     for j in range(1, min(3, len(objectives))):
         across = [objectives[j]]
         if columns[j].name in log:

@@ -163,7 +163,7 @@ def _experiments(base: str, timeout: float = 10.0) -> list[dict[str, Any]]:
         f"{base}/api/2.0/mlflow/experiments/search", body, {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=timeout) as answer:
-        found: list[dict[str, Any]] = json.load(answer).get("experiments", [])
+        found: list[dict[str, object]] = json.load(answer).get("experiments", [])
     return found
 
 

@@ -121,10 +121,10 @@ class Tracker:
         self._gave_up = False  # since the server was too slow: nobody waits for it again
         _living.add(self)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {k: v for k, v in vars(self).items() if not k.startswith("_")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update({"patience": 30.0, **state})
         self._clear()
 
@@ -310,9 +310,9 @@ class Tracker:
             opened.session.load()  # another machine may have done the same in this moment
         return done
 
-    def _in_time(self, work: Callable[[], Any]) -> Any:
+    def _in_time(self, work: Callable[[], object]) -> object:
         """What `work` gives; None when it has waited for longer than `patience`. What it computes meanwhile does not count."""
-        found: list[Any] = []
+        found: list[object] = []
         thread = threading.Thread(target=lambda: found.append(work()), name="nas_bo.mlflow.end", daemon=True)
         thread.start()
         begun = time.monotonic()

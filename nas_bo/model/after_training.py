@@ -55,7 +55,7 @@ CHECKS: Mapping[str, Check] = {
 
 
 def after_of(
-    fields: Mapping[str, Any], layers: Sequence[Any], depth: int, ignore: Collection[str]
+    fields: Mapping[str, object], layers: Sequence[Any], depth: int, ignore: Collection[str]
 ) -> tuple[After, ...] | None:
     """What is around the layers, then each layer; None where nothing is done.
 
@@ -154,7 +154,7 @@ def stored_bits(rows: int, columns: int, bits: int, sparsity: float = 0.0, whole
 
 
 @remembered
-def matrices(block: Any, frame: Frame) -> tuple[tuple[int, int], ...]:
+def matrices(block: object, frame: Frame) -> tuple[tuple[int, int], ...]:
     """(rows, columns) of the matrices of a block, experts below one another: what `bits` and `sparsity` act on. Of a block of a user's
     own that does not say its weights, all of them are taken for one."""
     owner = block_of(block)
@@ -174,7 +174,7 @@ def matrices(block: Any, frame: Frame) -> tuple[tuple[int, int], ...]:
 
 
 @remembered
-def block_bytes(block: Any, frame: Frame, after: After, size: int) -> tuple[int, int]:
+def block_bytes(block: object, frame: Frame, after: After, size: int) -> tuple[int, int]:
     """(bytes of the matrices of a block as they are kept, parameters in them); `size` bytes has a value of the data type."""
     shapes = matrices(block, frame)
     bits = sum(stored_bits(*shape, after.bits, after.sparsity, 8 * size) for shape in shapes)
@@ -214,7 +214,7 @@ def share_kept(layer: LayerSpec | None, width: int, frame: Frame, after: After, 
     return found / (weights * size) if weights else 1.0
 
 
-def cache_share(mixer: Any, after: After, size: float) -> float:
+def cache_share(mixer: object, after: After, size: float) -> float:
     """Bytes of keys and values as they are kept, as a share of those in the data type; 1 for what caches other things."""
     if after.kv_bits >= 8 * size or offered(block_of(mixer), Caching) is None:
         return 1.0

@@ -60,7 +60,7 @@ def sources(layers: Sequence[Any]) -> list[int | None]:
     return found
 
 
-def _same_shape(index: int, wanted: dict[str, Any], latest: int, has: dict[str, Any]) -> None:
+def _same_shape(index: int, wanted: dict[str, object], latest: int, has: dict[str, object]) -> None:
     for name, value in wanted.items():
         if has[name] != value:
             raise ModelError(
@@ -76,7 +76,7 @@ def skips(depth: int, details: Details) -> list[tuple[int, int]]:
     return [(at, depth - 1 - at) for at in range((depth - 1) // 2)] if details.long_skips else []
 
 
-def check_connections(layers: Sequence[Any], details: Details) -> None:
+def check_connections(layers: Sequence[object], details: Details) -> None:
     """Raises ModelError for layers that cannot be connected so."""
     sources(layers)
     tie = details.tie_layers
@@ -115,7 +115,7 @@ def connected(layers: Sequence[Any], details: Details) -> bool:
     return details.tie_layers > 1 or details.long_skips or any(borrowing(layer.mixer) for layer in layers)
 
 
-def connects(value: Any) -> bool:
+def connects(value: object) -> bool:
     """Whether a part of the tree of an architecture has one of `FIELDS` at another value than its default."""
     if isinstance(value, tuple):
         return any(map(connects, value))

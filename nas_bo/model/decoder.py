@@ -122,7 +122,7 @@ class Layer(nn.Module):
         return x, state, balance
 
 
-def _module(spec: Any, frame: Frame) -> nn.Module | None:
+def _module(spec: object, frame: Frame) -> nn.Module | None:
     if absent(spec):
         return None
     block = block_of(spec)
@@ -333,7 +333,7 @@ class Decoder(nn.Module):
 
     def parameter_groups(
         self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Groups for a torch optimiser, as in the table of `initialise`: matrices at lr * 128 / fan_in (their count
         is small: one group per distinct fan_in), all else at 2 lr and without decay.
 

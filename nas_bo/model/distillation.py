@@ -23,7 +23,7 @@ PADDING = (
     0.01  # of a teacher's vocabulary: rows of an embedding that no token has, which many published models end with
 )
 
-Teacher: TypeAlias = str | Path | Callable[..., Any]
+Teacher: TypeAlias = str | Path | Callable[..., object]
 """A folder, or a torch module from tokens (B, T) to logits (B, T, V)."""
 
 
@@ -57,7 +57,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         given = self.teacher
-        several: tuple[Any, ...] = tuple(given) if isinstance(given, (list, tuple)) else (given,)
+        several: tuple[object, ...] = tuple(given) if isinstance(given, (list, tuple)) else (given,)
         if not several:
             raise ModelError("Distillation(teacher=[]): give a folder, a torch module, or some of them")
         for one in several:
@@ -81,7 +81,7 @@ class Distillation:
         Raises:
             ModelError: a teacher's folder is not there, or holds no model.
         """
-        said: dict[str, Any] = {"teacher": [fingerprint(one) for one in self.teachers], "loss": self.loss}
+        said: dict[str, object] = {"teacher": [fingerprint(one) for one in self.teachers], "loss": self.loss}
         if self.temperature != 1:
             said["temperature"] = self.temperature
         return said if self.top_k is None else {**said, "top_k": self.top_k}
@@ -156,7 +156,7 @@ def described(folder: str) -> dict[str, Any]:
     return {**inner, **said} if isinstance(inner, Mapping) else said
 
 
-def fingerprint(teacher: Any) -> str:
+def fingerprint(teacher: object) -> str:
     """16 hexadecimal digits of a teacher's weights and configuration (raises ModelError where a folder has none)."""
     if not isinstance(teacher, str):
         from nas_bo.model.teacher import digest

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Narrowing
@@ -39,7 +37,7 @@ def narrower(arch: Architecture | Node, factor: float) -> Node:
     return Node({**fields, "width": narrow})
 
 
-def _narrow(value: Any, width: int, narrow: int) -> Any:
+def _narrow(value: object, width: int, narrow: int) -> object:
     if isinstance(value, tuple):
         return tuple(_narrow(one, width, narrow) for one in value)
     if not isinstance(value, Node):

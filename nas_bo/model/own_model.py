@@ -36,7 +36,7 @@ class CachedDecoder(Protocol):
         """An empty cache for `batch` sequences of at most `length` tokens, on the device of the weights."""
         ...
 
-    def __call__(self, tokens: Tensor, *, cache: Any) -> object:
+    def __call__(self, tokens: Tensor, *, cache: object) -> object:
         """Logits of `tokens` (batch, new), which come after those that the cache has seen; the cache takes them in."""
         ...
 

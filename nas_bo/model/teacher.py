@@ -87,7 +87,7 @@ def _completed(logs: Tensor) -> Tensor:
 # ---- teachers ---------------------------------------------------------------------------------------------------------
 
 
-def digest(teacher: Any) -> str:
+def digest(teacher: object) -> str:
     """16 hexadecimal digits of the weights of a module (raises ModelError where it is none)."""
     if not isinstance(teacher, nn.Module):
         raise ModelError(
@@ -116,7 +116,7 @@ def _changed(folder: str) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=4)
-def _loaded(folder: str, device: str, _vocab_size: Any, _at: tuple[int, ...]) -> nn.Module:
+def _loaded(folder: str, device: str, _vocab_size: object, _at: tuple[int, ...]) -> nn.Module:
     path = Path(folder)
     if not (path / OURS).is_file():
         return _of_hugging_face(folder).to(device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from nas_bo.errors import ModelError
 from nas_bo.model.schedule import DEFAULTS, EVALUATION_TOKENS, check_names
@@ -90,7 +90,7 @@ class TrainingSettings:
 
 
 def given(
-    who: str, settings: TrainingSettings | Mapping[str, float | None] | None, options: Mapping[str, Any]
+    who: str, settings: TrainingSettings | Mapping[str, float | None] | None, options: Mapping[str, object]
 ) -> TrainingSettings:
     """The settings of a call of `who`: given as a whole, or as a mapping of those that an architecture may have, and by name.
 

@@ -68,7 +68,7 @@ def acts_after(arch: Architecture, ignore: tuple[str, ...]) -> bool:
     return any(path not in ignore for path in acting_after(arch.tree))
 
 
-def key_of(conditions: Mapping[str, Any], training_id: str, **more: Any) -> str:
+def key_of(conditions: Mapping[str, object], training_id: str, **more: object) -> str:
     """A name for a training: what it depends on, the machine and the versions."""
     import torch
 
@@ -191,7 +191,7 @@ def as_used(
     if any(one.kv_bits < 32 for one in each):
         made = copy.deepcopy(made)
         for layer, one in zip(made.layers, each, strict=True):
-            mixer: Any = layer.mixer
+            mixer: object = layer.mixer
             if one.kv_bits < 32 and isinstance(mixer, RoundsCache):
                 mixer.kv_bits = one.kv_bits
     return made.eval()
@@ -201,7 +201,7 @@ def _has_matrices(model: Decoder, name: str) -> bool:
     return any(weight.dim() > 1 for key, weight in model.named_parameters() if key.startswith(f"{name}."))
 
 
-def change(one: Kept, spec: DecoderSpec, corpus: Corpus, tokens: int, seed: int) -> tuple[float, dict[str, Any]]:
+def change(one: Kept, spec: DecoderSpec, corpus: Corpus, tokens: int, seed: int) -> tuple[float, dict[str, object]]:
     """What is done after training changes the loss by so many bits per byte, and how that was found.
 
     Args:

@@ -77,7 +77,7 @@ class OfTrainedModel(ABC):
         """The corpus, read once per process (raises DataError)."""
         return self.quality.corpus()
 
-    def remarks(self) -> Mapping[str, Any]:
+    def remarks(self) -> Mapping[str, object]:
         return self.quality.remarks()
 
     def check_architecture(self, arch: Architecture) -> None:

@@ -96,7 +96,7 @@ class Energy:
             object.__setattr__(self, "name", said)
 
     def conditions(self) -> dict[str, Any]:
-        said: dict[str, Any] = {
+        said: dict[str, object] = {
             "phase": self.phase,
             "context": self.context,
             "batch": self.batch,

@@ -153,7 +153,7 @@ class Latency:
 
     def conditions(self) -> dict[str, Any]:
         said = {"phase": self.phase, "context": self.context, "batch": self.batch, "vocab_size": self.vocab_size}
-        more: dict[str, Any] = {} if self.dtype == "float32" else {"dtype": self.dtype}
+        more: dict[str, object] = {} if self.dtype == "float32" else {"dtype": self.dtype}
         more |= {} if self.phase != "request" else {"output_length": self.output_length}
         more |= {} if self.runtime is None else {"runtime": self.runtime}
         found = self._found

@@ -20,7 +20,7 @@ from nas_bo.space.space import Space
 _log = logging.getLogger(__name__)
 
 
-def make_ready(space: type[Space], objectives: Iterable[object], profile: Any, say: Say) -> None:
+def make_ready(space: type[Space], objectives: Iterable[object], profile: object, say: Say) -> None:
     """Let every measured objective find out what it needs to know about this machine. What goes wrong here costs
     precision, no search: it is a warning."""
     for objective in objectives:

@@ -165,7 +165,7 @@ class Fits:
         spec = check(arch, self.ignore)
         kinds = dict.fromkeys(kind for layer in spec.layers for kind in (layer.mixer.kind, layer.mlp.kind))
         missing = [kind for kind in kinds if not figures.supports(kind)]
-        info: dict[str, Any] = {"how": "closed form", "device": figures.name, "unsupported": missing}
+        info: dict[str, object] = {"how": "closed form", "device": figures.name, "unsupported": missing}
         over = 0.0
         if figures.memory_bytes is not None:
             needed, there = memory.needed(arch, setting, self.training), figures.memory_bytes * self.share
@@ -216,7 +216,7 @@ def _setting(owner: Memory | Fits) -> Setting:
     return Setting("prefill", owner.batch, owner.context, owner.dtype, owner.vocab_size, tuple(owner.ignore))
 
 
-def _sizes(owner: Memory | Fits) -> dict[str, Any]:
+def _sizes(owner: Memory | Fits) -> dict[str, object]:
     training = owner.training if owner.training is None else list(owner.training)
     sizes = {"context": owner.context, "batch": owner.batch, "dtype": owner.dtype, "vocab_size": owner.vocab_size}
     return {**sizes, "training": training}

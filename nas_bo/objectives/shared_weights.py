@@ -126,7 +126,7 @@ class SharedWeightLoss:
         Extent(self.space, self.ignore)
         return {**said, **self._recipe()}
 
-    def remarks(self) -> dict[str, Any]:
+    def remarks(self) -> dict[str, object]:
         """What of the text was not read, and why."""
         left_out = self.corpus().left_out
         return {"left out": left_out} if left_out else {}
@@ -194,7 +194,7 @@ class SharedWeightLoss:
 
     # ---- the supernet ---------------------------------------------------------------------------------------------
 
-    def _recipe(self) -> dict[str, Any]:
+    def _recipe(self) -> dict[str, object]:
         return {
             "space": self.space.fingerprint(),
             "supernet_tokens": None if self.tokens is None else int(self.tokens),
@@ -234,7 +234,7 @@ class SharedWeightLoss:
 _TRAINED: set[tuple[str, str]] = set()  # files that this process has seen finished
 
 
-_LOADED: dict[tuple[Any, ...], Supernet] = {}  # the last two
+_LOADED: dict[tuple[object, ...], Supernet] = {}  # the last two
 
 
 @contextmanager

@@ -45,7 +45,7 @@ class Placed(Protocol):
     @property
     def device(self) -> Any: ...
     @property
-    def target(self) -> Any: ...
+    def target(self) -> object: ...
 
 
 def settle_target(owner: Placed) -> None:
@@ -88,7 +88,7 @@ def measurable(owner: str, device: str | None, dtype: str) -> None:
         )
 
 
-def found_device(device: Any) -> Any:
+def found_device(device: object) -> object:
     """A `Device` or a profile from one of them, the name of one in the table, or the path of a file.
 
     Raises:
@@ -116,7 +116,7 @@ def found_device(device: Any) -> Any:
     return Device.load(path)
 
 
-def plain_device(device: Any) -> Device:
+def plain_device(device: object) -> Device:
     """The figures of a device, those of a profile's device included (raises DeviceError)."""
     found = found_device(device)
     if isinstance(found, Device):
@@ -161,7 +161,7 @@ class Timed:
     def value(self, arch: Architecture) -> Value:
         """The sum, with what is known about it; interval ends are summed, as if all errors went one way."""
         answers = [(model.predict(arch), often) for model, often in self.steps]
-        info: dict[str, Any] = dict(answers[0][0].info)
+        info: dict[str, object] = dict(answers[0][0].info)
         for end in ("low", "high"):
             ends = [(one.info.get(end), often) for one, often in answers]
             known = [float(at) * often for at, often in ends if at is not None]
@@ -250,7 +250,7 @@ def measured_here(
 
 
 def own_model(
-    owner: str, build: Any, device: Any, model: Any, wanted: list[tuple[Setting, float]], runtime: str | None,
+    owner: str, build: Any, device: Any, model: object, wanted: list[tuple[Setting, float]], runtime: str | None,
     precision: float, max_seconds: float,
 ) -> Timed:  # fmt: skip
     """What `device=` and `model=` mean for a model of the user's own: measurements on a torch device, else a roofline of its
@@ -298,7 +298,7 @@ def _machine(device: str) -> str:
     return named(device)
 
 
-def digest(data: Any) -> str:
+def digest(data: object) -> str:
     """12 digits of plain data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
@@ -347,7 +347,7 @@ def _name(found: object) -> str:
     return inner.name if isinstance(inner, Device) else str(inner)  # of a profile of the user's own it may be anything
 
 
-def _profile(path: Path) -> Any:
+def _profile(path: Path) -> object:
     from importlib import import_module
 
     return import_module("nas_bo.hardware.latency.profile").Profile.load(path)

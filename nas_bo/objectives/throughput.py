@@ -83,10 +83,10 @@ class Throughput:
         return self.batch * {"prefill": self.context, "decode": 1, "request": self.output_length}[self.phase]
 
     def conditions(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.latency.conditions()  # type: ignore[attr-defined]
+        found: dict[str, object] = self.latency.conditions()  # type: ignore[attr-defined]
         return found
 
-    def check_space(self, space: Any) -> None:
+    def check_space(self, space: object) -> None:
         """Raise ProfileError when the models are of a profile of another space."""
         self.latency.check_space(space)  # type: ignore[attr-defined]
 
@@ -101,7 +101,7 @@ class Throughput:
     def __call__(self, arch: Architecture, /) -> Value:
         return self._turned(self.latency(arch))  # type: ignore[attr-defined]
 
-    def ready(self, space: Any, profile: Any, say: Say = silent) -> None:
+    def ready(self, space: object, profile: object, say: Say = silent) -> None:
         """As of `Latency`."""
         self.latency.ready(space, profile, say)  # type: ignore[attr-defined]
 

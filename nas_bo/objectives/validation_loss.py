@@ -211,7 +211,7 @@ class ValidationLoss:
         uniform = math.log2(corpus.vocab_size) / corpus.bytes_per_token
         return uniform if corpus.unit == BITS_PER_TOKEN else min(8.0, uniform)
 
-    def remarks(self) -> dict[str, Any]:
+    def remarks(self) -> dict[str, object]:
         """What of the text was not read, and why."""
         left_out = self.corpus().left_out
         return {"left out": left_out} if left_out else {}
@@ -267,7 +267,7 @@ class ValidationLoss:
 
         return self.build is None and acts_after(arch, self.ignore)
 
-    def _after(self, arch: Architecture, begun: tuple[Training, dict[str, Any]] | None = None) -> Value:
+    def _after(self, arch: Architecture, begun: tuple[Training, dict[str, object]] | None = None) -> Value:
         """The value of an architecture that says what is done to it after training: of the one training that serves all that differ
         in this alone, plus what it changes."""
         import time
@@ -290,7 +290,7 @@ class ValidationLoss:
         more = {"evaluation_tokens": self.evaluation_tokens, "device": self.device, "noise_sd": self.noise_sd}
         key = after_training.key_of(self.conditions(), arch.training_id, **more)
         one, there = after_training.kept(key, spec._replace(after=None), self.device, train)
-        info: dict[str, Any] = {**one.info, "training": arch.training_id}
+        info: dict[str, object] = {**one.info, "training": arch.training_id}
         if there:
             info["reused"] = True
         gap = 0.0
@@ -371,12 +371,12 @@ class ValidationLoss:
                 ) from None
         return self.checkpoints
 
-    def _value(self, arch: Architecture, training: Training, about: dict[str, Any], share: float) -> Value:
+    def _value(self, arch: Architecture, training: Training, about: dict[str, object], share: float) -> Value:
         result = training.measured(share)
         if result is None and training.done > share + 1e-9:  # a checkpoint that is beyond, and was not looked at here
             result = self._begin(arch, None)[0].to(share)
         result = training.to(share) if result is None else result
-        info: dict[str, Any] = {
+        info: dict[str, object] = {
             "how": "trained",
             "tokens": result.tokens,
             "steps": result.steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -46,7 +46,7 @@ def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
     return arch
 
 
-def architecture(space: type[Space], params: Mapping[str, Any]) -> Architecture:
+def architecture(space: type[Space], params: Mapping[str, object]) -> Architecture:
     """The architecture of a trial's `params`; the user's own parameters among them are skipped.
 
     Raises:
@@ -101,5 +101,5 @@ def _suggest_within(trial: optuna.Trial, path: str, domain: Domain) -> Primitive
 
 if not TYPE_CHECKING:  # names that were here in version 0.1
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
         return moved.value(__name__, name)

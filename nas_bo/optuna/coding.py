@@ -118,12 +118,12 @@ class Coding:
         return np.where(there, places, -1)
 
 
-def first_equal(choices: Sequence[Any]) -> list[int]:
+def first_equal(choices: Sequence[object]) -> list[int]:
     """For each of `choices` the place of the first one that equals it."""
     return [next(j for j, other in enumerate(choices) if _equal(other, value)) for value in choices]
 
 
-def _equal(one: Any, other: Any) -> bool:
+def _equal(one: object, other: object) -> bool:
     if one is other or (isinstance(one, float) and isinstance(other, float) and one != one and other != other):
         return True
     try:

@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -53,7 +53,7 @@ class Shown:
     def __init__(self, storage: BaseStorage, files: Files) -> None:
         self._storage, self._files = storage, files
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._storage, name)
 
     def get_all_trials(
@@ -61,11 +61,11 @@ class Shown:
     ) -> list[FrozenTrial]:
         return [self._told(study_id, t) for t in self._storage.get_all_trials(study_id, deepcopy, states)]
 
-    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, object]:
         study_id = self._study_of(trial_id)
         return self._told(study_id, self._storage.get_trial(trial_id)).system_attrs
 
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+    def get_study_system_attrs(self, study_id: int) -> dict[str, object]:
         return {**self._storage.get_study_system_attrs(study_id), **self._artifacts(study_id, None)}
 
     def get_all_studies(self) -> list[FrozenStudy]:
@@ -168,7 +168,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, *_: object) -> None:
         pass
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -56,7 +56,7 @@ class _File(JournalFileBackend):
         self._path = file
         self._within: tuple[int, BinaryIO] | None = None  # the thread that writes together, and its file
 
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+    def append_logs(self, logs: list[dict[str, object]]) -> None:
         if self._within is not None and self._within[0] == threading.get_ident():
             _append(self._within[1], logs)
             return
@@ -85,11 +85,11 @@ class _File(JournalFileBackend):
             mend(self._path)
             yield
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_within": None}
 
 
-def _append(opened: BinaryIO, logs: list[dict[str, Any]]) -> None:
+def _append(opened: BinaryIO, logs: list[dict[str, object]]) -> None:
     lines = [json.dumps(log, separators=(",", ":")) + "\n" for log in logs]
     opened.write("".join(lines).encode())
     opened.flush()

@@ -115,7 +115,7 @@ def _copy(trial: FrozenTrial, study: str, key: str, loss: str | None) -> FrozenT
     return copied
 
 
-def _about(study: Study) -> Mapping[str, Any]:
+def _about(study: Study) -> Mapping[str, object]:
     about: Mapping[str, Any] | None = studies.kept(study, STUDY)
     if about is None:
         raise HostError(
@@ -134,7 +134,7 @@ def _there(storage: str | optuna.storages.BaseStorage | None, name: str) -> Stud
         return None
 
 
-def _check(name: str, began: Mapping[str, Any], other: str, about: Mapping[str, Any]) -> None:
+def _check(name: str, began: Mapping[str, object], other: str, about: Mapping[str, object]) -> None:
     """Both ways: a condition that only one of them has is a difference as well."""
     remedy = "They are not one study; leave them apart, or compare their fronts by hand"
     studies.check_same(name, began, about, f"the study {other!r} to be merged", remedy)

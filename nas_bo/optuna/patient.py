@@ -111,7 +111,7 @@ class PatientStorage(BaseStorage):
         )  # one thread at a time: the storages have locks of their own, in another order
         self._together: int | None = None  # the thread that is within `run_together`
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.inner, self.patience, self._combined)
 
     def run_together(self, work: Callable[[], T]) -> T:
@@ -158,7 +158,7 @@ class PatientStorage(BaseStorage):
     def delete_study(self, study_id: int) -> None:
         self._write(lambda: self.inner.delete_study(study_id))
 
-    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+    def set_study_user_attr(self, study_id: int, key: str, value: object) -> None:
         self._write(lambda: self.inner.set_study_user_attr(study_id, key, value))
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
@@ -199,7 +199,7 @@ class PatientStorage(BaseStorage):
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
         self._write(lambda: self.inner.set_trial_intermediate_value(trial_id, step, intermediate_value))
 
-    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+    def set_trial_user_attr(self, trial_id: int, key: str, value: object) -> None:
         self._write(lambda: self.inner.set_trial_user_attr(trial_id, key, value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
@@ -219,7 +219,7 @@ class PatientStorage(BaseStorage):
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         return self._call(lambda: self.inner.get_study_user_attrs(study_id))
 
-    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+    def get_study_system_attrs(self, study_id: int) -> dict[str, object]:
         return self._call(lambda: self.inner.get_study_system_attrs(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:

@@ -154,7 +154,7 @@ class OptunaSource:
         trials = self._study.get_trials(deepcopy=False, states=tuple(ENDED))
         return [self._record(t) for t in trials if t.number not in without]
 
-    def trial(self, given: Any) -> TrialRecord | None:
+    def trial(self, given: object) -> TrialRecord | None:
         if not isinstance(given, FrozenTrial):
             given = next((t for t in self._study.get_trials(deepcopy=False) if t.number == given), None)
         return None if given is None or not given.state.is_finished() else self._record(given)

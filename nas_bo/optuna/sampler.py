@@ -113,10 +113,10 @@ class Sampler(BaseSampler):
         self._evidence: WeakKeyDictionary[Study, Evidence] = WeakKeyDictionary()
         self._said: set[str] = set()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         vars(self).update({"constraints_func": None, **state})
         self._forget()
 
@@ -131,7 +131,7 @@ class Sampler(BaseSampler):
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    ) -> dict[str, object]:
         if not search_space:
             return {}
         try:  # whatever happens: nothing may be raised in the middle of the user's objective
@@ -158,7 +158,7 @@ class Sampler(BaseSampler):
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
+    ) -> object:
         hints = self._known(study).hints.get(trial.number, {})
         if param_name in hints:
             with suppress(ValueError):
@@ -200,7 +200,7 @@ class Sampler(BaseSampler):
             arch = view.space.sample(rng)
         return build(view.space, {**arch.flat, **fixed}, rng) if fixed else arch
 
-    def _ask(self, study: Study, trial: FrozenTrial, view: View, fixed: Mapping[str, Any]) -> Architecture | None:
+    def _ask(self, study: Study, trial: FrozenTrial, view: View, fixed: Mapping[str, object]) -> Architecture | None:
         problem = self._problem(study, view, steered(view.space, {path: (value,) for path, value in fixed.items()}))
         memory = view.memory(problem.columns)
         before = _before(study, trial)

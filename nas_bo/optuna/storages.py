@@ -146,7 +146,7 @@ def _inner(study: Study) -> BaseStorage:
 
 def info_file(study: Study, number: int) -> Path:
     """Where that is of a trial's info which is too long for the storage (`nas_bo.large_info`)."""
-    kept: Any = _inner(study)
+    kept: object = _inner(study)
     if isinstance(kept, _CachedStorage):
         kept = kept._backend
     file = None
@@ -171,7 +171,7 @@ def _of_file(storage: str, file: Path, reading: bool) -> str:
 
 
 def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBStorage:
-    more: dict[str, Any] = {}
+    more: dict[str, object] = {}
     if url.startswith("sqlite"):
         # Several processes may write: wait for each other instead of failing after SQLite's default five seconds.
         more["engine_kwargs"] = {"connect_args": {"timeout": 60}}
@@ -218,7 +218,7 @@ class Database(RDBStorage):
         super().__init__(url, **more)
         self._open_sessions()
 
-    def __setstate__(self, state: dict[Any, Any]) -> None:
+    def __setstate__(self, state: dict[object, object]) -> None:
         super().__setstate__(state)
         self._open_sessions()
 

@@ -130,7 +130,7 @@ def _made(backend: BaseStorage | None, name: str, cols: Sequence[ObjectiveSpec],
         optuna.logging.set_verbosity(before)
 
 
-def _awaited(study: Study) -> Any:
+def _awaited(study: Study) -> object:
     """What another process keeps with a study that it has just made; None where there is something in it already, and
     where nothing comes: then nas_bo did not make it, or whoever did was killed at once."""
     until = time.monotonic() + WAIT

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import optuna
 from optuna.study import Study
@@ -29,7 +28,7 @@ class EvaluationFailed(NasBoError, RuntimeError):
 
 
 @whole()
-def keep(study: Study, key: str, data: Any) -> None:
+def keep(study: Study, key: str, data: object) -> None:
     """Keep JSON-safe `data` with the study under a key of `nas_bo.study`."""
     for part, text in write_attributes(f"{PREFIX}{key}", data).items():
         study.set_user_attr(part, text)

@@ -109,7 +109,7 @@ class SubModelLoss:
             "operators": self.operators.conditions(),
         }
 
-    def remarks(self) -> dict[str, Any]:
+    def remarks(self) -> dict[str, object]:
         """What of the text was not read, and why."""
         left_out = self.corpus().left_out
         return {"left out": left_out} if left_out else {}

@@ -8,7 +8,7 @@ the keys that they share, experts. The channels of the stream go through all wei
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -39,7 +39,7 @@ def put_in_order(model: Decoder, orders: Orders) -> None:
             _units(weights, spec, unit, model.spec.frame, f"{where}.", order.to(model.embedding.weight.device))
 
 
-def _units(weights: Mapping[str, Tensor], spec: Any, unit: str, frame: Frame, prefix: str, order: Tensor) -> None:
+def _units(weights: Mapping[str, Tensor], spec: object, unit: str, frame: Frame, prefix: str, order: Tensor) -> None:
     block = sliceable(spec)
     if not isinstance(block, Prunable) or len(order) < 2:
         return

@@ -143,7 +143,7 @@ def _option(
     slot: str,
     kind: str,
     blocks: Sequence[Node],
-    specs: Sequence[Any],
+    specs: Sequence[object],
     frame: Frame,
     parts: Parts,
     allowed: dict[str, tuple[Primitive, ...]],
@@ -258,7 +258,7 @@ def _smaller(specs: Sequence[Any], frame: Frame, parts: Parts) -> dict[str, _Siz
             }
             continue
         (name,) = changing
-        least = int(said.get("top_k", 1))
+        least = int(said.get("top_k") or 1)
         sizes = _sizes(name_of_part, getattr(parts, name_of_part), most, default(most, parts, least))
         sizes = sorted({*sizes, *(count[unit] for count in counts)})
         values = [block.with_units(largest, frame, unit, size)[name] for size in sizes]

@@ -45,10 +45,10 @@ def _sentence(summary: Summary, base: Mapping[str, Any]) -> str:
     return f"{name}: {told}; none of the front is as good in everything: it would be on the front."
 
 
-def _because(base: Mapping[str, Any]) -> str:
+def _because(base: Mapping[str, object]) -> str:
     return f" ({base['reason']})" if base.get("reason") else ""
 
 
-def _known(values: Mapping[str, Any], name: str) -> bool:
+def _known(values: Mapping[str, object], name: str) -> bool:
     value = values.get(name)
     return isinstance(value, (int, float)) and math.isfinite(value)

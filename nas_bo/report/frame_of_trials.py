@@ -13,10 +13,10 @@ class Frame(pd.DataFrame):  # type: ignore[misc]  # pandas has no types here
     """A `pandas.DataFrame` that answers for `bits_per_byte` when it is asked for `val_loss`, with a DeprecationWarning."""
 
     @property
-    def _constructor(self) -> Any:
+    def _constructor(self) -> object:
         return Frame
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Any) -> object:
         also = other(key)
         if also is None or key in self.columns or also not in self.columns:
             return super().__getitem__(key)

@@ -171,7 +171,7 @@ def _values(values: Any, summary: Summary) -> list[float | None]:
     return [float(f"{values[c.name]:.7g}") if _finite(values.get(c.name)) else None for c in summary.columns]
 
 
-def _ends(info: Mapping[str, Any], values: Mapping[str, Any], summary: Summary) -> list[list[float] | None]:
+def _ends(info: Mapping[str, Any], values: Mapping[str, object], summary: Summary) -> list[list[float] | None]:
     """The interval of every column's value, where one was noted."""
     found: list[list[float] | None] = []
     for c in summary.columns:
@@ -181,7 +181,7 @@ def _ends(info: Mapping[str, Any], values: Mapping[str, Any], summary: Summary) 
     return found
 
 
-def _finite(value: Any) -> bool:
+def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
@@ -356,7 +356,7 @@ def _facts(facts: Any) -> str:
     return f"<dl>{''.join(lines)}</dl>" if lines else "<p>Nothing was noted.</p>"
 
 
-def _said(value: Any) -> str:
+def _said(value: object) -> str:
     """Plain data in words, what is nested in parentheses."""
     if value is None or value in ({}, [], ()):
         return "none"

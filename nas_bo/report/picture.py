@@ -109,7 +109,7 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
     _dots(axes, out, x, y, marker="x", s=26, color=GREY, linewidths=1.2, label="infeasible", zorder=2)
     _dots(axes, rest, x, y, s=26, color=OTHER, alpha=0.75, linewidths=0, label="trial", zorder=3)
     if alone and best:
-        faint: dict[str, Any] = {"linewidth": 1.0, "alpha": 0.55, "linestyle": (0, (3, 3))} if settled else {}
+        faint: dict[str, object] = {"linewidth": 1.0, "alpha": 0.55, "linestyle": (0, (3, 3))} if settled else {}
         _stair(axes, best, x, y, color=FRONT, **faint)
     if settled:
         _dots(axes, best, x, y, s=40, facecolors="white", edgecolors=FRONT, linewidths=1.2, alpha=0.7, label="front of the search", zorder=5)  # fmt: skip

@@ -47,7 +47,7 @@ class Summary:
     retrained: Sequence[Mapping[str, Any]] = ()
     agreement: InitVar[Agreement | None] = None
     notes: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     baselines: Sequence[Mapping[str, Any]] = ()
     trust: TrustReport | None = None
     validation: TrustReport | None = None

@@ -59,14 +59,14 @@ def trials_csv(
 
 def _rows(
     trials: Iterable[Trial], columns: Sequence[ObjectiveSpec], labels: Mapping[str, str]
-) -> tuple[list[dict[str, Any]], list[str], set[str]]:
+) -> tuple[list[dict[str, object]], list[str], set[str]]:
     """Of every trial what is known by name, all names in the order of the columns, and which of them are choices."""
     trials = list(trials)
     limited = [name for name in limits_beside(trials, columns) if name not in ("number", "state", "id", "label")]
     taken = {"number", "state", "id", "label", "reason", "seconds", "feasible", *(c.name for c in columns), *limited}
     rows = []
     for t in trials:
-        row: dict[str, Any] = {
+        row: dict[str, object] = {
             "number": math.nan if t.number is None else t.number,
             "state": t.state.value,
             "feasible": t.feasible,
@@ -97,13 +97,13 @@ def _series(values: Sequence[Any]) -> pd.Series:
     return pd.Series(list(values), dtype=object) if mixed else pd.Series(list(values))
 
 
-def _choice(value: Any) -> Any:
+def _choice(value: object) -> object:
     if value is None:
         return NONE
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and _unclear(value) else value
 
 
-def _known(value: Any) -> Any:
+def _known(value: object) -> Any:
     if isinstance(value, str):
         text = value.replace("\r\n", "\n").replace("\r", "\n")  # alone it ends a row, and no writer quotes it
         return f"'{text}" if value.startswith(_FORMULA) else text
@@ -123,7 +123,7 @@ def _unclear(text: str) -> bool:
     return True
 
 
-def _missing(value: Any) -> bool:
+def _missing(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 

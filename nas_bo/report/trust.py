@@ -429,7 +429,7 @@ def _of_two(
     return interval(statistic, pairs, size, draws, seed)
 
 
-def _table(values: Any, what: str, n: int | None) -> np.ndarray:
+def _table(values: object, what: str, n: int | None) -> np.ndarray:
     """(architectures, seeds); a plain sequence is one seed."""
     try:
         made = np.asarray(values, dtype=float)
@@ -471,7 +471,7 @@ def _mean(row: np.ndarray) -> float:
     return float(seen.mean()) if len(seen) else math.nan
 
 
-def _bare(value: Any) -> Any:
+def _bare(value: object) -> Any:
     if isinstance(value, dict):
         return {k: _bare(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -483,7 +483,7 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _numbers(data: Mapping[str, Any], *names: str) -> dict[str, float]:
+def _numbers(data: Mapping[str, object], *names: str) -> dict[str, float]:
     return {name: _number(data[name]) for name in names}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
@@ -31,7 +30,7 @@ class Rule:
     """A named rule; `holds(arch)` says whether the architecture satisfies it."""
 
     name: str
-    test: Callable[[Architecture], Any] | Linear
+    test: Callable[[Architecture], object] | Linear
 
     def holds(self, arch: Architecture) -> bool:
         """Whether `arch` satisfies the rule.
@@ -53,11 +52,11 @@ class Rule:
 class Require:
     """What `@require` leaves in the class body until `Space` collects it under its name."""
 
-    def __init__(self, test: Callable[[Architecture], Any] | Linear) -> None:
+    def __init__(self, test: Callable[[Architecture], object] | Linear) -> None:
         self.test = test
 
 
-def require(rule: Callable[[Architecture], Any] | str) -> Require:
+def require(rule: Callable[[Architecture], object] | str) -> Require:
     """Mark a rule of a space.
 
     As a decorator the function gets the architecture and returns whether it is allowed; its name names the rule::

@@ -33,7 +33,7 @@ class _Scalar(Protocol):
     def item(self) -> object: ...
 
 
-def _native(value: Any) -> Any:
+def _native(value: object) -> Any:
     """numpy scalars to Python's own types; everything else unchanged."""
     if isinstance(value, (str, int, float, type(None))) and type(value) in (str, int, float, bool, type(None)):
         return value
@@ -59,7 +59,7 @@ class Choice:
     def sample(self, rng: random.Random) -> Primitive:
         return self.values[int(rng.random() * len(self.values))]
 
-    def index(self, value: Any) -> int:
+    def index(self, value: object) -> int:
         value = _native(value)
         for i, mine in enumerate(self.values):
             if mine == value and isinstance(mine, bool) == isinstance(value, bool):
@@ -67,7 +67,7 @@ class Choice:
         shown = ", ".join(repr(v) for v in self.values[:12]) + (", ..." if len(self.values) > 12 else "")
         raise SpaceError(f"{value!r} is not one of the choices {shown}")
 
-    def canonical(self, value: Any) -> Primitive:
+    def canonical(self, value: object) -> Primitive:
         return self.values[self.index(value)]
 
     def position(self, value: Primitive) -> float:
@@ -168,7 +168,7 @@ class Real:
             value = self.low + position * (self.high - self.low)
         return min(self.high, max(self.low, value)) + 0.0  # never -0.0, which would be another architecture
 
-    def canonical(self, value: Any) -> float:
+    def canonical(self, value: object) -> float:
         value = _native(value)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise SpaceError(f"{value!r} is not a finite number")
@@ -242,7 +242,7 @@ def choice(*values: Primitive | Option, ordered: bool | None = None) -> Choice:
         raise SpaceError("choice() needs at least one value")
     if len(values) == 1 and isinstance(values[0], (list, tuple, set, range)):
         raise SpaceError(f"choice({values[0]!r}): pass the values one by one, choice(*values)")
-    options: dict[str, Mapping[str, Any]] = {}
+    options: dict[str, Mapping[str, object]] = {}
     plain: list[Primitive] = []
     for value in values:
         if isinstance(value, Option):
@@ -314,7 +314,7 @@ def real(low: float, high: float, log: bool = False) -> Real:
     return Real(float(low) + 0.0, float(high) + 0.0, bool(log))
 
 
-def option(name: str, /, **fields: Any) -> Option:
+def option(name: str, /, **fields: object) -> Option:
     """An alternative with choices of its own: ``choice(option("conv", kernel=choice(3, 7)), option("skip"))``.
 
     Fields are choices, integers, reals, options, repeats, or constants. An option may also be in a field by itself:
@@ -330,7 +330,7 @@ def option(name: str, /, **fields: Any) -> Option:
     return Option(name, fields)
 
 
-def repeat(count: int | str | Domain, /, **fields: Any) -> Repeat:
+def repeat(count: int | str | Domain, /, **fields: object) -> Repeat:
     """A list of records; each record chooses its fields for itself, and record i exists only while i < count.
 
     Args:
@@ -366,7 +366,7 @@ def most_records(domain: Choice | Integer) -> int:
     return domain.values[-1] if isinstance(domain, Integer) else max(domain.values)  # type: ignore[type-var, return-value]
 
 
-def has(domain: Choice | Integer, value: Any) -> bool:
+def has(domain: Choice | Integer, value: object) -> bool:
     """Whether `value` is one of the values of `domain`, in constant time also for an integer with a huge range."""
     return not (isinstance(domain, Integer) and type(value) is not int) and value in domain.values
 

@@ -35,7 +35,7 @@ def projected(base: type[Space], arch: Architecture) -> Architecture:
     return Architecture(Node(fields), flat, tuple(path for path in arch.counts if path in base.decisions()))
 
 
-def on_base(base: type[Space], function: Callable[[Architecture], Any]) -> Callable[[Architecture], Any]:
+def on_base(base: type[Space], function: Callable[[Architecture], object]) -> Callable[[Architecture], object]:
     """A function of architectures of `base` as one of architectures of a space that has its fields and more."""
     return lambda arch: function(projected(base, arch))
 
@@ -73,7 +73,7 @@ class Projected:
 
         return value_of(self._objective, self._project(arch))
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._objective, name)  # its own settings, such as `seed`

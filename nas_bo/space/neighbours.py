@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture, Primitive
@@ -23,13 +23,13 @@ def middle(domain: Domain) -> Primitive:
     return domain.values[(domain.size - 1) // 2 if domain.ordered else 0]
 
 
-def complete(space: type[Space], flat: Mapping[str, Any]) -> Architecture:
+def complete(space: type[Space], flat: Mapping[str, object]) -> Architecture:
     """The architecture with the values of `flat` where they apply, and the middle of the domain elsewhere.
 
     Values under records that do not exist are skipped; a value outside its domain is replaced by the middle.
     """
 
-    def pick(path: str, domain: Domain) -> Any:
+    def pick(path: str, domain: Domain) -> object:
         if path in flat:
             try:
                 return domain.canonical(flat[path])
@@ -60,7 +60,7 @@ def _records_of(path: str) -> tuple[tuple[str, int], ...]:
     return tuple((path[: m.start()], int(m[1])) for m in re.finditer(r"\.(\d+)(?=\.)", path))
 
 
-def lists_of(flat: Mapping[str, Any]) -> dict[str, int]:
+def lists_of(flat: Mapping[str, object]) -> dict[str, int]:
     """Prefix of every list -> the number of its records, for a flat view (``{"layers": 4}``)."""
     found: dict[str, int] = {}
     for path in flat:
@@ -69,11 +69,11 @@ def lists_of(flat: Mapping[str, Any]) -> dict[str, int]:
     return found
 
 
-def reorder(flat: Mapping[str, Any], prefix: str, order: list[int]) -> dict[str, Any]:
+def reorder(flat: Mapping[str, object], prefix: str, order: list[int]) -> dict[str, object]:
     """`flat` with the records of the list at `prefix` replaced by copies of the records `order`, in that order."""
     head = f"{prefix}."
-    kept: dict[str, Any] = {}
-    records: dict[int, list[tuple[str, Any]]] = {}
+    kept: dict[str, object] = {}
+    records: dict[int, list[tuple[str, object]]] = {}
     for path, value in flat.items():
         index, _, rest = path[len(head) :].partition(".") if path.startswith(head) else ("", "", "")
         if rest and index.isdigit():
@@ -98,7 +98,7 @@ def neighbours(space: type[Space], arch: Architecture) -> list[Architecture]:
     return list(found.values())
 
 
-def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, Any]]:
+def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, object]]:
     flat = dict(arch.flat)
     lists = lists_of(flat)
     counts = {prefix: count for count, prefixes in counted_lists(space).items() for prefix in prefixes}
@@ -123,7 +123,7 @@ def _steps(space: type[Space], arch: Architecture) -> Iterator[dict[str, Any]]:
                         continue
                 else:  # repeat record `at`
                     order = [*range(at), *[at] * (m - n), *range(at, n)]
-                changed: dict[str, Any] = {**flat, count: m}
+                changed: dict[str, object] = {**flat, count: m}
                 for prefix in prefixes:
                     changed = reorder(changed, prefix, order)
                 yield changed

@@ -18,24 +18,24 @@ SCHEMA = 1  # version of the JSON form of a space
 
 
 def to_dict(space: type[Space]) -> dict[str, Any]:
-    rules: dict[str, Any] = {}
+    rules: dict[str, object] = {}
     for rule in space.rules():
         linear = rule.test if isinstance(rule.test, Linear) else None
         rules[rule.name] = {"weights": dict(linear.weights), "bound": linear.bound} if linear else None
     return {"schema": SCHEMA, "title": space.title, "fields": _level(space._level), "rules": rules}
 
 
-def _level(level: Level) -> dict[str, Any]:
+def _level(level: Level) -> dict[str, object]:
     return {name: _item(item) for name, item in level.fields}
 
 
-def _item(item: Constant | Decision | Fixed | Loop | Guard) -> dict[str, Any]:
+def _item(item: Constant | Decision | Fixed | Loop | Guard) -> dict[str, object]:
     if isinstance(item, Constant):
         return {"constant": item.value}
     if isinstance(item, Fixed):
         return {"option": item.kind, "fields": _level(item.body)}
     if isinstance(item, Loop):
-        count: Any = _item(item.inline) if item.inline is not None else item.count
+        count: object = _item(item.inline) if item.inline is not None else item.count
         return {"repeat": count, "fields": _level(item.body)}
     if isinstance(item, Guard):
         return {"when": item.parent, "values": sorted(item.values, key=repr), "fields": _level(item.body)}

@@ -81,15 +81,15 @@ class Space(metaclass=SpaceType):
     title: ClassVar[str] = "Space"
     _level: ClassVar[Level] = Level(())
     _rules: ClassVar[tuple[Rule, ...]] = ()
-    _fields: ClassVar[Mapping[str, Any]] = {}
+    _fields: ClassVar[Mapping[str, object]] = {}
     _slots: ClassVar[Mapping[str, Slot]] = {}
     _cache: ClassVar[dict[str, Any]] = {}
     _built_by: ClassVar[tuple[Callable[..., type[Space]], tuple[object, ...]] | None] = None
     _settled: ClassVar[Mapping[str, tuple[Any, ...]]] = {}  # decisions that `nas_bo.space.steer` has settled
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        fields: dict[str, Any] = {}
+        fields: dict[str, object] = {}
         rules: dict[str, Rule] = {}
         inherited = [base for base in reversed(cls.__mro__) if base not in (object, Space)]
         for name, value in [item for base in inherited for item in _by_name(vars(base), fields).items()]:
@@ -123,7 +123,7 @@ class Space(metaclass=SpaceType):
 
     @staticmethod
     def of(
-        title: str, rules: Mapping[str, Callable[[Architecture], Any] | Require] | None = None, **fields: Any
+        title: str, rules: Mapping[str, Callable[[Architecture], object] | Require] | None = None, **fields: object
     ) -> type[Space]:
         """A space from data instead of a class body; `rules` maps names to functions of the architecture."""
         body = {name: rule if isinstance(rule, Require) else Require(rule) for name, rule in (rules or {}).items()}
@@ -136,7 +136,7 @@ class Space(metaclass=SpaceType):
     # ---- points -----------------------------------------------------------------------------------------------
 
     @classmethod
-    def decide(cls, pick: Callable[[str, Domain], Any]) -> Architecture:
+    def decide(cls, pick: Callable[[str, Domain], object]) -> Architecture:
         """The architecture that results from asking ``pick(path, domain)`` for every active decision, in order.
 
         This is the one way in which choices become an architecture; samplers, hosts and policies differ in `pick` only.
@@ -149,7 +149,7 @@ class Space(metaclass=SpaceType):
         )
 
     @classmethod
-    def decide_canonical(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
+    def decide_canonical(cls, pick: Callable[[str, Decision], object]) -> Architecture:
         """As `decide`, where `pick` gives the domain's own values only: nothing is checked."""
         flat: dict[str, Primitive] = {}
         counts: list[str] = []
@@ -195,7 +195,7 @@ class Space(metaclass=SpaceType):
         return cls._draw(pick)
 
     @classmethod
-    def _draw(cls, pick: Callable[[str, Decision], Any]) -> Architecture:
+    def _draw(cls, pick: Callable[[str, Decision], object]) -> Architecture:
         if not cls._rules:
             return cls.decide_canonical(pick)
         rejected: dict[str, int] = dict.fromkeys((r.name for r in cls._rules), 0)
@@ -220,7 +220,7 @@ class Space(metaclass=SpaceType):
         )
 
     @classmethod
-    def architecture(cls, values: Mapping[str, Any] | Architecture, *, strict: bool = True) -> Architecture:
+    def architecture(cls, values: Mapping[str, object] | Architecture, *, strict: bool = True) -> Architecture:
         """The architecture of a flat mapping (``{"layers.0.mixer": "skip", ...}``) or of a nested one (a tree).
 
         Rules are not applied: see `violations` and `contains`.
@@ -245,7 +245,7 @@ class Space(metaclass=SpaceType):
         return arch
 
     @classmethod
-    def flat(cls, tree: Mapping[str, Any] | Architecture) -> dict[str, Primitive]:
+    def flat(cls, tree: Mapping[str, object] | Architecture) -> dict[str, Primitive]:
         """The flat view of an architecture or of a tree of plain data (raises SpaceError as `architecture`)."""
         return dict(cls.architecture(tree).flat)
 
@@ -255,7 +255,7 @@ class Space(metaclass=SpaceType):
         return tuple(rule.name for rule in cls._rules if not rule.holds(arch))
 
     @classmethod
-    def contains(cls, values: Architecture | Mapping[str, Any]) -> Membership:
+    def contains(cls, values: Architecture | Mapping[str, object]) -> Membership:
         """Whether an architecture (or its flat or nested values) belongs to the space, with the reason when not."""
         try:
             arch = cls.architecture(values.flat if isinstance(values, Architecture) else values)
@@ -378,7 +378,7 @@ class Space(metaclass=SpaceType):
     @staticmethod
     @reading("the JSON of a space", SpaceError)
     def from_dict(
-        data: Mapping[str, Any], rules: Mapping[str, Callable[[Architecture], Any]] | None = None
+        data: Mapping[str, object], rules: Mapping[str, Callable[[Architecture], object]] | None = None
     ) -> type[Space]:
         """The inverse of `to_dict`; `rules` supplies the functions of the rules that are not linear.
 
@@ -389,7 +389,7 @@ class Space(metaclass=SpaceType):
 
     @staticmethod
     @reading("the JSON of a space", SpaceError)
-    def from_json(text: str, rules: Mapping[str, Callable[[Architecture], Any]] | None = None) -> type[Space]:
+    def from_json(text: str, rules: Mapping[str, Callable[[Architecture], object]] | None = None) -> type[Space]:
         try:
             return Space.from_dict(json.loads(text), rules)
         except json.JSONDecodeError as error:
@@ -405,7 +405,7 @@ class Space(metaclass=SpaceType):
 _RESERVED = frozenset(name for owner in (Space, Architecture) for name in dir(owner) if not name.startswith("_"))
 
 
-def _by_name(body: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
+def _by_name(body: Mapping[str, object], before: Mapping[str, object]) -> dict[str, object]:
     """`body` with the counts of its repeats said by name where they are fields of it, or of `before`: so a subclass that
     replaces the field replaces the count."""
     known = {**before, **body}
@@ -435,14 +435,14 @@ def is_space(value: object) -> bool:
     return isinstance(value, Space) or (isinstance(value, type) and issubclass(value, Space))
 
 
-def _canonical(path: str, domain: Domain, value: Any) -> Primitive:
+def _canonical(path: str, domain: Domain, value: object) -> Primitive:
     try:
         return domain.canonical(value)
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from error
 
 
-def _look_up(flat: Mapping[str, Any], path: str, _domain: Domain) -> Any:
+def _look_up(flat: Mapping[str, object], path: str, _domain: Domain) -> Any:
     try:
         return flat[path]
     except KeyError:

@@ -18,7 +18,7 @@ _made: OrderedDict[tuple[type[Space], str], type[Space]] = OrderedDict()
 _lock = threading.Lock()
 
 
-def steered(space: type[Space], allowed: Mapping[str, tuple[Any, ...]]) -> type[Space]:
+def steered(space: type[Space], allowed: Mapping[str, tuple[object, ...]]) -> type[Space]:
     """`space`, in which whatever is drawn, bred or read has one of the allowed values, where the decision exists.
 
     The domains are those of `space`, so a strategy learns from all earlier trials; only what becomes of a choice

@@ -126,13 +126,13 @@ class Level:
         return total
 
 
-def compile_level(fields: Mapping[str, Any], where: str) -> Level:
+def compile_level(fields: Mapping[str, object], where: str) -> Level:
     """Check the fields of one record and compile them.
 
     Raises:
         SpaceError: a field name that cannot be one, a value that is not part of the language, a count that is not there.
     """
-    named: dict[str, Any] = {}
+    named: dict[str, object] = {}
     for name, value in fields.items():
         if not name.isidentifier() or name in RESERVED or name.startswith("_"):
             raise SpaceError(
@@ -232,13 +232,13 @@ def decide(
 
     `flat` receives the picked values by dotted path, `counts` the paths of named counts. Returns the tree.
     """
-    fields: dict[str, Any] = {} if kind is None else {"kind": kind}
+    fields: dict[str, object] = {} if kind is None else {"kind": kind}
     _fill(fields, level, pick, flat, counts, prefix)
     return Node(fields)
 
 
 def _fill(
-    fields: dict[str, Any], level: Level, pick: Pick, flat: dict[str, Primitive], counts: list[str], prefix: str
+    fields: dict[str, object], level: Level, pick: Pick, flat: dict[str, Primitive], counts: list[str], prefix: str
 ) -> None:
     for name, item in level.fields:
         path = prefix + name
@@ -325,7 +325,7 @@ def slots(level: Level, prefix: str = "", above: Slot | None = None) -> Iterator
             yield from slots(item.body, prefix, guarded)
 
 
-def fields_of_tree(level: Level, tree: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+def fields_of_tree(level: Level, tree: Mapping[str, object], where: str) -> Iterator[tuple[str, object]]:
     """(flat path, value) of every decision of a tree of plain data or Nodes; the inverse of `decide`.
 
     Raises:
@@ -338,7 +338,7 @@ def fields_of_tree(level: Level, tree: Mapping[str, Any], where: str) -> Iterato
     yield from _read(level, tree, where)
 
 
-def _read(level: Level, tree: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
+def _read(level: Level, tree: Mapping[str, object], where: str) -> Iterator[tuple[str, object]]:
     for name, item in level.fields:
         path = f"{where}.{name}" if where else name
         if isinstance(item, Guard):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -97,7 +96,7 @@ def _amounts(name: str, bound: Bound | None, trials: Sequence[Trial]) -> Amounts
 def _exact(trial: Trial, bound: Bound) -> float:
     """How far the number that a trial has lies beyond the bound, NaN where it has none."""
     name, sign, limit = bound
-    there: list[Any] = [trial.values.get(name), trial.info.get(name, {}).get("value")]
+    there: list[object] = [trial.values.get(name), trial.info.get(name, {}).get("value")]
     for about in trial.info.values():
         parts = about.get("parts")
         there.append(parts.get(name) if isinstance(parts, Mapping) else None)

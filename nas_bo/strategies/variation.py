@@ -26,10 +26,10 @@ INSIDE = 0.25  # probability that crossover also mixes two records with each oth
 Flat = dict[str, Any]
 
 
-def build(space: type[Space], flat: Mapping[str, Any], rng: random.Random) -> Architecture:
+def build(space: type[Space], flat: Mapping[str, object], rng: random.Random) -> Architecture:
     """The architecture with the values of `flat` where they apply, and random ones elsewhere."""
 
-    def pick(path: str, decision: Decision) -> Any:
+    def pick(path: str, decision: Decision) -> object:
         if path in flat:
             try:
                 return decision.domain.canonical(flat[path])

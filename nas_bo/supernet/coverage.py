@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Iterator
 from functools import cached_property
-from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError
@@ -69,11 +68,11 @@ class Extent:
     def counts(self) -> frozenset[str]:
         return frozenset(path for path, slot in self.space.decisions().items() if slot.is_count)
 
-    def _pick_deepest(self, path: str, domain: Domain) -> Any:
+    def _pick_deepest(self, path: str, domain: Domain) -> object:
         return max(domain.values) if path in self.counts else _first(domain)  # type: ignore[type-var]
 
     def _walk(
-        self, free: Collection[str], otherwise: Callable[[str, Domain], Any], group: str
+        self, free: Collection[str], otherwise: Callable[[str, Domain], object], group: str
     ) -> Iterator[DecoderSpec]:
         """All combinations of the decisions in `free`, as `Space.enumerate` walks them."""
         script: list[int] = []
@@ -81,7 +80,7 @@ class Extent:
         for _ in range(MOST):
             widths: list[int] = []
 
-            def pick(path: str, domain: Domain, widths: list[int] = widths) -> Any:
+            def pick(path: str, domain: Domain, widths: list[int] = widths) -> object:
                 if path not in free:
                     return otherwise(path, domain)
                 values = (domain.low, domain.high) if isinstance(domain, Real) else domain.values
@@ -124,10 +123,10 @@ class Extent:
         spec = check(arch, self.ignore)
         return parameters(spec, 256), flops(spec, 256, 64)
 
-    def _extreme(self, table: dict[str, Any], sign: int, like: Architecture | None) -> Architecture:
+    def _extreme(self, table: dict[str, object], sign: int, like: Architecture | None) -> Architecture:
         operations = {} if like is None else self._operations(like)
 
-        def pick(path: str, domain: Domain) -> Any:
+        def pick(path: str, domain: Domain) -> object:
             return operations.get(path, table.get(path, _first(domain)))
 
         arch = self._valid(pick)
@@ -138,7 +137,7 @@ class Extent:
         drawn = [one for one in drawn if self._builds(one)] or drawn
         return max(drawn, key=lambda one: tuple(sign * number for number in self.size(one)))
 
-    def _valid(self, pick: Callable[[str, Domain], Any]) -> Architecture | None:
+    def _valid(self, pick: Callable[[str, Domain], object]) -> Architecture | None:
         arch = self.space.decide(pick)
         return arch if not self.space.violations(arch) and self._builds(arch) else None
 
@@ -149,9 +148,9 @@ class Extent:
             return False
         return True
 
-    def _operations(self, like: Architecture) -> dict[str, Any]:
+    def _operations(self, like: Architecture) -> dict[str, object]:
         """The chosen options of `like` by path; records that it lacks take those of its records in turn."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         depths: dict[str, int] = {}
         for path in like.flat:
             parts = path.split(".")
@@ -168,16 +167,16 @@ class Extent:
                 found[path] = value
         return found
 
-    def _table(self, sign: int) -> dict[str, Any]:
+    def _table(self, sign: int) -> dict[str, object]:
         """The value of every decision that makes an architecture largest (sign 1) or smallest, children first."""
-        known: dict[int, dict[str, Any]] = self.__dict__.setdefault("_tables", {})
+        known: dict[int, dict[str, object]] = self.__dict__.setdefault("_tables", {})
         if sign in known:
             return known[sign]
-        table: dict[str, Any] = {}
+        table: dict[str, object] = {}
         above = self.space.decisions()
         for path in reversed(list(self.domains)):
             domain = self.domains[path]
-            forced: dict[str, Any] = {}
+            forced: dict[str, object] = {}
             slot = above[path]
             while slot.parent is not None:
                 parent = above[slot.parent]
@@ -192,8 +191,8 @@ class Extent:
             for value in (domain.low, domain.high) if isinstance(domain, Real) else domain.values:
 
                 def pick(
-                    at: str, one: Domain, forced: dict[str, Any] = forced, path: str = path, v: Any = value
-                ) -> Any:
+                    at: str, one: Domain, forced: dict[str, object] = forced, path: str = path, v: object = value
+                ) -> object:
                     return v if at == path else forced.get(at, table.get(at, _first(one)))
 
                 try:
@@ -207,5 +206,5 @@ class Extent:
         return table
 
 
-def _first(domain: Domain) -> Any:
+def _first(domain: Domain) -> object:
     return domain.at(0.5) if isinstance(domain, Real) else domain.values[0]

@@ -16,7 +16,7 @@ from nas_bo.space.space import Space
 FORMAT = 1
 
 
-def write(path: str | Path, content: Mapping[str, Any]) -> None:
+def write(path: str | Path, content: Mapping[str, object]) -> None:
     """Write a file as a whole or not at all (raises CheckpointError)."""
     path = Path(path)
     try:

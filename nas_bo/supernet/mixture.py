@@ -4,7 +4,6 @@ arXiv 1806.09055, equation 2), in a residual stream, with a loss at several dept
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -47,7 +46,7 @@ def mixed_losses(
         ModelError: a decoder is parallel, or outside of what the supernet covers.
     """
     x = net.embed(tokens, exits[0])
-    contexts: dict[DecoderSpec, Any] = {}
+    contexts: dict[DecoderSpec, object] = {}
     losses: list[Tensor] = []
     balance = x.new_zeros(())
     flat = targets.flatten()
@@ -61,7 +60,7 @@ def mixed_losses(
     leave(0)
     for index, layer in enumerate(layers):
         for part in PARTS:
-            together: dict[Any, tuple[Tensor, DecoderSpec]] = {}
+            together: dict[object, tuple[Tensor, DecoderSpec]] = {}
             for weight, spec in layer[part]:
                 block = spec.layers[index].slot(part)
                 if not absent(block):

@@ -117,8 +117,8 @@ class Fair:
         return found
 
 
-def _dealt(values: tuple[Any, ...], passes: int, rng: random.Random) -> list[Any]:
-    order: list[Any] = []
+def _dealt(values: tuple[object, ...], passes: int, rng: random.Random) -> list[object]:
+    order: list[object] = []
     while len(order) < passes:
         order += rng.sample(values, len(values))
     return order[:passes]

@@ -121,10 +121,10 @@ class _Own:
 
     def __init__(self, spec: DecoderSpec, apart: frozenset[str]) -> None:
         self.apart = apart | ALWAYS_APART
-        values: dict[str, Any] = {**spec._asdict(), **spec.details._asdict(), "depth": len(spec.layers)}
+        values: dict[str, object] = {**spec._asdict(), **spec.details._asdict(), "depth": len(spec.layers)}
         self.suffix = "".join(f"/{name}={values[name]}" for name in sorted(self.apart & values.keys()))
 
-    def __call__(self, bank: str, values: Mapping[str, Any] = MappingProxyType({})) -> str:
+    def __call__(self, bank: str, values: Mapping[str, object] = MappingProxyType({})) -> str:
         return bank + self.suffix + "".join(f"/{name}={values[name]}" for name in sorted(self.apart & values.keys()))
 
 

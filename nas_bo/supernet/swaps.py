@@ -5,7 +5,6 @@ arXiv 1308.3432; of a supernet: Dong and Yang 2019, arXiv 1910.04465)."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,7 @@ def swaps(
     tokens: Tensor,
     targets: Tensor,
     path: DecoderSpec,
-    blocks: Sequence[Mapping[str, Sequence[Any]]],
+    blocks: Sequence[Mapping[str, Sequence[object]]],
     exits: Sequence[DecoderSpec],
     leave: int,
 ) -> tuple[Tensor, Tensor]:
@@ -92,8 +91,8 @@ def _outputs(
     index: int,
     part: str,
     path: DecoderSpec,
-    blocks: Sequence[Any],
-    own: Any,
+    blocks: Sequence[object],
+    own: object,
     y: Tensor,
 ) -> list[Tensor]:
     """What each of the blocks adds to the stream at that place (B, T, C)."""

@@ -238,7 +238,7 @@ class _Run:
         self.passes += len(archs)
         self.tokens += len(archs) * inputs.numel()
 
-    def _back(self, good: dict[str, Any]) -> dict[str, Any]:
+    def _back(self, good: dict[str, object]) -> dict[str, object]:
         if self.loop.factor < 1:
             shown = ", ".join(f"{at:,}: {bits:.2f}" for at, bits in self.curve[-5:]) or "nothing yet"
             blamed = f": {self.net.not_finite[0]}; {MEND}" if self.net.not_finite else ""
@@ -262,7 +262,7 @@ class _Run:
 
     # ---- state ----------------------------------------------------------------------------------------------------
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> dict[str, object]:
         named = {weight: name for name, weight in self.net.banks.items()}
         return {
             "banks": {name: weight.detach().to("cpu", copy=True) for name, weight in self.net.banks.items()},
@@ -288,7 +288,7 @@ class _Run:
         self.curve = [(int(at), float(bits)) for at, bits in state["curve"]]
         self.validation = [(int(at), tuple(found)) for at, found in state["validation"]]
 
-    def _identity(self) -> dict[str, Any]:
+    def _identity(self) -> dict[str, object]:
         return {
             "settings": dict(self.settings),
             "steps": self.loop.steps,
@@ -298,7 +298,7 @@ class _Run:
             "bf16": self.loop.bf16,
         }
 
-    def _save(self, state: dict[str, Any]) -> None:
+    def _save(self, state: dict[str, object]) -> None:
         assert self.checkpoint is not None
         write(
             self.checkpoint,

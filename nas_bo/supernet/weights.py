@@ -329,7 +329,7 @@ class Supernet(nn.Module):
             else:
                 begin(weight, role, generator)
 
-    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
+    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, object]]:
         """Groups for a torch optimiser, as `Decoder.parameter_groups`, for the sizes of the banks."""
         groups: dict[int, list[nn.Parameter]] = {}
         for name, weight in self.banks.items():
@@ -434,7 +434,7 @@ class _Branch(nn.Module):
         super().__init__()
         self.norm, self.block, self.out_norm = norm, block, out_norm
 
-    def forward(self, x: Tensor, context: Any) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, context: object) -> tuple[Tensor, Any]:
         y, extra = self.block(x if self.norm is None else self.norm(x), *(() if context is None else (context,)))
         return y if self.out_norm is None else self.out_norm(y), extra
 

@@ -53,7 +53,7 @@ class BlockTests:
 
         return Word(self.block if known().get(self.block.kind) is self.block else register(self.block))
 
-    def archs(self, **globals_: Any) -> Iterator[Node]:
+    def archs(self, **globals_: object) -> Iterator[Node]:
         """A decoder for every example: the block twice and next to other blocks, as mixer or as mlp."""
         self.word()
         for fields in self.examples:
@@ -63,7 +63,7 @@ class BlockTests:
             second = Node({"mixer": node, "mlp": nothing} if self._mixes else {"mixer": nothing, "mlp": node})
             yield Node({"width": self.width, "layers": (first, second), **globals_})
 
-    def specs(self) -> Iterator[tuple[Any, Frame]]:
+    def specs(self) -> Iterator[tuple[object, Frame]]:
         for decoder in self.decoders():
             yield (decoder.layers[0].mixer if self._mixes else decoder.layers[0].mlp), decoder.frame
 
@@ -71,7 +71,7 @@ class BlockTests:
     def _mixes(self) -> bool:
         return "mixer" in self.block.slots
 
-    def decoders(self, around: Sequence[Mapping[str, Any]] = AROUND) -> Iterator[DecoderSpec]:
+    def decoders(self, around: Sequence[Mapping[str, object]] = AROUND) -> Iterator[DecoderSpec]:
         for globals_ in around:
             yield from map(check, self.archs(**globals_))
 

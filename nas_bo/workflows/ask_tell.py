@@ -155,7 +155,7 @@ class AskTell:
         values: Mapping[str, float] | None = None,
         *,
         failed: str | None = None,
-        info: Mapping[str, Mapping[str, Any]] | None = None,
+        info: Mapping[str, Mapping[str, object]] | None = None,
     ) -> Trial:
         """Tell what became of trial `number`; telling the same once more changes nothing.
 
@@ -218,7 +218,7 @@ class AskTell:
         arch: Architecture,
         values: Mapping[str, float] | None,
         failed: str | None,
-        info: Mapping[str, Mapping[str, Any]],
+        info: Mapping[str, Mapping[str, object]],
     ) -> Trial:
         known = self.problem.analytic(arch)
         if values is None:

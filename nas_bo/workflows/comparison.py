@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -142,5 +141,5 @@ def _same(first: Result, other: Result) -> None:
                 )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value!r:.60}"

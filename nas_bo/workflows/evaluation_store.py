@@ -38,7 +38,7 @@ class Records(Protocol):
 
     def get(self, key: str) -> Any: ...
 
-    def put(self, key: str, data: Any) -> None: ...
+    def put(self, key: str, data: object) -> None: ...
 
 
 class InMemory:
@@ -48,7 +48,7 @@ class InMemory:
     def get(self, key: str) -> Any:
         return self._known.get(key)
 
-    def put(self, key: str, data: Any) -> None:
+    def put(self, key: str, data: object) -> None:
         self._known[key] = json.loads(json.dumps(data, default=plain))
 
 
@@ -88,7 +88,7 @@ class Lines:
     def get(self, key: str) -> Any:
         return self._known.get(key)
 
-    def put(self, key: str, data: Any) -> None:
+    def put(self, key: str, data: object) -> None:
         line = json.dumps({"key": key, "data": data}, default=plain)
         try:
             self._patience.call(lambda: self._append(line.encode() + b"\n"), lambda error: isinstance(error, OSError))
@@ -121,7 +121,7 @@ class InStudy:
     def get(self, key: str) -> Any:
         return self._known.get(key)
 
-    def put(self, key: str, data: Any) -> None:
+    def put(self, key: str, data: object) -> None:
         studies.keep(self._study, evaluation(key), data)
         self._known[key] = json.loads(json.dumps(data, default=plain))
 
@@ -135,7 +135,7 @@ class OfStudy:
     def get(self, key: str) -> Any:
         return studies.kept(self._study, key)
 
-    def put(self, key: str, data: Any) -> None:
+    def put(self, key: str, data: object) -> None:
         studies.keep(self._study, key, data)
 
 
@@ -250,7 +250,7 @@ class _Measured:
     conditions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
-def _same(called: str, now: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any]]) -> str:
+def _same(called: str, now: Mapping[str, object], conditions: Mapping[str, Mapping[str, object]]) -> str:
     """The name of what was measured under the conditions `now`; "" if nothing was."""
     for name, before in conditions.items():
         # what names no corpus is known by its own name only

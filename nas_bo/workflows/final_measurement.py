@@ -40,7 +40,7 @@ class Session:
     def of(cls, record: StudyRecord) -> Session:
         return cls(record.remeasured.get("values", {}), record.remeasured.get("info", {}))
 
-    def of_baseline(self, record: Mapping[str, Any]) -> dict[str, Any]:
+    def of_baseline(self, record: Mapping[str, Any]) -> dict[str, object]:
         """The record of a baseline with what was measured of it next to the front."""
         values, info = self.values.get(record["id"], {}), self.info.get(record["id"], {})
         return {

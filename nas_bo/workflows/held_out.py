@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -65,7 +64,7 @@ def _corpus(made: TrainedModel, window: int) -> HeldOut:
             f"{instead}"
         )
     try:
-        loss: Any = foreign_recipe.rebuild(said, (), f"the folder {str(made.folder)!r}")
+        loss: object = foreign_recipe.rebuild(said, (), f"the folder {str(made.folder)!r}")
         if not isinstance(loss, ValidationLoss):
             raise ExportError(f"it was trained by {type(loss).__name__}")
         if loss.tokenizer is not None:

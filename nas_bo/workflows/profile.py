@@ -253,7 +253,7 @@ def _device(how: ProfileSettings, kept: Lines, device: str, settings: int) -> De
     return Device.from_dict(told)
 
 
-def _same(before: Any, asked: dict[str, Any], part: Path) -> None:
+def _same(before: Any, asked: dict[str, object], part: Path) -> None:
     import json
 
     if before is None:

@@ -137,7 +137,7 @@ def register(
     return made
 
 
-def _text_of(objective: Any) -> dict[str, Any]:
+def _text_of(objective: object) -> dict[str, object]:
     """What a folder says about text and tokenizer, where the objective is of nas_bo."""
     if not isinstance(objective, ValidationLoss):
         return {}

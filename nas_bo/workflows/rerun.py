@@ -173,7 +173,7 @@ def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any
 
 
 @reading("what a study of nas_bo keeps in MLflow about itself", SearchError)
-def _about(text: str) -> dict[str, Any]:
+def _about(text: str) -> dict[str, object]:
     """The content of ``study.json``, of the form that `search` gives it."""
     about: dict[str, Any] = json.loads(text)
     about.get("recipe")

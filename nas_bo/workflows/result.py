@@ -124,7 +124,7 @@ class Result:
     trust: TrustReport | None = None
     validation: TrustReport | None = None
     notes: Sequence[str] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, object] = field(default_factory=dict)
     study: Study | None = field(default=None, repr=False)
     interrupted: bool = False
     url: str | None = None

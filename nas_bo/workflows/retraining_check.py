@@ -26,8 +26,8 @@ def of_front(
     best: Sequence[Trial],
     columns: Sequence[ObjectiveSpec],
     most: int = MAX_RETRAINED,
-    baselines: Sequence[Mapping[str, Any]] = (),
-    levels: Mapping[str, Any] | None = None,
+    baselines: Sequence[Mapping[str, object]] = (),
+    levels: Mapping[str, object] | None = None,
 ) -> list[Trial]:
     """What of a front is re-trained: the knee, the best in every objective, then others spread evenly up to `most`.
 
@@ -162,7 +162,7 @@ def flops(archs: Sequence[Architecture], vocab_size: int = 256, ignore: tuple[st
         return None
 
 
-def seconds_of(info: Mapping[str, Any]) -> float:
+def seconds_of(info: Mapping[str, object]) -> float:
     """What an evaluation took: processor time where it was noted, else wall time; nan when neither was."""
     for name in ("cpu_seconds", "seconds"):
         value = info.get(name)
@@ -171,7 +171,7 @@ def seconds_of(info: Mapping[str, Any]) -> float:
     return math.nan
 
 
-def _share(cheap: Sequence[Mapping[str, Any]], dear: Sequence[Mapping[str, Any]], otherwise: float) -> float:
+def _share(cheap: Sequence[Mapping[str, object]], dear: Sequence[Mapping[str, object]], otherwise: float) -> float:
     """The cost of one as a share of the other's, from their times; `otherwise` where those are not known."""
     pairs = [(seconds_of(a), seconds_of(b)) for a, b in zip(cheap, dear, strict=True)]
     known = [(a, b) for a, b in pairs if math.isfinite(a) and b > 0]

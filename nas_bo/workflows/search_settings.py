@@ -41,7 +41,7 @@ class SearchOptions(TypedDict, total=False):
     baseline: Baseline | Sequence[Baseline] | Mapping[str, Baseline] | None
     retrain: float
     retrain_others: int
-    enqueue: Sequence[Architecture | Mapping[str, Any]]
+    enqueue: Sequence[Architecture | Mapping[str, object]]
     adopt_after: float | None
     timeout: float | None
     storage_patience: float
@@ -87,7 +87,7 @@ class SearchSettings:
     baseline: Baseline | Sequence[Baseline] | Mapping[str, Baseline] | None = None
     retrain: float = checked(2.0, TIMES)
     retrain_others: int = checked(4, whole_number(0))
-    enqueue: Sequence[Architecture | Mapping[str, Any]] = ()
+    enqueue: Sequence[Architecture | Mapping[str, object]] = ()
     adopt_after: float | None = checked(None, SECONDS.or_none())
     timeout: float | None = checked(None, SECONDS.or_none())
     storage_patience: float = checked(PATIENCE_S, Check("a number of seconds of at least 0", number(at_least=0).holds))

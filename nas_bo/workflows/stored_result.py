@@ -110,7 +110,7 @@ def load_result(
     )
 
 
-def baselines_of(record: StudyRecord, scale: Mapping[str, scales.Known]) -> list[dict[str, Any]]:
+def baselines_of(record: StudyRecord, scale: Mapping[str, scales.Known]) -> list[dict[str, object]]:
     """What the search was compared with, as far as that was evaluated: ``{"label", "values", ...}``; measured values on the
     scale of `scale_of`."""
     last = session.Session.of(record).on(scale)
@@ -191,7 +191,7 @@ def _as_it_is(one: TrialRecord) -> Trial:
     return replace(one, state=state, reason=reason).of(None)
 
 
-def _facts(record: StudyRecord) -> dict[str, Any]:
+def _facts(record: StudyRecord) -> dict[str, object]:
     """What a reader should know about where a report is from; the user's own attributes of the study among it."""
     starts = [t.started for t in record.trials if t.started is not None]
     plain = {

@@ -66,7 +66,7 @@ def finished(
     loss = replace(loss, **given)
     corpus = loss.corpus()
     foreign_recipe.note(serialization.describe(loss))  # allowed when it was built
-    about: dict[str, Any] = {}
+    about: dict[str, object] = {}
     if loss.tokens:
         made = loss.trained(trial.architecture)
         model, steps = (

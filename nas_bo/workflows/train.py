@@ -146,8 +146,8 @@ def train(
 
 
 def _climbed(
-    folder: Path, trial: Trial, loss: ValidationLoss, settings: Mapping[str, float | None], about: Mapping[str, Any]
-) -> dict[str, Any]:
+    folder: Path, trial: Trial, loss: ValidationLoss, settings: Mapping[str, float | None], about: Mapping[str, object]
+) -> dict[str, object]:
     """The learning rate that was best in short runs, those runs, and what they were of; kept in the folder."""
     short = min(max(loss.tokens * RUNG_SHARE, RUNG_TOKENS[0]), RUNG_TOKENS[1], loss.tokens)
     asked = {name: about[name] for name in ("architecture", "tokens", "seed", "corpus")}
@@ -155,13 +155,13 @@ def _climbed(
     path = folder / LADDER
     if path.is_file():
         try:
-            before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            before: dict[str, object] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             before = {}
         if before.get("of") == asked:
             return before
     probe = LearningRateProbe(RUNGS, short)
-    how: dict[str, Any] = {"device": loss.device, "ignore": loss.ignore, "evaluation_tokens": loss.evaluation_tokens}
+    how: dict[str, object] = {"device": loss.device, "ignore": loss.ignore, "evaluation_tokens": loss.evaluation_tokens}
     chosen: dict[str, float | None] = {"sequence": loss.sequence, "batch_size": loss.batch_size}
     chosen |= {name: value for name, value in settings.items() if value is not None}
     try:

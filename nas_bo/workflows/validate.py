@@ -248,7 +248,7 @@ def _prefix(proxy: Objective, reference: Objective) -> float | None:
     if type(proxy) is not type(reference) or not isinstance(share, float) or not 0 < share < 1:
         return None
     alike = ("fidelity", "seed", "name", "rungs", "min_rung", "checkpoints", "noise_sd")  # what may differ in a prefix
-    whole: Any = _with(proxy, **{name: value for name, value in _settings(reference).items() if name in alike})
+    whole: object = _with(proxy, **{name: value for name, value in _settings(reference).items() if name in alike})
     return share if whole == reference else None
 
 
@@ -257,7 +257,7 @@ def _settings(objective: Objective) -> dict[str, Any]:
     return {f.name: getattr(objective, f.name) for f in fields(objective)} if is_dataclass(objective) else {}
 
 
-def _with(objective: Objective, **changes: Any) -> Objective:
+def _with(objective: Objective, **changes: object) -> Objective:
     if not is_dataclass(objective) or not {f.name for f in fields(objective)} >= set(changes):
         raise ObjectiveError(
             f"validate(): the objective {objective.name!r} would have to be changed in {', '.join(changes)}, which it does not "
@@ -376,7 +376,7 @@ def _distinct(plan: _Plan) -> list[Objective]:
     return list({o.name: o for o in (*plan.own, *plan.truths)}.values())
 
 
-def _record(outcome: Trial) -> dict[str, Any]:
+def _record(outcome: Trial) -> dict[str, object]:
     name, info = next(iter(outcome.info.items()), ("", {}))
     value = next(iter(outcome.values.values()), None) if outcome.state is State.COMPLETE else None
     return {
@@ -438,7 +438,7 @@ def _at(record: Mapping[str, Any], share: float) -> float:
     return next((float(v) for s, v in record.get("rungs", ()) if abs(s - share) < 1e-9), math.nan)
 
 
-def _mean_seconds(found: Sequence[Mapping[str, Any]]) -> float:
+def _mean_seconds(found: Sequence[Mapping[str, object]]) -> float:
     known = [
         s for s in (retraining_check.seconds_of(r) for r in found if r.get("value") is not None) if math.isfinite(s)
     ]

@@ -36,7 +36,7 @@ class Leaf:
     path: str
     parameter: Parameter
 
-    def encode(self, value: Any) -> Any:
+    def encode(self, value: object) -> Any:
         """Ax's value as a value of nas_bo; values a rounding error outside the bounds of a range count as the bounds."""
         if isinstance(self.parameter, RangeParameter) and isinstance(value, (int, float)):
             low, high = self.parameter.lower, self.parameter.upper
@@ -44,7 +44,7 @@ class Leaf:
                 return min(high, max(low, value))
         return value
 
-    def decode(self, value: Any) -> Any:
+    def decode(self, value: object) -> Any:
         return self.parameter.cast(value)
 
 
@@ -79,8 +79,8 @@ class Fields:
                     )
         return top
 
-    def _level(self, names: Iterable[str]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+    def _level(self, names: Iterable[str]) -> dict[str, object]:
+        found: dict[str, object] = {}
         for name in names:
             parameter = self._search_space.parameters[name]
             if isinstance(parameter, DerivedParameter):
@@ -115,7 +115,7 @@ def _domain(parameter: Parameter) -> Domain:
     )
 
 
-def dependents_of(parameter: Parameter, value: Any) -> list[str]:
+def dependents_of(parameter: Parameter, value: object) -> list[str]:
     return list(parameter.dependents.get(value, [])) if parameter.is_hierarchical else []
 
 

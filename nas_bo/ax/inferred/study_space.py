@@ -43,7 +43,7 @@ class View:
     leaves: Mapping[str, Leaf]
     search_space: SearchSpace
 
-    def architecture(self, given: Mapping[str, Any]) -> Architecture:
+    def architecture(self, given: Mapping[str, object]) -> Architecture:
         """The inverse of `params`; foreign keys are skipped.
 
         Raises:
@@ -55,7 +55,7 @@ class View:
         lowered: Mapping[str, Lowered] = {} if self.base is None else plan(self.base)
         by_path = {leaf.path: leaf for leaf in self.leaves.values()}
 
-        def pick(path: str, _domain: Domain) -> Any:
+        def pick(path: str, _domain: Domain) -> object:
             if path in lowered:
                 return lowered[path].read(given)
             leaf = by_path[path]
@@ -107,7 +107,7 @@ class View:
 
     # ---- values that the user fixes -----------------------------------------------------------------------------
 
-    def fixed(self, values: Mapping[str, Any]) -> type[Space]:
+    def fixed(self, values: Mapping[str, object]) -> type[Space]:
         """`space`, in which everything that is drawn or bred has these values, given by the names of Ax.
 
         What must hold for a conditional parameter to exist is fixed as well.
@@ -133,7 +133,7 @@ class View:
                     path, those = slot.parent, tuple(v for v in parent.values if _opens(v, slot))
         return steered(self.space, allowed)
 
-    def _asked(self, name: str, value: Any) -> Iterable[tuple[str, tuple[Any, ...]]]:
+    def _asked(self, name: str, value: object) -> Iterable[tuple[str, tuple[object, ...]]]:
         """Which decisions may then have which values."""
         if name in self.leaves:
             leaf = self.leaves[name]
@@ -164,7 +164,7 @@ class View:
             )
         return []
 
-    def _canonical(self, name: str, path: str, value: Any) -> Any:
+    def _canonical(self, name: str, path: str, value: object) -> object:
         try:
             return self.space.decisions()[path].domain.canonical(value)
         except SpaceError as error:

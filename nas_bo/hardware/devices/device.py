@@ -155,7 +155,7 @@ class Device:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data; what is not known is left out."""
-        made: dict[str, Any] = {"schema": SCHEMA}
+        made: dict[str, object] = {"schema": SCHEMA}
         for item in fields(self):
             value = vars(self)[item.name]
             if value is None or value in ("", {}):
@@ -278,7 +278,7 @@ class Device:
     def _wrong(self, name: str, value: object, what: str) -> DeviceError:
         return DeviceError(f"the device {self.name!r} has {name}={value!r:.60}; it must be {what}")
 
-    def _by_type(self, name: str, given: Any) -> dict[str, float]:
+    def _by_type(self, name: str, given: object) -> dict[str, float]:
         if not isinstance(given, Mapping):
             raise self._wrong(name, given, "a table by data type, such as { float32 = 60 }")
         for dtype, value in given.items():
@@ -292,7 +292,7 @@ class Device:
                 )
         return {dtype: float(value) for dtype, value in given.items()}
 
-    def _blocks(self, given: Any) -> tuple[str, ...] | None:
+    def _blocks(self, given: object) -> tuple[str, ...] | None:
         if given is None:
             return None
         if isinstance(given, str) or not isinstance(given, (list, tuple)):
@@ -306,7 +306,7 @@ class Device:
                 )
         return tuple(given)
 
-    def _cited(self, given: Any) -> dict[str, str]:
+    def _cited(self, given: object) -> dict[str, str]:
         if not isinstance(given, Mapping):
             raise self._wrong("sources", given, 'a table from figures to texts, such as { gbytes = "data sheet" }')
         for name, text in given.items():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -111,7 +111,7 @@ def _made(space: type[Space], setting: Setting, here: Bench, path: Path, make: M
     def told(progress: Step) -> None:
         say("profile", progress.done, progress.total)
 
-    how: dict[str, Any] = {
+    how: dict[str, object] = {
         "device": here.device, "architectures": ARCHITECTURES, "clock": "cpu", "max_seconds": SECONDS,
         "anchors": here.kept_anchors(), "on_progress": told,
     }  # fmt: skip

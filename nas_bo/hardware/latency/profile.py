@@ -210,7 +210,7 @@ class Profile:
             "architectures": {key: arch.to_dict() for key, arch in archs.items()},
         }
 
-    def _core(self) -> dict[str, Any]:
+    def _core(self) -> dict[str, object]:
         return {
             "settings": [{**vars(s), "ignore": list(s.ignore)} for s in self.settings],
             "measured": [r.to_dict() for r in self.records],
@@ -218,7 +218,7 @@ class Profile:
 
     @classmethod
     @reading("the profile of a device", ProfileError)
-    def from_dict(cls, data: Any, where: str = "the profile") -> Profile:
+    def from_dict(cls, data: object, where: str = "the profile") -> Profile:
         """A profile from plain data.
 
         Raises:
@@ -317,7 +317,7 @@ def space_mark(space: type[Space]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def _sizes(setting: Setting) -> tuple[Any, ...]:
+def _sizes(setting: Setting) -> tuple[object, ...]:
     return setting.phase, setting.batch, setting.context, setting.dtype, setting.vocab_size
 
 

@@ -89,7 +89,7 @@ def blocks_from(rows: Sequence[Mapping[str, Any]]) -> dict[Part, float]:
     return found
 
 
-def _spec_from(values: Sequence[Any]) -> Any:
+def _spec_from(values: Sequence[Any]) -> object:
     """A block after checking, from its plain values. Fields that it has gained since are at their default."""
     block = known().get(values[0])
     if block is None:

@@ -41,7 +41,7 @@ def usable() -> None:
     )
 
 
-def machine_facts(device: str) -> dict[str, Any]:
+def machine_facts(device: str) -> dict[str, object]:
     """On what times depend that is not a setting: the machine, the device behind a torch device, the versions."""
     import torch
 
@@ -56,12 +56,12 @@ def machine_facts(device: str) -> dict[str, Any]:
     }
 
 
-def digest(data: Any) -> str:
+def digest(data: object) -> str:
     """16 digits of plain data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def path_of(kind: str, facts: Mapping[str, Any]) -> Path:
+def path_of(kind: str, facts: Mapping[str, object]) -> Path:
     """The file of a kind, such as "anchors", for these facts."""
     return cache_folder() / f"{kind}-{digest(facts)}.json"
 
@@ -75,7 +75,7 @@ def read(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write(path: Path, data: Mapping[str, Any]) -> bool:
+def write(path: Path, data: Mapping[str, object]) -> bool:
     """Keep it, whole or not at all; whether it could be."""
     try:
         with temporary.whole(path) as draft:

@@ -50,7 +50,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _free(self, size: int) -> None:
         self.live -= size
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
         made = func(*args, **(kwargs or {}))
         self.watch(tree_leaves(made))
         return made

@@ -79,12 +79,12 @@ def _parts(info: Mapping[str, Any]) -> list[tuple[str, Known, float]]:
     return found if all(ms > 0 and min(known.values(), default=0.0) > 0 for _, known, ms in found) else []
 
 
-def seen_on(info: Mapping[str, Any]) -> list[tuple[str, tuple[tuple[int, float], ...]]]:
+def seen_on(info: Mapping[str, object]) -> list[tuple[str, tuple[tuple[int, float], ...]]]:
     """(machine, anchors) of each setting that a value was reported under: values with equal ones are on one scale already."""
     return [(machine, tuple(sorted(known.items()))) for machine, known, _ in _parts(info)]
 
 
-def fastest(infos: Iterable[Mapping[str, Any]]) -> dict[str, Known]:
+def fastest(infos: Iterable[Mapping[str, object]]) -> dict[str, Known]:
     """Machine -> its anchors at the fastest speed under which one of the values was reported."""
     seen: dict[str, dict[tuple[tuple[int, float], ...], Known]] = {}
     for info in infos:
@@ -109,7 +109,7 @@ def _joined(ones: list[Known]) -> Known:
 
 def on_scale(
     value: float, info: Mapping[str, Any], scale: Mapping[str, Known]
-) -> tuple[float, Mapping[str, Any], float]:
+) -> tuple[float, Mapping[str, object], float]:
     """A value and its info on `scale` (of `fastest`), and by how much its milliseconds were multiplied: 1 of all that has no
     scale."""
     parts = _parts(info)
@@ -136,8 +136,8 @@ def on_scale(
 
 
 def rescaled(
-    values: Mapping[str, float], infos: Mapping[str, Mapping[str, Any]], scale: Mapping[str, Known]
-) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, Any]], list[float]]:
+    values: Mapping[str, float], infos: Mapping[str, Mapping[str, object]], scale: Mapping[str, Known]
+) -> tuple[Mapping[str, float], Mapping[str, Mapping[str, object]], list[float]]:
     """Values and infos by objective on `scale`, and the factors other than 1."""
     found, told, factors = {**values}, {**infos}, []
     for name, info in infos.items():

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, StockPart, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, out, plain, rows
@@ -102,7 +103,7 @@ class AttentionBlock:
     caches_tokens = True
     Spec = AttentionSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> AttentionSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> AttentionSpec:
         heads = size_of(fields, "heads", self.kind)
         head_dim = head_dim_of(fields, heads, frame, self.kind)
         share = fields["rotary_share"]
@@ -310,7 +311,7 @@ class AttentionBlock:
         """Heads that share keys and values go together; those that read keys of another layer stay as many as that has."""
         return {} if spec.share_kv else {"heads": spec.kv_heads}
 
-    def with_units(self, spec: AttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: AttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         group = spec.heads // spec.kv_heads
         said = {name: value for name, value in spec._asdict().items() if name in self.fields}
         return {**said, "heads": count * group, "kv_group": group}
@@ -341,7 +342,7 @@ class AttentionBlock:
         return Attention(spec, frame)
 
 
-def head_dim_of(fields: Mapping[str, Any], heads: int, frame: Frame, kind: str) -> int:
+def head_dim_of(fields: Mapping[str, object], heads: int, frame: Frame, kind: str) -> int:
     """The field `head_dim`, or width / heads (raises ModelError where that is not an integer)."""
     if fields["head_dim"] is not None:
         return size_of(fields, "head_dim", kind)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.cuts import Cut
 from nas_bo.model.blocks.details import PLAIN, Details
@@ -148,7 +149,7 @@ class Block(Protocol[S]):
     @property
     def Spec(self) -> type[S]: ...
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> S:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> S:
         """The block of these values (all fields are there). Raises ModelError for what cannot be built, with the reason."""
         ...
 
@@ -299,7 +300,7 @@ class Prunable(Protocol[C]):
         one after another."""
         ...
 
-    def with_units(self, spec: C, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: C, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         """The fields of the same block with so many of them."""
         ...
 
@@ -308,7 +309,7 @@ class Prunable(Protocol[C]):
 class Narrowing(Protocol):
     """A block whose fields change with the width of the decoder."""
 
-    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]: ...
+    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]: ...
 
 
 @runtime_checkable
@@ -356,7 +357,7 @@ def role_of(name: str, dims: int, block: object) -> str:
 # ---- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def size_of(fields: Mapping[str, Any], name: str, kind: str) -> int:
+def size_of(fields: Mapping[str, object], name: str, kind: str) -> int:
     """The value of a field that must be an integer of at least 1 (raises ModelError)."""
     value = fields[name]
     if value.__class__ is not int or value < 1:

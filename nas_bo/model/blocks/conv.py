@@ -38,7 +38,7 @@ class ConvBlock:
     initial: Mapping[str, str] = {"taps": "taps"}
     Spec = ConvSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> ConvSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> ConvSpec:
         if fields["gates"] not in GATES:
             meant = near(fields["gates"], GATES)
             raise ModelError(f"conv has gates={fields['gates']!r}{meant}; it is one of {', '.join(GATES)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, linear
 from nas_bo.model.blocks.cuts import Cut, out, rows
@@ -43,7 +44,7 @@ class MlpSpec(NamedTuple):
         return before + self.hidden * (2 if self.gated else 1)
 
 
-def read(fields: Mapping[str, Any], frame: Frame, kind: str) -> MlpSpec:
+def read(fields: Mapping[str, object], frame: Frame, kind: str) -> MlpSpec:
     """The fields that both kinds have (raises ModelError)."""
     ratio, width = fields["ratio"], frame.width
     if ratio.__class__ not in (int, float) or not 0 < ratio < float("inf") or round(ratio * width) < 1:
@@ -82,11 +83,11 @@ def shape_of(spec: MlpSpec, frame: Frame) -> str:
     return f"{frame.width} → {spec.hidden} → {frame.width}, {spec.activation}{', gated' if spec.gated else ''}"
 
 
-def values_apart(spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
+def values_apart(spec: MlpSpec, frame: Frame) -> Mapping[str, object]:
     return {**spec._asdict(), "ratio": f"{spec.hidden / frame.width:.6g}"}
 
 
-def fields_of(spec: MlpSpec, frame: Frame) -> dict[str, Any]:
+def fields_of(spec: MlpSpec, frame: Frame) -> dict[str, Primitive]:
     """The fields that both kinds have, of a checked block: the inverse of `read`."""
     whole, rest = divmod(spec.hidden, frame.width)
     ratio = spec.hidden / frame.width if rest else whole
@@ -99,7 +100,7 @@ class DenseBlock:
     fields: Mapping[str, Any] = {"ratio": ..., "activation": "gelu", "gated": False}
     Spec = MlpSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> MlpSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> MlpSpec:
         return read(fields, frame, self.kind)
 
     def parameters(self, spec: MlpSpec, frame: Frame) -> int:
@@ -130,7 +131,7 @@ class DenseBlock:
     def units(self, spec: MlpSpec, frame: Frame) -> Mapping[str, int]:
         return {"channels": spec.hidden}
 
-    def with_units(self, spec: MlpSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: MlpSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         return fields_of(spec._replace(hidden=count), frame)
 
     def label(self, spec: MlpSpec, frame: Frame) -> str:

@@ -53,7 +53,7 @@ class Details(NamedTuple):
 PLAIN = Details()
 UNSAID = PLAIN._asdict()
 
-_ONE_OF: Mapping[str, tuple[Any, ...]] = {
+_ONE_OF: Mapping[str, tuple[object, ...]] = {
     "norm_bias": (None, False, True),
     "norm_place": ("pre", "post", "sandwich"),
     "parallel_norms": (1, 2),
@@ -98,7 +98,7 @@ def details(fields: Mapping[str, Any], norm: str, position: str, parallel: bool,
     return _scaled(found)
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: object) -> Any:
     if name in _ONE_OF:
         allowed = _ONE_OF[name]
         if not any(value.__class__ is one.__class__ and value == one for one in allowed):

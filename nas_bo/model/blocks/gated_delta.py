@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas_bo.architecture import Primitive
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
@@ -39,7 +40,7 @@ class GatedDeltaBlock:
     initial: Mapping[str, str] = {"log_decay": "zeros", "step_bias": "steps", "taps": "taps"}
     Spec = GatedDeltaSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> GatedDeltaSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> GatedDeltaSpec:
         heads = size_of(fields, "heads", self.kind)
         dim = head_dim_of(fields, heads, frame, self.kind)
         return GatedDeltaSpec(self.kind, heads, dim, size_of(fields, "kernel", self.kind))
@@ -78,7 +79,7 @@ class GatedDeltaBlock:
     def undone_values(self, spec: GatedDeltaSpec, frame: Frame, batch: int, length: int) -> int:
         return 6 * batch * length * spec.inner
 
-    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]:
+    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]:
         return {**fields, "head_dim": narrow_head(fields, width, narrow)}
 
     def slices(self, spec: GatedDeltaSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
@@ -99,7 +100,7 @@ class GatedDeltaBlock:
     def units(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, int]:
         return {"heads": spec.heads}
 
-    def with_units(self, spec: GatedDeltaSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: GatedDeltaSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def label(self, spec: GatedDeltaSpec, frame: Frame) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
@@ -44,7 +45,7 @@ class LatentAttentionBlock:
     caches_tokens = True
     Spec = LatentAttentionSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> LatentAttentionSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> LatentAttentionSpec:
         heads = size_of(fields, "heads", self.kind)
         dim = head_dim_of(fields, heads, frame, self.kind)
         latent = size_of(fields, "latent", self.kind)
@@ -107,7 +108,7 @@ class LatentAttentionBlock:
     def shared(self, spec: LatentAttentionSpec, frame: Frame) -> Shared:
         return Shared(spec.turned or None)
 
-    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]:
+    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
         latent = max(1, round(fields["latent"] * narrow / width))
         return {**fields, "head_dim": narrow_head(fields, width, narrow), "latent": latent}
 
@@ -131,7 +132,7 @@ class LatentAttentionBlock:
     def units(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, int]:
         return {"heads": spec.heads}
 
-    def with_units(self, spec: LatentAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: LatentAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def label(self, spec: LatentAttentionSpec, frame: Frame) -> str:

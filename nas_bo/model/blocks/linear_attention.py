@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas_bo.architecture import Primitive
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
@@ -31,7 +32,7 @@ class LinearAttentionBlock:
     initial: Mapping[str, str] = {"log_decay": "zeros", "step_bias": "steps"}
     Spec = LinearAttentionSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> LinearAttentionSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> LinearAttentionSpec:
         heads = size_of(fields, "heads", self.kind)
         return LinearAttentionSpec(self.kind, heads, head_dim_of(fields, heads, frame, self.kind))
 
@@ -74,7 +75,7 @@ class LinearAttentionBlock:
     def undone_values(self, spec: LinearAttentionSpec, frame: Frame, batch: int, length: int) -> int:
         return 0  # less than the layer around it needs
 
-    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]:
+    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]:
         return {**fields, "head_dim": narrow_head(fields, width, narrow)}
 
     def slices(self, spec: LinearAttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
@@ -91,7 +92,7 @@ class LinearAttentionBlock:
     def units(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, int]:
         return {"heads": spec.heads}
 
-    def with_units(self, spec: LinearAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: LinearAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def label(self, spec: LinearAttentionSpec, frame: Frame) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, plain
@@ -30,7 +31,7 @@ class MoeBlock:
     exact = ("router.weight",)
     Spec = MlpSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> MlpSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> MlpSpec:
         spec = read(fields, frame, self.kind)
         experts, top_k = size_of(fields, "experts", self.kind), size_of(fields, "top_k", self.kind)
         if top_k > experts:
@@ -89,7 +90,7 @@ class MoeBlock:
     def units(self, spec: MlpSpec, frame: Frame) -> Mapping[str, int]:
         return {"experts": spec.experts}
 
-    def with_units(self, spec: MlpSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: MlpSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         divided = spec.top_k > 1 if spec.renormalise is None else spec.renormalise
         more = {"experts": count, "top_k": min(spec.top_k, count), "renormalise": divided}
         return {**fields_of(spec, frame), **more}

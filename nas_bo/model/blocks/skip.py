@@ -31,7 +31,7 @@ class SkipBlock:
     fields: Mapping[str, Any] = {}
     Spec = SkipSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> SkipSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> SkipSpec:
         return SKIP
 
     def parameters(self, spec: SkipSpec, frame: Frame) -> int:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.attention import narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
@@ -39,7 +40,7 @@ class SsmBlock:
     initial: Mapping[str, str] = {"log_decay": "zeros", "step_bias": "steps", "taps": "taps"}
     Spec = SsmSpec
 
-    def check(self, fields: Mapping[str, Any], frame: Frame) -> SsmSpec:
+    def check(self, fields: Mapping[str, object], frame: Frame) -> SsmSpec:
         heads = size_of(fields, "heads", self.kind)
         if fields["head_dim"] is None and 2 * frame.width % heads:
             raise ModelError(
@@ -85,7 +86,7 @@ class SsmBlock:
     def undone_values(self, spec: SsmSpec, frame: Frame, batch: int, length: int) -> int:
         return 4 * batch * length * spec.inner
 
-    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]:
+    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
         wide = fields.get("head_dim") or 2 * width / fields["heads"]
         return {**fields, "head_dim": narrow_head({**fields, "head_dim": wide}, width, narrow)}
 
@@ -111,7 +112,7 @@ class SsmBlock:
     def units(self, spec: SsmSpec, frame: Frame) -> Mapping[str, int]:
         return {"heads": spec.heads}
 
-    def with_units(self, spec: SsmSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
+    def with_units(self, spec: SsmSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def label(self, spec: SsmSpec, frame: Frame) -> str:

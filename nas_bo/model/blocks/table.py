@@ -68,7 +68,7 @@ def unknown(slot: str, kind: object) -> ModelError:
     )
 
 
-_OFFERED: dict[tuple[str, Any], bool] = {}
+_OFFERED: dict[tuple[str, object], bool] = {}
 on_change(_OFFERED.clear)
 
 
@@ -89,7 +89,7 @@ def label_of(spec: Any, frame: Frame) -> str:
     return spec.kind + ",".join(str(value) for value in spec[1:] if value is not None)  # type: ignore[no-any-return]
 
 
-def peak_of(spec: Any, frame: Frame, call: Call) -> int:
+def peak_of(spec: object, frame: Frame, call: Call) -> int:
     """Values alive at once inside a block, for the whole batch."""
     block = block_of(spec)
     if isinstance(block, Peaking):

@@ -64,7 +64,7 @@ def learn(
     losses: list[float] = []
     tokens = 0
 
-    def batches(start: int, count: int) -> list[tuple[Any, Any]]:
+    def batches(start: int, count: int) -> list[tuple[object, object]]:
         return [task.batch(stream(seed, TRAIN, at), rows) for at in range(start, start + count)]
 
     def passes(batch: tuple[Any, Any]) -> Iterator[Pass]:

@@ -4,7 +4,7 @@ algorithm 1), adapted to decoders."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.objectives.zero_cost.score import ZeroCostScore, log_of
 
@@ -46,13 +46,13 @@ class ZenScore(ZeroCostScore):
             scales: list[Tensor] = []
             features: list[Tensor] = []
 
-            def enter(_module: Any, _args: Any, _output: Tensor) -> Tensor:
+            def enter(_module: object, _args: object, _output: Tensor) -> Tensor:
                 return inputs[len(features)]
 
-            def scale(_module: Any, args: tuple[Tensor, ...], _output: Tensor) -> None:
+            def scale(_module: object, args: tuple[Tensor, ...], _output: Tensor) -> None:
                 scales.append(args[0].square().mean().sqrt().log())
 
-            def keep(_module: Any, args: tuple[Tensor, ...]) -> None:
+            def keep(_module: object, args: tuple[Tensor, ...]) -> None:
                 features.append(args[0])
 
             model.embedding.register_forward_hook(enter)

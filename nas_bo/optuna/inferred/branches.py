@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from nas_bo.architecture import Primitive
 from nas_bo.optuna.coding import Coding
 
 MOST_VALUES = 64  # values above which nothing is taken to depend on a parameter
@@ -24,7 +24,7 @@ class Table:
 
 def find_parents(
     table: Table, active: np.ndarray, plain: Sequence[int], given: Collection[str]
-) -> dict[int, tuple[int, frozenset[Any]]]:
+) -> dict[int, tuple[int, frozenset[Primitive]]]:
     """Parameter -> the one that it depends on, and for which values it is there; by columns.
 
     Of several that fit, the one that explains most parameters, then the one that is asked for first.
@@ -32,7 +32,7 @@ def find_parents(
     children = [c for c in plain if table.names[c] not in given and not active[:, c].all()]
     if not children:
         return {}
-    fits: dict[int, dict[int, frozenset[Any]]] = {}
+    fits: dict[int, dict[int, frozenset[Primitive]]] = {}
     for gate in plain:
         later = [c for c in children if c > gate]
         if later:
@@ -47,10 +47,10 @@ def find_parents(
     return chosen
 
 
-def values_with(code: Coding, gate: np.ndarray, active: np.ndarray) -> list[frozenset[Any] | None]:
+def values_with(code: Coding, gate: np.ndarray, active: np.ndarray) -> list[frozenset[Primitive] | None]:
     """For each column of `active` (rows, children): the values of the gate (rows,) with which it is there; None where
     it does not depend on them alone."""
-    nothing: list[frozenset[Any] | None] = [None] * active.shape[1]
+    nothing: list[frozenset[Primitive] | None] = [None] * active.shape[1]
     size = code.domain.size
     if size is None or size > MOST_VALUES:
         return nothing

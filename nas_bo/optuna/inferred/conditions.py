@@ -60,7 +60,7 @@ def arrange(table: Table, taken: Collection[str] = (), given: Mapping[str, str] 
                 if parent == c:
                     below.setdefault(values, []).append(child)
             if table.names[c] not in given:
-                options: dict[Any, Mapping[str, Any]] = {}
+                options: dict[Any, Mapping[str, object]] = {}
                 for (value,) in [values for values in below if len(values) == 1 and _names_an_option(code, values)]:
                     inner = Plan(leaves=into.leaves)
                     emit(inner, below.pop(frozenset([value])), f"{prefix}{name}.{value}.")

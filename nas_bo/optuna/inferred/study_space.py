@@ -114,12 +114,12 @@ class View:
             return replace(own, architecture=arch)
         return trial_record(frozen, cols).trial(arch)
 
-    def flat(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def flat(self, params: Mapping[str, object]) -> dict[str, Any]:
         """Those of `params` that this view names, by flat path."""
         known = ((self.paths[name], value) for name, value in params.items() if name in self.paths)
         return {path: code.encode(value) for (path, code), value in known}
 
-    def fixed(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def fixed(self, params: Mapping[str, object]) -> dict[str, Any]:
         """What is set in advance, by flat path; values that do not fit are skipped, as in Optuna."""
         found = {}
         for name, value in params.items():
@@ -142,7 +142,7 @@ class View:
         return found
 
 
-def _value(flat: Mapping[str, Any], partly: bool, path: str, domain: Domain) -> Any:
+def _value(flat: Mapping[str, object], partly: bool, path: str, domain: Domain) -> Any:
     if path in flat:
         return flat[path]
     if not partly:
@@ -158,7 +158,7 @@ class Evidence:
 
     def __init__(self, base: type[Space] | None) -> None:
         self.base = base
-        self.hints: OrderedDict[int, dict[str, Any]] = OrderedDict()  # proposals that no trial had before, by trial
+        self.hints: OrderedDict[int, dict[str, object]] = OrderedDict()  # proposals that no trial had before, by trial
         self._own = {} if base is None else distributions(base)
         self._read: set[int] = set()
         self._settled = 0  # so many of the first trials have ended and were looked at
@@ -248,7 +248,7 @@ class Evidence:
         self._view = View(derived(self.base, plan.fields), self.base, names, {**self._own, **offered})
         self._key = key
 
-    def hint(self, number: int, values: dict[str, Any]) -> None:
+    def hint(self, number: int, values: dict[str, object]) -> None:
         with self._lock:
             self.hints[number] = values
             while len(self.hints) > 256:

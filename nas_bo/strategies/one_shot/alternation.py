@@ -126,7 +126,7 @@ class Run:
 
     # ---- the loop -------------------------------------------------------------------------------------------------
 
-    def go(self, progress: Callable[[int, int], Any] | None = None) -> None:
+    def go(self, progress: Callable[[int, int], object] | None = None) -> None:
         from nas_bo.model.not_finite import MEND
         from nas_bo.model.training_loop import DIVERGED_ABOVE
 

@@ -17,7 +17,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class GradientSearch(GradientSettings):
         space: type[Space],
         corpus: Corpus | None = None,
         cost: Objective | Callable[[Architecture], float] | None = None,
-        progress: Callable[[int, int], Any] | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> DartsResult:
         """Train weights and distributions.
 

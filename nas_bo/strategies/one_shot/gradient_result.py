@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -74,7 +74,7 @@ class DartsResult:
             for weight in self.lambdas
         )
 
-    def distribution(self, space: type[Space], index: int) -> dict[str, dict[Any, float]]:
+    def distribution(self, space: type[Space], index: int) -> dict[str, dict[object, float]]:
         """The probabilities of lambda number `index`: {path: {value or cell: probability}}."""
         relaxation = relaxation_of(space)
         p = relaxation.probabilities(np.array(self.logits[index]))

@@ -91,7 +91,7 @@ def _shared(
     corpus: Corpus,
     cost: Objective | None,
     path: Path,
-    about: dict[str, Any],
+    about: dict[str, object],
 ) -> DartsResult:
     from nas_bo.objectives.shared_weights import locked
 
@@ -103,7 +103,7 @@ def _shared(
         return found
 
 
-def _about(search: GradientSettings, problem: Problem, corpus: Corpus, cost: Objective | None) -> dict[str, Any]:
+def _about(search: GradientSettings, problem: Problem, corpus: Corpus, cost: Objective | None) -> dict[str, object]:
     """What a result is a result of, as plain data."""
     price = price_of(cost)
     return {
@@ -115,7 +115,7 @@ def _about(search: GradientSettings, problem: Problem, corpus: Corpus, cost: Obj
     }
 
 
-def _each(objectives: Iterable[Any]) -> Iterator[Any]:
+def _each(objectives: Iterable[object]) -> Iterator[Any]:
     for objective in objectives:
         yield objective
         yield from _each(objective.parts if isinstance(objective, Composed) else ())
@@ -139,7 +139,7 @@ def _text(objectives: Iterable[Objective]) -> Corpus | None:
 # ---- files --------------------------------------------------------------------------------------------------------
 
 
-def _write(path: Path, about: dict[str, Any], result: DartsResult) -> None:
+def _write(path: Path, about: dict[str, object], result: DartsResult) -> None:
     content = {
         "format": FORMAT,
         "about": about,
@@ -164,7 +164,7 @@ def _write(path: Path, about: dict[str, Any], result: DartsResult) -> None:
         ) from None
 
 
-def _read(path: Path, about: dict[str, Any]) -> DartsResult | None:
+def _read(path: Path, about: dict[str, object]) -> DartsResult | None:
     """The result in a file; None when there is none (raises CheckpointError)."""
     if not path.exists():
         return None
