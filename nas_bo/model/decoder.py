@@ -333,7 +333,7 @@ class Decoder(nn.Module):
 
     def parameter_groups(
         self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
-    ) -> list[dict[str, object]]:
+    ) -> list[dict[str, Any]]:
         """Groups for a torch optimiser, as in the table of `initialise`: matrices at lr * 128 / fan_in (their count
         is small: one group per distinct fan_in), all else at 2 lr and without decay.
 

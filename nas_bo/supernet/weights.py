@@ -329,7 +329,7 @@ class Supernet(nn.Module):
             else:
                 begin(weight, role, generator)
 
-    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, object]]:
+    def parameter_groups(self, lr: float, weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """Groups for a torch optimiser, as `Decoder.parameter_groups`, for the sizes of the banks."""
         groups: dict[int, list[nn.Parameter]] = {}
         for name, weight in self.banks.items():
