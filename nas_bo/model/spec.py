@@ -66,10 +66,10 @@ class DecoderSpec(NamedTuple):
         return Frame(self.width, self.norm, self.position, self.parallel, self.bias, self.finer)
 
 
-MIXER_FIELDS: dict[str, Mapping[str, object]] = {kind: block.fields for kind, block in known("mixer").items()}
-MLP_FIELDS: dict[str, Mapping[str, object]] = {kind: block.fields for kind, block in known("mlp").items()}
+MIXER_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block in known("mixer").items()}
+MLP_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block in known("mlp").items()}
 """The fields of our blocks with their defaults."""
-_GLOBALS: dict[str, tuple[object, ...]] = {
+_GLOBALS: dict[str, tuple[Any, ...]] = {
     "norm": ("rms", "layer"),
     "position": ("rotary", "none", "learned"),
     "parallel": (False, True),
@@ -117,7 +117,7 @@ class BlockFailed(ModelError):
     """A method of a block of a user's own raised what no block should raise: a fault of the block, not of an architecture."""
 
 
-def own_blocks(spec: DecoderSpec) -> list[object]:
+def own_blocks(spec: DecoderSpec) -> list[Any]:
     """Those blocks of the layers that are not of nas_bo, each once."""
     blocks = dict.fromkeys(one for layer in spec.layers for one in layer)
     return [one for one in blocks if not is_ours(block_of(one))]
@@ -229,7 +229,7 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
     return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more, after)
 
 
-def _shorthand(fields: dict[str, object], frame: Frame) -> tuple[LayerSpec, ...]:
+def _shorthand(fields: dict[str, Any], frame: Frame) -> tuple[LayerSpec, ...]:
     missing = [name for name in ("depth", "mixer", "mlp") if name not in fields]
     if missing:
         raise ModelError(
@@ -243,7 +243,7 @@ def _shorthand(fields: dict[str, object], frame: Frame) -> tuple[LayerSpec, ...]
     return (_read_layer(layer, frame, "every layer"),) * depth
 
 
-def _read_layer(layer: object, frame: Frame, where: str) -> LayerSpec:
+def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
     if not isinstance(layer, Node):
         raise ModelError(f"{where} is {layer!r:.60}; it must be a record with the fields mixer and mlp")
     for name in ("mixer", "mlp"):
@@ -337,7 +337,7 @@ def _globals(fields: dict[str, Any]) -> tuple[str, str, bool, bool, bool]:
     return norm, position, parallel, tied, bias
 
 
-def _wrong_size(name: str, value: object, where: str, least: int = 1, present: bool = True) -> ModelError:
+def _wrong_size(name: str, value: Any, where: str, least: int = 1, present: bool = True) -> ModelError:
     if not present:
         return ModelError(f"{where} has no {name}; it needs one, an integer of at least {least}")
     return ModelError(f"{where} has {name}={value!r}; it must be an integer of at least {least}")

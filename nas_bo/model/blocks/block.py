@@ -13,7 +13,6 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.cuts import Cut
 from nas_bo.model.blocks.details import PLAIN, Details
@@ -149,7 +148,7 @@ class Block(Protocol[S]):
     @property
     def Spec(self) -> type[S]: ...
 
-    def check(self, fields: Mapping[str, object], frame: Frame) -> S:
+    def check(self, fields: Mapping[str, Any], frame: Frame) -> S:
         """The block of these values (all fields are there). Raises ModelError for what cannot be built, with the reason."""
         ...
 
@@ -300,7 +299,7 @@ class Prunable(Protocol[C]):
         one after another."""
         ...
 
-    def with_units(self, spec: C, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
+    def with_units(self, spec: C, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
         """The fields of the same block with so many of them."""
         ...
 
@@ -309,7 +308,7 @@ class Prunable(Protocol[C]):
 class Narrowing(Protocol):
     """A block whose fields change with the width of the decoder."""
 
-    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]: ...
+    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, Any]: ...
 
 
 @runtime_checkable
@@ -357,7 +356,7 @@ def role_of(name: str, dims: int, block: object) -> str:
 # ---- helpers ----------------------------------------------------------------------------------------------------------
 
 
-def size_of(fields: Mapping[str, object], name: str, kind: str) -> int:
+def size_of(fields: Mapping[str, Any], name: str, kind: str) -> int:
     """The value of a field that must be an integer of at least 1 (raises ModelError)."""
     value = fields[name]
     if value.__class__ is not int or value < 1:
