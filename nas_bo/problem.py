@@ -46,23 +46,10 @@ if TYPE_CHECKING:
     from nas_bo.space import Space
 
 column = spec_of  # its name in version 0.1
-__all__ = [  # with the names that were here in version 0.1
-    "ORDER",
-    "Function",
-    "Judge",
-    "LimitViolated",
-    "Objective",
-    "PassesOn",
-    "Problem",
-    "Remarking",
-    "Reported",
-    "Value",
-    "as_objective",
-    "column",
-    "estimate_of",
-    "owner_of",
-    "value_of",
-]
+__all__ = [
+    "ORDER", "Function", "Judge", "LimitViolated", "Objective", "PassesOn", "Problem", "Remarking", "Reported",
+    "Value", "as_objective", "column", "estimate_of", "owner_of", "value_of",
+]  # with the names that were here in version 0.1  # fmt: skip
 
 
 @runtime_checkable

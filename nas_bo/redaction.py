@@ -17,19 +17,9 @@ from urllib.parse import quote, quote_plus, unquote, unquote_plus
 HIDDEN = "***"
 SHORTEST = 4  # characters of a password that is hidden wherever it occurs; a shorter one is part of ordinary words
 OPEN = {
-    "postgres",
-    "postgresql",
-    "psycopg",
-    "mysql",
-    "sqlite",
-    "mlflow",
-    "optuna",
-    "password",
-    "nas_bo",
-    "true",
-    "false",
-    "none",
-}  # words of messages
+    "postgres", "postgresql", "psycopg", "mysql", "sqlite", "mlflow", "optuna", "password", "nas_bo", "true",
+    "false", "none",
+}  # words of messages  # fmt: skip
 _ENVIRONMENT = re.compile(
     r"(PASSWORD|PASSWD|PASSPHRASE|_PWD|TOKEN|SECRET|API_?KEY|ACCESS_KEY|SECRET_KEY)$", re.IGNORECASE
 )

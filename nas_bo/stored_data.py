@@ -11,15 +11,8 @@ from typing import Any
 from nas_bo.errors import HostError
 
 NUMBERS = (
-    "low",
-    "high",
-    "spread",
-    "seconds",
-    "cpu_seconds",
-    "parameters",
-    "value",
-    "repeats",
-)  # of the info of a value
+    "low", "high", "spread", "seconds", "cpu_seconds", "parameters", "value", "repeats",
+)  # of the info of a value  # fmt: skip
 OF_COLUMN = {"name": str, "unit": str, "direction": str, "cost": str}
 TABLES = ("conditions", "remarks")  # objective -> what -> value
 PLAIN = ("versions", "chance")  # what -> value

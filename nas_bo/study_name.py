@@ -14,14 +14,8 @@ from nas_bo.wording import counted
 LONGEST = 500  # characters: databases of Optuna hold 512, names of MLflow's experiments 500
 LONGEST_FILE = 100  # bytes of a name of a file, so that suffixes and temporary names fit into the 255 of file systems
 RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    "conin$",
-    "conout$",
-    "artifacts",
-}  # devices of Windows; the dashboard's artifacts
+    "con", "prn", "aux", "nul", "conin$", "conout$", "artifacts",
+}  # devices of Windows; the dashboard's artifacts  # fmt: skip
 RESERVED |= {f"{port}{i}" for port in ("com", "lpt") for i in "0123456789\u00b9\u00b2\u00b3"}
 FORBIDDEN = set('/\\:*?"<>|%#')  # in names of files: on some system, in some shell or in a URL
 

@@ -30,19 +30,9 @@ if TYPE_CHECKING:
     from nas_bo.ax.evaluate import Metric, Runner
 
 __all__ = [
-    "Metric",
-    "Runner",
-    "architecture",
-    "client",
-    "constraints",
-    "generation",
-    "modular_botorch",
-    "parameters",
-    "params",
-    "register",
-    "storage",
-    "tell",
-]
+    "Metric", "Runner", "architecture", "client", "constraints", "generation", "modular_botorch", "parameters",
+    "params", "register", "storage", "tell",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> object:

@@ -11,10 +11,5 @@ from nas_bo.mlflow.spool import beside
 from nas_bo.mlflow.tracker import Tracker
 
 __all__ = [
-    "UI",
-    "Registered",
-    "Tracker",
-    "beside",
-    "load_model",
-    "open_ui",
-]
+    "UI", "Registered", "Tracker", "beside", "load_model", "open_ui",
+]  # fmt: skip

@@ -27,12 +27,8 @@ from nas_bo.validated import check_fields, must, number
 
 TOKENS = 128  # that FLOPs and caches are counted for
 KINDS = (
-    "attention",
-    "linear_attention",
-    "conv",
-    "dense",
-    "moe",
-)  # with a column in every predictor; others where they occur
+    "attention", "linear_attention", "conv", "dense", "moe",
+)  # with a column in every predictor; others where they occur  # fmt: skip
 COSTS = ("log parameters", "log parameters of layers", "log flops", "log cache", "log width", "log layers")
 SAME_SHARE = 0.01  # a rung counts as the one that is asked for when its share of the budget is as near as this
 

@@ -52,18 +52,9 @@ class Throughput:
         settle_target(self)
         check_build("Throughput", self.build)
         same = (
-            "phase",
-            "context",
-            "batch",
-            "vocab_size",
-            "device",
-            "target",
-            "model",
-            "dtype",
-            "output_length",
-            "runtime",
-            "build",
-        )
+            "phase", "context", "batch", "vocab_size", "device", "target", "model", "dtype", "output_length",
+            "runtime", "build",
+        )  # fmt: skip
         timing = Latency(
             **{name: vars(self)[name] for name in same},
             precision=self.precision,

@@ -419,17 +419,10 @@ _DIALS = {
     for each in fields(ValidationLoss)
     if each.name
     in (
-        "fidelity",
-        "sequence",
-        "batch_size",
-        "data_share",
-        "width_factor",
-        "evaluation_tokens",
-        "probe",
-        "extrapolate",
-        "growth",
+        "fidelity", "sequence", "batch_size", "data_share", "width_factor", "evaluation_tokens", "probe",
+        "extrapolate", "growth",
     )
-}
+}  # fmt: skip
 
 
 def dials_of(conditions: Mapping[str, Any]) -> dict[str, Any]:

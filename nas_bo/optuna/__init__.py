@@ -12,20 +12,6 @@ from nas_bo.optuna.staged import StagedTrial, staged
 from nas_bo.optuna.writing import EvaluationFailed, conclude, record
 
 __all__ = [
-    "EvaluationFailed",
-    "Merged",
-    "Sampler",
-    "StagedTrial",
-    "architecture",
-    "columns",
-    "conclude",
-    "distributions",
-    "from_frozen",
-    "history",
-    "merge",
-    "objective",
-    "origin",
-    "record",
-    "staged",
-    "suggest",
-]
+    "EvaluationFailed", "Merged", "Sampler", "StagedTrial", "architecture", "columns", "conclude", "distributions",
+    "from_frozen", "history", "merge", "objective", "origin", "record", "staged", "suggest",
+]  # fmt: skip

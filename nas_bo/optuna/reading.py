@@ -198,16 +198,6 @@ def _rounded(trials: Sequence[FrozenTrial]) -> list[str]:
 
 
 __all__ = [
-    "FrozenTrial",
-    "OptunaSource",
-    "Study",
-    "columns",
-    "from_frozen",
-    "head",
-    "history",
-    "kept",
-    "objectives",
-    "read",
-    "source",
-    "trial_record",
-]
+    "FrozenTrial", "OptunaSource", "Study", "columns", "from_frozen", "head", "history", "kept", "objectives",
+    "read", "source", "trial_record",
+]  # fmt: skip

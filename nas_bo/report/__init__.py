@@ -16,23 +16,7 @@ from nas_bo.report.trials_table import frame, trials_csv
 from nas_bo.report.trust import Proxy, TrustReport, trust
 
 __all__ = [
-    "Agreement",
-    "Importance",
-    "Proxy",
-    "Summary",
-    "TrustReport",
-    "agreement",
-    "all_drawn",
-    "drawing",
-    "figure",
-    "frame",
-    "front_markdown",
-    "front_text",
-    "importance",
-    "page",
-    "picture",
-    "pictures",
-    "trials_csv",
-    "trust",
+    "Agreement", "Importance", "Proxy", "Summary", "TrustReport", "agreement", "all_drawn", "drawing", "figure",
+    "frame", "front_markdown", "front_text", "importance", "page", "picture", "pictures", "trials_csv", "trust",
     "vocabulary",
-]
+]  # fmt: skip

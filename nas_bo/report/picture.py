@@ -21,14 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FRONT, KNEE, OTHER, GREY, INK, RETRAINED, BASELINE = (
-    "#1f5fbf",
-    "#d9480f",
-    "#7a8ca3",
-    "#c9ced6",
-    "#26303c",
-    "#2b8a3e",
-    "#862e9c",
-)
+    "#1f5fbf", "#d9480f", "#7a8ca3", "#c9ced6", "#26303c", "#2b8a3e", "#862e9c",
+)  # fmt: skip
 MOST_PANELS = 4  # objectives drawn against each other; more would be illegible
 
 

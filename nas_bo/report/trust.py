@@ -494,16 +494,6 @@ def _judged(data: Mapping[str, Any]) -> Judged:
 
 
 __all__ = [
-    "CEILING",
-    "DRAWS",
-    "Interval",
-    "Judged",
-    "Proxy",
-    "Row",
-    "TrustReport",
-    "kendall",
-    "kendall_size_removed",
-    "residual",
-    "spearman",
-    "trust",
-]
+    "CEILING", "DRAWS", "Interval", "Judged", "Proxy", "Row", "TrustReport", "kendall", "kendall_size_removed",
+    "residual", "spearman", "trust",
+]  # fmt: skip

@@ -106,15 +106,8 @@ def footing(report: TrustReport) -> str:
 
 
 HEAD = (
-    "estimate",
-    "tau",
-    "size removed",
-    "with parameters",
-    "Spearman",
-    "best found",
-    "regret",
-    "cost",
-)
+    "estimate", "tau", "size removed", "with parameters", "Spearman", "best found", "regret", "cost",
+)  # fmt: skip
 
 
 def cells(j: Judged, report: TrustReport) -> list[str]:

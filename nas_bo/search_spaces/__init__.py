@@ -27,18 +27,6 @@ NAMED: dict[str, type[Space]] = {
 }
 
 __all__ = [
-    "NAMED",
-    "Connections",
-    "HWGPTBenchL",
-    "HWGPTBenchM",
-    "HWGPTBenchS",
-    "Hybrid",
-    "Lfm2Tiny",
-    "Llama",
-    "LlamaUniform",
-    "Mixers",
-    "MoE",
-    "TinyGPT",
-    "TinyGPTBits",
-    "with_bits",
-]
+    "NAMED", "Connections", "HWGPTBenchL", "HWGPTBenchM", "HWGPTBenchS", "Hybrid", "Lfm2Tiny", "Llama",
+    "LlamaUniform", "Mixers", "MoE", "TinyGPT", "TinyGPTBits", "with_bits",
+]  # fmt: skip

@@ -5,11 +5,5 @@ from nas_bo.space.domain import choice, integer, option, real, repeat
 from nas_bo.space.space import Space
 
 __all__ = [
-    "Space",
-    "choice",
-    "integer",
-    "option",
-    "real",
-    "repeat",
-    "require",
-]
+    "Space", "choice", "integer", "option", "real", "repeat", "require",
+]  # fmt: skip

@@ -35,6 +35,25 @@ NAMES = [
 ]
 
 
+SEARCH = [
+    "search",
+    "--space",
+    "tests.problems:Toy",
+    "--mlflow",
+    "none",
+    "--retrain",
+    "0",
+    "--strategy",
+    "random",
+    "--workers",
+    "1",
+    "--storage",
+    "s.db",
+    "--out",
+    "out",
+]
+
+
 @pytest.fixture(autouse=True)
 def quiet():
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -146,32 +165,7 @@ def test_what_is_no_storage_is_said_and_no_password_with_it(storage, says, tmp_p
 def test_a_study_may_be_called_anything_that_can_be_printed(name, tmp_path, monkeypatch):
     (tmp_path / "in").mkdir()
     monkeypatch.chdir(tmp_path / "in")
-    words = [
-        "search",
-        "--space",
-        "tests.problems:Toy",
-        "--objective",
-        f"{__name__}:depth",
-        "--mlflow",
-        "none",
-        "--trials",
-        "1",
-    ]
-    more = [
-        "--retrain",
-        "0",
-        "--strategy",
-        "random",
-        "--workers",
-        "1",
-        "--storage",
-        "s.db",
-        "--study",
-        name,
-        "--out",
-        "out",
-    ]
-    done = CliRunner().invoke(app, [*words, *more])
+    done = CliRunner().invoke(app, [*SEARCH, "--objective", f"{__name__}:depth", "--trials", "1", "--study", name])
     assert done.exit_code == 0, done.output
     found = files(tmp_path)
     folders = {f.split("/")[2] for f in found if f != "in/s.db"}
@@ -222,32 +216,7 @@ def test_a_name_of_somebody_else_is_printed_without_its_control_characters(tmp_p
 
 def test_a_report_that_cannot_be_written_at_the_end_is_no_failed_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = [
-        "search",
-        "--space",
-        "tests.problems:Toy",
-        "--objective",
-        f"{__name__}:in_the_way",
-        "--mlflow",
-        "none",
-        "--trials",
-        "2",
-    ]
-    more = [
-        "--retrain",
-        "0",
-        "--strategy",
-        "random",
-        "--workers",
-        "1",
-        "--storage",
-        "s.db",
-        "--study",
-        "s",
-        "--out",
-        "out",
-    ]
-    done = CliRunner().invoke(app, [*words, *more])
+    done = CliRunner().invoke(app, [*SEARCH, "--objective", f"{__name__}:in_the_way", "--trials", "2", "--study", "s"])
     assert done.exit_code == 4, done.output
     assert "the search is done and kept in s.db" in done.stderr and "cannot be written" in done.stderr
     assert len(studies.load("s.db").trials) == 2

@@ -169,17 +169,7 @@ def loss(arch):
 def test_the_trials_of_this_run_decide_the_exit_code(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     FAILING[0] = False
-    wanted = [
-        "search",
-        "--space",
-        "tests.problems:Toy",
-        "--objective",
-        f"{__name__}:loss",
-        "--mlflow",
-        "none",
-        "--retrain",
-        "0",
-    ]
+    wanted = f"search --space tests.problems:Toy --objective {__name__}:loss --mlflow none --retrain 0".split()
     more = [*wanted, "--strategy", "random", "--workers", "1", "--storage", "s.db", "--out", str(tmp_path / "out")]
     assert CliRunner().invoke(app, [*more, "--trials", "3"]).exit_code == 0
     FAILING[0] = True

@@ -368,26 +368,11 @@ sys.exit(len(tracker.pending))
     assert [c.data.tags["nas.trial"] for c in store.runs("Tiny", "trial")] == ["000", "001", "002", "003"]
 
 
-def test_of_two_parents_that_look_past_each_other_one_is_left(uri, monkeypatch):
-    """The second one begins earlier by its clock, but is there later: the first has looked already, and stays."""
-    monkeypatch.setattr(parent, "YIELDS_S", 0.3)
-    tracker = Tracker(uri=uri)
-    study = ours(1)
-    tracker.log(study, study.trials[0])
-    tracker.flush()
-    client = Store(uri).client
-    (there,) = Store(uri).runs("Tiny", "study")
-    subject = read(study)
-    experiment = there.info.experiment_id
-    late = client.create_run(experiment, start_time=there.info.start_time - 1000, tags=dict(there.data.tags))
-    (left,) = parent._one_parent(client, experiment, subject, late.info.run_id)
-    assert left.info.run_id == there.info.run_id
-    assert len(Store(uri).runs("Tiny", "study")) == 1
-
-
-def test_of_three_parents_nobody_keeps_one_that_goes(uri, monkeypatch):
-    """The first by order yields to one that stays; a third one must not have settled on it."""
-    monkeypatch.setattr(parent, "YIELDS_S", 1.0)
+@pytest.mark.parametrize("later", [(-1000,), (-1000, 1000)], ids=["two", "three"])
+def test_of_parents_that_look_past_each_other_the_one_that_looked_first_is_left(later, uri, monkeypatch):
+    """The second one begins earlier by its clock, but is there later: the first has looked already, and stays. The first by
+    order yields to one that stays; a third one must not have settled on it."""
+    monkeypatch.setattr(parent, "YIELDS_S", 1.0 if len(later) > 1 else 0.3)
     tracker = Tracker(uri=uri)
     study = ours(1)
     tracker.log(study, study.trials[0])
@@ -395,8 +380,8 @@ def test_of_three_parents_nobody_keeps_one_that_goes(uri, monkeypatch):
     client = Store(uri).client
     (there,) = Store(uri).runs("Tiny", "study")
     experiment, begun = there.info.experiment_id, there.info.start_time
-    late = [client.create_run(experiment, start_time=begun + at, tags=dict(there.data.tags)) for at in (-1000, 1000)]
+    late = [client.create_run(experiment, start_time=begun + at, tags=dict(there.data.tags)) for at in later]
     with ThreadPoolExecutor(2) as both:
         left = list(both.map(lambda run: parent._one_parent(client, experiment, read(study), run.info.run_id), late))
-    assert [[run.info.run_id for run in one] for one in left] == [[there.info.run_id]] * 2
+    assert [[run.info.run_id for run in one] for one in left] == [[there.info.run_id]] * len(later)
     assert [run.info.run_id for run in Store(uri).runs("Tiny", "study")] == [there.info.run_id]

@@ -32,6 +32,13 @@ def small(trial: optuna.Trial) -> float:
     return arch.width - sum(layer.heads for layer in arch.layers) + trial.suggest_float("lr", 0, 1)
 
 
+def check_proposals(trials, asked: Asked, before: int) -> None:
+    for trial, call in zip(trials, asked.calls[before:], strict=True):
+        proposal = asked.inner.suggest(*call)[-1]
+        assert (trial.params["n_layer"], trial.params["optimizer"]) == (5, "sgd")
+        assert sorted(trial.params.values(), key=str) == sorted(proposal.flat.values(), key=str)
+
+
 @pytest.mark.parametrize("strategy", [Random(seed=0), NSGA2(seed=0, population=4, startup=2)])
 def test_the_strategy_is_asked_for_the_rest_of_an_enqueued_trial(strategy) -> None:
     asked = Asked(strategy)
@@ -41,10 +48,7 @@ def test_the_strategy_is_asked_for_the_rest_of_an_enqueued_trial(strategy) -> No
         study.enqueue_trial({"n_layer": 5, "optimizer": "sgd"})
     before = len(asked.calls)
     study.optimize(layered, n_trials=5)
-    for trial, call in zip(study.trials[-5:], asked.calls[before:], strict=True):
-        proposal = asked.inner.suggest(*call)[-1]
-        assert (trial.params["n_layer"], trial.params["optimizer"]) == (5, "sgd")
-        assert sorted(trial.params.values(), key=str) == sorted(proposal.flat.values(), key=str)
+    check_proposals(study.trials[-5:], asked, before)
     assert len({id(call[0]) for call in asked.calls[before:]}) == 1, "strategies remember by problem"
     study.optimize(layered, n_trials=1)
     assert asked.calls[-1][0].space is not asked.calls[-2][0].space, "what is free again is searched again"
@@ -70,10 +74,7 @@ def test_optunas_own_wrapper_fixes_them_for_the_strategy_as_well() -> None:
     study.enqueue_trial({"my lr!": 0.01})
     before = len(asked.calls)
     study.optimize(layered, n_trials=4)
-    for trial, call in zip(study.trials[-4:], asked.calls[before:], strict=True):
-        proposal = asked.inner.suggest(*call)[-1]
-        assert (trial.params["n_layer"], trial.params["optimizer"]) == (5, "sgd")
-        assert sorted(trial.params.values(), key=str) == sorted(proposal.flat.values(), key=str)
+    check_proposals(study.trials[-4:], asked, before)
     assert study.trials[20].params["my lr!"] == 0.01
 
 

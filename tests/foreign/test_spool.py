@@ -205,16 +205,11 @@ RUN = "0123456789abcdef" * 2
 @pytest.mark.parametrize(
     "place",
     [
-        "http://evil.example/artifacts",
-        "https://evil.example:5000/x",
-        "mlflow-artifacts://evil.example/x",
-        "file:///home/me/.ssh",
-        "/home/me/.config",
-        f"/home/me/{RUN}",
-        f"/home/me/../{RUN}/artifacts",
+        "http://evil.example/artifacts", "https://evil.example:5000/x", "mlflow-artifacts://evil.example/x",
+        "file:///home/me/.ssh", "/home/me/.config", f"/home/me/{RUN}", f"/home/me/../{RUN}/artifacts",
         f"{RUN}/artifacts/../../x",
     ],
-)
+)  # fmt: skip
 def test_files_of_a_run_are_where_files_of_runs_are(place):
     with pytest.raises(HostError, match=r"another server|no folder of a run"):
         artifacts.check(place, "sqlite:////data/mlflow.db")

@@ -61,19 +61,8 @@ def test_every_figure_of_the_table_has_a_source(name: str) -> None:
 def test_the_table_has_each_sort_and_agrees_with_itself() -> None:
     table = {name: Device.named(name) for name in Device.names()}
     assert {
-        "h100",
-        "a100-80gb",
-        "h200",
-        "l4",
-        "t4",
-        "v100",
-        "mi300x",
-        "rtx-3090",
-        "rtx-4090",
-        "rtx-5090",
-        "pi4",
-        "pi5",
-    } <= set(table)
+        "h100", "a100-80gb", "h200", "l4", "t4", "v100", "mi300x", "rtx-3090", "rtx-4090", "rtx-5090", "pi4", "pi5",
+    } <= set(table)  # fmt: skip
     assert {device.kind for device in table.values()} == set(KINDS)
     for device in table.values():  # units: no GPU of 20 MFLOP/s, no Pi of 3 TB/s
         assert 10 < max(device.gflops.values()) < 1e7

@@ -129,6 +129,8 @@ def test_times_that_are_none_are_refused(bad: list[float]) -> None:
     for fit in (MODELS["roofline"].fit, MODELS["lookup"].fit):  # type: ignore[attr-defined]
         with pytest.raises(ObjectiveError):
             fit(ARCHS[:3], bad)
+    with pytest.raises(ObjectiveError, match="finite number above 0" if bad[2:] else "at least 3|but"):
+        Learned(DEVICE, SETTING, ARCHS[: len(bad)], bad)
     with pytest.raises(ObjectiveError):
         Lookup.build(ARCHS[:3], SETTING, lambda archs: bad)
     with pytest.raises(ObjectiveError, match="nan ms"):

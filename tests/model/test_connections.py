@@ -16,8 +16,6 @@ from nas_bo.hardware import memory
 from nas_bo.hardware.measuring.memory_measure import measured_inference, measured_training
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.model import build, check, connections_fit, counts, label
-from nas_bo.search_spaces import Connections
-from nas_bo.supernet import Supernet
 from tests.model.architectures import CONV, DENSE, GATED, LINEAR, MOE, SKIP, block, decoder, layer
 
 VOCAB = 13
@@ -283,23 +281,3 @@ def test_the_rule_of_a_space_looks_at_connections_alone() -> None:
     assert connections_fit(decoder(layer(OWN, DENSE), mine=3, tie_layers=1))
     assert not connections_fit(decoder(*[layer(OWN, DENSE)] * 3, mine=3, tie_layers=2))
     assert connections_fit(decoder(layer(block("attention", heads=5), DENSE)))  # no matter of connections
-
-
-# ---- the named space ------------------------------------------------------------------------------------------------
-
-
-def test_the_supernet_is_the_model_it_gives() -> None:
-    net = Supernet(Connections, VOCAB, generator=torch.Generator().manual_seed(0)).eval()
-    tokens = torch.randint(VOCAB, (2, 9), generator=torch.Generator().manual_seed(1))
-    seen = set()
-    for seed in range(40):
-        arch = Connections.sample(seed)
-        spec = check(arch)
-        model = net.extract(arch)
-        with torch.no_grad():
-            assert torch.equal(model(tokens), net(tokens, arch))
-        assert sum(p.numel() for p in model.parameters()) == counts.parameters(arch, VOCAB)
-        seen |= {("tie", spec.details.tie_layers), ("skips", spec.details.long_skips)}
-        seen |= {("share", layer.mixer.get("share_kv")) for layer in arch.layers}
-    assert len(seen) >= 6
-    assert check(net.largest()) and check(net.smallest())

@@ -101,27 +101,6 @@ def test_defaults_are_not_in_the_id() -> None:
 # ---- shared weights -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("space", [Fields, Placed])
-def test_a_slice_is_the_network_and_its_blocks_make_it_up(space: type[Space]) -> None:
-    net = Supernet(space, 20, generator=torch.Generator().manual_seed(0))
-    tokens = torch.randint(0, 20, (2, 17), generator=torch.Generator().manual_seed(1))
-    gains = [bank for name, bank in net.banks.items() if "/out_norm" in name and name.endswith("gain")]
-    assert all((bank == 1).all() for bank in gains) and bool(gains) == (space is Fields)
-    for seed in range(40):
-        arch = space.sample(seed)
-        model = net.extract(arch)
-        with torch.no_grad():
-            assert torch.equal(model(tokens), net(tokens, arch))
-            spec = net.spec(arch)
-            if spec.parallel:
-                continue
-            x, context = net.embed(tokens, spec), net.context(tokens, spec)
-            for index in range(len(spec.layers)):
-                for part in ("mixer", "mlp"):
-                    x = x + net.branch(x, index, part, spec, context)[0]
-            assert torch.equal(net.logits(x, spec), net(tokens, arch))
-
-
 def test_a_narrower_copy_can_be_built() -> None:
     for share in (0.25, 0.5, 1.0):
         mixer = block("attention", heads=4, head_dim=16, rotary_share=share, value_dim=12, qk_norm="whole")

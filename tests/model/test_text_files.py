@@ -104,15 +104,10 @@ def test_the_key_can_be_chosen(tmp_path: Path, right: str) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        '{"text": null}',
-        '{"text": 5}',
-        '{"text": ["a"]}',
-        '{"body": "a"}',
-        '"a"',
-        '{"text": "half',
+        '{"text": null}', '{"text": 5}', '{"text": ["a"]}', '{"body": "a"}', '"a"', '{"text": "half',
         '{"text": "\\ud800"}',
     ],
-)
+)  # fmt: skip
 def test_records_without_text_are_counted(tmp_path: Path, line: str, right: str) -> None:
     path = tmp_path / "d.jsonl"
     path.write_text("\n".join((LINES, *[line] * 3)))

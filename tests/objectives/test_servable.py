@@ -64,18 +64,9 @@ def test_what_cannot_be_is_refused():
 
 def test_the_option(tmp_path):
     more = [
-        "--space",
-        "lfm2_tiny",
-        "--servable",
-        "gguf",
-        "--objective",
-        "parameters",
-        "--objective",
-        "mflops",
-        "--json",
-        "--retrain",
-        "0",
-    ]
+        "--space", "lfm2_tiny", "--servable", "gguf", "--objective", "parameters", "--objective", "mflops", "--json",
+        "--retrain", "0",
+    ]  # fmt: skip
     done = nas_bo("search", *QUICK, *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["complete"] == 4

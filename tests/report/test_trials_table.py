@@ -61,26 +61,9 @@ def test_inactive_is_empty_none_is_a_word_and_whole_numbers_are_whole(tmp_path):
 
 
 TEXTS = [
-    "",
-    " a",
-    "none",
-    "None",
-    "NA",
-    "nan",
-    "N/A",
-    "null",
-    "<NA>",
-    "true",
-    "False",
-    "1",
-    "1e5",
-    "-2.5",
-    "inf",
-    '"a"',
-    "a,b",
-    "a\nb",
-    "gelu",
-]
+    "", " a", "none", "None", "NA", "nan", "N/A", "null", "<NA>", "true", "False", "1", "1e5", "-2.5", "inf", '"a"',
+    "a,b", "a\nb", "gelu",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", [None, True, False, 0, 8, 2**60 + 1, 2.0, 1e-7, *TEXTS])

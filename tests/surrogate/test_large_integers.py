@@ -27,14 +27,8 @@ def test_their_genes_are_positions() -> None:
     genomes = genomes_of(Large)
     assert genomes.size.dtype.kind == "i"
     assert [p for p, real in zip(genomes.paths, genomes.real, strict=True) if real] == [
-        "seed",
-        "bytes",
-        "stepped",
-        "edge",
-        "layers.0.salt",
-        "layers.1.salt",
-        "layers.2.salt",
-    ]
+        "seed", "bytes", "stepped", "edge", "layers.0.salt", "layers.1.salt", "layers.2.salt",
+    ]  # fmt: skip
     rng = np.random.default_rng(0)
     for rows in (genomes.random(50, rng), genomes.tilted(50, rng), genomes.corners(rng)):
         archs = [genomes.decode(row) for row in rows]

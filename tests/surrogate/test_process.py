@@ -44,8 +44,10 @@ def test_noise_is_told_from_signal():
     assert np.abs(noisy.predict(x)[0] - y).mean() < 1.6  # smoothed, not interpolated
 
 
-def test_the_gradient_of_the_posterior_is_that_of_finite_differences(monkeypatch):
-    x, y = data(25)
+@pytest.mark.parametrize("regressors", [0, 2])
+def test_the_gradient_of_the_posterior_is_that_of_finite_differences(monkeypatch, regressors):
+    x, y = data(25, d=5 + regressors)
+    y = y + 2.0 * x[:, 5] if regressors else y
     y = (y - y.mean()) / y.std()
     seen = []
     original = __import__("scipy.optimize", fromlist=["minimize"]).minimize
@@ -56,7 +58,7 @@ def test_the_gradient_of_the_posterior_is_that_of_finite_differences(monkeypatch
 
     monkeypatch.setattr("scipy.optimize.minimize", spy)
     surrogate._memory.clear()
-    surrogate._fit(surrogate._Kernel(3, 5), x, y)
+    surrogate._fit(surrogate._Kernel(3, 5, regressors), x, y)
     negative, start = seen[0]
     for shift in (0.0, 0.4):
         t = start + shift * np.sin(np.arange(len(start)))

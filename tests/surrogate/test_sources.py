@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.optimize import check_grad
 
-from nas_bo.surrogate import process as surrogate
 from nas_bo.surrogate.process import GaussianProcess
 from nas_bo.surrogate.sources import CoKriging, Observed, bent, settled
 
@@ -97,25 +95,6 @@ def test_what_is_believed_is_no_longer_uncertain():
     joint.believe(places)
     after, narrow = joint.predict(places)
     assert after == pytest.approx(before, abs=0.05) and (narrow < wide).all()
-
-
-def test_the_gradient_of_the_posterior_with_regressors_is_that_of_finite_differences(monkeypatch):
-    x = np.random.default_rng(0).random((25, 7))
-    y = truth(x) + 2.0 * x[:, 5]
-    seen = []
-    original = __import__("scipy.optimize", fromlist=["minimize"]).minimize
-
-    def spy(negative, start, **settings):
-        seen.append((negative, start))
-        return original(negative, start, **settings)
-
-    monkeypatch.setattr("scipy.optimize.minimize", spy)
-    surrogate._memory.clear()
-    surrogate._fit(surrogate._Kernel(3, 5, 2), x, (y - y.mean()) / y.std())
-    negative, start = seen[0]
-    for shift in (0.0, 0.4):
-        t = start + shift * np.sin(np.arange(len(start)))
-        assert check_grad(lambda t: negative(t)[0], lambda t: negative(t)[1], t) < 1e-3 * np.abs(negative(t)[1]).max()
 
 
 def test_measured_noise_centres_the_noise_of_the_process():

@@ -24,16 +24,8 @@ from nas_bo.model.blocks.block import (
 )
 
 OURS = (
-    "attention",
-    "linear_attention",
-    "conv",
-    "gated_delta",
-    "latent_attention",
-    "ssm",
-    "dense",
-    "moe",
-    "skip",
-)
+    "attention", "linear_attention", "conv", "gated_delta", "latent_attention", "ssm", "dense", "moe", "skip",
+)  # fmt: skip
 """Each is a module here with a `BLOCK`. Their order is that of lists in messages."""
 
 NO_PART = StockPart()

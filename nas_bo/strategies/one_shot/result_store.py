@@ -29,15 +29,8 @@ FORMAT = 1
 REMEMBERED = 8  # results kept in memory
 PROBES = 8  # architectures whose costs tell one cost from another
 NO_SETTINGS = (
-    "cost",
-    "data",
-    "tokenizer",
-    "vocab_size",
-    "token_dtype",
-    "text_key",
-    "device",
-    "checkpoint",
-)  # what is not itself part of what a result is of
+    "cost", "data", "tokenizer", "vocab_size", "token_dtype", "text_key", "device", "checkpoint",
+)  # what is not itself part of what a result is of  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
