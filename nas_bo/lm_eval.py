@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 
@@ -22,6 +22,9 @@ from nas_bo.model.tokenizer import fast_tokenizer
 from nas_bo.objective import Value
 from nas_bo.objectives import ValidationLoss
 from nas_bo.trial import Direction
+
+if TYPE_CHECKING:
+    from lm_eval.api.instance import Instance
 
 try:
     from lm_eval import simple_evaluate
@@ -102,12 +105,12 @@ class DecoderLM(LM):  # type: ignore[misc]
         self.context, self.batch = context, batch
         self._device = model.embedding.weight.device
 
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """(natural log-probability of the continuation, whether it is what greedy decoding gives) per request."""
         pairs = [self._pair(*request.args) for request in requests]
         return self._scores([self._window(before, after) for before, after in pairs])
 
-    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+    def loglikelihood_rolling(self, requests: Sequence[Instance]) -> list[float]:
         """Log-probability of whole texts; those longer than `context` in windows that overlap by half."""
         totals = []
         for request in requests:
@@ -117,7 +120,7 @@ class DecoderLM(LM):  # type: ignore[misc]
         return totals
 
     @torch.inference_mode()
-    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+    def generate_until(self, requests: Sequence[Instance]) -> list[str]:
         """Greedy continuations, each cut before the first of its stop texts."""
         found = []
         for request in requests:
@@ -277,7 +280,7 @@ class FewShot:
         if isinstance(self.tasks, (str, Mapping)) or not self.tasks:
             raise ObjectiveError(f"FewShot(tasks={self.tasks!r}): a list of at least one task of lm-eval")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         tasks = [task if isinstance(task, str) else str(task.get("task")) for task in self.tasks]
         return {"tasks": tasks, "shots": self.shots, "metric": self.metric, "limit": self.limit,
                 "training": self.quality.conditions()}  # fmt: skip

@@ -87,7 +87,7 @@ class Conditioned(Protocol):
     """What must not change while a study continues (corpus fingerprint, budget, ...); plain data. Called before the search
     starts, so this is also where bad configuration raises."""
 
-    def conditions(self) -> Mapping[str, Any]: ...
+    def conditions(self) -> Mapping[str, object]: ...
 
 
 @runtime_checkable

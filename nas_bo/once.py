@@ -12,12 +12,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from nas_bo.architecture import Architecture
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 REMEMBERED = 16_384  # values per function and process
 DEAR_SECONDS = 1e-3  # an analytic objective that takes longer slows every proposal down
 LOOKED_AT = 5  # first calls, the cheapest of which counts: the first load packages, others meet a busy machine
@@ -43,9 +44,7 @@ _lock = threading.Lock()
 _memories: dict[tuple[int, str], _Memory] = {}
 
 
-def once(
-    owner: object, function: Callable[[Architecture], object], arch: Architecture, kind: str = "", name: str = ""
-) -> Any:
+def once(owner: object, function: Callable[[Architecture], T], arch: Architecture, kind: str = "", name: str = "") -> T:
     """``function(arch)``, called once for each architecture as long as `owner` lives; what it raised is raised again.
 
     Args:
@@ -60,7 +59,8 @@ def once(
     if found is not None:
         if found[1] is not None:
             raise _plain(found[1])
-        return found[0]
+        given: T = found[0]
+        return given
     began = time.perf_counter()
     try:
         value = function(arch)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeGuard, TypeVar
 
 from nas_bo.errors import NasBoError
 from nas_bo.wording import counted
@@ -41,7 +41,7 @@ class Check:
     """
 
     must: str
-    holds: Callable[[Any], bool]
+    holds: Callable[[object], bool]
     advice: str = ""
 
     def or_none(self) -> Check:
@@ -74,7 +74,7 @@ def number(
     elif above is not None and below is not None:
         said = f"between {above:g} and {below:g}, both excluded"
 
-    def holds(value: Any) -> bool:
+    def holds(value: object) -> bool:
         return (
             _is_number(value)
             and (above is None or value > above)
@@ -90,9 +90,10 @@ def whole_number(at_least: int, at_most: int | None = None) -> Check:
     """An int within bounds; a bool is none."""
     said = f"of at least {at_least}" if at_most is None else f"from {at_least:,} to {at_most:,}"
 
-    def holds(value: Any) -> bool:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return whole and value >= at_least and (at_most is None or value <= at_most)
+    def holds(value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int):
+            return False
+        return value >= at_least and (at_most is None or value <= at_most)
 
     return Check(f"an integer {said}", holds)
 
@@ -120,9 +121,7 @@ def must(check: Check) -> Mapping[str, object]:
 
 def checked(default: T, check: Check) -> T:
     """A field of a dataclass with a default and a check."""
-    made: Any = field(default=default, metadata=must(check))
-    found: T = made
-    return found
+    return field(default=default, metadata=must(check))
 
 
 def check_fields(owner: DataclassInstance, kind: type[NasBoError], called: str = "") -> None:
@@ -149,7 +148,7 @@ def check_values(owner: str, kind: type[NasBoError], check: Check, /, **values: 
         check.verify(owner, name, value, kind)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return isinstance(value, int) or math.isfinite(value)  # an int may be too large for a float, and is finite

@@ -32,7 +32,7 @@ class HeldOut:
         unit: "bits/byte", or "bits/token" where nobody knows the bytes.
     """
 
-    windows: np.ndarray[Any, Any]
+    windows: np.ndarray
     unit: str
 
     @property
@@ -54,7 +54,7 @@ class HeldOut:
         return {"loss": self.mean, "low": low, "high": high, "unit": self.unit, "windows": len(self.windows)}
 
 
-def _interval(values: np.ndarray[Any, Any]) -> tuple[float, float]:
+def _interval(values: np.ndarray) -> tuple[float, float]:
     mean = float(values.mean())
     half = QUANTILE * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
     return mean - half, mean + half

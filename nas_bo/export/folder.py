@@ -24,6 +24,8 @@ from nas_bo.export.text import BYTES, TOKENIZER, Text
 from nas_bo.foreign_document import WRONG, text_of
 
 if TYPE_CHECKING:
+    import torch
+
     from nas_bo.model import Decoder
 
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
@@ -126,7 +128,7 @@ def about(folder: str | Path) -> dict[str, Any]:
     return said
 
 
-def load(folder: str | Path, device: object = "cpu") -> TrainedModel:
+def load(folder: str | Path, device: torch.device | str = "cpu") -> TrainedModel:
     """The model in a folder. Nothing that is loaded can run code.
 
     Raises:

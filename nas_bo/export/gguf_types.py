@@ -14,7 +14,7 @@ import numpy as np
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import llamacpp
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray
 
 TYPES = {
     "F32": "F32",

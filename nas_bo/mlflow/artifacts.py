@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from nas_bo import temporary
@@ -16,8 +16,12 @@ from nas_bo.foreign_document import text_of
 from nas_bo.mlflow import tracking_uri
 from nas_bo.safe_text import printable
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
-def put(client: Any, run: Any, files: Mapping[str, str | bytes | Path]) -> None:
+
+def put(client: MlflowClient, run: Run, files: Mapping[str, str | bytes | Path]) -> None:
     """Write files of a run that was just created or read: one request for each on a server, and no other.
 
     Raises:
@@ -46,7 +50,7 @@ def put(client: Any, run: Any, files: Mapping[str, str | bytes | Path]) -> None:
             target.log_artifact(str(folder / name), None if str(below) == "." else str(below))
 
 
-def text(client: Any, run: Any, name: str) -> str:
+def text(client: MlflowClient, run: Run, name: str) -> str:
     """A file of a run.
 
     Raises:

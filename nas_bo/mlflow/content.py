@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from nas_bo.architecture import Architecture
 from nas_bo.foreign_document import text_of
@@ -25,6 +25,7 @@ from nas_bo.report import Summary, drawing, figure, vocabulary
 from nas_bo.study import Further, StudyRecord, TrialRecord
 from nas_bo.trial import ObjectiveSpec, State, Trial
 
+T = TypeVar("T")
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
 MOST_PARAMS = 100  # what one request takes
 MOST_LAYER_PARAMS = 40  # per-layer choices above this are in arch.json only: the UI draws an axis for each
@@ -124,7 +125,7 @@ def clean(name: str) -> str:
     return text
 
 
-def thin(curve: Sequence[object], most: int = MOST_POINTS) -> list[Any]:
+def thin(curve: Sequence[T], most: int = MOST_POINTS) -> list[T]:
     """At most `most` points of a curve, the first and the last among them, denser at the start."""
     n = len(curve)
     if n <= most:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo import temporary
 from nas_bo.errors import HostError
@@ -21,6 +21,10 @@ from nas_bo.mlflow import tracking_uri as store
 from nas_bo.mlflow.registry import FOLDER, new_version
 from nas_bo.mlflow.session import PARENT
 from nas_bo.process import owner
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 EXPERIMENT = "nas_bo exports"  # where the trial is in no experiment of the store
 
@@ -41,7 +45,14 @@ class Logged:
 
 
 def log_export(
-    folder: Path, format: str, about: Mapping[str, Any], what: str, *, track: str | Path | None, name: str, alias: str
+    folder: Path,
+    format: str,
+    about: Mapping[str, object],
+    what: str,
+    *,
+    track: str | Path | None,
+    name: str,
+    alias: str,
 ) -> Logged:
     """Log the folder, register it, and link run, trial and model.
 
@@ -77,7 +88,7 @@ def log_export(
     return Logged(run_id, None if of is None else str(of.info.run_id), f"models:/{name}@{alias}")
 
 
-def _trial(client: Any, architecture: str) -> Any:
+def _trial(client: MlflowClient, architecture: str) -> Run | None:
     """The newest trial of an architecture in any experiment."""
     every = [one.experiment_id for one in client.search_experiments()]
     query = f"tags.`nas.arch` = '{content.clean(architecture)}' AND tags.`nas.kind` = 'trial'"
@@ -85,7 +96,7 @@ def _trial(client: Any, architecture: str) -> Any:
     return found[0] if found else None
 
 
-def _begun(client: Any, where: str, of: Any, format: str, about: Mapping[str, Any]) -> Any:
+def _begun(client: MlflowClient, where: str, of: Run | None, format: str, about: Mapping[str, Any]) -> Run:
     tags = {
         "nas.kind": "export",
         "nas.format": format,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.mlflow import artifacts, content
@@ -107,7 +108,7 @@ def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label
     return made
 
 
-def create(session: Session, made: content.Content, files: Mapping[str, Any] | None = None) -> str:
+def create(session: Session, made: content.Content, files: Mapping[str, str | bytes | Path] | None = None) -> str:
     """Write the run, as a child of the study's; returns its id."""
     now = int(time.time() * 1000)
     tags = {**session.tags, **made.tags, PARENT: session.parent, names.WRITER: owner()}

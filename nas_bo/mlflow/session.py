@@ -22,8 +22,8 @@ from nas_bo.study import StudyRecord
 from nas_bo.trial import ObjectiveSpec, Trial
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow import MlflowClient as MlflowClient
+    from mlflow.entities import Run as Run
 
 PARENT = "mlflow.parentRunId"
 TERMINAL = ("FINISHED", "FAILED", "KILLED")

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import spool, tracking_uri
@@ -92,7 +91,10 @@ def sync(
 
 
 def sync_study(
-    tracker: Tracker, study: object, summary: Summary | None = None, files: Mapping[str, Any] | None = None
+    tracker: Tracker,
+    study: object,
+    summary: Summary | None = None,
+    files: Mapping[str, str | bytes | Path] | None = None,
 ) -> Synced:
     """Bring in a study, with what is in the spool of it; write its report when no trial is running.
 

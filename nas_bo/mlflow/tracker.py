@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from nas_bo.errors import HostError
 from nas_bo.mlflow import content, lineage, presentation, records, server, spool, tracking_uri
@@ -326,7 +326,7 @@ class Tracker:
         return None
 
     def _finish(
-        self, study: object, files: Mapping[str, Any], description: str | None, summary: Summary | None
+        self, study: object, files: Mapping[str, str | bytes | Path], description: str | None, summary: Summary | None
     ) -> bool:
         of, subject = source(study), self._subject(study)
         self._drained(of, subject)

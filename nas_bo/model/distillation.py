@@ -75,7 +75,7 @@ class Distillation:
         """All of them: names of folders and modules."""
         return self.teacher if isinstance(self.teacher, tuple) else (self.teacher,)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """What a student's loss depends on, JSON-safe; the weights of teachers by their digest.
 
         Raises:

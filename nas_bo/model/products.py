@@ -31,8 +31,12 @@ class Watching(TorchFunctionMode):
                 self._at[one.data_ptr()] = name, expert
 
     def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         given = func(*args, **(kwargs or {}))
         if func is not F.linear or len(args) < 2:
             return given

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nas_bo.architecture import Architecture
@@ -22,7 +23,9 @@ from nas_bo.wording import counted
 ARCH, WEIGHTS = "arch.json", "model.safetensors"
 
 
-def read_decoder(folder: Path, about: Mapping[str, Any], device: Any = "cpu") -> tuple[Architecture, Decoder]:
+def read_decoder(
+    folder: Path, about: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> tuple[Architecture, Decoder]:
     """The architecture and the decoder, in evaluation mode.
 
     Args:

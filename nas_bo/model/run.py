@@ -17,7 +17,7 @@ from nas_bo.model.distillation import Distillation
 from nas_bo.model.inference import as_tensor, evaluate
 from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
 from nas_bo.model.schedule import EVALUATION_TOKENS
-from nas_bo.model.teacher import criterion, lessons_of
+from nas_bo.model.teacher import Lesson, criterion, lessons_of
 from nas_bo.model.training_loop import (
     DIVERGED_ABOVE,
     PROGRESS_EVERY_S,
@@ -30,6 +30,9 @@ from nas_bo.model.training_loop import (
     bf16_pays,
     worst_of,
 )
+
+_Batch = Tensor | tuple[Tensor, Lesson]  # of one step, (B, T + 1), with what a teacher says of it
+_Good = tuple[int, dict[str, object], dict[str, object]]  # the step, and the states of model and optimiser after it
 
 
 class Run:
@@ -70,7 +73,7 @@ class Run:
         self.schedule = self.loop.schedule
         self.curve: list[tuple[int, float]] = []
         self.validation: list[tuple[int, float]] = []
-        self._good: tuple[int, Any, Any] | None = None
+        self._good: _Good | None = None
         self.stacked = False  # its weights are elsewhere
 
     @property
@@ -108,7 +111,7 @@ class Run:
         """Of so many steps, (count, B, T + 1)."""
         return as_tensor(self.corpus.batches(first, count, self.batch, self.sequence, self.seed), self.device)
 
-    def taught(self, first: int, count: int) -> Batches:
+    def taught(self, first: int, count: int) -> Batches[_Batch]:
         """The same, with a teacher each with its lesson."""
         if self.lessons is None:
             return self.batches(first, count)
@@ -116,13 +119,16 @@ class Run:
         lessons = self.lessons.of(first, tokens)
         return list(zip(as_tensor(tokens, self.device), lessons, strict=True))
 
-    def _passes(self, batch: Any) -> Iterator[Pass]:
+    def _passes(self, batch: _Batch) -> Iterator[Pass]:
         learned = None
-        if self.lessons is not None:
-            batch, lesson = batch
+        if isinstance(batch, Tensor):
+            tokens = batch
+        else:
+            assert self.lessons is not None  # `taught` has them from there
+            tokens, lesson = batch
             learned = criterion(self.lessons.how, lesson)
         with self.loop.autocast():
-            found = self.model.loss(batch[:, :-1], batch[:, 1:], learned)
+            found = self.model.loss(tokens[:, :-1], tokens[:, 1:], learned)
         yield found
 
     def look(self, losses: list[float]) -> float:
@@ -146,7 +152,7 @@ class Run:
         if has_own_blocks(self.model) and not self.stacked:
             self._good = copy.deepcopy((self.step, self.model.state_dict(), self.loop.optimizer.state_dict()))
 
-    def _blame(self, good: tuple[int, Any, Any], bad: int) -> None:
+    def _blame(self, good: _Good, bad: int) -> None:
         """Go through the steps from the last good state on again; raises TrainingDiverged with the block that is not finite."""
         self.loop.step = good[0]
         self.model.load_state_dict(good[1])

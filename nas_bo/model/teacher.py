@@ -244,7 +244,7 @@ class Lessons:
         where = f"kept in {self.path}" if self.path is not None else "computed as it is needed"
         return f"lessons of {self.how.called()}: {whole:,.1f} MB for {counted(self._steps, 'step')}, {where}"
 
-    def of(self, first: int, batches: np.ndarray[Any, Any]) -> list[Lesson]:
+    def of(self, first: int, batches: np.ndarray) -> list[Lesson]:
         """The lessons of the steps from `first` on, whose batches are (count, B, T + 1)."""
         count = len(batches)
         if self.path is not None:
@@ -260,7 +260,7 @@ class Lessons:
                 self.path = None
         return [self._lesson(batch) for batch in batches]
 
-    def _reaching(self, first: int, batches: np.ndarray[Any, Any]) -> Path:
+    def _reaching(self, first: int, batches: np.ndarray) -> Path:
         """The file, with all records up to those of `batches`."""
         assert self.path is not None
         end = first + len(batches)
@@ -281,7 +281,7 @@ class Lessons:
         used_now(self.path)
         return self.path
 
-    def _batches(self, start: int, count: int, first: int, there: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def _batches(self, start: int, count: int, first: int, there: np.ndarray) -> np.ndarray:
         if start >= first:
             return there[start - first : start - first + count]
         return self._corpus.batches(start, count, *self._shape, self._seed)
@@ -306,7 +306,7 @@ class Lessons:
             return logs
         return logs + lesson.ids.cpu().numpy().astype(np.int16 if self._narrow else np.int32).tobytes()
 
-    def _lesson(self, batch: np.ndarray[Any, Any]) -> Lesson:
+    def _lesson(self, batch: np.ndarray) -> Lesson:
         """batch (B, T + 1)."""
         if self._teachers is None:
             self._teachers = Teachers(self.how, self._corpus, self._device, self._bf16)

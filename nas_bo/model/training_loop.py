@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -32,11 +32,16 @@ Pass = tuple[Tensor, Tensor]
 """Of one forward pass: the loss to train on, and the nats per token to report; scalars, or one per stacked run."""
 
 
-class Batches(Protocol):
+B = TypeVar("B")
+B_co = TypeVar("B_co", covariant=True)
+L = TypeVar("L", float, list[float])
+
+
+class Batches(Protocol[B_co]):
     """Those of some successive steps: a tensor, or a sequence."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, step: int, /) -> Any: ...
+    def __getitem__(self, step: int, /) -> B_co: ...
 
 
 def _clip(weights: Sequence[Tensor], bound: float) -> None:
@@ -88,9 +93,9 @@ class Loop:
 
     def go(
         self,
-        batches: Callable[[int, int], Batches],
-        passes: Callable[[Any], Iterable[Pass]],
-        look: Callable[[list[Any]], bool | None],
+        batches: Callable[[int, int], Batches[B]],
+        passes: Callable[[B], Iterable[Pass]],
+        look: Callable[[list[L]], bool | None],
         until: int | None = None,
     ) -> None:
         """Train until `until` steps are done (all, when None).
@@ -103,7 +108,7 @@ class Loop:
         """
         until = self.steps if until is None else until
         first = self.step
-        block: Batches = ()
+        block: Batches[B] = ()
         with measurement_lock.working() as between:
             while self.step < until:
                 if not first <= self.step < first + len(block):

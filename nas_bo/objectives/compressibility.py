@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -65,7 +65,7 @@ class OfTrainedModel(ABC):
     def measured(self, model: Decoder, corpus: Corpus) -> Value:
         """The value of a trained model, in evaluation mode."""
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         own = {name: value for name, value in vars(self).items() if name in self.options()}
         return {**self.quality.conditions(), **own}
 

@@ -4,7 +4,7 @@ building it without weights, which takes milliseconds."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -43,7 +43,7 @@ class Parameters:
     def __post_init__(self) -> None:
         check_build("Parameters", self.build)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"vocab_size": self.vocab_size} if self.build is None else {"build": called(self.build)}
 
     def __call__(self, arch: Architecture, /) -> float:
@@ -71,7 +71,7 @@ class ActiveParameters:
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"vocab_size": self.vocab_size}
 
     def __call__(self, arch: Architecture, /) -> float:
@@ -102,8 +102,8 @@ class Flops:
         check_fields(self, ObjectiveError)
         check_build("Flops", self.build)
 
-    def conditions(self) -> dict[str, Any]:
-        said = {"vocab_size": self.vocab_size, "tokens": self.tokens}
+    def conditions(self) -> dict[str, object]:
+        said: dict[str, object] = {"vocab_size": self.vocab_size, "tokens": self.tokens}
         return said if self.build is None else {"tokens": self.tokens, "build": called(self.build)}
 
     def __call__(self, arch: Architecture, /) -> float:
@@ -140,7 +140,7 @@ class WeightBytes:
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"vocab_size": self.vocab_size, "dtype": self.dtype}
 
     def __call__(self, arch: Architecture, /) -> float:
@@ -166,7 +166,7 @@ class KVCacheBytes:
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"context": self.context, "bytes_per_value": self.bytes_per_value}
 
     def __call__(self, arch: Architecture, /) -> float:

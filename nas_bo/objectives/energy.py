@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -61,7 +61,7 @@ class Energy:
     direction: Direction = "minimize"
     cost: Literal["measured"] = "measured"
     build: Build | None = None
-    target: Any = field(default=None, kw_only=True)
+    target: object = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         settle_target(self)
@@ -95,7 +95,7 @@ class Energy:
             said = word if here else f"modelled_{word}@{steps[0][0].device}"
             object.__setattr__(self, "name", said)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         said: dict[str, object] = {
             "phase": self.phase,
             "context": self.context,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -40,7 +39,7 @@ class Growth:
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """What must not change while a study continues."""
         return {"flops": self.flops, "depth": self.depth}
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.latency.model import OfOneSpace
 from nas_bo.hardware.latency.roofline import GPU, Roofline
+from nas_bo.hardware.runtimes.interface import Runtime
 from nas_bo.hardware.workload import Setting, as_timed
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.own_model import Build, called, check_build
@@ -31,6 +32,9 @@ from nas_bo.objectives.target import (
 from nas_bo.space.space import Space
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.latency.machine_profile import Make
 
 BESIDE = 0.5  # of the time: a standard deviation of 2.0 % of measurement and profile together instead of 1.9 %
 NAMES = {"prefill": "latency_ms", "decode": "decode_ms", "request": "request_ms"}
@@ -104,12 +108,12 @@ class Latency:
     unit: str = "ms"
     direction: Direction = "minimize"
     cost: Literal["measured"] = "measured"
-    model: Any = None
+    model: object = None
     dtype: str = "float32"
     output_length: int = checked(64, number(above=0))
     runtime: str | None = None
     build: Build | None = None
-    target: Any = field(default=None, kw_only=True)
+    target: object = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
@@ -151,7 +155,7 @@ class Latency:
         middle = self.context + (decoded + 1) // 2
         return [*steps, (Setting("decode", self.batch, middle, *sizes), float(decoded))] if decoded else steps
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         said = {"phase": self.phase, "context": self.context, "batch": self.batch, "vocab_size": self.vocab_size}
         more: dict[str, object] = {} if self.dtype == "float32" else {"dtype": self.dtype}
         more |= {} if self.phase != "request" else {"output_length": self.output_length}
@@ -218,7 +222,7 @@ class Latency:
             known[arch] = found
         return found
 
-    def ready(self, space: type[Space], profile: Any, say: Say = silent) -> None:
+    def ready(self, space: type[Space], profile: Make | None, say: Say = silent) -> None:
         """What `search` calls first: the anchors of this machine, and made by `profile` one of it for `space`, both kept in
         the user's cache folder. Nothing where the latency is predicted."""
         if not self._here or self.build is not None:
@@ -246,8 +250,8 @@ class Latency:
                 value.info["predicted"] = round(self.predict(arch), 5)
         return values
 
-    def _runtime(self) -> Any:
-        if self._found is not None:
+    def _runtime(self) -> Runtime:
+        if self._found is not None and self._found.runs is not None:
             return self._found.runs
         from nas_bo.hardware.runtimes.eager import Eager
 

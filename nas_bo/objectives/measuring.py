@@ -9,13 +9,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
 from nas_bo.hardware.workload import Setting
 from nas_bo.objective import Ready, Say, Value
 from nas_bo.space.space import Space
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ def silent(what: str, done: int, of: int) -> None:
 def measured(
     archs: Sequence[Architecture],
     steps: Sequence[tuple[Setting, float]],
-    runtime: Any,
+    runtime: Runtime,
     profiles: Sequence[Path | None],
     precision: float,
     max_seconds: float,
@@ -61,7 +64,7 @@ def measured(
     for number, ((setting, _), path) in enumerate(zip(steps, profiles, strict=True)):
         here = bench(device, setting)
         for block in _blocks(archs, setting, runtime):
-            ready: dict[int, Any] = {}
+            ready: dict[int, Prepared] = {}
             for at in block:
                 if at in refused:
                     continue
@@ -113,7 +116,7 @@ def measured(
     return values
 
 
-def _blocks(archs: Sequence[Architecture], setting: Setting, runtime: Any, room: float = 2e9) -> list[list[int]]:
+def _blocks(archs: Sequence[Architecture], setting: Setting, runtime: Runtime, room: float = 2e9) -> list[list[int]]:
     """Numbers of architectures whose weights fit into memory together."""
     from nas_bo.hardware.runtimes.interface import Weighs
     from nas_bo.model.counts import parameters
@@ -122,10 +125,9 @@ def _blocks(archs: Sequence[Architecture], setting: Setting, runtime: Any, room:
     held = 0.0
     for at, arch in enumerate(archs):
         if len(archs) > 1:
-            weighs = isinstance(runtime, Weighs)
             size = (
                 runtime.weight_bytes(arch, setting)
-                if weighs
+                if isinstance(runtime, Weighs)
                 else 4.0 * parameters(arch, setting.vocab_size, setting.ignore)
             )
             if blocks[-1] and held + 2 * size > room:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DeviceError, ObjectiveError, SpaceError
@@ -55,14 +55,14 @@ class Memory:
     training: tuple[int, int] | None = checked(None, TRAINING)
     at_most: float | None = None
     at_least: float | None = None
-    target: Any = None
+    target: object = None
     ignore: tuple[str, ...] = ()
     name: str = ""
     unit: str = "B"
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
     build: Build | None = None
-    device: Any = field(default=None, kw_only=True)
+    device: object = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         settle_target(self)
@@ -78,7 +78,7 @@ class Memory:
         if not self.name:
             object.__setattr__(self, "name", word)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return _sizes(self) if self.build is None else {**_sizes(self), "build": called(self.build)}
 
     def __call__(self, arch: Architecture, /) -> Value:
@@ -109,7 +109,7 @@ class Fits:
         DeviceError: there is no such device, or neither its memory nor its operations are known.
     """
 
-    target: Any = None
+    target: object = None
     context: int = 2048
     batch: int = 1
     dtype: str = "float32"
@@ -126,7 +126,7 @@ class Fits:
     direction: Direction = "minimize"
     cost: Literal["analytic"] = "analytic"
     build: Build | None = None
-    device: Any = field(default=None, kw_only=True)
+    device: object = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         settle_target(self)
@@ -148,7 +148,7 @@ class Fits:
         if not self.name:
             object.__setattr__(self, "name", f"fits@{figures.name}")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         figures = self._device
         there = {"memory_bytes": figures.memory_bytes, "operations": figures.operations and list(figures.operations)}
         own = {} if self.build is None else {"build": called(self.build)}

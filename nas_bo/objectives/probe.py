@@ -35,7 +35,7 @@ class LearningRateProbe:
         if len(set(self.factors)) < len(self.factors):
             raise ObjectiveError(f"LearningRateProbe(factors={self.factors!r}): factors must be different numbers")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """What must not change while a study continues."""
         return {"factors": list(self.factors), "tokens": int(self.tokens)}
 

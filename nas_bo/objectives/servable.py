@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -51,7 +51,7 @@ class Servable:
         if not self.name:
             object.__setattr__(self, "name", f"servable_{self.runtime}")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"runtime": self.runtime, "padding": self.padding, "vocab_size": self.vocab_size}
 
     def __call__(self, arch: Architecture, /) -> Value:

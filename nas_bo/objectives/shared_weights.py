@@ -110,7 +110,7 @@ class SharedWeightLoss:
         key = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:12]
         return Path(file_name(f"nas-bo-supernet-{self.space.title.lower()}-{key}.pt"))
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         """Also asks whether the space can be covered and the file fits (raises ModelError, CheckpointError)."""
         from nas_bo.supernet.coverage import Extent
 

@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeGuard
 
 from nas_bo.architecture import Architecture, names_after
 from nas_bo.errors import DeviceError, ObjectiveError
 from nas_bo.foreign_document import text_of
 from nas_bo.hardware.devices.device import Device
-from nas_bo.hardware.latency.model import DeviceProfile, LatencyModel, LeastModel, Marked, OnRuntime
+from nas_bo.hardware.latency.model import DeviceProfile, LeastModel, Marked, OnDevice, OnRuntime
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.measuring.clock import check_timed
 from nas_bo.hardware.runtimes.eager import DTYPES
+from nas_bo.hardware.runtimes.interface import Runtime
 from nas_bo.hardware.workload import Setting
+from nas_bo.model.own_model import Build
 from nas_bo.moved import ENDS
 from nas_bo.objective import Value
 from nas_bo.space.space import Space
@@ -34,7 +36,7 @@ _said: set[str] = set()
 _TORCH = re.compile(r"(cpu|cuda|mps|xpu|hpu|mtia|meta)(:\d+)?")
 
 
-def is_torch_device(device: object) -> bool:
+def is_torch_device(device: object) -> TypeGuard[str | None]:
     """Whether it names a device of this machine; None is the best one."""
     return device is None or (isinstance(device, str) and _TORCH.fullmatch(device) is not None)
 
@@ -43,7 +45,7 @@ class Placed(Protocol):
     """An objective with `device`, a torch device of this machine, and `target`, a device that is described."""
 
     @property
-    def device(self) -> Any: ...
+    def device(self) -> object: ...
     @property
     def target(self) -> object: ...
 
@@ -88,7 +90,7 @@ def measurable(owner: str, device: str | None, dtype: str) -> None:
         )
 
 
-def found_device(device: object) -> object:
+def found_device(device: object) -> Device | DeviceProfile:
     """A `Device` or a profile from one of them, the name of one in the table, or the path of a file.
 
     Raises:
@@ -140,17 +142,17 @@ class Timed:
         fingerprint: changes when the figures or measurements behind the models do; None for models of the user's own.
     """
 
-    steps: tuple[tuple[LatencyModel, float], ...]
+    steps: tuple[tuple[LeastModel, float], ...]
     device: str
     how: str
     fingerprint: str | None
     here: bool = False
     bound: bool = False
-    runs: Any = None
+    runs: Runtime | None = None
 
     @property
     def runtime(self) -> str:
-        return self.steps[0][0].runtime
+        return _runtime(self.steps[0][0])
 
     def suffix(self) -> str:
         """What distinguishes the names of objectives on this device by this model; of what is measured here, the runtime."""
@@ -196,7 +198,7 @@ def say_as_trained(name: str, space: type[Space]) -> None:
         )
 
 
-def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float]], runtime: str | None) -> Timed:
+def timed(owner: str, device: object, model: object, wanted: list[tuple[Setting, float]], runtime: str | None) -> Timed:
     """The models that `device=` and `model=` of the objective `owner` mean.
 
     Args:
@@ -209,26 +211,29 @@ def timed(owner: str, device: Any, model: Any, wanted: list[tuple[Setting, float
     """
     if model is None or isinstance(model, str):
         return _of_device(owner, found_device(device), model, wanted, runtime)
-    models = list(model) if isinstance(model, (list, tuple)) else [model]
-    for one in models:
+    models: list[LeastModel] = []
+    for one in model if isinstance(model, (list, tuple)) else (model,):
         if not isinstance(one, LeastModel):
             raise ObjectiveError(
                 f"{owner}(model={one!r:.60}) is not a latency model; give one of {', '.join(KINDS)}, or an object with predict, "
                 "setting and how (nas_bo.hardware.latency.model.LatencyModel)"
             )
+        models.append(one)
     if len(models) != len(wanted):
         phases = " and ".join(setting.phase for setting, _ in wanted)
         raise ObjectiveError(f"{owner} got {counted(len(models), 'latency model')} and needs one for each of: {phases}")
     for one, (setting, _) in zip(models, wanted, strict=True):
         _agree(owner, one.setting, setting)
-        if runtime is not None and one.runtime and one.runtime != runtime:
+        if runtime is not None and _runtime(one) not in ("", runtime):
             raise ObjectiveError(
-                f"{owner}(runtime={runtime!r}) got a model of the runtime {one.runtime!r}; leave one out"
+                f"{owner}(runtime={runtime!r}) got a model of the runtime {_runtime(one)!r}; leave one out"
             )
-    name = models[0].device if device is None else _name(found_device(device))
+    first = models[0]
+    its = first.device if isinstance(first, OnDevice) else ""
+    name = its if device is None else _name(found_device(device))
     steps = tuple((one, often) for one, (_, often) in zip(models, wanted, strict=True))
     marks = [_mark(one) for one in models]
-    return Timed(steps, name, models[0].how, None if None in marks else digest(marks))
+    return Timed(steps, name, first.how, None if None in marks else digest(marks))
 
 
 def measured_here(
@@ -244,13 +249,15 @@ def measured_here(
     from nas_bo.hardware.runtimes import runtime as made
 
     runs = made(runtime, device)
-    how: dict[str, Any] = {"precision": precision, "max_seconds": max_seconds, "clock": "cpu"}
-    models = [(Measured(setting, runtime_here=runs, **how), often) for setting, often in wanted]
+    models = [
+        (Measured(setting, runtime_here=runs, precision=precision, max_seconds=max_seconds, clock="cpu"), often)
+        for setting, often in wanted
+    ]
     return Timed(tuple(models), _machine(str(runs.device)), "measured", digest(runs.conditions()), here=True, runs=runs)
 
 
 def own_model(
-    owner: str, build: Any, device: Any, model: object, wanted: list[tuple[Setting, float]], runtime: str | None,
+    owner: str, build: Build, device: object, model: object, wanted: list[tuple[Setting, float]], runtime: str | None,
     precision: float, max_seconds: float,
 ) -> Timed:  # fmt: skip
     """What `device=` and `model=` mean for a model of the user's own: measurements on a torch device, else a roofline of its
@@ -272,14 +279,16 @@ def own_model(
             f"{owner}(build=..., model={model!r:.60}): that model describes the decoder of nas_bo; models of your own are "
             "measured on a torch device, or get a roofline for a device whose figures are known; leave model= out"
         )
-    if here:
+    if is_torch_device(device):
         from nas_bo.hardware.latency.measured import Measured
         from nas_bo.hardware.runtimes.own_model import OwnModel
 
         measurable(owner, device, wanted[0][0].dtype)
         runs = OwnModel(build, device)
-        how: dict[str, Any] = {"precision": precision, "max_seconds": max_seconds, "clock": "cpu"}
-        steps: Any = tuple((Measured(setting, runtime_here=runs, **how), often) for setting, often in wanted)
+        steps = tuple(
+            (Measured(setting, runtime_here=runs, precision=precision, max_seconds=max_seconds, clock="cpu"), often)
+            for setting, often in wanted
+        )
         return Timed(steps, _machine(str(runs.device)), "measured", None, here=True, runs=runs)
     figures = found_device(device)
     if not isinstance(figures, Device):
@@ -304,7 +313,11 @@ def digest(data: object) -> str:
 
 
 def _of_device(
-    owner: str, found: Any, kind: str | None, wanted: list[tuple[Setting, float]], runtime: str | None
+    owner: str,
+    found: Device | DeviceProfile,
+    kind: str | None,
+    wanted: list[tuple[Setting, float]],
+    runtime: str | None,
 ) -> Timed:
     if kind is not None and kind not in KINDS:
         raise ObjectiveError(f"{owner}(model={kind!r}): it is one of {', '.join(KINDS)}, or a latency model")
@@ -328,6 +341,10 @@ def _of_device(
     return Timed(tuple(models), _name(found), models[0][0].how, _mark(found))
 
 
+def _runtime(model: object) -> str:
+    return model.runtime if isinstance(model, OnRuntime) else ""
+
+
 def _agree(owner: str, has: Setting, asked: Setting) -> None:
     there, wanted = asdict(has), asdict(asked)
     for field in ("phase", "batch", "context", "dtype", "vocab_size"):
@@ -347,7 +364,8 @@ def _name(found: object) -> str:
     return inner.name if isinstance(inner, Device) else str(inner)  # of a profile of the user's own it may be anything
 
 
-def _profile(path: Path) -> object:
+def _profile(path: Path) -> DeviceProfile:
     from importlib import import_module
 
-    return import_module("nas_bo.hardware.latency.profile").Profile.load(path)
+    found: DeviceProfile = import_module("nas_bo.hardware.latency.profile").Profile.load(path)
+    return found

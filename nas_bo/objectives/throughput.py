@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import Unsupported
@@ -34,7 +34,7 @@ class Throughput:
     at_most: float | None = None
     at_least: float | None = None
     device: str | None = None
-    model: Any = None
+    model: object = None
     dtype: str = "float32"
     output_length: int = 64
     runtime: str | None = None
@@ -46,7 +46,7 @@ class Throughput:
     direction: Direction = "maximize"
     cost: Literal["measured"] = "measured"
     build: Build | None = None
-    target: Any = field(default=None, kw_only=True)
+    target: object = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         settle_target(self)
@@ -73,7 +73,7 @@ class Throughput:
         """Of one batch."""
         return self.batch * {"prefill": self.context, "decode": 1, "request": self.output_length}[self.phase]
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         found: dict[str, object] = self.latency.conditions()  # type: ignore[attr-defined]
         return found
 

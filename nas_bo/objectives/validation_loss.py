@@ -189,7 +189,7 @@ class ValidationLoss:
         """The corpus, read once per process (raises DataError)."""
         return corpus_of(self)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         corpus = self.corpus()
         found = {"corpus": corpus.name, "sha256": corpus.fingerprint, "tokens": int(self.tokens), "seed": self.seed}
         for name, default in _DIALS.items():  # not named when not turned, so that older studies can continue

@@ -72,7 +72,7 @@ class Weighted:
         """The objectives of the sum, cheapest first."""
         return tuple(objective for _, objective in self.terms)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         parts = {o.name: dict(o.conditions()) for _, o in self.terms if isinstance(o, Conditioned)}
         return {"weights": {o.name: w for w, o in self.terms}, **parts}
 

@@ -68,7 +68,7 @@ class BlockScores:
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"sizes": self.sizes, "groups": self.groups, "batches": self.batches}
 
     def ready(self, space: type[Space], profile: object, say: Say = silent, /) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DataError, ObjectiveError
@@ -88,7 +88,7 @@ class SubModelLoss:
         """The corpus, read once per process (raises DataError)."""
         return corpus_of(self)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         corpus = self.corpus()
         if corpus.vocab_size > self.teacher.vocab_size:
             raise DataError(

@@ -50,7 +50,7 @@ class Choice:
 
     values: tuple[Primitive, ...]
     ordered: bool
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -201,7 +201,7 @@ class Option:
     """A named alternative inside a `choice`, with fields (constants or choices) of its own."""
 
     name: str
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class Repeat:
     """A list of `count` records, each with its own choice of every field; `count` as the user wrote it."""
 
     count: int | str | Domain
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ class When:
 
     parent: str
     values: frozenset[Primitive]
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
 
 
 Field = Primitive | Domain | Option | Repeat | When  # what a space, a record or an option may have under a name

@@ -7,10 +7,10 @@ with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 from nas_bo.architecture import Node, Primitive
 from nas_bo.errors import SpaceError
@@ -20,6 +20,7 @@ from nas_bo.wording import counted
 RESERVED = ("kind", "keys", "items", "values", "get")  # what a record of the tree answers to by itself
 
 Pick = Callable[[str, "Decision"], Any]
+Item: TypeAlias = "Constant | Decision | Fixed | Loop | Guard"  # what a record has under a name
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +66,12 @@ class Loop:
     body: Level
     most: int  # the largest possible count
 
-    def options_of_count(self, siblings: Mapping[str, Any]) -> Any:
+    def options_of_count(self, siblings: Mapping[str, object]) -> Sequence[Primitive]:
         if isinstance(self.count, int):
             return (self.count,)
-        return (self.inline or siblings[str(self.count)]).domain.values
+        count = self.inline or siblings[str(self.count)]
+        assert isinstance(count, Decision) and not isinstance(count.domain, Real)  # as `compile_level` has seen to it
+        return count.domain.values
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,7 @@ class Guard:
 class Level:
     """The fields of one record, in the order in which they are decided."""
 
-    fields: tuple[tuple[str, Constant | Decision | Fixed | Loop | Guard], ...]
+    fields: tuple[tuple[str, Item], ...]
 
     @cached_property
     def counts(self) -> frozenset[str]:
@@ -122,7 +125,7 @@ class Level:
                 total *= item.body.size
             elif isinstance(item, Loop) and not isinstance(item.count, str):
                 counts = item.options_of_count({})
-                total *= sum(item.body.size**n for n in counts)
+                total *= sum(item.body.size ** int(n) for n in counts)  # type: ignore[arg-type]
         return total
 
 
@@ -132,7 +135,7 @@ def compile_level(fields: Mapping[str, object], where: str) -> Level:
     Raises:
         SpaceError: a field name that cannot be one, a value that is not part of the language, a count that is not there.
     """
-    named: dict[str, object] = {}
+    named: dict[str, Item | Repeat] = {}
     for name, value in fields.items():
         if not name.isidentifier() or name in RESERVED or name.startswith("_"):
             raise SpaceError(
@@ -158,13 +161,14 @@ def compile_level(fields: Mapping[str, object], where: str) -> Level:
                 f"{where}.{name} is a {type(value).__name__}; a field is choice, integer, real, option, repeat or a constant "
                 "(str, int, float, bool, None)"
             )
-    for name, value in named.items():
-        if isinstance(value, Repeat):
-            named[name] = _compile_loop(value, named, fields, f"{where}.{name}")
-    return Level(tuple(_counts_first(named)))
+    items = {
+        name: _compile_loop(one, named, fields, f"{where}.{name}") if isinstance(one, Repeat) else one
+        for name, one in named.items()
+    }
+    return Level(tuple(_counts_first(items)))
 
 
-def _compile_guard(when: When, named: Mapping[str, Any], where: str) -> Guard:
+def _compile_guard(when: When, named: Mapping[str, Item | Repeat], where: str) -> Guard:
     parent, body = named.get(when.parent), compile_level(when.fields, where)
     if not isinstance(parent, Decision) or isinstance(parent.domain, Real):
         raise SpaceError(
@@ -173,7 +177,10 @@ def _compile_guard(when: When, named: Mapping[str, Any], where: str) -> Guard:
     strange = [v for v in when.values if not has(parent.domain, v)]
     if strange or not when.values:
         raise SpaceError(f"{where}: {when.parent!r} is never {strange or 'nothing'}; it is {parent.domain.describe()}")
-    twice = set(names_of(body)) & {name for item in named.items() for name in names_of(Level((item,)))}
+    there = {
+        one for name, item in named.items() for one in (names_of(item.body) if isinstance(item, Guard) else (name,))
+    }
+    twice = set(names_of(body)) & there
     if twice:
         raise SpaceError(f"{where}: the record has two fields {sorted(twice)[0]!r}; rename one")
     return Guard(when.parent, when.values, body)
@@ -188,7 +195,7 @@ def names_of(level: Level) -> Iterator[str]:
             yield name
 
 
-def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, Any], where: str) -> Loop:
+def _compile_loop(loop: Repeat, named: Mapping[str, Item | Repeat], fields: Mapping[str, object], where: str) -> Loop:
     body = compile_level(loop.fields, where)
     count = loop.count
     if isinstance(count, int):
@@ -214,7 +221,7 @@ def _compile_loop(loop: Repeat, named: Mapping[str, Any], fields: Mapping[str, A
     return Loop(count, None, body, most_records(decision.domain))
 
 
-def _counts_first(named: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _counts_first(named: Mapping[str, Item]) -> Iterator[tuple[str, Item]]:
     done: set[str] = set()
     for name, item in named.items():
         if isinstance(item, Loop) and isinstance(item.count, str) and item.count not in done:

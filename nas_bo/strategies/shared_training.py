@@ -167,7 +167,10 @@ class SharedTrainings:
         front = points[undominated(points)]
         if points.shape[1] == 1:
             span = max(float(np.ptp(points)), 1e-9)
-            return np.exp(acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], 1e-9), float(front.min()))) / span
+            found: Values = (
+                np.exp(acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], 1e-9), float(front.min()))) / span
+            )
+            return found
         scale = Scale(front)
         scale.log = scale.log & np.isin(np.arange(points.shape[1]), self.known.positions)
         scale.span = np.where(
@@ -178,7 +181,8 @@ class SharedTrainings:
         if points.shape[1] > MANY:
             rng = np.random.default_rng(generator("after training", seed, len(self.trials)).getrandbits(63))
             weights, normal = rng.dirichlet(np.ones(points.shape[1])), rng.standard_normal((16, 1, points.shape[1]))
-            return np.exp(acquisition.log_chebyshev_ei(mean + sd * normal, points, weights))
+            many: Values = np.exp(acquisition.log_chebyshev_ei(mean + sd * normal, points, weights))
+            return many
         lower, upper = acquisition.boxes(front, reference_point(points))
         return acquisition.ehvi(mean, sd, lower, upper)
 
@@ -225,7 +229,8 @@ class SharedTrainings:
         points = self.points()
         trials = [trial for each in self.trainings.values() for trial in each]
         front = [trial for trial, on in zip(trials, undominated(points), strict=True) if on]
-        domains, at = self.problem.space.domains(), {}
+        domains = self.problem.space.domains()
+        at: dict[str, Primitive] = {}
         for name in dict.fromkeys(map(field_of, self.paths)):
             values = _by_cost(name, domains[next(p for p in self.paths if field_of(p) == name)].values)
             counts = Counter(

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from operator import is_
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -124,7 +124,7 @@ def admissible(problem: Problem, arch: Architecture) -> bool:
 
 
 _walks: WeakKeyDictionary[type[Space], list[Architecture]] = WeakKeyDictionary()
-_guides: WeakKeyDictionary[Problem, dict[Any, np.ndarray | None]] = WeakKeyDictionary()
+_guides: WeakKeyDictionary[Problem, dict[object, np.ndarray | None]] = WeakKeyDictionary()
 
 
 def guide(problem: Problem, trial: Trial) -> np.ndarray | None:

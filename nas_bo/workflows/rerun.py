@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.architecture import Architecture
@@ -30,6 +30,9 @@ from nas_bo.study import StudyRecord, columns_of, plain_architecture
 from nas_bo.trial import State, Trial, knee
 from nas_bo.wording import counted
 from nas_bo.workflows.register import check_size
+
+if TYPE_CHECKING:
+    from nas_bo.mlflow.session import MlflowClient, Run
 
 KINDS = ("trial", "baseline", "retrain", "rerun")  # of runs that have an architecture and values
 NOT_COMPARED = ("python", "nas_bo", "optuna", "mlflow", "scipy")  # versions on which no trained value depends
@@ -152,7 +155,7 @@ def rerun(
         return made
 
 
-def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any]]:
+def _find(client: MlflowClient, where: str, run_id: str) -> tuple[Run, Run, dict[str, Any]]:
     """The run to evaluate, its study's run, and what that kept about itself."""
     try:
         run = client.get_run(run_id)
@@ -173,7 +176,7 @@ def _find(client: Any, where: str, run_id: str) -> tuple[Any, Any, dict[str, Any
 
 
 @reading("what a study of nas_bo keeps in MLflow about itself", SearchError)
-def _about(text: str) -> dict[str, object]:
+def _about(text: str) -> dict[str, Any]:
     """The content of ``study.json``, of the form that `search` gives it."""
     about: dict[str, Any] = json.loads(text)
     about.get("recipe")
@@ -192,7 +195,7 @@ def _about(text: str) -> dict[str, object]:
     return about
 
 
-def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
+def _knee(client: MlflowClient, parent: Run, about: Mapping[str, Any]) -> Run:
     columns, runs, token = columns_of(about), {}, None
     own = parent.data.tags
     query = f"tags.`{names.key_tag(own)}` = '{names.value(own, names.KEY)}' AND tags.`nas.kind` = 'trial'"
@@ -217,7 +220,7 @@ def _knee(client: Any, parent: Any, about: Mapping[str, Any]) -> Any:
     return runs[middle.number][0]
 
 
-def _noted_knee(client: Any, parent: Any) -> int | None:
+def _noted_knee(client: MlflowClient, parent: Run) -> int | None:
     """The knee of the final front, as the search reported it at its end; None where it did not come so far."""
     try:
         told = json.loads(_text(client, parent, "report/result.json"))
@@ -227,7 +230,7 @@ def _noted_knee(client: Any, parent: Any) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def _text(client: Any, run: Any, name: str) -> str:
+def _text(client: MlflowClient, run: Run, name: str) -> str:
     try:
         return artifacts.text(client, run, name)
     except HostError:
@@ -239,7 +242,7 @@ def _text(client: Any, run: Any, name: str) -> str:
 
 
 @reading("a run of a search of nas_bo", SearchError)
-def _asked(client: Any, run: Any, about: Mapping[str, Any]) -> tuple[Architecture, type[Space], float | None]:
+def _asked(client: MlflowClient, run: Run, about: Mapping[str, Any]) -> tuple[Architecture, type[Space], float | None]:
     """What is evaluated: the architecture, its space, and the factor of the budget of a re-training (None of a trial)."""
     arch = Architecture.from_json(_text(client, run, "arch.json"))
     space = Space.from_dict(about["space"], {name: lambda _arch: True for name in about["space"].get("rules", {})})
@@ -250,7 +253,7 @@ def _asked(client: Any, run: Any, about: Mapping[str, Any]) -> tuple[Architectur
 
 
 def _evaluate(
-    run: Any,
+    run: Run,
     arch: Architecture,
     space: type[Space],
     about: Mapping[str, Any],
@@ -350,7 +353,7 @@ def _changed(about: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
-def _log(session: Session, run: Any, trial: Trial, made: Again) -> str:
+def _log(session: Session, run: Run, trial: Trial, made: Again) -> str:
     label = run.data.tags.get("nas.label", "")
     uid = f"{session.subject.name}/rerun/{run.info.run_id}"
     again = lineage.beside(session, f"{run.info.run_name} again", "rerun", uid, trial, label)

@@ -16,6 +16,7 @@ from nas_bo.hardware.latency.learned import Learned
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Setting
+from nas_bo.objective import Value
 from nas_bo.objectives import Latency, Parameters, Throughput
 from nas_bo.problem import Problem
 from nas_bo.search_spaces import TinyGPT
@@ -67,6 +68,20 @@ def test_a_request_is_measured_where_no_device_is_named() -> None:
     value = Latency("request", context=16, output_length=5, max_seconds=0.1, device="cpu")(ARCHS[0])
     prefill = Latency("prefill", context=16, max_seconds=0.1, device="cpu")(ARCHS[0])
     assert value > prefill and value.info["how"] == "measured" and value.info["low"] <= value <= value.info["high"]
+
+
+class Least:
+    """What a latency model has at least."""
+
+    how, setting = "mine", Setting(context=64)
+
+    def predict(self, arch: object) -> Value:
+        return Value(2.0)
+
+
+def test_a_model_of_ones_own_may_have_no_more_than_the_least() -> None:
+    for objective in (Latency(context=64, model=Least()), Latency(context=64, model=Least(), runtime="openvino")):
+        assert objective(ARCHS[0]) == 2.0 and objective.name == "latency_ms.mine"
 
 
 def test_models_of_ones_own() -> None:

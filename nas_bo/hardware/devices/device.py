@@ -42,7 +42,7 @@ FIGURE = number(above=0).advise(LEAVE_OUT)
 OR_NOTHING = number(at_least=0).or_none().advise(LEAVE_OUT)
 SIZE = Check(
     "a whole number of bytes above 0",
-    lambda value: value is None or (FIGURE.holds(value) and value == int(value)),
+    lambda value: value is None or (isinstance(value, (int, float)) and FIGURE.holds(value) and value == int(value)),
     LEAVE_OUT,
 )
 TEXT = Check("text", lambda value: isinstance(value, str))

@@ -99,8 +99,16 @@ class DeviceProfile(Protocol):
 
 
 @runtime_checkable
+class OnDevice(Protocol):
+    """A model of one device, by its name."""
+
+    @property
+    def device(self) -> str: ...
+
+
+@runtime_checkable
 class OnRuntime(Protocol):
-    """A profile of one runtime."""
+    """A model or profile of one runtime."""
 
     @property
     def runtime(self) -> str: ...

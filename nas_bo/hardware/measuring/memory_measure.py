@@ -7,8 +7,8 @@ a kernel allocates and frees inside itself is not seen.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +19,9 @@ from nas_bo.model import build, counts
 from nas_bo.model.counts import Arch
 from nas_bo.model.device import dtype_of, pick_device
 from nas_bo.model.schedule import DEFAULTS
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload
 
 Ready = tuple[list[object], Callable[[], object]]  # what is held, and the call that is looked at
 
@@ -50,7 +53,13 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _free(self, size: int) -> None:
         self.live -= size
 
-    def __torch_dispatch__(self, func: Any, types: object, args: Any = (), kwargs: Any = None) -> object:
+    def __torch_dispatch__(
+        self,
+        func: OpOverload,
+        types: object,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
         made = func(*args, **(kwargs or {}))
         self.watch(tree_leaves(made))
         return made

@@ -7,9 +7,9 @@ here it counts as every other attention does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils._pytree import tree_leaves
@@ -17,6 +17,9 @@ from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 from nas_bo.hardware.measuring.memory_measure import StorageTracker
 from nas_bo.hardware.workload import Work
+
+if TYPE_CHECKING:
+    from torch._ops import OpOverload, OpOverloadPacket
 
 
 class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
@@ -72,7 +75,9 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         shape[along] = length
         return y.new_empty(shape), last
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self, func: OpOverload, types: object, args: Sequence[Any] = (), kwargs: Mapping[str, object] | None = None
+    ) -> object:
         given = kwargs or {}
         made = func(*args, **given)
         outputs = [one for one in tree_leaves(made) if isinstance(one, torch.Tensor)]
@@ -93,7 +98,7 @@ class Recorder(StorageTracker):  # type: ignore[no-untyped-call]
         return made
 
 
-def _flops(packet: Any, args: Any, given: Any, made: Any) -> int:
+def _flops(packet: OpOverloadPacket, args: Sequence[Any], given: Mapping[str, object], made: object) -> int:
     if packet in flop_registry:
         return int(flop_registry[packet](*args, **given, out_val=made))
     name = str(packet)

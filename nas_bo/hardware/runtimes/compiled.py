@@ -32,7 +32,7 @@ class Compiled:
         object.__setattr__(self, "_eager", Eager(self.device, self.threads))
         object.__setattr__(self, "device", self._eager.device)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {**self._eager.conditions(), "mode": "torch.compile, fixed shapes"}
 
     def running(self) -> AbstractContextManager[None]:

@@ -61,7 +61,7 @@ class LlamaCppRuntime:
         object.__setattr__(self, "device", "cpu")
         object.__setattr__(self, "name", "llama.cpp" if self.type == "F32" else f"llama.cpp-{self.type.lower()}")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         found = {}
         for package, extra in (("xllamacpp", "llamacpp"), ("gguf", "gguf")):
             try:
@@ -117,7 +117,7 @@ class LlamaCppRuntime:
             raise Unsupported(f"{self.name}: {error}") from None
         return path.stat().st_size
 
-    def _run(self, path: Path, ids: list[int], vocab_size: int) -> np.ndarray[Any, Any]:
+    def _run(self, path: Path, ids: list[int], vocab_size: int) -> np.ndarray:
         from nas_bo.export.llamacpp import LlamaCpp
 
         try:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 from nas_bo import temporary
 from nas_bo.errors import MissingExtra, ObjectiveError, Unsupported
@@ -44,7 +43,7 @@ class OnnxRuntime:
         object.__setattr__(self, "device", "cpu")
         object.__setattr__(self, "name", "onnxruntime-int8" if self.int8 else "onnxruntime")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"threads": self.threads, **versions("onnx", "onnxruntime", "onnx", "onnxscript", "torch")}
 
     @contextmanager

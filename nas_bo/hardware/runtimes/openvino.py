@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from nas_bo.errors import Unsupported
 from nas_bo.hardware.runtimes.exported import Called, first, function, kept_file, to_onnx
@@ -36,7 +35,7 @@ class OpenVino:
         only_cpu(self.name, self.device, self.threads)
         object.__setattr__(self, "device", "cpu")
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {"threads": self.threads, **versions("openvino", "openvino", "onnx", "onnxscript", "torch")}
 
     @contextmanager

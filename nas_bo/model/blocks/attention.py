@@ -304,7 +304,7 @@ class AttentionBlock:
         if spec.sinks:
             yield plain(f"{prefix}sinks", f"{bank}/sinks", (spec.heads,))
 
-    def apart(self, spec: AttentionSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: AttentionSpec, frame: Frame) -> Mapping[str, object]:
         return {**spec._asdict(), "kv_group": spec.heads // spec.kv_heads}
 
     def units(self, spec: AttentionSpec, frame: Frame) -> Mapping[str, int]:

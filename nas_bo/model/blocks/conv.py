@@ -84,7 +84,7 @@ class ConvBlock:
         )  # the last taps see the nearest tokens
         yield from out(f"{prefix}out", bank, width, (width,), frame.bias)
 
-    def apart(self, spec: ConvSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: ConvSpec, frame: Frame) -> Mapping[str, object]:
         return spec._asdict()
 
     def label(self, spec: ConvSpec, frame: Frame) -> str:

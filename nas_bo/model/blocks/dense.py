@@ -125,7 +125,7 @@ class DenseBlock:
         yield from rows(f"{prefix}up", bank, parts, frame.width, frame.bias)
         yield from out(f"{prefix}out", bank, frame.width, (spec.hidden,), frame.bias)
 
-    def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, object]:
         return values_apart(spec, frame)
 
     def units(self, spec: MlpSpec, frame: Frame) -> Mapping[str, int]:

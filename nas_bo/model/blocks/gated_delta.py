@@ -94,7 +94,7 @@ class GatedDeltaBlock:
         yield plain(f"{prefix}gain", f"{bank}/gain", (spec.head_dim,))
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
 
-    def apart(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, object]:
         return spec._asdict()
 
     def units(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, int]:

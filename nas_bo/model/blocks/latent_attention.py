@@ -126,7 +126,7 @@ class LatentAttentionBlock:
         yield from rows(f"{prefix}up", bank, {"k_up": inner, "v_up": inner}, spec.latent, False)
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
 
-    def apart(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, object]:
         return spec._asdict()
 
     def units(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, int]:

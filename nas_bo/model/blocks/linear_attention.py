@@ -86,7 +86,7 @@ class LinearAttentionBlock:
         yield plain(f"{prefix}step_bias", f"{bank}/heads{heads}/step_bias", (heads,))
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
 
-    def apart(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, object]:
         return spec._asdict()
 
     def units(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, int]:

@@ -84,7 +84,7 @@ class MoeBlock:
             yield joined("up_bias", "_bias", (experts, hidden))
             yield plain(f"{prefix}out_bias", f"{bank}/out_bias", (experts, width))
 
-    def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: MlpSpec, frame: Frame) -> Mapping[str, object]:
         return values_apart(spec, frame)
 
     def units(self, spec: MlpSpec, frame: Frame) -> Mapping[str, int]:

@@ -55,7 +55,7 @@ class SkipBlock:
     def slices(self, spec: SkipSpec, frame: Frame, bank: str, prefix: str) -> tuple[Cut, ...]:
         return ()
 
-    def apart(self, spec: SkipSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: SkipSpec, frame: Frame) -> Mapping[str, object]:
         return spec._asdict()
 
     def label(self, spec: SkipSpec, frame: Frame) -> str:

@@ -106,7 +106,7 @@ class SsmBlock:
         yield plain(f"{prefix}gain", f"{bank}/gain", inner)._replace(shapes=((spec.inner,),))
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
 
-    def apart(self, spec: SsmSpec, frame: Frame) -> Mapping[str, Any]:
+    def apart(self, spec: SsmSpec, frame: Frame) -> Mapping[str, object]:
         return spec._asdict()
 
     def units(self, spec: SsmSpec, frame: Frame) -> Mapping[str, int]:

@@ -6,8 +6,9 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from nas_bo.errors import TrainingDiverged
@@ -64,10 +65,10 @@ def learn(
     losses: list[float] = []
     tokens = 0
 
-    def batches(start: int, count: int) -> list[tuple[object, object]]:
+    def batches(start: int, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
         return [task.batch(stream(seed, TRAIN, at), rows) for at in range(start, start + count)]
 
-    def passes(batch: tuple[Any, Any]) -> Iterator[Pass]:
+    def passes(batch: tuple[np.ndarray, np.ndarray]) -> Iterator[Pass]:
         nonlocal tokens
         inputs, targets = batch
         tokens += inputs.size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, is_dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -67,7 +67,7 @@ class ProxyTask:
         if not self.name:
             object.__setattr__(self, "name", self.task.name)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         fields = asdict(self.task) if is_dataclass(self.task) else {"name": self.task.name}
         settings = ("steps", "rows", "seeds", "first_seed", "lr", "decay", "held_out")
         return {"task": fields, **{name: vars(self)[name] for name in settings}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -52,7 +52,7 @@ class TaskSuite:
             raise ObjectiveError(f"TaskSuite: two tasks are named {twice[0]!r}; give one ProxyTask(..., name=...)")
         object.__setattr__(self, "tasks", tuple(self.tasks))
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {task.name: task.conditions() for task in self.tasks}
 
     def larger(self, factor: float) -> TaskSuite:

@@ -4,7 +4,7 @@ efficient language models", arXiv 2203.02094, section 4.1): the parameters of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.model import counts
@@ -24,7 +24,7 @@ class DecoderParameters:
     direction: Direction = "maximize"
     cost: Literal["analytic"] = "analytic"
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         return {}
 
     def __call__(self, arch: Architecture, /) -> Value:

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
@@ -88,7 +88,7 @@ class ZeroCostScore(ABC):
         """The corpus, read once per process (raises DataError)."""
         return corpus_of(self)
 
-    def conditions(self) -> dict[str, Any]:
+    def conditions(self) -> dict[str, object]:
         corpus = self.corpus()
         return {
             "corpus": corpus.name,
