@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
 from nas_bo.model.after_training import cache_share, deployed
-from nas_bo.model.blocks.block import Call, Frame, Row, Sparse, Steppable, remembered
+from nas_bo.model.blocks.block import Call, Frame, Remembered, Row, Sparse, Steppable
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.blocks.linear_attention import CHUNK as CHUNK
 from nas_bo.model.blocks.skip import absent
@@ -25,6 +25,7 @@ from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.validated import check_values, one_of, whole_number
 
 Arch = Architecture | Node | DecoderSpec
+_PHASE, _SIZE = one_of("prefill", "decode"), whole_number(1)
 
 
 class Operation(NamedTuple):
@@ -58,8 +59,9 @@ def parameters(arch: Arch, vocab_size: int, ignore: Collection[str] = ()) -> int
     if spec.finer is not None:
         total += (spec.finer.max_length or 0) * frame.width
         layers, linked = layers[:: spec.finer.tie_layers], len(skips(len(layers), spec.finer))
+    counted = _PARAMETERS[frame]
     for layer in layers:
-        total += layer_parameters(layer, frame)[0]
+        total += counted[layer][0]
     return total + linked
 
 
@@ -82,8 +84,9 @@ def flops(arch: Arch, vocab_size: int, tokens: int, batch: int = 1, ignore: Coll
     if spec.finer is not None:
         check_length(spec.finer, tokens)
     total = 2 * vocab_size * frame.width * tokens
+    counted = _FLOPS[frame, tokens]
     for layer in spec.layers:
-        total += _layer_flops(layer, frame, tokens)
+        total += counted[layer]
     return total * batch
 
 
@@ -126,8 +129,8 @@ def operations(
         ModelError: the architecture cannot be built, or the phase or sizes are none.
     """
     spec = _spec(arch, ignore)
-    check_values("operations", ModelError, one_of("prefill", "decode"), phase=phase)
-    check_values("operations", ModelError, whole_number(1), context=context, batch=batch)
+    check_values("operations", ModelError, _PHASE, phase=phase)
+    check_values("operations", ModelError, _SIZE, context=context, batch=batch)
     return [
         Operation(name, flops * batch, weights, activations * batch, kernels)
         for name, flops, weights, activations, kernels, _, _ in rows(spec, vocab_size, phase, context, batch)
@@ -139,12 +142,18 @@ def operations(
 
 def _spec(arch: Arch, ignore: Collection[str]) -> DecoderSpec:
     """A decoder as it is used: of an architecture, what `prune` takes out is not there."""
-    return arch if isinstance(arch, DecoderSpec) else deployed(check(arch, ignore))
+    if isinstance(arch, DecoderSpec):
+        return arch
+    spec = check(arch, ignore)
+    return spec if spec.after is None else deployed(spec)
 
 
-@remembered
 def layer_parameters(layer: LayerSpec, frame: Frame) -> tuple[int, int]:
     """(all, idle for any one token), norms included."""
+    return _PARAMETERS[frame][layer]
+
+
+def _count_parameters(layer: LayerSpec, frame: Frame) -> tuple[int, int]:
     total = idle = 0
     for spec in layer:
         block = block_of(spec)
@@ -153,6 +162,9 @@ def layer_parameters(layer: LayerSpec, frame: Frame) -> tuple[int, int]:
         if sparse is not None:
             idle += sparse.idle_parameters(spec, frame)
     return total + len(norms_of(layer, frame)) * norm_parameters(frame), idle
+
+
+_PARAMETERS = Remembered(_count_parameters)
 
 
 def norm_parameters(frame: Frame) -> int:
@@ -176,11 +188,14 @@ def norms_of(layer: LayerSpec, frame: Frame) -> tuple[str, ...]:
 # ---- FLOPs --------------------------------------------------------------------------------------------------------
 
 
-@remembered
-def _layer_flops(layer: LayerSpec, frame: Frame, tokens: int) -> int:
-    """Of one sequence of `tokens` tokens."""
+def _count_flops(layer: LayerSpec, around: tuple[Frame, int]) -> int:
+    """Of one sequence of so many tokens."""
+    frame, tokens = around
     call = Call("prefill", tokens, tokens)
     return sum(row.flops for spec in layer for row in block_of(spec).operations(spec, frame, call))
+
+
+_FLOPS = Remembered(_count_flops)
 
 
 # ---- caches -------------------------------------------------------------------------------------------------------
@@ -220,11 +235,12 @@ def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) ->
     read = (min(vocab, new * batch) + new * placed) * width
     found = [Row("embedding", 0, read, new * width * (1 + 2 * scaled + 3 * placed), 1 + scaled + 3 * placed)]
     given = {to for _, to in skips(len(spec.layers), spec.details)}
+    rows_of = _ROWS[frame, call]
     for index, layer in enumerate(spec.layers):
         at = f"layers.{index}."
         if index in given:
             found.append(skip_row(at, width, new))
-        found += [Row(at + row[0], *row[1:]) for row in _layer_rows(layer, frame, call)]
+        found += [Row(at + row[0], *row[1:]) for row in rows_of[layer]]
     found.append(norm)
     capped = spec.details.logit_cap is not None
     moved = new * (width + vocab * (1 + 6 * capped))
@@ -232,8 +248,8 @@ def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) ->
     return found
 
 
-@remembered
-def _layer_rows(layer: LayerSpec, frame: Frame, call: Call) -> tuple[Row, ...]:
+def _layer_rows(layer: LayerSpec, around: tuple[Frame, Call]) -> tuple[Row, ...]:
+    frame, call = around
     found = []
     norms = norms_of(layer, frame)
     for part, block in zip(("mixer", "mlp"), layer, strict=True):
@@ -248,6 +264,9 @@ def _layer_rows(layer: LayerSpec, frame: Frame, call: Call) -> tuple[Row, ...]:
             found.append(_norm_row(f"{part}_out_norm", frame, call.new))
         found.append(Row(f"{part}.add", 0, 0, 3 * call.new * frame.width, 1))
     return tuple(found)
+
+
+_ROWS = Remembered(_layer_rows)
 
 
 def skip_row(at: str, width: int, new: int) -> Row:

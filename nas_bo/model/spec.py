@@ -12,7 +12,7 @@ from nas_bo.architecture import AFTER, Architecture, Node
 from nas_bo.errors import ModelError, NasBoError, near
 from nas_bo.model.after_training import After, after_of, check_tied
 from nas_bo.model.blocks.attention import AttentionSpec as AttentionSpec
-from nas_bo.model.blocks.block import Frame, on_change, remembered
+from nas_bo.model.blocks.block import Frame, Remembered, on_change
 from nas_bo.model.blocks.conv import ConvSpec as ConvSpec
 from nas_bo.model.blocks.dense import ACTIVATIONS as ACTIVATIONS
 from nas_bo.model.blocks.dense import MlpSpec as MlpSpec
@@ -20,13 +20,12 @@ from nas_bo.model.blocks.details import PLAIN, Details, check_length, details
 from nas_bo.model.blocks.linear_attention import LinearAttentionSpec as LinearAttentionSpec
 from nas_bo.model.blocks.skip import SkipSpec as SkipSpec
 from nas_bo.model.blocks.table import block_of, is_ours, known, unknown
-from nas_bo.model.connections import check_connections
+from nas_bo.model.connections import borrowing, check_connections
 
 HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip", "embedding_power")
 """Top-level fields that are not part of the network; `nas_bo.model.train` reads them."""
 
 
-_Items = tuple[tuple[str, Any], ...]  # the fields of one block as a key of the memo
 MixerSpec = Any  # the `Spec` of a block that may be a mixer: a NamedTuple with `kind`
 
 
@@ -78,6 +77,7 @@ _GLOBALS: dict[str, tuple[Any, ...]] = {
 }
 _DEFAULTS = ("rms", "rotary", False, True, False)
 _DETAILS = frozenset(Details._fields)
+_RARE = _DETAILS | AFTER.keys()
 _KNOWN = frozenset((*_GLOBALS, *_DETAILS, *AFTER, *HYPERPARAMETERS, "width", "layers", "depth", "mixer", "mlp", "kind"))
 
 
@@ -97,8 +97,6 @@ def check(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpe
         remembered: DecoderSpec = last[2]
         return remembered
     spec = read(arch, ignore)
-    check_connections(spec.layers, spec.details)
-    check_tied(spec.after, spec.details.tie_layers)
     _last = (arch, ignore, spec)
     return spec
 
@@ -128,7 +126,7 @@ def check_own_counts(arch: Architecture | Node) -> None:
     has other faults, nothing is reported, and without such blocks no torch is loaded."""
     try:
         fields = arch.tree if isinstance(arch, Architecture) else arch
-        spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
+        spec = read(arch, tuple(name for name in fields if name not in _KNOWN), connected=False)
     except BlockFailed:
         raise
     except ModelError:
@@ -163,19 +161,27 @@ def connections_fit(arch: Architecture | Node) -> bool:
     not looked at: `check` says what they are."""
     try:
         fields = arch.tree if isinstance(arch, Architecture) else arch
-        spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
+        spec = read(arch, tuple(name for name in fields if name not in _KNOWN), connected=False)
     except ModelError:
         return True
     try:
-        check_connections(spec.layers, spec.details)
-        check_tied(spec.after, spec.details.tie_layers)
+        _check_connected(spec)
     except ModelError:
         return False
     return True
 
 
-def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec:
-    """As `check`, each layer for itself: whether they can be connected as the architecture says is not looked at."""
+def _check_connected(spec: DecoderSpec) -> None:
+    check_connections(spec.layers, spec.details)
+    check_tied(spec.after, spec.details.tie_layers)
+
+
+def read(arch: Architecture | Node, ignore: Collection[str] = (), connected: bool = True) -> DecoderSpec:
+    """As `check`, anew.
+
+    Args:
+        connected: False where each layer is checked for itself, and not whether they can be connected as the architecture says.
+    """
     if isinstance(arch, Architecture):
         fields = arch.tree._fields
     elif isinstance(arch, Node):
@@ -200,7 +206,8 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
     layers = fields.get("layers")
     norm, position, parallel, tied, bias = _globals(fields)
     more: Details | None = None
-    if position == "learned" or not _DETAILS.isdisjoint(fields):
+    rare = not _RARE.isdisjoint(fields)
+    if position == "learned" or (rare and not _DETAILS.isdisjoint(fields)):
         more = details(fields, norm, position, parallel, ignore)
         if fields.get("sequence").__class__ is int and "sequence" not in ignore:
             check_length(more, fields["sequence"])
@@ -209,8 +216,13 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
     if layers is None:
         alike = _shorthand(fields, frame)
         after = None if AFTER.keys().isdisjoint(fields) else after_of(fields, (), len(alike), ignore)
-        return DecoderSpec(width, alike, norm, position, parallel, tied, bias, more, after)
-    specs, acting = [], not AFTER.keys().isdisjoint(fields)
+        spec = DecoderSpec(width, alike, norm, position, parallel, tied, bias, more, after)
+        if connected:
+            _check_connected(spec)
+        return spec
+    specs, known_layers = [], _LAYERS[frame]
+    linked = more is not None
+    acting = rare and not AFTER.keys().isdisjoint(fields)
     for index, layer in enumerate(layers):
         try:
             inner = layer._fields
@@ -219,14 +231,21 @@ def read(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpec
                 if len(inner.keys() - AFTER.keys()) != 2:
                     raise KeyError
                 acting = True
-            specs.append(_checked(frame, tuple(mixer._fields.items()), tuple(mlp._fields.items())))
+            mixing, feeding = mixer._fields, mlp._fields
+            values = (*mixing.values(), *feeding.values())
+            one, borrows = known_layers[(*mixing, None, *feeding, *values, *map(type, values))]
+            specs.append(one)
+            linked = linked or borrows
         except (AttributeError, KeyError, TypeError):  # unusual writing, or an error: the slow path tells which
             specs.append(_read_layer(layer, frame, f"layers.{index}"))
-            acting = acting or not AFTER.keys().isdisjoint(layer)
+            linked, acting = True, acting or not AFTER.keys().isdisjoint(layer)
         except ModelError as error:
             raise type(error)(f"layers.{index}: {error}") from None
     after = after_of(fields, layers, len(specs), ignore) if acting else None
-    return DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more, after)
+    found = DecoderSpec(width, tuple(specs), norm, position, parallel, tied, bias, more, after)
+    if linked and connected:
+        _check_connected(found)
+    return found
 
 
 def _shorthand(fields: dict[str, Any], frame: Frame) -> tuple[LayerSpec, ...]:
@@ -255,13 +274,13 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
                 f"{where} has a field {name!r} that the decoder does not know{near(name, list(AFTER))}; a layer has mixer and mlp, and may "
                 f"have {', '.join(AFTER)}"
             )
-    items: list[_Items] = []
+    items: list[dict[str, Any]] = []
     for name in ("mixer", "mlp"):
         block = layer[name]
         if isinstance(block, str):
-            items.append((("kind", block),))
+            items.append({"kind": block})
         elif isinstance(block, Node):
-            items.append(tuple(block.items()))
+            items.append(block._fields)
         else:
             raise ModelError(f"the {name} of {where} is {block!r:.60}; it must be a block such as skip()")
     try:
@@ -274,15 +293,26 @@ def _read_layer(layer: Any, frame: Frame, where: str) -> LayerSpec:
         ) from None
 
 
-def _checked(frame: Frame, mixer: _Items, mlp: _Items) -> LayerSpec:
-    return _layer(frame, mixer, mlp, tuple([item[1].__class__ for item in (*mixer, *mlp)]))
+def _checked(frame: Frame, mixer: dict[str, Any], mlp: dict[str, Any]) -> LayerSpec:
+    values = (*mixer.values(), *mlp.values())
+    return _LAYERS[frame][(*mixer, None, *mlp, *values, *map(type, values))][0]
 
 
-@remembered
-def _layer(frame: Frame, mixer: _Items, mlp: _Items, kinds: tuple[type, ...]) -> LayerSpec:
-    """Checked once per distinct layer: a search sees the same few layers again and again. `kinds` of the values tell 1 from True
-    and from 1.0."""
-    return LayerSpec(_block("mixer", frame, dict(mixer)), _block("mlp", frame, dict(mlp)))
+def _layer(key: tuple[Any, ...], frame: Frame) -> tuple[LayerSpec, bool]:
+    """A checked layer, and whether it reads keys and values of another.
+
+    Args:
+        key: names of the fields of the mixer, None, names of those of the mlp, then all their values, then the types of these: 1 is not True.
+    """
+    number, first = len(key) // 3, key.index(None)
+    names, values = key[: number + 1], key[number + 1 : 2 * number + 1]
+    mixer = dict(zip(names[:first], values, strict=False))
+    mlp = dict(zip(names[first + 1 :], values[first:], strict=True))
+    layer = LayerSpec(_block("mixer", frame, mixer), _block("mlp", frame, mlp))
+    return layer, borrowing(layer.mixer)
+
+
+_LAYERS = Remembered(_layer)  # a search sees the same few layers again and again
 
 
 def _block(slot: str, frame: Frame, given: dict[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.cuts import Cut
@@ -28,6 +28,11 @@ Slot = Literal["mixer", "mlp"]
 S = TypeVar("S", bound="tuple[Any, ...]")
 C = TypeVar("C", bound="tuple[Any, ...]", contravariant=True)
 T = TypeVar("T")
+A = TypeVar("A")
+K = TypeVar("K")
+V = TypeVar("V")
+
+MOST = 65536  # values of one function that are remembered
 
 
 class Frame(NamedTuple):
@@ -379,9 +384,44 @@ _MEMOS: list[Callable[[], None]] = []
 
 def remembered(function: Callable[..., T]) -> Callable[..., T]:
     """`lru_cache` for counts, forgotten when a block is defined again under its name (as notebooks do)."""
-    memo = lru_cache(maxsize=65536)(function)
+    memo = lru_cache(maxsize=MOST)(function)
     _MEMOS.append(memo.cache_clear)
     return memo
+
+
+class Remembered(dict[A, "_Inside[A, K, V]"]):
+    """What a function of (key, around) gave, as ``memo[around][key]``: `around` is hashed once for all layers of an architecture. All is
+    forgotten when `MOST` values are there, and when a block is defined again."""
+
+    def __init__(self, function: Callable[[K, A], V]) -> None:
+        super().__init__()
+        self.function, self.size = function, 0
+        _MEMOS.append(self.forget)
+
+    def __missing__(self, around: A) -> _Inside[A, K, V]:
+        inside = self[around] = _Inside(self, around)
+        return inside
+
+    def forget(self) -> None:
+        self.clear()
+        self.size = 0
+
+
+class _Inside(dict[K, V], Generic[A, K, V]):
+    __slots__ = ("_around", "_memo")
+
+    def __init__(self, memo: Remembered[A, K, V], around: A) -> None:
+        super().__init__()
+        self._memo, self._around = memo, around
+
+    def __missing__(self, key: K) -> V:
+        memo = self._memo
+        found = memo.function(key, self._around)
+        if memo.size >= MOST:
+            memo.forget()
+        memo.size += 1
+        self[key] = found
+        return found
 
 
 def on_change(forget: Callable[[], None]) -> None:
