@@ -423,4 +423,4 @@ def spec_of(objective: Objective) -> ObjectiveSpec:
 
 def info_of(value: float) -> Mapping[str, Any]:
     """How a value was obtained; {} of a plain number."""
-    return value.info if isinstance(value, Informed) else {}
+    return value.info if type(value) not in (float, int) and isinstance(value, Informed) else {}

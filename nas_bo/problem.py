@@ -229,13 +229,13 @@ class Problem:
                 began = time.perf_counter()
                 rungs: list[list[float]] = []
                 try:
-                    if not isinstance(objective, Staged) or (judge is None and not self.staged):
+                    if (judge is None and not self.staged) or not isinstance(objective, Staged):
                         value, stopped = value_of(objective, arch), False
                     elif judge is None:
                         value, stopped = _run(objective, arch, rungs, None)
                     else:  # what is known takes the place of what was measured: noise stops nothing
-                        told = {**values, **self.known(arch)}
-                        value, stopped = _run(objective, arch, rungs, partial(_ask, judge, objective.name, told))
+                        before = {**values, **self.known(arch)}
+                        value, stopped = _run(objective, arch, rungs, partial(_ask, judge, objective.name, before))
                     number = float(value)
                 except LimitViolated as stop:
                     values |= stop.values
@@ -263,7 +263,8 @@ class Problem:
                     text = f"stopped at {rungs[-1][0]:.0%} of the budget of {objective.name}, at {number:.5g}"
                     return ended(State.STOPPED, text, violations)
                 values[objective.name] = number
-                parts = info_of(value).get("parts", {}) if isinstance(objective, Composed) else {}
+                told = info_of(value)
+                parts = told.get("parts", {}) if told and isinstance(objective, Composed) else {}
                 violations = self.violations(arch, {**values, **parts})
             broken = [name for name, amount in violations.items() if amount > 0]
             if broken and len(values) < len(todo):

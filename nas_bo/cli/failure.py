@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -36,10 +37,28 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
     except NasBoError as error:
         say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
         raise typer.Exit(1 if isinstance(error, StorageUnavailable) else 2) from None
+    except (MemoryError, ImportError, OSError) as error:
+        if not _no_memory(error):
+            raise
+        say(
+            f"nas-bo: there is no memory left ({type(error).__name__}: {printable(str(error))[:120] or 'it has no text'}). What has ended is kept, "
+            "and the same command continues; use fewer --workers, end other programs, or raise the limit of this one (ulimit -v)",
+            err=True,
+        )
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         _hurry()
         say(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _no_memory(error: Exception) -> bool:
+    """Also where a library could not be loaded for that reason, or a process not be started."""
+    text = str(error)
+    mapped = isinstance(error, ImportError) and (
+        "failed to map segment" in text or "cannot allocate memory" in text.lower()
+    )
+    return isinstance(error, MemoryError) or mapped or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 EXAMPLES = {"--budget": 200_000}  # of options whose default depends on others

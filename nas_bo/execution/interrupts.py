@@ -22,9 +22,11 @@ def whole() -> Iterator[None]:
     interrupted search notes what it leaves. In threads other than the first, which never get Ctrl-C, this does nothing.
     """
     global _held
+    if _held or threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = signal.getsignal(signal.SIGINT)
-    first = threading.current_thread() is threading.main_thread()
-    if not first or _held or not callable(before):
+    if not callable(before):
         yield
         return
     came = False

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import optuna
@@ -16,6 +18,7 @@ from nas_bo.optuna.writing import conclude, constrain, unknown
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer
+from nas_bo.study import architecture_of
 
 
 def distributions(space: type[Space]) -> dict[str, BaseDistribution]:
@@ -34,7 +37,8 @@ def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
             parameter of the same name that is another one.
     """
     try:
-        arch = space.decide(lambda path, domain: _suggest(trial, path, domain))
+        known = _all_fixed(trial, space)
+        arch = space.decide(lambda path, domain: _suggest(trial, path, domain)) if known is None else known
     except SpaceError as error:
         raise HostError(
             f"trial {trial.number} does not fit the space {space.title}: {error}. Was it enqueued for another space?"
@@ -78,9 +82,33 @@ def _distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=domain.log)
 
 
-def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Primitive:
+def _all_fixed(trial: optuna.Trial, space: type[Space]) -> Architecture | None:
+    """The architecture of a new trial whose parameters are all fixed, as those of a search are, written as ``suggest_*`` does, which
+    makes a distribution and copies of the trial for each of them; None where one is left to be suggested."""
+    if type(trial) is not optuna.Trial or not trial._fixed_params or trial._cached_frozen_trial.params:
+        return None
     try:
-        return _suggest_within(trial, path, domain)
+        arch = architecture_of(space, trial._fixed_params)
+    except (SpaceError, TypeError):  # TypeError: an enqueued value that a parameter cannot have
+        return None
+    there, known = trial._cached_frozen_trial, _distributions(space)
+    for path, value in arch.flat.items():
+        dist = known[path]
+        with _staying_the_same(trial, path):
+            trial.storage.set_trial_param(trial._trial_id, path, dist.to_internal_repr(value), dist)
+        there.distributions[path], there.params[path] = dist, value
+    return arch
+
+
+@lru_cache(maxsize=64)
+def _distributions(space: type[Space]) -> dict[str, BaseDistribution]:
+    return distributions(space)
+
+
+@contextmanager
+def _staying_the_same(trial: optuna.Trial, path: str) -> Iterator[None]:
+    try:
+        yield
     except ValueError as error:
         if not any(text in str(error) for text in ("dynamic value space", "different distribution kind")):
             raise
@@ -88,6 +116,11 @@ def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Primitive:
             f"trial {trial.number}: earlier trials of the study {trial.study.study_name!r} have a parameter {path!r} with other "
             f"values, and Optuna wants them to stay the same ({error}). Rename that field of the space, or start another study"
         ) from error
+
+
+def _suggest(trial: optuna.Trial, path: str, domain: Domain) -> Primitive:
+    with _staying_the_same(trial, path):
+        return _suggest_within(trial, path, domain)
 
 
 def _suggest_within(trial: optuna.Trial, path: str, domain: Domain) -> Primitive:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import optuna
 from optuna.study import Study
+from optuna.study._tell import _tell_with_warning
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo import large_info
@@ -121,7 +122,9 @@ def tell(
     if reason:
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             trial.set_user_attr(REASON, lines(reason)[:ATTRIBUTE_WIDTH])
-    return study.tell(trial, values if state == "complete" else None, state=states[state], skip_if_finished=True)
+    # as `Study.tell`, which makes a deep copy of the trial with all that belongs to it; nobody here changes it
+    _tell_with_warning(study, trial, values if state == "complete" else None, states[state], skip_if_finished=True)
+    return study._storage.get_trial(trial._trial_id)
 
 
 @whole()

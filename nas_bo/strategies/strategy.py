@@ -90,12 +90,22 @@ def generator(*parts: object) -> random.Random:
     return random.Random(int.from_bytes(digest[:16], "big"))
 
 
+class Growing(list[Trial]):
+    """A history that only grows from call to call: of two with the same `origin` one begins with the other, so that what was read of
+    the shorter one need not be read again."""
+
+    def __init__(self, trials: Iterable[Trial], origin: object) -> None:
+        super().__init__(trials)
+        self.origin = origin
+
+
 class _Seen(threading.local):
     """The ids of the trials that a history began with when this thread was asked last: it begins with the same ones next time."""
 
     def __init__(self) -> None:
         self.trials: list[Trial] = []
         self.ids: set[str] = set()
+        self.origin: object = None
 
 
 _seen = _Seen()
@@ -103,9 +113,14 @@ _seen = _Seen()
 
 def seen_ids(trials: Iterable[Trial]) -> set[str]:
     """The ids of all architectures of a history, whatever became of them."""
-    history = list(trials)
-    if len(_seen.trials) > len(history) or not all(map(is_, _seen.trials, history)):
+    history = trials if isinstance(trials, list) else list(trials)
+    origin = trials.origin if isinstance(trials, Growing) else None
+    same = len(_seen.trials) <= len(history) and (
+        (origin is not None and origin is _seen.origin) or all(map(is_, _seen.trials, history))
+    )
+    if not same:
         _seen.trials, _seen.ids = [], set()
+    _seen.origin = origin
     for trial in history[len(_seen.trials) :]:
         if trial.state is State.RUNNING:  # the next time it is another object
             break

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from nas_bo.execution.interrupts import whole
 from nas_bo.hardware.measuring.scale import Known, fastest, seen_on, trials_on_scale
 from nas_bo.optuna.reading import FrozenTrial, Study, from_frozen
 from nas_bo.problem import Problem
+from nas_bo.strategies.strategy import Growing
 from nas_bo.trial import ObjectiveSpec, State, Trial, front, matrix
 
 
@@ -81,6 +83,8 @@ class RunHistory:
         self._numbers: list[int] = []
         self._raw: list[Trial | None] = []  # as they were stored; None where it is not an architecture of the space
         self._scaled: list[Trial | None] = []
+        self._origin = object()  # of histories that begin alike
+        self._none: set[int] = set()  # the places of those that are None
         self._places: dict[str, list[int]] = {}  # by the id of the architecture
         self._open: list[int] = []  # places of trials that had not ended
         self._first: dict[tuple[str, tuple[tuple[int, float], ...]], int] = {}  # where a scale was reported first
@@ -106,6 +110,7 @@ class RunHistory:
             found = from_frozen(frozen, self._problem.space, self._problem.columns)
             if found is not None and self._raw[place] is None:
                 self._places.setdefault(found.architecture.id, []).append(place)
+            (self._none.add if found is None else self._none.discard)(place)
             self._raw[place] = self._scaled[place] = found
             if frozen.state.is_finished():
                 ended.append(place)
@@ -136,6 +141,7 @@ class RunHistory:
             scale = fastest(info for trial in reported if trial is not None for info in trial.info.values())
             if scale != self._scale:
                 self._scale = scale
+                self._origin = object()
                 self._scaled = [None if t is None else trials_on_scale([t], scale)[0][0] for t in self._raw]
                 self._front.renew(self._scaled)
                 return
@@ -160,9 +166,11 @@ class RunHistory:
         """Those with smaller numbers; the last ``window - 1`` numbers count as running even if they have ended, where `window` is
         above 1."""
         end = bisect_left(self._numbers, number)
-        known = [t for t in self._scaled[:end] if t is not None]
+        known = cast(list[Trial], self._scaled[:end])
+        if self._none:
+            known = [t for t in known if t is not None]
         if window == 1:
-            return known
+            return known if self._none or self._open else Growing(known, self._origin)
         start = bisect_left(self._numbers, number - window + 1)
         late = [t for t in self._scaled[start:end] if t is not None]
         unknown = [Trial(t.architecture, state=State.RUNNING, number=t.number) for t in late]

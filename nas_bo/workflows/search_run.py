@@ -18,6 +18,7 @@ from nas_bo.optuna.reading import Study
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
+from nas_bo.study import architecture_of
 from nas_bo.trial import State, Trial
 from nas_bo.wording import counted
 from nas_bo.workflows.progress import Progress
@@ -63,6 +64,7 @@ class SearchRun:
         self._running: dict[int, studies.HostTrial] = {}
         self._labels: dict[str, str] = {}
         self._passed_over: set[int] = set()
+        self._looked = False
         self.past = RunHistory(study, problem)
 
     def search(self, queue: Sequence[Architecture]) -> None:
@@ -96,7 +98,9 @@ class SearchRun:
     def _wants_more(self) -> bool:
         if self.exhausted or len(self._running) >= self.window:
             return False
-        self.past.look()
+        if not self._looked:  # else nothing was done since the last outcome was read back
+            self.past.look()
+        self._looked = False
         number = self.past.count
         if self.past.waiting:
             if self.stopping is not None:  # as below: what is stopped must not depend on which worker is faster
@@ -158,7 +162,9 @@ class SearchRun:
         if not proposed:
             return None
         try:
-            self.problem.space.architecture(proposed[0])
+            found = architecture_of(self.problem.space, proposed[0].flat)  # once: it is read back from the study
+            if len(found.flat) != len(proposed[0].flat):
+                self.problem.space.architecture(proposed[0])
         except SpaceError as error:
             raise SearchError(
                 f"the strategy {type(self.strategy).__name__} proposed an architecture outside the space: {error}"
@@ -208,6 +214,7 @@ class SearchRun:
         frozen = studies.tell_outcome(self.study, self._running[number], outcome, name)
         del self._running[number]
         self.past.look()
+        self._looked = True
         self.seconds.append(outcome.seconds)
         self.own.append(int(frozen.number))
         if outcome.state is State.FAILED:

@@ -1,13 +1,16 @@
 """What the command prints at its end: commands that can be copied, what is no time, and nothing that is over."""
 
+import errno
 import re
 import shlex
 
 import optuna
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from nas_bo.cli.app import app
+from nas_bo.cli.failure import errors
 from nas_bo.optuna import storages
 from nas_bo.optuna.running import Running
 from nas_bo.workflows.stored_result import unfinished
@@ -84,3 +87,24 @@ def test_a_study_is_not_compared_with_itself(same, tmp_path, monkeypatch):
     done = CliRunner().invoke(app, ["compare", *same])
     assert done.exit_code == 2 and "compared with itself" in done.stderr and "'one'" in done.stderr
     assert CliRunner().invoke(app, ["compare", "a.db", "b.db"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        ImportError("/x/_rotation_cy.so: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+)
+def test_where_there_is_no_memory_it_is_said(error, capsys):
+    with pytest.raises(typer.Exit), errors():
+        raise error
+    said = capsys.readouterr().err
+    assert "no memory left" in said and "the same command continues" in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [ImportError("no module named x"), OSError(errno.EACCES, "denied")])
+def test_other_errors_are_not_taken_for_that(error):
+    with pytest.raises(type(error)), errors():
+        raise error

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import random
 
+import optuna
 import pytest
 
 from nas_bo import optuna as door
 from nas_bo import search
 from nas_bo.architecture import Architecture, Node
+from nas_bo.errors import HostError
 from nas_bo.hardware.measuring.scale import fastest, noted, trials_on_scale
 from nas_bo.objective import Value
+from nas_bo.optuna import studies
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
-from nas_bo.strategies.strategy import seen_ids
+from nas_bo.strategies.strategy import Growing, seen_ids
 from nas_bo.trial import ObjectiveSpec, State, Trial, front
+from nas_bo.workflows import run_history
 from nas_bo.workflows.run_history import GrowingFront, RunHistory
 from tests.problems import Toy, cost, loss
 
@@ -103,3 +108,64 @@ def test_ids_that_were_seen_are_those_of_the_history_whatever_was_asked_before()
         history = list(history)
         assert seen_ids(iter(history)) == {t.architecture.id for t in history}
         seen_ids(history).add("another")  # the set is the asker's own
+
+
+class Suggested(optuna.Trial):
+    """As Optuna's own: parameters one by one."""
+
+
+@pytest.mark.parametrize("space", [Toy, TinyGPT])
+@pytest.mark.parametrize("storage", [None, "sqlite:///:memory:"])
+def test_parameters_written_at_once_are_those_that_are_suggested(space, storage):
+    found = []
+    for kind in (optuna.Trial, Suggested):
+        study = optuna.create_study(storage=storage)
+        for seed in range(5):
+            arch = space.sample(seed)
+            trial = studies.claim(study, arch)
+            one = kind(study, trial._trial_id)
+            assert door.suggest(one, space) == arch
+            assert one.params == dict(arch.flat) and list(one.distributions) == list(arch.flat)
+        found.append([(t.params, t.distributions, t.constraints) for t in study.trials])
+    assert found[0] == found[1]
+
+
+def test_a_parameter_that_was_another_one_is_refused_as_ever():
+    study = optuna.create_study()
+    study.ask().suggest_categorical("width", ["narrow", "wide"])
+    arch = Toy.sample(0)
+    with pytest.raises(HostError, match="earlier trials of the study"):
+        door.suggest(studies.claim(study, arch), Toy)
+
+
+def test_ids_of_a_growing_history_are_those_of_all_of_it():
+    trials = [Trial(Toy.sample(seed), {"loss": 1.0}, number=seed) for seed in range(40)]
+    origin = object()
+    for n in (0, 1, 3, 3, 20, 7, 40):
+        assert seen_ids(Growing(trials[:n], origin)) == {t.architecture.id for t in trials[:n]}
+    other = trials[20:]
+    assert seen_ids(Growing(other, object())) == {t.architecture.id for t in other}
+    assert seen_ids(other[:5]) == {t.architecture.id for t in other[:5]}
+    assert seen_ids(Growing(trials[:7], origin)) == {t.architecture.id for t in trials[:7]}
+
+
+def test_a_trial_reads_the_study_twice_however_long_it_is(monkeypatch):
+    """What a search does next to an evaluation does not grow: each trial is read once, and all of them twice a trial."""
+    calls = {"all": 0, "read": 0}
+    whole, one = optuna.storages.InMemoryStorage.get_all_trials, run_history.from_frozen
+
+    def counted_all(self, *args, **more):
+        calls["all"] += 1
+        return whole(self, *args, **more)
+
+    def counted_one(*args):
+        calls["read"] += 1
+        return one(*args)
+
+    monkeypatch.setattr(optuna.storages.InMemoryStorage, "get_all_trials", counted_all)
+    monkeypatch.setattr(run_history, "from_frozen", counted_one)
+    search(Toy, [loss, cost], strategy=Random(), trials=10, retrain=0)
+    ten = dict(calls)
+    search(Toy, [loss, cost], strategy=Random(), trials=30, retrain=0)
+    assert calls["all"] - 2 * ten["all"] <= 20 * 2, "two reads of the study for each of the 20 further trials"
+    assert calls["read"] - 2 * ten["read"] <= 20 * 2, "each when it ends, and once while it runs"
