@@ -120,7 +120,8 @@ class BlockLibrary:
                 _log.warning("blocks cannot be kept in %s (%s); they will be made again", self.folder, error.strerror)
             found = self._read(path, facts)
             if found is None:
-                found = self._made(index, spec)
+                with torch.inference_mode(False), torch.enable_grad():  # whoever asks for a model may want no gradients
+                    found = self._made(index, spec)
                 self._write(path, found, facts)
         used_now(path)
         return found

@@ -75,6 +75,17 @@ def test_a_block_learns_what_the_trained_one_does(loss, kind):
     assert torch.isfinite(made(TOKENS)).all()
 
 
+def test_a_sub_model_makes_the_blocks_that_it_needs(loss):
+    """Also where no gradients are wanted."""
+    arch, mixer = block_of(loss, "linear_attention")
+    for number, mode in enumerate((torch.no_grad, torch.inference_mode)):
+        how = dataclasses.replace(loss.operators, tokens=512, seed=3 + number)
+        one = dataclasses.replace(loss, operators=how)
+        with mode():
+            made = one.sub_model(arch)
+        assert torch.equal(made.layers[0].mixer.out.weight, one.library().block(0, mixer).weights["out.weight"])
+
+
 def test_the_trained_weights_are_not_touched(loss):
     model = loss.ordered().model
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
