@@ -176,6 +176,16 @@ class GivesModel(Protocol):
 
 
 @runtime_checkable
+class ChecksSource(Protocol):
+    """Called by a search once, before its first trial and before anything is measured: what an objective reads (a trained model, a text) is
+    looked at, which may take seconds."""
+
+    def check_source(self) -> None:
+        """Raise ObjectiveError, or another NasBoError, where no trial could mean anything."""
+        ...
+
+
+@runtime_checkable
 class Ready(Protocol):
     """Called by a search before its first trial (`nas_bo.objectives.measuring`)."""
 
@@ -250,6 +260,7 @@ OFFERS: Mapping[str, type] = {
     "corpus": ReadsText,
     "trained": GivesModel,
     "chance": KnowsChance,
+    "check_source": ChecksSource,
     "ready": Ready,
     "remeasure": Remeasured,
     "terms": Additive,

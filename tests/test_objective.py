@@ -54,6 +54,9 @@ class Everything:
     def chance(self):
         return 9.0
 
+    def check_source(self):
+        return None
+
     def ready(self, space, profile, say):
         return None
 

@@ -24,7 +24,7 @@ from nas_bo.spelling import BEFORE, NAME, spelled
 from nas_bo.workflows.result import Result
 
 if TYPE_CHECKING:
-    from nas_bo.pretrained import Pretrained, SubModelLoss
+    from nas_bo.pretrained import Parts, Pretrained, SubModelLoss
     from nas_bo.strategies import Strategy
 
 BUDGET = 200_000.0  # training tokens per architecture
@@ -45,6 +45,7 @@ class Asked:
     costs: Costs
     source: str | None = None
     teachers: Sequence[str] = ()
+    operators: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,13 @@ def job(asked: Asked) -> Job:
     if asked.source is not None:
         teacher = Pretrained(asked.source)
         loss = _inside(asked, costs, teacher)
-        chosen, vocab, proxies = teacher.space(), teacher.vocab_size, [teacher.block_scores(loss)]
+        parts = _parts(asked.operators)
+        chosen, vocab, proxies = teacher.space(parts), teacher.vocab_size, [teacher.block_scores(loss, parts=parts)]
     else:
+        if asked.operators is not None:
+            raise SearchError(
+                f"--operators {asked.operators}: they take the place of attention in a trained model; name it with --from, or leave --operators out"
+            )
         chosen = named_space(asked.space)
         taught = tuple(asked.teachers) or None
         loss = ValidationLoss(
@@ -102,6 +108,24 @@ def job(asked: Asked) -> Job:
         )
     word = asked.strategy or ("bayes" if asked.source is None else "knapsack")
     return Job(chosen, made, limits, strategy(word, asked.seed), proxies)
+
+
+def _parts(operators: str | None) -> Parts:
+    """What `--operators linear_attention,gated_delta,window=128` adds to what may be smaller (raises SpaceError)."""
+    from nas_bo.pretrained import Parts
+
+    names: list[str] = []
+    windows: list[int] = []
+    for word in operators.split(",") if operators is not None else ():
+        name, given, size = word.strip().partition("=")
+        names.append(name)
+        if given:
+            if name != "window" or not size.isdecimal() or int(size) < 1:
+                raise SpaceError(
+                    f"--operators {operators}: {word.strip()!r} cannot be read; a window may have a number of tokens (window=128), the others no number"
+                )
+            windows.append(int(size))
+    return Parts(operators=tuple(dict.fromkeys(names)), windows=tuple(sorted(set(windows), reverse=True)))
 
 
 def _inside(asked: Asked, costs: Costs, teacher: Pretrained) -> SubModelLoss:

@@ -41,6 +41,13 @@ def search(
             "tokenizer.json) or a GGUF file. Its parts are judged with its weights.",
         ),
     ] = None,
+    operators: Annotated[
+        str | None,
+        typer.Option(
+            help="With --from, what may take the place of attention besides what makes it smaller, with commas: linear_attention, "
+            "gated_delta, window or window=128. Each such block learns alone for a short time before the search.",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -194,7 +201,7 @@ def search(
         )
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
         job = resolve.job(
-            resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or ())
+            resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or (), operators)
         )
         resolve.writable(out)
         from nas_bo.workflows.search import search as run

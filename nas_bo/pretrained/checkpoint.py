@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from nas_bo.model.decoder import Decoder
+    from nas_bo.pretrained.weights import Weights
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"  # of weights in shards, and in one file
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class TrainedDecoder:
                 f"there is no file {self.path!r}; give a GGUF file, or the folder of a model of transformers"
             )
         self._described  # noqa: B018  what cannot be understood is reported at once
+        if not self._ours and not self._gguf and not any((self._folder / name).is_file() for name in (INDEX, SINGLE)):
+            self._weights()  # says what is there instead
 
     # ---- what it is ----------------------------------------------------------------------------------------------------
 
@@ -141,18 +146,21 @@ class TrainedDecoder:
 
         Raises:
             ExportError: weights that lack, are of other sizes, or that no part of the decoder takes.
+            ModelError: they do not fit in memory; it says what would (`nas_bo.pretrained.room`).
         """
         import torch
 
+        from nas_bo.model.counts import parameters
         from nas_bo.model.decoder import Decoder
+        from nas_bo.pretrained.room import check_room, free_bytes
         from nas_bo.pretrained.weights import Weights
 
+        size = parameters(self.spec, self.vocab_size)
+        check_room(self.name, size, self.dtype, free_bytes(), 2 if self._gguf else 1)
         if self._ours:
             return folder.load(self.path).model.to(getattr(torch, self.dtype))
         model = Decoder(self.spec, self.vocab_size).to(getattr(torch, self.dtype))  # of empty tensors
-        theirs: Mapping[str, Tensor] = (
-            self._gguf_weights() if self._gguf else Weights(self._folder, self._described.experts)
-        )
+        theirs: Mapping[str, Tensor] = self._gguf_weights() if self._gguf else self._weights()
         table = names(self.home, self._described.heads)
         try:
             copy_in(model, self.spec, theirs, table)
@@ -168,6 +176,12 @@ class TrainedDecoder:
                 "others, so it cannot be taken"
             )
         return model.eval()
+
+    def _weights(self) -> Weights:
+        """The files of its weights, opened (raises ExportError where they are pickles, damaged or not there)."""
+        from nas_bo.pretrained.weights import Weights
+
+        return Weights(self._folder, self._described.experts)
 
     def _gguf_weights(self) -> Mapping[str, Tensor]:
         transformers = imported()

@@ -118,6 +118,18 @@ class SubModelLoss:
         """Raise ModelError where the architecture is not a part of the trained model."""
         check_within(self.teacher.spec, check(arch, self.ignore))
 
+    def check_source(self) -> None:
+        """Load the trained model and compare the text with it.
+
+        Raises:
+            ObjectiveError: the model knows nothing of the text (`nas_bo.pretrained.fit_of_text`).
+            ExportError, ModelError: the model cannot be read, or does not fit in memory.
+        """
+        from nas_bo.pretrained.fit_of_text import check_text
+
+        corpus = self.corpus()
+        check_text(self.ordered().model, self.teacher.name, corpus, self.calibration.windows(corpus))
+
     def larger(self, factor: float, /) -> Self | None:
         """With `factor` times the training; nothing where there is none."""
         return replace(self, tokens=self.tokens * factor, seed=self.seed + 1) if self.tokens else None

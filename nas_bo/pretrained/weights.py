@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from nas_bo.errors import ExportError, MissingExtra
+from nas_bo.pretrained.checkpoint import INDEX, SINGLE
 
 if TYPE_CHECKING:
     from safetensors import safe_open
 
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
 MAPPED = 1 << 26  # bytes that are read before a file is opened again: pages that were read count as memory until then
 _NOT_WEIGHTS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.[a-z_]+)$")

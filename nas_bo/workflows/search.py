@@ -7,7 +7,6 @@ except for the command line, that sees every room and every door.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,7 +21,7 @@ from nas_bo.execution import preflight
 from nas_bo.execution.executor import gate_of
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.selection import executor_of
-from nas_bo.objective import Objective, Staged
+from nas_bo.objective import ChecksSource, Objective, Staged
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import patient, running, studies
 from nas_bo.problem import Problem
@@ -32,12 +31,12 @@ from nas_bo.space import Space
 from nas_bo.stopping import Stopping
 from nas_bo.strategies import Strategy
 from nas_bo.study import Unchecked
-from nas_bo.wording import counted
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import extra_evaluations, final_measurement
 from nas_bo.workflows.about import about
 from nas_bo.workflows.profile import profile
 from nas_bo.workflows.progress import Progress
+from nas_bo.workflows.reachable import check_reachable
 from nas_bo.workflows.result import Result
 from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.search_settings import SearchOptions, SearchSettings
@@ -112,7 +111,7 @@ def search(
     if settings.stopping is not None:
         _check_staged(problem, settings.stopping)
     preflight.check(problem, "search")
-    _check_reachable(problem)
+    check_reachable(problem)
     name = settings.study_name
     name = named.check(space.title + (f"-seed{settings.seed}" if settings.seed else "") if name is None else name)
     problem = studies.as_begun(settings.storage, name, problem)
@@ -168,6 +167,9 @@ def default_strategy(seed: int) -> Strategy:
 
 def _make_ready(run: SearchRun) -> None:
     if studies.finished(run.study) < run.total:
+        for objective in run.problem.evaluated():
+            if isinstance(objective, ChecksSource):
+                objective.check_source()
         made = profile if run.total >= PROFILE_FROM else None
         say = final_measurement.saying(run.tell_progress)
         make_ready(run.problem.space, run.problem.evaluated(), made, say)
@@ -197,24 +199,6 @@ def _check_staged(problem: Problem, stopping: Stopping) -> None:
             f"search(stopping={stopping!r}): none of the objectives ({names}) is evaluated in stages, so nothing could be "
             "stopped; ValidationLoss is, and an objective of your own where it has a method stages(arch). Leave stopping out"
         )
-
-
-def _check_reachable(problem: Problem, draws: int = 300) -> None:
-    """Raise SearchError when limits on analytic objectives leave (almost) nothing of the space."""
-    rng = random.Random(0)
-    closest: dict[str, float] = {}
-    for _ in range(draws):
-        arch = problem.space.sample(rng)
-        if problem.admissible(arch):
-            return
-        for limit, amount in problem.violations(arch, problem.analytic(arch)).items():
-            if amount > 0:
-                closest[limit] = min(closest.get(limit, amount), amount)
-    far = "; ".join(f"the nearest misses {limit} by {amount:g}" for limit, amount in closest.items())
-    raise SearchError(
-        f"none of {counted(draws, 'random architecture')} of {problem.space.title} is within the limits: {far}. Loosen the limit, or choose "
-        "a space with such architectures"
-    )
 
 
 __all__ = ["Progress", "Result", "Unchecked", "default_objectives", "default_strategy", "load_result", "search"]
