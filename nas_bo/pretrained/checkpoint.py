@@ -18,7 +18,7 @@ from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import BYTES, TOKENIZER
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
-from nas_bo.pretrained.configuration import Config, Described, described
+from nas_bo.pretrained.configuration import INDEX, SINGLE, Config, Described, described
 from nas_bo.validated import check_fields, checked, one_of
 from nas_bo.wording import counted, plural
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from nas_bo.model.decoder import Decoder
     from nas_bo.pretrained.weights import Weights
-
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"  # of weights in shards, and in one file
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from nas_bo.errors import ModelError, near
 Config: TypeAlias = Mapping[str, object]
 Fields: TypeAlias = dict[str, object]
 
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"  # of weights in shards, and in one file
+
 ACTIVATIONS: Mapping[str, str] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",

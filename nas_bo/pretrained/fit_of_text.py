@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 4096  # tokens of each of the two texts
 COUNTED = 1_000_000  # tokens whose frequencies are counted
-APART = 0.15  # of the held-out loss, from which the two texts are said to differ
+APART = 0.15  # of the held-out loss, from which the two texts differ
 ERRORS = 4.0  # and so many standard errors
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ def check_text(
     if not float(held.mean()) < counting:
         raise ObjectiveError(
             f"{name} has {float(held.mean()):.3f} {unit} on held-out text of {corpus.name!r}, and counting how often each token occurs gives "
-            f"{counting:.3f}: it knows nothing of this text, so nothing can be learned about its parts from it. Give the text that it was made for "
+            f"{counting:.3f}: it has learned nothing about this text, so nothing can be learned about its parts from it. Give the text that it was made for "
             "(--data), look whether its tokenizer is the one it was trained with, or train it first"
         )
     gap = float(known.mean() - held.mean())

@@ -122,7 +122,7 @@ class SubModelLoss:
         """Load the trained model and compare the text with it.
 
         Raises:
-            ObjectiveError: the model knows nothing of the text (`nas_bo.pretrained.fit_of_text`).
+            ObjectiveError: the model has learned nothing about the text (`nas_bo.pretrained.fit_of_text`).
             ExportError, ModelError: the model cannot be read, or does not fit in memory.
         """
         from nas_bo.pretrained.fit_of_text import check_text

@@ -23,7 +23,7 @@ def free_bytes() -> float:
     """Memory that this process may still take: of the machine, and of the limit of its container where it has one."""
     free = float(psutil.virtual_memory().available)
     for most, used in _LIMITS:
-        with suppress(OSError, ValueError):  # "max" is no number: no limit
+        with suppress(OSError, ValueError):  # "max": without a limit
             free = min(free, float(most.read_text()) - float(used.read_text()))
     return max(0.0, free)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.errors import ExportError, MissingExtra
-from nas_bo.pretrained.checkpoint import INDEX, SINGLE
+from nas_bo.pretrained.configuration import INDEX, SINGLE
 
 if TYPE_CHECKING:
     from safetensors import safe_open

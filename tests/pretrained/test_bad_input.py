@@ -88,7 +88,7 @@ def test_a_model_that_knows_nothing_of_the_text(work):
     said = refused(work, "--from", "random")
     assert "counting how often each token occurs" in said and "t.txt" in said
     loss = Pretrained(str(work / "random")).loss(data=str(work / "t.txt"), device="cpu")
-    with pytest.raises(ObjectiveError, match="knows nothing"):
+    with pytest.raises(ObjectiveError, match="learned nothing"):
         loss.check_source()
 
 
