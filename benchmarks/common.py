@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import statistics
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,13 @@ def envelope(what: str, *packages: str, device: str = "cpu", **more: Any) -> dic
     }
     versions = {"python": platform.python_version(), **{name: version(name) for name in packages}}
     return {"what": what, "machine": {**machine, **more.pop("machine", {})}, "versions": versions, **more}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Mean, standard deviation and the ends of what was repeated."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    figures = {"mean": statistics.mean(values), "sd": deviation, "worst": max(values), "least": min(values)}
+    return {name: round(value, 4) for name, value in figures.items()}
 
 
 def write(document: dict[str, Any], name: str | Path, keep: bool = True) -> None:

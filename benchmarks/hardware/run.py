@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -22,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import envelope, write
+from benchmarks.common import envelope, spread, write
 from nas_bo.architecture import Node
 from nas_bo.hardware.latency.learned import Learned
+from nas_bo.hardware.latency.quality import scored
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.search_spaces import TinyGPT
@@ -53,12 +53,6 @@ def decoder(row: dict[str, Any]) -> Node:
     return Node({"width": int(row["embed_dim"]), "layers": layers, **whole})
 
 
-def quality(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    from scipy.stats import kendalltau
-
-    return float(100 * np.mean(np.abs(predicted / truth - 1))), float(kendalltau(predicted, truth)[0])
-
-
 def line(taught: np.ndarray, times: np.ndarray, asked: np.ndarray) -> np.ndarray:
     slope, start = np.polyfit(np.log(taught), np.log(times), 1)
     return np.exp(start + slope * np.log(asked))
@@ -81,26 +75,17 @@ def published(folder: Path, draws: int) -> list[dict[str, Any]]:
                 taught, asked = order[:n], order[n : n + ASKED]
                 model = Learned(base, setting, [archs[i] for i in taught], list(truth[taught]))
                 mean, half = model.predict_many([archs[i] for i in asked])
-                scores["learned"].append(quality(mean, truth[asked]))
+                scores["learned"].append(scored(mean, truth[asked]))
                 inside.append(float(np.mean(np.abs(truth[asked] - mean) <= half)))
                 for what, column_of in (("flops", "flops"), ("parameters", "params")):
                     size = table[column_of].to_numpy(float)
-                    scores[what].append(quality(line(size[taught], truth[taught], size[asked]), truth[asked]))
+                    scores[what].append(scored(line(size[taught], truth[taught], size[asked]), truth[asked]))
             row: dict[str, Any] = {"device": name, "measured": n, "draws": draws, "inside_90": spread(inside)}
             for what, pairs in scores.items():
                 row[what] = {"mape_percent": spread([p[0] for p in pairs]), "tau": spread([p[1] for p in pairs])}
             found.append(row)
             sys.stderr.write(json.dumps(row) + "\n")
     return found
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    return {
-        "mean": round(statistics.mean(values), 4),
-        "sd": round(statistics.stdev(values), 4),
-        "worst": round(max(values), 4),
-        "least": round(min(values), 4),
-    }
 
 
 def speed(repeats: int = 5) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.common import RESULTS, envelope, write
+from benchmarks.common import RESULTS, envelope, spread, write
+from nas_bo.hardware.latency.quality import scored
 from nas_bo.surrogate.process import GaussianProcess
 
 HELD = 400
@@ -156,17 +157,6 @@ MODELS: dict[str, Callable[[np.ndarray, np.ndarray, int], Predict]] = {
 NETWORKS = {"mlp": (200, 400, 1600)}  # the budgets that they are trained at: they are slow
 
 
-def score(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    from scipy.stats import kendalltau
-
-    return float(100 * np.mean(np.abs(predicted / truth - 1))), float(kendalltau(predicted, truth)[0])
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    wide = statistics.stdev(values) if len(values) > 1 else 0.0
-    return {"mean": round(statistics.mean(values), 4), "sd": round(wide, 4), "worst": round(max(values), 4)}
-
-
 def measured(
     folder: Path, draws: int, networks: int, budgets: tuple[int, ...], models: list[str]
 ) -> list[dict[str, Any]]:
@@ -188,7 +178,7 @@ def measured(
                     begun = time.process_time()
                     predict = MODELS[name](x[taught], y[taught], draw)
                     seconds += time.process_time() - begun
-                    scores.append(score(predict(x[asked]), y[asked]))
+                    scores.append(scored(predict(x[asked]), y[asked]))
                 row[name] = {
                     "mape_percent": spread([s[0] for s in scores]),
                     "tau": round(statistics.mean(s[1] for s in scores), 4),

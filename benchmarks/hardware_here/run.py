@@ -267,7 +267,7 @@ def _sizes(archs: list[Architecture]) -> list[int]:
 
 def prepare(asked: argparse.Namespace) -> None:
     """Export what ONNX Runtime will need, and nothing else."""
-    from nas_bo.hardware.latency.lookup import _alone
+    from nas_bo.hardware.latency.lookup import _timed
     from nas_bo.hardware.runtimes.exported import function, kept_file, to_onnx
     from nas_bo.hardware.workload import parts, specified
 
@@ -279,7 +279,7 @@ def prepare(asked: argparse.Namespace) -> None:
         models: list[Any] = [*taught, *others]
         if asked.lookup:
             found = dict.fromkeys(p for a in models for p in parts(specified(a, Setting())))
-            models += [_alone(part) for part in found]
+            models += dict.fromkeys(model for part in found for model in _timed(part))
         for number, model in enumerate(models):
             for setting in (Setting(phase) for phase in PHASES):
                 path = kept_file(str(asked.work / "exports"), model, setting)

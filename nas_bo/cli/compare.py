@@ -126,7 +126,7 @@ def text(found: Comparison, storages: Sequence[str]) -> str:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     left = ("", "study", "architecture", "dominated by")
-    from nas_bo.report.aligned import aligned
+    from nas_bo.report.digits import aligned
 
     return aligned(rows, right=[i for i, head in enumerate(rows[0]) if head not in left])
 

@@ -1,4 +1,4 @@
-"""How a search or a report of it ends: what is printed, and the exit code."""
+"""How a search or a report of it ends: what is printed, the exit code, and what Ctrl-C means at a moment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,38 @@ from nas_bo.study_name import file_name
 
 if TYPE_CHECKING:
     from nas_bo.cli.tracking import Tracking
+    from nas_bo.workflows.progress import Progress
     from nas_bo.workflows.result import Result
 
 INCOMPLETE = 4  # exit code of a search that is done and kept, but not in MLflow, or without its report
+
+
+class Moment:
+    """How far a search has come: passes progress on, and knows by it whether the search has begun.
+
+    Args:
+        storage, study: where what has ended is kept.
+        update: what is called with every `Progress`.
+    """
+
+    def __init__(self, storage: str, study: str | None, update: Callable[[Progress], object]) -> None:
+        self._again = f"nas-bo report {shlex.quote(storage)}" + (
+            "" if study is None else f" --study {shlex.quote(study)}"
+        )
+        self._storage, self._update, self._begun = storage, update, False
+
+    def __call__(self, progress: Progress) -> None:
+        self._begun = True
+        self._update(progress)
+
+    def text(self) -> str:
+        """What to say about Ctrl-C now; the first one within the search is not meant, which ends with a report."""
+        if not self._begun:
+            return "interrupted before the search began; the same command starts it"
+        return (
+            f"interrupted before the report was complete; every trial that ended is kept in {self._storage}. The same "
+            f"command continues the search, and `{self._again}` writes the report of what is there"
+        )
 
 
 def finish(

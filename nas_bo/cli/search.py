@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from nas_bo.cli.ending import finish
+from nas_bo.cli.ending import Moment, finish
 from nas_bo.cli.failure import errors
-from nas_bo.cli.interruption import Moment
 from nas_bo.cli.options import (
     Json,
     Mlflow,

@@ -1,10 +1,12 @@
-"""Numbers for people: no more digits than are known, and the interval where there is one."""
+"""Numbers for people: no more digits than are known, and the interval where there is one; and their columns in a terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
+
+from rich.cells import cell_len
 
 from nas_bo.knee import interval
 from nas_bo.trial import ObjectiveSpec
@@ -72,3 +74,20 @@ def _two(value: float) -> str:
 def logarithmic(values: Sequence[float], column: ObjectiveSpec) -> bool:
     """Whether a column is better drawn on a log axis."""
     return bool(values) and column.direction == "minimize" and min(values) > 0 and max(values) > LOG_SPAN * min(values)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Collection[int] = (), rule: bool = False) -> list[str]:
+    """A line for each row; the columns in `right` end together, the others begin together. Letters that take two places, such as
+    those of Chinese, count as two.
+
+    Args:
+        rule: a line of dashes below the first.
+    """
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+
+    def padded(i: int, cell: str) -> str:
+        space = " " * (widths[i] - cell_len(cell))
+        return space + cell if i in right else cell + space
+
+    lines = ["  ".join(padded(i, cell) for i, cell in enumerate(row)).rstrip() for row in rows]
+    return [*lines[:1], "  ".join("-" * w for w in widths), *lines[1:]] if rule else lines

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nas_bo.final import BEYOND, DOMINATED, FAILED, NOT_AGAIN, Final
-from nas_bo.report.aligned import aligned
-from nas_bo.report.digits import figure, known
+from nas_bo.report.digits import aligned, figure, known
 from nas_bo.report.notation import bounds, legend
 from nas_bo.report.summary import Summary, label
 from nas_bo.trial import ObjectiveSpec, Trial

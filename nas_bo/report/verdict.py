@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nas_bo.report.aligned import aligned
+from nas_bo.report.digits import aligned
 from nas_bo.report.ranks import FEWEST, FEWEST_FOR_INTERVAL, Interval
 from nas_bo.wording import counted
 

@@ -24,7 +24,7 @@ from nas_bo.mlflow.session import PARENT, Session
 from nas_bo.objective import Conditioned, Objective
 from nas_bo.problem import Problem
 from nas_bo.report import figure, vocabulary
-from nas_bo.report.aligned import aligned
+from nas_bo.report.digits import aligned
 from nas_bo.space import Space
 from nas_bo.study import StudyRecord, columns_of, plain_architecture
 from nas_bo.trial import State, Trial, knee

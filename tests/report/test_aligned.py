@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 
 from nas_bo.report import Proxy, trust
-from nas_bo.report.aligned import aligned
+from nas_bo.report.digits import aligned
 
 
 @pytest.mark.parametrize("name", ["loss", "損失", "perte\u0301", "потери"])

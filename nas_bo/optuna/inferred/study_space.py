@@ -20,17 +20,39 @@ from nas_bo.optuna.bridge import architecture, distributions
 from nas_bo.optuna.coding import Coding, coding, cover
 from nas_bo.optuna.inferred.branches import Table
 from nas_bo.optuna.inferred.conditions import Plan, arrange
-from nas_bo.optuna.inferred.derived_space import derived
 from nas_bo.optuna.reading import STATES, from_frozen, trial_record
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.domain import Domain
-from nas_bo.space.extend import field_names, projected
+from nas_bo.space.extend import field_names, projected, rules_on_base
 from nas_bo.space.neighbours import middle
 from nas_bo.space.tree import Decision
 from nas_bo.trial import ObjectiveSpec, Trial
 
 MOST_PROPOSED = 256
+KEPT_SPACES = 256  # derived spaces that are remembered; each study has a few
+
+_made: OrderedDict[tuple[type[Space] | None, str], type[Space]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def derived(base: type[Space] | None, fields: Mapping[str, Any]) -> type[Space]:
+    """The space `base` with more fields; the same object for the same fields, since strategies remember by space.
+
+    Rules of `base` still apply to architectures of `base`.
+    """
+    if base is not None and not fields:
+        return base
+    key = (base, repr(fields))
+    with _lock:
+        if key not in _made:
+            if base is None:
+                _made[key] = Space.of("OptunaParameters", **fields)
+            else:
+                _made[key] = Space.of(f"{base.title} and more", rules_on_base(base), **base._fields, **fields)
+            while len(_made) > KEPT_SPACES:
+                _made.popitem(last=False)
+        return _made[key]
 
 
 @dataclass(eq=False)
