@@ -1,6 +1,6 @@
 """A smaller model inside a trained one: the search against what the field does by rule, at equal numbers of parameters.
 
-    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.76 0.51 0.3] [--evaluations 60] [--recover 100352]
+    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.75 0.51 0.3] [--evaluations 60] [--recover 100352] [--resume]
 
 Every arm knows the same calibration text and the same Wanda-style importance (`nas_bo.compress.importances`), and stays within the same
 number of parameters:
@@ -11,24 +11,27 @@ number of parameters:
 * random: as many looks as the search has, its best
 * search: block scores, then `Knapsack` with what is left of the looks
 
-A look is one evaluation of a model, on calibration or held-out text; those for block scores count. Then each is trained for `--recover` tokens
-with the same batches and the trained model as teacher. Losses are on held-out windows, four times as much text as a look sees. Writes benchmarks/results/pretrained.json.
+A look is one evaluation of a model, on calibration or held-out text; those for block scores count. All arms are repaired (`nas_bo.pretrained.repair`)
+when they are looked at, and at the end on four times the text; `as_is` is the loss of the same part without. Then each is trained for `--recover` tokens
+with the same batches and the trained model as teacher. Losses are on held-out windows, four times as much text as a look sees. Writes
+benchmarks/results/pretrained.json after every row; `--resume` keeps the rows that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import envelope, write
+from benchmarks.common import RESULTS, envelope, write
 from nas_bo import search
 from nas_bo.architecture import Architecture, Node
-from nas_bo.model import Distillation, train
+from nas_bo.model import Decoder, Distillation, train
 from nas_bo.model.inference import evaluate
 from nas_bo.model.spec import check
 from nas_bo.objectives import Parameters
@@ -41,7 +44,11 @@ from nas_bo.strategies import Knapsack
 from nas_bo.strategies.strategy import fresh
 
 Space = Any
-SEQUENCE, LOOKED_AT, HELD_OUT = 128, 16_384, 65_536
+Row = dict[str, Any]
+UNITS = (("mixer", "heads"), ("mlp", "ratio"))
+SEQUENCE, LOOKED_AT, HELD_OUT = 128, 8_192, 32_768
+ARMS = ("width", "depth", "block_scores", "random", "search")
+RESULT = "pretrained.json"
 
 
 class Arms:
@@ -96,7 +103,7 @@ class Arms:
         return found, self.measured()
 
     def measured(self) -> int:
-        return 1 + sum(term.measured for terms in self.scores.terms(self.space).values() for term in terms[1:])
+        return self.scores.looks(self.space)
 
     def random(self) -> tuple[Architecture, int]:
         rng = random.Random(self.seed)
@@ -125,58 +132,53 @@ class Arms:
         return result.best(self.loss.name).architecture, self.looks
 
 
-def rows(given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def rows(given: argparse.Namespace, done: Sequence[Row]) -> Iterator[Row]:
+    """One after another, those that are not among `done`."""
+    have = {(row["seed"], row.get("share"), row["arm"]) for row in done}
     for seed in range(given.seeds):
-        teacher = Pretrained(given.teacher.format(seed=seed))
-        batches = 1 if given.quick else 4
-        calibration = CalibrationText(batches=batches, sequences=8, sequence=SEQUENCE, seed=seed)
-        loss = teacher.loss(
-            data=given.data,
-            calibration=calibration,
-            sequence=SEQUENCE,
-            held_out_tokens=LOOKED_AT,
-            device="cpu",
-            seed=seed,
-        )
-        corpus, space = loss.corpus(), teacher.space()
-        model = loss.ordered().model
-        full = evaluate(model, corpus, HELD_OUT, SEQUENCE)
-        size = float(Parameters(vocab_size=teacher.vocab_size)(whole(space)))
-        yield {"seed": seed, "arm": "teacher", "parameters": int(size), "before": round(full, 4)}
-        for share in given.shares:
-            arms = Arms(loss, space, share * size, given.evaluations, seed)
-            for name in ("width", "depth", "block_scores", "random", "search"):
-                clock = time.process_time()
-                arch, looks = getattr(arms, name)()
-                spent = time.process_time() - clock
-                part = compact(sliced(model, check(arch), copy=True))
-                row = {
-                    "seed": seed,
-                    "share": share,
-                    "arm": name,
-                    "parameters": int(arms.size(arch)),
-                    "looks": looks,
-                    "cpu_s": round(spent, 1),
-                    "before": round(evaluate(part, corpus, HELD_OUT, SEQUENCE), 4),
-                }
-                if given.recover:
-                    clock = time.process_time()
-                    distilled = Distillation(teacher.path)
-                    made = train(
-                        part,
-                        corpus,
-                        given.recover,
-                        seed,
-                        lr=3e-3,
-                        warmup=0.05,
-                        decay=0.95,
-                        batch_size=8,
-                        sequence=SEQUENCE,
-                        teacher=distilled,
-                    )
-                    row["after"] = round(evaluate(made.model, corpus, HELD_OUT, SEQUENCE), 4)
-                    row["recovery_cpu_s"] = round(time.process_time() - clock, 1)
-                yield row
+        wanted = [(seed, None, "teacher"), *((seed, share, arm) for share in given.shares for arm in ARMS)]
+        if not all(one in have for one in wanted):
+            yield from _of_seed(given, seed, [one for one in wanted if one not in have])
+
+
+def _of_seed(given: argparse.Namespace, seed: int, wanted: Sequence[tuple[int, float | None, str]]) -> Iterator[Row]:
+    teacher = Pretrained(given.teacher.format(seed=seed))
+    calibration = CalibrationText(batches=1 if given.quick else 4, sequences=8, sequence=SEQUENCE, seed=seed)
+    how = {"sequence": SEQUENCE, "held_out_tokens": LOOKED_AT, "device": "cpu", "seed": seed}
+    loss = teacher.loss(data=given.data, calibration=calibration, **how)
+    corpus, space = loss.corpus(), teacher.space()
+    model = loss.ordered().model
+    size = float(Parameters(vocab_size=teacher.vocab_size)(whole(space)))
+    recovered: dict[str, tuple[float, float]] = {}
+    for _, share, name in wanted:
+        if share is None:
+            full = evaluate(model, corpus, HELD_OUT, SEQUENCE)
+            yield {"seed": seed, "arm": "teacher", "parameters": int(size), "before": round(full, 4)}
+            continue
+        arms = Arms(loss, space, share * size, given.evaluations, seed)
+        clock = time.process_time()
+        arch, looks = getattr(arms, name)()
+        spent = time.process_time() - clock
+        as_is = compact(sliced(model, check(arch), copy=True))
+        part = compact(loss.sub_model(arch))
+        row: Row = {"seed": seed, "share": share, "arm": name, "parameters": int(arms.size(arch)), "looks": looks}
+        row |= {"cpu_s": round(spent, 1), "as_is": round(evaluate(as_is, corpus, LOOKED_AT, SEQUENCE), 4)}
+        row["before"] = round(evaluate(part, corpus, HELD_OUT, SEQUENCE), 4)
+        if given.recover:
+            if arch.id not in recovered:
+                recovered[arch.id] = _recovered(part, loss, given.recover)
+            row["after"], row["recovery_cpu_s"] = recovered[arch.id]
+        row["part"] = [[getattr(layer, slot).get(unit, 0) for slot, unit in UNITS] for layer in arch.layers]
+        yield row
+
+
+def _recovered(part: Decoder, loss: SubModelLoss, tokens: float) -> tuple[float, float]:
+    """The loss after distillation, and its processor seconds."""
+    clock = time.process_time()
+    how = {"lr": 3e-3, "warmup": 0.05, "decay": 0.95, "batch_size": 8, "sequence": SEQUENCE}
+    made = train(part, loss.corpus(), tokens, loss.seed, teacher=Distillation(loss.teacher.path), **how)
+    after = evaluate(made.model, loss.corpus(), HELD_OUT, SEQUENCE)
+    return round(after, 4), round(time.process_time() - clock, 1)
 
 
 def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -192,7 +194,7 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "arm": arm,
                 "looks": round(statistics.fmean(row["looks"] for row in mine)),
             }
-            for when in ("before", "after"):
+            for when in ("as_is", "before", "after"):
                 above = [row[when] - teacher[row["seed"]] for row in mine if when in row]
                 if above:
                     one[f"{when}_above_teacher"] = round(statistics.fmean(above), 4)
@@ -208,32 +210,41 @@ def main() -> None:
     )
     parser.add_argument("--data", default=None)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shares", type=float, nargs="+", default=[0.76, 0.51, 0.3])
+    parser.add_argument("--shares", type=float, nargs="+", default=[0.75, 0.51, 0.3])
     parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--recover", type=float, default=100_352)
     parser.add_argument(
         "--quick", action="store_true", help="one seed, one size, few looks, no recovery; writes nothing"
     )
+    parser.add_argument("--resume", action="store_true", help="keep the rows of benchmarks/results/pretrained.json")
     given = parser.parse_args()
     if given.quick:
         given = replace_given(given)
-    found = []
-    for row in rows(given):
+    settings = {
+        "teacher": Path(given.teacher.format(seed=0)).resolve().parent.name,
+        "recover_tokens": given.recover,
+        "evaluations": given.evaluations,
+    }
+    found: list[Row] = []
+    if given.resume and (RESULTS / RESULT).is_file():
+        before = json.loads((RESULTS / RESULT).read_text())
+        found = before["rows"] if all(before.get(name) == value for name, value in settings.items()) else []
+    what = "bits per byte of parts of a trained model, before and after recovery; teacher and arms in one run, on the same text"
+    for row in rows(given, found):
         print(row, flush=True)
         found.append(row)
-    what = "bits per byte of parts of a trained model, before and after recovery; teacher and arms in one run, on the same text"
-    name = Path(given.teacher.format(seed=0)).resolve().parent.name
+        if not given.quick:
+            made = envelope(what, "torch", "scipy", **settings, summary=summary(found), rows=found)
+            (RESULTS / RESULT).write_text(json.dumps(made, indent=1) + "\n")
     write(
-        envelope(
-            what, "torch", "scipy", teacher=name, recover_tokens=given.recover, summary=summary(found), rows=found
-        ),
-        "pretrained.json",
-        keep=not given.quick,
+        envelope(what, "torch", "scipy", **settings, summary=summary(found), rows=found), RESULT, keep=not given.quick
     )
 
 
 def replace_given(given: argparse.Namespace) -> argparse.Namespace:
-    return argparse.Namespace(**{**vars(given), "seeds": 1, "shares": [0.51], "evaluations": 40, "recover": 0})
+    return argparse.Namespace(
+        **{**vars(given), "seeds": 1, "shares": [0.51], "evaluations": 40, "recover": 0, "resume": False}
+    )
 
 
 if __name__ == "__main__":

@@ -242,11 +242,15 @@ class Decoder(nn.Module):
                     f"the cache holds {start} of at most {counted(cache.length, 'token')} and {tokens.shape[1]} more do not fit; "
                     "make a longer one with new_cache(batch, length)"
                 )
-        context = _Context(self, start, tokens.shape[1], tokens.device)
+        context = self.context(tokens, start)
         found = self._through(self._embed(tokens, start), context, None if cache is None else cache.states)
         if cache is not None:
             cache.position += tokens.shape[1]
         return found
+
+    def context(self, tokens: Tensor, start: int = 0) -> _Context:
+        """What the layers read besides the stream, for tokens (B, T) that follow `start` others."""
+        return _Context(self, start, tokens.shape[1], tokens.device)
 
     def _through(self, x: Tensor, context: _Context, states: list[Any] | None) -> tuple[Tensor, list[Tensor]]:
         """The stream (B, T, C) before the first layer -> that after the last, and the balance losses; `states` become the new ones."""

@@ -1,8 +1,10 @@
 """Block scores: what it costs to make one block of a trained model smaller, all others left whole; their sum is an estimate of a
 whole sub-model (Bercovich et al. 2024, "Puzzle", arXiv 2411.19146, section 4.2, with the loss on a calibration text as score).
 
-An MLP is looked at in a few sizes. Between them the loss is taken to follow the importance that is lost, whose shape is known from
-one pass over the text.
+Only some of them are evaluated. The others are read from how far each smaller block moves the stream in directions that matter to the
+loss: the mean of (g . d)^2 over tokens, g being the gradient of the loss there and d what the block gives less than the whole one, which is
+twice the second-order term of the loss with the empirical Fisher information as Hessian (Molchanov et al. 2019, arXiv 1906.10771, eq. 8;
+Singh and Alistarh 2020, arXiv 2004.14340). One pass forward and back gives it for every block and every size.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ import numpy as np
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.measuring import machine
+from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.spec import check
 from nas_bo.objective import Say, Term, Value
 from nas_bo.objectives.measuring import silent
 from nas_bo.pretrained.loss import SubModelLoss
 from nas_bo.pretrained.operators import replacing
+from nas_bo.pretrained.replaced import GRADIENT, Replaced
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import Parts, space_around, whole
 from nas_bo.space.domain import Choice
@@ -33,13 +37,13 @@ from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, whole_number
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn
 
-    from nas_bo.compress.importance import Importance
-    from nas_bo.model.spec import DecoderSpec
+    from nas_bo.pretrained.ordered import OrderedModel
 
 Assignment: TypeAlias = tuple[tuple[str, Primitive], ...]
 """Decisions of one block: flat names and values."""
+LEAST = 1e-7  # bits per byte that anything adds, where logarithms are taken
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,11 @@ class BlockScores:
     Args:
         loss: of which it is an estimate; its teacher, text and calibration are taken.
         parts: what of the trained model may be smaller: those of the space.
-        sizes: of each MLP that are evaluated, the whole and the absent one aside; the others are read from importance.
+        sizes: of each MLP that are evaluated, the whole and the absent one aside; the others are read from the gradient.
         groups: the same of each attention.
         batches: of the calibration text on which the loss is taken.
+        evaluations: of the whole model, at most; the pass for the gradient counts as three. Where they do not suffice, layers in between are
+            read from their neighbours.
     """
 
     loss: SubModelLoss
@@ -60,6 +66,7 @@ class BlockScores:
     sizes: int = checked(2, whole_number(0))
     groups: int = checked(1, whole_number(0))
     batches: int = checked(2, whole_number(1))
+    evaluations: int = checked(20, whole_number(GRADIENT))
     name: str = "block_scores"
     unit: str = "bits/byte"
     direction: Direction = "minimize"
@@ -69,7 +76,7 @@ class BlockScores:
         check_fields(self, ObjectiveError)
 
     def conditions(self) -> dict[str, object]:
-        return {"sizes": self.sizes, "groups": self.groups, "batches": self.batches}
+        return {"sizes": self.sizes, "groups": self.groups, "batches": self.batches, "evaluations": self.evaluations}
 
     def ready(self, space: type[Space], profile: object, say: Say = silent, /) -> None:
         """Measure them before the first trial."""
@@ -102,6 +109,10 @@ class BlockScores:
         found, base = _terms(self, space, say)
         return {"": [Term((), base)], **found}
 
+    def looks(self, space: type[Space]) -> int:
+        """Evaluations of a model that they cost, the pass for the gradient counted as three."""
+        return GRADIENT + sum(term.measured for terms in _terms(self, space, silent)[0].values() for term in terms[1:])
+
     def base(self, space: type[Space]) -> float:
         """The loss of the whole model on the calibration text, in bits per byte."""
         return _terms(self, space, silent)[1]
@@ -133,7 +144,9 @@ def _terms(scores: BlockScores, space: type[Space], say: Say) -> tuple[Mapping[s
             "space": space.fingerprint(),
             "settled": repr(sorted(space._settled.items())),
             **scores.conditions(),
-            **{k: v for k, v in scores.loss.conditions().items() if k in ("teacher", "sha256", "calibration")},
+            **{
+                k: v for k, v in scores.loss.conditions().items() if k in ("teacher", "sha256", "calibration", "repair")
+            },
             **({"operators": scores.loss.operators.conditions()} if scores.parts.other_blocks else {}),
         }
         path = machine.path_of("blocks", facts)
@@ -203,97 +216,155 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
     loss = scores.loss
     corpus, held = loss.corpus(), loss.ordered()
     calibration = replace(loss.calibration, batches=scores.batches, seed=loss.calibration.seed + 1)
-    windows = calibration.windows(corpus)
-    device = held.model.embedding.weight.device
-    batches = [torch.from_numpy(batch.astype("int64")).to(device) for batch in windows]
-    most = whole(space)
-
-    @torch.no_grad()
-    def bits(spec: DecoderSpec) -> float:
-        model = sliced(held.model, spec, library=loss.library() if scores.parts.other_blocks else None)
-        total = sum(float(model.loss(batch[:, :-1], batch[:, 1:])[1]) for batch in batches)
-        return total / len(batches) / math.log(2) / corpus.bytes_per_token
-
-    options = options_of(space)
-    judged = {group: _scores_of(group, held.importance) for group in options}
-    plans = {
-        group: _plan(choices, scores.groups if group.endswith(".mixer") else scores.sizes, judged[group])
-        for group, choices in options.items()
-    }
-    number = 1 + sum(len(plan) for plan in plans.values())
-    done = 1
-    found: dict[str, list[Term]] = {}
+    windows = torch.from_numpy(calibration.windows(corpus)).flatten(0, 1).to(held.model.embedding.weight.device)
+    unit = math.log(2) * corpus.bytes_per_token
+    most, options = whole(space), options_of(space)
+    wanted = {group: scores.groups if group.endswith(".mixer") else scores.sizes for group in options}
+    free = _of_other_operators(scores, space, options)
+    plan = _plan(
+        {group: [one for one in choices if (group, one) not in free] for group, choices in options.items()},
+        wanted,
+        scores.evaluations - GRADIENT,
+    )
+    number, done = GRADIENT + len(plan), GRADIENT
+    moved: dict[str, dict[Assignment, float]] = {}
+    known: dict[str, dict[Assignment, float]] = {}
     with torch_threads(1):
-        base = bits(check(most, loss.ignore))
+        replaced = Replaced(held.model, windows)
         for group, choices in options.items():
             say("block scores", done, number)
-            known = {choices[0]: 0.0}
-            for one in plans[group]:
-                spec = check(changed(space, most, dict(one)), loss.ignore)
-                kl = _of_another_operator(loss, held.model.spec, spec, group)
-                known[one] = bits(spec) - base if kl is None else kl
-                done += 1
-            found[group] = _between(choices, known, judged[group])
+            moved[group], known[group] = {}, {}
+            index, part = int(group.split(".")[1]), group.split(".")[2]
+            for one in choices[1:]:
+                block = _block(held, scores, changed(space, most, dict(one)), index, part)
+                moved[group][one] = replaced.moved(index, part, block) / unit
+                if (group, one) in free:
+                    known[group][one] = free[group, one]
+                elif (group, one) in plan:
+                    known[group][one] = (replaced.evaluated(index, part, block) - replaced.loss) / unit
+                    done += 1
         say("block scores", number, number)
-    return found, base
+    added = _completed(moved, known)
+    return {
+        group: [Term(one, added[group].get(one, 0.0), one == choices[0] or one in known[group]) for one in choices]
+        for group, choices in options.items()
+    }, replaced.loss / unit
 
 
-def _of_another_operator(loss: SubModelLoss, whole: DecoderSpec, spec: DecoderSpec, group: str) -> float | None:
-    """The score of a block in place of the whole trained attention: the divergence of the predictions, in bits per byte, after it learned
-    (KL-guided layer selection, arXiv 2512.20569). None for all else."""
-    _, index, part = group.split(".")
-    small, trained = spec.layers[int(index)].slot(part), whole.layers[int(index)].slot(part)
-    other = replacing(small, trained) if part == "mixer" else None
-    return loss.library().block(int(index), other).kl if other is not None and other == small else None
+def _of_other_operators(
+    scores: BlockScores, space: type[Space], options: Mapping[str, Sequence[Assignment]]
+) -> dict[tuple[str, Assignment], float]:
+    """The scores of blocks in place of a whole trained attention: the divergence of the predictions, in bits per byte, after they learned
+    (KL-guided layer selection, arXiv 2512.20569)."""
+    found: dict[tuple[str, Assignment], float] = {}
+    loss, trained = scores.loss, scores.loss.teacher.spec
+    for group, choices in options.items() if scores.parts.other_blocks else ():
+        _, index, part = group.split(".")
+        for one in choices[1:] if part == "mixer" else ():
+            small = check(changed(space, whole(space), dict(one)), loss.ignore).layers[int(index)].mixer
+            other = replacing(small, trained.layers[int(index)].mixer)
+            if other is not None and other == small:
+                found[group, one] = loss.library().block(int(index), other).kl
+    return found
 
 
-def _scores_of(group: str, found: Mapping[tuple[str, str], Importance]) -> Tensor | None:
-    """The importance of the units of a block."""
-    one = next((found[group, unit] for unit in ("channels", "heads") if (group, unit) in found), None)
-    return None if one is None else one.scores
+def _block(held: OrderedModel, scores: BlockScores, arch: Architecture, index: int, part: str) -> nn.Module | None:
+    """The block of a part of the trained model, fitted where parts are repaired; None where it was left out."""
+    loss = scores.loss
+    spec = check(arch, loss.ignore)
+    layer: Any = sliced(held.model, spec, library=loss.library() if scores.parts.other_blocks else None).layers[index]
+    block: nn.Module | None = layer.slot(part)[1]
+    if block is not None and loss.repair:
+        held.repair.alone(block, getattr(spec.layers[index], part), index, part)
+    return block
 
 
-def _size_of(one: Assignment) -> float | None:
-    """What says how large a block is: the ratio of an MLP, the heads of attention; 0 for an absent one."""
-    sizes = [value for path, value in one if path.endswith((".ratio", ".heads"))]
-    if len(one) == 1 and one[0][1] == "skip":
-        return 0.0
-    return float(str(sizes[0])) if len(sizes) == 1 else None
+def _is_absent(one: Assignment) -> bool:
+    return len(one) == 1 and one[0][1] == SKIP.kind
 
 
-def _plan(choices: Sequence[Assignment], sizes: int, scores: Tensor | None) -> list[Assignment]:
-    """What is evaluated: the absent block, and so many of the smaller ones, evenly spread; all where sizes alone do not say what they are."""
-    others = list(choices[1:])
-    by_size = {_size_of(one): one for one in others}
-    if scores is None or None in by_size or len(by_size) < len(others):
-        return others
-    absent = [by_size.pop(0.0)] if 0.0 in by_size else []
-    left = [by_size[size] for size in sorted(by_size, key=lambda size: size or 0.0)]
-    if sizes >= len(left):
-        return [*absent, *left]
-    at = sorted({int((k + 0.5) * len(left) / sizes) for k in range(sizes)})
-    return [*absent, *(left[k] for k in at)]
+def _plan(
+    options: Mapping[str, Sequence[Assignment]], wanted: Mapping[str, int], most: int
+) -> set[tuple[str, Assignment]]:
+    """What is evaluated, at most so many: absent blocks first, then so many of the others of each block, evenly spread; of what is one too
+    many every so many a layer, of mixers and MLPs alike."""
+    rounds: list[list[tuple[str, Assignment]]] = [[]]
+    for group, choices in options.items():
+        rounds[0] += [(group, one) for one in choices[1:] if _is_absent(one)]
+        others = [one for one in choices[1:] if not _is_absent(one)]
+        count = min(wanted[group], len(others))
+        for number in range(count):
+            while len(rounds) < number + 2:
+                rounds.append([])
+            rounds[number + 1].append((group, others[int((number + 0.5) * len(others) / count)]))
+    found: set[tuple[str, Assignment]] = set()
+    for each_round in rounds:
+        room = most - len(found)
+        if len(each_round) <= room:
+            found |= set(each_round)
+            continue
+        for part in ("mixer", "mlp"):
+            mine = [one for one in each_round if one[0].endswith(f".{part}")]
+            found |= set(_spread(mine, room * len(mine) // len(each_round)))
+        break
+    return found
 
 
-def _between(choices: Sequence[Assignment], known: Mapping[Assignment, float], scores: Tensor | None) -> list[Term]:
-    """All choices of a block. A size that was not evaluated is read on a line between its neighbours, of the logarithms of what is
-    added and of the importance that is lost."""
-    if len(known) == len(choices) or scores is None:
-        return [Term(one, known[one]) for one in choices]
-    most = _size_of(choices[0]) or 1.0
-    each = np.sort(scores.double().flatten().cpu().numpy())[::-1] ** 2
-    kept = np.concatenate([[0.0], np.cumsum(each)]) / max(float(each.sum()), 1e-300)
+def _spread(each: Sequence[tuple[str, Assignment]], count: int) -> list[tuple[str, Assignment]]:
+    """So many of them, the first and the last among them."""
+    return [each[round(k * (len(each) - 1) / max(1, count - 1))] for k in range(count)]
 
-    def lost(one: Assignment) -> float:
-        return max(1e-6, float(1 - kept[min(len(each), round(len(each) * (_size_of(one) or 0.0) / most))]))
 
-    places = sorted((lost(one), max(added, 1e-6)) for one, added in known.items() if one != choices[0])
-    x, y = np.log([a for a, _ in places]), np.log(np.maximum.accumulate([b for _, b in places]))
+def _completed(
+    moved: Mapping[str, Mapping[Assignment, float]], known: Mapping[str, Mapping[Assignment, float]]
+) -> dict[str, dict[Assignment, float]]:
+    """Block -> way -> what it adds. One that was not evaluated adds its second-order term, times what evaluated ones of the neighbouring layers
+    were times theirs, and never more than the absent block."""
+    ratios: dict[tuple[str, bool], list[tuple[int, float]]] = {}
+    for group, found in known.items():
+        for one, added in found.items():
+            ratio = max(added, LEAST) / max(moved[group][one], LEAST)
+            ratios.setdefault((group.split(".")[2], _is_absent(one)), []).append(
+                (int(group.split(".")[1]), math.log(ratio))
+            )
+    made: dict[str, dict[Assignment, float]] = {}
+    for group, ways in moved.items():
+        index, part = int(group.split(".")[1]), group.split(".")[2]
+        own = sorted(
+            (max(moved[group][one], LEAST), max(added, LEAST))
+            for one, added in known[group].items()
+            if not _is_absent(one)
+        )
+        row = {
+            one: known[group].get(one, _factor(ratios, part, _is_absent(one), index, own, x) * max(x, LEAST))
+            for one, x in ways.items()
+        }
+        ceiling = max((added for one, added in row.items() if _is_absent(one)), default=math.inf)
+        made[group] = {
+            one: added if one in known[group] else min(added, max(ceiling, LEAST)) for one, added in row.items()
+        }
+    return made
 
-    def read(one: Assignment) -> float:
-        at = math.log(lost(one))
-        if at <= x[0]:  # below all that was evaluated: in proportion
-            return float(np.exp(y[0] + at - x[0]))
-        return float(np.exp(np.interp(at, x, y)))
 
-    return [Term(one, known[one]) if one in known else Term(one, read(one), False) for one in choices]
+def _factor(
+    ratios: Mapping[tuple[str, bool], Sequence[tuple[int, float]]],
+    part: str,
+    absent: bool,
+    index: int,
+    own: Sequence[tuple[float, float]],
+    x: float,
+) -> float:
+    """What the second-order term `x` is to be multiplied by: as of evaluated sizes of this block, or else of the layers around it."""
+    if own and not absent:
+        sizes, factors = zip(*[(math.log(at), math.log(added / at)) for at, added in own], strict=True)
+        return float(math.exp(np.interp(math.log(max(x, LEAST)), sizes, factors)))
+    near = ratios.get((part, absent), ())
+    if not near:
+        return 1.0
+    at, values = zip(*_mean_by_layer(near), strict=True)
+    return float(math.exp(np.interp(index, at, values)))
+
+
+def _mean_by_layer(near: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    layers = sorted({index for index, _ in near})
+    return [(layer, float(np.mean([value for index, value in near if index == layer]))) for layer in layers]

@@ -36,7 +36,9 @@ class SubModelLoss:
         tokens: train the part for so many tokens before it is judged; 0 does not.
         lr: of that training, at a fan-in of 128; it falls linearly to zero.
         distill: learn from the trained model's predictions as well (`nas_bo.model.Distillation`), in that training.
-        calibration: how the order of importance is found.
+        calibration: how the order of importance is found, and the text of `repair`.
+        repair: fit the matrices out of the blocks that stay to what the trained model does on the calibration text
+            (`nas_bo.pretrained.repair`), before anything is judged or trained.
         held_out_tokens: how much held-out text it is judged on.
         sequence: tokens of one window, there and in training.
         seed: of the order of the batches.
@@ -60,6 +62,7 @@ class SubModelLoss:
     at_most: float | None = None
     at_least: float | None = None
     ignore: tuple[str, ...] = ()
+    repair: bool = True
     name: str = "bits_per_byte"
     unit: str = "bits/byte"
     direction: Direction = "minimize"
@@ -107,6 +110,7 @@ class SubModelLoss:
             "seed": self.seed,
             "calibration": repr(self.calibration),
             "operators": self.operators.conditions(),
+            "repair": self.repair,
         }
 
     def remarks(self) -> dict[str, object]:
@@ -149,14 +153,21 @@ class SubModelLoss:
         facts = {name: found[name] for name in ("teacher", "sha256", "calibration")}
         return library_of(self.ordered().model, self.corpus(), self.operators, facts)
 
-    def sub_model(self, arch: Architecture, copy: bool = True) -> Decoder:
-        """The part, with the trained weights; without `copy` they are shared (raises ModelError)."""
-        spec, model = check(arch, self.ignore), self.ordered().model
+    def sub_model(self, arch: Architecture, copy: bool = True, *, longer: bool = True) -> Decoder:
+        """The part, with the trained weights and repaired; without `copy` weights are shared (raises ModelError).
+
+        Args:
+            longer: repair it on four times the calibration text, as one that is kept; False as one of many that are judged.
+        """
+        spec, held = check(arch, self.ignore), self.ordered()
         other = any(
             replacing(one.mixer, own.mixer) is not None
-            for one, own in zip(spec.layers, model.spec.layers, strict=False)
+            for one, own in zip(spec.layers, held.model.spec.layers, strict=False)
         )
-        return sliced(model, spec, copy, self.library() if other else None)
+        part = sliced(held.model, spec, copy, self.library() if other else None)
+        if self.repair:
+            (held.long_repair if longer else held.repair)(part)
+        return part
 
     def trained(self, arch: Architecture, /) -> TrainingResult:
         """The training behind a value, with its model (raises ObjectiveError where there is none)."""
@@ -187,7 +198,9 @@ class SubModelLoss:
                 found.bits_per_byte, how="a part of a trained model, trained on", tokens=found.tokens, seed=self.seed
             )
         with torch_threads(1):
-            value = evaluate(self.sub_model(arch, copy=False), self.corpus(), self.held_out_tokens, self.sequence)
+            value = evaluate(
+                self.sub_model(arch, copy=False, longer=False), self.corpus(), self.held_out_tokens, self.sequence
+            )
         if not math.isfinite(value):
             raise ObjectiveError(f"the loss of this part of {self.teacher.name} is {value}")
         return Value(value, how="a part of a trained model, as it is", held_out_tokens=self.held_out_tokens)

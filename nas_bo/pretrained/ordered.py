@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from nas_bo.compress.importance import METHODS, Importance, Method, importances
 from nas_bo.errors import DataError, ModelError
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.pretrained.ordering import put_in_order
+from nas_bo.pretrained.repair import Repair
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
 from nas_bo.wording import counted
 
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
+
+
+LONGER = 4
+"""Times the calibration text, on which a part is repaired that is trained or kept."""
+STREAMS = 1 << 30  # bytes, for which the streams of the trained model are kept
 
 
 @dataclass(frozen=True)
@@ -67,10 +74,37 @@ class OrderedModel:
     Attributes:
         model: the trained decoder, its parts in order.
         importance: their scores, before they were put in order.
+        windows: (B, T + 1) the calibration text.
+        corpus: of which it is.
+        seed: with which it was drawn.
     """
 
     model: Decoder
     importance: Mapping[tuple[str, str], Importance]
+    windows: torch.Tensor
+    corpus: Corpus
+    seed: int
+
+    @cached_property
+    def repair(self) -> Repair:
+        """What fits parts of it to the calibration text."""
+        return self._repair(self.windows)
+
+    @cached_property
+    def long_repair(self) -> Repair:
+        """The same on `LONGER` times as much text, or as much as there is, and as the streams of the model leave room for."""
+        spec, (rows, length) = self.model.spec, self.windows.shape
+        room = STREAMS // (4 * spec.width * (2 * len(spec.layers) + 1) * length)
+        there = (len(self.corpus.train) - 1) // (length - 1)
+        count = max(rows, min(LONGER * rows, room, there))
+        more = self.corpus.batches(0, 1, count - rows, length - 1, self.seed + 1)[0] if count > rows else None
+        import torch
+
+        windows = self.windows if more is None else torch.cat([self.windows, torch.from_numpy(more.astype("int64"))])
+        return self._repair(windows)
+
+    def _repair(self, windows: torch.Tensor) -> Repair:
+        return Repair(self.model, windows[:, :-1].to(self.model.embedding.weight.device))
 
 
 _kept: OrderedDict[tuple[Any, ...], OrderedModel] = OrderedDict()
@@ -101,5 +135,5 @@ def ordered(
         found = importances(model, windows, calibration.method)
         orders = {key: one.order() for key, one in found.items()}
         put_in_order(model, orders if width else {key: one for key, one in orders.items() if key[1] != "width"})
-        _kept[key] = OrderedModel(model, found)
+        _kept[key] = OrderedModel(model, found, windows, corpus, calibration.seed)
     return _kept[key]

@@ -134,7 +134,7 @@ def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
 
 def _cut(weight: Tensor, cut: Cut, whole: Cut) -> Tensor:
     """The part `cut` of a parameter of which `whole` says what it is made of."""
-    if len(cut.pieces) == 1 and cut.pieces == whole.pieces:
+    if cut.pieces == whole.pieces:
         return weight
     pieces = torch.split(weight, [shape[whole.axis] for shape in whole.shapes], whole.axis)
     parts = []
