@@ -175,7 +175,7 @@ def _of_seed(given: argparse.Namespace, seed: int, wanted: Sequence[tuple[int, f
 def _recovered(part: Decoder, loss: SubModelLoss, tokens: float) -> tuple[float, float]:
     """The loss after distillation, and its processor seconds."""
     clock = time.process_time()
-    how = {"lr": 3e-3, "warmup": 0.05, "decay": 0.95, "batch_size": 8, "sequence": SEQUENCE}
+    how = {"lr": 1e-3, "warmup": 0.05, "decay": 0.95, "batch_size": 8, "sequence": SEQUENCE}
     made = train(part, loss.corpus(), tokens, loss.seed, teacher=Distillation(loss.teacher.path), **how)
     after = evaluate(made.model, loss.corpus(), HELD_OUT, SEQUENCE)
     return round(after, 4), round(time.process_time() - clock, 1)

@@ -7,30 +7,16 @@ import pytest
 from nas_bo import search
 from nas_bo.errors import ObjectiveError, SearchError
 from nas_bo.objectives import Parameters
-from nas_bo.pretrained import CalibrationText, Parts, Pretrained
+from nas_bo.pretrained import Parts
 from nas_bo.pretrained.block_scores import changed, options_of
 from nas_bo.pretrained.space import whole
 from nas_bo.problem import Problem
 from nas_bo.strategies import Knapsack
-from tests.pretrained.models import trained
 
 
-@pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "t.txt"
-    path.write_text("".join(f"def f{i}(x):\n    return x + {i * 7 % 13}\n" for i in range(3000)))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory, text):
-    return Pretrained(str(trained(tmp_path_factory.mktemp("m") / "small", text)))
-
-
-@pytest.fixture(scope="module")
-def loss(teacher, text):
-    few = CalibrationText(batches=1, sequences=32, sequence=32)
-    return teacher.loss(data=text, calibration=few, held_out_tokens=512, sequence=32, device="cpu")
+@pytest.fixture
+def teacher(small):
+    return small
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +42,17 @@ def test_they_are_measured_once_and_add_up(teacher, loss, tmp_path):
     assert float(scores(arch)) == pytest.approx(whole_model.added + sum(parts))
     files = [*(tmp_path / "cache").glob("blocks-*.json")]
     assert len(files) == 1
+
+
+@pytest.mark.parametrize("most", [3, 5, 8])
+def test_no_more_is_evaluated_than_asked_for_and_every_block_has_its_scores(teacher, loss, most):
+    space = teacher.space(mlp=(8, 16, 32))
+    few = teacher.block_scores(loss, parts=Parts(mlp=(8, 16, 32)), evaluations=most)
+    assert few.looks(space) <= most
+    terms = dict(few.terms(space))
+    terms.pop("")
+    assert [*map(len, terms.values())] == [3, 5, 3, 5]
+    assert all(term.added > 0 for kind in terms.values() for term in kind[1:] if not term.measured)
 
 
 def test_a_single_smaller_block_costs_what_its_score_says(teacher, loss):

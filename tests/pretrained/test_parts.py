@@ -10,6 +10,7 @@ from nas_bo.errors import ModelError, SpaceError
 from nas_bo.model.spec import check
 from nas_bo.pretrained import Pretrained
 from nas_bo.pretrained.ordering import put_in_order
+from nas_bo.pretrained.repair import Repair
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import whole
 from tests.pretrained.models import saved
@@ -94,3 +95,17 @@ def test_what_is_no_part_is_refused(teacher):
         sliced(model, teacher.spec._replace(layers=teacher.spec.layers[:1]))
     with pytest.raises(SpaceError, match="more than"):
         teacher.space(mlp=(10_000,), experts=(10_000,))
+
+
+def test_a_part_of_any_family_is_repaired(teacher):
+    """What comes out of the last layer is nearer to what comes out of the whole model."""
+    model = teacher.model()
+    repair = Repair(model, torch.randint(256, (16, 24), generator=torch.Generator().manual_seed(1)))
+    expected = logits(model)
+    for seed in (1, 5):
+        spec = check(teacher.space().sample(seed))
+        part = sliced(model, spec)
+        before = float((logits(part) - expected).square().mean())
+        repair(part)
+        after = float((logits(part) - expected).square().mean())
+        assert after < 1.02 * before

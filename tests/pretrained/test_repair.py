@@ -1,0 +1,73 @@
+"""Repair of a part of a trained model, and one block replaced by another."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from nas_bo.model.spec import check
+from nas_bo.pretrained.block_scores import changed
+from nas_bo.pretrained.repair import RIDGE, fitted
+from nas_bo.pretrained.replaced import Replaced
+from nas_bo.pretrained.slices import sliced
+from nas_bo.pretrained.space import whole
+
+
+@pytest.mark.parametrize("many", [7, 40])
+def test_a_fit_is_that_of_ridge_regression_on_either_side(many):
+    rng = torch.Generator().manual_seed(0)
+    weight, x, rest = (torch.randn(shape, generator=rng) for shape in ((3, 12), (many, 12), (many, 3)))
+    r = RIDGE * x.square().mean()
+    expected = weight + torch.linalg.solve(x.t() @ x + r * torch.eye(12), x.t() @ rest).t()
+    assert torch.allclose(fitted(weight, x, rest), expected, atol=1e-5)
+    assert fitted(weight, x, rest / 0.0) is None
+
+
+PARTS = {
+    "narrow MLPs": {f"layers.{i}.mlp.dense.ratio": 0.25 for i in range(2)},
+    "an MLP left out": {"layers.0.mlp": "skip"},
+    "attention left out": {"layers.1.mixer": "skip"},
+    "half of the heads": {f"layers.{i}.mixer.attention.heads": 2 for i in range(2)},
+}
+
+
+@pytest.mark.parametrize("decisions", PARTS.values(), ids=PARTS)
+def test_a_part_is_better_repaired_and_the_whole_stays_as_it_is(small, loss, decisions):
+    space = small.space(mlp=(8, 16, 32))
+    model = loss.ordered().model
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    arch = changed(space, whole(space), decisions)
+    assert loss(arch) < float(replace(loss, repair=False)(arch)) - 0.01
+    assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
+    assert loss(whole(space)) == replace(loss, repair=False)(whole(space))
+
+
+def test_a_longer_text_repairs_better_and_is_used_for_what_is_kept(loss, small):
+    held = loss.ordered()
+    assert len(held.long_repair.tokens) == 4 * len(held.repair.tokens)
+    assert torch.equal(held.long_repair.tokens[: len(held.repair.tokens)], held.repair.tokens)
+    arch = changed(small.space(), whole(small.space()), PARTS["an MLP left out"])
+    kept, judged = loss.sub_model(arch), loss.sub_model(arch, longer=False)
+    assert not torch.equal(kept.layers[1].mlp.out.weight, judged.layers[1].mlp.out.weight)
+
+
+def test_a_replaced_block_is_evaluated_as_the_model_with_it(loss, small):
+    space = small.space(mlp=(16,))
+    held = loss.ordered()
+    windows = held.windows[:16]
+    bench = Replaced(held.model, windows)
+    tokens, targets = windows[:, :-1], windows[:, 1:]
+    assert bench.loss == pytest.approx(float(held.model.loss(tokens, targets)[1].detach()), rel=1e-5)
+    for decisions in (
+        {"layers.0.mlp": "skip"},
+        {"layers.1.mlp.dense.ratio": 0.5},
+        {"layers.0.mixer.attention.heads": 2},
+    ):
+        part = sliced(held.model, check(changed(space, whole(space), decisions)))
+        (name,) = decisions
+        index, slot = int(name.split(".")[1]), name.split(".")[2]
+        block = part.layers[index].slot(slot)[1]
+        expected = float(part.loss(tokens, targets)[1])
+        assert bench.evaluated(index, slot, block) == pytest.approx(expected, rel=1e-5)
+        assert bench.moved(index, slot, block) > 0
+    assert bench.moved(1, "mlp", held.model.layers[1].mlp) == pytest.approx(0, abs=1e-9)
