@@ -28,6 +28,7 @@ from nas_bo.objective import Say, Term, Value
 from nas_bo.objectives.measuring import silent
 from nas_bo.pretrained.loss import SubModelLoss
 from nas_bo.pretrained.operators import replacing
+from nas_bo.pretrained.repair import layer_of
 from nas_bo.pretrained.replaced import GRADIENT, Replaced
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import Parts, space_around, whole
@@ -272,8 +273,8 @@ def _block(held: OrderedModel, scores: BlockScores, arch: Architecture, index: i
     """The block of a part of the trained model, fitted where parts are repaired; None where it was left out."""
     loss = scores.loss
     spec = check(arch, loss.ignore)
-    layer: Any = sliced(held.model, spec, library=loss.library() if scores.parts.other_blocks else None).layers[index]
-    block: nn.Module | None = layer.slot(part)[1]
+    made = sliced(held.model, spec, library=loss.library() if scores.parts.other_blocks else None)
+    block = layer_of(made, index).slot(part)[1]
     if block is not None and loss.repair:
         held.repair.alone(block, getattr(spec.layers[index], part), index, part)
     return block

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from nas_bo.model.blocks.block import role_of
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import connected
 from nas_bo.model.decoder import Decoder, Layer
+from nas_bo.model.layers.common import Context
 from nas_bo.model.products import Watching
 
 RIDGE = 128.0
@@ -71,7 +72,7 @@ class Repair:
         context = model.context(self.tokens)
         x = model._embed(self.tokens)
         for index in range(len(model.layers)):
-            layer: Any = model.layers[index]
+            layer = layer_of(model, index)
             products: dict[str, list[Tensor]] = {part: [] for part in PARTS}
 
             def take(name: str, _: int, _x: Tensor, y: Tensor, products: dict[str, list[Tensor]] = products) -> None:
@@ -107,8 +108,8 @@ class Repair:
         for index in range(changed[0], len(part.layers)):
             x = self._layer(part, index, x, context)
 
-    def _layer(self, part: Decoder, index: int, x: Tensor, context: Any) -> Tensor:
-        layer: Any = part.layers[index]
+    def _layer(self, part: Decoder, index: int, x: Tensor, context: Context) -> Tensor:
+        layer = layer_of(part, index)
         outs = _outs(part, index)
         with outputs(layer) as gave:
 
@@ -137,16 +138,16 @@ class Repair:
         if given.product is not None:
             return given.product.float()
         end = at + 1
-        while end < 2 * len(part.layers) and part.layers[end // 2].slot(PARTS[end % 2])[1] is None:  # type: ignore[operator]
+        while end < 2 * len(part.layers) and layer_of(part, end // 2).slot(PARTS[end % 2])[1] is None:
             end += 1  # left out: this one stands in for it
         return (self._given[end].before - before).flatten(0, 1).float()
 
-    def alone(self, block: nn.Module, spec: Any, index: int, part: str) -> None:
+    def alone(self, block: nn.Module, spec: object, index: int, part: str) -> None:
         """Fit the matrix out of a smaller `block` that takes the place of one of the trained model, all others being whole."""
         at, outs = 2 * index + PARTS.index(part), _of(block, spec)
         if len(outs) != 1 or not self.possible or not self._given[at].fits:
             return
-        given, layer = self._given[at], self.model.layers[index]
+        given, layer = self._given[at], layer_of(self.model, index)
         product = given.product
         if product is None:
             product = (self._given[at + 1].before - given.before).flatten(0, 1)
@@ -190,9 +191,14 @@ def _solved(matrix: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
     return torch.cholesky_solve(right, lower)
 
 
+def layer_of(model: Decoder, index: int) -> Layer:
+    """The module of a layer."""
+    return cast(Layer, model.layers[index])
+
+
 def _outs(model: Decoder, index: int) -> dict[str, Tensor]:
     """Part -> the matrix out of its block, of those that have one."""
-    layer: Any = model.layers[index]
+    layer = layer_of(model, index)
     found = {}
     for part in PARTS:
         block = layer.slot(part)[1]
@@ -201,7 +207,7 @@ def _outs(model: Decoder, index: int) -> dict[str, Tensor]:
     return found
 
 
-def _of(block: nn.Module, spec: Any) -> list[Tensor]:
+def _of(block: nn.Module, spec: object) -> list[Tensor]:
     kind = block_of(spec)
     return [w for name, w in block.named_parameters() if w.dim() == 2 and role_of(name, 2, kind) == "out"]
 
@@ -210,7 +216,7 @@ def _changed(part: Decoder, whole: Decoder, index: int) -> bool:
     return part.spec.layers[index] != whole.spec.layers[index]
 
 
-def _normed(layer: Any, part: str, y: Tensor) -> Tensor:
+def _normed(layer: Layer, part: str, y: Tensor) -> Tensor:
     norm: Callable[[Tensor], Tensor] | None = layer.slot(part)[2]
     return y if norm is None else norm(y)
 
@@ -221,7 +227,7 @@ def outputs(layer: Layer) -> Iterator[Mapping[str, Tensor]]:
     gave: dict[str, Tensor] = {}
 
     def keep(part: str) -> Callable[..., None]:
-        def see(_module: nn.Module, _args: Any, output: tuple[Tensor, Any]) -> None:
+        def see(_module: nn.Module, _args: object, output: tuple[Tensor, object]) -> None:
             gave[part] = output[0]
 
         return see

@@ -5,14 +5,15 @@ Where only the stream runs between layers, what comes before the replaced block 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from nas_bo.model.connections import connected
 from nas_bo.model.decoder import cross_entropy
-from nas_bo.pretrained.repair import PARTS
+from nas_bo.pretrained.repair import PARTS, layer_of
 
 if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
@@ -47,14 +48,19 @@ class Replaced:
         """One pass forward and back; the sum of nats over its tokens."""
         entering: list[Tensor] = []
         seen: dict[tuple[int, str], tuple[Tensor, Tensor]] = {}
-        hooks: list[Any] = []
+        hooks: list[RemovableHandle] = []
         for index in range(len(self.model.layers)):
-            layer: Any = self.model.layers[index]
+            layer = layer_of(self.model, index)
             hooks.append(layer.register_forward_pre_hook(lambda _m, args: entering.append(args[0].detach())))
             for part in PARTS:
                 if (block := layer.slot(part)[1]) is not None:
 
-                    def keep(_m: nn.Module, args: Any, gave: Any, key: tuple[int, str] = (index, part)) -> None:
+                    def keep(
+                        _m: nn.Module,
+                        args: tuple[Tensor, ...],
+                        gave: tuple[Tensor, ...],
+                        key: tuple[int, str] = (index, part),
+                    ) -> None:
                         seen[key] = args[0].detach(), gave[0]
 
                     hooks.append(block.register_forward_hook(keep))
@@ -104,8 +110,9 @@ class Replaced:
     def _ending(self, number: int, index: int, part: str, instead: Tensor) -> float:
         """The loss where a block gives `instead`."""
         model, text = self.model, self._texts[number]
-        layer: Any = model.layers[index]
-        hook = layer.slot(part)[1].register_forward_hook(lambda _m, _a, gave: (instead, *gave[1:]))
+        block = layer_of(model, index).slot(part)[1]
+        assert block is not None
+        hook = block.register_forward_hook(lambda _m, _a, gave: (instead, *gave[1:]))
         try:
             if not self._alone:
                 return float(model.loss(text[:, :-1], text[:, 1:])[1])
