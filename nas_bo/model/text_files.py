@@ -14,11 +14,13 @@ from typing import Any
 
 from nas_bo.errors import DataError
 from nas_bo.model.left_out import LeftOut
+from nas_bo.wording import counted
 
 OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 JSON_LINES = (".jsonl", ".ndjson", ".jsonlines")
 COLUMNS = (".parquet", ".arrow")
 TOKENS = (".bin", ".npy")
+ARCHIVES = (".zst", ".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4", ".br")
 TEXT = (".txt", ".text", ".md", ".rst", ".csv", ".tsv", ".html", ".xml", ".tex", ".json", *JSON_LINES)
 CONTAINERS = (".zst", ".zip", ".tar", ".tgz", ".7z", ".rar", ".lz4", ".br", ".feather", ".orc", ".avro", ".h5", ".hdf5",
               ".tfrecord", ".npz", ".npy", ".bin", ".sqlite", ".db", ".docx", ".epub", ".pdf")  # fmt: skip
@@ -29,6 +31,10 @@ BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+
+
+PIECE = 2**24  # bytes that are decompressed at a time
+GROWS, ALWAYS = 100, 2**26  # text becomes some ten times shorter; so many times, and so many bytes, are always taken
 
 
 class NotText(Exception):
@@ -55,18 +61,37 @@ def content_of(path: Path) -> bytes:
         NotText: it is not compressed as its name says, or truncated.
     """
     opener = OPENERS.get(path.suffix.lower())
+    archive = path.suffix.lower() if opener is None else suffix_of(path.name)
+    if archive in ARCHIVES:
+        raise NotText(
+            f"it is a {archive}, of which .gz, .bz2 and .xz of one text are read; unpack it and give what is inside"
+        )
     try:
         if opener is None:
             return path.read_bytes()
+        size, pieces, total = path.stat().st_size, [], 0
         with opener(path, "rb") as file:
-            content: bytes = file.read()
-            return content
+            while piece := file.read(PIECE):
+                total += len(piece)
+                check_growth(path.name, size, total)
+                pieces.append(piece)
+        return b"".join(pieces)
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise NotText(f"it cannot be decompressed ({error})") from None
     except OSError as error:
         if opener is not None and error.errno is None:  # bz2 says only "Invalid data stream"
             raise NotText(f"it cannot be decompressed ({error})") from None
         raise DataError(f"{str(path)!r} cannot be read ({error.strerror}); check its permissions") from None
+
+
+def check_growth(name: str, size: int, total: int) -> None:
+    """Raise DataError where a file of `size` bytes has become `total` bytes of text, which no text does: a few bytes may be made to fill
+    any memory."""
+    if total > max(ALWAYS, GROWS * size):
+        raise DataError(
+            f"{name!r} has {counted(size, 'byte')} and becomes more than {total:,} when it is decompressed, over {GROWS} times as many, which "
+            "no text does; if it is what you want, decompress it yourself and give that"
+        )
 
 
 def as_utf8(content: bytes) -> bytes:
@@ -101,7 +126,8 @@ def walk(folder: Path, without: Collection[str], left: LeftOut, follow: bool = T
     """(name relative to `folder`, path) of all files below, sorted within their folder.
 
     Hidden ones and those in `without` are left out. With `follow`, links are followed after all that lies in the folder
-    itself, wherever they lead, but to no folder that holds this one, and to nothing that is read already.
+    itself, wherever they lead, but to no folder that holds this one, to nothing that is read already, and to nothing that is hidden
+    or belongs to the system: the folder may be somebody else's.
 
     Raises:
         DataError: a folder cannot be read.
@@ -117,7 +143,9 @@ def walk(folder: Path, without: Collection[str], left: LeftOut, follow: bool = T
         except OSError as error:  # it leads nowhere, or in a circle
             left.file(name, f"broken link: {error.strerror}", None, wanted=looks_like_data(name))
             continue
-        if path.is_dir():
+        if why := _closed(path, folder):
+            left.file(name, why, wanted=looks_like_data(name))
+        elif path.is_dir():
             target = path.resolve()
             if target in folder.resolve().parents or target == folder.resolve():
                 left.file(name, "link to a folder that holds this one")
@@ -125,6 +153,20 @@ def walk(folder: Path, without: Collection[str], left: LeftOut, follow: bool = T
                 yield from _below(path, folder, without, left, seen, links, linked=True)
         elif path.is_file() and _first(about, seen, name, left, about.st_size):
             yield name, path
+
+
+SYSTEM = ("/proc", "/sys", "/dev")
+SHARED = "/dev/shm"  # a folder for files like any other
+
+
+def _closed(link: Path, folder: Path) -> str:
+    """Why a link is not followed; "" where it is. Hidden is what is below the folder that holds both, such as ``~/.ssh``."""
+    target, root = os.path.realpath(link), os.path.realpath(folder)
+    shared = os.path.commonpath([target, root])
+    if any(part.startswith(".") for part in Path(target).relative_to(shared).parts):
+        return "link to a hidden file"
+    system = any(target == top or target.startswith(f"{top}/") for top in SYSTEM)
+    return "link to a file of the system" if system and not target.startswith(f"{SHARED}/") else ""
 
 
 def _below(

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from nas_bo.errors import DataError
 from nas_bo.model.left_out import LeftOut
+from nas_bo.model.text_files import check_growth
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
 TEXT_KEY = "text"
+AT_ONCE = 256  # rows of a Parquet file, of which a few bytes may say that there are millions of the same long text
 MOST_WITHOUT = 0.01  # share of records that may be without text
 
 
@@ -148,9 +150,11 @@ def columns(path: Path, name: str, key: str | None) -> Iterator[tuple[str, objec
             "the records as .jsonl"
         ) from None
     key = key or TEXT_KEY
-    number = 0
+    number, total, size = 0, 0, path.stat().st_size
     try:
         for batch, names in _batches(pyarrow, path, key):
+            total += batch.nbytes
+            check_growth(name, size, total)
             if key in names:
                 for value in batch.column(key).to_pylist():
                     number += 1
@@ -167,7 +171,7 @@ def _batches(pyarrow: ModuleType, path: Path, key: str) -> Iterator[tuple[Record
     if path.suffix.lower() == ".parquet":
         with pyarrow.parquet.ParquetFile(str(path)) as file:
             names = list(file.schema_arrow.names)
-            for batch in file.iter_batches(columns=[key] if key in names else names[:1]):
+            for batch in file.iter_batches(AT_ONCE, columns=[key] if key in names else names[:1]):
                 yield batch, names
         return
     with pyarrow.memory_map(str(path)) as file:
