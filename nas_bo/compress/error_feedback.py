@@ -22,6 +22,16 @@ DAMPING = 0.01
 MOST_DAMPING = 1e3
 
 
+def ridge(hessian: Tensor, tokens: int) -> Tensor:
+    """(C, C) second moments of `tokens` inputs with a ridge, for a regression on these inputs: the number of columns per token times the
+    mean of the diagonal (after Hoerl, Kennard and Baldwin 1975, "Ridge regression: some simulations", for about as much signal as noise),
+    `DAMPING` at the least. With less of it, what few tokens say by chance is taken for what holds for all."""
+    made = hessian.clone()
+    share = max(DAMPING, hessian.shape[-1] / tokens)
+    made.diagonal().add_(share * hessian.diagonal().mean().clamp(min=1e-30))
+    return made
+
+
 def settle(
     weight: Tensor,
     hessian: Tensor,
@@ -94,4 +104,4 @@ def _factor(hessian: Tensor, dead: Tensor, damping: float) -> Tensor:
         damping *= 10
 
 
-__all__ = ["settle"]
+__all__ = ["ridge", "settle"]

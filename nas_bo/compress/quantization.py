@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.compress.calibration import EMBEDDINGS, Calibration, Passes, matrices, moments, windows
-from nas_bo.compress.error_feedback import DAMPING, settle
+from nas_bo.compress.error_feedback import DAMPING, ridge, settle
 from nas_bo.errors import CompressError, near
 from nas_bo.model.decoder import Decoder, build
 from nas_bo.model.packed import INTEGERS, Packed, packed_bytes
@@ -143,13 +143,14 @@ def quantize(
     with torch.no_grad():
         if tokens is not None:
             passes, exact = Passes(made, tokens), Passes(model, tokens)
+            count = tokens.shape[0] * (tokens.shape[1] - 1)
             for last, names in _stages(made, asked):
                 for each in (passes, exact):
                     each.advance(len(made.layers) - 1 if last is None else last)
                 there = {name: places[name] for name in names}
                 seen, crossed = moments(passes, there, last, exact)
                 for name, weight in there.items():
-                    target = _target(weight, seen[name], crossed[name]) if name in crossed else weight
+                    target = _target(weight, seen[name], crossed[name], count) if name in crossed else weight
                     packed[name], dead = _calibrated(target, asked[name], how, seen[name])
                     unseen += [name] if dead else []
                     places[name].copy_(packed[name].weight())
@@ -327,13 +328,11 @@ def _best_grid(flat: Tensor, bits: int, how: _How, importance: Tensor) -> _Grid:
     return best
 
 
-def _target(weight: Tensor, hessian: Tensor, crossed: Tensor) -> Tensor:
+def _target(weight: Tensor, hessian: Tensor, crossed: Tensor, tokens: int) -> Tensor:
     """The weight that nearly gives, for what the quantized layers before it give (X, H = X^T X / N), what the trained one gives for what
     it is given in the trained model (Y, K = Y^T X / N): W + W (K - H) (H + ridge)^-1."""
-    damped = hessian.clone()
-    damped.diagonal().add_(DAMPING * hessian.diagonal().mean().clamp(min=1e-30))
     wanted = weight.detach().double() @ (crossed - hessian)
-    made: Tensor = weight.detach() + torch.linalg.solve(damped, wanted.t()).t().to(weight.dtype)
+    made: Tensor = weight.detach() + torch.linalg.solve(ridge(hessian, tokens), wanted.t()).t().to(weight.dtype)
     return made
 
 
