@@ -284,18 +284,6 @@ def test_generation_end_to_end(at_once: int) -> None:
     assert front and all(Tiny.contains(nas_ax.architecture(Tiny, entry[0])) for entry in front)
 
 
-def test_the_real_strategies_work_too() -> None:
-    from nas_bo.strategies import NSGA2, Random
-
-    client = a_client(Tiny)
-    client.set_generation_strategy(nas_ax.generation(Tiny, Random(seed=1)))
-    work(client, 6)
-    client.set_generation_strategy(nas_ax.generation(Tiny, NSGA2(seed=1, population=6), objectives=[Cost(at_most=24)]))
-    assert all(Cost()(arch) <= 24 for arch in work(client, 10, 2))
-    assert keys(client) == {"nas_bo"}
-    assert len({trial.arm.signature for trial in client._experiment.trials.values()}) == 16
-
-
 def test_a_strategy_that_repeats_itself_never_ends_in_a_sobol_point_and_exhaustion_is_said() -> None:
     client = a_client(Small, "-loss")
     client.set_generation_strategy(nas_ax.generation(Small, Stubborn()))
@@ -441,28 +429,6 @@ def test_tell_refuses_what_ax_would_swallow() -> None:
 
 
 # ---- storage and existing experiments ---------------------------------------------------------------------------
-
-
-def test_a_saved_client_goes_on_identically(tmp_path: object) -> None:
-    client = a_client(Tiny, more=[RangeParameterConfig("lr", (1e-5, 1e-1), "float", scaling="log")])
-    client.set_generation_strategy(nas_ax.generation(Tiny, Draws(seed=3), [Cost(at_most=28.0)]))
-    work(client, 5)
-    path = f"{tmp_path}/client.json"
-    client.save_to_json_file(path)
-    loaded = Client.load_from_json_file(path)
-    node = loaded._generation_strategy._nodes[0]
-    assert (node.space, node.strategy, node.objectives) == (Tiny, Draws(seed=3), (Cost(at_most=28.0),))
-    expected = [params for _ in range(3) for params in client.get_next_trials(1).values()]
-    assert [params for _ in range(3) for params in loaded.get_next_trials(1).values()] == expected
-
-    script = (
-        "import logging, sys; logging.disable(50)\nfrom ax.api.client import Client\n"
-        "from nas_bo import ax; ax.register();"
-        "client = Client.load_from_json_file(sys.argv[1]); import json;"
-        "print(json.dumps([p for _ in range(3) for p in client.get_next_trials(1).values()]))"
-    )
-    done = python("-c", script, path, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == expected
 
 
 def test_what_cannot_be_saved_is_said_and_what_changed_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,6 @@ from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, real, repeat, require
 from nas_bo.strategies import NSGA2, Random
 from tests.generated_spaces import seeds, spaces
-from tests.processes import python
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -160,31 +159,6 @@ def test_a_study_that_already_exists_is_continued_beside_the_users_own_parameter
         study.optimize(objective, n_trials=15)
     assert len(study.trials) == 25 and all("lr" in t.params for t in study.trials)
     assert all(t.state is TrialState.COMPLETE for t in study.trials[10:])
-
-
-def _proposals(n: int, upto: int) -> list[dict]:
-    study = optuna.create_study(
-        directions=["minimize"] * 2, sampler=door.Sampler(Ruled, NSGA2(seed=3, population=6), seed=3)
-    )
-    study.optimize(lambda t: (quality(a := door.suggest(t, Ruled)), size(a)), n_trials=upto)
-    study.sampler = door.Sampler(Ruled, NSGA2(seed=3, population=6), seed=3)  # a fresh one: nothing was in the old one
-    study.optimize(lambda t: (quality(a := door.suggest(t, Ruled)), size(a)), n_trials=n - upto)
-    return [t.params for t in study.trials]
-
-
-def test_same_seed_same_trials_also_after_a_resume_and_in_another_process():
-    whole = _proposals(20, 20)
-    assert _proposals(20, 7) == whole
-    code = "from tests.doors.test_optuna import _proposals; print(_proposals(20, 11))"
-    out = python("-c", code)
-    assert out.stdout.strip() == str(whole), out.stderr
-
-
-def test_threads_get_different_architectures():
-    study = optuna.create_study(directions=["minimize"] * 2, sampler=door.Sampler(TinyGPT, NSGA2(seed=0, population=6)))
-    study.optimize(lambda t: (float(len(door.suggest(t, TinyGPT).flat)), 1.0), n_trials=40, n_jobs=4)
-    ids = [door.architecture(TinyGPT, t.params).id for t in study.trials]
-    assert len(set(ids)) == 40
 
 
 def test_an_exhausted_space_repeats_instead_of_raising():

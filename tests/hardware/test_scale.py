@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -17,19 +16,9 @@ from nas_bo.hardware.measuring.bench import Bench, Timing
 from nas_bo.hardware.workload import Setting
 from nas_bo.space import Space, integer
 from nas_bo.trial import Trial
+from tests.hardware.test_bench import TRUE, Model
 
-TRUE = {0: 0.35, 1: 0.8, 2: 2.1, 3: 9.0}  # milliseconds of the anchors
 MODELS = np.exp(np.linspace(math.log(0.2), math.log(4.0), 30))
-
-
-@dataclass
-class Model:
-    ms: float
-    steps: int = 1
-    held_bytes: int = 0
-
-    def ready(self):
-        return lambda: None
 
 
 class World:

@@ -73,16 +73,6 @@ def test_text_table_is_aligned_and_has_units_limits_and_the_knee():
     assert [line.split()[1] for line in lines if line.lstrip().startswith("*")] == [str(middle.number)]
 
 
-def test_wide_characters_do_not_break_the_alignment():
-    trials = [trial(0, {"val_loss": 1.0, "latency_ms": 2.0}), trial(1, {"val_loss": 2.0, "latency_ms": 1.0})]
-    lines = front_text(
-        trials, [LOSS, LATENCY], {trials[0].architecture.id: "宽度64", trials[1].architecture.id: "width"}
-    ).splitlines()
-    assert (
-        lines[2].index("1.00" if "1.00" in lines[2] else "1") == lines[3].index("2") - 2
-    )  # two characters, four cells
-
-
 def test_a_front_of_nothing_says_so():
     assert "no feasible trial" in front_text([], [LOSS]) and "No feasible" in front_markdown([], [LOSS])
     nothing = Summary("Nothing", [LOSS, LATENCY], [trial(0, {}, state=State.FAILED, reason="broke")])
