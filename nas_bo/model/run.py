@@ -31,7 +31,7 @@ from nas_bo.model.training_loop import (
     worst_of,
 )
 
-_Batch = Tensor | tuple[Tensor, Lesson]  # of one step, (B, T + 1), with what a teacher says of it
+_Batch = Tensor | tuple[Tensor, Lesson]  # of one step, (B, T + 1), with what a teacher says about it
 _Good = tuple[int, dict[str, object], dict[str, object]]  # the step, and the states of model and optimiser after it
 
 

@@ -177,7 +177,7 @@ def _check_connected(spec: DecoderSpec) -> None:
 
 
 def read(arch: Architecture | Node, ignore: Collection[str] = (), connected: bool = True) -> DecoderSpec:
-    """As `check`, anew.
+    """As `check`, without its memory.
 
     Args:
         connected: False where each layer is checked for itself, and not whether they can be connected as the architecture says.
