@@ -374,6 +374,49 @@ def owner_of(objective: object) -> object:
     return objective.function if isinstance(objective, Function) else objective
 
 
+@runtime_checkable
+class SaysName(Protocol):
+    """Under which name a callable is to appear."""
+
+    @property
+    def name(self) -> str: ...
+
+
+@runtime_checkable
+class Defined(Protocol):
+    """A function: its name is that of its definition."""
+
+    __name__: str
+
+
+@runtime_checkable
+class SaysUnit(Protocol):
+    @property
+    def unit(self) -> str: ...
+
+
+@runtime_checkable
+class SaysDirection(Protocol):
+    @property
+    def direction(self) -> Direction: ...
+
+
+@runtime_checkable
+class SaysCost(Protocol):
+    @property
+    def cost(self) -> Cost: ...
+
+
+SAID: Mapping[str, type] = {
+    "unit": SaysUnit,
+    "direction": SaysDirection,
+    "cost": SaysCost,
+    "at_most": AtMost,
+    "at_least": AtLeast,
+}
+"""What a function may say about its value, each by an attribute of it."""
+
+
 def as_objective(objective: Objective | Callable[[Architecture], float]) -> Objective:
     """An objective from an objective or from any callable with a name.
 
@@ -390,7 +433,9 @@ def as_objective(objective: Objective | Callable[[Architecture], float]) -> Obje
         raise ObjectiveError(
             f"the objective {objective.__name__} is a class; pass an instance, {objective.__name__}(...)"
         )
-    name = getattr(objective, "name", None) or getattr(objective, "__name__", None)
+    name = objective.name if isinstance(objective, SaysName) and objective.name else None
+    if name is None and isinstance(objective, Defined):
+        name = objective.__name__
     if not isinstance(name, str) or not name or name == "<lambda>":
         raise ObjectiveError(
             "an objective needs a name to appear under in tables and trackers: use a named function, or give the object a `name`"
@@ -399,8 +444,8 @@ def as_objective(objective: Objective | Callable[[Architecture], float]) -> Obje
     if isinstance(objective, Objective):
         made = objective
     else:
-        settings = ("unit", "direction", "cost", "at_most", "at_least")  # attributes of a function, where it has them
-        made = Function(objective, name, **{a: getattr(objective, a) for a in settings if hasattr(objective, a)})
+        said = {one: getattr(objective, one) for one, contract in SAID.items() if isinstance(objective, contract)}
+        made = Function(objective, name, **said)
     if made.direction not in ("minimize", "maximize"):
         raise ObjectiveError(f"objective {name!r}: direction is {made.direction!r}; it is 'minimize' or 'maximize'")
     if made.cost not in ORDER:

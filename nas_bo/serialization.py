@@ -13,13 +13,20 @@ import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from nas_bo import moved
 from nas_bo.errors import NasBoError, SearchError
 from nas_bo.foreign_document import WRONG, reading
 
 UNKNOWN = "unknown"  # the key under which the reason is kept why something cannot be built again
+
+
+@runtime_checkable
+class Qualified(Protocol):
+    """A class, a function or a method: it says what it is called where it is defined."""
+
+    __qualname__: str
 
 
 def describe(value: object) -> Any:
@@ -39,7 +46,7 @@ def describe(value: object) -> Any:
         return [describe(v) for v in value]
     if isinstance(value, Mapping):
         return {"dict": [[describe(k), describe(v)] for k, v in value.items()]}
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
+    if isinstance(value, Qualified):
         name = _name(value)
         return {"name": name} if name else {UNKNOWN: _why(value)}
     if is_dataclass(value):
@@ -113,9 +120,14 @@ def unknown(data: object) -> list[str]:
     return [reason for value in data for reason in unknown(value)] if isinstance(data, list) else []
 
 
-def _name(thing: object) -> str | None:
+def _module(thing: object) -> str | None:
+    found: str | None = getattr(thing, "__module__", None)  # methods of types of C have none
+    return found
+
+
+def _name(thing: Qualified | type) -> str | None:
     """``module:qualified.name`` if importing that gives the same thing."""
-    module, inside = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    module, inside = _module(thing), thing.__qualname__
     if not module or module == "__main__" or "<" in inside:
         return None
     try:
@@ -139,14 +151,14 @@ def _allowed(name: str, allow: Collection[str]) -> str:
 def _own(name: str, allow: Collection[str]) -> object:
     """What `name` says, if an allowed module defines it: most modules have others, such as `os`, within their reach."""
     found = _import(_allowed(name, allow))
-    if isinstance(found, type) or hasattr(found, "__qualname__"):
-        _allowed(f"{getattr(found, '__module__', None)}:{name.partition(':')[2]}", allow)
+    if isinstance(found, Qualified):
+        _allowed(f"{_module(found)}:{name.partition(':')[2]}", allow)
         return found
     raise SearchError(f"{name} is neither a function nor a class, so the objective cannot be built again")
 
 
-def _why(thing: object) -> str:
-    module, inside = getattr(thing, "__module__", "?"), getattr(thing, "__qualname__", repr(thing))
+def _why(thing: Qualified | type) -> str:
+    module, inside = _module(thing) or "?", thing.__qualname__
     where = (
         "the script that was run" if module == "__main__" else f"a function of {module}" if "<" in inside else module
     )

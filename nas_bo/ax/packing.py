@@ -13,6 +13,7 @@ from typing import Any
 
 from nas_bo import moved
 from nas_bo.errors import HostError, NasBoError
+from nas_bo.serialization import Qualified
 from nas_bo.space import Space
 
 
@@ -30,7 +31,7 @@ def pack(value: object) -> object:
         return {"dict": {k: pack(v) for k, v in value.items()}}
     if isinstance(value, type) and issubclass(value, Space):
         return {"space": _path(value), "data": value.to_dict(), "fingerprint": value.fingerprint()}
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
+    if isinstance(value, Qualified):
         return {"name": _importable(value)}
     if dataclasses.is_dataclass(value):
         fields = {f.name: pack(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}

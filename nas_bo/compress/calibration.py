@@ -96,7 +96,7 @@ def _exact(model: Decoder, name: str) -> bool:
     index, part, inside = inside.split(".", 2)
     if part not in ("mixer", "mlp"):
         return False
-    block = block_of(getattr(model.spec.layers[int(index) * model.spec.details.tie_layers], part))
+    block = block_of(model.spec.layers[int(index) * model.spec.details.tie_layers].slot(part))
     return isinstance(block, Exact) and inside in block.exact
 
 

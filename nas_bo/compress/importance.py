@@ -136,7 +136,7 @@ def _places(model: Decoder) -> list[_Place]:
     found = []
     for index, layer in enumerate(model.spec.layers[:: model.spec.details.tie_layers]):
         for part in ("mixer", "mlp"):
-            spec = getattr(layer, part)
+            spec = layer.slot(part)
             block = block_of(spec)
             if absent(spec) or not isinstance(block, Prunable):
                 continue
@@ -169,7 +169,7 @@ def _of_weights(model: Decoder, place: _Place) -> Tensor:
 def _making(model: Decoder, place: _Place) -> Tensor:
     """(U,) norms of the weights that make each unit: those with an axis that is shorter with one unit less."""
     _, index, part = place.where.split(".")
-    spec, frame = getattr(model.spec.layers[int(index) * model.spec.details.tie_layers], part), model.spec.frame
+    spec, frame = model.spec.layers[int(index) * model.spec.details.tie_layers].slot(part), model.spec.frame
     block: Any = block_of(spec)
     total = torch.zeros(place.count, device=place.weight.device)
     sliceable = isinstance(block, Sliceable)

@@ -135,10 +135,10 @@ def prune(
 def _blocks(spec: DecoderSpec) -> dict[str, Any]:
     """Name -> the spec of every block that is there; layers that share weights once."""
     return {
-        f"layers.{index}.{part}": getattr(layer, part)
+        f"layers.{index}.{part}": layer.slot(part)
         for index, layer in enumerate(spec.layers[:: spec.details.tie_layers])
         for part in ("mixer", "mlp")
-        if not absent(getattr(layer, part))
+        if not absent(layer.slot(part))
     }
 
 

@@ -191,7 +191,7 @@ def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
     elif home.window == "each":
         yield from _differ("mixer.window", [one.window for one in attention if one.window is not None])
     for field in ("experts", "top_k"):
-        yield from _differ(f"mlp.{field}", [getattr(one, field) for one in mixtures])
+        yield from _differ(f"mlp.{field}", [one._asdict()[field] for one in mixtures])
     yield from _differ("mlp.renormalise", [renormalised(one) for one in mixtures])
     if home.qk_norm == "whole" and (len({one.sizes for one in attention}) > 1 or len(attention) < len(spec.layers)):
         yield "mixer.heads or kv_group differ between layers, and norms over all heads cannot be filled with zeros"

@@ -17,6 +17,8 @@ from nas_bo.export.names import copy_out, names
 from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
+from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.spec import DecoderSpec
 
@@ -203,7 +205,7 @@ def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> Config:
         "rope_parameters": _rope(spec),
     }
     biased = any(any(one.biases(spec.frame)) for one in attention)
-    windows = [getattr(layer.mixer, "window", None) for layer in spec.layers]
+    windows = [layer.mixer.window if isinstance(layer.mixer, AttentionSpec) else None for layer in spec.layers]
     return said | _SPECIAL.get(home, _nothing)(spec, said, biased, windows)
 
 
@@ -286,7 +288,8 @@ def _lfm2(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Co
 
 
 def _moe(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
-    mixture = next(layer.mlp for layer in spec.layers if getattr(layer.mlp, "experts", 0))
+    mixture = next(one for one in fitting.mlps_of(spec) if one.experts)
+    dense = [not (isinstance(layer.mlp, MlpSpec) and layer.mlp.experts) for layer in spec.layers]
     return {
         **_windowed(spec, said, biased, windows),
         "num_local_experts": mixture.experts,
@@ -297,7 +300,7 @@ def _moe(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Con
         "shared_expert_intermediate_size": 1,
         "qkv_bias": biased,
         "decoder_sparse_step": 1,
-        "mlp_only_layers": [i for i, layer in enumerate(spec.layers) if not getattr(layer.mlp, "experts", 0)],
+        "mlp_only_layers": [i for i, one in enumerate(dense) if one],
     }
 
 

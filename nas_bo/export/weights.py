@@ -70,7 +70,7 @@ def _by_stock_names(model: Decoder, stock: DecoderSpec) -> dict[str, Tensor]:
     if wrong:
         name = wrong[0]
         _, at, inside = name.split(".", 2)
-        block = getattr(model.spec.layers[int(at) * model.spec.details.tie_layers], inside.split(".")[0])
+        block = model.spec.layers[int(at) * model.spec.details.tie_layers].slot(inside.split(".")[0])
         raise ExportError(
             f"the block {block.kind!r} says that it is {stock_part_of(block, model.spec.frame)}, whose parameter {name!r} has the shape "
             f"{wanted.get(name, 'of none')}, and its module has {there.get(name, 'none of that name')}; correct its stock_part, or the "

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas_bo.errors import ModelError, NasBoError, ObjectiveError, Unsupported
 from nas_bo.model.device import dtype_of
+from nas_bo.serialization import Qualified
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -75,7 +76,7 @@ def called(build: object) -> str:
     """What a build is called in messages and conditions; the same in every process."""
     if isinstance(build, partial):
         return called(build.func)
-    return str(getattr(build, "__qualname__", type(build).__qualname__))
+    return build.__qualname__ if isinstance(build, Qualified) else type(build).__qualname__
 
 
 def built(build: Build, arch: object, device: str = "cpu", dtype: str = "float32", seed: int = SEED) -> nn.Module:

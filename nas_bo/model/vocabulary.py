@@ -250,7 +250,7 @@ def _after(spec: DecoderSpec) -> list[str]:
     around, *layers = spec.after
     found = []
     for letter, name, nothing in (("b", "bits", 32), ("v", "kv_bits", 32), ("z", "sparsity", 0.0), ("p", "prune", 0.0)):
-        values = [getattr(one, name) for one in layers]
+        values = [one._asdict()[name] for one in layers]
         first = around.bits if name == "bits" else values[0] if values else nothing
         if any(value != first for value in values):
             found.append(

@@ -17,6 +17,7 @@ from nas_bo.export import folder
 from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import BYTES, TOKENIZER
+from nas_bo.model.device import dtype_of
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
 from nas_bo.pretrained.configuration import INDEX, SINGLE, Config, Described, described
 from nas_bo.validated import check_fields, checked, one_of
@@ -146,7 +147,6 @@ class TrainedDecoder:
             ExportError: weights that lack, are of other sizes, or that no part of the decoder takes.
             ModelError: they do not fit in memory; it says what would (`nas_bo.pretrained.room`).
         """
-        import torch
 
         from nas_bo.model.counts import parameters
         from nas_bo.model.decoder import Decoder
@@ -156,8 +156,8 @@ class TrainedDecoder:
         size = parameters(self.spec, self.vocab_size)
         check_room(self.name, size, self.dtype, free_bytes(), 2 if self._gguf else 1)
         if self._ours:
-            return folder.load(self.path).model.to(getattr(torch, self.dtype))
-        model = Decoder(self.spec, self.vocab_size).to(getattr(torch, self.dtype))  # of empty tensors
+            return folder.load(self.path).model.to(dtype_of(self.dtype))
+        model = Decoder(self.spec, self.vocab_size).to(dtype_of(self.dtype))  # of empty tensors
         theirs: Mapping[str, Tensor] = self._gguf_weights() if self._gguf else self._weights()
         table = names(self.home, self._described.heads)
         try:

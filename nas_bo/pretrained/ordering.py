@@ -35,7 +35,7 @@ def put_in_order(model: Decoder, orders: Orders) -> None:
             _width(model, order.to(model.embedding.weight.device))
         elif unit != "layers":
             _, index, part = where.split(".")
-            spec = getattr(model.spec.layers[int(index) * tie], part)
+            spec = model.spec.layers[int(index) * tie].slot(part)
             _units(weights, spec, unit, model.spec.frame, f"{where}.", order.to(model.embedding.weight.device))
 
 

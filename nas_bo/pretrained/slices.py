@@ -104,10 +104,11 @@ def without_empty_layers(arch: Architecture) -> Architecture:
 
 def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
     """Raise ModelError where a decoder is not within another one."""
+    own, its = spec._asdict(), whole._asdict()
     for name in _OF_THE_TOP:
-        if getattr(spec, name) != getattr(whole, name):
+        if own[name] != its[name]:
             raise ModelError(
-                f"the sub-model has {name}={getattr(spec, name)!r} and the trained one {getattr(whole, name)!r}; they must be equal"
+                f"the sub-model has {name}={own[name]!r} and the trained one {its[name]!r}; they must be equal"
             )
     if spec.details != whole.details:
         raise ModelError(
@@ -124,7 +125,7 @@ def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
         )
     for index, (small, large) in enumerate(zip(spec.layers, whole.layers, strict=True)):
         for part in ("mixer", "mlp"):
-            one, other = getattr(small, part), getattr(large, part)
+            one, other = small.slot(part), large.slot(part)
             if not absent(one) and one.kind != other.kind and (part == "mlp" or replacing(one, other) is None):
                 raise ModelError(
                     f"layer {index} of the sub-model has {one.kind} as {part}, where the trained one has {other.kind}; it may be that or a skip"

@@ -101,7 +101,7 @@ def space_around(title: str, arch: Node, parts: Parts) -> type[Space]:
     allowed: dict[str, tuple[Primitive, ...]] = {}
     layer: dict[str, Choice | Option] = {}
     for slot in ("mixer", "mlp"):
-        blocks, specs = [getattr(one, slot) for one in arch.layers], [getattr(one, slot) for one in spec.layers]
+        blocks, specs = [one[slot] for one in arch.layers], [one.slot(slot) for one in spec.layers]
         kinds = dict.fromkeys(block.kind for block in blocks)
         options = [_option(slot, kind, blocks, specs, spec.frame, parts, allowed, kept) for kind in kinds]
         others = _operators(spec, parts, kept) if slot == "mixer" else {}

@@ -1,28 +1,33 @@
-"""A space as plain data and back, so that studies can say which space they belong to."""
+"""A space as plain data and back, so that studies can say which space they belong to. Of a space it knows the parts only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SpaceError
-from nas_bo.space.constraint import Linear, Require
+from nas_bo.space.constraint import Linear, Require, Rule
 from nas_bo.space.domain import Choice, Integer, Option, Real, Repeat, When, choice, integer, option, real, repeat
 from nas_bo.space.tree import Constant, Decision, Fixed, Guard, Level, Loop
-
-if TYPE_CHECKING:
-    from nas_bo.space.space import Space
 
 SCHEMA = 1  # version of the JSON form of a space
 
 
-def to_dict(space: type[Space]) -> dict[str, Any]:
-    rules: dict[str, object] = {}
-    for rule in space.rules():
+class Parts(NamedTuple):
+    """What a space is made of: its title, what its fields are, and its rules by name."""
+
+    title: str
+    fields: Mapping[str, Any]
+    rules: Mapping[str, Require | Callable[[Architecture], object]]
+
+
+def to_dict(title: str, level: Level, rules: Iterable[Rule]) -> dict[str, Any]:
+    said: dict[str, object] = {}
+    for rule in rules:
         linear = rule.test if isinstance(rule.test, Linear) else None
-        rules[rule.name] = {"weights": dict(linear.weights), "bound": linear.bound} if linear else None
-    return {"schema": SCHEMA, "title": space.title, "fields": _level(space._level), "rules": rules}
+        said[rule.name] = {"weights": dict(linear.weights), "bound": linear.bound} if linear else None
+    return {"schema": SCHEMA, "title": title, "fields": _level(level), "rules": said}
 
 
 def _level(level: Level) -> dict[str, object]:
@@ -48,9 +53,7 @@ def _item(item: Constant | Decision | Fixed | Loop | Guard) -> dict[str, object]
     return {"choice": values, "ordered": domain.ordered}
 
 
-def from_dict(data: Mapping[str, Any], rules: Mapping[str, Callable[[Architecture], Any]]) -> type[Space]:
-    from nas_bo.space.space import Space
-
+def from_dict(data: Mapping[str, Any], rules: Mapping[str, Callable[[Architecture], object]]) -> Parts:
     if not isinstance(data, Mapping) or not {"schema", "title", "fields", "rules"} <= set(data):
         raise SpaceError("this is not the JSON of a space: it needs the keys schema, title, fields and rules")
     if data["schema"] != SCHEMA:
@@ -58,7 +61,7 @@ def from_dict(data: Mapping[str, Any], rules: Mapping[str, Callable[[Architectur
             f"the space has schema version {data['schema']!r}, this version of nas_bo reads {SCHEMA}: upgrade nas_bo, or "
             "write the file again with this version"
         )
-    found: dict[str, Any] = {}
+    found: dict[str, Require | Callable[[Architecture], object]] = {}
     for name, linear in data["rules"].items():
         if linear is not None:
             found[name] = Require(Linear(dict(linear["weights"]), linear["bound"]))
@@ -69,7 +72,7 @@ def from_dict(data: Mapping[str, Any], rules: Mapping[str, Callable[[Architectur
                 f"the space {data['title']!r} has the rule {name!r}, which is code and so not in the file; "
                 f"pass rules={{{name!r}: function}}"
             )
-    return Space.of(data["title"], rules=found, **{name: _read(item, name) for name, item in data["fields"].items()})
+    return Parts(data["title"], {name: _read(item, name) for name, item in data["fields"].items()}, found)
 
 
 def _read(item: Mapping[str, Any], where: str) -> Any:

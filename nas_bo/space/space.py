@@ -39,6 +39,8 @@ from nas_bo.wording import counted, plural
 if TYPE_CHECKING:
     import numpy as np
 
+    from nas_bo.space.encode import Encoding
+
 MAX_DRAWS = 10_000  # rejected draws after which a space is called (almost) empty
 MAX_ENUMERATED = 1_000_000  # points that `size` and `enumerate` are willing to walk to apply rules
 
@@ -345,13 +347,14 @@ class Space(metaclass=SpaceType):
             script[-1] += 1
 
     @classmethod
-    def encoding(cls) -> Any:
+    def encoding(cls) -> Encoding:
         """The numeric `Encoding` of the space: column names, and `encode(archs) -> (values, active)`."""
         from nas_bo.space.encode import Encoding
 
         if "encoding" not in cls._cache:
             cls._cache["encoding"] = Encoding(cls)
-        return cls._cache["encoding"]
+        found: Encoding = cls._cache["encoding"]
+        return found
 
     @classmethod
     def encode(cls, archs: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
@@ -369,7 +372,7 @@ class Space(metaclass=SpaceType):
     @classmethod
     def to_dict(cls) -> dict[str, Any]:
         """The space as plain data with a schema version; rules by name only, since they are code."""
-        return _schema.to_dict(cls)
+        return _schema.to_dict(cls.title, cls._level, cls.rules())
 
     @classmethod
     def to_json(cls) -> str:
@@ -385,7 +388,8 @@ class Space(metaclass=SpaceType):
         Raises:
             SpaceError: not such a document, a newer schema version, or a rule that is not supplied.
         """
-        return _schema.from_dict(data, {} if rules is None else rules)
+        title, fields, its = _schema.from_dict(data, {} if rules is None else rules)
+        return Space.of(title, its, **fields)
 
     @staticmethod
     @reading("the JSON of a space", SpaceError)
@@ -424,7 +428,8 @@ def built_by(space: type[Space], function: Callable[..., type[Space]], *argument
 
 
 def _reduced(space: SpaceType) -> str | tuple[Any, ...]:
-    return vars(space).get("_built_by") or space.__qualname__
+    built: tuple[Any, ...] | None = vars(space).get("_built_by")
+    return built or space.__qualname__
 
 
 copyreg.pickle(SpaceType, _reduced)

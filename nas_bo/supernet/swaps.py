@@ -69,7 +69,12 @@ def swaps(
                 if index < depth:
                     probe = torch.zeros_like(x, requires_grad=True)
                     probes.append(probe)
-                    outputs.append(_outputs(net, tokens, x, index, part, path, blocks[index][part], own, y))
+                    outputs.append(
+                        [
+                            y.detach() if one == own else _output(net, tokens, x, index, part, path, one)
+                            for one in blocks[index][part]
+                        ]
+                    )
                     y = y + probe
                 x = x + y
         look(index + 1)
@@ -84,24 +89,10 @@ def swaps(
 
 
 @torch.no_grad()
-def _outputs(
-    net: Supernet,
-    tokens: Tensor,
-    x: Tensor,
-    index: int,
-    part: str,
-    path: DecoderSpec,
-    blocks: Sequence[object],
-    own: object,
-    y: Tensor,
-) -> list[Tensor]:
-    """What each of the blocks adds to the stream at that place (B, T, C)."""
-    found = []
-    for block in blocks:
-        if block == own:
-            found.append(y.detach())
-            continue
-        layer = path.layers[index]._replace(**{part: block})
-        other = path._replace(layers=(*path.layers[:index], layer, *path.layers[index + 1 :]))
-        found.append(net.branch(x.detach(), index, part, other, net.context(tokens, other))[0])
-    return found
+def _output(
+    net: Supernet, tokens: Tensor, x: Tensor, index: int, part: str, path: DecoderSpec, block: object
+) -> Tensor:
+    """What a block adds to the stream at that place (B, T, C)."""
+    layer = path.layers[index]._replace(**{part: block})
+    other = path._replace(layers=(*path.layers[:index], layer, *path.layers[index + 1 :]))
+    return net.branch(x.detach(), index, part, other, net.context(tokens, other))[0]
