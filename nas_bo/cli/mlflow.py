@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
 from nas_bo.errors import NasBoError
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from nas_bo.mlflow.sync import Synced
 
 app = typer.Typer(
     help="Work on what was tracked in MLflow.",
@@ -90,7 +93,7 @@ def sync(
         raise typer.Exit(1)
 
 
-def _say(total: Any, where: str) -> None:
+def _say(total: Synced, where: str) -> None:
     for (name, store), n in Counter((name, store) for name, _, store in total.planned).items():
         say(f"{counted(n, 'trial')} of {name!r} would be logged to {store}, where it is not there yet")
     if total.logged or (total.left and not total.planned):
@@ -107,7 +110,7 @@ def _say(total: Any, where: str) -> None:
         say(f"left: {n} of {name!r}{f' ({shown})' if shown else ''}: {why}", err=True)
 
 
-def _one(storage: str, name: str, mlflow: str | None, metric_names: list[str] | None) -> Any:
+def _one(storage: str, name: str, mlflow: str | None, metric_names: list[str] | None) -> Synced:
     from nas_bo.cli import resolve
     from nas_bo.mlflow import Tracker, beside
     from nas_bo.mlflow.sync import sync_study
@@ -124,7 +127,7 @@ def _one(storage: str, name: str, mlflow: str | None, metric_names: list[str] | 
     return sync_study(tracker, study, summary, files)
 
 
-def _planned(storage: str, names: list[str], mlflow: str | None) -> Any:
+def _planned(storage: str, names: list[str], mlflow: str | None) -> Synced:
     """What a storage has that may not be in MLflow yet; both are left as they are."""
     from nas_bo.mlflow import tracking_uri
     from nas_bo.mlflow.sync import Synced

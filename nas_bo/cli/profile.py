@@ -6,7 +6,7 @@ import json
 import shlex
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, NamedSpace
 from nas_bo.cli.output import note, say
 from nas_bo.cli.typed_options import above_zero, within
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.latency.profile import Profile
+    from nas_bo.workflows.profile import Progress as ProfileProgress
 
 
 def profile(
@@ -79,7 +83,7 @@ def profile(
         from nas_bo.hardware.workload import Setting
         from nas_bo.workflows.profile import profile as run
 
-        chosen: Any = [
+        chosen = [
             Setting(p, b, c, dtype, vocab_size)  # type: ignore[arg-type]
             for p in phase or ("prefill", "decode")
             for b in batch or (1,)
@@ -104,7 +108,7 @@ def profile(
         say(f"picture  {drawn}")
 
 
-def _picture(found: Any, out: Path, seed: int) -> Path | None:
+def _picture(found: Profile, out: Path, seed: int) -> Path | None:
     """Predicted against measured, next to the file; None where too little was measured to hold some out."""
     from nas_bo.report.hardware_picture import predicted_picture
 
@@ -122,7 +126,7 @@ class _Shown:
     def __init__(self, quiet: bool) -> None:
         self._quiet, self._last, self._phase = quiet, 0.0, ""
 
-    def __call__(self, progress: Any) -> None:
+    def __call__(self, progress: ProfileProgress) -> None:
         now = time.monotonic()
         fresh = progress.phase != self._phase
         if self._quiet or not (fresh or progress.done == progress.total or now - self._last > 2.0):

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.output import note, shown
@@ -17,6 +17,10 @@ from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 from nas_bo.wording import counted, plural
 from nas_bo.workflows.search import Progress
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
 
 SHOWN = 12  # points of the front that a terminal shows while the search runs
 
@@ -110,7 +114,7 @@ class _Lines:
 
 
 class _Live:
-    def __init__(self, live: Any) -> None:
+    def __init__(self, live: Live) -> None:
         self._live = live
         self._labels: dict[str, str] = {}
         self._widths: dict[str, int] = {}  # of the columns: they grow and never shrink, so that nothing jumps
@@ -141,7 +145,7 @@ class _Live:
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
         self._live.update(Group(head, bar, Text(shown(last), no_wrap=True, overflow="ellipsis"), self._front(progress)))
 
-    def _front(self, progress: Progress) -> Any:
+    def _front(self, progress: Progress) -> Table:
         from rich.table import Table
         from rich.text import Text
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from nas_bo.wording import counted
 from nas_bo.workflows.result import Result
+
+if TYPE_CHECKING:
+    from nas_bo.mlflow import Tracker
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Tracking:
 
     word: str
     storage: str
-    tracker: Any
+    tracker: Tracker
 
     @property
     def mend(self) -> str:

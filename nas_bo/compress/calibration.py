@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +173,7 @@ class Passes:
 class _Through(nn.Module):
     """In place of a layer whose output is known."""
 
-    def forward(self, x: Tensor, context: object, state: object) -> tuple[Tensor, Any, None]:
+    def forward(self, x: Tensor, context: object, state: object) -> tuple[Tensor, object, None]:
         return x, state, None
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 OURS = "nas_bo"
 LIBRARIES = tuple(
@@ -37,7 +37,9 @@ class Heard:
     category: type[Warning] | None = None
 
 
-def concerns_user(file: str, logger: str = "", level: int = logging.WARNING, category: Any = None) -> bool:
+def concerns_user(
+    file: str, logger: str = "", level: int = logging.WARNING, category: type[Warning] | None = None
+) -> bool:
     """Whether a warning is one that a user of nas_bo can act on: one of nas_bo, one of their own code, or an error of a library.
 
     Of Python's warnings those of libraries count too, but for those that are meant for who develops them.

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nas_bo.errors import ExportError
 from nas_bo.model.tokenizer import fast_tokenizer
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TOKENIZER = "tokenizer.json"
 BYTES = 256
@@ -20,7 +23,7 @@ class Text:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._tokenizer: Any = None if path is None else fast_tokenizer(path)
+        self._tokenizer: Tokenizer | None = None if path is None else fast_tokenizer(path)
 
     def ids(self, text: str) -> list[int]:
         if self._tokenizer is None:
@@ -41,7 +44,7 @@ def byte_characters() -> list[str]:
     return [chr(byte) if byte in kept else chr(next(others)) for byte in range(BYTES)]
 
 
-def byte_tokenizer() -> Any:
+def byte_tokenizer() -> Tokenizer:
     """A `tokenizers.Tokenizer` whose ids are bytes, for tools that cannot do without a tokenizer."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 

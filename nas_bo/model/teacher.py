@@ -14,7 +14,7 @@ import os
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ from nas_bo.model.inference import as_tensor
 from nas_bo.model.read_folder import read_decoder
 from nas_bo.validated import check_values, whole_number
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from nas_bo.model.decoder import Decoder
 
 FOLDER = "teachers"  # in the user's cache folder
 CHUNK = 1 << 28  # bytes of probabilities that are held at once
@@ -346,7 +349,7 @@ def lessons_of(
     settings: dict[str, float],
     steps: int,
     seed: int,
-    model: Any,
+    model: Decoder,
     bf16: bool,
 ) -> Lessons | None:
     """The lessons of a run; None without a teacher (raises ModelError)."""

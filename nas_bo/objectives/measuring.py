@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, Unsupported
@@ -18,6 +18,7 @@ from nas_bo.objective import Ready, Say, Value
 from nas_bo.space.space import Space
 
 if TYPE_CHECKING:
+    from nas_bo.hardware.measuring.bench import Timing
     from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def measured(
     from nas_bo.hardware.measuring.scale import NOTED, noted
 
     device = str(runtime.device)
-    found: dict[int, list[Any]] = {at: [] for at in range(len(archs))}
+    found: dict[int, list[tuple[Timing, Timing, dict[str, float]]]] = {at: [] for at in range(len(archs))}
     refused: dict[int, Unsupported] = {}
     for number, ((setting, _), path) in enumerate(zip(steps, profiles, strict=True)):
         here = bench(device, setting)

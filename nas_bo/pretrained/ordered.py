@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class OrderedModel:
         return Repair(self.model, windows[:, :-1].to(self.model.embedding.weight.device))
 
 
-_kept: OrderedDict[tuple[Any, ...], OrderedModel] = OrderedDict()
+_kept: OrderedDict[tuple[object, ...], OrderedModel] = OrderedDict()
 
 
 def ordered(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.cells import cell_len
 
@@ -54,7 +53,7 @@ def measured(value: float, low: float, high: float) -> str:
     return f"{value:,.{max(0, places)}f}{suffix} ±{shown}{suffix}"
 
 
-def known(value: float | None, info: Any) -> str:
+def known(value: float | None, info: Mapping[str, object] | None) -> str:
     """`measured` where an interval was noted with the value, else `figure`."""
     if value is None:
         return ""

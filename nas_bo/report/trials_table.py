@@ -103,7 +103,7 @@ def _choice(value: object) -> object:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) and _unclear(value) else value
 
 
-def _known(value: object) -> Any:
+def _known(value: object) -> object:
     if isinstance(value, str):
         text = value.replace("\r\n", "\n").replace("\r", "\n")  # alone it ends a row, and no writer quotes it
         return f"'{text}" if value.startswith(_FORMULA) else text

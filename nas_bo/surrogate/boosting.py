@@ -4,13 +4,16 @@ parts of the examples: Friedman, 2002, "Stochastic gradient boosting"), by sciki
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas_bo.errors import MissingExtra, ObjectiveError
 from nas_bo.surrogate.regressor import Blocks
 from nas_bo.validated import check_fields, checked, number, whole_number
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import GradientBoostingRegressor
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class GradientBoosting:
 
 
 class FittedTrees:
-    def __init__(self, trees: Any) -> None:
+    def __init__(self, trees: GradientBoostingRegressor) -> None:
         self._trees = trees
 
     def predict(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

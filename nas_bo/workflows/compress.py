@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.compress.compression import Compressed
@@ -14,6 +14,9 @@ from nas_bo.export.text import TOKENIZER
 from nas_bo.foreign_recipe import Allow
 from nas_bo.report.drawing import drawing
 
+if TYPE_CHECKING:
+    from nas_bo.model.training_loop import Progress
+
 
 def compress(
     folder: str | Path,
@@ -21,8 +24,8 @@ def compress(
     *,
     data: str | Path | None = None,
     allow: Allow = (),
-    progress: Any = None,
-    **options: Any,
+    progress: Progress | None = None,
+    **options: Any,  # each as its field says
 ) -> Compressed:
     """As `nas_bo.compress.compress`, with the picture of the architecture.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TypedDict
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
@@ -20,7 +20,7 @@ from nas_bo.validated import Check, check_fields, checked, number, whole_number
 from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.tracking import Tracking
 
-Baseline = Architecture | Mapping[str, Any] | str
+Baseline = Architecture | Mapping[str, object] | str
 AnyObjective = Objective | Callable[[Architecture], float]
 
 

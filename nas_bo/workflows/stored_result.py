@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.foreign_document import reading
@@ -211,7 +211,7 @@ def _why(one: TrialRecord, space: type[Space]) -> str:
     return "none has values"
 
 
-def _notes(trials: Sequence[Trial], columns: Sequence[Any], interrupted: bool, exhausted: bool) -> list[str]:
+def _notes(trials: Sequence[Trial], columns: Sequence[ObjectiveSpec], interrupted: bool, exhausted: bool) -> list[str]:
     notes = []
     if interrupted:
         notes.append("The search was interrupted; the same call continues it.")

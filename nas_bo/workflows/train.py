@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.errors import ExportError, ModelError, SearchError, TrainingDiverged
@@ -34,6 +34,9 @@ from nas_bo.workflows.export import command
 from nas_bo.workflows.pick import described
 from nas_bo.workflows.register import check_size, trainable
 from nas_bo.workflows.result import Result
+
+if TYPE_CHECKING:
+    from nas_bo.model.training_loop import Progress
 
 CHECKPOINT, LADDER = "training.pt", "ladder.json"
 RUNGS = (0.5, 1.0, 2.0, 4.0)  # of a ladder, times the learning rate of the search
@@ -67,7 +70,7 @@ def train(
     seed: int | None = None,
     teacher: Teaching | None = None,
     allow: Allow = (),
-    progress: Any = None,
+    progress: Progress | None = None,
 ) -> Trained:
     """Train the architecture that `pick` means for `tokens` tokens, and write it to the folder `to`.
 

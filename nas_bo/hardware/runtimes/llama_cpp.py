@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from nas_bo.hardware.runtimes.interface import DECODED, agree
 from nas_bo.hardware.runtimes.onnxruntime import only_cpu
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
+
+if TYPE_CHECKING:
+    from nas_bo.model.decoder import Decoder
 
 BOUND = {
     "F32": 1e-3,
@@ -97,7 +100,7 @@ class LlamaCppRuntime:
             except OSError as error:
                 raise Unsupported(f"{self.name} cannot run it ({error})") from None
 
-    def _written(self, path: Path, model: Any, kind: str) -> int:
+    def _written(self, path: Path, model: Decoder, kind: str) -> int:
         from nas_bo.export import gguf
         from nas_bo.export.fits import fits, why_not
         from nas_bo.export.homes import GGUF
@@ -143,7 +146,7 @@ class InLlamaCpp:
         self._model.forget()
         self._prompt()  # what does not fit is known here
 
-    def ready(self) -> Callable[[], Any]:
+    def ready(self) -> Callable[[], object]:
         if self.steps == 1:
             self._model.forget()
             return self._prompt

@@ -19,6 +19,7 @@ from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, StockPart, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, out, plain, rows
+from nas_bo.model.blocks.details import Default
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ QK_NORMS = (None, "head", "whole")
 class AttentionBlock:
     kind = "attention"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {
+    fields: Mapping[str, Default] = {
         "heads": ...,
         "kv_group": 1,
         "head_dim": None,

@@ -6,11 +6,12 @@ linear gate before and one after it, y = out(C * conv(B * x)).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.model.blocks.details import Default
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ GATES = ("silu", "linear2")
 class ConvBlock:
     kind = "conv"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"kernel": ..., "gates": "silu"}
+    fields: Mapping[str, Default] = {"kernel": ..., "gates": "silu"}
     initial: Mapping[str, str] = {"taps": "taps"}
     Spec = ConvSpec
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError, near
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, linear
 from nas_bo.model.blocks.cuts import Cut, out, rows
+from nas_bo.model.blocks.details import Default
 
 if TYPE_CHECKING:
     from torch import nn
@@ -97,7 +98,7 @@ def fields_of(spec: MlpSpec, frame: Frame) -> dict[str, Primitive]:
 class DenseBlock:
     kind = "dense"
     slots: tuple[Slot, ...] = ("mlp",)
-    fields: Mapping[str, Any] = {"ratio": ..., "activation": "gelu", "gated": False}
+    fields: Mapping[str, Default] = {"ratio": ..., "activation": "gelu", "gated": False}
     Spec = MlpSpec
 
     def check(self, fields: Mapping[str, object], frame: Frame) -> MlpSpec:

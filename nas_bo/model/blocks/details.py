@@ -25,9 +25,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from types import EllipsisType
+from typing import Any, NamedTuple, TypeAlias
 
+from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError, near
+
+Default: TypeAlias = Primitive | EllipsisType
+"""Of a field of a block; `...` for one that must be given."""
 
 
 class Details(NamedTuple):

@@ -4,12 +4,13 @@ token) and corrects itself (the delta rule), with short convolutions before it a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nas_bo.architecture import Primitive
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.model.blocks.details import Default
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class GatedDeltaBlock:
 
     kind = "gated_delta"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"heads": ..., "head_dim": None, "kernel": 4}
+    fields: Mapping[str, Default] = {"heads": ..., "head_dim": None, "kernel": 4}
     initial: Mapping[str, str] = {"log_decay": "zeros", "step_bias": "steps", "taps": "taps"}
     Spec = GatedDeltaSpec
 

@@ -11,6 +11,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.model.blocks.details import Default
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class LatentAttentionBlock:
 
     kind = "latent_attention"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"heads": ..., "latent": ..., "head_dim": None, "turned": None}
+    fields: Mapping[str, Default] = {"heads": ..., "latent": ..., "head_dim": None, "turned": None}
     caches_tokens = True
     Spec = LatentAttentionSpec
 

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from nas_bo.architecture import Primitive
 from nas_bo.model.blocks.attention import head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.model.blocks.details import Default
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LinearAttentionSpec(NamedTuple):
 class LinearAttentionBlock:
     kind = "linear_attention"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"heads": ..., "head_dim": None}
+    fields: Mapping[str, Default] = {"heads": ..., "head_dim": None}
     initial: Mapping[str, str] = {"log_decay": "zeros", "step_bias": "steps"}
     Spec = LinearAttentionSpec
 

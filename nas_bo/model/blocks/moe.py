@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, StockPart, size_of
 from nas_bo.model.blocks.cuts import Cut, Piece, plain
 from nas_bo.model.blocks.dense import MlpSpec, fields_of, one, passes, ratio_of, read, shape_of, values_apart
+from nas_bo.model.blocks.details import Default
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class MoeBlock:
     kind = "moe"
     slots: tuple[Slot, ...] = ("mlp",)
-    fields: Mapping[str, Any] = {
+    fields: Mapping[str, Default] = {
         "experts": ...,
         "top_k": 1,
         "ratio": 2,

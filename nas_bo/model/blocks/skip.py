@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot
 from nas_bo.model.blocks.cuts import Cut
+from nas_bo.model.blocks.details import Default
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +29,7 @@ def absent(spec: Any) -> bool:
 class SkipBlock:
     kind = "skip"
     slots: tuple[Slot, ...] = ("mixer", "mlp")
-    fields: Mapping[str, Any] = {}
+    fields: Mapping[str, Default] = {}
     Spec = SkipSpec
 
     def check(self, fields: Mapping[str, object], frame: Frame) -> SkipSpec:

@@ -11,6 +11,7 @@ from nas_bo.errors import ModelError
 from nas_bo.model.blocks.attention import narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
+from nas_bo.model.blocks.details import Default
 from nas_bo.model.blocks.linear_attention import CHUNK
 from nas_bo.wording import counted
 
@@ -36,7 +37,7 @@ class SsmBlock:
 
     kind = "ssm"
     slots: tuple[Slot, ...] = ("mixer",)
-    fields: Mapping[str, Any] = {"heads": ..., "head_dim": None, "state": 16, "kernel": 4}
+    fields: Mapping[str, Default] = {"heads": ..., "head_dim": None, "state": 16, "kernel": 4}
     initial: Mapping[str, str] = {"log_decay": "zeros", "step_bias": "steps", "taps": "taps"}
     Spec = SsmSpec
 

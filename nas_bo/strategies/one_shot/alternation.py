@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -113,7 +113,7 @@ class Run:
         self.logits = [self.relaxation.uniform() for _ in settings.lambdas]
         self._adam = [_Adam(self.relaxation.size, settings.rate) for _ in settings.lambdas]
         self._price = price
-        self._prices: dict[tuple[Any, ...], float] = {}
+        self._prices: dict[tuple[object, ...], float] = {}
         drawn = [self.relaxation.draw(self.relaxation.probabilities(self.relaxation.uniform()), self.rng)
                  for _ in range(REFERENCE_DRAWS if price is not None else 0)]  # fmt: skip
         self.unit = max(1e-12, float(np.mean([abs(self.price(one.arch)) for one in drawn]))) if drawn else 1.0
