@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import stat
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def note(described: object, inside: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.is_file() and path.stat().st_size > NAMED_BYTES
         how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if fresh else os.O_APPEND)
-        opened = os.open(path, how | getattr(os, "O_NOFOLLOW", 0), 0o600)
+        how |= 0 if sys.platform == "win32" else os.O_NOFOLLOW
+        opened = os.open(path, how, 0o600)
         with os.fdopen(opened, "w", encoding="utf-8") as file:
             file.write("".join(f"{key}\n" for key in sorted(new)))
 

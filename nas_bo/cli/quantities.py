@@ -250,7 +250,8 @@ class Quantities:
         return made
 
     def _setting(self, *names: str) -> dict[str, Any]:
-        return {name: getattr(self._costs, name) for name in names if getattr(self._costs, name) is not None}
+        given = vars(self._costs)
+        return {name: given[name] for name in names if given[name] is not None}
 
     def _bound(self, name: str, target: str | None = None) -> float | None:
         bounds = self._bounds[name]

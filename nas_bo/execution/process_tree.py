@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Tree:
 
     def kill(self) -> None:
         """End all of them, and what they have started since."""
-        self._send(getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows knows one way
+        self._send(signal.SIGTERM if sys.platform == "win32" else signal.SIGKILL)  # Windows knows one way
 
     def _send(self, number: int) -> None:
         if os.name == "posix":

@@ -70,7 +70,7 @@ def train_many(
     """
     made = given("train_many", settings, options)
     for name in ("validate_at", "checkpoint", "build", "teacher"):
-        if getattr(made, name):
+        if vars(made)[name]:
             raise ModelError(
                 f"train_many(settings=...) with {name}: stacked runs have none; train them one by one with train"
             )
