@@ -24,7 +24,6 @@ from nas_bo.model.blocks.block import role_of
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import connected
 from nas_bo.model.decoder import Decoder, Layer
-from nas_bo.model.layers.common import Context
 from nas_bo.model.products import Watching
 
 RIDGE = 128.0
@@ -108,7 +107,7 @@ class Repair:
         for index in range(changed[0], len(part.layers)):
             x = self._layer(part, index, x, context)
 
-    def _layer(self, part: Decoder, index: int, x: Tensor, context: Context) -> Tensor:
+    def _layer(self, part: Decoder, index: int, x: Tensor, context: object) -> Tensor:
         layer = layer_of(part, index)
         outs = _outs(part, index)
         with outputs(layer) as gave:
@@ -188,7 +187,8 @@ def _solved(matrix: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(damped)
     if int(failed):
         return torch.linalg.solve(damped.double(), right.double()).float()
-    return torch.cholesky_solve(right, lower)
+    found: Tensor = torch.cholesky_solve(right, lower)
+    return found
 
 
 def layer_of(model: Decoder, index: int) -> Layer:
