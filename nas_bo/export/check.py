@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas_bo.errors import ExportError
+from nas_bo.export.fits import attentions
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.model import Decoder
 
 BOUND = 1e-3  # of the logits, in float32
-POSITIONS, CONTINUED = 64, 24
+POSITIONS, CONTINUED = 64, 24  # tokens whose logits are compared, at least; and tokens written after a prompt
+WIDEST = 4096  # a window that is filled for the comparison: one more token would be needed to see it
 MOST_LOST = 0.5  # bits per token that fewer bits of the weights may cost: what costs more is broken, or of no use
 
 Logits = np.ndarray
@@ -31,6 +33,7 @@ class Check:
         difference: the largest of any logit; ``scale`` is their standard deviation.
         greedy: whether the most probable tokens, one after another, were the same.
         cached: whether the difference is also that of tokens that were given one by one, to its cache.
+        positions: how many tokens' logits were compared; all windows of attention are shorter, but for those in `unfilled`.
     """
 
     runtime: str
@@ -38,6 +41,8 @@ class Check:
     scale: float
     greedy: bool
     cached: bool = False
+    positions: int = POSITIONS
+    unfilled: tuple[int, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -49,7 +54,9 @@ class Check:
             if self.greedy
             else f"other tokens than the decoder among {CONTINUED} greedy ones"
         )
-        return f"{self.runtime}: largest difference of {POSITIONS} tokens' logits {self.difference:.2g} (they spread by {self.scale:.2g}){', with its cache too' if self.cached else ''}, {same}"
+        cached = ", with its cache too" if self.cached else ""
+        left = "".join(f"; windows of {width} tokens were not filled" for width in self.unfilled)
+        return f"{self.runtime}: largest difference of {self.positions} tokens' logits {self.difference:.2g} (they spread by {self.scale:.2g}){cached}, {same}{left}"
 
 
 @dataclass(frozen=True)
@@ -98,10 +105,17 @@ class Cost:
         )
 
 
+def windows(model: Decoder) -> set[int]:
+    """The different windows of its attentions, in tokens."""
+    return {one.window for one in attentions(model.spec) if one.window is not None}
+
+
 def prompt(model: Decoder) -> list[int]:
-    """Token ids from all over the vocabulary, as many as the model takes in addition to those to be continued."""
+    """Token ids from all over the vocabulary: so many that tokens fall out of every window (a wrong one is seen only there), but not
+    more than the model takes in addition to those to be continued."""
     most = model.spec.details.max_length
-    count = POSITIONS if most is None else max(1, min(POSITIONS, most - CONTINUED))
+    wanted = max(POSITIONS, *(width + CONTINUED for width in windows(model) if width <= WIDEST), 0)
+    count = wanted if most is None else max(1, min(wanted, most - CONTINUED))
     draws = np.random.default_rng(0)
     return [int(one) for one in draws.integers(0, model.vocab_size, count)]
 
@@ -123,6 +137,7 @@ def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]
     expected, got = own(ids), logits(ids)
     if got.shape != expected.shape:
         return Check(runtime, float("inf"), float(expected.std()), False)
+    unfilled = tuple(sorted(width for width in windows(model) if width >= len(ids)))
     difference = float(np.abs(got - expected).max())
     difference = difference if np.isfinite(got).all() else float("inf")
     ours, theirs = list(ids[:8]), list(ids[:8])
@@ -133,7 +148,7 @@ def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]
             other = chosen
         ours.append(chosen)
         theirs.append(other)
-    return Check(runtime, difference, float(expected.std()), ours == theirs)
+    return Check(runtime, difference, float(expected.std()), ours == theirs, positions=len(ids), unfilled=unfilled)
 
 
 def weighed(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits], held_out: HeldOut) -> Cost:

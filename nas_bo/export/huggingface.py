@@ -25,6 +25,7 @@ from nas_bo.model.spec import DecoderSpec
 Config: TypeAlias = dict[str, object]  # of transformers, by its own names
 Windows: TypeAlias = Sequence[int | None]  # of each layer
 
+ONE_BY_ONE = 32  # tokens that a cache is tried with
 POSITIONS = 2048  # that the configuration names; rotary positions have no end
 
 
@@ -84,11 +85,12 @@ def logits(model: Any, ids: list[int]) -> Logits:
 
 
 def with_cache(model: Decoder, loaded: Any, check: Check) -> Check:
-    """`check` and what the loaded model gives where half of the tokens go in at once and the others one by one, with its cache."""
+    """`check` and what the loaded model gives where half of the tokens go in at once and the others, at most `ONE_BY_ONE`, one by one,
+    with its cache."""
     import torch
 
     ids = prompt(model)
-    half = max(1, len(ids) // 2)
+    half = max(1, len(ids) // 2, len(ids) - ONE_BY_ONE)
     parts: list[Any] = []
     kept: dict[str, Any] = {}
     with torch.inference_mode():

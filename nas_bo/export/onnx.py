@@ -24,8 +24,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.errors import ExportError, MissingExtra
-from nas_bo.export.check import CONTINUED, POSITIONS, Check, Cost, HeldOut, Logits, compared, weighed
-from nas_bo.export.fits import attentions
+from nas_bo.export.check import CONTINUED, POSITIONS, Check, Cost, HeldOut, Logits, compared, prompt, weighed
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.huggingface import tokenizer_file
 from nas_bo.model.counts import steps
@@ -197,12 +196,10 @@ def _check(made: TrainedModel, files: dict[str, bytes], runtime: str, held_out: 
         return max((weighed(made.model, runtime, run, held_out) for run in runs), key=lambda cost: cost.after)
     checks = [compared(made.model, runtime, run) for run in runs]
     worst = max(checks, key=lambda check: (not check.greedy, check.difference))
-    every = (one.window for one in attentions(made.model.spec))
-    windows = {window for window in every if window is not None and window < 4096}
-    lengths = (*LENGTHS, *(window + CONTINUED for window in windows))
+    longest = len(prompt(made.model))  # past every window
+    lengths = (*LENGTHS, *([longest] if longest > POSITIONS else []))
     apart = [_apart(made.model, run, length) for run in runs for length in lengths]
-    longest = max(POSITIONS, *windows, 0) + CONTINUED
-    cached = [_one_by_one(made.model, run, longest) for run in runs if isinstance(run, _Cached)]
+    cached = [_one_by_one(made.model, run, longest + CONTINUED) for run in runs if isinstance(run, _Cached)]
     return replace(worst, difference=max(worst.difference, *apart, *cached), cached=bool(cached))
 
 
