@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 from nas_bo.errors import SearchError
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from nas_bo.model.training_loop import Progress
 
 SAID_EVERY_S = 5.0
 
@@ -58,6 +61,10 @@ def train(
         int | None, typer.Option(help="By default the seed of the search plus one.", callback=within(0))
     ] = None,
     teacher: Teacher = None,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(help="MLflow tracking URI or a .db file: track the training there, in a run next to its trial."),
+    ] = None,
     allow: Allow = None,
     allow_path: AllowPath = None,
     budget_limit: BudgetLimit = 1e9,
@@ -76,14 +83,21 @@ def train(
             "batch_size": batch_size,
             "sequence": sequence,
         }
+        progress: Progress | None = None if as_json else _said()
+        tracked = None
+        if mlflow is not None:
+            from nas_bo.mlflow import TrainingRun
+
+            progress = tracked = TrainingRun(mlflow, then=progress)
         made = run(
             resolve.stored(storage, study), to, pick, tokens,
-            settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allowed(allow, allow_path, budget_limit), progress=None if as_json else _said(),
+            settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allowed(allow, allow_path, budget_limit), progress=progress,
         )  # fmt: skip
     about = made.about
+    in_mlflow = None if tracked is None or tracked.run_id is None else {"run_id": tracked.run_id, "of": tracked.of}
     if as_json:
         said = {k: v for k, v in about.items() if k not in ("curve", "trust")}
-        say(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
+        say(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "mlflow": in_mlflow, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
         return
     if "ladder" in about:
         tried = ", ".join(f"{rate:g}: {bits:.4f}" for rate, bits in about["ladder"]["tried"])
@@ -95,6 +109,8 @@ def train(
     say(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
     if about.get("compress"):
         say(f"as in the search: nas-bo compress {made.folder} {about['compress']} --to DIR")
+    if in_mlflow is not None:
+        say(f"in MLflow as run {in_mlflow['run_id']}" + ("" if in_mlflow["of"] else ", of no trial that is there"))
     model = files.load(made.folder)
     leaving = command(made.folder, model.architecture, model.model.vocab_size, model.ignore)
     say(f'next: nas-bo generate {shlex.quote(str(made.folder))} "def ", {leaving}')

@@ -205,6 +205,8 @@ def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
         yield "mixer is attention in no layer, and its cache wants one"
     elif not attention:
         yield from ["mixer is absent in every layer"] if all(absent(layer.mixer) for layer in spec.layers) else []
+    if home.divides and max((one.heads for one in attention), default=1) > spec.width:
+        yield f"mixer.heads={max(one.heads for one in attention)}, where the width is a multiple of them"
     if home.square and attention and len({one.head_dim for one in attention}) == 1:
         dim, heads = attention[0].head_dim, max(one.heads for one in attention)
         if spec.width % dim or heads * dim > spec.width:
@@ -278,8 +280,17 @@ def _common_mixer(spec: DecoderSpec, home: Home) -> AttentionSpec | None:
         return None
     group = reduce(gcd, (one.heads // one.kv_heads for one in attention)) if home.grouped else 1
     heads = max(one.heads for one in attention)
-    heads = spec.width // attention[0].head_dim if home.square else -(-heads // group) * group
+    if home.divides:
+        heads, group = _dividing(spec.width, heads, group)
+    else:
+        heads = spec.width // attention[0].head_dim if home.square else -(-heads // group) * group
     return attention[0]._replace(heads=heads, kv_heads=heads // group, window=None)
+
+
+def _dividing(width: int, least: int, group: int) -> tuple[int, int]:
+    """The fewest heads, at least so many, of which the width is a multiple; and the largest group that divides them and `group`."""
+    heads = next(one for one in range(least, width + 1) if width % one == 0)
+    return heads, gcd(heads, group)
 
 
 def _common_mlp(spec: DecoderSpec, home: Home, kind: str) -> MlpSpec:

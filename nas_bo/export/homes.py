@@ -28,6 +28,7 @@ class Home:
         sizes: "one": all layers alike; "each": heads, keys and MLPs of every layer as they are.
         grouped: whether query heads may share keys and values.
         square: whether heads times their dimension must be the width.
+        divides: whether the width must be a multiple of the number of heads, whatever their dimension is.
         window: "none", "one" for all layers, or "each": some layers have the one window and others none.
         biases: whether matrices may have biases.
         attention_bias: the same of attention's, where it differs; "qkv" for those of queries, keys and values alone.
@@ -50,6 +51,7 @@ class Home:
     sizes: str = "one"
     grouped: bool = True
     square: bool = False
+    divides: bool = False
     window: str = "none"
     biases: bool = False
     attention_bias: bool | str = False
@@ -64,12 +66,12 @@ class Home:
 
 
 TRANSFORMERS = (
-    Home("Llama", biases=True, attention_bias=True),
+    Home("Llama", divides=True, biases=True, attention_bias=True),
     Home("Mistral", window="one"),
     Home("Qwen3", qk_norm="head", attention_bias=True, window="each"),
     Home("SmolLM3", position=("rotary", "none"), window="each", biases=True, attention_bias=True),
     Home("Qwen2", attention_bias="qkv", window="each"),
-    Home("Arcee", gated=False, biases=True, attention_bias=True),
+    Home("Arcee", divides=True, gated=False, biases=True, attention_bias=True),
     Home("NemotronH", position=("none",), gated=False, absent=True, scalings=(None,)),
     Home("Lfm2", mixers=("attention", "conv"), qk_norm="head", activations=("silu",)),
     Home("Olmo2", norm_place="post", qk_norm="whole", attention_bias=True),
@@ -77,7 +79,7 @@ TRANSFORMERS = (
     Home("Qwen2Moe", mlps=("moe",), dense_too=True, window="each", attention_bias="qkv"),
     Home("Qwen3Moe", mlps=("moe",), dense_too=True, qk_norm="head", attention_bias=True),
     Home("Olmoe", mlps=("moe",), qk_norm="whole", attention_bias=True),
-    Home("Gemma2", norm_place="sandwich", window="each", activations=("gelu_tanh",), attention_bias=True, cap=True, scaled=True, tied=(True,)),
+    Home("Gemma2", divides=True, norm_place="sandwich", window="each", activations=("gelu_tanh",), attention_bias=True, cap=True, scaled=True, tied=(True,)),
     Home("Starcoder2", norm="layer", gated=False, window="one", biases=True, attention_bias=True, scalings=(None, "linear", "llama3", "yarn")),
     Home("GPTNeoX", norm="layer", gated=False, grouped=False, square=True, parallel=(0, 2), partial=True, biases=True, attention_bias=True),
     Home("GPT2", norm="layer", gated=False, grouped=False, square=True, position=("learned", "none"), biases=True, attention_bias=True, scalings=(None,)),

@@ -146,9 +146,15 @@ def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
     import torch
 
     transformers = imported()
-    config = getattr(transformers, f"{home}Config")(**configuration(spec, home, model.vocab_size))
-    with torch.random.fork_rng([]):
-        stock = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    try:
+        config = getattr(transformers, f"{home}Config")(**configuration(spec, home, model.vocab_size))
+        with torch.random.fork_rng([]):
+            stock = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    except Exception as error:  # its checks have no common base; another version may ask for something else
+        raise ExportError(
+            f"{home} of transformers {transformers.__version__} does not take this architecture ({' '.join(str(error).split())[:300]}), though it "
+            "should; export to onnx or gguf, and please report this"
+        ) from error
     attention = fitting.attentions(spec)
     copy_out(filled(model, spec), spec, stock, names(home, attention[0].heads if attention else 1))
     stock.generation_config = transformers.GenerationConfig(**generation(model))

@@ -9,7 +9,8 @@ from nas_bo.mlflow.registry import Registered, load_model
 from nas_bo.mlflow.server import UI, open_ui
 from nas_bo.mlflow.spool import beside
 from nas_bo.mlflow.tracker import Tracker
+from nas_bo.mlflow.training import TrainingRun
 
 __all__ = [
-    "UI", "Registered", "Tracker", "beside", "load_model", "open_ui",
+    "UI", "Registered", "Tracker", "TrainingRun", "beside", "load_model", "open_ui",
 ]  # fmt: skip

@@ -72,7 +72,7 @@ def log_export(
     with store.patience(where, 60), store.quietly():
         client = store.connect(where)
         try:
-            of = _trial(client, str(about.get("architecture", "")))
+            of = newest_trial(client, str(about.get("architecture", "")))
             run = _begun(client, where, of, format, about)
             run_id = str(run.info.run_id)
             with temporary.folder("export") as draft:
@@ -88,32 +88,37 @@ def log_export(
     return Logged(run_id, None if of is None else str(of.info.run_id), f"models:/{name}@{alias}")
 
 
-def _trial(client: MlflowClient, architecture: str) -> Run | None:
-    """The newest trial of an architecture in any experiment."""
+def newest_trial(client: MlflowClient, architecture: str, study: str = "") -> Run | None:
+    """The newest trial of an architecture in any experiment, of the study of that name where it has one."""
     every = [one.experiment_id for one in client.search_experiments()]
     query = f"tags.`nas.arch` = '{content.clean(architecture)}' AND tags.`nas.kind` = 'trial'"
-    found = client.search_runs(every, query, max_results=1, order_by=["attributes.start_time DESC"]) if every else []
-    return found[0] if found else None
+    for more in ([f" AND tags.`nas.study` = '{study}'"] if study and "'" not in study else []) + [""]:
+        found = (
+            client.search_runs(every, query + more, max_results=1, order_by=["attributes.start_time DESC"])
+            if every
+            else []
+        )
+        if found:
+            return found[0]
+    return None
+
+
+def linked_run(
+    client: MlflowClient, where: str, of: Run | None, experiment: str, title: str, tags: Mapping[str, str]
+) -> Run:
+    """A run that has begun, next to that of a trial; in `experiment` where there is none."""
+    tags = {names.WRITER: owner(), names.COLOR: names.BESIDE, **tags}
+    if of is not None:
+        title = f"{of.data.tags.get('nas.trial', '')} {title}".strip()
+        tags |= {tag: of.data.tags[tag] for tag in (PARENT, "nas.study", names.KEY) if tag in of.data.tags}
+        tags["nas.of"] = of.info.run_id
+    found = parent._experiment(client, where, experiment) if of is None else of.info.experiment_id
+    return client.create_run(found, tags=tags, run_name=title)
 
 
 def _begun(client: MlflowClient, where: str, of: Run | None, format: str, about: Mapping[str, Any]) -> Run:
-    tags = {
-        "nas.kind": "export",
-        "nas.format": format,
-        "nas.arch": str(about.get("architecture", "")),
-        names.WRITER: owner(),
-        names.COLOR: names.BESIDE,
-    }
-    title = f"export {format}"
-    if of is not None:
-        number = of.data.tags.get("nas.trial", "")
-        title = f"{number} {title}".strip()
-        for tag in (PARENT, "nas.study", names.KEY):
-            if tag in of.data.tags:
-                tags[tag] = of.data.tags[tag]
-        tags["nas.of"] = of.info.run_id
-    experiment = parent._experiment(client, where, EXPERIMENT) if of is None else of.info.experiment_id
-    run = client.create_run(experiment, tags=tags, run_name=title)
+    tags = {"nas.kind": "export", "nas.format": format, "nas.arch": str(about.get("architecture", ""))}
+    run = linked_run(client, where, of, EXPERIMENT, f"export {format}", tags)
     for key, value in about.get("values", {}).items():
         client.log_metric(run.info.run_id, f"obj/{content.clean(str(key))}", float(value))
     return run

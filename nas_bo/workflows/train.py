@@ -10,10 +10,11 @@ a call that was killed does not make them again.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.errors import ExportError, ModelError, SearchError, TrainingDiverged
@@ -43,6 +44,21 @@ RUNGS = (0.5, 1.0, 2.0, 4.0)  # of a ladder, times the learning rate of the sear
 RUNG_SHARE, RUNG_TOKENS = 1 / 20, (10_000, 1_000_000)  # of the training that each is, within these numbers of tokens
 TOKENS_PER_PARAMETER = 20  # of a run whose budget nobody says: Hoffmann et al. 2022, arXiv 2203.15556
 SAMPLES, SAMPLED, PROMPT = 3, 160, 32  # texts, tokens of each, tokens of held-out text before it
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """What `progress` may be asked in addition: it is told of a training from its beginning to its end, as
+    `nas_bo.mlflow.TrainingRun` is, which tracks it."""
+
+    def began(self, about: Mapping[str, Any]) -> None:
+        """It begins or continues; `about` is what is known before."""
+
+    def ended(self, folder: Path, about: Mapping[str, Any]) -> None:
+        """The model is in the folder, also where it was there already; `about` is what its ``model.json`` says."""
+
+    def failed(self, error: BaseException) -> None:
+        """It was interrupted, or cannot go on."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,7 @@ def train(
         teacher: a trained model to learn from in addition to the text (`nas_bo.model.Distillation`); None is that of the search, if it
             had one.
         allow: modules of yours that the study may import, or a `nas_bo.foreign_recipe.Allowed` with files and budgets as well.
-        progress: called as progress(step, steps, nats per token).
+        progress: called as progress(step, steps, nats per token); may be `Watching` as well.
 
     Raises:
         SearchError: the study cannot be trained again from what it kept, or the pick means nothing.
@@ -109,6 +125,8 @@ def train(
         )
     if part is not None:
         told = sub_model.finished(result, trial, part, Path(to), tokens, seed, settings)
+        with _watched(progress, told) as watching:
+            watching.ended(Path(to), told)
         return Trained(Path(to), told)
     loss = _taught(_loss(result, allow), teacher)
     check_size(trial.architecture, loss.corpus().vocab_size)
@@ -116,36 +134,65 @@ def train(
     loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))
     there = _there(folder, about, settings, ladder)
     if there is not None:
+        with _watched(progress, about) as watching:
+            watching.ended(folder, there)
         return Trained(folder, there, resumed=True)
-    kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
-    files.write(folder, {})
-    foreign_recipe.note(serialization.describe(loss))  # allowed above
-    if ladder:
-        about["ladder"] = _climbed(folder, trial, loss, settings, about)
-        settings["lr"] = about["ladder"]["lr"]
-    run = loss.training(trial.architecture, settings, folder / CHECKPOINT, progress)
-    begun = run.done > 0
-    made = run.to()
-    corpus = loss.corpus()
-    about |= {
-        "values": {loss.name: made.bits_per_byte},
-        "units": {loss.name: loss.unit},
-        "tokens": made.tokens,
-        "steps": made.steps,
-        "parameters": made.parameters,
-        "settings": made.settings,
-        "cpu_seconds": round(made.cpu_seconds, 1),
-        "curve": [[at, round(bits, 4)] for at, bits in made.curve],
-    }
-    picture = drawing(trial.architecture, vocab_size=corpus.vocab_size, ignore=loss.ignore)
-    about["samples"] = _samples(made.model, loss, corpus)
-    leaving = command(folder.name, trial.architecture, corpus.vocab_size, loss.ignore)
-    use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ {leaving}\n```\n'
-    files.write(folder, {**kept, files.DRAWING: picture.encode(), files.CARD: card(about, use).encode()})
-    files.write(folder, files.files(made.model, trial.architecture, about, loss.ignore))
-    for name in (CHECKPOINT, LADDER):
-        (folder / name).unlink(missing_ok=True)
+    with _watched(progress, about) as watching:
+        kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
+        files.write(folder, {})
+        foreign_recipe.note(serialization.describe(loss))  # allowed above
+        if ladder:
+            about["ladder"] = _climbed(folder, trial, loss, settings, about)
+            settings["lr"] = about["ladder"]["lr"]
+        run = loss.training(trial.architecture, settings, folder / CHECKPOINT, progress)
+        begun = run.done > 0
+        made = run.to()
+        corpus = loss.corpus()
+        about |= {
+            "values": {loss.name: made.bits_per_byte},
+            "units": {loss.name: loss.unit},
+            "tokens": made.tokens,
+            "steps": made.steps,
+            "parameters": made.parameters,
+            "settings": made.settings,
+            "cpu_seconds": round(made.cpu_seconds, 1),
+            "curve": [[at, round(bits, 4)] for at, bits in made.curve],
+        }
+        picture = drawing(trial.architecture, vocab_size=corpus.vocab_size, ignore=loss.ignore)
+        about["samples"] = _samples(made.model, loss, corpus)
+        leaving = command(folder.name, trial.architecture, corpus.vocab_size, loss.ignore)
+        use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ {leaving}\n```\n'
+        files.write(folder, {**kept, files.DRAWING: picture.encode(), files.CARD: card(about, use).encode()})
+        files.write(folder, files.files(made.model, trial.architecture, about, loss.ignore))
+        for name in (CHECKPOINT, LADDER):
+            (folder / name).unlink(missing_ok=True)
+        watching.ended(folder, about)
     return Trained(folder, about, begun)
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def began(self, about: Mapping[str, Any]) -> None:
+        pass
+
+    def ended(self, folder: Path, about: Mapping[str, Any]) -> None:
+        pass
+
+    def failed(self, error: BaseException) -> None:
+        pass
+
+
+@contextmanager
+def _watched(progress: Progress | None, about: Mapping[str, Any]) -> Iterator[Watching]:
+    """`progress` where it watches; what ends the training before its end is said to it."""
+    watching: Watching = progress if isinstance(progress, Watching) else _Nobody()
+    watching.began(about)
+    try:
+        yield watching
+    except BaseException as error:
+        watching.failed(error)
+        raise
 
 
 def _climbed(
