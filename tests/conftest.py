@@ -7,10 +7,12 @@ import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.testing
 from hypothesis import HealthCheck, settings
 
 from tests import fork_server
@@ -44,6 +46,9 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None
             spec.python = for_a_shell()
 
 
+# The options of all commands are read out of their functions once, not for each command that a test runs in this process.
+typer.testing._get_command = cache(typer.testing._get_command)
+
 # Timing of a single example says nothing on a shared machine; random spaces are slow to write by nature.
 settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
 settings.load_profile("ci")
@@ -62,23 +67,20 @@ QUICK = (
     "strategies/test_variation.py", "strategies/test_fidelity.py", "report/test_table.py", "report/test_ranks.py",
     "report/test_labels.py", "doors/test_optuna_fixed.py",
     "doors/test_study_record.py", "doors/test_ax_parts.py", "doors/test_mlflow_content.py", "workflows/test_pick.py",
-    "workflows/test_retraining_check.py", "cli/test_help.py", "cli/test_progress_display.py",
+    "workflows/test_retraining_check.py", "cli/test_help.py", "cli/test_progress_display.py", "compatibility", "docs/test_architecture.py",
+    "export/test_own_parts.py", "foreign/test_weights.py",
 )  # fmt: skip
 
-# Whole searches and commands take minutes a file: they begin first, so that no process works on one alone at the end.
+# Files that take minutes begin first, then the folders in which commands and searches run: so no process works on one file
+# alone at the end.
+LONGEST = (
+    "cli/test_command.py", "export/test_export.py", "workflows/test_search.py", "workflows/test_validate.py", "doors/test_mlflow_rerun.py",
+    "docs/test_tutorials.py", "docs/test_pages.py", "export/test_huggingface.py", "conformance/test_own_blocks.py", "strategies/test_progress.py",
+    "doors/test_ax_client.py", "test_readme.py",
+)  # fmt: skip
 LONG_FIRST = (
-    "workflows",
-    "doors",
-    "docs",
-    "cli",
-    "",
-    "conformance",
-    "strategies",
-    "model",
-    "export",
-    "pretrained",
-    "objectives",
-)
+    "workflows", "doors", "docs", "cli", "", "conformance", "strategies", "model", "export", "pretrained", "objectives",
+)  # fmt: skip
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -94,15 +96,16 @@ def is_quick(path: Path) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def room(item: pytest.Item) -> str:
-        parts = item.path.relative_to(item.config.rootpath / "tests").parts
-        return parts[0] if len(parts) > 1 else ""
+    rank = {name: place for place, name in enumerate([*LONGEST, *LONG_FIRST])}
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(item.config.rootpath / "tests")
+        return rank.get(str(path), rank.get(path.parts[0] if len(path.parts) > 1 else "", len(rank)))
 
     for item in items:
         if is_quick(item.path.relative_to(item.config.rootpath / "tests")):
             item.add_marker("quick")
-    rank = {name: place for place, name in enumerate(LONG_FIRST)}
-    items.sort(key=lambda item: rank.get(room(item), len(rank)))  # stable: files stay whole
+    items.sort(key=place)  # stable: files stay whole
 
 
 @pytest.fixture(autouse=True)

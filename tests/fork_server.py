@@ -43,6 +43,7 @@ def serve(listening: socket.socket, owner: int) -> None:
     load_our_own()
     remember_migrations()
     warm()
+    nothing_to_tear_down()
     gc.freeze()
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
@@ -155,6 +156,14 @@ def remember_migrations() -> None:
             return (load if name == "env.py" else once)(folder, name)
 
         alembic.util.load_python_file = remembered
+
+
+def nothing_to_tear_down() -> None:
+    """A process that ends need not take apart what torch has registered."""
+    import weakref
+
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False
 
 
 def _alive(process: int) -> bool:

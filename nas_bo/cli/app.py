@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 
 import typer
 
@@ -35,15 +36,20 @@ from nas_bo.cli.train import train
 from nas_bo.cli.ui import ui
 from nas_bo.cli.validate import validate
 
-app = typer.Typer(
-    cls=Commands,
-    context_settings=WIDE,
-    help="Find language-model architectures that are good and cheap on a given device.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+
+def _empty() -> typer.Typer:
+    return typer.Typer(
+        cls=Commands,
+        context_settings=WIDE,
+        help="Find language-model architectures that are good and cheap on a given device.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+
+
+app = _empty()
 app.add_typer(_mlflow, name="mlflow")
 
 
@@ -73,11 +79,24 @@ app.command(cls=Grouped, context_settings=WIDE)(export)
 app.command(cls=Grouped, context_settings=WIDE)(compress)
 
 
+def asked(words: Sequence[str]) -> typer.Typer:
+    """What reads `words`: the whole command, or where the first word is a command's name, one that knows only that.
+
+    To read the options of all others out of their functions takes most of the time of a short command.
+    """
+    named = [one for one in app.registered_commands if one.callback and words[:1] == [one.callback.__name__]]
+    if not named:
+        return app
+    only = _empty()
+    only.registered_callback, only.registered_commands = app.registered_callback, named
+    return only
+
+
 def main() -> None:
     """Entry point of the command; see the module for the exit codes."""
     warnings_shown.to_the_end()
     try:
-        app()
+        asked(sys.argv[1:])()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

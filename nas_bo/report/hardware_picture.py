@@ -5,7 +5,6 @@ Roofline plot after Williams, Waterman and Patterson, CACM 2009, figure 1.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +14,7 @@ import numpy as np
 from nas_bo.hardware.latency.profile_file import described
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, Work, parts, specified, workload, works
+from nas_bo.report.canvas import canvas_of, png
 from nas_bo.report.drawing import EDGE
 from nas_bo.report.picture import INK, calm
 from nas_bo.wording import counted
@@ -201,16 +201,11 @@ def _panels(figure: Figure, number: int) -> list[Axes]:
 
 
 def _drawn(draw: Callable[[Figure], None], title: str, size: tuple[float, float], dpi: int) -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    canvas = canvas_of(*size, dpi, layout="constrained")
+    figure = canvas.figure
     draw(figure)
     figure.suptitle(title.replace("$", r"\$"), fontsize=11, color=INK, x=0.01, ha="left")
-    with io.BytesIO() as buffer:
-        canvas.print_png(buffer)
-        return buffer.getvalue()
+    return png(canvas)
 
 
 def _plain(axes: Axes, both: bool = False) -> None:

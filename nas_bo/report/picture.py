@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import SearchError
 from nas_bo.knee import interval
+from nas_bo.report.canvas import canvas_of, lay_out, png
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.digits import logarithmic
 from nas_bo.report.summary import Summary
@@ -19,6 +19,7 @@ from nas_bo.wording import counted
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 FRONT, KNEE, OTHER, GREY, INK, RETRAINED, BASELINE = (
     "#1f5fbf", "#d9480f", "#7a8ca3", "#c9ced6", "#26303c", "#2b8a3e", "#862e9c",
@@ -35,9 +36,6 @@ def picture(summary: Summary, *, width: float = 8.0, height: float | None = None
     Raises:
         SearchError: there is no objective.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = list(summary.columns)[:MOST_PANELS]
     if not columns:
         raise SearchError("a picture needs at least one objective, and this summary has none: give Summary its columns")
@@ -46,33 +44,26 @@ def picture(summary: Summary, *, width: float = 8.0, height: float | None = None
     down = max(1, math.ceil(len(pairs) / across))
     if across > 1:
         width *= 0.62 * across
-    figure = Figure(
-        figsize=(width, height or (5.2 if across == 1 else 4.6 * down + 0.6)),
-        dpi=dpi,
-        layout="constrained",
-        facecolor="white",
-    )
-    canvas = FigureCanvasAgg(figure)
+    canvas = canvas_of(width, height or (5.2 if across == 1 else 4.6 * down + 0.6), dpi)
+    figure = canvas.figure
     panels: list[Axes] = [figure.add_subplot(down, across, i + 1) for i in range(max(1, len(pairs)))]
     if not pairs:
         _history(panels[0], summary, columns[0])
     for axes, (i, j) in zip(panels, pairs, strict=False):
         # the first objective, usually quality, is the one read upwards
         _pair(axes, summary, columns[j], columns[i], alone=len(pairs) == 1 and len(summary.columns) == 2)
-    _finish(figure, panels, summary)
-    with io.BytesIO() as buffer:
-        canvas.print_png(buffer)
-        return buffer.getvalue()
+    lay_out(canvas, _finish(figure, panels, summary))
+    return png(canvas)
 
 
-def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
+def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> Text:
     best, final, feasible = summary.front(), summary.final, sum(t.feasible for t in summary.trials)
     n = len(summary.trials)
     done = f"{counted(n, 'trial')}, {feasible} feasible"
     if len(summary.columns) > 1:
         done += f", {len(best)} on the front" + (" of the search" if final.again else "")
         done += f", {len(final.members)} on the final one" if final.again else ""
-    figure.suptitle(f"{_plain(summary.title, 70)}\n{done}", fontsize=12, color=INK, x=0.01, ha="left")
+    title = figure.suptitle(f"{_plain(summary.title, 70)}\n{done}", fontsize=12, color=INK, x=0.01, ha="left")
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -80,7 +71,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
         figure.legend(
             entries.values(),
             entries.keys(),
-            loc="outside lower center",
+            loc="lower center",
             ncols=min(6 if (len(entries) < 7 and not summary.final.again) or len(panels) > 1 else 4, len(entries)),
             frameon=False,
             fontsize=9,
@@ -90,6 +81,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=9, colors=INK)
+    return title
 
 
 def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, alone: bool) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas_bo.report.canvas import canvas_of, lay_out, png
 from nas_bo.report.coordinates import axes as axes_of
 from nas_bo.report.coordinates import drawn
 from nas_bo.report.digits import figure
@@ -19,10 +18,6 @@ from nas_bo.report.picture import FRONT, GREY, INK, KNEE, OTHER, calm, picture
 from nas_bo.report.progress import reference, steps, units
 from nas_bo.report.summary import Summary
 from nas_bo.trial import ObjectiveSpec
-
-if TYPE_CHECKING:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
 TOGETHER = "#9db9e3"  # what a choice explains with others
 MOST_BARS = 12
@@ -64,7 +59,8 @@ def importance_picture(
         return None
     named = {c.name: c for c in columns}
     height = sum(1.5 + 0.28 * min(MOST_BARS, len(one.names)) for one in shown)
-    made, canvas = _figure(12.0, height, dpi)
+    canvas = canvas_of(12.0, height, dpi, layout="constrained")
+    made = canvas.figure
     grid = made.add_gridspec(
         len(shown), 2, width_ratios=[1.5, 1.0], height_ratios=[1.5 + 0.28 * min(MOST_BARS, len(o.names)) for o in shown]
     )
@@ -90,7 +86,7 @@ def importance_picture(
         square.set_xticks(range(most), one.names[:most], rotation=45, ha="right", fontsize=7)
         square.set_yticks(range(most), one.names[:most], fontsize=7)
         made.colorbar(image, ax=square, fraction=0.046).set_label("explained only together [%]", fontsize=8, color=INK)
-    return _png(canvas)
+    return png(canvas)
 
 
 def parallel_picture(summary: Summary, important: Sequence[str] = (), *, dpi: int = 120) -> bytes | None:
@@ -99,7 +95,8 @@ def parallel_picture(summary: Summary, important: Sequence[str] = (), *, dpi: in
     axes = axes_of(summary, trials, important)
     if len(axes) < 2 or not trials:
         return None
-    made, canvas = _figure(max(8.0, 1.7 * len(axes)), 5.0, dpi)
+    canvas = canvas_of(max(8.0, 1.7 * len(axes)), 5.0, dpi)
+    made = canvas.figure
     panel = made.add_subplot(1, 1, 1)
     for k, t in enumerate(trials):
         colour, thick, order = DRAWN.get(summary.kind(t), (OTHER, 0.7, 2))
@@ -118,7 +115,8 @@ def parallel_picture(summary: Summary, important: Sequence[str] = (), *, dpi: in
     for colour, word in ((KNEE, "knee"), (FRONT, "Pareto front"), (OTHER, "other trials")):
         panel.plot([], [], color=colour, label=word)
     panel.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=3, frameon=False, fontsize=8)
-    return _png(canvas)
+    lay_out(canvas)
+    return png(canvas)
 
 
 def progress_picture(summary: Summary, *, dpi: int = 120) -> bytes | None:
@@ -129,7 +127,8 @@ def progress_picture(summary: Summary, *, dpi: int = 120) -> bytes | None:
     if len(taken) < 2:
         return None
     several = len(summary.columns) > 1 and all(s.hypervolume is not None for s in taken)
-    made, canvas = _figure(8.0, 3.6, dpi)
+    canvas = canvas_of(8.0, 3.6, dpi)
+    made = canvas.figure
     panel = made.add_subplot(1, 1, 1)
     numbers = [s.number for s in taken]
     values = [s.hypervolume if several else s.best[0] for s in taken]
@@ -140,27 +139,14 @@ def progress_picture(summary: Summary, *, dpi: int = 120) -> bytes | None:
     panel.set_ylabel(f"hypervolume [{units(summary.columns)}]" if several else summary.columns[0].title, color=INK)
     if several and worst is not None:
         corner = ", ".join(f"{c.name} {figure(c.sign * w)}" for c, w in zip(summary.columns, worst, strict=True))
-        panel.set_title(f"what the front dominates, up to the corner at {corner}".replace("$", r"\$"), fontsize=9, color=INK, loc="left")  # fmt: skip
+        panel.set_title(f"what the front dominates, up to the corner at {corner}".replace("$", r"\$"), fontsize=9, color=INK, loc="left", y=1.0)  # fmt: skip
         other = panel.twinx()
         other.plot(numbers, [s.n_pareto for s in taken], drawstyle="steps-post", color=KNEE, linewidth=1.0, alpha=0.8)
         other.set_ylabel("size of the front [trials]", color=KNEE)
         other.spines[["top"]].set_visible(False)
     calm(panel)
-    return _png(canvas)
-
-
-def _figure(wide: float, high: float, dpi: int) -> tuple[Figure, FigureCanvasAgg]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(wide, high), dpi=dpi, layout="constrained", facecolor="white")
-    return made, FigureCanvasAgg(made)
-
-
-def _png(canvas: FigureCanvasAgg) -> bytes:
-    with io.BytesIO() as buffer:
-        canvas.print_png(buffer)
-        return buffer.getvalue()
+    lay_out(canvas)
+    return png(canvas)
 
 
 def _broken(text: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas_bo.report.canvas import canvas_of, png
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.picture import INK, calm
 from nas_bo.report.ranks import Interval
@@ -25,17 +25,14 @@ PER_INCH = 11.5  # characters of the first line
 
 def trust_picture(report: TrustReport, *, dpi: int = 120) -> bytes:
     """PNG bytes: a scatter of ranks for every proxy, and below it tau overall and with size removed, with intervals."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     shown = [j for j in report.proxies if not j.useless and j.n > 1][:MOST_PANELS]
     across = 2 if len(shown) == 4 else max(1, min(3, len(shown)))
     down = math.ceil(len(shown) / across)
     bars = 0.9 + 0.42 * len(report.judged)
     wide = max(8.4, 3.6 * across)
     height = 1.1 + 3.3 * down + bars
-    figure = Figure(figsize=(wide, height), dpi=dpi, layout="constrained", facecolor="white")
-    canvas = FigureCanvasAgg(figure)
+    canvas = canvas_of(wide, height, dpi, layout="constrained")
+    figure = canvas.figure
     grid = figure.add_gridspec(down + 1, across, height_ratios=[3.3] * down + [bars])
     dots: PathCollection | None = None
     panels = [figure.add_subplot(grid[i // across, i % across]) for i in range(len(shown))]
@@ -55,9 +52,7 @@ def trust_picture(report: TrustReport, *, dpi: int = 120) -> bytes:
 
     head = "\n".join(textwrap.wrap(report.first_line.replace("$", r"\$"), int(PER_INCH * wide))[:4])
     figure.suptitle(head, fontsize=11, color=INK, x=0.01, ha="left")
-    with io.BytesIO() as buffer:
-        canvas.print_png(buffer)
-        return buffer.getvalue()
+    return png(canvas)
 
 
 def _ranks(axes: Axes, report: TrustReport, judged: Judged) -> PathCollection | None:
@@ -80,7 +75,7 @@ def _ranks(axes: Axes, report: TrustReport, judged: Judged) -> PathCollection | 
         )
     else:
         axes.scatter(x, y, color=OVERALL, s=42, edgecolors="white", linewidths=0.7, zorder=3)
-    axes.set_title(f"{judged.name}   tau {judged.tau.value:.2f}", fontsize=10, color=INK, loc="left")
+    axes.set_title(f"{judged.name}   tau {judged.tau.value:.2f}", fontsize=10, color=INK, loc="left", y=1.0)
     axes.set_xlabel(f"rank by {judged.name}   ← better", fontsize=9, color=INK)
     axes.set_ylabel(f"rank by {report.reference}", fontsize=9, color=INK)
     calm(axes)

@@ -12,17 +12,18 @@ import time
 
 import pytest
 
-from tests.command import environment, nas_bo
+from tests.command import TEXT, environment, nas_bo
 from tests.processes import Python
 
-QUICK = ["--trials", "4", "--budget", "2000", "--mlflow", "none", "--workers", "1"]
+SHORT = ["--trials", "4", "--budget", "2000", "--workers", "1", *TEXT]
+QUICK = [*SHORT, "--mlflow", "none"]
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """One short search, tracked in MLflow, in a folder of its own."""
     folder = tmp_path_factory.mktemp("searched")
-    done = nas_bo("search", "--trials", "4", "--budget", "2000", "--workers", "1", "--seed", "1", cwd=folder)
+    done = nas_bo("search", *SHORT, "--seed", "1", cwd=folder)
     return folder, done
 
 
@@ -58,7 +59,7 @@ def test_every_trial_is_in_mlflow(searched):
 
 def test_the_same_command_again_adds_nothing_and_says_the_same(searched):
     folder, done = searched
-    again = nas_bo("search", "--trials", "4", "--budget", "2000", "--workers", "1", "--seed", "1", cwd=folder)
+    again = nas_bo("search", *SHORT, "--seed", "1", cwd=folder)
     assert again.returncode == 0 and again.stdout == done.stdout, again.stderr
     assert "continuing: 4 of 4 trials are there" in again.stderr
 
@@ -212,7 +213,7 @@ def test_a_storage_that_is_none_is_said_so(tmp_path):
 def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
     """The live display on a real pseudo-terminal; Ctrl-C; exit code 130; the report is there."""
     leader, follower = pty.openpty()
-    args = ["search", "--trials", "500", "--budget", "2000", "--mlflow", "none", "--workers", "2"]
+    args = ["search", "--trials", "500", "--budget", "2000", "--mlflow", "none", "--workers", "2", *TEXT]
     process = Python(
         "-m", "nas_bo", *args, cwd=tmp_path, stdout=subprocess.PIPE, stderr=follower, text=True,
         env=environment(TERM="xterm"),
@@ -242,7 +243,7 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
 
 def test_validate_prints_the_first_line_first_and_writes_the_report(tmp_path):
     args = ["validate", "--reference-budget", "4000", "--proxy", "bits_per_byte@50%", "--proxy", "kv_cache_bytes"]
-    more = ["--architectures", "3", "--seeds", "1", "--workers", "1", "--mlflow", "none"]
+    more = ["--architectures", "3", "--seeds", "1", "--workers", "1", "--mlflow", "none", *TEXT]
     done = nas_bo(*args, *more, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "nas-bo-out" / "TinyGPT"
@@ -257,7 +258,7 @@ def test_validate_prints_the_first_line_first_and_writes_the_report(tmp_path):
 
 def test_validate_after_a_search_goes_into_its_page_and_run(searched):
     folder, _ = searched
-    args = ["--storage", "nas-bo.db", "--reference-budget", "4000", "--architectures", "4", "--seeds", "1"]
+    args = ["--storage", "nas-bo.db", "--reference-budget", "4000", "--architectures", "4", "--seeds", "1", *TEXT]
     done = nas_bo("validate", *args, "--workers", "1", cwd=folder)
     assert done.returncode == 0, done.stderr
     page = (folder / "nas-bo-out" / "TinyGPT-seed1" / "front.html").read_text()

@@ -15,8 +15,9 @@ from nas_bo.objectives.zero_cost import Snip
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Darts, Random
 from nas_bo.workflows.search import load_result
-from tests.cli.test_command import QUICK, nas_bo
+from tests.command import nas_bo
 
+QUICK = ["--trials", "4", "--budget", "2000", "--mlflow", "none", "--workers", "1"]
 RECORDS = "\n".join(json.dumps({"content": f"record {i} of words " * 20, "id": i}) for i in range(300))
 
 

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nas_bo.cli.app import app
+from nas_bo.cli.app import app, asked
 
 OWN = "--help"  # click writes this one
 
@@ -56,3 +56,14 @@ def test_no_word_of_a_help_is_cut(typed):
         assert set(text.split()) <= set(words), name
     for inner in getattr(COMMANDS[typed], "commands", {}).values():
         assert set(inner.help.split("\n\n")[0].split(". ")[0].split()) <= set(words), inner.name
+
+
+def test_a_command_by_itself_is_what_it_is_among_the_others():
+    """Where the first word is a command's name no other is built, which is most of what a short command would do."""
+    whole = typer.main.get_command(app).commands
+    for name, command in whole.items():
+        only = typer.main.get_command(asked([name, "--help"])).commands
+        assert name in only and (len(only) == 1 or hasattr(command, "commands")), name
+        assert [p.opts for p in only[name].params] == [p.opts for p in command.params], name
+    for words in ([], ["--help"], ["serch"], ["--version"], [""]):
+        assert asked(words) is app

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+from tests.command import TEXT
 from tests.processes import Python
 
 COMMAND = [
@@ -59,7 +60,20 @@ def test_killed_it_goes_on_and_a_search_uses_the_file(tmp_path):
 def test_a_search_for_the_profiled_device(tmp_path):
     profiled = nas_bo("profile", "--architectures", "6", "--max-seconds", "0.1", "--name", "box", cwd=tmp_path)
     assert profiled.wait(600) == 0, profiled.stderr.read()
-    asked = ["search", "--trials", "3", "--budget", "2000", "--workers", "1", "--mlflow", "none", "--retrain", "0"]
+    asked = [
+        "search",
+        "--trials",
+        "3",
+        "--budget",
+        "2000",
+        "--workers",
+        "1",
+        "--mlflow",
+        "none",
+        "--retrain",
+        "0",
+        *TEXT,
+    ]
     searched = nas_bo(*asked, "--device", "device.json", "--max-latency-ms", "100", "--json", cwd=tmp_path)
     out, err = searched.communicate(timeout=600)
     assert searched.returncode == 0, err

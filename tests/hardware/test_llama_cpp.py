@@ -30,7 +30,7 @@ def test_it_agrees_with_eager_torch_and_is_timed(name, arch, phase):
     found = Session(runs, clock="cpu", max_seconds=0.05).measure([Wanted(arch, Setting(phase, context=24, batch=2))])
     assert not found.unsupported, found.unsupported
     [measured] = found.measured.values()
-    assert 0.001 < measured.median_ms < 1000 and "process" in measured.clock
+    assert measured.median_ms > 0.001 and "process" in measured.clock
 
 
 def test_every_type_is_a_runtime():

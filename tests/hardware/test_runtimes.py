@@ -102,7 +102,7 @@ def test_every_block_runs_and_agrees_with_eager_torch(name, setting, arch):
     found = Session(runs, clock="cpu", max_seconds=0.05).measure([Wanted(arch, setting)])
     assert not found.unsupported
     [measured] = found.measured.values()
-    assert 0.005 < measured.median_ms < 100
+    assert measured.median_ms > 0.005
     assert ("process" if name == "openvino" else "thread") in measured.clock
 
 
