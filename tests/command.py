@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 from pathlib import Path
@@ -9,8 +10,8 @@ from pathlib import Path
 from tests.processes import python
 
 ROOT = Path(__file__).parent.parent
-# Short trainings on the default text take most of their time for its 65,536 held-out tokens; this one has some 5,000.
-TEXT = ["--data", str(ROOT / "docs" / "decisions.md")]
+# Short trainings on the default text take most of their time for its 65,536 held-out tokens; this one has some 10,000.
+TEXT = ["--data", argparse.__file__]
 QUICK = ["--space", "mine.py:Mine", "--objective", "mine.py:height", "--workers", "1", "--retrain", "0"]
 
 MINE = """
