@@ -149,7 +149,7 @@ def test_a_search_over_them_resumes(tmp_path) -> None:
     def go(trials):
         return nas_bo.search(
             Connections,
-            objectives=[ValidationLoss(tokens=4_000), Parameters()],
+            objectives=[ValidationLoss(tokens=4_000, evaluation_tokens=8_192), Parameters()],
             trials=trials,
             storage=f"sqlite:///{tmp_path}/study.db",
             track=f"sqlite:///{tmp_path}/mlflow.db",

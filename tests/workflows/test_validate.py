@@ -144,17 +144,27 @@ def reused(searched, reference, tmp_path):
     return sum(r.id in seen for r in searched.retrained), len(taken)
 
 
+QUICKLY = ValidationLoss.quick(tokens=8000, cost=0.7, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def searched_quickly():
+    return search(TinyGPT, [QUICKLY], strategy=Random(seed=0), trials=3, retrain=2)
+
+
 @pytest.mark.parametrize("version", ["0.1", "now"])
-def test_what_was_searched_by_a_quick_estimate_is_not_re_trained(tmp_path, version):
+def test_what_was_searched_by_a_quick_estimate_is_not_re_trained(searched_quickly, tmp_path, version):
     """The re-training has all held-out text and no correction for growth, which the estimate had."""
-    quick = ValidationLoss.quick(tokens=8000, cost=0.7, device="cpu")
-    searched = search(TinyGPT, [quick], strategy=Random(seed=0), trials=3, retrain=2)
+    searched = searched_quickly
+    before = {f"retrained:2:{t.id}": studies.kept(searched.study, f"retrained:2:{t.id}") for t in searched.retrained}
     if version == "0.1":  # which did not keep the conditions of a re-training
-        for again in searched.retrained:
-            kept = studies.kept(searched.study, f"retrained:2:{again.id}")
-            del kept["conditions"]
-            studies.keep(searched.study, f"retrained:2:{again.id}", kept)
-    there, taken = reused(searched, quick.larger(2), tmp_path)
+        for key, kept in before.items():
+            studies.keep(searched.study, key, {name: value for name, value in kept.items() if name != "conditions"})
+    try:
+        there, taken = reused(searched, QUICKLY.larger(2), tmp_path)
+    finally:
+        for key, kept in before.items():
+            studies.keep(searched.study, key, kept)
     assert there == taken > 0
 
 
