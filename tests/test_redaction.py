@@ -78,17 +78,9 @@ def test_a_search_with_secrets_writes_them_nowhere(database, tmp_path):  # noqa:
         return done
 
     quick = [
-        "--space",
-        "mine.py:Mine",
-        "--objective",
-        "mine.py:height",
-        "--workers",
-        "1",
-        "--retrain",
-        "0",
-        "--trials",
+        "--space", "mine.py:Mine", "--objective", "mine.py:height", "--workers", "1", "--retrain", "0", "--trials",
         "2",
-    ]
+    ]  # fmt: skip
     done = run("search", *quick, "--storage", storage, "--mlflow", "mlflow.db")
     assert done.returncode == 0, done.stderr
     assert run("status", storage).returncode == 0

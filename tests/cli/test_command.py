@@ -76,32 +76,16 @@ def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
     found = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        done = nas_bo(
-            "search",
-            *QUICK,
-            "--json",
-            "--objective",
-            "bits_per_byte",
-            "--objective",
-            "parameters",
-            cwd=tmp_path / name,
-            **({"PYTHONHASHSEED": "1"} if found else {}),
-        )
+        args = [*QUICK, "--json", "--objective", "bits_per_byte", "--objective", "parameters"]
+        done = nas_bo("search", *args, cwd=tmp_path / name, **({"PYTHONHASHSEED": "1"} if found else {}))
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))
     assert found[0]["front"] == found[1]["front"]
 
 
 def test_a_sum_of_objectives(tmp_path):
-    done = nas_bo(
-        "search",
-        *QUICK,
-        "--retrain",
-        "0",
-        "--objective",
-        "bits_per_byte + 0.5*latency_ms + 1e-6*parameters",
-        cwd=tmp_path,
-    )
+    args = [*QUICK, "--retrain", "0", "--objective", "bits_per_byte + 0.5*latency_ms + 1e-6*parameters"]
+    done = nas_bo("search", *args, cwd=tmp_path)
     assert done.returncode == 0 and "weighted" in done.stdout, done.stderr
 
 
@@ -186,17 +170,9 @@ def test_a_space_with_rules_can_be_reported_again(tmp_path):
         "def height(arch): return float(arch.a)\n"
     )
     args = [
-        "--space",
-        "ruled.py:Ruled",
-        "--objective",
-        "ruled.py:height",
-        "--workers",
-        "1",
-        "--trials",
-        "5",
-        "--mlflow",
+        "--space", "ruled.py:Ruled", "--objective", "ruled.py:height", "--workers", "1", "--trials", "5", "--mlflow",
         "none",
-    ]
+    ]  # fmt: skip
     first = nas_bo("search", *args, cwd=tmp_path)
     again = nas_bo("report", "nas-bo.db", cwd=tmp_path)
     assert first.returncode == again.returncode == 0 and again.stdout == first.stdout, again.stderr

@@ -36,17 +36,9 @@ def test_printed_commands_can_be_copied_from_a_folder_with_spaces(tmp_path, monk
 def test_a_bound_and_milliseconds_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.chdir(mine(tmp_path))
     args = [
-        "--objective",
-        "parameters",
-        "--objective",
-        "latency_ms",
-        "--target",
-        "pi5",
-        "--target",
-        "h100",
-        "--trials",
+        "--objective", "parameters", "--objective", "latency_ms", "--target", "pi5", "--target", "h100", "--trials",
         "3",
-    ]
+    ]  # fmt: skip
     words = ["search", "--workers", "1", "--retrain", "0", "--mlflow", "none", *args]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output

@@ -36,22 +36,9 @@ NAMES = [
 
 
 SEARCH = [
-    "search",
-    "--space",
-    "tests.problems:Toy",
-    "--mlflow",
-    "none",
-    "--retrain",
-    "0",
-    "--strategy",
-    "random",
-    "--workers",
-    "1",
-    "--storage",
-    "s.db",
-    "--out",
-    "out",
-]
+    "search", "--space", "tests.problems:Toy", "--mlflow", "none", "--retrain", "0", "--strategy", "random",
+    "--workers", "1", "--storage", "s.db", "--out", "out",
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

@@ -12,18 +12,8 @@ from tests.command import TEXT
 from tests.processes import Python
 
 COMMAND = [
-    "profile",
-    "--context",
-    "16",
-    "--phase",
-    "prefill",
-    "--architectures",
-    "8",
-    "--clock",
-    "cpu",
-    "--name",
-    "box",
-]
+    "profile", "--context", "16", "--phase", "prefill", "--architectures", "8", "--clock", "cpu", "--name", "box",
+]  # fmt: skip
 
 
 def nas_bo(*args: str, cwd) -> subprocess.Popen[str]:

@@ -187,20 +187,8 @@ def test_the_card_of_onnx_runs_as_it_stands(llama, tmp_path):
 
 
 def test_an_export_is_a_version_of_a_registered_model_that_stock_mlflow_loads(llama, tmp_path):
-    done = nas_bo(
-        "export",
-        "trained",
-        "--to",
-        "hf",
-        "--mlflow",
-        "m.db",
-        "--name",
-        "tiny",
-        "--alias",
-        "best",
-        "--json",
-        cwd=tmp_path,
-    )
+    args = ["trained", "--to", "hf", "--mlflow", "m.db", "--name", "tiny", "--alias", "best", "--json"]
+    done = nas_bo("export", *args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)["mlflow"]
     assert said["uri"] == "models:/tiny@best" and said["of"] is None

@@ -202,7 +202,7 @@ def test_learning_rates_follow_fan_in() -> None:
         "layers.1.mlp.up_bias",
         "layers.0.mlp.up.bias",
     ):
-        assert rates[name][1] == 0.0, name  # fmt: skip
+        assert rates[name][1] == 0.0, name
 
 
 def test_the_rate_of_the_embedding_may_follow_the_width() -> None:
