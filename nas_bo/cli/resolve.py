@@ -7,7 +7,7 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,6 +55,8 @@ class Job:
     limits: list[Objective]
     strategy: Strategy
     proxies: list[Any] = field(default_factory=list)
+    whole: Mapping[str, Architecture] | None = None
+    """The trained model that is searched in, what its parts are compared with."""
 
     @property
     def bounds(self) -> list[str]:
@@ -70,16 +72,19 @@ def job(asked: Asked) -> Job:
     """
     from nas_bo.objectives import ValidationLoss
     from nas_bo.pretrained import Pretrained
+    from nas_bo.pretrained.space import whole
 
     costs = asked.costs.settled()
     text = asked.text
     loss: ValidationLoss | SubModelLoss
     proxies: list[Objective] = []
+    reference: dict[str, Architecture] | None = None
     if asked.source is not None:
         teacher = Pretrained(asked.source)
         loss = _inside(asked, costs, teacher)
         parts = _parts(asked.operators)
         chosen, vocab, proxies = teacher.space(parts), teacher.vocab_size, [teacher.block_scores(loss, parts=parts)]
+        reference = {f"{teacher.name} (whole)": whole(chosen)}
     else:
         if asked.operators is not None:
             raise SearchError(
@@ -107,7 +112,7 @@ def job(asked: Asked) -> Job:
             "on one of them, or leave the target out"
         )
     word = asked.strategy or ("bayes" if asked.source is None else "knapsack")
-    return Job(chosen, made, limits, strategy(word, asked.seed), proxies)
+    return Job(chosen, made, limits, strategy(word, asked.seed), proxies, reference)
 
 
 def _parts(operators: str | None) -> Parts:

@@ -18,7 +18,37 @@ from nas_bo.wording import plural
 
 def against(summary: Summary) -> list[str]:
     """A sentence for every baseline: its values, and how many of the front are better."""
-    return [_sentence(summary, base) for base in summary.baselines]
+    found = []
+    for base in summary.baselines:
+        found.append(_sentence(summary, base))
+        if base.get("whole") and (kept := _kept_of(summary, base)):
+            found.append(kept)
+    return found
+
+
+def _kept_of(summary: Summary, base: Mapping[str, Any]) -> str:
+    """What the front keeps of the trained model that was searched in: losses as differences, all else as shares."""
+    values: Mapping[str, float] = base.get("values", {})
+    knee = summary.knee()
+    best = summary.final.members or summary.front()
+    if not best:
+        return ""
+    loss = next((c for c in summary.columns if c.unit.startswith("bits/") and _known(values, c.name)), None)
+    chosen = {"least loss": min(best, key=lambda t: loss.sign * t.values[loss.name])} if loss is not None else {}
+    chosen |= {} if knee is None else {"knee": knee}
+    told = []
+    for name, trial in chosen.items():
+        parts = []
+        for c in summary.columns:
+            if not (_known(values, c.name) and _known(trial.values, c.name)):
+                continue
+            if c.unit.startswith("bits/"):
+                parts.append(f"{c.name} {trial.values[c.name] - values[c.name]:+.3f}")
+            elif values[c.name] > 0:
+                parts.append(f"{trial.values[c.name] / values[c.name]:.0%} of its {c.name}")
+        if parts:
+            told.append(f"the {name} (trial {trial.number}) has {', '.join(parts)}")
+    return f"Of the trained model, {'; '.join(told)}." if told else ""
 
 
 def _sentence(summary: Summary, base: Mapping[str, Any]) -> str:

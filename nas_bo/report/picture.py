@@ -108,10 +108,12 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
         if _has(values, x, y):
             at = (values[x.name], values[y.name])
             axes.scatter([at[0]], [at[1]], marker="s", s=44, color=BASELINE, zorder=7, label="" if i else "baseline")
+            across = (axes.transData + axes.transAxes.inverted()).transform(at)[0]
             axes.annotate(
                 _plain(base.get("label", ""), 24),
                 at,
-                xytext=(7, -3),
+                xytext=(7, -3) if across < 0.7 else (-7, -3),  # names of models are long, and the picture ends there
+                ha="left" if across < 0.7 else "right",
                 textcoords="offset points",
                 fontsize=8,
                 color=BASELINE,

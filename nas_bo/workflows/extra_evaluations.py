@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
 
 from nas_bo.architecture import Architecture
+from nas_bo.errors import NasBoError
 from nas_bo.execution.executor import limit
+from nas_bo.model.spec import check
 from nas_bo.objective import Retrainable
 from nas_bo.optuna import studies
+from nas_bo.pretrained import SubModelLoss
 from nas_bo.problem import Problem
 from nas_bo.study import BASELINES, RETRAINED, baseline, retrained
-from nas_bo.trial import State, front
+from nas_bo.trial import State, Trial, front
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
@@ -35,8 +40,29 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
         watch.begin(list(todo)[ended - 1])
         key, outcome = run.executor.take()
         label = todo[str(key)][0]
-        studies.keep(study, baseline(str(key)), compared.record(label, outcome))
+        whole = whole_of(run.problem, outcome.architecture)
+        kept = compared.record(label, outcome if whole is None else with_own_loss(outcome, run.problem, whole))
+        studies.keep(study, baseline(str(key)), kept if whole is None else {**kept, "whole": True})
         run.tell_progress("baseline", ended, len(todo), outcome, label)
+
+
+def whole_of(problem: Problem, arch: Architecture) -> SubModelLoss | None:
+    """The loss of a search inside a trained model of which `arch` is the whole; None for all else."""
+    for one in problem.objectives:
+        if isinstance(one, SubModelLoss) and check(arch, one.ignore).layers == one.teacher.spec.layers:
+            return one
+    return None
+
+
+def with_own_loss(outcome: Trial, problem: Problem, loss: SubModelLoss) -> Trial:
+    """The whole trained model is what all is compared with, also where it is beyond the limits: its loss, as it is, and what is known of it
+    without measuring are there in any case."""
+    values = dict(outcome.values)
+    values |= {name: value for name, value in problem.analytic(outcome.architecture).items() if name not in values}
+    if loss.name not in values:
+        with suppress(NasBoError):
+            values[loss.name] = float(replace(loss, tokens=0.0, at_most=None, at_least=None)(outcome.architecture))
+    return replace(outcome, values={c.name: values[c.name] for c in problem.columns if c.name in values})
 
 
 def retrain(run: SearchRun, factor: float, others: int) -> None:

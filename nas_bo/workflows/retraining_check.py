@@ -19,6 +19,7 @@ FLOPS_TOKENS = 128  # over which FLOPs are counted, as the objective does
 
 
 MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly
+LEAST = 8  # trials from which estimates are judged by them
 MAX_CHECKED = 14  # re-trained in all, those off the front included; the knee and the ends come on top where they must
 
 
@@ -113,6 +114,39 @@ def of_search(
         ids=[t.architecture.id for t in known],
         labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
         chosen=_chosen(winners, len(known) - winners, factor),
+    )
+
+
+def of_estimates(
+    trials: Sequence[Trial], columns: Sequence[ObjectiveSpec], proxies: Sequence[ObjectiveSpec]
+) -> TrustReport | None:
+    """The trust report of the estimates that a search used, against the losses of its own trials, where nothing was re-trained (the parts of a
+    trained model are judged as they are); None where there are fewer than `LEAST` of them, or no estimates or losses."""
+    first = next((c for c in columns if c.unit.startswith("bits/")), None)
+    if first is None or not proxies:
+        return None
+    known = [t for t in trials if t.state is State.COMPLETE and first.name in t.values]
+    known = list({t.architecture.id: t for t in reversed(known)}.values())[::-1]
+    if len(known) < LEAST:
+        return None
+    judged = []
+    for c in proxies:
+        infos = [t.info.get(c.name, {}) for t in known]
+        seen = [float(i["value"]) if "value" in i else math.nan for i in infos]
+        judged.append(
+            Proxy(c.name, seen, c.direction, _share(infos, [t.info.get(first.name, {}) for t in known], math.nan))
+        )
+    return trust(
+        judged,
+        [t.values[first.name] for t in known],
+        sizes(known),
+        flops([t.architecture for t in known]),
+        name=f"{first.name} of the trials",
+        unit=first.unit,
+        direction=first.direction,
+        ids=[t.architecture.id for t in known],
+        labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
+        chosen=f"All {len(known)} trials, which the search chose with the help of these estimates; nothing was trained again.",
     )
 
 

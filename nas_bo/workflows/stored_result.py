@@ -90,6 +90,8 @@ def load_result(
     trust = None
     if again and record.factor:
         trust = retraining_check.of_search(ended, columns, front(ended, columns), again, record.factor, record.proxies)
+    else:
+        trust = retraining_check.of_estimates(ended, columns, record.proxies)
     return Result(
         title=printable(record.name),
         columns=columns,

@@ -8,6 +8,7 @@ import torch
 from nas_bo.export import folder
 from nas_bo.export.text import tokenizer_json
 from nas_bo.model.blocks.skip import SKIP
+from nas_bo.model.counts import parameters
 from nas_bo.model.spec import LayerSpec
 from nas_bo.pretrained import CalibrationText, Pretrained
 from nas_bo.pretrained.slices import compact, sliced
@@ -57,6 +58,20 @@ def test_a_part_of_a_trained_model_leaves_as_a_folder_of_transformers(work):
         expected = ours(tokens)
         for logits in (theirs(tokens).logits, again(tokens)):
             assert float((logits - expected).abs().max()) <= 1e-3 * float(expected.std())
+
+
+def test_the_report_compares_with_the_trained_model_also_beyond_the_limits(work):
+    """Its loss and size, what the winners keep of it, and how far the estimates of the search can be trusted."""
+    asked = "search --from whole --data t.txt --objective bits_per_byte --objective parameters --trials 9 --max-parameters 18000"
+    done = nas_bo(
+        *asked.split(), *["--storage", "story.db", "--workers", "1", "--mlflow", "none", "--seed", "1"], cwd=work
+    )
+    assert done.returncode == 0, done.stderr
+    said = nas_bo("report", "story.db", cwd=work).stdout
+    size = parameters(Pretrained(str(work / "whole")).spec, 256)
+    assert "Baseline whole (whole): bits_per_byte" in said and f"parameters {size:,}" in said
+    assert "Of the trained model, the least loss" in said and "% of its parameters" in said
+    assert "block_scores" in said and "nothing was trained again" in said
 
 
 def test_layers_that_are_gone_leave_no_trace(work):
