@@ -55,7 +55,7 @@ def whole_of(problem: Problem, arch: Architecture) -> SubModelLoss | None:
 
 
 def with_own_loss(outcome: Trial, problem: Problem, loss: SubModelLoss) -> Trial:
-    """The whole trained model is what all is compared with, also where it is beyond the limits: its loss, as it is, and what is known of it
+    """The whole trained model is what all is compared with, also where it is beyond the limits: its loss, as it is, and what is known
     without measuring are there in any case."""
     values = dict(outcome.values)
     values |= {name: value for name, value in problem.analytic(outcome.architecture).items() if name not in values}

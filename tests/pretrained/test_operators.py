@@ -39,7 +39,9 @@ def teacher(tmp_path_factory, text):
 def loss(teacher, text, tmp_path_factory):
     few = CalibrationText(batches=1, sequences=32, sequence=32)
     how = BlockDistillation(tokens=4096, batch=8, sequence=32, folder=str(tmp_path_factory.mktemp("blocks")))
-    return teacher.loss(data=text, calibration=few, held_out_tokens=1024, sequence=32, device="cpu", operators=how)
+    return teacher.loss(
+        data=text, calibration=few, held_out_tokens=1024, sequence=32, device="cpu", operators=how, repair=False
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +86,12 @@ def test_a_sub_model_makes_the_blocks_that_it_needs(loss):
         with mode():
             made = one.sub_model(arch)
         assert torch.equal(made.layers[0].mixer.out.weight, one.library().block(0, mixer).weights["out.weight"])
+
+
+def test_blocks_that_were_made_alone_are_repaired_together(loss):
+    space = loss.teacher.space(operators=BOTH)
+    arch = changed(space, whole(space), {f"layers.{index}.mixer": "linear_attention" for index in range(2)})
+    assert float(dataclasses.replace(loss, repair=True)(arch)) < float(loss(arch))
 
 
 def test_the_trained_weights_are_not_touched(loss):
