@@ -20,7 +20,6 @@ from nas_bo.export.gguf_types import INSTEAD, TYPES, rounded
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.decoder import Decoder
@@ -159,10 +158,11 @@ def file(
     details, attention = spec.details, fitting.attentions(spec)
     dim = attention[0].head_dim if attention else spec.width
     each = name in ("deci", "lfm2")
-    mixers = [layer.mixer if isinstance(layer.mixer, AttentionSpec) else None for layer in spec.layers]
+    mixers = [stock_part_of(layer.mixer, spec.frame).attention for layer in spec.layers]
     heads = [0 if one is None else one.heads for one in mixers]
     kv = [0 if one is None else one.kv_heads for one in mixers]
-    hidden = [layer.mlp.hidden if isinstance(layer.mlp, MlpSpec) else 0 for layer in spec.layers]
+    mlps = [stock_part_of(layer.mlp, spec.frame).mlp for layer in spec.layers]
+    hidden = [0 if one is None else one.hidden for one in mlps]
     writer.add_name(ident)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(spec.width)

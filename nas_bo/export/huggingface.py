@@ -17,8 +17,6 @@ from nas_bo.export.names import copy_out, names
 from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
-from nas_bo.model.blocks.attention import AttentionSpec
-from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.spec import DecoderSpec
 
@@ -213,7 +211,8 @@ def configuration(spec: DecoderSpec, home: str, vocab_size: int) -> Config:
         "rope_parameters": _rope(spec),
     }
     biased = any(any(one.biases(spec.frame)) for one in attention)
-    windows = [layer.mixer.window if isinstance(layer.mixer, AttentionSpec) else None for layer in spec.layers]
+    mixers = [stock_part_of(layer.mixer, spec.frame).attention for layer in spec.layers]
+    windows = [None if one is None else one.window for one in mixers]
     return said | _SPECIAL.get(home, _nothing)(spec, said, biased, windows)
 
 
@@ -297,7 +296,8 @@ def _lfm2(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Co
 
 def _moe(spec: DecoderSpec, said: Config, biased: bool, windows: Windows) -> Config:
     mixture = next(one for one in fitting.mlps_of(spec) if one.experts)
-    dense = [not (isinstance(layer.mlp, MlpSpec) and layer.mlp.experts) for layer in spec.layers]
+    parts = [stock_part_of(layer.mlp, spec.frame).mlp for layer in spec.layers]
+    dense = [one is None or not one.experts for one in parts]
     return {
         **_windowed(spec, said, biased, windows),
         "num_local_experts": mixture.experts,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
 TEXT_KEY = "text"
-AT_ONCE = 256  # rows of a Parquet file, of which a few bytes may say that there are millions of the same long text
+AT_ONCE = 256  # rows of a Parquet file, of which a few bytes may stand for millions of the same long text
 MOST_WITHOUT = 0.01  # share of records that may be without text
 
 

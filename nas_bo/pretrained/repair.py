@@ -103,7 +103,7 @@ class Repair:
         context = part.context(self.tokens)
         x = self._given[2 * changed[0]].before
         if part.spec.width < self.model.spec.width:
-            return  # the stream of the trained model is no target for a narrower one
+            return  # a narrower stream cannot be fitted to that of the trained model
         for index in range(changed[0], len(part.layers)):
             x = self._layer(part, index, x, context)
 
