@@ -31,14 +31,31 @@ def _head(transformers: bool) -> str:
 
 
 def _what(about: Mapping[str, Any]) -> str:
-    size = about.get("parameters")
+    size, part = about.get("parameters"), about.get("part_of")
     of = f" of {counted(size, 'parameter')}" if size else ""
-    said = [f"A decoder-only language model{of}, found by architecture search."]
+    found = "found by architecture search"
+    if part:
+        whole = f" ({counted(part['parameters'], 'parameter')})" if part.get("parameters") else ""
+        found = f"the part of {part.get('name', 'a trained model')}{whole} that a search inside of it found"
+    said = [f"A decoder-only language model{of}, {found}."]
     if "tokens" in about:
-        said.append(f"Trained on {counted(about['tokens'], 'token')} of {about.get('corpus', {}).get('name', 'text')}.")
+        text = about.get("corpus", {}).get("name", "text")
+        trained = f"{'Trained on further, on' if part else 'Trained on'} {counted(about['tokens'], 'token')} of {text}."
+        said.append(
+            trained if about["tokens"] or not part else "Its weights are those of the whole, not trained any further."
+        )
+    said += _smaller(about)
     for name, value in about.get("values", {}).items():
         said.append(f"Held-out {name}: {value:.4f} {about.get('units', {}).get(name, '')}".rstrip() + ".")
     return " ".join(said) + "\n"
+
+
+def _smaller(about: Mapping[str, Any]) -> list[str]:
+    """What was done to the weights after training, in a sentence."""
+    made = about.get("compression")
+    steps = made.get("steps", []) if isinstance(made, Mapping) else []
+    names = [str(step.get("name", "")) for step in steps[1:] if isinstance(step, Mapping)]
+    return [f"Made smaller afterwards: {', '.join(names)}."] if names else []
 
 
 def _figures(about: Mapping[str, Any]) -> str:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
 CARD, DRAWING = "README.md", "architecture.svg"
+UNFINISHED = ("training.pt", "ladder.json")  # of a training that goes on when it is called again
 FORMAT = 1
 PACKED = 2  # the format of a model whose weights are integers (`nas_bo.model.packed`)
 
@@ -113,6 +114,11 @@ def about(folder: str | Path) -> dict[str, Any]:
     """The content of ``model.json`` (raises ExportError where it is not there, or of another format)."""
     path = Path(folder)
     lacking = [name for name in (ARCH, ABOUT, WEIGHTS) if not (path / name).is_file()]
+    if lacking and any((path / name).is_file() for name in UNFINISHED):
+        raise ExportError(
+            f"the training in {str(path)!r} has not come to its end, so there is no model yet; the `nas-bo train` command that began it "
+            "continues it"
+        )
     if lacking:
         what = "there is no folder" if not path.is_dir() else f"there is no {lacking[0]} in"
         raise ExportError(f"{what} {str(path)!r}; give a folder that `nas-bo train` wrote, or a model of the registry")

@@ -168,6 +168,8 @@ def export(
         raise
     if check is not None:
         require(check, str(draft))
+    if fewer is None and format != "folder" and made.about.get("quantization"):
+        what += ", its rounded weights as float32"
     said = f"Written as {what}. " + (f"Checked with {check}." if check else f"Not checked: {unchecked}.")
     if isinstance(check, Cost):
         said += f" After a prompt of eight tokens it continues: `{made.text().text(check.continued)!r}`."

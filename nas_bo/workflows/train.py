@@ -39,7 +39,7 @@ from nas_bo.workflows.result import Result
 if TYPE_CHECKING:
     from nas_bo.model.training_loop import Progress
 
-CHECKPOINT, LADDER = "training.pt", "ladder.json"
+CHECKPOINT, LADDER = files.UNFINISHED
 RUNGS = (0.5, 1.0, 2.0, 4.0)  # of a ladder, times the learning rate of the search
 RUNG_SHARE, RUNG_TOKENS = 1 / 20, (10_000, 1_000_000)  # of the training that each is, within these numbers of tokens
 TOKENS_PER_PARAMETER = 20  # of a run whose budget nobody says: Hoffmann et al. 2022, arXiv 2203.15556

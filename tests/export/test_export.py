@@ -234,6 +234,33 @@ def test_the_card_has_the_figures_with_their_intervals_and_leaves_out_what_is_no
     assert "# a decoder" in card({}, "use\n") and "None" not in card({}, "use\n")
 
 
+def test_the_card_says_that_a_model_was_made_smaller_or_is_a_part_of_another():
+    from nas_bo.export.card import card
+
+    steps = [{"name": "the trained model"}, {"name": "5.33 bits a weight by gptq"}]
+    assert "Made smaller afterwards: 5.33 bits a weight by gptq." in card({"compression": {"steps": steps}}, "use\n")
+    part = {"part_of": {"name": "teacher", "parameters": 4000}, "tokens": 0, "parameters": 2000}
+    text = card(part, "use\n")
+    assert "the part of teacher (4,000 parameters)" in text and "not trained any further" in text
+    assert "0 tokens" not in text and "architecture search." not in text
+    assert "Trained on further, on 1,000 tokens" in card({**part, "tokens": 1000}, "use\n")
+
+
+def test_a_training_that_has_not_ended_is_named_so(tmp_path):
+    (tmp_path / "training.pt").write_bytes(b"")
+    with pytest.raises(ExportError, match="has not come to its end.*continues it"):
+        export(tmp_path, tmp_path / "x")
+
+
+def test_weights_that_were_rounded_are_said_to_be_float32_now(tmp_path):
+    from nas_bo.workflows.compress import compress
+
+    (tmp_path / "text.txt").write_text("def f(x):\n    return x\n" * 2000)
+    small = compress(folder(tmp_path, LLAMA), tmp_path / "small", bits=4, data=str(tmp_path / "text.txt"), method="rtn")
+    made = export(small.folder, tmp_path / "hf")
+    assert "rounded weights as float32" in made.what and "Made smaller" in (made.folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize("format", ["huggingface", "gguf"])
 def test_a_byte_level_tokenizer_goes_out_with_the_model(tmp_path, format):
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
