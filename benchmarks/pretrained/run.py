@@ -162,7 +162,7 @@ def _of_seed(given: argparse.Namespace, seed: int, wanted: Sequence[tuple[int, f
         as_is = compact(sliced(model, check(arch), copy=True))
         part = compact(loss.sub_model(arch))
         row: Row = {"seed": seed, "share": share, "arm": name, "parameters": int(arms.size(arch)), "looks": looks}
-        row |= {"cpu_s": round(spent, 1), "as_is": round(evaluate(as_is, corpus, LOOKED_AT, SEQUENCE), 4)}
+        row |= {"cpu_s": round(spent, 1), "as_is": round(evaluate(as_is, corpus, HELD_OUT, SEQUENCE), 4)}
         row["before"] = round(evaluate(part, corpus, HELD_OUT, SEQUENCE), 4)
         if given.recover:
             if arch.id not in recovered:
