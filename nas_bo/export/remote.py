@@ -29,7 +29,7 @@ MODULE = "modeling_nas_bo"
 LONGEST = 1 << 30
 """A window that nothing falls out of: keys and values are then joined to those before instead of written into a place for them."""
 DECODER = "nas_bo.model.decoder"
-METHODS = ("_run", "_through", "_layer", "_embed", "_logits")  # of the decoder, as they are
+METHODS = ("_run", "context", "_through", "_layer", "_embed", "_logits")  # of the decoder, as they are
 GIVEN = ("ModelError", "ROTARY_TABLE", "_module", "SPECS", "MODULES", "NasBoConfig", "NasBoCache", "NasBoForCausalLM")
 
 HEAD = '''"""A language model whose architecture was found by search, as a model of transformers.

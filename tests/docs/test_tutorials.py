@@ -16,6 +16,6 @@ def test_code(page, tmp_path):
 
 
 def test_they_are_programs():
-    assert {page.stem for page in TUTORIALS} == {"optuna", "ax", "device"}
+    assert {page.stem for page in TUTORIALS} == {"optuna", "ax", "device", "trained"}
     for page in TUTORIALS:
         assert program(page.read_text()).count("\n") > 20, page.name
