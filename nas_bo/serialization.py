@@ -67,8 +67,19 @@ def rebuild(data: object, allow: Collection[str] = ()) -> Any:
     Raises:
         SearchError: something in it cannot be built again; the message says what and why.
     """
+    try:
+        return _rebuilt(data, allow)
+    except WRONG as error:
+        if isinstance(error, NasBoError):
+            raise
+        raise SearchError(
+            f"this is not the description of an objective, or it is damaged ({type(error).__name__}: {error!s:.200}); give one that nas_bo wrote"
+        ) from error
+
+
+def _rebuilt(data: object, allow: Collection[str]) -> Any:
     if isinstance(data, list):
-        return [rebuild(v, allow) for v in data]
+        return [_rebuilt(v, allow) for v in data]
     if not isinstance(data, Mapping):
         return data
     if UNKNOWN in data:
@@ -76,9 +87,9 @@ def rebuild(data: object, allow: Collection[str] = ()) -> Any:
     if "float" in data:
         return _odd(data["float"])
     if "tuple" in data:
-        return tuple(rebuild(v, allow) for v in data["tuple"])
+        return tuple(_rebuilt(v, allow) for v in data["tuple"])
     if "dict" in data:
-        return {rebuild(k, allow): rebuild(v, allow) for k, v in data["dict"]}
+        return {_rebuilt(k, allow): _rebuilt(v, allow) for k, v in data["dict"]}
     if "name" in data:
         return _own(data["name"], allow)
     if "type" not in data:
@@ -96,7 +107,7 @@ def rebuild(data: object, allow: Collection[str] = ()) -> Any:
         )
     with warnings.catch_warnings():  # what an earlier version has stored is not the user's to change
         warnings.simplefilter("ignore", DeprecationWarning)
-        built = {name: rebuild(value, allow) for name, value in data["fields"].items()}
+        built = {name: _rebuilt(value, allow) for name, value in data["fields"].items()}
         try:
             return kind(**built)
         except WRONG as error:

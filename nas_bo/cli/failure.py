@@ -38,6 +38,10 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
         raise typer.Exit(1 if isinstance(error, StorageUnavailable) else 2) from None
     except (MemoryError, ImportError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = printable(str(error.filename))[:60]
+            say(f"nas-bo: {name!r}... is longer than the name of a file may be; give a shorter one", err=True)
+            raise typer.Exit(2) from None
         if not _no_memory(error):
             raise
         say(

@@ -55,14 +55,18 @@ def _names(text: str, value: str) -> bool:
     return re.search(rf"{before}{re.escape(value)}(?![\w-])", text) is not None
 
 
+HUGE = 1e300
+
+
 def within(least: float, most: float = math.inf, what: str = "a whole number") -> Callable[..., object]:
     """The callback of an option whose numbers lie from `least` to `most` (raises SearchError)."""
 
     def check(param: typer.CallbackParam, value: Any) -> Any:
         for number in value if isinstance(value, (list, tuple)) else [] if value is None else [value]:
-            if not (least <= number <= most and math.isfinite(number)):
+            if not (least <= number <= most and abs(number) < HUGE):  # a whole number may be larger than any float
                 upto = f" and at most {most:,.10g}" if math.isfinite(most) else ""
-                raise SearchError(f"{param.opts[0]} {number:g}: it must be {what} of at least {least:,.10g}{upto}")
+                given = f"{number:g}" if not abs(number) >= HUGE or number == math.inf else "beyond 1e300"
+                raise SearchError(f"{param.opts[0]} {given}: it must be {what} of at least {least:,.10g}{upto}")
         return value
 
     return check

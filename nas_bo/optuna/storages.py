@@ -104,8 +104,11 @@ def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
 def missing(storage: Storage) -> str:
     """The file that a storage is in, where there is none; else nothing."""
     file = database_url.file_of(storage)
-    if file is None or file.exists():
-        return ""
+    try:
+        if file is None or file.exists():
+            return ""
+    except OSError:  # no file can be called so
+        pass
     given = os.fspath(storage) if isinstance(storage, (str, os.PathLike)) else ""
     return str(file) if database_url.is_url(given) else given
 

@@ -238,7 +238,7 @@ class TrainedDecoder:
                 )
         except Exception as error:  # a foreign file: transformers raises all kinds
             raise ModelError(
-                f"the configuration of {self.path!r} cannot be read by transformers {transformers.__version__}: {str(error).splitlines()[0]:.200}"
+                f"the configuration of {self.path!r} cannot be read by transformers {transformers.__version__}: {(str(error).splitlines() or [type(error).__name__])[0]:.200}"
             ) from None
         said: Config = found.to_dict()
         return said

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from nas_bo.architecture import Node
 from nas_bo.errors import ModelError, near
+from nas_bo.foreign_document import reading
 
 Config: TypeAlias = Mapping[str, object]
 Fields: TypeAlias = dict[str, object]
@@ -134,6 +135,7 @@ class Described:
     positions: int
 
 
+@reading("a configuration of a model of transformers", ModelError)
 def described(config: Config) -> Described:
     """The decoder that a configuration describes.
 

@@ -100,3 +100,20 @@ def test_where_there_is_no_memory_it_is_said(error, capsys):
 def test_other_errors_are_not_taken_for_that(error):
     with pytest.raises(type(error)), errors():
         raise error
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["status", "9" * 400], "no"),
+        (["report", "9" * 400], "no"),
+        (["generate", "9" * 400, "def "], "longer than the name of a file"),
+        (["search", "--trials", "9" * 400], "--trials beyond 1e300: it must be a whole number of at least 1"),
+        (["search", "--trials", f"-{'9' * 400}"], "--trials beyond 1e300"),
+    ],
+)
+def test_words_longer_than_anything_are_refused_in_one_paragraph(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 2 and isinstance(found.exception, SystemExit), found.exception
+    assert said in found.output and "Traceback" not in found.output

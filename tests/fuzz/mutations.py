@@ -34,6 +34,28 @@ def damaged(document: Any, rng: random.Random) -> Any:
     return made
 
 
+def damaged_bytes(content: bytes, rng: random.Random, head: int | None = None) -> bytes:
+    """A copy in which one to four runs of bytes are changed, gone, doubled or new; within the first `head` bytes for the most part."""
+    made = bytearray(content)
+    for _ in range(rng.choice((1, 1, 2, 4))):
+        within = len(made) if head is None or rng.random() < 0.2 else min(head, len(made))
+        at, length = rng.randrange(within + 1), rng.choice((1, 1, 4, 8, 64))
+        kind = rng.random()
+        if kind < 0.3:
+            made[at : at + length] = rng.randbytes(min(length, len(made) - at))
+        elif kind < 0.45:
+            made[at : at + length] = rng.choice((b"\xff", b"\0", b"9", b"[", b"\x7f")) * length
+        elif kind < 0.6:
+            del made[at : at + length]
+        elif kind < 0.75:
+            made[at:at] = made[at : at + length]
+        elif kind < 0.9:
+            made[at:at] = rng.randbytes(length)
+        else:
+            del made[at:]
+    return bytes(made)
+
+
 def _items(value: Any) -> list[tuple[Any, Any]]:
     return list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
 
