@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
-GAP = 4.0  # points, from the edge and between what stands beside each other
+GAP = 4.0  # points, at the edges and between panels
 
 
 def canvas_of(wide: float, high: float, dpi: int, *, layout: Literal["constrained"] | None = None) -> FigureCanvasAgg:
