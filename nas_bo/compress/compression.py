@@ -298,7 +298,7 @@ class _Work:
         if chosen.sparsity is not None:
             made = sparsify(self.model, chosen.sparsity, chosen.sparse_method, self.corpus)  # type: ignore[arg-type]
             self.model = made.model
-            self.remarks.append(made.worth())
+            self.remarks += [made.worth(), made.worth("cuda")]
             self.note(f"zeros: {chosen.sparsity} by {chosen.sparse_method}")
         if chosen.bits is not None or chosen.activations is not None:
             self.quantized = quantize(

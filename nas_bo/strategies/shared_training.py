@@ -4,10 +4,10 @@
 What a setting changes is a sum over the layers to good accuracy (Frantar and Alistarh 2022, "SPDY and Optimal Brain Compression", arXiv
 2208.11580, section 3). So the value of a training t at the setting s is modelled as
 
-    y(t, s) = T_t + sum over fields n and their values v of c_nv f_nv(s) + sum over layers l of e_tl(s_l)
+    y = T_t + sum over fields n and their values v of c_nv f_nv + sum over layers l of e_tl
 
-where f_nv is the share of the layers that have the value v, c_nv is about what was measured elsewhere (`EXPECTED`) times what this study says,
-in part for each training, and e_tl is what is special about a layer. All of it is Gaussian, so it is regression in closed form.
+where f_nv is the share of the layers that have the value v at s, c_nv is about what was measured elsewhere (`EXPECTED`) times what this study says,
+in part for each training, and e_tl is what is special about the value of a layer. All of it is Gaussian, so it is regression in closed form.
 Settings are proposed by their expected gain in hypervolume, which trainings get as long as it is worth anything.
 Trainings are proposed as in any other search, at one setting for all, where the model above says what those of the history have.
 """
@@ -202,15 +202,15 @@ class SharedTrainings:
         for name in dict.fromkeys(map(field_of, there)):
             layers = [path for path in there if field_of(path) == name]
             values = _by_cost(name, domains[layers[0]].values)
-            for dearer, cheaper in itertools.pairwise(values) if len(layers) > 2 else ():
-                yield from self._between(arch, layers, dearer, cheaper)
+            for costly, cheaper in itertools.pairwise(values) if len(layers) > 2 else ():
+                yield from self._between(arch, layers, costly, cheaper)
 
     def _between(
-        self, arch: Architecture, layers: Sequence[str], dearer: Primitive, cheaper: Primitive
+        self, arch: Architecture, layers: Sequence[str], costly: Primitive, cheaper: Primitive
     ) -> Iterable[Architecture]:
         """From all layers at the value that costs less loss to all at the next: the layer first that saves most for its loss (the greedy
         solution of a knapsack, all of whose sizes are on the way)."""
-        at = dict.fromkeys(layers, dearer)
+        at = dict.fromkeys(layers, costly)
         steps = [self._with(arch, at), *(self._with(arch, {**at, path: cheaper}) for path in layers)]
         mean, _, _ = self.predict(steps)
         change = mean[1:] - mean[0]
@@ -248,7 +248,7 @@ class SharedTrainings:
 
     def first_look(self, arch: Architecture) -> Architecture:
         """A new training at the setting that costs the least loss and is admissible, else as it is. Most trainings turn out to be dominated,
-        and then nothing dearer (calibrated rounding) was spent on them."""
+        and then no calibrated rounding was spent on them."""
         domains, at = self.problem.space.domains(), {}
         for path in self.paths:
             if path in arch.flat:
