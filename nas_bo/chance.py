@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nas_bo.errors import NasBoError
+from nas_bo.validated import is_number
 
 if TYPE_CHECKING:
     from nas_bo.trial import ObjectiveSpec
@@ -42,7 +43,7 @@ def stated(objectives: Iterable[object]) -> dict[str, float]:
 def level(column: ObjectiveSpec, levels: Mapping[str, object] | None = None) -> float | None:
     """The value of guessing of one objective: as it was stated, else as its unit says; None where neither does."""
     told = (levels or {}).get(column.name)
-    if isinstance(told, (int, float)) and not isinstance(told, bool) and math.isfinite(told):
+    if is_number(told):
         return float(told)
     return BY_UNIT.get(column.unit) if column.direction == "minimize" else None
 

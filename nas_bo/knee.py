@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas_bo.chance import guessed
+from nas_bo.validated import is_number
 
 if TYPE_CHECKING:
     from nas_bo.trial import ObjectiveSpec, Trial
@@ -74,7 +75,7 @@ def _noise(members: Sequence[Trial], c: ObjectiveSpec) -> float:
 def interval(info: Mapping[str, object]) -> tuple[float, float]:
     """The ends of the interval that was noted with a number; (nan, nan) where none was."""
     ends = [info.get(side) for side in ("low", "high")]
-    known = [float(v) for v in ends if isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v)]
+    known = [float(v) for v in ends if is_number(v)]
     return (known[0], known[1]) if len(known) == 2 and known[0] <= known[1] else (math.nan, math.nan)
 
 
@@ -84,12 +85,8 @@ def beaten(
     """Whether a baseline is better in every objective."""
     for base in baselines:
         theirs = base.get("values") or {}
-        if base.get("state", "complete") != "complete" or not all(_finite(theirs.get(c.name)) for c in columns):
+        if base.get("state", "complete") != "complete" or not all(is_number(theirs.get(c.name)) for c in columns):
             continue
         if all(c.sign * values[c.name] > c.sign * theirs[c.name] for c in columns):
             return True
     return False
-
-
-def _finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

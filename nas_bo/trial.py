@@ -15,6 +15,7 @@ from nas_bo import moved
 from nas_bo.architecture import Architecture
 from nas_bo.knee import recommended
 from nas_bo.spelling import spelled
+from nas_bo.validated import is_number
 
 Direction = Literal["minimize", "maximize"]
 
@@ -99,7 +100,7 @@ class Trial:
         kept = self.info.get(spelled(name, self.info), {}).get("rungs")
         found = {}
         for rung in kept if isinstance(kept, (list, tuple)) else ():
-            if isinstance(rung, (list, tuple)) and len(rung) == 2 and _number(rung[0]) and _number(rung[1]):
+            if isinstance(rung, (list, tuple)) and len(rung) == 2 and is_number(rung[0]) and is_number(rung[1]):
                 found[float(rung[0])] = float(rung[1])
         return {share: value for share, value in found.items() if 0 < share < 1}
 
@@ -118,10 +119,6 @@ def not_finite(values: Mapping[str, float]) -> str:
     """Why a trial with these values has failed, though its host calls it complete: hosts keep infinities, no front can. "" of
     finite values."""
     return next((f"{name} is {v}, not a finite number" for name, v in values.items() if not math.isfinite(v)), "")
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def matrix(trials: Sequence[Trial], columns: Sequence[ObjectiveSpec]) -> np.ndarray:

@@ -76,7 +76,7 @@ def number(
 
     def holds(value: object) -> bool:
         return (
-            _is_number(value)
+            is_number(value)
             and (above is None or value > above)
             and (at_least is None or value >= at_least)
             and (below is None or value < below)
@@ -148,7 +148,8 @@ def check_values(owner: str, kind: type[NasBoError], check: Check, /, **values: 
         check.verify(owner, name, value, kind)
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite int or float; a bool is not a number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     return isinstance(value, int) or math.isfinite(value)  # an int may be too large for a float, and is finite

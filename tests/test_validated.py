@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from nas_bo.errors import ModelError, ObjectiveError
-from nas_bo.validated import check_fields, check_values, checked, each, must, number, one_of, whole_number
+from nas_bo.errors import ModelError, NasBoError, ObjectiveError
+from nas_bo.objectives import Servable
+from nas_bo.space import real
+from nas_bo.validated import check_fields, check_values, checked, each, is_number, must, number, one_of, whole_number
 
 pytestmark = pytest.mark.quick
 
@@ -69,3 +71,11 @@ def test_arguments_of_a_function():
         check_values("f", ModelError, number(), x=math.nan)
     with pytest.raises(ModelError, match="True"):
         check_values("f", ModelError, one_of(0, 1), x=True)
+
+
+@pytest.mark.parametrize("value", [True, "3", None, float("nan"), float("inf"), 1j])
+def test_what_is_not_a_finite_number_is_refused_in_one_sentence_wherever_it_is_given(value):
+    for call, named in ((lambda: real(value, 1), "low"), (lambda: Servable(padding=value), "padding")):
+        with pytest.raises(NasBoError, match=rf"{named} must be a (finite )?number"):
+            call()
+    assert not is_number(value) and is_number(10**400) and is_number(0.5)

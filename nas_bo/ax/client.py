@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from nas_bo.problem import Problem, column
 from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.spelling import other_name, spelled
+from nas_bo.validated import is_number
 from nas_bo.wording import plural
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _thresholds(problem: Problem, given: dict[str, float], ours: bool) -> list[s
     if strange:
         raise HostError(f"client(thresholds=...): {strange[0]!r} is not an objective; there are {', '.join(names)}")
     for name, value in given.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if not is_number(value):
             raise HostError(f"client(thresholds=...): {name!r} has {value!r}; it must be a finite number")
     found: dict[str, str] = {}
     needed = bool(given)

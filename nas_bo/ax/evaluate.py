@@ -23,7 +23,7 @@ from nas_bo.problem import Problem
 from nas_bo.spelling import spelled
 from nas_bo.study import PARAMETERS, STATE, VALUES, attributes
 from nas_bo.trial import State, Trial
-from nas_bo.validated import check_values, number
+from nas_bo.validated import check_values, number, whole_number
 
 STATUS = {
     State.COMPLETE: TrialStatus.COMPLETED,
@@ -58,8 +58,7 @@ class Runner(IRunner):  # type: ignore[misc]
         if isinstance(problem, str):
             known = packing.from_text(problem)
             problem = Problem(known["space"], known["objectives"], known["limits"])
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise HostError(f"Runner(workers={workers!r}): it must be a whole number of at least 1")
+        check_values("Runner", HostError, whole_number(1), workers=workers)
         check_values("Runner", HostError, number(above=0).or_none(), timeout=timeout)
         self._problem, self.workers, self.timeout = problem, workers, timeout
         self._opened: Executor | None = None

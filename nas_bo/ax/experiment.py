@@ -13,6 +13,7 @@ from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.study import attributes
 from nas_bo.trial import State, Trial
+from nas_bo.validated import check_values, whole_number
 
 if TYPE_CHECKING:
     from ax.api.client import Client
@@ -98,8 +99,8 @@ def modular_botorch(
     register()
     from nas_bo.ax.mbm import build
 
-    if isinstance(startup, bool) or not isinstance(startup, int) or startup < 2:
-        raise HostError(f"modular_botorch(startup={startup!r}): a model needs at least 2 trials; pass a whole number")
+    least = whole_number(2).advise("a model needs that many trials")
+    check_values("modular_botorch", HostError, least, startup=startup)
     _check_space(space, objectives)
     return build(space, objectives, startup, seed)
 

@@ -36,7 +36,7 @@ from nas_bo.execution.worker_warnings import Heard, repeat
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
-from nas_bo.validated import check_values, number
+from nas_bo.validated import check_values, number, whole_number
 
 TIMEOUT = number(above=0).or_none()
 LOOK_EVERY_S = 1.0  # whether a silent process lives: a child of its own may hold its pipe open
@@ -73,8 +73,7 @@ class Processes:
     """
 
     def __init__(self, workers: int, timeout: float | None = None) -> None:
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise SearchError(f"Processes(workers={workers!r}): it must be a whole number of at least 1")
+        check_values("Processes", SearchError, whole_number(1), workers=workers)
         check_values("Processes", SearchError, TIMEOUT, timeout=timeout)
         check_not_importing("Processes")
         self.workers = workers

@@ -24,6 +24,7 @@ from nas_bo.mlflow import records
 from nas_bo.report import Summary, drawing, figure, vocabulary
 from nas_bo.study import Further, StudyRecord, TrialRecord
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.validated import is_number
 
 T = TypeVar("T")
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # MLflow's limits, in characters
@@ -340,18 +341,18 @@ def numbers(made: Content, trial: Trial) -> None:
 def _series(made: Content, objective: str, key: str, value: Any) -> bool:
     """Log a short series as a metric over steps: samples, pairs of a step and a value, named parts. False for all else."""
     if isinstance(value, dict):
-        if not value or len(value) > MOST_SAMPLES or not all(_number(v) for v in value.values()):
+        if not value or len(value) > MOST_SAMPLES or not all(is_number(v) for v in value.values()):
             return False
         for name, part in value.items():
             made.metric(f"part/{objective}.{name}", part)
         return True
     if not value:
         return True
-    if len(value) <= MOST_SAMPLES and all(_number(v) for v in value):
+    if len(value) <= MOST_SAMPLES and all(is_number(v) for v in value):
         for step, sample in enumerate(value):
             made.metric(f"hw/{objective}.{key}", sample, step)
         return True
-    pairs = [p for p in value if isinstance(p, (list, tuple)) and len(p) == 2 and _number(p[0]) and _number(p[1])]
+    pairs = [p for p in value if isinstance(p, (list, tuple)) and len(p) == 2 and is_number(p[0]) and is_number(p[1])]
     if len(pairs) < len(value) or len(pairs) > MOST_POINTS or any(p[0] < 0 for p in pairs):
         return False
     small = max(p[0] for p in pairs) <= 1  # shares of a budget: steps are whole numbers
@@ -417,10 +418,6 @@ def _tags(made: Content, one: TrialRecord, trial: Trial) -> None:
 
 def milliseconds(moment: datetime | None) -> int | None:
     return int(moment.timestamp() * 1000) if moment is not None else None
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _scalar(value: object) -> bool:

@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.mlflow import content, lineage
 from nas_bo.mlflow import tags as names
@@ -56,7 +56,7 @@ class TrainingRun:
         self._flushed = time.monotonic()
         self._told = self._ended = False
 
-    def began(self, about: Mapping[str, Any]) -> None:
+    def began(self, about: Mapping[str, object]) -> None:
         """The training begins or continues; `about` is what is known of it before (`nas_bo.export.folder`)."""
         self._safely(lambda: self._begin(about))
 
@@ -69,7 +69,7 @@ class TrainingRun:
         if self._then is not None:
             self._then(step, steps, nats)
 
-    def ended(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def ended(self, folder: Path, about: Mapping[str, object]) -> None:
         """The model is in the folder, and `about` says how good it is."""
         self._safely(lambda: self._end(folder, about))
 
@@ -157,7 +157,7 @@ class TrainingRun:
         self._client.set_tag(self.run_id, "nas.error", " ".join(reason.split())[:500] or status)
         self._client.set_terminated(self.run_id, status=status)
 
-    def _batch(self, metrics: list[tuple[str, float, int]], params: Mapping[str, Any]) -> None:
+    def _batch(self, metrics: list[tuple[str, float, int]], params: Mapping[str, object]) -> None:
         from mlflow.entities import Metric, Param
 
         assert self.run_id is not None  # it began

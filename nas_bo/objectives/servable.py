@@ -11,6 +11,7 @@ from nas_bo.export.fits import fits, why_not
 from nas_bo.export.homes import RUNTIMES
 from nas_bo.objective import Value
 from nas_bo.trial import Direction
+from nas_bo.validated import check_fields, checked, number
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Servable:
     """
 
     runtime: str = "transformers"
-    padding: float = 0.1
+    padding: float = checked(0.1, number(at_least=0, below=1e6).advise("it is a share of the weights, such as 0.1"))
     vocab_size: int = 256
     ignore: tuple[str, ...] = ()
     at_most: float | None = 0.0
@@ -44,10 +45,7 @@ class Servable:
             raise ObjectiveError(
                 f"Servable({self.runtime!r}): there is no such runtime; there are {', '.join(RUNTIMES)}"
             )
-        if isinstance(self.padding, bool) or not isinstance(self.padding, (int, float)) or not 0 <= self.padding < 1e6:
-            raise ObjectiveError(
-                f"Servable(padding={self.padding!r}): it is a share of the weights, 0 or more, such as 0.1"
-            )
+        check_fields(self, ObjectiveError)
         if not self.name:
             object.__setattr__(self, "name", f"servable_{self.runtime}")
 

@@ -20,6 +20,7 @@ from nas_bo.stopping import SuccessiveHalving
 from nas_bo.stopping.successive_halving import SAME, ByPeers
 from nas_bo.study import TRIAL, TrialRecord, from_attributes, write_attributes
 from nas_bo.trial import ObjectiveSpec, State
+from nas_bo.validated import check_values, number
 from nas_bo.wording import counted
 
 MOST_RUNGS = 20
@@ -162,8 +163,8 @@ def staged(
     rule: ByPeers = SuccessiveHalving() if stopping is None else stopping
     if not isinstance(rule, ByPeers) or isinstance(rule, type):
         raise HostError(f"staged(stopping={rule!r}): pass a SuccessiveHalving(...)")
-    if isinstance(budget, bool) or not isinstance(budget, (int, float)) or not 0 < budget < math.inf:
-        raise HostError(f"staged(budget={budget!r}): it is the last step that is reported, a number above 0")
+    last = number(above=0).advise("it is the last step that is reported")
+    check_values("staged", HostError, last, budget=budget)
     if rungs is None:
         if not isinstance(rule, SuccessiveHalving):
             raise HostError(

@@ -185,9 +185,11 @@ def fitted(weight: Tensor, given: Tensor, rest: Tensor, ridge: float = RIDGE) ->
 def _solved(matrix: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
     damped = matrix + ridge * torch.eye(len(matrix), device=matrix.device)
     lower, failed = torch.linalg.cholesky_ex(damped)
-    if int(failed):
-        return torch.linalg.solve(damped.double(), right.double()).float()
-    found: Tensor = torch.cholesky_solve(right, lower)
+    found: Tensor = (
+        torch.linalg.solve(damped.double(), right.double()).float()
+        if int(failed)
+        else torch.cholesky_solve(right, lower)
+    )
     return found
 
 

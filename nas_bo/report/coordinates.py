@@ -15,6 +15,7 @@ from nas_bo.report.summary import Summary
 from nas_bo.report.table import parameters
 from nas_bo.space.neighbours import pattern
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.validated import is_number
 
 MOST_CHOICES = 6  # axes of choices; more are not read
 ACTIVE = 0.6  # of the trials must have a choice for it to get an axis
@@ -87,7 +88,7 @@ def _choice(name: str, trials: Sequence[Trial]) -> Axis | None:
     if len(set(map(repr, found))) < 2 or sum(map(bool, found)) < ACTIVE * len(found):
         return None
     short = name.removeprefix("layers.*.") if name.startswith("layers.*.") else name
-    if all(_number(v) for v in every):
+    if all(is_number(v) for v in every):
         means = [float(np.mean(np.asarray(one, dtype=float))) if one else None for one in found]
         if "*" in name:
             return _numeric(f"mean {short}", means, log=False, exact=False)
@@ -117,10 +118,6 @@ def _numeric(title: str, values: Sequence[float | None], *, log: bool, exact: bo
 def _spans(values: Sequence[float | None]) -> bool:
     known = [v for v in values if v is not None]
     return bool(known) and min(known) > 0 and max(known) > 20 * min(known)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _all(trial: Trial, columns: Sequence[ObjectiveSpec]) -> bool:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from nas_bo.architecture import Primitive
 from nas_bo.errors import SpaceError
+from nas_bo.validated import check_values, number
 
 REAL_NEIGHBOUR_STEP = 0.1  # of the range: how far a neighbour of a real value lies
 
@@ -304,9 +305,7 @@ def real(low: float, high: float, log: bool = False) -> Real:
         SpaceError: bounds that are not finite or the wrong way round, or `log=True` with a bound of 0 or less.
     """
     low, high = _native(low), _native(high)
-    for name, value in (("low", low), ("high", high)):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise SpaceError(f"real(...): {name}={value!r} is not a finite number")
+    check_values("real", SpaceError, number(), low=low, high=high)
     if low > high:
         raise SpaceError(f"real({low}, {high}): low is above high; swap them")
     if log and low <= 0:

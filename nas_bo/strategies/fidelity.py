@@ -13,6 +13,7 @@ from nas_bo.objective import Resumable
 from nas_bo.problem import Problem
 from nas_bo.surrogate.sources import CoKriging, Observed, bent
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.validated import is_number
 
 __all__ = ["direct", "noise_of", "sources_of", "still_to_pay", "unfinished"]
 
@@ -102,5 +103,4 @@ def direct(sources: Mapping[float | str, CoKriging]) -> list[CoKriging]:
 
 def _number(value: object) -> float:
     """NaN for what is not a finite number."""
-    there = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if there else math.nan  # type: ignore[arg-type]
+    return float(value) if is_number(value) else math.nan

@@ -11,6 +11,7 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.fidelity import noise_of
 from nas_bo.surrogate.censored import Amounts, Censored
 from nas_bo.trial import State, Trial
+from nas_bo.validated import is_number
 
 __all__ = ["Limits", "amounts_of"]
 
@@ -101,7 +102,7 @@ def _exact(trial: Trial, bound: Bound) -> float:
         parts = about.get("parts")
         there.append(parts.get(name) if isinstance(parts, Mapping) else None)
     for value in there:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        if is_number(value):
             return sign * (float(value) - limit)
     return math.nan
 

@@ -29,6 +29,7 @@ from nas_bo.report.summary import figure
 from nas_bo.report.table import parameters
 from nas_bo.spelling import spelled
 from nas_bo.trial import ObjectiveSpec, Trial, front
+from nas_bo.validated import is_number
 
 if TYPE_CHECKING:
     from nas_bo.workflows.result import Result
@@ -113,7 +114,7 @@ def value_of(trial: Trial, name: str) -> float | None:
     if name in trial.values:
         return float(trial.values[name])
     noted = trial.info.get(name, {}).get("value")
-    if isinstance(noted, (int, float)) and not isinstance(noted, bool) and math.isfinite(noted):
+    if is_number(noted):
         return float(noted)
     return parameters(trial) if name == "parameters" else None
 

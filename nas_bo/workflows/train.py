@@ -51,10 +51,10 @@ class Watching(Protocol):
     """What `progress` may be asked in addition: it is told of a training from its beginning to its end, as
     `nas_bo.mlflow.TrainingRun` is, which tracks it."""
 
-    def began(self, about: Mapping[str, Any]) -> None:
+    def began(self, about: Mapping[str, object]) -> None:
         """It begins or continues; `about` is what is known before."""
 
-    def ended(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def ended(self, folder: Path, about: Mapping[str, object]) -> None:
         """The model is in the folder, also where it was there already; `about` is what its ``model.json`` says."""
 
     def failed(self, error: BaseException) -> None:
@@ -173,10 +173,10 @@ def train(
 class _Nobody:
     """Watches nothing."""
 
-    def began(self, about: Mapping[str, Any]) -> None:
+    def began(self, about: Mapping[str, object]) -> None:
         pass
 
-    def ended(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def ended(self, folder: Path, about: Mapping[str, object]) -> None:
         pass
 
     def failed(self, error: BaseException) -> None:
@@ -184,7 +184,7 @@ class _Nobody:
 
 
 @contextmanager
-def _watched(progress: Progress | None, about: Mapping[str, Any]) -> Iterator[Watching]:
+def _watched(progress: Progress | None, about: Mapping[str, object]) -> Iterator[Watching]:
     """`progress` where it watches; what ends the training before its end is said to it."""
     watching: Watching = progress if isinstance(progress, Watching) else _Nobody()
     watching.began(about)

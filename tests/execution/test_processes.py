@@ -84,7 +84,7 @@ def test_what_cannot_be_sent_is_said(processes):
 
 @pytest.mark.parametrize("workers", [0, 1.5, True, "2"])
 def test_a_number_of_workers_is_a_whole_number(workers):
-    with pytest.raises(SearchError, match="whole number of at least 1"):
+    with pytest.raises(SearchError, match="workers must be an integer of at least 1"):
         Processes(workers)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from nas_bo.once import once
 from nas_bo.space import Space
 from nas_bo.strategies.one_shot.gradient_result import DartsResult
 from nas_bo.strategies.strategy import check_settings
-from nas_bo.validated import checked, number, whole_number
+from nas_bo.validated import checked, is_number, number, whole_number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -93,7 +92,7 @@ class GradientSettings(ABC):
 
 def _lambdas(kind: str, given: object) -> tuple[float, ...]:
     values = (given,) if isinstance(given, (int, float)) else tuple(given) if isinstance(given, (tuple, list)) else ()
-    good = all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 <= v < math.inf for v in values)
+    good = all(is_number(v) and v >= 0 for v in values)
     if not values or not good or len(set(values)) < len(values):
         raise SearchError(f"{kind}(lambdas={given!r}): give one or several different finite numbers of at least 0")
     return tuple(float(v) for v in values)
