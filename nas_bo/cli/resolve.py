@@ -18,6 +18,7 @@ from nas_bo.cli.options import Text
 from nas_bo.cli.quantities import Costs, Quantities
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError, near
 from nas_bo.objective import Objective, as_objective
+from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.spelling import BEFORE, NAME, spelled
@@ -188,6 +189,20 @@ def named_space(word: str) -> type[Space]:
     raise SpaceError(
         f"there is no space {word!r}{near(word, NAMED)}; there are {', '.join(NAMED)}, or give your own as module:Class or file.py:Class"
     )
+
+
+def compared(words: Sequence[str], made: Job) -> list[object]:
+    """What the search is compared with: what was asked for, and inside a trained model the whole of it, with its controls where nothing was
+    asked for: those within the limits that are known beforehand (raises NasBoError)."""
+    from nas_bo.pretrained import SubModelLoss
+
+    found: list[object] = [*baselines(words), *([made.whole] if made.whole else [])]
+    inside = next((one for one in made.objectives if isinstance(one, SubModelLoss)), None)
+    if words or inside is None:
+        return found
+    problem = Problem(made.space, made.objectives, made.limits)
+    within = {label: arch for label, arch in inside.controls(made.space).items() if problem.admissible(arch)}
+    return [*found, within] if within else found
 
 
 def baselines(words: Sequence[str]) -> list[Any]:

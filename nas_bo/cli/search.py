@@ -221,7 +221,7 @@ def search(
                 study_name=study,
                 track=None if tracked is None else tracked.tracker,
                 seed=seed,
-                baseline=[*resolve.baselines(baseline or []), *([job.whole] if job.whole else [])] or None,
+                baseline=resolve.compared(baseline or [], job) or None,
                 retrain=retrain,
                 retrain_others=retrain_others,
                 timeout=None if trial_timeout is None else duration("--trial-timeout", trial_timeout),

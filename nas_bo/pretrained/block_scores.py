@@ -28,8 +28,6 @@ from nas_bo.objective import Say, Term, Value
 from nas_bo.objectives.measuring import silent
 from nas_bo.pretrained.loss import SubModelLoss
 from nas_bo.pretrained.operators import replacing
-from nas_bo.pretrained.repair import layer_of
-from nas_bo.pretrained.replaced import GRADIENT, Replaced
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import Parts, space_around, whole
 from nas_bo.space.domain import Choice
@@ -44,6 +42,7 @@ if TYPE_CHECKING:
 
 Assignment: TypeAlias = tuple[tuple[str, Primitive], ...]
 """Decisions of one block: flat names and values."""
+GRADIENT = 3  # evaluations that the pass forward and back costs
 LEAST = 1e-7  # bits per byte that anything adds, where logarithms are taken
 
 
@@ -213,6 +212,7 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
     import torch
 
     from nas_bo.model.inference import torch_threads
+    from nas_bo.pretrained.replaced import Replaced
 
     loss = scores.loss
     corpus, held = loss.corpus(), loss.ordered()
@@ -271,6 +271,8 @@ def _of_other_operators(
 
 def _block(held: OrderedModel, scores: BlockScores, arch: Architecture, index: int, part: str) -> nn.Module | None:
     """The block of a part of the trained model, fitted where parts are repaired; None where it was left out."""
+    from nas_bo.pretrained.repair import layer_of
+
     loss = scores.loss
     spec = check(arch, loss.ignore)
     made = sliced(held.model, spec, library=loss.library() if scores.parts.other_blocks else None)

@@ -14,7 +14,6 @@ from nas_bo.compress.importance import METHODS, Importance, Method, importances
 from nas_bo.errors import DataError, ModelError
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.pretrained.ordering import put_in_order
-from nas_bo.pretrained.repair import Repair
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
 from nas_bo.wording import counted
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
+    from nas_bo.pretrained.repair import Repair
 
 
 LONGER = 4
@@ -104,6 +104,8 @@ class OrderedModel:
         return self._repair(windows)
 
     def _repair(self, windows: torch.Tensor) -> Repair:
+        from nas_bo.pretrained.repair import Repair
+
         return Repair(self.model, windows[:, :-1].to(self.model.embedding.weight.device))
 
 

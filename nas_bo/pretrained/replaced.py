@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
 
 ROWS = 512  # tokens of one pass, which keeps all that a gradient needs
-GRADIENT = 3
-"""Evaluations that the pass forward and back costs."""
 
 
 class Replaced:

@@ -71,3 +71,19 @@ def test_a_replaced_block_is_evaluated_as_the_model_with_it(loss, small):
         assert bench.evaluated(index, slot, block) == pytest.approx(expected, rel=1e-5)
         assert bench.moved(index, slot, block) > 0
     assert bench.moved(1, "mlp", held.model.layers[1].mlp) == pytest.approx(0, abs=1e-9)
+
+
+def test_controls_are_the_model_made_smaller_alike_everywhere(small, loss):
+    space = small.space(mlp=(16, 32))
+    found = loss.controls(space)
+    assert [*found] == [
+        "uniform width 67%",
+        "uniform width 33%",
+        "uniform depth 50%",
+    ]  # a quarter of two layers is none
+    assert [layer.mlp.ratio for layer in found["uniform width 33%"].layers] == [0.5, 0.5]
+    gone = [layer.mixer.kind == layer.mlp.kind == "skip" for layer in found["uniform depth 50%"].layers]
+    influence = loss.ordered().importance["layers", "layers"].scores
+    assert gone.index(True) == int(influence.argmin()) and sum(gone) == 1
+    kept = loss.controls(small.space(keep=(0, 1)))
+    assert kept == {}
