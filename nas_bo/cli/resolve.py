@@ -195,13 +195,15 @@ def compared(words: Sequence[str], made: Job) -> list[object]:
     """What the search is compared with: what was asked for, and inside a trained model the whole of it, with its controls where nothing was
     asked for: those within the limits that are known beforehand (raises NasBoError)."""
     from nas_bo.pretrained import SubModelLoss
+    from nas_bo.pretrained.controls import controls
 
     found: list[object] = [*baselines(words), *([made.whole] if made.whole else [])]
     inside = next((one for one in made.objectives if isinstance(one, SubModelLoss)), None)
     if words or inside is None:
         return found
     problem = Problem(made.space, made.objectives, made.limits)
-    within = {label: arch for label, arch in inside.controls(made.space).items() if problem.admissible(arch)}
+    influence = inside.ordered().importance["layers", "layers"].scores.tolist()
+    within = {label: arch for label, arch in controls(made.space, influence).items() if problem.admissible(arch)}
     return [*found, within] if within else found
 
 

@@ -155,7 +155,8 @@ def search(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to compare with, repeatable: largest, smallest, or an arch.json. It is evaluated and is not a trial."
+            help="What to compare with, repeatable: largest, smallest, or an arch.json. It is evaluated and is not a trial. With --from also "
+            "the whole model, and by default the model with narrower MLPs everywhere and with fewer layers."
         ),
     ] = None,
     retrain: Annotated[

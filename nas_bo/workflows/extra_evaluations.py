@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
@@ -12,7 +13,6 @@ from nas_bo.execution.executor import limit
 from nas_bo.model.spec import check
 from nas_bo.objective import Retrainable
 from nas_bo.optuna import studies
-from nas_bo.pretrained import SubModelLoss
 from nas_bo.problem import Problem
 from nas_bo.study import BASELINES, RETRAINED, baseline, retrained
 from nas_bo.trial import State, Trial, front
@@ -22,6 +22,9 @@ from nas_bo.workflows import retraining_check
 from nas_bo.workflows.evaluation_store import OfStudy, Watch
 from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.stored_result import baselines_of, scale_of
+
+if TYPE_CHECKING:
+    from nas_bo.pretrained import SubModelLoss
 
 
 def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
@@ -48,6 +51,8 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
 
 def whole_of(problem: Problem, arch: Architecture) -> SubModelLoss | None:
     """The loss of a search inside a trained model of which `arch` is the whole; None for all else."""
+    from nas_bo.pretrained import SubModelLoss
+
     for one in problem.objectives:
         if isinstance(one, SubModelLoss) and check(arch, one.ignore).layers == one.teacher.spec.layers:
             return one
