@@ -211,6 +211,8 @@ def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
         dim, heads = attention[0].head_dim, max(one.heads for one in attention)
         if spec.width % dim or heads * dim > spec.width:
             yield f"mixer.head_dim={dim} times heads={heads} is not within width={spec.width}, where it is the width"
+        elif home.qk_norm == "whole" and heads * dim != spec.width:
+            yield f"mixer.head_dim={dim} times heads={heads} is not width={spec.width}, and norms over all heads cannot be filled with zeros"
 
 
 def _differ(field: str, values: Sequence[object]) -> Iterator[str]:

@@ -78,7 +78,7 @@ TRANSFORMERS = (
     Home("Mixtral", mlps=("moe",), renormalise=True, window="one", least_top_k=2),
     Home("Qwen2Moe", mlps=("moe",), dense_too=True, window="each", attention_bias="qkv"),
     Home("Qwen3Moe", mlps=("moe",), dense_too=True, qk_norm="head", attention_bias=True),
-    Home("Olmoe", mlps=("moe",), qk_norm="whole", attention_bias=True),
+    Home("Olmoe", mlps=("moe",), square=True, qk_norm="whole", attention_bias=True),
     Home("Gemma2", divides=True, norm_place="sandwich", window="each", activations=("gelu_tanh",), attention_bias=True, cap=True, scaled=True, tied=(True,)),
     Home("Starcoder2", norm="layer", gated=False, window="one", biases=True, attention_bias=True, scalings=(None, "linear", "llama3", "yarn")),
     Home("GPTNeoX", norm="layer", gated=False, grouped=False, square=True, parallel=(0, 2), partial=True, biases=True, attention_bias=True),

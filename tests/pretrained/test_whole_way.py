@@ -6,14 +6,19 @@ import pytest
 import torch
 
 from nas_bo.export import folder
+from nas_bo.export.fits import fits
+from nas_bo.export.homes import TRANSFORMERS
+from nas_bo.export.huggingface import converted
 from nas_bo.export.text import tokenizer_json
 from nas_bo.model.blocks.skip import SKIP
 from nas_bo.model.counts import parameters
-from nas_bo.model.spec import LayerSpec
+from nas_bo.model.spec import LayerSpec, check
 from nas_bo.pretrained import CalibrationText, Pretrained
+from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.slices import compact, sliced
+from nas_bo.pretrained.space import whole
 from tests.command import nas_bo
-from tests.pretrained.models import trained
+from tests.pretrained.models import saved, trained
 
 pytest.importorskip("transformers")
 
@@ -111,3 +116,26 @@ def test_a_gguf_file_teaches_its_parts_too(work):
     asked = {"data": str(work / "t.txt"), "calibration": few, "sequence": 32, "held_out_tokens": 512, "device": "cpu"}
     arch = teacher.space().sample(3)
     assert teacher.loss(tokens=4000, **asked)(arch) < teacher.loss(**asked)(arch)
+
+
+@pytest.mark.parametrize("family", ["Llama", "Olmo2", "Olmoe"])
+def test_parts_with_fewer_heads_leave_exactly_or_with_a_reason(family, tmp_path):
+    """Some classes have no head_dim of their own: there heads times their dimension is the width."""
+    more = {"num_experts": 4, "num_experts_per_tok": 2, "norm_topk_prob": False} if family == "Olmoe" else {}
+    teacher = Pretrained(str(saved(tmp_path / "whole", family, spread=0.3, **more)))
+    space = teacher.space(depth=False, mlp=False, experts=False, heads=(1,))
+    fewer = {path: 2 for path in whole(space).flat if path.endswith(".heads")}
+    spec = check(changed(space, whole(space), fewer))
+    assert all(layer.mixer.heads == 2 for layer in spec.layers)
+    part = sliced(teacher.model(), spec, copy=True)
+    found = {fit.home.name: fit for fit in fits(spec, TRANSFORMERS, part.vocab_size)}[family]
+    if family == "Olmoe":
+        assert "norms over all heads" in " ".join(found.reasons)
+        return
+    stock = converted(part, family, found.spec)
+    with torch.no_grad():
+        expected = part(TOKENS)
+        assert float((stock(TOKENS).logits - expected).abs().max()) <= 1e-4 * float(expected.std())
+
+
+TOKENS = torch.randint(256, (1, 24), generator=torch.Generator().manual_seed(0))
