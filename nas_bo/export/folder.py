@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
 CARD, DRAWING = "README.md", "architecture.svg"
-UNFINISHED = ("training.pt", "ladder.json")  # of a training that goes on when it is called again
+UNFINISHED = ("training.pt", "ladder.json")  # of a training that continues when it is called again
 FORMAT = 1
 PACKED = 2  # the format of a model whose weights are integers (`nas_bo.model.packed`)
 

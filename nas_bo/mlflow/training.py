@@ -31,7 +31,7 @@ SHOWN = ("README.md", "architecture.svg", "arch.json")
 class TrainingRun:
     """`progress` of `nas_bo.workflows.train.train` that tracks the training in MLflow.
 
-    A training that was killed and continues goes on in its run.
+    A training that was killed and is started again continues in its run.
 
     Args:
         track: a tracking URI or a file; default as for `Tracker`.
@@ -57,7 +57,7 @@ class TrainingRun:
         self._told = self._ended = False
 
     def began(self, about: Mapping[str, object]) -> None:
-        """The training begins or continues; `about` is what is known of it before (`nas_bo.export.folder`)."""
+        """The training begins or continues; `about` is what is known about it before (`nas_bo.export.folder`)."""
         self._safely(lambda: self._begin(about))
 
     def __call__(self, step: int, steps: int, nats: float) -> None:
@@ -74,7 +74,7 @@ class TrainingRun:
         self._safely(lambda: self._end(folder, about))
 
     def failed(self, error: BaseException) -> None:
-        """It was interrupted, or cannot go on."""
+        """It was interrupted, or cannot continue."""
         interrupted = isinstance(error, KeyboardInterrupt)
         self._safely(
             lambda: self._fail("KILLED" if interrupted else "FAILED", "interrupted" if interrupted else str(error))

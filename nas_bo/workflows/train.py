@@ -48,7 +48,7 @@ SAMPLES, SAMPLED, PROMPT = 3, 160, 32  # texts, tokens of each, tokens of held-o
 
 @runtime_checkable
 class Watching(Protocol):
-    """What `progress` may be asked in addition: it is told of a training from its beginning to its end, as
+    """What `progress` may be asked in addition: it is called for a training from its beginning to its end, as
     `nas_bo.mlflow.TrainingRun` is, which tracks it."""
 
     def began(self, about: Mapping[str, object]) -> None:
@@ -58,7 +58,7 @@ class Watching(Protocol):
         """The model is in the folder, also where it was there already; `about` is what its ``model.json`` says."""
 
     def failed(self, error: BaseException) -> None:
-        """It was interrupted, or cannot go on."""
+        """It was interrupted, or cannot continue."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ class _Nobody:
 
 @contextmanager
 def _watched(progress: Progress | None, about: Mapping[str, object]) -> Iterator[Watching]:
-    """`progress` where it watches; what ends the training before its end is said to it."""
+    """`progress` where it watches; what ends the training before its end is passed to it."""
     watching: Watching = progress if isinstance(progress, Watching) else _Nobody()
     watching.began(about)
     try:
