@@ -196,6 +196,8 @@ def test_an_export_is_a_version_of_a_registered_model_that_stock_mlflow_loads(ll
         "import mlflow, pathlib, sys; mlflow.set_tracking_uri(sys.argv[1])\n"
         "text = mlflow.transformers.load_model('models:/tiny@best')('def ', do_sample=False, max_new_tokens=12)[0]['generated_text']\n"
         "folder = mlflow.artifacts.download_artifacts('models:/tiny@best')\n"
+        "import pandas; frame = mlflow.pyfunc.load_model('models:/tiny@best').predict(pandas.DataFrame({'prompt': ['def ']}))\n"
+        "assert 'def ' in str(frame), frame\n"
         "assert not [p for p in pathlib.Path(folder).rglob('*') if p.suffix in ('.pkl', '.pickle', '.bin', '.pt')]\n"
         "print(repr(text))"
     )
