@@ -126,7 +126,9 @@ def _begun(client: MlflowClient, where: str, of: Run | None, format: str, about:
 
 def _flavoured(folder: Path, format: str, draft: Path) -> Path:
     """The folder with an ``MLmodel`` where there is a flavour for it, else as it is."""
-    folder = folder.resolve()  # a relative path reads like the name of a model on a hub, which MLflow would ask for over the network
+    folder = (
+        folder.resolve()
+    )  # a relative path reads like the name of a model on a hub, which MLflow would ask for over the network
     if format == "huggingface":
         import mlflow.transformers as flavour
         from transformers import AutoModelForCausalLM, AutoTokenizer
