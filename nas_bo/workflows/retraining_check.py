@@ -146,7 +146,7 @@ def of_estimates(
         direction=first.direction,
         ids=[t.architecture.id for t in known],
         labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
-        chosen=f"All {len(known)} trials, which the search chose with the help of these estimates; nothing was trained again.",
+        chosen=f"{wording.counted(len(known), 'trial')}, which the search chose with the help of these estimates; nothing was trained again.",
     )
 
 
