@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     }
     for storage in asked.storages:
         for kind in asked.only:
-            with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
                 if kind == "threads":
                     part: dict[str, Any] = threads(storage, 32, 2 if asked.quick else 10, Path(folder))
                 else:
