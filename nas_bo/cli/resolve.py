@@ -23,6 +23,7 @@ from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.spelling import BEFORE, NAME, spelled
 from nas_bo.workflows.result import Result
+from nas_bo.workflows.search_settings import Baseline
 
 if TYPE_CHECKING:
     from nas_bo.pretrained import Parts, Pretrained, SubModelLoss
@@ -191,13 +192,13 @@ def named_space(word: str) -> type[Space]:
     )
 
 
-def compared(words: Sequence[str], made: Job) -> list[object]:
+def compared(words: Sequence[str], made: Job) -> list[Baseline]:
     """What the search is compared with: what was asked for, and inside a trained model the whole of it, with its controls where nothing was
     asked for: those within the limits that are known beforehand (raises NasBoError)."""
     from nas_bo.pretrained import SubModelLoss
     from nas_bo.pretrained.controls import controls
 
-    found: list[object] = [*baselines(words), *([made.whole] if made.whole else [])]
+    found: list[Baseline] = [*baselines(words), *([made.whole] if made.whole else [])]
     inside = next((one for one in made.objectives if isinstance(one, SubModelLoss)), None)
     if words or inside is None:
         return found
@@ -207,9 +208,9 @@ def compared(words: Sequence[str], made: Job) -> list[object]:
     return [*found, within] if within else found
 
 
-def baselines(words: Sequence[str]) -> list[Any]:
+def baselines(words: Sequence[str]) -> list[Baseline]:
     """``largest``, ``smallest`` or the file of an architecture (raises SearchError)."""
-    found: list[object] = []
+    found: list[Baseline] = []
     for word in words:
         if word in ("largest", "smallest"):
             found.append(word)
