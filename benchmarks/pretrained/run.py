@@ -189,6 +189,8 @@ def summary(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for share in sorted({row["share"] for row in parts}, reverse=True):
         for arm in dict.fromkeys(row["arm"] for row in parts):
             mine = [row for row in parts if row["share"] == share and row["arm"] == arm]
+            if not mine:
+                continue  # not yet
             one: dict[str, Any] = {
                 "share": share,
                 "arm": arm,
