@@ -52,6 +52,7 @@ class TrainingRun:
         self.of: str | None = None
         self._then, self._client = then, store.connect(self.uri)
         self._points: list[tuple[int, float]] = []
+        self._noted: set[int] = set()  # steps of this process that are points
         self._seen = -1  # the last step of which the run has a point, or will have
         self._flushed = time.monotonic()
         self._told = self._ended = False
@@ -63,6 +64,7 @@ class TrainingRun:
     def __call__(self, step: int, steps: int, nats: float) -> None:
         if math.isfinite(nats) and step >= self._seen + max(1, steps // MOST_POINTS):
             self._points.append((step, nats / math.log(2)))
+            self._noted.add(step)
             self._seen = step
         if time.monotonic() - self._flushed >= EVERY_S:
             self._safely(self._flush)
@@ -128,8 +130,9 @@ class TrainingRun:
         if self.run_id is None or self._ended:
             return
         client, steps, tokens = self._client, int(about.get("steps", 0)), int(about.get("tokens", 0))
-        if self._seen < 0 and steps:  # too short for anybody to look while it ran
-            self._points = [(round(at * steps / max(1, tokens)), float(bits)) for at, bits in about.get("curve", ())]
+        if len(self._noted) < 2 and steps:  # too short for anybody to look more than once while it ran
+            curve = [(round(at * steps / max(1, tokens)), float(bits)) for at, bits in about.get("curve", ())]
+            self._points = sorted([*self._points, *(one for one in curve if one[0] not in self._noted)])
         self._flush()
         numbers = {f"obj/{content.clean(str(name))}": value for name, value in about.get("values", {}).items()}
         numbers |= {

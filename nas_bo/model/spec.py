@@ -96,7 +96,7 @@ def check(arch: Architecture | Node, ignore: Collection[str] = ()) -> DecoderSpe
     if arch is last[0] and ignore == last[1]:
         remembered: DecoderSpec = last[2]
         return remembered
-    spec = read(arch, ignore)
+    spec = read(arch, ignore, connected=True)
     _last = (arch, ignore, spec)
     return spec
 
@@ -126,7 +126,7 @@ def check_own_counts(arch: Architecture | Node) -> None:
     has other faults, nothing is reported, and without such blocks no torch is loaded."""
     try:
         fields = arch.tree if isinstance(arch, Architecture) else arch
-        spec = read(arch, tuple(name for name in fields if name not in _KNOWN), connected=False)
+        spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
     except BlockFailed:
         raise
     except ModelError:
@@ -161,7 +161,7 @@ def connections_fit(arch: Architecture | Node) -> bool:
     not looked at: `check` says what they are."""
     try:
         fields = arch.tree if isinstance(arch, Architecture) else arch
-        spec = read(arch, tuple(name for name in fields if name not in _KNOWN), connected=False)
+        spec = read(arch, tuple(name for name in fields if name not in _KNOWN))
     except ModelError:
         return True
     try:
@@ -176,7 +176,7 @@ def _check_connected(spec: DecoderSpec) -> None:
     check_tied(spec.after, spec.details.tie_layers)
 
 
-def read(arch: Architecture | Node, ignore: Collection[str] = (), connected: bool = True) -> DecoderSpec:
+def read(arch: Architecture | Node, ignore: Collection[str] = (), connected: bool = False) -> DecoderSpec:
     """As `check`, without its memory.
 
     Args:

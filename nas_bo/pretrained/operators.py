@@ -15,8 +15,10 @@ from typing import TypeAlias
 from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError, SpaceError, near
 from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.block import Replaceable, Succeeding
 from nas_bo.model.blocks.gated_delta import GatedDeltaSpec
 from nas_bo.model.blocks.linear_attention import LinearAttentionSpec
+from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.model.connections import connected
 from nas_bo.model.spec import DecoderSpec
 from nas_bo.validated import check_fields, checked, number, whole_number
@@ -85,22 +87,19 @@ def check_operators(operators: Sequence[str]) -> None:
 
 def replaceable(spec: DecoderSpec, index: int) -> bool:
     """Whether another operator can take the place of the mixer of a layer: it is attention whose keys and values no other layer reads."""
-    mixer = spec.layers[index].mixer
-    return mixer.kind == "attention" and not connected(spec.layers, spec.details)
+    replaced = offered(block_of(spec.layers[index].mixer), Replaceable)
+    return replaced is not None and not connected(spec.layers, spec.details)
 
 
-def replacement(kind: str, trained: AttentionSpec) -> Mapping[str, Primitive]:
-    """The fields of a block of that kind with the heads of a trained attention."""
-    return {"heads": trained.heads, "head_dim": trained.head_dim}
+def replacement(kind: str, trained: object) -> Mapping[str, Primitive]:
+    """The fields of a block of that kind with the heads of a trained mixer that is `replaceable`."""
+    fields: Mapping[str, Primitive] = offered(block_of(trained), Replaceable).successor(trained)
+    return fields
 
 
 def replacing(small: object, trained: object) -> Operator | None:
     """The whole block that a mixer of a sub-model is, or is a part of, where that is another operator than the trained attention; None where
     it is a part of the trained mixer, or absent."""
-    if not isinstance(trained, AttentionSpec):
-        return None
-    if isinstance(small, (LinearAttentionSpec, GatedDeltaSpec)):
-        return small
-    if isinstance(small, AttentionSpec) and small.window != trained.window:
-        return trained._replace(window=small.window)
-    return None
+    block = offered(block_of(small), Succeeding)
+    found: Operator | None = None if block is None else block.succeeds(small, trained)
+    return found

@@ -15,8 +15,10 @@ from torch import Tensor
 from nas_bo.architecture import Architecture, Node
 from nas_bo.compress.pruning import flat_of, of_layers
 from nas_bo.errors import ModelError
+from nas_bo.model.blocks.block import Replaceable
 from nas_bo.model.blocks.cuts import Cut, Piece
 from nas_bo.model.blocks.skip import absent
+from nas_bo.model.blocks.table import block_of, offered
 from nas_bo.model.counts import norms_of
 from nas_bo.model.spec import DecoderSpec
 from nas_bo.pretrained.operators import KINDS, replacing
@@ -129,7 +131,7 @@ def check_within(whole: DecoderSpec, spec: DecoderSpec) -> None:
             if not absent(one) and one.kind != other.kind and (part == "mlp" or replacing(one, other) is None):
                 raise ModelError(
                     f"layer {index} of the sub-model has {one.kind} as {part}, where the trained one has {other.kind}; it may be that or a skip"
-                    + (f", or {' or '.join(KINDS)}" if other.kind == "attention" else "")
+                    + (f", or {' or '.join(KINDS)}" if offered(block_of(other), Replaceable) else "")
                 )
 
 

@@ -41,8 +41,8 @@ def check_reachable(problem: Problem) -> None:
     )
     has = ", ".join(f"{name} {value:,.4g}" for name, value in problem.analytic(arch).items())
     raise SearchError(
-        f"none of {counted(DRAWS, 'random architecture')} of {problem.space.title} is within the limits, and the nearest that was found, step by step "
-        f"from the best of them, misses {misses} (it has {has}). Loosen the limit, or choose a space with such architectures"
+        f"none of {counted(DRAWS, 'random architecture')} of {problem.space.title} is within the limits, and none that was found step by step from the "
+        f"best of them; the nearest misses {misses} (it has {has}). Loosen the limit, or choose a space with such architectures"
     )
 
 
@@ -52,7 +52,7 @@ def _violations(problem: Problem, arch: Architecture) -> dict[str, float]:
 
 def _limit(problem: Problem, name: str) -> str:
     bounds = problem.bounds()
-    return f"{name} ({bounds[name][2]:,.4g})" if name in bounds else name
+    return f"{name} ({bounds[name][2]:,.4g})" if name in bounds and "=" not in name else name
 
 
 def _distance(problem: Problem, arch: Architecture) -> float:

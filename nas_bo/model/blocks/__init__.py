@@ -23,6 +23,7 @@ from nas_bo.model.blocks.block import Lending as Lending
 from nas_bo.model.blocks.block import Narrowing as Narrowing
 from nas_bo.model.blocks.block import Peaking as Peaking
 from nas_bo.model.blocks.block import Prunable as Prunable
+from nas_bo.model.blocks.block import Replaceable as Replaceable
 from nas_bo.model.blocks.block import Row as Row
 from nas_bo.model.blocks.block import Shared as Shared
 from nas_bo.model.blocks.block import Sharing as Sharing
@@ -30,6 +31,7 @@ from nas_bo.model.blocks.block import Sliceable as Sliceable
 from nas_bo.model.blocks.block import Sparse as Sparse
 from nas_bo.model.blocks.block import Steppable as Steppable
 from nas_bo.model.blocks.block import StockPart as StockPart
+from nas_bo.model.blocks.block import Succeeding as Succeeding
 from nas_bo.model.blocks.block import Trained as Trained
 from nas_bo.model.blocks.block import linear as linear
 from nas_bo.model.blocks.block import matrix as matrix

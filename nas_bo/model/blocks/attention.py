@@ -252,6 +252,15 @@ class AttentionBlock:
         changed = self._turned(spec, frame) or spec.qk_norm is not None
         return q + k + v + changed * (q + k if spec.plain else k)  # the storages that they are views of
 
+    def successor(self, spec: AttentionSpec) -> Mapping[str, Primitive]:
+        return {"heads": spec.heads, "head_dim": spec.head_dim}
+
+    def succeeds(self, spec: AttentionSpec, trained: object) -> AttentionSpec | None:
+        """With another window."""
+        if not isinstance(trained, AttentionSpec) or spec.window == trained.window:
+            return None
+        return trained._replace(window=spec.window)
+
     def joined(self, spec: AttentionSpec, length: int) -> AttentionSpec:
         return spec if spec.window is not None else spec._replace(window=length)  # nothing falls out of it
 

@@ -333,6 +333,25 @@ class Joining(Protocol[S]):
 
 
 @runtime_checkable
+class Replaceable(Protocol[C]):
+    """A mixer whose place another operator may take in a trained model (`nas_bo.pretrained.operators`)."""
+
+    def successor(self, spec: C) -> Mapping[str, Any]:
+        """Fields with which a block of another operator takes it: as many heads, of the same size."""
+        ...
+
+
+@runtime_checkable
+class Succeeding(Protocol[S]):
+    """A mixer that may take the place of a trained one, with what weights fit."""
+
+    def succeeds(self, spec: S, trained: object) -> S | None:
+        """The whole block that `spec` is or is a part of, where it is another operator than `trained`, the block after checking whose place
+        it takes; None where it is a part of that, or may not take its place."""
+        ...
+
+
+@runtime_checkable
 class Drawable(Protocol[C]):
     def drawn(self, spec: C, frame: Frame) -> Drawn: ...
 

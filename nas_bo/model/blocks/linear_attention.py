@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from nas_bo.architecture import Primitive
-from nas_bo.model.blocks.attention import head_dim_of, narrow_head
+from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of, narrow_head
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
@@ -95,6 +95,9 @@ class LinearAttentionBlock:
 
     def with_units(self, spec: LinearAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
         return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
+
+    def succeeds(self, spec: LinearAttentionSpec, trained: object) -> LinearAttentionSpec | None:
+        return spec if isinstance(trained, AttentionSpec) else None
 
     def label(self, spec: LinearAttentionSpec, frame: Frame) -> str:
         return f"L{spec.heads}"
