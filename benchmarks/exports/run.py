@@ -8,7 +8,7 @@ two sequences at once, and through the cache of the program. Spaces of large mod
 are divided by eight, so that there is time for all of them; for ONNX, whose files take long to make, models of more than six layers keep
 four, among them one of each kind.
 
-Rows are kept in benchmarks/results/exports_raw.jsonl as they come, and a call goes on with what lacks (`--seconds` bounds it);
+Each row is written to benchmarks/results/exports_raw.jsonl at once. A later call does only the rows that are missing, for at most `--seconds`;
 `--summary` writes benchmarks/results/exports.json.
 """
 

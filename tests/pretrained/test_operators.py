@@ -17,22 +17,14 @@ from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import whole
 from nas_bo.strategies import Knapsack
-from tests.pretrained.models import trained
 
 BOTH = ("linear_attention", "gated_delta")
 TOKENS = torch.randint(256, (2, 40), generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
-def text(tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "t.txt"
-    path.write_text("".join(f"def f{i}(x):\n    return x + {i * 7 % 13}\n" for i in range(3000)))
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def teacher(tmp_path_factory, text):
-    return Pretrained(str(trained(tmp_path_factory.mktemp("m") / "small", text)))
+def teacher(small):
+    return small
 
 
 @pytest.fixture(scope="module")
