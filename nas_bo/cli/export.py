@@ -67,7 +67,10 @@ def export(
         from nas_bo.workflows.export import log
 
         made = write(folder, to, format, padding=padding, remote_code=remote_code, type=type, bits=bits, text=text)
-        logged = None if mlflow is None else log(made, track=mlflow, name=name, alias=alias or format)
+        from nas_bo.cli.tracking import store
+
+        where = store(mlflow)
+        logged = None if where is None else log(made, track=where, name=name, alias=alias or format)
     if as_json:
         check = None if made.check is None else {**asdict(made.check), "good": made.check.good}
         said = {

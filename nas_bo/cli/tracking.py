@@ -59,6 +59,11 @@ class Tracking:
         return f"{hint}{result.url}"
 
 
+def store(word: str | None) -> str | None:
+    """What an optional `--mlflow` names; None for 'none' too."""
+    return None if word is None or word.lower() == "none" else word
+
+
 def tracking(word: str, storage: str, patience: float = 30.0) -> Tracking | None:
     """The tracker that `--mlflow` means; None for 'none'.
 
@@ -68,7 +73,7 @@ def tracking(word: str, storage: str, patience: float = 30.0) -> Tracking | None
     Raises:
         HostError: the URI is malformed.
     """
-    if word.lower() == "none":
+    if store(word) is None:
         return None
     from nas_bo.mlflow import Tracker, beside
 

@@ -85,10 +85,13 @@ def train(
         }
         progress: Progress | None = None if as_json else _said()
         tracked = None
-        if mlflow is not None:
+        from nas_bo.cli.tracking import store
+
+        where = store(mlflow)
+        if where is not None:
             from nas_bo.mlflow import TrainingRun
 
-            progress = tracked = TrainingRun(mlflow, then=progress)
+            progress = tracked = TrainingRun(where, then=progress)
         made = run(
             resolve.stored(storage, study), to, pick, tokens,
             settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allowed(allow, allow_path, budget_limit), progress=progress,

@@ -108,3 +108,10 @@ def test_the_command_says_where_the_run_is(place, found, store, tmp_path):
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)["mlflow"]
     assert store.client.get_run(said["run_id"]).data.tags["nas.of"] == said["of"] is not None
+
+
+@pytest.mark.parametrize("word, named", [(None, None), ("none", None), ("None", None), ("m.db", "m.db")])
+def test_none_is_no_store_for_any_command(word, named):
+    from nas_bo.cli.tracking import store as named_by
+
+    assert named_by(word) == named
