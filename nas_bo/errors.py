@@ -7,7 +7,15 @@ from difflib import get_close_matches
 
 
 class NasBoError(Exception):
-    """Base of all errors raised by nas_bo for a reason that the user can act on."""
+    """Base of all errors raised by nas_bo for a reason that the user can act on. Its message is one line, whatever the message of
+    another library that is quoted in it looks like."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(_one_line(one) for one in arguments))
+
+
+def _one_line(argument: object) -> object:
+    return " ".join(argument.split()) if isinstance(argument, str) and len(argument.splitlines()) > 1 else argument
 
 
 class SpaceError(NasBoError, ValueError):

@@ -22,6 +22,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ExportError, MissingExtra, NasBoError
 from nas_bo.export.text import BYTES, TOKENIZER, Text
 from nas_bo.foreign_document import WRONG, text_of
+from nas_bo.safe_text import told
 
 if TYPE_CHECKING:
     import torch
@@ -152,7 +153,6 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> TrainedModel
         raise MissingExtra("safetensors", "models") from error
     except Exception as error:  # of JSON, safetensors and torch
         raise ExportError(
-            f"the files of the model in {str(path)!r} do not fit together ({type(error).__name__}: {str(error)[:300]}); train or "
-            "register it again"
+            f"the files of the model in {str(path)!r} do not fit together ({told(error)[:300]}); train or register it again"
         ) from error
     return TrainedModel(path, arch, said, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 
 import optuna
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from nas_bo import Space, choice, large_info, safe_text, search, study_name
 from nas_bo.cli.app import app
+from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.execution.executor import evaluate
 from nas_bo.objective import Value
 from nas_bo.optuna import studies
@@ -218,3 +220,14 @@ def test_a_study_name_on_the_command_line_changes_no_terminal(tmp_path):
     for name in ("\x1b]0;x\x07", "a\nb", "\u202eb"):
         done = nas_bo("search", *QUICK, "--trials", "1", "--mlflow", "none", "--study", name, cwd=tmp_path)
         assert done.returncode == 2 and safe(done.stderr + done.stdout) and len(done.stderr.splitlines()) == 1
+
+
+def test_the_message_of_an_error_is_one_line_whatever_it_quotes():
+    quoted = "Error(s) in loading:\n\tMissing key(s): a.\r\n  Unexpected: b\u2028."
+    for error in (
+        ExportError(f"the files do not fit together ({quoted}); train it again"),
+        MissingExtra("a\nb", "models"),
+    ):
+        assert len(str(error).splitlines()) == 1
+    assert str(ExportError("two  spaces stay")) == "two  spaces stay"
+    assert pickle.loads(pickle.dumps(ExportError("a\nb"))).args == ("a b",)
