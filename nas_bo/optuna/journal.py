@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -20,6 +21,8 @@ try:
 except ImportError:  # Windows: Optuna's own lock alone, which looks again and again
     fcntl = None  # type: ignore[assignment]
 
+from nas_bo import temporary
+from nas_bo.process import is_dead, owner
 from nas_bo.wording import counted
 
 _log = logging.getLogger(__name__)
@@ -52,7 +55,7 @@ class _File(JournalFileBackend):
     """A journal file. Within `together` a thread appends without a lock of its own for each record."""
 
     def __init__(self, file: Path) -> None:
-        super().__init__(str(file), JournalFileSymlinkLock(str(file)))
+        super().__init__(str(file), _Lock(str(file)))
         self._path = file
         self._within: tuple[int, BinaryIO] | None = None  # the thread that writes together, and its file
 
@@ -87,6 +90,35 @@ class _File(JournalFileBackend):
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_within": None}
+
+
+class _Lock(JournalFileSymlinkLock):
+    """Optuna's lock, which a process that was killed leaves behind, to be waited for 30 seconds. So it is noted in the folder of this
+    user which link is of which process of nas_bo, and that of a dead one is removed at once."""
+
+    def acquire(self) -> bool:
+        note = self._note()
+        if note is not None:
+            with suppress(OSError, UnicodeDecodeError):
+                link, _, who = note.read_text().partition(" ")
+                if link == _link(self._lock_file) and is_dead(who):
+                    os.unlink(self._lock_file)
+        super().acquire()
+        if note is not None:
+            with suppress(OSError):
+                note.write_text(f"{_link(self._lock_file)} {owner()}")
+        return True
+
+    def _note(self) -> Path | None:
+        folder = temporary.private()
+        name = hashlib.sha256(os.fsencode(os.path.realpath(self._lock_target_file))).hexdigest()[:16]
+        return None if folder is None else folder / f"journal-{name}"
+
+
+def _link(file: str) -> str:
+    """A symbolic link, distinct from every later one of its name."""
+    about = os.lstat(file)
+    return f"{about.st_ino}:{about.st_ctime_ns}"
 
 
 def _append(opened: BinaryIO, logs: list[dict[str, object]]) -> None:

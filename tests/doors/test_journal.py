@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -102,3 +103,24 @@ def test_processes_that_begin_together_after_a_cut_lose_nothing(made):
         assert process.wait(120) == 0, process.stderr.read()
     kept = optuna.load_study(study_name="Toy", storage=storages.backend(str(made))).user_attrs
     assert {f"{n}.{k}" for n in range(3) for k in range(20)} <= set(kept)
+
+
+def test_a_process_that_was_killed_while_it_wrote_is_not_waited_for(made):
+    """Optuna takes the lock of a dead process away after 30 seconds; here, that of a living one never."""
+    opened = (
+        "import os, signal, sys; from nas_bo.optuna import storages\n"
+        f"backend = storages.backend({str(made)!r})\n"
+        "backend = getattr(backend, '_backend', backend); backend._lock.grace_period = None\n"
+    )
+    killed = opened + "with backend._locked(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    assert Python("-c", killed, env=environment(), cwd=ROOT).wait(120) == -9
+    assert os.path.lexists(f"{made}.lock")
+    after = opened + "with backend._locked(): print('whole')\n"
+    process = Python("-c", after, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.wait(120) == 0 and process.stdout.read() == "whole\n"
+    os.symlink(made, f"{made}.lock")  # of somebody else, who lives
+    process = Python("-c", after, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(3)
+    process.kill()
+    process.wait()
