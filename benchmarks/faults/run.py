@@ -6,8 +6,10 @@ Each case is a search of `part.py` (10 trials, a baseline, re-trainings, the rep
 same search without a fault: the same trials with the same values, the same re-trainings, the same baseline. Counted are
 
 * lost: trials, re-trainings or baselines of the other search that are missing, or have other values;
-* twice: architectures that have two trials; evaluations beyond those that a kill made necessary (one for each worker and kill);
-* exceptions: tracebacks on the screen, and ends by anything else than the fault;
+* twice: architectures that have two trials; evaluations, re-trainings and baselines that are made again though a study had their outcome
+  when its process was killed (what was running, or had ended a moment before, is evaluated again);
+* exceptions: tracebacks on the screen, and ends by anything else than the fault. Not counted is what Python's `multiprocessing` writes
+  in a process that was just being started when the one that started it was killed;
 * hangs: a search that takes three times as long as that without a fault (that a new process begins included) and 10 s more to come to
   its end: how busy the machine is changes meanwhile. With late locks it is four times and 30 s.
 
@@ -22,6 +24,7 @@ import argparse
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import tempfile
@@ -36,6 +39,7 @@ import optuna
 
 from benchmarks.common import RESULTS, ROOT, envelope, write
 from benchmarks.faults.part import is_greedy
+from nas_bo.errors import NasBoError
 from nas_bo.optuna import studies
 from tests import fork_server
 from tests.doors import postgres
@@ -44,6 +48,7 @@ from tests.processes import Python
 SECONDS = 0.05  # of an evaluation
 LONGER_S = 10.0
 STORAGES = ("sqlite", "journal", "postgresql")
+UNSTARTED = re.compile(r"in spawn_main\n(?:  .*\n)*EOFError: Ran out of input")
 COUNTED = ("lost", "twice", "exceptions", "hangs")
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -99,16 +104,45 @@ class Case:
         }
 
 
-def counts(case: Case, whole: dict[str, Any], kills: int, code: int, late: bool) -> dict[str, int]:
+def outcomes(case: Case) -> Counter[str]:
+    """Of every evaluation whose outcome is in the study: how many lines of the log it has."""
+    try:
+        found = case.found()
+    except NasBoError:  # it was killed before it had made a study
+        return Counter()
+    baselines = set(found["baselines"])
+    trials = {arch_id for ended, arch_id, _ in found["trials"].values() if ended}
+    lines = Counter(case.evaluations())
+    return Counter(
+        {
+            line: n
+            for line, n in lines.items()
+            if (arch_id := line.split()[1]) not in baselines
+            and arch_id in (trials if line.startswith("1 ") else found["retrained"])
+        }
+    )
+
+
+def counts(case: Case, whole: dict[str, Any], kills: list[Counter[str]], code: int, late: bool) -> dict[str, int]:
+    """`kills` has the `outcomes` after each."""
     found = case.found()
     missing = sum(found[part].get(key) != value for part in whole for key, value in whole[part].items())
     ids = Counter(arch_id for _, arch_id, _ in found["trials"].values())
-    needed = len(whole["trials"]) + len(whole["retrained"]) + len(whole["baselines"]) + kills * case.workers
+    lines = Counter(case.evaluations())
+    needed = len(whole["trials"]) + len(whole["retrained"]) + len(whole["baselines"])
+    again = (
+        sum(lines[line] > n for known in kills for line, n in known.items())
+        if kills
+        else len(case.evaluations()) - needed
+    )
     said = (case.folder / "said").read_text(errors="replace")
+    tracebacks = said.count("Traceback (most recent call last)") - min(
+        len(kills) * case.workers, len(UNSTARTED.findall(said))
+    )
     return {
         "lost": missing + max(0, len(whole["trials"]) - len(found["trials"])),
-        "twice": sum(n - 1 for n in ids.values()) + max(0, len(case.evaluations()) - needed),
-        "exceptions": said.count("Traceback (most recent call last)") + (code != 0),
+        "twice": sum(n - 1 for n in ids.values()) + max(0, again),
+        "exceptions": tracebacks + (code != 0),
         "hangs": int(late),
     }
 
@@ -132,7 +166,7 @@ def end(case: Case, takes: float) -> tuple[int, bool]:
 
 
 def killed(case: Case, whole: dict[str, Any], takes: float, rng: random.Random) -> dict[str, Any]:
-    phases, times = [], rng.choice([1, 1, 2, 3])
+    phases, known, times = [], [], rng.choice([1, 1, 2, 3])
     for _ in range(times):
         process = case.start()
         moment = rng.uniform(0.0, takes)
@@ -143,8 +177,9 @@ def killed(case: Case, whole: dict[str, Any], takes: float, rng: random.Random) 
             phases.append(case.phase())
             process.send_signal(signal.SIGKILL)
             process.wait()
+            known.append(outcomes(case))
     code, late = end(case, takes)
-    return {"phases": phases, **counts(case, whole, len(phases), code, late)}
+    return {"phases": phases, **counts(case, whole, known, code, late)}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -207,7 +242,7 @@ def main(arguments: list[str] | None = None) -> None:
                 code, late = end(one, takes)
                 if name == "memory":
                     reference = without_greedy(reference, one)
-                seen = {"phases": [], **counts(one, reference, 0, code, late)}
+                seen = {"phases": [], **counts(one, reference, [], code, late)}
             seen |= {"fault": name, "storage": kind[0], "workers": kind[1]}
             cases.append(seen)
             print(json.dumps(seen), flush=True)
