@@ -7,6 +7,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from tests.fork_server import SHORT
 from tests.processes import python
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ def slow(arch):
 
 def environment(**more: str) -> dict[str, str]:
     known = {k: v for k, v in os.environ.items() if k == "NAS_BO_CACHE" or not k.startswith(("MLFLOW_", "NAS_BO_"))}
-    return {**known, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **more}
+    return {**known, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", SHORT: "1", **more}
 
 
 def nas_bo(*args: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:

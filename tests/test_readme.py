@@ -1,4 +1,4 @@
-"""The README's programs run as they stand, and what it says of files is true."""
+"""The README's programs run as they stand (with less held-out text, see `fork_server.shorten`), and what it says of files is true."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import SHORT
 from tests.processes import python
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +22,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README, re.S)
 def test_block(number, tmp_path):
     script = tmp_path / "block.py"
     script.write_text(BLOCKS[number])
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", SHORT: "1"}
     done = python(script, cwd=tmp_path, env=env, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -15,6 +15,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fork_server import SHORT
 from tests.processes import for_a_shell, python
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +68,8 @@ def program(page: str) -> str:
 
 
 def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run the program of a page in an empty folder, with the commands of this checkout at hand."""
+    """Run the program of a page in an empty folder, with the commands of this checkout at hand; with less held-out text and
+    shorter measurements (`fork_server.shorten`), since no figure of it is looked at."""
     tools, work = folder / "bin", folder / "work"
     tools.mkdir()
     work.mkdir()
@@ -76,7 +78,7 @@ def run(page: Path, folder: Path) -> subprocess.CompletedProcess[str]:
         (tools / tool).chmod(0o755)
     (work / "page.py").write_text(program(page.read_text()))
     path = f"{tools}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", SHORT: "1"}
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "NAS_BO_SPOOL"):
         env.pop(name, None)
     return python("page.py", cwd=work, env=env, timeout=900)
