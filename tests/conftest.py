@@ -30,6 +30,10 @@ if "TMPDIR" not in os.environ and os.access(MEMORY, os.W_OK) and shutil.disk_usa
 # What is kept of this machine between runs belongs to the user, not to tests; processes that tests start share the folder.
 os.environ.setdefault("NAS_BO_CACHE", tempfile.mkdtemp(prefix="nas-bo-tests-"))
 
+# No test asks a hub, and code of exported models is not left in the user's folder. Said here since libraries read it once.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_MODULES_CACHE", f"{os.environ['NAS_BO_CACHE']}/modules")
+
 # Programs and workers that tests start are forked from one process that has the large libraries loaded.
 os.environ.setdefault(fork_server.PLACE, f"{tempfile.mkdtemp(prefix='nas-bo-fork-')}/server.{os.getpid()}")
 if os.environ[fork_server.PLACE]:

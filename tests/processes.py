@@ -15,6 +15,14 @@ from typing import Any
 from tests import fork_server
 from tests.fork_server import PLACE, RUN
 
+# The first lines of a program that runs where the package is not installed.
+WITHOUT_US = """
+import sys
+for name in [name for name in sys.modules if name.partition(".")[0] == "nas_bo"]:
+    del sys.modules[name]
+sys.modules["nas_bo"] = None
+"""
+
 
 class Python(subprocess.Popen[Any]):
     """`subprocess.Popen` of `python ARGUMENTS`, the first of its own group of processes."""

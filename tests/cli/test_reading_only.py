@@ -17,6 +17,7 @@ from nas_bo.optuna import storages
 from nas_bo.strategies import Random
 from tests.command import environment
 from tests.problems import Toy, cost, loss
+from tests.processes import python
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes of POSIX")
 
@@ -66,10 +67,11 @@ print(json.dumps(said))
 def run(folder: Path, out: Path, *prefix: str) -> None:
     """All commands in one process."""
     env = environment(HOME=str(out), MPLCONFIGDIR=str(out), TMPDIR=str(out))
-    done = subprocess.run(
-        [*prefix, sys.executable, "-c", ALL, json.dumps(COMMANDS), str(out)],
-        cwd=folder, env=env, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    words = ["-c", ALL, json.dumps(COMMANDS), str(out)]
+    if prefix:
+        done = subprocess.run([*prefix, sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
+    else:
+        done = python(*words, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
     wrong = [one for one in json.loads(done.stdout.splitlines()[-1]) if one[1] != 0]
     assert not wrong, wrong

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -15,6 +12,7 @@ from nas_bo.export.text import Text, byte_tokenizer
 from nas_bo.workflows.export import FORMATS, continued, export
 from tests.cli.test_command import nas_bo
 from tests.export.test_huggingface import CASES, SKIP, block, decoder, randomised
+from tests.processes import WITHOUT_US, python
 
 pytest.importorskip("transformers")
 
@@ -45,14 +43,34 @@ def llama(tmp_path):
     return folder(tmp_path, LLAMA)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def translated_once():
+    """What torch makes of one model as ONNX is made once, not for each export of it."""
+    from nas_bo.export import onnx
+
+    make, made = onnx._files, {}
+
+    def files_of(trained):
+        weights = {name: weight.sum().item() for name, weight in trained.model.state_dict().items()}
+        key = repr((trained.architecture, weights))
+        if key not in made:
+            made[key] = make(trained)
+        return dict(made[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx, "_files", files_of)
+        yield
+
+
 def test_what_goes_out_is_loaded_by_stock_transformers_in_another_process(llama, tmp_path):
     made = export(llama, tmp_path / "hf", "huggingface")
     assert made.check.good and made.check.difference < 1e-4 and "LlamaForCausalLM" in made.what
     code = (
-        "import sys; from transformers import pipeline; text = pipeline('text-generation', sys.argv[1])('def ', do_sample=False, max_new_tokens=12)\n"
-        "assert 'nas_bo' not in sys.modules; print(repr(text[0]['generated_text']))"
+        WITHOUT_US
+        + "from transformers import pipeline; text = pipeline('text-generation', sys.argv[1])('def ', do_sample=False, max_new_tokens=12)\n"
+        "print(repr(text[0]['generated_text']))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(made.folder)], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    done = python("-c", code, made.folder)
     assert done.returncode == 0, done.stderr
     assert continued(llama, "def ", 12, 0.0) == eval(done.stdout)
     card = (made.folder / "README.md").read_text()
@@ -83,11 +101,11 @@ def test_what_no_stock_class_holds_says_which_field_and_goes_out_as_ours(tmp_pat
     made = export(trained, tmp_path / "hf", remote_code=True)
     assert made.check.good and "NasBoForCausalLM" in made.what
     code = (
-        "import sys; from transformers import pipeline\n"
+        WITHOUT_US + "from transformers import pipeline\n"
         "text = pipeline('text-generation', sys.argv[1], trust_remote_code=True)('def ', do_sample=False, max_new_tokens=8)\n"
         "print(repr(text[0]['generated_text']))"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(made.folder)], capture_output=True, text=True)
+    done = python("-c", code, made.folder)
     assert done.returncode == 0, done.stderr
     assert continued(trained, "def ", 8, 0.0) == eval(done.stdout)
 
@@ -181,7 +199,7 @@ def test_what_fewer_bits_cost_is_said_and_bounded(llama, tmp_path, format, more,
 def test_the_card_of_onnx_runs_as_it_stands(llama, tmp_path):
     out = export(llama, tmp_path / "out", "onnx").folder
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0].replace("range(100)", "range(15)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout[:-1] == continued(llama, "def ", 12, 0.0)
 
@@ -201,14 +219,7 @@ def test_an_export_is_a_version_of_a_registered_model_that_stock_mlflow_loads(ll
         "assert not [p for p in pathlib.Path(folder).rglob('*') if p.suffix in ('.pkl', '.pickle', '.bin', '.pt')]\n"
         "print(repr(text))"
     )
-    env = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", code, f"sqlite:///{tmp_path}/m.db"],
-        capture_output=True,
-        text=True,
-        env=env,
-        cwd=tmp_path,
-    )
+    done = python("-c", code, f"sqlite:///{tmp_path}/m.db", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert eval(done.stdout.splitlines()[-1]) == continued(llama, "def ", 12, 0.0)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
@@ -16,6 +13,7 @@ from nas_bo.workflows.export import continued, export
 from tests.export.test_export import folder, named
 from tests.export.test_gguf import made
 from tests.export.test_huggingface import CASES, MOE, SKIP, A, attention, block, decoder
+from tests.processes import WITHOUT_US, python
 
 pytest.importorskip("transformers")
 
@@ -67,8 +65,7 @@ def test_where_there_is_no_nas_bo_text_is_written_with_a_cache_and_in_beams(tmp_
     trained = folder(tmp_path, named(ARCHS["every mixer"]))
     out = export(trained, tmp_path / "hf", remote_code=True).folder
     code = (
-        "import sys; sys.modules['nas_bo'] = None\n"
-        "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
+        WITHOUT_US + "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer\n"
         "model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
         "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
         "ids = tokenizer('def ', return_tensors='pt')\n"
@@ -78,8 +75,7 @@ def test_where_there_is_no_nas_bo_text_is_written_with_a_cache_and_in_beams(tmp_
         "         for more in ({}, {'use_cache': False}, {'num_beams': 3}, {'num_beams': 3, 'use_cache': False})]\n"
         "print(repr((texts, lengths[:12])))"
     )
-    env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")}
-    done = subprocess.run([sys.executable, "-c", code, str(out)], capture_output=True, text=True, env=env)
+    done = python("-c", code, out)
     assert done.returncode == 0, done.stderr
     (plain, uncached, beams, uncached_beams), lengths = eval(done.stdout.splitlines()[-1])
     assert plain == uncached == continued(trained, "def ", 12, 0.0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -18,6 +16,7 @@ from nas_bo.workflows.export import continued
 from nas_bo.workflows.train import CHECKPOINT, LADDER
 from tests.cli.test_command import nas_bo
 from tests.problems import Toy, cost, loss
+from tests.processes import python
 
 TOKENS, SHORT = 20_480, 6_144
 
@@ -85,9 +84,7 @@ def test_a_process_that_is_killed_goes_on_to_the_same_weights(found, trained, tm
         "resolve.stored(sys.argv[1], None).train(sys.argv[2], 'best:bits_per_byte', float(sys.argv[3]), ladder=True, progress=killed)\n"
     )
     out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(found[1]), str(out), str(SHORT)], capture_output=True, text=True
-    )
+    done = python("-c", code, found[1], out, SHORT)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert {CHECKPOINT, LADDER} <= {path.name for path in out.iterdir()}
     before, seen = (out / LADDER).stat().st_mtime_ns, []
