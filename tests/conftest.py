@@ -54,7 +54,7 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None
 typer.testing._get_command = cache(typer.testing._get_command)
 
 # Timing of a single example says nothing on a shared machine; random spaces are slow to write by nature.
-settings.register_profile("ci", deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
+settings.register_profile("ci", deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
 settings.load_profile("ci")
 
 pytest.register_assert_rewrite("optuna.testing.pytest_samplers")

@@ -76,7 +76,7 @@ def test_json_is_alone_on_stdout_and_the_same_seed_gives_the_same(tmp_path):
     found = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        args = [*QUICK, "--json", "--objective", "bits_per_byte", "--objective", "parameters"]
+        args = [*QUICK, "--json", "--retrain", "1", "--objective", "bits_per_byte", "--objective", "parameters"]
         done = nas_bo("search", *args, cwd=tmp_path / name, **({"PYTHONHASHSEED": "1"} if found else {}))
         assert done.returncode == 0, done.stderr
         found.append(json.loads(done.stdout))

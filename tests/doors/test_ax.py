@@ -134,7 +134,7 @@ def work(client: Client, trials: int, at_once: int = 1, space: type[Space] = Tin
 
 
 @given(spaces(rules=True), seeds)
-@settings(max_examples=150)
+@settings(max_examples=60)
 def test_round_trip_is_the_identity(space: type[Space], seed: int) -> None:
     arch = space.sample(seed)
     params = nas_ax.params(space, arch)
@@ -146,7 +146,7 @@ def test_round_trip_is_the_identity(space: type[Space], seed: int) -> None:
 
 
 @given(spaces(), seeds)
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, suppress_health_check=list(HealthCheck))
 def test_the_client_accepts_architectures_and_suggests_architectures(space: type[Space], seed: int) -> None:
     try:
         configs = nas_ax.parameters(space)

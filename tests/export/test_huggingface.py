@@ -133,9 +133,11 @@ def test_what_does_not_fit_names_the_field(field):
 
 @pytest.mark.parametrize("space", NAMED)
 def test_random_architectures_of_every_space_are_exact_or_say_why_not(space):
+    looked_at = 0
     for seed in range(20):
         arch = NAMED[space].sample(seed)
         found = fits(arch, TRANSFORMERS)
         assert found[0].reasons or found[0].spec is not None
-        if not found[0].reasons and check(arch).width <= 96:
+        if not found[0].reasons and check(arch).width <= 96 and looked_at < 4:
             same(randomised(arch), found[0])
+            looked_at += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.export.test_gguf import made
-from tests.export.test_huggingface import MOE, ONE, SKIP, A, attention, block, decoder
+from tests.export.test_huggingface import SKIP, A, attention, block, decoder
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
@@ -13,6 +13,8 @@ for package in ("onnx", "onnxscript", "onnxruntime"):
 from nas_bo.export import onnx  # noqa: E402
 
 GATED = block("dense", ratio=1, gated=True)
+MOE = block("moe", experts=3, top_k=2, ratio=1, gated=True)
+ONE = block("moe", experts=2, top_k=1, ratio=1, activation="gelu", gated=True)
 CONV = block("conv", kernel=4)
 
 

@@ -70,7 +70,7 @@ def connected(draw: st.DrawFn) -> Node:
     return Node({**fields, "layers": tuple(layers)})
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(connected())
 def test_counts_are_those_of_the_module(arch: Node) -> None:
     spec = check(arch)
@@ -101,7 +101,7 @@ def test_counts_are_those_of_the_module(arch: Node) -> None:
             )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(connected())
 def test_cached_is_uncached(arch: Node) -> None:
     generator = torch.Generator().manual_seed(0)
@@ -115,7 +115,7 @@ def test_cached_is_uncached(arch: Node) -> None:
         assert torch.allclose(model(tokens[:, :12]), whole[:, :12])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(connected(), st.sampled_from((24, 100)))
 def test_memory_is_that_of_a_run(arch: Node, context: int) -> None:
     arch = Node({**arch, "width": 32})

@@ -22,7 +22,7 @@ def torch_flops(model: torch.nn.Module, tokens: int, batch: int) -> int:
     return counter.get_total_flops()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(architectures(), st.integers(1, 150), st.integers(1, 3))
 def test_parameters_and_flops_are_exact(arch: Node, tokens: int, batch: int) -> None:
     model = build(arch, VOCAB, device="meta")
@@ -30,7 +30,7 @@ def test_parameters_and_flops_are_exact(arch: Node, tokens: int, batch: int) -> 
     assert flops(arch, VOCAB, tokens, batch) == torch_flops(model, tokens, batch)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(architectures(), st.integers(1, 150), st.integers(1, 3))
 def test_prefill_operations_add_up(arch: Node, tokens: int, batch: int) -> None:
     rows = operations(arch, VOCAB, "prefill", tokens, batch)
@@ -39,7 +39,7 @@ def test_prefill_operations_add_up(arch: Node, tokens: int, batch: int) -> None:
     assert all(min(row[1:]) >= 0 for row in rows)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(architectures(), st.integers(2, 90), st.integers(1, 3))
 def test_decode_operations_and_cache_bytes_match_a_real_cache(arch: Node, context: int, batch: int) -> None:
     model = build(arch, VOCAB, device="meta")
@@ -57,7 +57,7 @@ def test_decode_operations_and_cache_bytes_match_a_real_cache(arch: Node, contex
     assert kv_cache_bytes(arch, context, 4, batch) == held * 4
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(architectures())
 def test_prefill_weights_are_the_active_parameters(arch: Node) -> None:
     rows = operations(arch, VOCAB, "prefill", 1)

@@ -46,7 +46,7 @@ def decoded(model: Decoder, tokens: torch.Tensor, sizes: list[int]) -> torch.Ten
     return torch.cat([model(part, cache=cache) for part in tokens.split(sizes, 1)], 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(architectures(), st.integers(2, 140), st.data())
 def test_cache_and_causality_hold_for_every_architecture(arch: Node, length: int, data: st.DataObject) -> None:
     model, tokens = made(arch, dtype=torch.float64), some_tokens(2, length)
