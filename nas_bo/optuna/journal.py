@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _threads: dict[str, threading.Lock] = {}  # journal -> that of this process's threads
 CHUNK = 1 << 16  # bytes read at a time, from the end
 QUEUE_S, LOOK_S = 20.0, 0.002  # a place in the queue of this machine is waited for so long, and looked for so often
+LEFT_S = 1.0  # a lock that a dead process has left
 
 
 def journal(file: Path) -> Journal:
@@ -93,32 +94,45 @@ class _File(JournalFileBackend):
 
 
 class _Lock(JournalFileSymlinkLock):
-    """Optuna's lock, which a process that was killed leaves behind, to be waited for 30 seconds. So it is noted in the folder of this
-    user which link is of which process of nas_bo, and that of a dead one is removed at once."""
+    """Optuna's lock, which a process that was killed leaves behind, to be waited for 30 seconds. So a process of nas_bo notes in the
+    folder of this user that it wants the lock, until it has given it back: what a dead one has left is removed."""
 
     def acquire(self) -> bool:
         note = self._note()
         if note is not None:
             with suppress(OSError, UnicodeDecodeError):
-                link, _, who = note.read_text().partition(" ")
-                if link == _link(self._lock_file) and is_dead(who):
-                    os.unlink(self._lock_file)
-        super().acquire()
+                if is_dead(note.read_text()):
+                    self._take_away()
+            with suppress(OSError):
+                note.write_text(owner())
+        return super().acquire()
+
+    def release(self) -> None:
+        super().release()
+        note = self._note()
         if note is not None:
             with suppress(OSError):
-                note.write_text(f"{_link(self._lock_file)} {owner()}")
-        return True
+                note.unlink()
 
     def _note(self) -> Path | None:
         folder = temporary.private()
         name = hashlib.sha256(os.fsencode(os.path.realpath(self._lock_target_file))).hexdigest()[:16]
         return None if folder is None else folder / f"journal-{name}"
 
+    def _take_away(self) -> None:
+        """Remove the lock, if it stays the same for `LEFT_S`: a process that does not write notes may have it by now."""
+        link, until = _link(self._lock_file), time.monotonic() + LEFT_S
+        while time.monotonic() < until:
+            time.sleep(LOOK_S)
+            if _link(self._lock_file) != link:
+                return
+        os.unlink(self._lock_file)
 
-def _link(file: str) -> str:
-    """A symbolic link, distinct from every later one of its name."""
+
+def _link(file: str) -> tuple[int, int]:
+    """A symbolic link, distinct from every later one of its name. Raises OSError where there is none."""
     about = os.lstat(file)
-    return f"{about.st_ino}:{about.st_ctime_ns}"
+    return about.st_ino, about.st_ctime_ns
 
 
 def _append(opened: BinaryIO, logs: list[dict[str, object]]) -> None:
