@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
+from nas_bo.space import Space
+from nas_bo.space.neighbours import counted_lists, pattern
 from nas_bo.strategies.history import Past
 from nas_bo.strategies.initial_design import spread
+from nas_bo.strategies.number_variation import loosened
 from nas_bo.strategies.screen import Screen
-from nas_bo.strategies.strategy import admissible, fresh
+from nas_bo.strategies.strategy import admissible, draw, fresh
+from nas_bo.strategies.variation import build, openings
 from nas_bo.trial import Trial
 
 TRIES = 50  # children that may be seen or forbidden, for each that is wanted
+WILD = 5.0  # children drawn at random of those that are screened, divided by the number of trials so far
+DONORS = 100  # of the best trials, that say what may stand below a decision that changes
+NICHES = 0.15  # of the suggestions are bred within one value of a decision that opens others
 
 Breed = Callable[[], Architecture | None]
+Niche = Mapping[str, object]  # what parents have in common; empty for all
 
 
 def first(
@@ -25,11 +34,26 @@ def first(
     drawn at random (corners are seldom good, and a model needs the middle as well)."""
     spanning = min(n, (startup + 1) // 2 - len(trials))
     batch = spread(problem, trials, spanning, rng) if spanning > 0 else []
+    batch = _without_ends(problem, batch, seen, rng)
     seen |= {arch.id for arch in batch}
     while len(batch) < min(n, startup - len(trials)) and (arch := fresh(problem, seen, rng)) is not None:
         seen.add(arch.id)
         batch.append(arch)
     return batch
+
+
+def _without_ends(
+    problem: Problem, design: list[Architecture], seen: set[str], rng: random.Random
+) -> list[Architecture]:
+    """The design with its numbers of many values drawn at random, as far as that is admissible."""
+    found: dict[str, Architecture] = {}
+    counts = counted_lists(problem.space)
+    for arch in design:
+        flat = loosened(problem.space, arch, counts)
+        made = arch if len(flat) == len(arch.flat) else build(problem.space, flat, rng)
+        taken = made.id in found or made.id in seen or not admissible(problem, made)
+        found[arch.id if taken else made.id] = arch if taken else made
+    return list(found.values())
 
 
 def evolve(
@@ -39,24 +63,27 @@ def evolve(
     rng: random.Random,
     startup: int,
     screen: int,
-    breeder: Callable[[Past], Breed | None],
+    breeder: Callable[[Past, Niche], Breed | None],
 ) -> list[Architecture]:
     """Up to `n` suggestions: the first trials, then children.
 
     Args:
         startup: how many trials come first, see `first`.
         screen: how many children are bred for each suggestion; the most promising one is suggested.
-        breeder: past -> what makes a child, None where it finds none; None while there are no parents.
+        breeder: past and niche -> what makes a child, None where it finds none; None while there are no parents.
     """
     past = Past.of(problem, trials)
     seen = set(past.seen)
     batch = first(problem, trials, n, startup, seen, rng)
     if len(batch) == n:
         return batch
-    breed = breeder(past)
+    everywhere = breeder(past, {})
     judge = Screen(problem, past) if screen > 1 and len(past.archs) > 1 else None
     while len(batch) < n:
-        children = _children(problem, breed, seen, 1 if judge is None else screen)
+        niche = _niche(problem, rng)
+        breed = (breeder(past, niche) if niche else None) or everywhere
+        wild = 0.0 if judge is None else min(WILD / (1 + len(seen)), 0.5)
+        children = _children(problem, breed, seen, 1 if judge is None else screen, wild, rng)
         if len(children) > 1 and judge is not None:
             arch: Architecture | None = judge.best(children, past.pending + batch, rng)
         else:
@@ -68,11 +95,36 @@ def evolve(
     return batch
 
 
-def _children(problem: Problem, breed: Breed | None, seen: set[str], number: int) -> list[Architecture]:
-    """Up to `number` different admissible children that are not in `seen`."""
+def _niche(problem: Problem, rng: random.Random) -> Niche:
+    """Now and then a value of a decision that opens others, such as a kind of model, to breed within: what looks worse
+    because little was tried of it gets its trials, too. ~ uniform over these decisions, then over their values."""
+    opening = _kinds(problem.space)
+    if not opening or rng.random() >= NICHES:
+        return {}
+    path = rng.choice(opening)
+    return {path: rng.choice(problem.space.decisions()[path].domain.values)}  # type: ignore[arg-type]
+
+
+_found: WeakKeyDictionary[type[Space], list[str]] = WeakKeyDictionary()
+
+
+def _kinds(space: type[Space]) -> list[str]:
+    """The unordered decisions outside of lists on which others depend."""
+    if space not in _found:
+        decisions, counts = space.decisions(), counted_lists(space)
+        some = [p for p in openings(space) if p not in counts and not decisions[p].domain.ordered]
+        _found[space] = [p for p in some if pattern(p) == p and decisions[p].domain.size != 1]
+    return _found[space]
+
+
+def _children(
+    problem: Problem, breed: Breed | None, seen: set[str], number: int, wild: float, rng: random.Random
+) -> list[Architecture]:
+    """Up to `number` different admissible children that are not in `seen`; the share `wild` of them drawn at random."""
     found: dict[str, Architecture] = {}
     for _ in range(TRIES * number if breed is not None else 0):
-        arch = breed() if breed is not None else None
+        drawn = wild and rng.random() < wild
+        arch = draw(problem.space, rng) if drawn else breed() if breed is not None else None
         if arch is None:
             break
         if arch.id not in seen and arch.id not in found and admissible(problem, arch):

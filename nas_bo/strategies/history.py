@@ -6,7 +6,7 @@ Notation: n architectures, m objectives, everything minimised.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -72,8 +72,16 @@ class Past:
         """The past of which only the last `number` evaluated trials are known."""
         return Past._of(self.entries[-number:], self.points.shape[1], self.pending, self.seen)
 
+    def within(self, common: Mapping[str, object]) -> Past:
+        """The past of which only trials of architectures with these values are known, by flat path."""
+        inside = [e for e in self.entries if all(e[0].architecture.flat.get(p) == v for p, v in common.items())]
+        return Past._of(inside, self.points.shape[1], self.pending, self.seen)
+
     def best(self, most: int) -> list[Architecture]:
         """The `most` best, best first: by non-dominated rank, then the lonelier; infeasible ones last."""
+        if self.points.shape[1] == 1:  # the same, without a front for each of them
+            order = np.argsort(self.points[:, 0], kind="stable")[:most]
+            return ([self.archs[i] for i in order] + self.infeasible)[:most]
         chosen: list[Architecture] = []
         rows, front = np.arange(len(self.archs)), self.front
         while len(rows) and len(chosen) < most:

@@ -14,7 +14,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.objective import Predicting
 from nas_bo.problem import Problem
 from nas_bo.space import Space
-from nas_bo.strategies.evolution import Breed, evolve
+from nas_bo.strategies.evolution import Breed, Niche, evolve
 from nas_bo.strategies.history import Past, known_values
 from nas_bo.strategies.strategy import check_settings, generator
 from nas_bo.trial import Trial
@@ -53,7 +53,7 @@ class LocalSearch:
         """See `Strategy.suggest`."""
         rng = generator("local search", self.seed, len(trials))
 
-        def breeder(past: Past) -> Breed:
+        def breeder(past: Past, niche: Niche) -> Breed:
             centres = [past.archs[i] for i in np.flatnonzero(past.front)] or past.infeasible[:1]
             front, passed = past.points[past.front], set(past.seen)
 

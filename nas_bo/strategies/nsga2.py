@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.evolution import Breed, evolve
+from nas_bo.strategies.evolution import DONORS, Breed, Niche, evolve
 from nas_bo.strategies.history import Past
+from nas_bo.strategies.number_variation import blend, shift_many
 from nas_bo.strategies.strategy import check_settings, generator
-from nas_bo.strategies.variation import build, crossed_flat, moved_flat
+from nas_bo.strategies.variation import Donors, build, crossed_flat, moved_flat
 from nas_bo.trial import Trial
 from nas_bo.validated import checked, number, whole_number
 
 STARTUP = 10
+PARENTS = 8  # parents at most, unless the front is larger: with twenty of fifty trials hardly anything is selected
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class NSGA2:
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
-        population: from how many of the best trials parents are drawn.
+        population: from how many of the best trials parents are drawn at most: from `PARENTS`, or the front where it is
+            larger.
         startup: how many trials come first, half of them a design that spans the space, half random; when None,
             `STARTUP` or `population`, whichever is less.
         crossover: the probability that a child has two parents.
@@ -46,7 +49,7 @@ class NSGA2:
     startup: int | None = checked(None, whole_number(0).or_none())
     crossover: float = checked(0.9, number(at_least=0, at_most=1))
     mutation: float = checked(0.5, number(at_least=0, at_most=1))
-    screen: int = checked(4, whole_number(1))
+    screen: int = checked(16, whole_number(1))
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -55,14 +58,18 @@ class NSGA2:
         """See `Strategy.suggest`."""
         rng = generator("nsga2", self.seed, len(trials))
 
-        def breeder(past: Past) -> Breed | None:
-            parents = past.best(self.population)
+        def breeder(past: Past, niche: Niche) -> Breed | None:
+            past = past.within(niche) if niche else past
+            donors = past.best(max(self.population, DONORS))
+            parents = donors[: min(self.population, max(PARENTS, int(past.front.sum())))]
             if not parents:
                 return None
 
             def breed() -> Architecture:
                 first, second = _tournament(parents, rng), _tournament(parents, rng)
-                return vary(problem, first, second if rng.random() < self.crossover else first, rng, self.mutation)
+                return vary(
+                    problem, first, second if rng.random() < self.crossover else first, rng, self.mutation, donors
+                )
 
             return breed
 
@@ -76,15 +83,26 @@ def _tournament(parents: Sequence[Architecture], rng: random.Random) -> Architec
 
 
 def vary(
-    problem: Problem, first: Architecture, second: Architecture, rng: random.Random, mutation: float = 0.5
+    problem: Problem,
+    first: Architecture,
+    second: Architecture,
+    rng: random.Random,
+    mutation: float = 0.5,
+    donors: Donors = (),
 ) -> Architecture:
-    """A child: crossover where the parents differ, then moves ~ geometric(mutation), at least one on a copy."""
+    """A child: crossover where the parents differ, then moves ~ geometric(mutation), at least one on a copy; numbers of many
+    values are blended in crossover, and move together as often as not where there is a mutation at all."""
+    space = problem.space
     alone = first.id == second.id
-    flat = dict(first.flat) if alone else crossed_flat(problem.space, first, second, rng)
+    flat = dict(first.flat) if alone else crossed_flat(space, first, second, rng)
+    if not alone:
+        blend(space, flat, first.flat, second.flat, rng)
     moves = int(alone or flat in (first.flat, second.flat))
     while moves < 8 and rng.random() < mutation:
         moves += 1
-    return build(problem.space, moved_flat(problem.space, flat, rng, moves), rng)
+    if rng.random() < mutation:
+        shift_many(space, flat, rng)
+    return build(space, moved_flat(space, flat, rng, moves, donors), rng)
 
 
 def best_trials(problem: Problem, trials: Sequence[Trial], most: int) -> list[Architecture]:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.evolution import Breed, evolve
+from nas_bo.strategies.evolution import DONORS, Breed, Niche, evolve
 from nas_bo.strategies.history import Past
+from nas_bo.strategies.number_variation import shift_many
 from nas_bo.strategies.strategy import check_settings, generator
-from nas_bo.strategies.variation import mutate
+from nas_bo.strategies.variation import build, moved_flat
 from nas_bo.trial import Trial
 from nas_bo.validated import checked, whole_number
 
 STARTUP = 10
+TOGETHER = 0.5  # of the children several numbers of many values move, beside the one mutation
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class RegularizedEvolution:
     population: int = checked(50, whole_number(2))
     sample: int = checked(10, whole_number(1))
     startup: int | None = checked(None, whole_number(0).or_none())
-    screen: int = checked(4, whole_number(1))
+    screen: int = checked(16, whole_number(1))
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -52,7 +54,9 @@ class RegularizedEvolution:
         """See `Strategy.suggest`."""
         rng = generator("regularized evolution", self.seed, len(trials))
 
-        def breeder(past: Past) -> Breed | None:
+        def breeder(past: Past, niche: Niche) -> Breed | None:
+            past = past.within(niche) if niche else past
+            donors = past.best(DONORS)
             alive = past.last(self.population).best(self.population)
             if not alive:
                 return None
@@ -60,7 +64,10 @@ class RegularizedEvolution:
             def breed() -> Architecture:
                 # ~ uniform without replacement; `alive` is sorted, so the least index wins
                 winner = min(rng.sample(range(len(alive)), min(self.sample, len(alive))))
-                return mutate(problem.space, alive[winner], rng)
+                flat = dict(alive[winner].flat)
+                if rng.random() < TOGETHER:
+                    shift_many(problem.space, flat, rng)
+                return build(problem.space, moved_flat(problem.space, flat, rng, 1, donors), rng)
 
             return breed
 

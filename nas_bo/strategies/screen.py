@@ -4,7 +4,8 @@ Gaussian random field metamodels", IEEE TEC 10(4)): of several, the one that is 
 The surrogate is a Bayesian ridge regression (MacKay, 1992, "Bayesian interpolation", Neural Computation 4) on the
 summaries of architectures, a millisecond's work; the criterion is the expected maximin improvement (Svenson and Santner,
 2016, "Multiobjective optimization of expensive-to-evaluate deterministic computer simulator models", CSDA 94), which
-takes any number of objectives. Known objectives are exact.
+takes any number of objectives. Known objectives are exact. With one objective, the order by this criterion and that by the
+ratio of densities (see `nas_bo.strategies.density_ratio`) count equally.
 
 Notation: n architectures, d inputs, m objectives, k points of the front, s draws.
 """
@@ -19,9 +20,11 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
+from nas_bo.strategies.density_ratio import log_ratio, split
 from nas_bo.strategies.history import Past, known_values
 from nas_bo.strategies.strategy import REMEMBERED
 from nas_bo.surrogate.features import features_of
+from nas_bo.surrogate.genomes import genomes_of
 
 FITTED = 200  # trials that the surrogate is fitted to, the last ones: they lie where children lie
 DRAWS = 16  # of the unknown objectives
@@ -39,12 +42,13 @@ class Screen:
         self._scale = past.scale
         self._front = self._scale(past.points[past.front])
         self._values = self._scale(past.points[-FITTED:])
-        self._inputs = _inputs(problem, past.archs[-FITTED:])
+        self._archs = past.archs[-FITTED:]
+        self._inputs = _inputs(problem, self._archs)
 
     def best(
         self, children: Sequence[Architecture], pending: Sequence[Architecture], rng: random.Random
     ) -> Architecture:
-        """The child with the largest expected improvement, when `pending` turns out as expected."""
+        """The child of the most promise, when `pending` turns out as expected."""
         mean, sd = self.predict([*children, *pending])
         front = np.vstack([self._front, mean[len(children) :]])
         mean, sd = mean[: len(children)], sd[: len(children)]
@@ -53,7 +57,17 @@ class Screen:
         gain = np.maximum(maximin(mean + sd * draws, front), 0.0).mean(0)
         if not gain.max() > 0:
             gain = maximin(mean, front)
-        return children[int(np.argmax(gain))]
+        return children[int(np.argmin(1.001 * _places(gain) + self._places_by_density(children)))]
+
+    def _places_by_density(self, children: Sequence[Architecture]) -> np.ndarray:
+        """The places of children, the best 0, by the ratio of densities (n,); with several objectives all are 0. A regression
+        and densities err in different places, so what is high in both is better than the highest of either."""
+        if self._values.shape[1] != 1:
+            return np.zeros(len(children))
+        genomes = genomes_of(self._problem.space)
+        good, rest = split(self._values[:, 0])
+        past = genomes.encode(self._archs)
+        return _places(log_ratio(genomes, past[good], past[rest], genomes.encode(children)))
 
     def predict(self, archs: Sequence[Architecture]) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations (n, m), scaled; of known objectives the values and 0."""
@@ -67,6 +81,13 @@ class Screen:
             for j in np.flatnonzero(~known):
                 mean[:, j], sd[:, j] = ridge(past, self._values[:, j], now)
         return mean, sd
+
+
+def _places(values: np.ndarray) -> np.ndarray:
+    """The place of each in descending order, (n,): 0 for the largest."""
+    found = np.empty(len(values))
+    found[np.argsort(-values, kind="stable")] = np.arange(len(values))
+    return found
 
 
 def maximin(points: np.ndarray, front: np.ndarray) -> np.ndarray:

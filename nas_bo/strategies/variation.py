@@ -2,7 +2,7 @@
 
 Generic over spaces: decisions, and lists of records ("layers"), are found in the flat view. Children are built by
 `Space.decide`, so they always have the structure of the space; rules and limits are for the caller to check.
-A decision that a move makes active without saying its value is drawn at random.
+A decision that a move makes active without saying its value is taken over from a donor, or drawn at random.
 
 Notation: `flat` maps dotted paths to values; the list at prefix ``layers`` has the records ``layers.0``, ``layers.1``.
 """
@@ -10,8 +10,9 @@ Notation: `flat` maps dotted paths to values; the list at prefix ``layers`` has 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import SpaceError
@@ -19,11 +20,12 @@ from nas_bo.space import Space
 from nas_bo.space.domain import Domain
 from nas_bo.space.neighbours import counted_lists, lists_of, pattern, reorder
 from nas_bo.space.tree import Decision
+from nas_bo.strategies.number_variation import is_long, shifted
 
 STEP = 0.8  # probability that an ordered decision goes one step instead of anywhere
-SPREAD = 0.1  # standard deviation of a real step, of the range
 INSIDE = 0.25  # probability that crossover also mixes two records with each other
 Flat = dict[str, Any]
+Donors = Sequence[Architecture]
 
 
 def build(space: type[Space], flat: Mapping[str, object], rng: random.Random) -> Architecture:
@@ -43,26 +45,29 @@ def build(space: type[Space], flat: Mapping[str, object], rng: random.Random) ->
 # ---- mutation ---------------------------------------------------------------------------------------------------
 
 
-def mutate(space: type[Space], arch: Architecture, rng: random.Random, moves: int = 1) -> Architecture:
+def mutate(
+    space: type[Space], arch: Architecture, rng: random.Random, moves: int = 1, donors: Donors = ()
+) -> Architecture:
     """`arch` after `moves` random moves; equal to `arch` where no move changes anything.
 
+    `donors`, the best first, say what may stand below a decision that changes (see `_opened`).
     ~ change with probability 1/2, otherwise uniform among the moves on lists that apply (swap, copy, insert, drop).
     """
-    return build(space, moved_flat(space, dict(arch.flat), rng, moves), rng) if moves else arch
+    return build(space, moved_flat(space, dict(arch.flat), rng, moves, donors), rng) if moves else arch
 
 
-def moved_flat(space: type[Space], flat: Flat, rng: random.Random, moves: int) -> Flat:
+def moved_flat(space: type[Space], flat: Flat, rng: random.Random, moves: int, donors: Donors = ()) -> Flat:
     """`mutate` on a flat view, for `build`: what the moves leave open is missing from it."""
     for _ in range(moves):
         made: Flat | None = None
         if rng.random() < 0.5:
             tries = (move(space, flat, rng) for move in rng.sample((_swap, _copy, _insert, _drop), 4))
             made = next((found for found in tries if found is not None), None)
-        flat = _change(space, flat, rng) if made is None else made
+        flat = _change(space, flat, rng, donors) if made is None else made
     return flat
 
 
-def _change(space: type[Space], flat: Flat, rng: random.Random) -> Flat:
+def _change(space: type[Space], flat: Flat, rng: random.Random, donors: Donors = ()) -> Flat:
     """One decision changes. ~ uniform over decisions or, as often, over their patterns first (so that the many
     decisions of layers do not crowd out the few at the top); counts of lists are left to `_insert` and `_drop`."""
     counts, domains = counted_lists(space), space.decisions()
@@ -73,14 +78,53 @@ def _change(space: type[Space], flat: Flat, rng: random.Random) -> Flat:
         kind = rng.choice(list(dict.fromkeys(map(pattern, paths))))
         paths = [p for p in paths if pattern(p) == kind]
     path = rng.choice(paths)
-    return {**flat, path: moved(domains[path].domain, flat[path], rng)}
+    value = moved(domains[path].domain, flat[path], rng)
+    return {**flat, path: value, **_opened(space, flat, path, value, rng, donors)}
+
+
+def _opened(
+    space: type[Space], flat: Flat, path: str, value: Primitive, rng: random.Random, donors: Donors
+) -> dict[str, Primitive]:
+    """What is known of the decisions below `path` when it becomes `value`: what the best of `donors` with that value has
+    there or, as often, what fields of the same names and domains have below the value before. Nothing without donors."""
+    below = openings(space).get(path, ()) if donors else ()
+    if not below:
+        return {}
+    decisions, old, new = space.decisions(), f"{path}.{flat[path]}.", f"{path}.{value}."
+    alike = {name: old + name[len(new) :] for name in below if name.startswith(new)}
+    kept = {
+        name: flat[before]
+        for name, before in alike.items()
+        if before in flat and decisions[before].domain == decisions[name].domain
+    }
+    if kept and rng.random() < 0.5:
+        return kept
+    donor = next((arch.flat for arch in donors if arch.flat.get(path) == value), None)
+    return kept if donor is None else {name: donor[name] for name in below if name in donor}
+
+
+_openings: WeakKeyDictionary[type[Space], dict[str, tuple[str, ...]]] = WeakKeyDictionary()
+
+
+def openings(space: type[Space]) -> dict[str, tuple[str, ...]]:
+    """Every decision on which others depend -> those, also indirectly; counts of lists included."""
+    if space not in _openings:
+        found: dict[str, list[str]] = {}
+        slots = space.decisions()
+        for slot in slots.values():
+            above = slot.parent
+            while above is not None:
+                found.setdefault(above, []).append(slot.path)
+                above = slots[above].parent
+        _openings[space] = {path: tuple(names) for path, names in found.items()}
+    return _openings[space]
 
 
 def moved(domain: Domain, value: Primitive, rng: random.Random) -> Primitive:
-    """Another value of the domain. Real: ~ Normal(value, SPREAD) in position; ordered: ~ one step with probability
-    STEP, otherwise any other value; unordered: ~ uniform among the others."""
-    if domain.size is None:
-        return domain.at(domain.position(value) + rng.gauss(0.0, SPREAD))
+    """Another value of the domain. A number of many values: see `shifted`; ordered: ~ one step with probability STEP,
+    otherwise any other value; unordered: ~ uniform among the others."""
+    if is_long(domain):
+        return shifted(domain, value, rng)
     steps = domain.steps(value)
     if domain.ordered and domain.size > 1 and rng.random() >= STEP:
         here = domain.values.index(value)  # type: ignore[arg-type]
