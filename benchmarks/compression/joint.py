@@ -43,11 +43,12 @@ CANDIDATES = 1000
 
 class Clock:
     """CPU seconds by what they were spent on. What is done after training is counted wherever it happens, the first look of a training
-    included."""
+    included; a training as it was recorded when it was made, so a run that found trained models in `--cache` counts them as well."""
 
     def __init__(self) -> None:
         self.spent = {"proposing": 0.0, "training": 0.0, "settings": 0.0}
-        self._change = after_training.change
+        self._trained: set[str] = set()
+        self._change, self._kept = after_training.change, after_training.kept
 
     def change(self, *given: Any) -> tuple[float, dict[str, Any]]:
         began = time.process_time()
@@ -55,13 +56,19 @@ class Clock:
         self.spent["settings"] += time.process_time() - began
         return found
 
+    def kept(self, key: str, *given: Any) -> tuple[after_training.Kept, bool]:
+        one, there = self._kept(key, *given)
+        if key not in self._trained:
+            self._trained.add(key)
+            self.spent["training"] += one.info["cpu_seconds"]
+        return one, there
+
     def __enter__(self) -> Clock:
-        after_training.change = self.change
+        after_training.change, after_training.kept = self.change, self.kept
         return self
 
     def __exit__(self, *_: object) -> None:
-        after_training.change = self._change
-        self.spent["training"] -= self.spent["settings"]
+        after_training.change, after_training.kept = self._change, self._kept
 
 
 def run(problem: Problem, strategy: Bayes, trainings: int) -> tuple[list[Trial], dict[str, float]]:
@@ -74,11 +81,9 @@ def run(problem: Problem, strategy: Bayes, trainings: int) -> tuple[list[Trial],
             clock.spent["proposing"] += time.process_time() - began
             if not archs or (strategy.settings == 1 and len(trials) == trainings):
                 break
-            began = time.process_time()
             trials.append(problem.evaluate(archs[0]))
             if trials[-1].reason:
                 raise SystemExit(trials[-1].reason)
-            clock.spent["training"] += time.process_time() - began
     return trials, clock.spent
 
 
@@ -91,7 +96,7 @@ def confirmed(problem: Problem, trials: Sequence[Trial]) -> list[Trial]:
     looks at more settings also has more luck with a part."""
     part = after_training.PART
     after_training.PART = 1
-    after_training._here.clear()
+    after_training._here.clear()  # what their memo has is of a part
     try:
         return [problem.evaluate(trial.architecture) for trial in trials]
     finally:

@@ -59,7 +59,7 @@ def settle(
         torch.argsort(diagonal, descending=True, stable=True) if by_size else torch.arange(size, device=weight.device)
     )
     work = weight.float().t()[order].contiguous()  # (C, R), so that a column is one piece
-    upper = _factor(hessian[order][:, order], dead[order], damping)
+    upper = factor(hessian[order][:, order], dead[order], damping)
     made = torch.empty_like(work)
     block = INNER if begins is None else BLOCK
     columns, scale = order.tolist(), upper.diagonal().tolist()
@@ -80,8 +80,15 @@ def settle(
     return made[back].t().contiguous()
 
 
-def _factor(hessian: Tensor, dead: Tensor, damping: float) -> Tensor:
-    """The upper triangle U with U^T U = H^-1, float32; damped more where H is nearly singular."""
+def factor(hessian: Tensor, dead: Tensor, damping: float = DAMPING) -> Tensor:
+    """The upper triangle U with U^T U = H^-1, float32; damped more where H is nearly singular.
+
+    Args:
+        dead: (C,) columns whose inputs were always 0.
+
+    Raises:
+        CompressError: H has numbers that are not finite.
+    """
     h = hessian.clone()
     diagonal = h.diagonal()
     mean = float(diagonal[~dead].mean()) if bool((~dead).any()) else 1.0
@@ -104,4 +111,4 @@ def _factor(hessian: Tensor, dead: Tensor, damping: float) -> Tensor:
         damping *= 10
 
 
-__all__ = ["ridge", "settle"]
+__all__ = ["factor", "ridge", "settle"]

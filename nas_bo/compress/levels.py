@@ -13,8 +13,9 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor
 
-from nas_bo.compress.calibration import EMBEDDINGS, Calibration, Moments, hessians, matrices, windows
-from nas_bo.compress.quantization import GROUP, Bits, assigned, one_matrix
+from nas_bo.compress.calibration import EMBEDDINGS, Calibration, hessians, matrices, windows
+from nas_bo.compress.quantization import GROUP, Bits, assigned, nearest
+from nas_bo.compress.stacked_feedback import MOST_NUMBERS, Inputs, Job, settled_together
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.packed import INTEGERS
 
@@ -36,7 +37,8 @@ class Levels:
         self.model, self.group = model, group
         self._tokens = windows(model, calibration, "Levels")
         self._matrices = matrices(model)
-        self._moments: Moments = {}
+        self._small = sum(weight.numel() for weight in self._matrices.values()) <= MOST_NUMBERS
+        self._inputs: dict[str, tuple[Inputs | None, ...]] = {}  # of each matrix; of experts one for each
         self._made: dict[tuple[str, int], Tensor] = {}
 
     def weight(self, name: str, bits: int, plain: bool = False) -> Tensor:
@@ -48,15 +50,43 @@ class Levels:
         weight = self.model.get_parameter(name).detach()
         if bits not in INTEGERS:
             return weight.bfloat16().to(weight.dtype) if bits == 16 else weight
-        seen = None
-        if not plain and bits < FINE and name in self._matrices and name not in EMBEDDINGS:
-            if not self._moments:
-                self._moments = hessians(self.model, self._tokens, self._matrices)
-            seen = self._moments[name]
-        key = (name, bits) if seen is not None else (f"{name} to the nearest", bits)
+        calibrated = not plain and self._calibrates(name, bits)
+        key = (name, bits) if calibrated else (f"{name} to the nearest", bits)
         if key not in self._made:
-            self._made[key] = one_matrix(weight, bits, self.group, seen)
+            if calibrated:
+                self._calibrate([name], bits)
+            else:
+                self._made[key] = nearest(weight, bits, self.group)
         return self._made[key]
+
+    def _calibrates(self, name: str, bits: int) -> bool:
+        return bits in INTEGERS and bits < FINE and name in self._matrices and name not in EMBEDDINGS
+
+    def _calibrate(self, names: Collection[str], bits: int) -> None:
+        """Make these matrices at a width; of a small model all, because that takes hardly longer than a few."""
+        if not self._inputs:
+            for name, seen in hessians(self.model, self._tokens, self._matrices).items():
+                each = seen.unbind(0) if self._matrices[name].dim() == 3 else (seen,)
+                self._inputs[name] = tuple(Inputs.of(one) for one in each)
+        jobs: list[Job] = []
+        places: list[tuple[str, int]] = []
+        made: dict[str, list[Tensor]] = {}
+        for name in self._matrices if self._small else names:
+            if (name, bits) in self._made or not self._calibrates(name, bits):
+                continue
+            weight = self._matrices[name].detach()
+            made[name] = list(weight.unbind(0) if weight.dim() == 3 else (weight,))
+            for index, (one, inputs) in enumerate(zip(made[name], self._inputs[name], strict=True)):
+                if inputs is None:  # the text gave it nothing
+                    made[name][index] = nearest(one, bits, self.group)
+                else:
+                    jobs.append(Job(one, inputs, bits))
+                    places.append((name, index))
+        for (name, index), weight in zip(places, settled_together(jobs, self.group), strict=True):
+            made[name][index] = weight
+        for name, parts in made.items():
+            whole = torch.stack(parts) if self._matrices[name].dim() == 3 else parts[0]
+            self._made[name, bits] = whole.to(self._matrices[name].dtype)
 
     @torch.no_grad()
     def at(self, bits: Bits, plain: Collection[str] = ()) -> Decoder:
@@ -73,6 +103,10 @@ class Levels:
         weights: Mapping[str, Tensor] = self.model.state_dict()
         asked = assigned(self.model, bits)
         begin = tuple(plain)
+        for width in sorted(set(asked.values())):
+            exact = [name for name, b in asked.items() if b == width and not (begin and name.startswith(begin))]
+            if any(self._calibrates(name, width) and (name, width) not in self._made for name in exact):
+                self._calibrate(exact, width)
         made.load_state_dict(
             {
                 name: self.weight(name, asked[name], name.startswith(begin) if begin else False)

@@ -251,12 +251,9 @@ def _check_bits(what: str, value: object) -> None:
 # ---- one matrix -------------------------------------------------------------------------------------------------------
 
 
-def one_matrix(weight: Tensor, bits: int, group: int = GROUP, seen: Tensor | None = None) -> Tensor:
-    """A weight as `bits` (2, 3, 4 or 8) say it, in its own data type: calibrated on the second moments of what it is given, (C, C) or, of
-    experts, (E, C, C); rounded to the nearest without. In one round, which takes half of the time and is hardly worse."""
-    how = _How(group, False)
-    made = _nearest(weight, bits, how) if seen is None else _calibrated(weight, bits, how, seen, rounds=1)[0]
-    return made.weight().to(weight.dtype)
+def nearest(weight: Tensor, bits: int, group: int = GROUP) -> Tensor:
+    """A weight as `bits` (2, 3, 4 or 8) say it, rounded to the nearest, in its own data type."""
+    return _nearest(weight, bits, _How(group, False)).weight().to(weight.dtype)
 
 
 class _How(NamedTuple):
@@ -336,7 +333,7 @@ def _target(weight: Tensor, hessian: Tensor, crossed: Tensor, tokens: int) -> Te
     return made
 
 
-def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor, rounds: int = ROUNDS) -> tuple[Packed, bool]:
+def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[Packed, bool]:
     """The matrix, or all experts one by one; and whether some of it was given nothing."""
     experts = (
         list(zip(weight.detach().unbind(0), hessian.unbind(0), strict=True))
@@ -354,7 +351,7 @@ def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor, rounds: i
             codes.append(nearest.flatten(1)[:, : flat.shape[1]])
         else:
             grid = _best_grid(flat, bits, how, seen.diagonal())
-            for _ in range(rounds):
+            for _ in range(ROUNDS):
                 found = _fed_back(flat, bits, how, grid, seen)
                 grid = _fitted(flat, found, how, grid, seen)
             codes.append(found)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FOLDER, MOST_BYTES = "trained", 2e9  # of the cache folder
 IN_MEMORY = 8  # decoders
-PART = 8  # the windows with and without are so many times fewer than those of an evaluation
+PART = 16  # the windows with and without are so many times fewer than those of an evaluation
 LEAST_TOKENS = 4_096
 CALIBRATION = 32, 64  # windows of training text on which channels and weights are weighed, and their tokens
 

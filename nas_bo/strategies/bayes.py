@@ -109,9 +109,6 @@ class Bayes:
                 arch = shared.best_setting(seen, self.seed)
             if arch is None and (self.trainings is None or shared.begun < self.trainings):
                 arch = self._training(problem, shared, seen)
-                if arch is not None and arch.training_id not in shared.trainings:
-                    first = shared.first_look(arch)
-                    arch = arch if first.id in seen else first
             if arch is None:
                 break
             batch.append(arch)

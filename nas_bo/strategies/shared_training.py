@@ -47,7 +47,7 @@ NOISE = 5e-4  # standard deviation of what is on the same windows, in the unit o
 LEVEL = 3.0  # and of the values of trainings around their mean
 TRAININGS = 16  # whose settings are looked at, the best first
 UNIFORM = 64  # settings with one value for all layers, at most
-WORTH = 5e-4
+WORTH = 2e-4
 """Of the volume that the front spans: expected gains below it are not worth a forward pass."""
 
 REMEMBERED = 50_000  # architectures kept per problem
@@ -245,16 +245,6 @@ class SharedTrainings:
             value = values[min(max(level, 0), len(values) - 1)]
             at |= {path: value for path in self.paths if field_of(path) == name and value in domains[path].values}
         return Setting(at)
-
-    def first_look(self, arch: Architecture) -> Architecture:
-        """A new training at the setting that costs the least loss and is admissible, else as it is. Most trainings turn out to be dominated,
-        and then no calibrated rounding was spent on them."""
-        domains, at = self.problem.space.domains(), {}
-        for path in self.paths:
-            if path in arch.flat:
-                at[path] = _by_cost(field_of(path), domains[path].values)[0]
-        made = self._with(arch, at)
-        return made if self.known.exact(self.problem, made)[1] else arch
 
     def compared(self, setting: Setting) -> list[Trial]:
         """The history as trials of that setting, one for each training; of one that may not have it, its best. Failed and infeasible

@@ -6,8 +6,11 @@ import pytest
 import torch
 
 from nas_bo.compress import held_out, quantize
+from nas_bo.compress import levels as levels_module
+from nas_bo.compress.calibration import hessians, matrices, windows
 from nas_bo.compress.levels import Levels
-from nas_bo.compress.quantization import _target
+from nas_bo.compress.quantization import _calibrated, _How, _target, nearest
+from nas_bo.compress.stacked_feedback import Inputs, Job, settled_together
 from nas_bo.errors import CompressError
 from tests.compress.models import EVERYTHING, learned, made, text, tokens
 
@@ -39,6 +42,78 @@ def test_calibrated_levels_cost_less_than_rounding():
         "rounded": held_out(quantize(model, 2).model, text(), 4096, 32).cost(before)[0],
     }
     assert 0 < cost["levels"] < 0.7 * cost["rounded"]
+
+
+def worse(weight, made, hessian):
+    """The error of what a matrix gives, as a share of what it gives."""
+    apart = (made - weight).double()
+    return float((apart @ hessian * apart).sum() / (weight.double() @ hessian * weight.double()).sum())
+
+
+@pytest.mark.parametrize("bits", [4, 3, 2])
+def test_matrices_settled_together_are_about_as_good_as_one_by_one(bits):
+    """Of all shapes, in one call; one pass here, two there."""
+    model = learned()
+    there = {name: weight.detach() for name, weight in matrices(model).items()}
+    seen = hessians(model, windows(model, text(), "test"), matrices(model))
+    made = settled_together([Job(weight, Inputs.of(seen[name]), bits) for name, weight in there.items()], 32)
+    errors = []
+    for weight, (name, together) in zip(there.values(), zip(there, made, strict=True), strict=True):
+        assert together.shape == weight.shape
+        alone = settled_together([Job(weight, Inputs.of(seen[name]), bits)], 32)[0]
+        single = _calibrated(weight, bits, _How(32, False), seen[name])[0].weight()
+        errors.append([worse(weight, one, seen[name]) for one in (together, alone, single, nearest(weight, bits))])
+    together, alone, single, plain = torch.tensor(errors).mean(0).tolist()
+    assert together == pytest.approx(alone, rel=0.01) and together < 1.15 * single and together < 0.5 * plain
+
+
+def test_several_widths_of_columns_that_are_no_multiple_of_the_group():
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(500, 45, generator=draw) * torch.linspace(0.2, 2, 45)
+    inputs[:, 7] = 0  # of a column that is given nothing
+    seen = (inputs.t() @ inputs).double() / 500
+    weights = [torch.randn(rows, 45, generator=draw) for rows in (5, 40, 12)]
+    made = settled_together([Job(w, Inputs.of(seen), bits) for w, bits in zip(weights, (2, 4, 3), strict=True)], 32)
+    for weight, one, bits in zip(weights, made, (2, 4, 3), strict=True):
+        assert all(len(part.unique()) <= 2**bits for row in one for part in row.split(32))
+        assert worse(weight, one, seen) < worse(weight, nearest(weight, bits), seen)
+    assert Inputs.of(torch.zeros(4, 4, dtype=torch.float64)) is None
+
+
+def test_of_a_small_model_all_matrices_are_made_at_once_of_a_large_one_those_that_are_asked_for(monkeypatch):
+    model = made(EVERYTHING)
+    calls = []
+    real = levels_module.settled_together
+    monkeypatch.setattr(
+        levels_module, "settled_together", lambda jobs, group: calls.append(len(jobs)) or real(jobs, group)
+    )
+    small = Levels(model, tokens())
+    first = small.weight("layers.0.mlp.up.weight", 3)
+    small.at(3)
+    assert len(calls) == 1
+    monkeypatch.setattr(levels_module, "MOST_NUMBERS", 0)
+    large = Levels(model, tokens())
+    again = large.weight("layers.0.mlp.up.weight", 3)
+    assert (
+        calls[1:] == [1]
+        and worse(model.get_parameter("layers.0.mlp.up.weight").detach(), again, torch.eye(32).double()) > 0
+    )
+    assert (first != again).float().mean() < 0.02
+    large.at({"layers.0": 3, "default": 8})
+    assert calls[2] <= 3
+
+
+def test_experts_that_the_text_never_reached_are_rounded_to_the_nearest():
+    model = made(EVERYTHING)
+    router = model.layers[4].mlp.router.weight  # one of three
+    with torch.no_grad():
+        router[1], router[2] = -router[0], 0  # the third is never the largest
+    levels = Levels(model, tokens())
+    name = next(key for key in matrices(model) if key.startswith("layers.4.mlp.up"))
+    weight = model.get_parameter(name).detach()
+    found = levels.weight(name, 2)
+    assert found.shape == weight.shape
+    assert [torch.equal(one, nearest(each, 2)) for one, each in zip(found, weight, strict=True)] == [False, False, True]
 
 
 def test_zeros_stay_where_it_is_asked_for():
