@@ -1,6 +1,6 @@
 """Is the winner of a search faster than the standard design where it is shipped? Time per written token in llama.cpp and ONNX Runtime, at equal loss.
 
-    python -m benchmarks.exports.decode [--trials 24] [--tokens 300000] [--seeds 3] [--rounds 15] [--formats gguf onnx]
+    python -m benchmarks.exports.decode [--trials 16] [--tokens 200000] [--seeds 2] [--rounds 15] [--formats gguf onnx] [--work FOLDER]
 
 The front of a search in `lfm2_tiny` (loss against FLOPs) and plain decoders of several sizes (attention with four heads, gated MLPs of
 three times the width, the standard design) are trained alike, on the same batches, and exported as users export. Then all files of one
@@ -9,7 +9,8 @@ runtime decode in turn, round after round in another order, one thread, 32 token
 The standard design's time at the loss of a winner is read from a line through its two sizes next to it, in the logarithm of the time; a
 winner whose loss lies beyond all sizes is compared with none. Intervals are over rounds.
 
-Writes benchmarks/results/exports_decode.json.
+Takes seven minutes or so of one quiet core, most of them for trainings; with `--work`, study and trained models are kept in that folder, and a run that
+was killed goes on. Times want a machine that does nothing else. Writes benchmarks/results/exports_decode.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"  # before numpy
 
 import argparse
+import json
 import math
 import random
 import statistics
@@ -41,7 +43,7 @@ from nas_bo.objectives import Flops, ValidationLoss
 from nas_bo.search_spaces import Lfm2Tiny
 from nas_bo.workflows.export import export
 
-PLAIN = ((1, 32), (2, 32), (2, 48), (3, 64), (4, 64), (4, 96), (6, 96), (6, 128))  # layers, width
+PLAIN = ((1, 32), (2, 32), (2, 48), (3, 64), (4, 64), (4, 96), (6, 96))  # layers, width
 BEFORE, TIMED = 32, 64  # tokens that are there, and tokens that are written
 PADDING = 0.5  # zeros that GGUF may need are timed with the others
 
@@ -128,17 +130,23 @@ def at_equal_loss(loss: float, controls: Sequence[tuple[float, float]]) -> float
 
 
 def trained(archs: Sequence[tuple[str, Architecture]], tokens: float, seeds: int, place: Path) -> list[dict[str, Any]]:
-    """Rows with the mean loss of the seeds; the model of the first seed is in a folder."""
+    """Rows with the mean loss of the seeds; the model of the first seed is in a folder. What is there already is not trained again."""
     corpus, rows = load_corpus(), []
-    for number, (kind, arch) in enumerate(archs):
+    for kind, arch in archs:
+        folder = place / f"{arch.id}-{tokens:.0f}-{seeds}"
+        said = folder / "row.json"
+        if said.exists():
+            rows.append({**json.loads(said.read_text()), "kind": kind, "folder": folder})
+            continue
         made = [train(arch, corpus, tokens, seed=seed) for seed in range(seeds)]
-        folder = place / str(number)
         files.write(folder, files.files(made[0].model, arch, {"tokenizer": "bytes"}, ()))
         losses = [one.bits_per_byte for one in made]
         rows.append({
-            "kind": kind, "architecture": arch.id, "folder": folder, "parameters": parameters(arch, corpus.vocab_size),
+            "kind": kind, "architecture": arch.id, "parameters": parameters(arch, corpus.vocab_size),
             "mflops": flops(arch, corpus.vocab_size, 256) / 1e6, "losses": [round(one, 4) for one in losses], "loss": statistics.fmean(losses),
         })  # fmt: skip
+        said.write_text(json.dumps(rows[-1]))
+        rows[-1]["folder"] = folder
         print(kind, arch.id, rows[-1]["losses"], flush=True)
     return rows
 
@@ -172,26 +180,33 @@ def timed(rows: list[dict[str, Any]], format: str, rounds: int, place: Path) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=24)
-    parser.add_argument("--tokens", type=float, default=300_000)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=16)
+    parser.add_argument("--tokens", type=float, default=200_000)
+    parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--winners", type=int, default=5, help="of the front, spread over its losses")
+    parser.add_argument("--winners", type=int, default=4, help="of the front, spread over its losses")
     parser.add_argument("--plain", type=int, default=len(PLAIN), help="sizes of the standard design")
     parser.add_argument("--formats", nargs="+", choices=[*RUNTIMES], default=[*RUNTIMES])
+    parser.add_argument("--work", type=Path, default=None, help="a folder for what is searched and trained")
     parser.add_argument("--quick", action="store_true", help="keep no result")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found = search(
-        Lfm2Tiny, [ValidationLoss(tokens=given.tokens / 3), Flops()], trials=given.trials, retrain=0, workers=1
-    )
-    front = sorted(found.front, key=lambda trial: trial.values["bits_per_byte"])
-    chosen = sorted({round(at) for at in np.linspace(0, len(front) - 1, min(given.winners, len(front)))})
-    sizes = [PLAIN[round(at)] for at in np.linspace(0, len(PLAIN) - 1, given.plain)]
-    archs = [("winner", front[at].architecture) for at in chosen] + [("plain", plain(*size)) for size in sizes]
     with tempfile.TemporaryDirectory() as place:
-        rows = trained(archs, given.tokens, given.seeds, Path(place))
+        work = given.work or Path(place)
+        work.mkdir(parents=True, exist_ok=True)
+        began = time.process_time()
+        objectives = [ValidationLoss(tokens=given.tokens / 3), Flops()]
+        storage = str(work / f"search-{given.tokens:.0f}.db")
+        found = search(Lfm2Tiny, objectives, trials=given.trials, retrain=0, workers=1, storage=storage)
+        front = sorted(found.front, key=lambda trial: trial.values["bits_per_byte"])
+        chosen = sorted({round(at) for at in np.linspace(0, len(front) - 1, min(given.winners, len(front)))})
+        sizes = [PLAIN[round(at)] for at in np.linspace(0, len(PLAIN) - 1, given.plain)]
+        archs = [("winner", front[at].architecture) for at in chosen] + [("plain", plain(*size)) for size in sizes]
+        print(f"searched: {time.process_time() - began:.0f} CPU s", flush=True)
+        rows = trained(archs, given.tokens, given.seeds, work)
+        print(f"trained: {time.process_time() - began:.0f} CPU s", flush=True)
         compared = [one for format in given.formats for one in timed(rows, format, given.rounds, Path(place))]
+        print(f"exported and timed: {time.process_time() - began:.0f} CPU s", flush=True)
     for row in rows:
         del row["folder"]
     about = {

@@ -8,7 +8,7 @@ before layers are chained), which loses little and makes a setting cost no more 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -88,7 +88,6 @@ class Levels:
             whole = torch.stack(parts) if self._matrices[name].dim() == 3 else parts[0]
             self._made[name, bits] = whole.to(self._matrices[name].dtype)
 
-    @torch.no_grad()
     def at(self, bits: Bits, plain: Collection[str] = ()) -> Decoder:
         """The decoder with these bits, as in `nas_bo.compress.quantize`.
 
@@ -100,22 +99,24 @@ class Levels:
         """
         with torch.device(self.model.embedding.weight.device):
             made = Decoder(self.model.spec, self.model.vocab_size)
-        weights: Mapping[str, Tensor] = self.model.state_dict()
-        asked = assigned(self.model, bits)
-        begin = tuple(plain)
+        made.load_state_dict(self.model.state_dict())
+        self.put(made, bits, plain)
+        for weight in made.parameters():
+            weight.data = weight.data.clone()
+        return made.eval()
+
+    @torch.no_grad()
+    def put(self, made: Decoder, bits: Bits, plain: Collection[str] = ()) -> None:
+        """As `at`, into a decoder of that spec that has the weights of this one or of another mixture, for reading only: it gets the
+        weights themselves, not copies of them."""
+        asked, begin = assigned(self.model, bits), tuple(plain)
         for width in sorted(set(asked.values())):
             exact = [name for name, b in asked.items() if b == width and not (begin and name.startswith(begin))]
             if any(self._calibrates(name, width) and (name, width) not in self._made for name in exact):
                 self._calibrate(exact, width)
-        made.load_state_dict(
-            {
-                name: self.weight(name, asked[name], name.startswith(begin) if begin else False)
-                if name in asked
-                else weight
-                for name, weight in weights.items()
-            }
-        )
-        return made.eval()
+        places = dict(made.named_parameters())
+        for name, width in asked.items():
+            places[name].data = self.weight(name, width, name.startswith(begin) if begin else False)
 
 
 __all__ = ["Levels"]

@@ -151,7 +151,7 @@ def as_used(
     speed. Bits are those of GPTQ, each matrix for itself (`nas_bo.compress.levels`); of layers with zeros to the nearest, which keeps them.
 
     Args:
-        memo: of this model, where what other settings can use again is kept.
+        memo: of this model, where what other settings can use again is kept; what is returned is then good until the next call.
 
     Raises:
         CompressError: the text is too short to weigh channels and weights on.
@@ -185,9 +185,14 @@ def as_used(
         if (
             memo.get("form") != form
         ):  # of the last one only: weights in all widths take several times the model's memory
-            memo |= {"form": form, "levels": Levels(made, text)}
+            memo |= {"form": form, "levels": Levels(made, text), "draft": None}
         zeros = [f"{name}." for name, one in zip(names, each, strict=True) if one.sparsity]
-        made = memo["levels"].at({**bits, "default": around.bits}, plain=zeros)
+        mixture = {**bits, "default": around.bits}
+        if memo["draft"] is None:
+            memo["draft"] = memo["levels"].at(mixture, plain=zeros)
+        else:  # building a decoder takes a fifth of the time of a look at a small one
+            memo["levels"].put(memo["draft"], mixture, plain=zeros)
+        made = memo["draft"]
     if any(one.kv_bits < 32 for one in each):
         made = copy.deepcopy(made)
         for layer, one in zip(made.layers, each, strict=True):

@@ -30,6 +30,12 @@ def test_a_mixture_is_put_together_from_what_was_made_once():
     assert torch.equal(levels.at(32)(tokens(1, 9)), model(tokens(1, 9)))
     for bits in (8, 16):
         assert torch.equal(levels.at(bits)(tokens(1, 9)), quantize(model, bits).model(tokens(1, 9))), bits
+    draft = levels.at(2)
+    levels.put(draft, {"layers.0": 2, "layers.1.mixer": 3, "default": 3})
+    assert all(torch.equal(weight, mixed.get_parameter(name)) for name, weight in draft.named_parameters())
+    with torch.no_grad():
+        mixed.layers[0].mlp.up.weight.zero_()  # a copy of its own
+    assert torch.equal(levels.at(2).layers[0].mlp.up.weight, two.layers[0].mlp.up.weight)
     with pytest.raises(CompressError, match="layers.9"):
         levels.at({"layers.9": 2, "default": 3})
 

@@ -123,6 +123,24 @@ def test_a_joint_search_beats_rounding_the_front_of_a_plain_one(seed):
     assert volumes[0] > volumes[1]
 
 
+def test_a_training_is_first_looked_at_as_all_are_compared():
+    """What looks the cheapest first (8 bits everywhere) cost looks later, and the search was worse than rounding its front."""
+    problem = Problem(Bits, [Loss(), WeightBytes()])
+    strategy, trials, seen = Bayes(0, startup=3, candidates=100, trainings=7, settings=4), [], set()
+    others = 0
+    while archs := strategy.suggest(problem, trials, 1):
+        (arch,) = archs
+        if len(seen) >= 3 and arch.training_id not in seen:
+            at = SharedTrainings(problem, trials).pinned().at
+            assert {path: arch.flat[path] for path in at if path in arch.flat} == {
+                p: at[p] for p in at if p in arch.flat
+            }
+            others += any(value < 8 for value in at.values())
+        seen.add(arch.training_id)
+        trials.append(problem.evaluate(arch))
+    assert others
+
+
 def test_limits_and_a_single_objective():
     """The least loss within so many bytes: settings that fit are found, and none that do not."""
     problem = Problem(Bits, [Loss()], [WeightBytes(at_most=40_000)])
