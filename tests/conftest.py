@@ -115,6 +115,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True)
 def nobody_writes_after_a_test() -> Iterator[None]:
     """The threads of trackers, which wait for more trials for half a minute, and for a dead server without end."""
+    if "nas_bo.mlflow.tracker" in sys.modules:
+        from nas_bo.mlflow.tracker import Tracker
+
+        Tracker.flush.__defaults__ = (600.0,)  # not a minute: a busy machine may need several
     yield
     if "nas_bo.mlflow.writer" not in sys.modules:
         return
@@ -130,10 +134,21 @@ def nobody_writes_after_a_test() -> Iterator[None]:
                         own._queue.clear()
                         own.open.clear()
                         own._state.notify_all()
-                thread.join(60)
+                thread.join(600)
                 assert not thread.is_alive(), "a tracker of this test still writes to MLflow"
     finally:
         writer.IDLE = idle
+
+
+@pytest.fixture(autouse=True, scope="module")
+def pictures_are_rendered_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the tests of the report. Elsewhere they are a few of the files that a study leaves."""
+    if "matplotlib" not in sys.modules or request.path.parent.name not in ("doors", "workflows", "cli"):
+        yield
+        return
+    end = fork_server.do_not_render()
+    yield
+    end()
 
 
 # ---- processor time per folder --------------------------------------------------------------------------------------
@@ -148,9 +163,10 @@ def cpu_seconds() -> float:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    if "alembic" in sys.modules:
+    if "optuna" in sys.modules:
         fork_server.remember_migrations()
     gc.collect()
+    gc.set_threshold(20_000, 20, 20)
     gc.freeze()  # libraries and tests are there to the end: no collection looks through them again
     session.config.stash[BEFORE] = session.config.stash[SPENT] = cpu_seconds()
 

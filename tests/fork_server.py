@@ -12,12 +12,16 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BYTES = 1 << 17  # of one request: arguments and environment
 FILES = 32
+PIXEL = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415478da63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
+)  # a PNG
 HELD_OUT = 12_288  # tokens, where programs take a fifth of the text
 # variables: its address, the file of processor times that is the asker's, and of programs that need not be exact
 PLACE, RUN, SHORT = "FORK_SERVER", "FORK_SERVER_RUN", "FORK_SERVER_SHORT"
@@ -168,7 +172,7 @@ def nothing_to_tear_down() -> None:
 
 def shorten() -> None:
     """For programs and commands in which no figure counts: a fifth of the default held-out text, and of the rounds in which
-    latencies are measured. Everything else is as it stands."""
+    latencies are measured; pictures are composed and not rendered. Everything else is as it stands."""
     from nas_bo.hardware.measuring import bench, session
     from nas_bo.model.data import Corpus
 
@@ -177,7 +181,24 @@ def shorten() -> None:
     bench.Bench._rounds = lambda self, rungs, seconds: rounds(self, rungs, seconds / 10)  # type: ignore[method-assign]
     bench.LEAST = 4
     bench._Item.over = lambda self, seconds: True  # type: ignore[method-assign]
+    do_not_render()
     session.Session._ended = lambda self, item: len(self._visits[item.wanted.key]) >= session.LEAST  # type: ignore[method-assign]
+
+
+def do_not_render() -> Callable[[], None]:
+    """Pictures of matplotlib are composed as ever, then neither measured nor rendered: files are one white pixel. Returns
+    what ends that."""
+    from matplotlib.axes import Axes
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    before = FigureCanvasAgg.print_png, Axes.get_tightbbox
+    FigureCanvasAgg.print_png = lambda self, file, **_: file.write(PIXEL)  # type: ignore[method-assign]
+    Axes.get_tightbbox = lambda self, *_, **__: None  # type: ignore[method-assign]
+
+    def end() -> None:
+        FigureCanvasAgg.print_png, Axes.get_tightbbox = before  # type: ignore[method-assign]
+
+    return end
 
 
 def _alive(process: int) -> bool:

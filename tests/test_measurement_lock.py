@@ -42,11 +42,11 @@ def team(tmp_path):
         until(lambda: len(steps) > 3)
         yield tmp_path, steps, inside
         stop.set()
-        trainer.join(120)
+        trainer.join(600)
         assert trainer.exitcode == 0
 
 
-def until(what, seconds=120.0) -> None:
+def until(what, seconds=600.0) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end

@@ -100,7 +100,7 @@ def test_processes_that_begin_together_after_a_cut_lose_nothing(made):
     )
     running = [Python("-c", code, n, env=environment(), cwd=ROOT, stderr=subprocess.PIPE, text=True) for n in range(3)]
     for process in running:
-        assert process.wait(120) == 0, process.stderr.read()
+        assert process.wait(600) == 0, process.stderr.read()
     kept = optuna.load_study(study_name="Toy", storage=storages.backend(str(made))).user_attrs
     assert {f"{n}.{k}" for n in range(3) for k in range(20)} <= set(kept)
 
@@ -113,11 +113,11 @@ def test_a_process_that_was_killed_while_it_wrote_is_not_waited_for(made):
         "backend = getattr(backend, '_backend', backend); backend._lock.grace_period = None\n"
     )
     killed = opened + "with backend._locked(): os.kill(os.getpid(), signal.SIGKILL)\n"
-    assert Python("-c", killed, env=environment(), cwd=ROOT).wait(120) == -9
+    assert Python("-c", killed, env=environment(), cwd=ROOT).wait(600) == -9
     assert os.path.lexists(f"{made}.lock")
     after = opened + "with backend._locked(): print('whole')\n"
     process = Python("-c", after, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.wait(120) == 0 and process.stdout.read() == "whole\n"
+    assert process.wait(600) == 0 and process.stdout.read() == "whole\n"
     os.symlink(made, f"{made}.lock")  # of somebody else, who lives
     process = Python("-c", after, env=environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with pytest.raises(subprocess.TimeoutExpired):

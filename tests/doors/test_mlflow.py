@@ -360,7 +360,7 @@ study = ours(4)
 tracker = Tracker(uri=sys.argv[1])
 for trial in study.trials[int(sys.argv[2]) :: 2]:
     tracker.log(study, trial)
-tracker.flush()
+tracker.flush(600)
 sys.exit(len(tracker.pending))
 """
     path = str(tmp_path / "mlflow.db")

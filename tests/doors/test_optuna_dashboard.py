@@ -208,7 +208,7 @@ def test_only_this_machine_and_only_its_own_pages(served, method, headers, answe
     from http.client import HTTPConnection
 
     port = int(served[0].split(":")[2].partition("/")[0])
-    asking = HTTPConnection(LOCAL, port, timeout=60)
+    asking = HTTPConnection(LOCAL, port, timeout=300)
     given = {"Host": f"{LOCAL}:{port}", **headers}
     if given.get("Origin") == "own":
         given["Origin"] = f"http://{LOCAL}:{port}"

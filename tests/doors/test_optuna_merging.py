@@ -130,8 +130,8 @@ def test_a_killed_merge_is_finished_by_the_next(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=merge_into, args=(sources, both))
     process.start()
     try:
-        until = time.monotonic() + 120
-        with contextlib.closing(sqlite3.connect(both, timeout=60)) as database:
+        until = time.monotonic() + 600
+        with contextlib.closing(sqlite3.connect(both, timeout=600)) as database:
             while database.execute("select count(*) from trials").fetchone()[0] < 10:
                 assert process.is_alive() and time.monotonic() < until
                 time.sleep(0.01)

@@ -354,7 +354,7 @@ def test_threads_that_write_at_once_wait_for_each_other(tmp_path):
 
         threads = [threading.Thread(target=write, args=(t,), daemon=True) for t in together]
         [t.start() for t in threads]
-        [t.join(120) for t in threads]
+        [t.join(600) for t in threads]
         assert not any(t.is_alive() for t in threads)
         for trial in optuna.load_study(study_name="x", storage=storages.backend(str(tmp_path / file))).trials:
             assert len(trial.user_attrs) == 15 and len(trial.params) == 5

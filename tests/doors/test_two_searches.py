@@ -45,7 +45,7 @@ def at_once(storage, processes=3, trials=9):
     assert study.metric_names == ["parameters", "met"] and studies.kept(study, "study")["seed"] == 0
 
 
-@pytest.mark.parametrize(("name", "processes"), [("new.db", 12), ("new.log", 3)])
+@pytest.mark.parametrize(("name", "processes"), [("new.db", 6), ("new.log", 3)])
 def test_a_new_study_of_several_processes_has_no_point_twice(name, processes, tmp_path):
     at_once(str(tmp_path / name), processes, max(9, processes))
 

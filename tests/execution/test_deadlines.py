@@ -67,7 +67,7 @@ def test_one_that_is_late_is_ended_with_all_its_processes_and_nobody_else(log):
         assert {t.state for t in found.values()} == {State.COMPLETE}
         started = [int(pid) for pid in log.read_text().split()]
         assert len(started) == 4
-        psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=30)
+        psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=300)
         assert [p for p in started if not is_gone(p)] == []
         executor.submit("next", problem, toy(1))
         assert executor.take()[1].state is State.COMPLETE
@@ -135,5 +135,5 @@ def test_closing_ends_what_does_not_want_to(log, monkeypatch):
         time.sleep(0.02)
     started = [int(pid) for pid in log.read_text().split()]
     executor.close()
-    psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=30)
+    psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=300)
     assert [p for p in started if not is_gone(p)] == []

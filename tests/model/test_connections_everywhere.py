@@ -149,8 +149,9 @@ def test_a_search_over_them_resumes(tmp_path) -> None:
     def go(trials):
         return nas_bo.search(
             Connections,
-            objectives=[ValidationLoss(tokens=4_000, evaluation_tokens=8_192), Parameters()],
+            objectives=[ValidationLoss(tokens=2_000, evaluation_tokens=2_048), Parameters()],
             trials=trials,
+            retrain=0,
             storage=f"sqlite:///{tmp_path}/study.db",
             track=f"sqlite:///{tmp_path}/mlflow.db",
         )

@@ -178,9 +178,9 @@ def test_a_model_with_too_few_tokens_is_refused(corpus: Corpus) -> None:
 
 
 def test_bf16_trains_too(corpus: Corpus) -> None:
-    result = train(ARCH, corpus, 30_000, bf16=True)
+    result = train(ARCH, corpus, 10_000, bf16=True)
     assert {weight.dtype for weight in result.model.parameters()} == {torch.float32}
-    assert result.bits_per_byte == pytest.approx(train(ARCH, corpus, 30_000, bf16=False).bits_per_byte, abs=0.3)
+    assert result.bits_per_byte == pytest.approx(train(ARCH, corpus, 10_000, bf16=False).bits_per_byte, abs=0.3)
 
 
 def test_generation(corpus: Corpus) -> None:

@@ -61,7 +61,7 @@ def test_suggestions_are_valid_fresh_and_repeatable(strategy, space, history):
             assert problem.admissible(arch)
         all_ids = [*{t.architecture.id for t in trials}, *(arch.id for arch in found)]
         assert len(set(all_ids)) == len(all_ids)
-        if objectives is cases.three and isinstance(strategy, Bayes) and history is not cases.running:
+        if objectives is not cases.two and history is not cases.running:
             continue
         copy = pickle.loads(pickle.dumps(strategy))
         assert ids(copy, objectives(space), list(trials), 2) == [arch.id for arch in found]
