@@ -123,11 +123,14 @@ def _knee(
     members: Sequence[Trial],
     by_id: Mapping[str, Trial],
     columns: Sequence[ObjectiveSpec],
-    baselines: Sequence[Mapping[str, object]],
+    baselines: Sequence[Mapping[str, Any]],
     levels: Mapping[str, object] | None,
 ) -> Trial | None:
-    """Baselines are trained with the budget of the search, so they are compared with what the members were then."""
+    """Baselines that were trained with the budget of the search are compared with what the members were then, those that were trained again
+    with what they are now."""
     kept = [t for t in members if not beaten(as_searched(by_id[t.architecture.id], t, columns), columns, baselines)]
+    again = [{**b, "values": {**b.get("values", {}), **b["retrained"]}} for b in baselines if b.get("retrained")]
+    kept = [t for t in kept if not beaten(t.values, columns, again)]
     return recommended(kept or members, columns, (), levels)
 
 

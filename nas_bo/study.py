@@ -39,6 +39,7 @@ ATTRIBUTE_WIDTH = 2000  # without the few digits that say how many parts there a
 STUDY = "study"  # what `search` says about itself: space, columns, conditions, strategy, versions, ...
 BASELINES = "baselines"  # label -> architecture id
 RETRAINED = "retrained"  # the multiple of the budget
+COMPARED = "compared"  # {"standard": ids, "why": why there is no standard design}
 REMEASURED = "remeasured"  # {"values": {id: {name: value}}, "info": ...}, measured side by side at the end
 VALIDATED = "validated"  # the trust report of `validate`
 EVALUATING = (
@@ -292,6 +293,7 @@ class StudyRecord:
         validated: the last trust report of `validate`, as data.
         evaluations: what `validate` evaluated, by its own keys.
         attributes: the user's own.
+        compared: ``{"why": ...}``, why a search had no standard design to be compared with; {} where it had one, or none was asked for.
         rounded: parameters whose whole numbers are too large for the host to keep every digit.
     """
 
@@ -310,6 +312,7 @@ class StudyRecord:
     evaluations: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     rounded: Sequence[str] = ()
+    compared: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def space(self) -> type[Space] | None:
@@ -369,6 +372,7 @@ def stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "retrained": {k: v for k, v in again.items() if v is not None},
         "remeasured": stored_data.remeasured(last),
         "validated": kept(VALIDATED),
+        "compared": told if isinstance(told := kept(COMPARED), dict) else {},
         "evaluations": under(evaluation()),
         "attributes": {k: v for k, v in attributes.items() if not k.startswith(PREFIX)},
     }  # fmt: skip

@@ -20,7 +20,7 @@ WIDE = {"max_content_width": 120}
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "search": {
-        "What is searched, and how": ("space", "source", "operators", "objective", "strategy", "trials", "seed", "baseline"),
+        "What is searched, and how": ("space", "source", "operators", "objective", "strategy", "trials", "seed", "baseline", "no_baseline"),
         "Training": (
             "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "teacher", "retrain", "retrain_others", "device",
             "workers", "trial_timeout",

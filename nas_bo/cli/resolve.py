@@ -18,7 +18,6 @@ from nas_bo.cli.options import Text
 from nas_bo.cli.quantities import Costs, Quantities
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError, near
 from nas_bo.objective import Objective, as_objective
-from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
 from nas_bo.spelling import BEFORE, NAME, spelled
@@ -192,34 +191,30 @@ def named_space(word: str) -> type[Space]:
     )
 
 
-def compared(words: Sequence[str], made: Job) -> list[Baseline]:
-    """What the search is compared with: what was asked for, and inside a trained model the whole of it, with its controls where nothing was
-    asked for: those within the limits that are known beforehand (raises NasBoError)."""
-    from nas_bo.pretrained import SubModelLoss
-    from nas_bo.pretrained.controls import controls
-
-    found: list[Baseline] = [*baselines(words), *([made.whole] if made.whole else [])]
-    inside = next((one for one in made.objectives if isinstance(one, SubModelLoss)), None)
-    if words or inside is None:
-        return found
-    problem = Problem(made.space, made.objectives, made.limits)
-    influence = inside.ordered().importance["layers", "layers"].scores.tolist()
-    within = {label: arch for label, arch in controls(made.space, influence).items() if problem.admissible(arch)}
-    return [*found, within] if within else found
+def compared(words: Sequence[str], made: Job, nothing: bool = False) -> list[Baseline] | str | None:
+    """What the search is compared with: what was asked for, by default the standard design, and inside a trained model the whole of it as well;
+    None for nothing (raises NasBoError)."""
+    if nothing:
+        if words:
+            raise SearchError(f"--baseline {words[0]} with --no-baseline: leave one of them out")
+        return None
+    if not words:
+        return "standard"
+    return [*baselines(words), *([made.whole] if made.whole else [])]
 
 
 def baselines(words: Sequence[str]) -> list[Baseline]:
-    """``largest``, ``smallest`` or the file of an architecture (raises SearchError)."""
+    """``standard``, ``largest``, ``smallest`` or the file of an architecture (raises SearchError)."""
     found: list[Baseline] = []
     for word in words:
-        if word in ("largest", "smallest"):
+        if word in ("standard", "largest", "smallest"):
             found.append(word)
             continue
         try:
             found.append(Architecture.from_json(Path(word).read_text(encoding="utf-8")))
         except OSError as cause:
             raise SearchError(
-                f"--baseline {word}: it is neither 'largest' nor 'smallest', nor a file that can be read ({cause.strerror})"
+                f"--baseline {word}: it is neither 'standard', 'largest' nor 'smallest', nor a file that can be read ({cause.strerror})"
             ) from cause
     return found
 

@@ -155,10 +155,13 @@ def search(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to compare with, repeatable: largest, smallest, or an arch.json. It is evaluated and is not a trial. With --from also "
-            "the whole model, and by default the model with narrower MLPs everywhere and with fewer layers."
+            help="What to compare with, repeatable: standard (the plain decoder: attention, all layers alike), largest, smallest, or an arch.json. It "
+            "is evaluated and is not a trial. By default standard, and with --from the whole model, with narrower MLPs everywhere and with fewer layers."
         ),
     ] = None,
+    no_baseline: Annotated[
+        bool, typer.Option("--no-baseline", help="Compare with nothing: neither --baseline nor the standard design.")
+    ] = False,
     retrain: Annotated[
         float, typer.Option(help="Train the front again at this multiple of the budget. 0 does not.")
     ] = 2.0,
@@ -203,6 +206,7 @@ def search(
         job = resolve.job(
             resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or (), operators)
         )
+        against = resolve.compared(baseline or [], job, no_baseline)
         resolve.writable(out)
         from nas_bo.workflows.search import search as run
 
@@ -222,7 +226,7 @@ def search(
                 study_name=study,
                 track=None if tracked is None else tracked.tracker,
                 seed=seed,
-                baseline=resolve.compared(baseline or [], job) or None,
+                baseline=against,
                 retrain=retrain,
                 retrain_others=retrain_others,
                 timeout=None if trial_timeout is None else duration("--trial-timeout", trial_timeout),

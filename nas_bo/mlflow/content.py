@@ -22,6 +22,7 @@ from nas_bo.foreign_document import text_of
 from nas_bo.hardware.measuring.scale import NOTED
 from nas_bo.mlflow import records
 from nas_bo.report import Summary, drawing, figure, vocabulary
+from nas_bo.report.ranks import Interval
 from nas_bo.study import Further, StudyRecord, TrialRecord
 from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.validated import is_number
@@ -279,6 +280,7 @@ def of_trust(summary: Summary) -> Content:
             for what, figure_ in (
                 ("tau", j.tau),
                 ("tau_size_removed", j.size_removed),
+                ("tau_equal_size", j.equal_size),
                 ("tau_with_parameters", j.combined),
                 ("spearman", j.spearman),
             ):
@@ -287,8 +289,32 @@ def of_trust(summary: Summary) -> Content:
                 made.metric(f"{group}/{name}.{what}_high", figure_.high)
             for what, number in (("recall", j.recall), ("regret", j.regret), ("cost_share", j.share)):
                 made.metric(f"{group}/{name}.{what}", number)
+            made.metric(f"{group}/{name}.pairs_equal_size", j.pairs)
         made.tag(f"nas.{group}", report.first_line)
     return made
+
+
+def of_gain(summary: Summary) -> Content:
+    """What a study gained over its baselines: ``gain/bits_per_byte.at_equal_latency_ms`` in the unit of the quality,
+    ``gain/latency_ms.times_less`` at equal quality, each with its interval; the sentence as a tag."""
+    made = Content("", "")
+    for one in summary.gains:
+        if not one.known or (one.standard and any(not other.standard and other.known for other in summary.gains)):
+            continue  # of several kinds of baselines the one that the report begins with
+        where = "" if one.cost is None else f"at_equal_{one.cost.name}"
+        _interval(made, f"gain/{one.quality.name}.{where or 'at_the_limits'}", one.better)
+        if one.cost is not None:
+            what = "times_less" if one.cost.direction == "minimize" else "times_more"
+            _interval(made, f"gain/{one.cost.name}.{what}", one.factor)
+    if summary.opening:
+        made.tag("nas.gain", summary.opening[0])
+    return made
+
+
+def _interval(made: Content, name: str, figure_: Interval) -> None:
+    made.metric(name, figure_.value)
+    made.metric(f"{name}_low", figure_.low)
+    made.metric(f"{name}_high", figure_.high)
 
 
 def state(one: TrialRecord) -> str:

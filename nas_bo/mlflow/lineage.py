@@ -38,6 +38,8 @@ def log_relatives(session: Session, summary: Summary) -> None:
         if base.get("id") and uid not in there:
             trial = _as_trial(session, base)
             made = beside(session, f"baseline {base['label']}", "baseline", uid, trial, str(base["label"]))
+            if base.get("standard"):
+                made.tag("nas.factor", f"{summary.final.factor:g}")
             create(session, made)
     by_id = summary.by_id()
     trained = {
@@ -128,8 +130,11 @@ def attach(client: MlflowClient, run_id: str, tag: str, value: str, sentence: st
 
 
 def _as_trial(session: Session, kept: Mapping[str, Any]) -> Trial:
+    again, told = (
+        ({}, {}) if not kept.get("standard") else (kept.get("retrained") or {}, kept.get("retrained_info") or {})
+    )
     state = State(kept["state"]) if kept.get("state") in {s.value for s in State} else State.COMPLETE
     return TrialRecord(
-        -1, state, params=kept.get("flat") or {}, values=kept.get("values") or {}, reason=kept.get("reason") or "",
-        info=kept.get("info") or {}, seconds=kept.get("seconds") or 0.0,
+        -1, state, params=kept.get("flat") or {}, values={**(kept.get("values") or {}), **again}, reason=kept.get("reason") or "",
+        info={**(kept.get("info") or {}), **told}, seconds=kept.get("seconds") or 0.0,
     ).of(session.subject.space)  # fmt: skip

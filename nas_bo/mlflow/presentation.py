@@ -142,7 +142,16 @@ def describe(summary: Summary, links: Mapping[int, str], lead: str | None = None
     for rows in (8, 4, 2, 0):
         table = table_markdown(summary, links=links, at_most=rows) if rows else ""
         checks = [r.markdown() for r in (summary.trust, summary.validation) if r is not None]
-        parts = [f"**{first}**", *against(summary), table, *checks, *map(str, summary.notes)]
+        head, *rest = summary.opening or [""]
+        parts = [
+            f"**{head}**" if head else "",
+            f"**{first}**",
+            *rest,
+            *against(summary),
+            table,
+            *checks,
+            *map(str, summary.notes),
+        ]
         text = "\n\n".join(p for p in parts if p)
         if len(text) <= TAG_LENGTH:
             return text

@@ -277,13 +277,13 @@ class Session:
         self.client.set_tag(self.parent, names.PROGRESS, json.dumps(data))
 
     def _trust(self, summary: Summary) -> None:
-        """The figures of the trust reports as metrics of the parent, those that are new; the first line as a tag."""
+        """The gain and the figures of the trust reports as metrics of the parent, those that are new; their first lines as tags."""
         known = self.client.get_run(self.parent).data.metrics
-        made = content.of_trust(summary)
-        fresh = [m for m in made.metrics if known.get(m[0]) != m[1]]
+        made, gained = content.of_trust(summary), content.of_gain(summary)
+        fresh = [m for m in (*gained.metrics, *made.metrics) if known.get(m[0]) != m[1]]
         if fresh:
             self.batch(self.parent, fresh, {}, int(time.time() * 1000))
-        for tag, text in made.tags.items():
+        for tag, text in (gained.tags | made.tags).items():
             self.client.set_tag(self.parent, tag, text)
 
 

@@ -17,9 +17,12 @@ from nas_bo.wording import plural
 
 
 def against(summary: Summary) -> list[str]:
-    """A sentence for every baseline: its values, and how many of the front are better."""
+    """A sentence for every baseline: its values, and how many of the front are better. What the gain over the standard design is made of needs
+    none, unless it failed."""
     found = []
     for base in summary.baselines:
+        if base.get("standard") and base.get("state", "complete") == "complete":
+            continue
         found.append(_sentence(summary, base))
         if base.get("whole") and (kept := _kept_of(summary, base)):
             found.append(kept)

@@ -47,7 +47,9 @@ def page(summary: Summary) -> str:
     title = escape(summary.title or "Architecture search")
     left_out = len(summary.trials) - len(shown)
     body = [
-        f"<header><h1>{title}</h1><p class=lead>{_lead(summary)}</p>",
+        f"<header><h1>{title}</h1>",
+        *(f"<p class={'gain' if i == 0 else 'note'}>{escape(line)}</p>" for i, line in enumerate(summary.opening)),
+        f"<p class=lead>{_lead(summary)}</p>",
         *(f"<p class=note>{escape(str(note))}</p>" for note in [*against(summary), *summary.notes]),
         "</header>",
         '<section id=plot aria-label="scatter plot of all trials"></section>',
@@ -158,12 +160,17 @@ def _data(summary: Summary, shown: Sequence[Trial]) -> str:
             if r.get("values")
         ],
         "baselines": [
-            {"label": str(b.get("label", "")), "values": _values(b.get("values", {}), summary)}
+            {"label": str(b.get("label", "")), "values": _values(_shown_of(b, summary), summary)}
             for b in summary.baselines
         ],
     }
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _shown_of(base: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
+    """The values of a baseline that stand beside those of the front: trained again where that is."""
+    return {**base.get("values", {}), **(base.get("retrained", {}) if summary.final.again else {})}
 
 
 def _values(values: Any, summary: Summary) -> list[float | None]:
@@ -227,7 +234,9 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
         values = base.get("values", {})
         cells = []
         for c in summary.columns:
-            cells += [_cell(v if _finite(v := values.get(c.name)) else None), *([NONE] * (c.name in twice))]
+            again = base.get("retrained", {}).get(c.name)
+            second = _cell(again) if _finite(again) else NONE
+            cells += [_cell(v if _finite(v := values.get(c.name)) else None), *([second] * (c.name in twice))]
         cells += [NONE] * (counted and len(cells) < len(made.head) - 2)
         lines.append(_row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells]))
     below = [made.marks.replace("* the", "★ the"), made.legend]

@@ -63,7 +63,9 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> Text:
     if len(summary.columns) > 1:
         done += f", {len(best)} on the front" + (" of the search" if final.again else "")
         done += f", {len(final.members)} on the final one" if final.again else ""
-    title = figure.suptitle(f"{_plain(summary.title, 70)}\n{done}", fontsize=12, color=INK, x=0.01, ha="left")
+    gained = next((one.short for one in summary.gains if one.known), "")
+    second = f"{_plain(gained, 120)}\n" if gained else ""
+    title = figure.suptitle(f"{_plain(summary.title, 70)}\n{second}{done}", fontsize=12, color=INK, x=0.01, ha="left")
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
@@ -105,6 +107,8 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
         _dots(axes, best, x, y, s=46, color=FRONT, edgecolors="white", linewidths=0.8, label="Pareto front", zorder=6)
     for i, base in enumerate(summary.baselines):
         values = base.get("values", {})
+        if settled:
+            values = {**values, **base.get("retrained", {})}  # what is drawn is the front after its re-training
         if _has(values, x, y):
             at = (values[x.name], values[y.name])
             axes.scatter([at[0]], [at[1]], marker="s", s=44, color=BASELINE, zorder=7, label="" if i else "baseline")

@@ -16,6 +16,8 @@ import numpy as np
 FEWEST = 3  # points below which there is no tau
 FEWEST_FOR_INTERVAL = 5  # points below which resampling them says nothing
 FEWEST_FOR_FIT = 6  # points below which two slopes cannot be fitted and checked
+EQUAL = 0.1  # sizes that differ by no more than this share of the smaller one are about equal
+FEWEST_PAIRS = 2  # pairs of about equal size below which nothing is said about their order
 CHUNK = 4_000_000  # numbers that the bootstrap holds at once
 
 Pair = tuple[np.ndarray, np.ndarray]  # (prediction, truth) of the same architectures, smaller is better: each (n,)
@@ -81,6 +83,37 @@ def tau_size_removed(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = Non
     return tau(residual(a, size), residual(b, size))
 
 
+def about_equal(a: float, b: float) -> bool:
+    """Whether two sizes differ by no more than `EQUAL`."""
+    return max(a, b) <= (1 + EQUAL) * min(a, b)
+
+
+def pairs_within(size: np.ndarray) -> int:
+    """How many pairs of architectures are of about equal size: of (n,)."""
+    return int(_alike(size[None, :]).sum())
+
+
+def tau_within(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
+    """`tau` over the pairs of about equal `size` alone: the share of them that are in the same order minus that of those that are not, with the
+    same correction for ties; nan where there are none, or all are ties."""
+    if size is None:
+        return np.full(len(a), np.nan)
+    alike = _alike(size)
+    x, y = _signs(a) * alike, _signs(b) * alike
+    untied = np.sqrt((x != 0).sum(1) * (y != 0).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = np.where(untied > 0, (x * y).sum(1) / untied, np.nan)
+    return found
+
+
+def _alike(size: np.ndarray) -> np.ndarray:
+    """For every pair of a row whether its sizes are about equal: (draws, n) -> (draws, n * (n - 1) / 2)."""
+    first, second = np.triu_indices(size.shape[1], 1)
+    one, other = size[:, first], size[:, second]
+    same: np.ndarray = np.maximum(one, other) <= (1 + EQUAL) * np.minimum(one, other)
+    return same
+
+
 def residual(values: np.ndarray, size: np.ndarray) -> np.ndarray:
     """What a straight line in log(size) leaves of `values`, row by row: (draws, n) twice -> (draws, n).
 
@@ -131,8 +164,21 @@ def interval(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | Non
     if math.isnan(value):
         return Interval()
     if abs(value) > 1 - 1e-9:
+        if statistic is tau_within:  # k pairs in order, as k throws of a coin: Clopper & Pearson 1934, one side
+            agreed = 0 if size is None else _told_apart(pairs, size)
+            inner = 2 * 0.025 ** (1 / agreed) - 1 if agreed else math.nan
+            return Interval(value, inner, 1.0) if value > 0 else Interval(value, -1.0, -inner)
         return Interval(value, *perfect(value, len(pairs[0][0]), statistic is rho))
     return bounds(value, resampled(statistic, pairs, size, draws, seed))
+
+
+def _told_apart(pairs: Sequence[Pair], size: np.ndarray) -> int:
+    """How many pairs of about equal size have an order in every view."""
+    counts = []
+    for a, b in pairs:
+        x, y = _signs(a[None, :]), _signs(b[None, :])
+        counts.append(int(((x != 0) & (y != 0) & _alike(size[None, :])).sum()))
+    return min(counts, default=0)
 
 
 def perfect(value: float, n: int, spearman: bool = False) -> tuple[float, float]:
@@ -149,12 +195,20 @@ def perfect(value: float, n: int, spearman: bool = False) -> tuple[float, float]
     return (inner, 1.0) if value > 0 else (-1.0, -inner)
 
 
-def difference(first: Sequence[Pair], second: Sequence[Pair], draws: int, seed: int) -> Interval:
-    """Tau of `first` minus tau of `second`, resampled together: the paired bootstrap."""
-    value = point(tau, first) - point(tau, second)
+def difference(
+    first: Sequence[Pair],
+    second: Sequence[Pair],
+    draws: int,
+    seed: int,
+    statistic: Statistic = tau,
+    size: np.ndarray | None = None,
+) -> Interval:
+    """The statistic, by default tau, of `first` minus that of `second`, resampled together: the paired bootstrap."""
+    value = point(statistic, first, size) - point(statistic, second, size)
     if math.isnan(value):
         return Interval()
-    return bounds(value, resampled(tau, first, None, draws, seed) - resampled(tau, second, None, draws, seed))
+    one, other = (resampled(statistic, pairs, size, draws, seed) for pairs in (first, second))
+    return bounds(value, one - other)
 
 
 def resampled(

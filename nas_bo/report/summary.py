@@ -16,6 +16,7 @@ from nas_bo.trial import ObjectiveSpec, Trial, front
 
 if TYPE_CHECKING:
     from nas_bo.report.agreement import Agreement
+    from nas_bo.report.gain import Gain
     from nas_bo.report.importance import Importance
     from nas_bo.space import Space
 
@@ -38,6 +39,7 @@ class Summary:
         notes: sentences for the reader, shown under the title.
         facts: what is needed to run it again (device, seed, versions, ...), shown as a list.
         chance: objective name -> value of guessing, see `nas_bo.chance`.
+        not_compared: why there is no standard design to compare with; "" where there is one, or none was asked for.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Summary:
     space: type[Space] | None = None
     vocab_size: int = 256
     chance: Mapping[str, float] = field(default_factory=dict)
+    not_compared: str = ""
 
     def __post_init__(self, agreement: Agreement | None) -> None:
         if agreement is not None:
@@ -74,6 +77,28 @@ class Summary:
     def final(self) -> Final:
         """The front after re-training, with final values, and its knee."""
         return settle(self.trials, self.columns, self.retrained, self.baselines, self.chance)
+
+    @cached_property
+    def gains(self) -> list[Gain]:
+        """What the search gained over its baselines, the one that counts most first; see `nas_bo.report.gain`."""
+        from nas_bo.report.gain import gains_of
+
+        return gains_of(self)
+
+    @cached_property
+    def finding(self) -> str:
+        """Which operations the front has in common, in a sentence; see `nas_bo.report.finding`."""
+        from nas_bo.report.finding import finding
+
+        return finding(self)
+
+    @cached_property
+    def opening(self) -> list[str]:
+        """The first lines of a report: what was gained, by which operations, and what that rests on. What is not known is said as well."""
+        first = self.gains[:1]
+        if not first:
+            return [f"Gain: not known, {self.not_compared}."] if self.not_compared else []
+        return [line for line in (first[0].sentence, self.finding, first[0].basis) if line]
 
     @property
     def drawn(self) -> dict[str, bytes]:

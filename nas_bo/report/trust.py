@@ -19,12 +19,14 @@ from nas_bo.report import verdict
 from nas_bo.report.ranks import (
     FEWEST,
     FEWEST_FOR_INTERVAL,
+    FEWEST_PAIRS,
     Interval,
     Pair,
     Statistic,
     count_places,
     difference,
     interval,
+    pairs_within,
     point,
     recall,
     regret,
@@ -32,6 +34,7 @@ from nas_bo.report.ranks import (
     rho,
     tau,
     tau_size_removed,
+    tau_within,
     together,
 )
 from nas_bo.settings import settings_of, takes
@@ -72,6 +75,9 @@ class Judged:
         n: architectures with the proxy and the reference.
         tau, spearman: rank agreement with the reference; 1 is the same order.
         size_removed: tau of what is left after regressing log(parameters) out of both: overall tau mostly repeats size.
+        equal_size: tau over the pairs of about equal size (parameters within 10 %) alone; `pairs` is how many there are. Counting parameters
+            says next to nothing about these.
+        equal_against_size: the same minus that of the parameter count (paired bootstrap).
         k, recall: share of the k best by reference that are among the k best by proxy.
         regret: reference value of the architecture that the proxy would have chosen, minus the best one; in the
             reference's unit. The best is the best of noisy values, so zero is out of reach even for a good proxy.
@@ -96,11 +102,20 @@ class Judged:
     useless: str = ""
     note: str = ""
     direction: Direction = "minimize"
+    equal_size: Interval = UNKNOWN
+    pairs: int = 0
+    equal_against_size: Interval = UNKNOWN
 
     @property
     def beats_size(self) -> bool:
         """Whether it is shown to order better than the parameter count."""
         return self.against_size.bounded and self.against_size.low > 0
+
+    @property
+    def beats_equal_size(self) -> bool:
+        """Whether it is shown to order architectures of about equal size, and better than the parameter count does."""
+        gap = self.equal_against_size
+        return self.equal_size.bounded and self.equal_size.low > 0 and (not gap.known or gap.value > 0)
 
     @property
     def beyond_size(self) -> bool:
@@ -348,6 +363,11 @@ class _Bench:
             against_size=self._against(views, sizes),
             combined=both,
             combined_gain=gain,
+            equal_size=self._figure(tau_within, views, sizes)
+            if sizes is not None and pairs_within(sizes) >= FEWEST_PAIRS
+            else UNKNOWN,
+            pairs=0 if sizes is None else pairs_within(sizes),
+            equal_against_size=self._against_equal(views, sizes),
         )
 
     def _others(self, rows: np.ndarray, seed: int) -> np.ndarray:
@@ -373,6 +393,15 @@ class _Bench:
         if len(made) < len(views):
             return UNKNOWN, UNKNOWN
         return self._figure(tau, made, None), self._against(made, sizes)
+
+    def _against_equal(self, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
+        if sizes is None or pairs_within(sizes) < FEWEST_PAIRS:
+            return UNKNOWN
+        by_size = [(-sizes, truth) for _, truth in views]
+        value = point(tau_within, views, sizes) - point(tau_within, by_size, sizes)
+        if math.isnan(value) or len(sizes) < FEWEST_FOR_INTERVAL:
+            return Interval(value)
+        return difference(views, by_size, self.draws, self.seed, tau_within, sizes)
 
     def _against(self, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
         if sizes is None or len(sizes) < FEWEST or np.ptp(sizes) == 0:
@@ -489,6 +518,9 @@ def _numbers(data: Mapping[str, object], *names: str) -> dict[str, float]:
 
 def _judged(data: Mapping[str, Any]) -> Judged:
     figures = ("tau", "spearman", "size_removed", "against_size", "combined", "combined_gain")
+    figures += tuple(
+        name for name in ("equal_size", "equal_against_size") if name in data
+    )  # not there in reports of version 0.1
     intervals = {f: Interval(**_numbers(data[f], "value", "low", "high")) for f in figures}
     return Judged(**{**data, **_numbers(data, "recall", "regret", "share"), **intervals})
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PathCollection
 
-OVERALL, REMOVED, LINE = "#1f5fbf", "#d9480f", "#c9ced6"
+OVERALL, REMOVED, EQUAL, LINE = "#1f5fbf", "#d9480f", "#2b8a3e", "#c9ced6"
 MOST_PANELS = 6  # proxies drawn; the bars have all of them
 PER_INCH = 11.5  # characters of the first line
 
@@ -28,7 +28,7 @@ def trust_picture(report: TrustReport, *, dpi: int = 120) -> bytes:
     shown = [j for j in report.proxies if not j.useless and j.n > 1][:MOST_PANELS]
     across = 2 if len(shown) == 4 else max(1, min(3, len(shown)))
     down = math.ceil(len(shown) / across)
-    bars = 0.9 + 0.42 * len(report.judged)
+    bars = 0.9 + 0.5 * len(report.judged)
     wide = max(8.4, 3.6 * across)
     height = 1.1 + 3.3 * down + bars
     canvas = canvas_of(wide, height, dpi, layout="constrained")
@@ -85,19 +85,23 @@ def _ranks(axes: Axes, report: TrustReport, judged: Judged) -> PathCollection | 
 def _bars(axes: Axes, report: TrustReport) -> None:
     names = [j.name for j in report.judged]
     where = np.arange(len(names))[::-1]
-    for shift, color, label in ((0.19, OVERALL, "tau, overall"), (-0.19, REMOVED, "tau, size removed")):
-        figures = [j.tau if color == OVERALL else j.size_removed for j in report.judged]
+    kinds = (
+        (0.27, OVERALL, "tau, overall", [j.tau for j in report.judged]),
+        (0.0, REMOVED, "tau, size removed", [j.size_removed for j in report.judged]),
+        (-0.27, EQUAL, "tau, within 10 % of size", [j.equal_size for j in report.judged]),
+    )
+    for shift, color, label, figures in kinds:
         width = [f.value if f.known else 0.0 for f in figures]
-        axes.barh(where + shift, width, height=0.34, color=color, alpha=0.85, label=label, zorder=2)
+        axes.barh(where + shift, width, height=0.25, color=color, alpha=0.85, label=label, zorder=2)
         for y, f in zip(where + shift, figures, strict=True):
             _whisker(axes, y, f)
     for y, j in zip(where, report.judged, strict=True):
         if j.useless or not j.tau.known:
-            axes.text(0.02, y + 0.19, "useless here" if j.useless else "no tau", va="center", fontsize=8, color=INK)
+            axes.text(0.02, y + 0.27, "useless here" if j.useless else "no tau", va="center", fontsize=8, color=INK)
         elif j.name == "parameters":
-            axes.text(0.02, y - 0.19, "0 by definition", va="center", fontsize=8, color=INK)
+            axes.text(0.02, y, "0 by definition", va="center", fontsize=8, color=INK)
     axes.set_yticks(where, names)
-    lows = [f.low for j in report.judged for f in (j.tau, j.size_removed) if f.bounded]
+    lows = [f.low for j in report.judged for f in (j.tau, j.size_removed, j.equal_size) if f.bounded]
     axes.set_xlim(min(-0.05, *lows, 0.0) - 0.03 if lows else -0.08, 1.04)
     axes.axvline(0, color=INK, linewidth=0.8, zorder=3)
     if report.parameters is not None and report.parameters.tau.known:
@@ -107,7 +111,7 @@ def _bars(axes: Axes, report: TrustReport) -> None:
         fontsize=9,
         color=INK,
     )
-    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, frameon=False, fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False, fontsize=8)
     calm(axes)
     axes.grid(False, axis="y")
 

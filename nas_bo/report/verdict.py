@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from nas_bo.report.digits import aligned
-from nas_bo.report.ranks import FEWEST, FEWEST_FOR_INTERVAL, Interval
+from nas_bo.report.ranks import FEWEST, FEWEST_FOR_INTERVAL, FEWEST_PAIRS, Interval
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def recommendation(report: TrustReport) -> str:
             "raise its budget or average more seeds before judging anything by it."
         )
     usable = [j for j in report.proxies if not j.useless and j.tau.known and report.n >= ENOUGH]
-    good = [j for j in usable if j.beats_size]
-    partial = [j for j in usable if not j.beats_size and j.beyond_size]
+    good = [j for j in usable if j.beats_size or (j.beats_equal_size and j.against_size.value >= 0)]
+    partial = [j for j in usable if j not in good and j.beyond_size]
     if good:
         best = max(good, key=lambda j: (j.size_removed.value if j.size_removed.known else -1.0, j.tau.value))
         said.append(f"Steer by {best.name}; it tells more than size does.")
@@ -97,6 +97,14 @@ def footing(report: TrustReport) -> str:
         said.append("In brackets: 95 % bootstrap intervals over architectures.")
     else:
         said.append(f"Below {FEWEST_FOR_INTERVAL} architectures there are no intervals.")
+    if report.parameters is not None:
+        few = max((j.pairs for j in report.judged), default=0)
+        what = f"{counted(few, 'pair')} of architectures whose parameters differ by no more than 10 %"
+        said.append(
+            f"Equal size: among {what}."
+            if few >= FEWEST_PAIRS
+            else f"Equal size: only {what}, too few to say anything."
+        )
     said += [f"{j.name}: {j.note}." for j in report.judged if j.note]
     said += [f"{j.name}: {j.useless}." for j in report.judged if j.useless]
     said += [
@@ -106,14 +114,14 @@ def footing(report: TrustReport) -> str:
 
 
 HEAD = (
-    "estimate", "tau", "size removed", "with parameters", "Spearman", "best found", "regret", "cost",
+    "estimate", "tau", "size removed", "equal size", "with parameters", "Spearman", "best found", "regret", "cost",
 )  # fmt: skip
 
 
 def cells(j: Judged, report: TrustReport) -> list[str]:
     """One line of the table, in the order of `HEAD`."""
     if j.useless:
-        return [j.name, "useless", "", "", "", "", "", share(j.share)]
+        return [j.name, "useless", "", "", "", "", "", "", share(j.share)]
     by_definition = report.parameters is not None and j is report.parameters
     removed = "0 by definition" if by_definition else j.size_removed.text() if j.size_removed.known else "-"
     found = "" if not j.k or math.isnan(j.recall) else f"{round(j.recall * j.k, 1):g} of {j.k}"
@@ -122,7 +130,14 @@ def cells(j: Judged, report: TrustReport) -> list[str]:
         lost += f" ({j.regret / report.noise:.1f} x noise)"
     compared = any(j is other for other in (report.parameters, report.flops, report.ceiling))
     both = "" if compared else j.combined.text() if j.combined.known else "-"
-    return [j.name, j.tau.text(), removed, both, j.spearman.text(), found, lost, share(j.share)]
+    return [j.name, j.tau.text(), removed, equal(j), both, j.spearman.text(), found, lost, share(j.share)]
+
+
+def equal(j: Judged) -> str:
+    """Tau within 10 % of the parameters, and of how many pairs: ``0.62 (0.31 to 0.84), 14 pairs``."""
+    if j.pairs < FEWEST_PAIRS or not j.equal_size.known:
+        return f"-, {counted(j.pairs, 'pair')}"
+    return f"{j.equal_size.text()}, {counted(j.pairs, 'pair')}"
 
 
 def share(value: float) -> str:
@@ -142,8 +157,8 @@ def markdown(report: TrustReport) -> str:
 
 
 # what may be claimed about a proxy next to the parameter count, the worst first: one, and several
-USELESS, NO_TAU, WORSE, NO_BETTER, NOT_SHOWN, UNKNOWN, BETTER = range(7)
-ORDER = (USELESS, NO_TAU, WORSE, NO_BETTER, NOT_SHOWN, UNKNOWN, BETTER)
+USELESS, NO_TAU, WORSE, NO_BETTER, NOT_SHOWN, UNKNOWN, EQUAL, BETTER, NO_PAIRS = range(9)
+ORDER = (USELESS, NO_TAU, WORSE, NO_BETTER, NOT_SHOWN, NO_PAIRS, UNKNOWN, EQUAL, BETTER)
 WORDS = {
     USELESS: ("is useless here", "are useless here"),
     NO_TAU: ("has no tau", "have no tau"),
@@ -154,6 +169,14 @@ WORDS = {
         "are not shown to do better than counting parameters",
     ),
     UNKNOWN: ("cannot be compared with counting parameters", "cannot be compared with counting parameters"),
+    NO_PAIRS: (
+        "cannot be told apart from counting parameters here",
+        "cannot be told apart from counting parameters here",
+    ),
+    EQUAL: (
+        "orders architectures of about equal size, which counting parameters cannot",
+        "order architectures of about equal size, which counting parameters cannot",
+    ),
     BETTER: ("orders better than counting parameters", "order better than counting parameters"),
 }
 
@@ -167,7 +190,15 @@ def _verdict(j: Judged) -> int:
         return NO_TAU
     if not gap.bounded:  # equal in every resample: it is the same order
         return NO_BETTER if gap.value == 0 and j.tau.bounded else UNKNOWN
-    return WORSE if gap.high < 0 else NO_BETTER if gap.value <= 0 else NOT_SHOWN if gap.low <= 0 else BETTER
+    if gap.high < 0:
+        return WORSE
+    if gap.low > 0:
+        return BETTER
+    if j.beats_equal_size:
+        return EQUAL
+    if j.pairs < FEWEST_PAIRS:
+        return NO_PAIRS  # sizes differ so much that an order by size alone is hard to miss
+    return NO_BETTER if gap.value <= 0 else NOT_SHOWN
 
 
 def _told(verdict: int, group: list[Judged]) -> str:
@@ -180,7 +211,14 @@ def _told(verdict: int, group: list[Judged]) -> str:
     taus = _and([f"{j.tau.value:.2f}" for j in group])
     sizes = [j.tau.value - j.against_size.value for j in group if j.against_size.known]
     against = _and(list(dict.fromkeys(f"{size:.2f}" for size in sizes)))
-    return f"{words} (tau {taus} against {against})" if sizes else f"{words} (tau {taus})"
+    if not sizes:
+        return f"{words} (tau {taus})"
+    pairs = _and(list(dict.fromkeys(counted(j.pairs, "pair") for j in group)))
+    if all(j.equal_size.known for j in group):
+        within = _and([f"{j.equal_size.value:.2f}" for j in group])
+        return f"{words} (tau {taus} against {against} overall, {within} in {pairs} within 10 % of size)"
+    few = f", only {pairs} within 10 % of size" if verdict == NO_PAIRS else ""
+    return f"{words} (tau {taus} against {against}{few})"
 
 
 def _and(words: list[str]) -> str:

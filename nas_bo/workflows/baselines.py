@@ -15,13 +15,15 @@ from nas_bo.workflows.retraining_check import counted
 
 DRAWN = 600  # architectures among which the largest and the smallest are looked for
 WORDS = ("largest", "smallest")
+STANDARD = "standard"
+"""The standard design of the space, at sizes that are chosen when the front is there (`nas_bo.workflows.standard`)."""
 
 
 def baselines(asked: object, problem: Problem, name: Callable[[Architecture], str]) -> dict[str, Architecture]:
     """Label -> architecture.
 
     Args:
-        asked: None; "largest" or "smallest" (the most or fewest parameters within the limits that are known beforehand); an
+        asked: None; "standard", which adds nothing here (see `wants_standard`); "largest" or "smallest" (the most or fewest parameters within the limits that are known beforehand); an
             architecture, or its flat values; a list of these; or a mapping of labels to these.
         name: architecture -> short name, the label of what has none.
 
@@ -29,7 +31,7 @@ def baselines(asked: object, problem: Problem, name: Callable[[Architecture], st
         SearchError: it is none of these.
         SpaceError: an architecture is not of the space.
     """
-    if asked is None:
+    if asked is None or asked == STANDARD:
         return {}
     if (
         isinstance(asked, Mapping)
@@ -48,16 +50,45 @@ def baselines(asked: object, problem: Problem, name: Callable[[Architecture], st
     return {asked if isinstance(asked, str) else name(arch): arch}
 
 
+def wants_standard(asked: object) -> bool:
+    """Whether the standard design is among what a search is to be compared with."""
+    if isinstance(asked, Sequence) and not isinstance(asked, str):
+        return any(wants_standard(one) for one in asked)
+    return isinstance(asked, str) and asked == STANDARD
+
+
+def comparable(problem: Problem) -> bool:
+    """Whether a plain decoder trained from nothing compares with the architectures of `problem`: inside a trained model it does not."""
+    from nas_bo.pretrained import SubModelLoss
+
+    return not any(isinstance(one, SubModelLoss) for one in problem.objectives)
+
+
+def inside(problem: Problem) -> dict[str, Architecture]:
+    """What a search inside a trained model is compared with: the whole of it, and its controls within the limits that are known beforehand; {}
+    of another search."""
+    from nas_bo.pretrained import SubModelLoss
+    from nas_bo.pretrained.controls import controls
+    from nas_bo.pretrained.space import whole
+
+    loss = next((one for one in problem.objectives if isinstance(one, SubModelLoss)), None)
+    if loss is None:
+        return {}
+    influence = loss.ordered().importance["layers", "layers"].scores.tolist()
+    found = {f"{loss.teacher.name} (whole)": whole(problem.space)}
+    return found | {k: a for k, a in controls(problem.space, influence).items() if problem.admissible(a)}
+
+
 def _one(asked: object, problem: Problem) -> Architecture:
     if isinstance(asked, str):
         if asked not in WORDS:
             raise SearchError(
-                f"search(baseline={asked!r}): it is an architecture, its flat values, or one of the words {', '.join(WORDS)}"
+                f"search(baseline={asked!r}): it is an architecture, its flat values, or one of the words {', '.join((STANDARD, *WORDS))}"
             )
         return extreme(problem, largest=asked == "largest")
     if not isinstance(asked, (Mapping, Architecture)):
         raise SearchError(
-            f"search(baseline={asked!r}): it is an architecture, its flat values, or one of the words {', '.join(WORDS)}"
+            f"search(baseline={asked!r}): it is an architecture, its flat values, or one of the words {', '.join((STANDARD, *WORDS))}"
         )
     return problem.space.architecture(asked)
 

@@ -1,8 +1,9 @@
-"""What a search evaluates next to its trials: the baselines before, the front once more after. Each is kept in the study."""
+"""What a search evaluates next to its trials: the baselines before; after it the front once more, and with it the baselines and the standard
+design of the space. Each is kept in the study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,16 +12,17 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
 from nas_bo.execution.executor import limit
 from nas_bo.model.spec import check
-from nas_bo.objective import Retrainable
+from nas_bo.objective import Objective, Retrainable
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
-from nas_bo.study import BASELINES, RETRAINED, baseline, retrained
+from nas_bo.study import BASELINES, COMPARED, RETRAINED, baseline, retrained
 from nas_bo.trial import State, Trial, front
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
 from nas_bo.workflows.evaluation_store import OfStudy, Watch
 from nas_bo.workflows.search_run import SearchRun
+from nas_bo.workflows.standard import SHORT, SIZES, standard
 from nas_bo.workflows.stored_result import baselines_of, scale_of
 
 if TYPE_CHECKING:
@@ -70,45 +72,106 @@ def with_own_loss(outcome: Trial, problem: Problem, loss: SubModelLoss) -> Trial
     return replace(outcome, values={c.name: values[c.name] for c in problem.columns if c.name in values})
 
 
-def retrain(run: SearchRun, factor: float, others: int) -> None:
-    """Train the front and at most `others` architectures off it at `factor` times the budget."""
+def retrain(
+    run: SearchRun, factor: float, others: int, own: Mapping[str, Architecture] | None = None
+) -> dict[str, Architecture]:
+    """Train the front and at most `others` architectures off it at `factor` times the budget, and with them the baselines `own` and, where
+    the search asks for it, the standard design of the space. Returns label -> architecture of that."""
     study, problem = run.study, run.problem
-    grown = [o.larger(factor) for o in problem.objectives if isinstance(o, Retrainable)]
-    bigger = [o for o in grown if o is not None]
+    grown = {o.name: larger for o in problem.objectives if isinstance(o, Retrainable) and (larger := o.larger(factor))}
     known = [t for t in run.history() if t.state is not State.RUNNING]
     best = front(known, problem.columns)
     head = studies.head(study)
     there = baselines_of(head, scale_of(head, known))
-    chosen = retraining_check.of_front(best, problem.columns, baselines=there, levels=run.levels)
-    if not bigger or not chosen:
-        return
-    first = next((c for c in problem.columns if c.name == bigger[0].name), problem.columns[0])
-    chosen += retraining_check.others(known, best, first, min(others, retraining_check.MAX_CHECKED - len(chosen)))
-    again = Problem(problem.space, bigger)
-    archs = [t.architecture for t in chosen]
+    wanted = compared.wants_standard(run.settings.baseline) and compared.comparable(problem)
+    most = retraining_check.WITH_STANDARD if wanted else retraining_check.MAX_RETRAINED
+    chosen = retraining_check.of_front(best, problem.columns, most, baselines=there, levels=run.levels)
+    if not grown or not chosen:
+        return {}
+    first = next((c for c in problem.columns if c.name in grown), problem.columns[0])
+    plain = _plain(run, best, chosen[0]) if wanted else {}
+    left = retraining_check.MAX_CHECKED - len(chosen)
+    chosen += retraining_check.others(known, best, first, min(others, left), chosen)
+    again = Problem(problem.space, list(grown.values()))
+    whole = Problem(problem.space, [grown.get(o.name, o) for o in problem.objectives])
     studies.keep(study, RETRAINED, factor)
-    before = studies.head(study).retrained
-    todo = [arch for arch in archs if arch.id not in before]
+    before = studies.head(study)
+    trained = set(before.retrained)
+    todo = [t.architecture for t in chosen] + list((own or {}).values())
+    todo = [arch for arch in {a.id: a for a in todo}.values() if arch.id not in trained]
+    evaluated = {one["id"] for one in before.baselines}
+    designs = [arch for arch in plain.values() if arch.id not in trained or arch.id not in evaluated]
+    labels = {arch.id: label for label, arch in plain.items()}
+    both = {arch.id: (arch, again) for arch in todo} | {arch.id: (arch, whole) for arch in designs}
+    total = len({t.architecture.id for t in chosen} | set(labels) | {arch.id for arch in (own or {}).values()})
     run.seconds = [s * factor for s in run.seconds]
-    done = len(chosen) - len(todo)
-    run.tell_progress("retrain", done, len(chosen))
+    done = total - len(both)
+    run.tell_progress("retrain", done, total)
     if run.settings.timeout is not None:
         limit(run.executor, run.settings.timeout * max(1.0, factor), "search")
-    watch = Watch(OfStudy(study), run.executor, [arch.id for arch in todo])
-    for arch in todo:
-        run.executor.submit(arch.id, again, arch)
-    for ended in range(done + 1, len(chosen) + 1):
-        watch.begin(todo[ended - done - 1].id)
-        _, outcome = run.executor.take()
+    watch = Watch(OfStudy(study), run.executor, list(both))
+    for key, (arch, asked) in both.items():
+        run.executor.submit(key, asked, arch)
+    for ended in range(done + 1, total + 1):
+        watch.begin(list(both)[ended - done - 1])
+        key, outcome = run.executor.take()
+        names = [name for name in grown if name in outcome.values]
         kept = {
-            "values": dict(outcome.values),
+            "values": {name: outcome.values[name] for name in names},
             "reason": outcome.reason,
-            "info": outcome.info,
+            "info": {name: outcome.info[name] for name in grown if name in outcome.info},
             "factor": factor,
             "conditions": again.conditions(),
         }
-        studies.keep(study, retrained(factor, outcome.architecture.id), kept)
-        run.tell_progress("retrain", ended, len(chosen), outcome, run.label(outcome.architecture))
+        if str(key) in trained:
+            pass  # a plain decoder that is a trial as well: only its costs were missing
+        else:
+            studies.keep(study, retrained(factor, outcome.architecture.id), kept)
+        if label := labels.get(str(key), ""):
+            studies.keep(study, baseline(str(key)), _of_design(label, outcome, list(grown)))
+        run.tell_progress("retrain", ended, total, outcome, label or run.label(outcome.architecture))
+    return plain
+
+
+def _of_design(label: str, outcome: Trial, trained: Sequence[str]) -> dict[str, object]:
+    """The record of a plain decoder: its trained values are those of the larger budget, and kept with the re-trainings."""
+    costs = {name: value for name, value in outcome.values.items() if name not in trained}
+    info = {name: told for name, told in outcome.info.items() if name not in trained}
+    return {**compared.record(label, replace(outcome, values=costs, info=info)), "standard": True}
+
+
+def _plain(run: SearchRun, best: Sequence[Trial], knee: Trial) -> dict[str, Architecture]:
+    """Label -> plain decoder, noted in the study before they are trained; where there is none, why is noted."""
+    study, problem = run.study, run.problem
+    costs = [c for kind in ("measured", "analytic") for c in problem.columns if c.cost == kind]
+    n = SIZES if run.total >= SHORT else SIZES - 1
+    found = standard(problem, best, knee, costs[0] if costs else None, n)
+    studies.keep(
+        study, COMPARED, {"why": found.why} if found.why else {"standard": [a.id for a in found.architectures]}
+    )
+    plain = {f"plain {run.label(arch)}": arch for arch in found.architectures}
+    if plain:
+        asked = studies.head(study).asked_baselines
+        studies.keep(study, BASELINES, {**asked, **{label: arch.id for label, arch in plain.items()}})
+    return plain
+
+
+def note_comparison(run: SearchRun) -> None:
+    """Keep in the study why there is nothing to compare with, where that is known without a front."""
+    if not compared.wants_standard(run.settings.baseline):
+        studies.keep(run.study, COMPARED, {"asked": False})
+    elif (
+        not run.settings.retrain and any(_grows(o) for o in run.problem.objectives) and compared.comparable(run.problem)
+    ):
+        studies.keep(
+            run.study,
+            COMPARED,
+            {"why": "nothing was trained again, and the standard design is trained with the front (--retrain 2)"},
+        )
+
+
+def _grows(objective: Objective) -> bool:
+    return isinstance(objective, Retrainable) and objective.larger(2.0) is not None
 
 
 def remeasure(run: SearchRun, others: Mapping[str, Architecture]) -> None:
@@ -121,4 +184,4 @@ def remeasure(run: SearchRun, others: Mapping[str, Architecture]) -> None:
         session.remeasure(run.study, run.problem, [*others.values(), *archs], session.saying(run.tell_progress))
 
 
-__all__ = ["compare", "remeasure", "retrain"]
+__all__ = ["compare", "note_comparison", "remeasure", "retrain"]

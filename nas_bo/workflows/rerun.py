@@ -21,7 +21,7 @@ from nas_bo.foreign_document import reading
 from nas_bo.mlflow import artifacts, content, lineage, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
-from nas_bo.objective import Conditioned, Objective
+from nas_bo.objective import Conditioned, Objective, Retrainable
 from nas_bo.problem import Problem
 from nas_bo.report import figure, vocabulary
 from nas_bo.report.digits import aligned
@@ -272,7 +272,7 @@ def _evaluate(
             continue  # a re-training has the trained objectives only
         try:
             objective = serialization.rebuild(described, allow)
-            if bigger:
+            if bigger and isinstance(objective, Retrainable):
                 objective = objective.larger(factor)
             one = Problem(space, [objective]).evaluate(arch)
         except NasBoError as error:

@@ -16,6 +16,7 @@ from nas_bo.final import Final, intervals
 from nas_bo.report import Agreement, Summary, TrustReport, all_drawn, frame, picture, trials_csv
 from nas_bo.report.against import against
 from nas_bo.report.agreement import of_trust
+from nas_bo.report.gain import Gain
 from nas_bo.report.table import table_markdown, table_text
 from nas_bo.report.trust_picture import trust_picture
 from nas_bo.spelling import spelled
@@ -104,7 +105,8 @@ class Result:
             the parameter count and FLOPs, each also with size removed; None when nothing was re-trained.
         validation: the report of `nas_bo.validate` on this study, if there is one.
         notes: what a reader should know before believing the figures.
-        baselines: ``{"label", "values", ...}`` of what the search was asked to be compared with.
+        baselines: ``{"label", "values", ...}`` of what the search was compared with; of the standard design "standard" is true.
+        not_compared: why there is no standard design to compare with; "" where there is one, or none was asked for.
         facts: what is needed to run it again.
         space: what was searched.
         vocab_size: of the models, for drawings.
@@ -134,6 +136,7 @@ class Result:
     chance: Mapping[str, float] = field(default_factory=dict)
     own: Sequence[int] = ()
     record: StudyRecord | None = field(default=None, repr=False)
+    not_compared: str = ""
 
     @property
     def agreement(self) -> Agreement | None:
@@ -174,6 +177,17 @@ class Result:
     def final(self) -> Final:
         """The front after re-training, with final values, and its knee; see `nas_bo.final`."""
         return self.summary().final
+
+    @property
+    def gain(self) -> Gain | None:
+        """What the search gained over its baselines, by default the standard design of the space: at equal cost, and at equal quality;
+        ``result.gain.better.value`` is the number. None where it was compared with nothing."""
+        return next(iter(self.summary().gains), None)
+
+    @property
+    def gains(self) -> list[Gain]:
+        """The gains in every cost and over every kind of baseline, the first of them `gain`."""
+        return list(self.summary().gains)
 
     def knee(self) -> Trial:
         """The trial to take when nobody says which objective counts more, with its final values.
@@ -246,6 +260,7 @@ class Result:
             space=self.space,
             vocab_size=self.vocab_size,
             chance=self.chance,
+            not_compared=self.not_compared,
         )
 
     def files(self) -> dict[str, bytes]:
@@ -343,7 +358,14 @@ class Result:
                 for t in self.trials
                 if t.architecture.id in best and t.feasible
             ],
-            "baselines": [{k: b.get(k) for k in ("label", "id", "values", "reason")} for b in self.baselines],
+            "baselines": [
+                {k: b.get(k) for k in ("label", "id", "values", "reason", "standard", "retrained")}
+                for b in self.baselines
+            ],
+            "gain": None if self.gain is None else self.gain.to_dict(),
+            "gains": [one.to_dict() for one in self.gains],
+            "not_compared": self.not_compared,
+            "finding": self.summary().finding,
             "agreement": None if self.trust is None else self.trust.first_line,
             "trust": None if self.trust is None else self.trust.to_dict(),
             "validation": None if self.validation is None else self.validation.to_dict(),
@@ -354,7 +376,9 @@ class Result:
 
     def __str__(self) -> str:
         checks = [str(report) for report in (self.trust, self.validation) if report is not None]
-        return "\n\n".join([self.table(), *against(self.summary()), *checks, *self.notes])
+        told = self.summary()
+        first = "\n".join(told.opening)
+        return "\n\n".join([*[first] * bool(first), self.table(), *against(told), *checks, *self.notes])
 
     def _repr_html_(self) -> str:
         """The picture and the table, for notebooks."""

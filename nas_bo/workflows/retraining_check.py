@@ -12,6 +12,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
 from nas_bo.knee import recommended
 from nas_bo.report import Proxy, TrustReport, trust
+from nas_bo.report.ranks import about_equal
 from nas_bo.report.spread import across
 from nas_bo.trial import ObjectiveSpec, State, Trial
 
@@ -20,6 +21,7 @@ FLOPS_TOKENS = 128  # over which FLOPs are counted, as the objective does
 
 MAX_RETRAINED = 12  # of the front; a larger one is thinned evenly
 LEAST = 8  # trials from which estimates are judged by them
+WITH_STANDARD = 10  # of the front where plain decoders are trained with it
 MAX_CHECKED = 14  # re-trained in all, those off the front included; the knee and the ends come on top where they must
 
 
@@ -52,11 +54,14 @@ def thin(trials: Sequence[Trial], most: int) -> list[Trial]:
     return [trials[round(i * (len(trials) - 1) / (most - 1))] for i in range(most)]
 
 
-def others(trials: Sequence[Trial], front: Sequence[Trial], column: ObjectiveSpec, n: int) -> list[Trial]:
+def others(
+    trials: Sequence[Trial], front: Sequence[Trial], column: ObjectiveSpec, n: int, beside: Sequence[Trial] = ()
+) -> list[Trial]:
     """At most `n` trials off the front, spread over size and over what the search thought of them.
 
-    Agreement among winners says little about the space. No more than a tenth of the trials, so that a short search does not
-    spend more on checking than on searching.
+    Agreement among winners says little about the space, and agreement among different sizes little more than that larger ones are better. So
+    those come first that have about the size of an architecture in `beside`, which is trained again as well. No more than a tenth of the
+    trials, so that a short search does not spend more on checking than on searching.
     """
     known = [t for t in trials if t.state is State.COMPLETE and math.isfinite(t.values.get(column.name, math.nan))]
     best = {t.architecture.id for t in front}
@@ -64,7 +69,12 @@ def others(trials: Sequence[Trial], front: Sequence[Trial], column: ObjectiveSpe
     sizes = [math.nan if (s := size_of(t)) is None else s for t in known]
     taken = [i for i, t in enumerate(known) if t.architecture.id in best]
     scores = [column.sign * t.values[column.name] for t in known]
-    return [known[i] for i in across(sizes, scores, min(n, len(trials) // 10), taken=taken)]
+    n = min(n, len(trials) // 10)
+    near = [size for t in beside if (size := size_of(t)) is not None]
+    partners = [i for i, size in enumerate(sizes) if i not in taken and any(about_equal(size, other) for other in near)]
+    picked = [partners[i] for i in across([sizes[i] for i in partners], [scores[i] for i in partners], n)]
+    picked += across(sizes, scores, n - len(picked), taken=[*taken, *picked])
+    return [known[i] for i in sorted(picked)]
 
 
 def of_search(

@@ -75,9 +75,11 @@ def search(
         study_name: by default the space's name, with the seed where it is not 0.
         seed: of the default strategy and of the sampler that the study is left with; an objective's own seed is its own.
         track: an MLflow tracking URI or a `nas_bo.mlflow.Tracker`; None tracks nothing.
-        baseline: what to compare with, evaluated first with the same objectives, drawn and tabulated next to the front and no
-            trial: "largest" or "smallest" of the space, an architecture or its flat values, a list of these, or a mapping of
-            labels to these.
+        baseline: what to compare with, drawn and tabulated next to the front and no trial; `Result.gain` says what the search gained over
+            it. "standard" is the plain decoder of the space, attention and dense MLPs with all layers alike, at two or three sizes that span
+            the front: it is trained and measured with the front after the search (where `retrain` is not 0). "largest" or "smallest" of
+            the space, an architecture or its flat values, a list of these, or a mapping of labels to these are evaluated first, with the
+            same objectives, and trained again with the front. None compares with nothing.
         retrain: train the front again at this multiple of the budget, with another seed; 0 does not.
         retrain_others: and with it this many architectures off the front, across the range, so that `Result.trust` rests not
             on winners alone; at most a tenth of the trials. Each costs `retrain` budgets; 0 leaves them out.
@@ -117,6 +119,8 @@ def search(
     problem = studies.as_begun(settings.storage, name, problem)
     queue = [space.architecture(a) for a in settings.enqueue]
     others = compared.baselines(settings.baseline, problem, partial(label_of, space=space))
+    if compared.wants_standard(settings.baseline):
+        others = compared.inside(problem) | others
     stated = about(problem, strategy, settings.seed)
     stated |= {} if settings.stopping is None else {"stopping": repr(settings.stopping)}
     tracker = tracker_of(settings.track, settings.storage, "search")
@@ -136,9 +140,11 @@ def search(
             _make_ready(run)
             extra_evaluations.compare(run, others)
             run.search(queue)
+            extra_evaluations.note_comparison(run)
+            plain: dict[str, Architecture] = {}
             if settings.retrain:
-                extra_evaluations.retrain(run, float(settings.retrain), settings.retrain_others)
-            extra_evaluations.remeasure(run, others)
+                plain = extra_evaluations.retrain(run, float(settings.retrain), settings.retrain_others, others)
+            extra_evaluations.remeasure(run, {**others, **plain})
     except StorageUnavailable:
         running.abandon(study)
         raise

@@ -84,7 +84,7 @@ class SearchSettings:
     study_name: str | None = None
     track: Tracking | str | Path | None = None
     seed: int = 0
-    baseline: Baseline | Sequence[Baseline] | Mapping[str, Baseline] | None = None
+    baseline: Baseline | Sequence[Baseline] | Mapping[str, Baseline] | None = "standard"
     retrain: float = checked(2.0, TIMES)
     retrain_others: int = checked(4, whole_number(0))
     enqueue: Sequence[Architecture | Mapping[str, object]] = ()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import HostError, SpaceError
 from nas_bo.foreign_document import reading
@@ -106,10 +106,21 @@ def load_result(
         record=record,
         interrupted=interrupted,
         baselines=baselines_of(record, scale),
+        not_compared=_not_compared(record, bool(again)),
         chance=about.get("chance") or {},
         space=space,
         vocab_size=vocabulary(about),
     )
+
+
+def _not_compared(record: StudyRecord, retrained: bool) -> str:
+    """Why the search was compared with no standard design; "" where it was, or where nobody asked."""
+    told = record.compared.get("why")
+    if isinstance(told, str) and told:
+        return lines(told)
+    if record.baselines or not retrained or record.compared:
+        return ""
+    return "the search was compared with no standard design; `nas-bo validate --storage STUDY --baseline standard` adds one"
 
 
 def baselines_of(record: StudyRecord, scale: Mapping[str, scales.Known]) -> list[dict[str, object]]:
@@ -119,7 +130,7 @@ def baselines_of(record: StudyRecord, scale: Mapping[str, scales.Known]) -> list
     found = []
     for kept in record.baselines:
         values, info, _ = scales.rescaled(kept.get("values", {}), kept.get("info", {}), scale)
-        found.append(last.of_baseline({**kept, "values": values, "info": info}))
+        found.append(last.of_baseline({**kept, "values": values, "info": info, **_trained_again(record, kept)}))
     return found
 
 
@@ -128,6 +139,14 @@ def scale_of(record: StudyRecord, trials: Sequence[Trial]) -> dict[str, scales.K
     told = [t.info for t in trials] + [kept.get("info", {}) for kept in record.baselines]
     told += session.Session.of(record).info.values()
     return scales.fastest(info for infos in told for info in infos.values())
+
+
+def _trained_again(record: StudyRecord, kept: Mapping[str, Any]) -> dict[str, object]:
+    """What a baseline has of the budget at which the front was trained again."""
+    again = record.retrained.get(str(kept.get("id")))
+    if again is None or not again["values"]:
+        return {}
+    return {"retrained": dict(again["values"]), "retrained_info": again["info"]}
 
 
 def _final(
