@@ -10,15 +10,18 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Primitive
-from nas_bo.report.summary import Summary
 from nas_bo.space.domain import Choice
 from nas_bo.space.neighbours import pattern
 from nas_bo.trial import State, Trial
 
+if TYPE_CHECKING:
+    from nas_bo.report.summary import Summary
+
 FEWEST = 3  # members of a front that have something in common
-CHANCE = 0.01
+CHANCE = 0.02
 WORDS = {
     "conv": "a convolution", "attention": "attention", "linear_attention": "linear attention", "latent_attention": "latent attention",
     "gated_delta": "the gated delta rule", "ssm": "a state space", "dense": "an MLP", "moe": "a mixture of experts", "skip": "nothing",

@@ -1,8 +1,8 @@
 """What a search gained over the design that a person would have taken: at equal cost, and at equal quality.
 
 The front is what it has: at a cost, the best member that costs no more; at a quality, the cheapest member that is no worse. What it is
-compared with may lie between its sizes: there it is interpolated in the logarithm of the cost by a monotone cubic (Fritsch & Carlson 1980,
-SIAM Journal on Numerical Analysis 17(2)), and how far that is from a straight line counts as uncertainty. Nothing is said beyond the largest
+compared with may lie between its sizes: there it is interpolated in the logarithm of the cost by parabolas that stay between their
+neighbours, and how far those are from straight lines counts as uncertainty. Nothing is said beyond the largest
 and the smallest of its sizes. Members of the front were chosen by the search and have the values of their re-training, so that no winner is
 shown with its luck.
 
@@ -31,7 +31,7 @@ from nas_bo.wording import counted
 if TYPE_CHECKING:
     from nas_bo.report.summary import Summary
 
-DRAWS = 1000  # D
+DRAWS = 400  # D
 POINTS = 33  # G
 FEWEST_PAIRS = 5  # architectures trained twice, from which the noise of a training is estimated
 LEVEL = 0.9  # of an interval that does not say its own
@@ -80,7 +80,7 @@ class Gain:
     @property
     def shown(self) -> bool:
         """Whether the front is shown to be better: the interval lies above zero."""
-        return self.better.bounded and self.better.low > 0
+        return bool(self.better.bounded and self.better.low > 0)
 
     @property
     def name(self) -> str:
@@ -385,28 +385,40 @@ class _Curve:
     def __init__(self, cost: np.ndarray, quality: np.ndarray) -> None:
         """cost rises (k,), quality falls (k,)."""
         self.cost, self.quality = cost, quality
-        self._cubic = None
-        if len(cost) > 2:
-            from scipy.interpolate import PchipInterpolator
-
-            self._cubic = PchipInterpolator(cost, quality)
 
     def at(self, x: np.ndarray, cost: np.ndarray, quality: np.ndarray, bend: float) -> np.ndarray:
         """At x (G,), of sizes with these costs and qualities (k,).
 
         Args:
-            bend: how many standard deviations the curve between two sizes is away from what is expected of it.
+            bend: how many standard deviations the curve between two sizes is away from what is expected of it. One of them is how far the
+                parabola through the sizes as they are is from straight lines; of two sizes, which have none, half of what one with its lowest
+                point at the larger size would be away.
         """
         order = np.argsort(cost, kind="stable")
-        straight: np.ndarray = np.interp(x, cost[order], quality[order])
-        if len(self.cost) < 2:
+        cost, quality = cost[order], quality[order]
+        straight: np.ndarray = np.interp(x, cost, quality)
+        if len(cost) < 2:
             return straight
-        inside = np.clip(x, self.cost[0], self.cost[-1])
-        if self._cubic is not None:
-            bow: np.ndarray = np.asarray(self._cubic(inside)) - np.interp(inside, self.cost, self.quality)
-            return straight + bow * (1 + bend)
-        share = (inside - self.cost[0]) / (self.cost[-1] - self.cost[0])
-        return straight - bend * (self.quality[0] - self.quality[-1]) / 2 * share * (1 - share)
+        if len(cost) == 2:
+            share = (np.clip(x, cost[0], cost[1]) - cost[0]) / (cost[1] - cost[0])
+            return straight - bend * (self.quality[0] - self.quality[-1]) / 2 * share * (1 - share)
+        at = np.clip(np.searchsorted(cost, x, side="right") - 1, 0, len(cost) - 2)
+        found = straight + _bow(x, cost, quality, at) + bend * _bow(x, self.cost, self.quality)
+        ends = quality[at], quality[at + 1]
+        bounded: np.ndarray = np.clip(found, np.minimum(*ends), np.maximum(*ends))
+        return np.where(x > cost[-1], straight, bounded)
+
+
+def _bow(x: np.ndarray, cost: np.ndarray, quality: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:
+    """How far parabolas through three points of (k,) are from the straight line between two, at x (G,): the mean of the two in whose reach a
+    segment lies, of the first and the last segment one."""
+    x = np.clip(x, cost[0], cost[-1])
+    at = np.clip(np.searchsorted(cost, x, side="right") - 1, 0, len(cost) - 2) if at is None else at
+    slope = np.diff(quality) / np.diff(cost)
+    curved = np.diff(slope) / (cost[2:] - cost[:-2])  # second divided differences, (k - 2,)
+    before, after = curved[np.clip(at - 1, 0, len(curved) - 1)], curved[np.clip(at, 0, len(curved) - 1)]
+    found: np.ndarray = 0.5 * (before + after) * (x - cost[at]) * (x - cost[at + 1])
+    return found
 
 
 def _first(bound: np.ndarray, value: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -422,11 +434,12 @@ def _mean(values: np.ndarray) -> float:
 
 def _bounded(value: float, draws: np.ndarray) -> Interval:
     """The value with the interval of its draws, which holds the value."""
+    value = float(value)
     known = draws[np.isfinite(draws)]
     if len(known) < max(20, len(draws) // 2) or math.isnan(value):
         return Interval(value)
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Interval(value, min(value, float(low)), max(value, float(high))) if high - low > 1e-9 else Interval(value)
+    low, high = (float(end) for end in np.percentile(known, [2.5, 97.5]))
+    return Interval(value, min(value, low), max(value, high)) if high - low > 1e-9 else Interval(value)
 
 
 def _exponential(one: Interval) -> Interval:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
@@ -13,10 +14,20 @@ from nas_bo.surrogate.genomes import genomes_of
 from nas_bo.trial import Trial
 from nas_bo.workflows.retraining_check import counted
 
+if TYPE_CHECKING:
+    from nas_bo.pretrained import SubModelLoss
+
 DRAWN = 600  # architectures among which the largest and the smallest are looked for
 WORDS = ("largest", "smallest")
 STANDARD = "standard"
 """The standard design of the space, at sizes that are chosen when the front is there (`nas_bo.workflows.standard`)."""
+
+
+@runtime_checkable
+class _Inheriting(Protocol):
+    """A loss of parts of a trained model, whose parts it has ordered by their importance."""
+
+    def ordered(self) -> object: ...
 
 
 def baselines(asked: object, problem: Problem, name: Callable[[Architecture], str]) -> dict[str, Architecture]:
@@ -57,23 +68,30 @@ def wants_standard(asked: object) -> bool:
     return isinstance(asked, str) and asked == STANDARD
 
 
-def comparable(problem: Problem) -> bool:
-    """Whether a plain decoder trained from nothing compares with the architectures of `problem`: inside a trained model it does not."""
+def _of_teacher(problem: Problem) -> SubModelLoss | None:
+    """The loss of a search inside a trained model; nothing is imported for another search."""
+    inherits = [one for one in problem.objectives if isinstance(one, _Inheriting)]
+    if not inherits:
+        return None
     from nas_bo.pretrained import SubModelLoss
 
-    return not any(isinstance(one, SubModelLoss) for one in problem.objectives)
+    return next((one for one in inherits if isinstance(one, SubModelLoss)), None)
+
+
+def comparable(problem: Problem) -> bool:
+    """Whether a plain decoder trained from nothing compares with the architectures of `problem`: inside a trained model it does not."""
+    return _of_teacher(problem) is None
 
 
 def inside(problem: Problem) -> dict[str, Architecture]:
     """What a search inside a trained model is compared with: the whole of it, and its controls within the limits that are known beforehand; {}
     of another search."""
-    from nas_bo.pretrained import SubModelLoss
+    loss = _of_teacher(problem)
+    if loss is None:
+        return {}
     from nas_bo.pretrained.controls import controls
     from nas_bo.pretrained.space import whole
 
-    loss = next((one for one in problem.objectives if isinstance(one, SubModelLoss)), None)
-    if loss is None:
-        return {}
     influence = loss.ordered().importance["layers", "layers"].scores.tolist()
     found = {f"{loss.teacher.name} (whole)": whole(problem.space)}
     return found | {k: a for k, a in controls(problem.space, influence).items() if problem.admissible(a)}
