@@ -1,6 +1,6 @@
 """A smaller model inside a trained one: the search against what the field does by rule, at equal numbers of parameters.
 
-    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.75 0.51 0.3] [--evaluations 60] [--recover 100352] [--resume]
+    python -m benchmarks.pretrained.run --teacher DIR [--quick] [--seeds 3] [--shares 0.75 0.51 0.3] [--evaluations 60] [--recover 100352] [--resume] [--latency]
 
 Every arm knows the same calibration text and the same Wanda-style importance (`nas_bo.compress.importances`), and stays within the same
 number of parameters:
@@ -14,7 +14,8 @@ number of parameters:
 A look is one evaluation of a model, on calibration or held-out text; those for block scores count. All arms are repaired (`nas_bo.pretrained.repair`)
 when they are looked at, and at the end on four times the text; `as_is` is the loss of the same part without. Then each is trained for `--recover` tokens
 with the same batches and the trained model as teacher. Losses are on held-out windows, four times as much text as a look sees. Writes
-benchmarks/results/pretrained.json after every row; `--resume` keeps the rows that are there.
+benchmarks/results/pretrained.json after every row; `--resume` keeps the rows that are there. `--latency` instead compares fronts of loss and
+measured decode latency (`benchmarks.pretrained.fronts`).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common import RESULTS, envelope, write
+from benchmarks.pretrained import fronts
 from nas_bo import search
 from nas_bo.architecture import Architecture, Node
 from nas_bo.model import Decoder, Distillation, train
@@ -71,20 +73,11 @@ class Arms:
         for groups in range(1, mixer.kv_heads + 1):
             heads = groups * mixer.heads // mixer.kv_heads
             for hidden in range(mlp.hidden - mlp.hidden % 8, 0, -8):
-                arch = self.alike(heads, hidden / spec.width)
+                arch = alike(self.loss, heads, hidden / spec.width)
                 if float(self.size(arch)) <= self.bound:
                     found.append(arch)
                     break
         return min(found, key=lambda arch: float(self.loss(arch))), len(found)
-
-    def alike(self, heads: int, ratio: float) -> Architecture:
-        """The whole model with so many heads and such MLPs in every layer; its sizes need not be among those of the space."""
-        fields = dict(self.loss.teacher.arch)
-        layers = []
-        for layer in fields["layers"]:
-            mixer = Node({**layer.mixer, "heads": heads, "head_dim": self.loss.teacher.spec.layers[0].mixer.head_dim})
-            layers.append(Node({"mixer": mixer, "mlp": Node({**layer.mlp, "ratio": ratio})}))
-        return Architecture(Node({**fields, "layers": tuple(layers)}), {})
 
     def depth(self) -> tuple[Architecture, int]:
         scores = self.loss.ordered().importance["layers", "layers"].scores.tolist()
@@ -130,6 +123,16 @@ class Arms:
             retrain=0,
         )
         return result.best(self.loss.name).architecture, self.looks
+
+
+def alike(loss: SubModelLoss, heads: int, ratio: float) -> Architecture:
+    """The whole model with so many heads and such MLPs in every layer; its sizes need not be among those of the space."""
+    fields = dict(loss.teacher.arch)
+    layers = []
+    for layer in fields["layers"]:
+        mixer = Node({**layer.mixer, "heads": heads, "head_dim": loss.teacher.spec.layers[0].mixer.head_dim})
+        layers.append(Node({"mixer": mixer, "mlp": Node({**layer.mlp, "ratio": ratio})}))
+    return Architecture(Node({**fields, "layers": tuple(layers)}), {})
 
 
 def rows(given: argparse.Namespace, done: Sequence[Row]) -> Iterator[Row]:
@@ -219,9 +222,13 @@ def main() -> None:
         "--quick", action="store_true", help="one seed, one size, few looks, no recovery; writes nothing"
     )
     parser.add_argument("--resume", action="store_true", help="keep the rows of benchmarks/results/pretrained.json")
+    parser.add_argument("--latency", action="store_true", help="fronts of loss and measured decode latency instead")
     given = parser.parse_args()
     if given.quick:
         given = replace_given(given)
+    if given.latency:
+        compare_fronts(given)
+        return
     settings = {
         "teacher": Path(given.teacher.format(seed=0)).resolve().parent.name,
         "recover_tokens": given.recover,
@@ -241,6 +248,25 @@ def main() -> None:
     write(
         envelope(what, "torch", "scipy", **settings, summary=summary(found), rows=found), RESULT, keep=not given.quick
     )
+
+
+def compare_fronts(given: argparse.Namespace) -> None:
+    """`--latency`; what is kept with `--resume` are seeds that are whole."""
+    path = RESULTS / fronts.RESULT
+    settings = {"sequence": SEQUENCE, "looked_at": LOOKED_AT, "held_out": HELD_OUT, "evaluations": given.evaluations}
+    found: list[Row] = []
+    if given.resume and path.is_file():
+        before = json.loads(path.read_text())
+        found = before["rows"] if all(before.get(name) == value for name, value in settings.items()) else []
+    given.left = [seed for seed in range(given.seeds) if seed not in {row["seed"] for row in found}]
+    what = "fronts of bits per byte and measured decode milliseconds of parts of a trained model, as they are; hypervolume as a share"
+    for row in fronts.rows(given, settings, alike):
+        print({name: value for name, value in row.items() if name != "points"}, flush=True)
+        found.append(row)
+        if row["arm"] == fronts.ARMS[-1] and not given.quick:
+            made = envelope(what, "torch", "scipy", **settings, summary=fronts.summary(found), rows=found)
+            write(made, fronts.RESULT)
+    print(*fronts.summary(found), sep="\n")
 
 
 def replace_given(given: argparse.Namespace) -> argparse.Namespace:

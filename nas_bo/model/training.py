@@ -113,6 +113,8 @@ def train(
         teacher: a trained model to learn from in addition to the text: the folder of one, a torch module, several of them, or a
             `nas_bo.model.Distillation` with more settings. The same batches, the same loop; losses that are reported stay
             those of the text.
+        first_weights: a name for the weights of a `Decoder` that is given, such as a digest of where they are from: with it there can be a
+            `checkpoint`, which is then of a run that began with the weights of that name.
 
     Raises:
         ModelError: the architecture cannot be built, a setting is out of range, or the teacher has another vocabulary.
@@ -152,9 +154,10 @@ class Training:
         how = as_distillation(made.teacher)
         if how is not None:
             how.check_vocabulary(corpus.vocab_size, corpus.name, corpus.tokenizer)
-        if checkpoint is not None and isinstance(arch, Decoder):
+        if checkpoint is not None and isinstance(arch, Decoder) and made.first_weights is None:
             raise ModelError(
-                "checkpoint= was given with a Decoder, whose first weights nobody can name; pass the architecture"
+                "checkpoint= was given with a Decoder, whose first weights nobody can name; pass the architecture, or first_weights= with a name "
+                "that other weights do not have"
             )
         if build is None:
             spec = arch.spec if isinstance(arch, Decoder) else check(arch, ignore)
@@ -185,8 +188,10 @@ class Training:
             if build is not None:
                 self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing
             self._path: Path | None = None
-            if checkpoint is not None and not isinstance(arch, Decoder):
-                name = _name(arch, ignore) if build is None else own_name(build, _name(arch, ignore))
+            if checkpoint is not None:
+                name = made.first_weights if isinstance(arch, Decoder) else _name(arch, ignore)
+                assert name is not None  # checked above
+                name = name if build is None else own_name(build, name)
                 name = name if how is None else f"{name}-taught-{how.key}"
                 self._identity = files.Identity(name, corpus.fingerprint, self.settings, steps, seed, self._run.bf16)
                 self._path = Path(checkpoint)

@@ -51,6 +51,7 @@ class TrainingOptions(Recipe, Machine, total=False):
     checkpoint: str | Path | None
     build: Build | None
     teacher: Teaching | None
+    first_weights: str | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ class TrainingSettings:
     evaluation_tokens: int = checked(EVALUATION_TOKENS, number(at_least=0))
     build: Build | None = None
     teacher: Teaching | None = None
+    first_weights: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, ModelError)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from nas_bo.architecture import Architecture
@@ -21,7 +25,7 @@ from nas_bo.validated import check_fields, checked, number, whole_number
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
-    from nas_bo.model.training import TrainingResult
+    from nas_bo.model.training import Progress, Training, TrainingResult
     from nas_bo.pretrained.block_library import BlockLibrary
 
 
@@ -46,6 +50,12 @@ class SubModelLoss:
             with another window.
         device: a torch device; None is CUDA where there is one, else the CPU.
         at_most, at_least: hard limits in bits per byte.
+        checkpoints: a folder. A training that was ended is continued from there, bit for bit; processes may share it. None starts every
+            training from the start.
+        rungs: the shares of the training at which `stages` looks at the loss on the way, so that it may be stopped there.
+
+    What the trained model says about the batches is computed once for all parts (`nas_bo.model.Distillation`). With training the value's
+    `info` has "as_is" too, the loss of the part before it.
     """
 
     teacher: TrainedDecoder
@@ -69,9 +79,18 @@ class SubModelLoss:
     cost: Literal["trained"] = field(default="trained")
     token_dtype: str | None = field(default=None, kw_only=True)
     text_key: str | None = field(default=None, kw_only=True)
+    checkpoints: str | None = field(default=None, kw_only=True)
+    rungs: tuple[float, ...] = field(default=(0.25,), kw_only=True)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "rungs", tuple(self.rungs))
         check_fields(self, ObjectiveError)
+        if list(self.rungs) != sorted(
+            {rung for rung in self.rungs if isinstance(rung, (int, float)) and 0 < rung <= 1}
+        ):
+            raise ObjectiveError(
+                f"SubModelLoss(rungs={self.rungs}): rungs are shares of the training, above 0 and at most 1, and must rise, as in (0.25, 0.5)"
+            )
         longest = self.teacher.spec.details.max_length
         if longest is not None and self.sequence > longest:
             raise ObjectiveError(
@@ -169,15 +188,23 @@ class SubModelLoss:
             (held.long_repair if longer else held.repair)(part)
         return part
 
-    def trained(self, arch: Architecture, /) -> TrainingResult:
-        """The training behind a value, with its model (raises ObjectiveError where there is none)."""
+    def training(
+        self, arch: Architecture, checkpoint: str | Path | None = None, progress: Progress | None = None
+    ) -> Training:
+        """The run of `tokens` tokens that a part recovers in, to be trained on from `checkpoint`, a file or a folder of one for each run
+        (raises ObjectiveError where there is none)."""
+        return self._training(self.sub_model(arch), arch, checkpoint, progress)
+
+    def _training(
+        self, part: Decoder, arch: Architecture, checkpoint: str | Path | None, progress: Progress | None = None
+    ) -> Training:
         from nas_bo.model.distillation import Distillation
-        from nas_bo.model.training import train
+        from nas_bo.model.training import Training
 
         if not self.tokens:
             raise ObjectiveError("SubModelLoss(tokens=0) trains nothing; give it tokens")
-        return train(
-            self.sub_model(arch),
+        return Training(
+            part,
             self.corpus(),
             self.tokens,
             self.seed,
@@ -187,16 +214,76 @@ class SubModelLoss:
             sequence=self.sequence,
             evaluation_tokens=self.held_out_tokens,
             teacher=Distillation(self.ordered().model) if self.distill else None,
+            checkpoint=checkpoint,
+            progress=progress,
+            first_weights=self._first_weights(arch),
+        )
+
+    def _first_weights(self, arch: Architecture) -> str:
+        """A name of the weights that a part begins with."""
+        spec = check(arch, self.ignore)
+        others = any(
+            replacing(one.mixer, own.mixer) is not None
+            for one, own in zip(spec.layers, self.teacher.spec.layers, strict=False)
+        )
+        said = [self.teacher.fingerprint, self.teacher.dtype, repr(spec), repr(self.calibration), str(self.repair)]
+        said += [repr(sorted(self.operators.conditions().items()))] if others else []
+        return f"{arch.id}-part-{hashlib.sha256(' '.join(said).encode()).hexdigest()[:12]}"
+
+    def trained(self, arch: Architecture, /) -> TrainingResult:
+        """The training behind a value, with its model (raises ObjectiveError where there is none)."""
+        return self.training(arch).to()
+
+    def stages(self, arch: Architecture, /) -> Iterator[tuple[float, Value]]:
+        """The loss at each of `rungs` of the training, and at its end: (share of the run, value). Whoever takes no further value pays no
+        further training. Without training there is the end alone."""
+        if not self.tokens:
+            yield 1.0, self(arch)
+            return
+        training, about = self._begun(arch)
+        for share in (*(rung for rung in self.rungs if rung < 1), 1.0):
+            yield share, self._value(arch, training, about, share)
+
+    def _begun(self, arch: Architecture) -> tuple[Training, dict[str, object]]:
+        """The training, and the loss of the part before it."""
+        from nas_bo.model.inference import evaluate, torch_threads
+
+        if self.checkpoints is not None:
+            try:
+                Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ObjectiveError(
+                    f"SubModelLoss(checkpoints={self.checkpoints!r}): it is not a folder that can be written to ({error.strerror}); give "
+                    "another one"
+                ) from None
+        part, clock = self.sub_model(arch), time.process_time()
+        with torch_threads(1):
+            as_is = evaluate(part, self.corpus(), self.held_out_tokens, self.sequence)
+        about = {"as_is": as_is, "as_is_cpu_seconds": round(time.process_time() - clock, 3)}
+        return self._training(part, arch, self.checkpoints), about
+
+    def _value(self, arch: Architecture, training: Training, about: dict[str, object], share: float) -> Value:
+        found = training.measured(share)
+        if found is None and training.done > share + 1e-9:  # a checkpoint that is beyond, and was not looked at here
+            found = self.training(arch).to(share)
+        found = training.to(share) if found is None else found
+        more: dict[str, object] = {"resumed": found.resumed} if found.resumed else {}
+        return Value(
+            found.bits_per_byte,
+            how="a part of a trained model, trained on",
+            tokens=found.tokens,
+            seed=self.seed,
+            cpu_seconds=round(found.cpu_seconds, 3),
+            fidelity=share,
+            **about,
+            **more,
         )
 
     def __call__(self, arch: Architecture, /) -> Value:
         from nas_bo.model.inference import evaluate, torch_threads
 
         if self.tokens:
-            found = self.trained(arch)
-            return Value(
-                found.bits_per_byte, how="a part of a trained model, trained on", tokens=found.tokens, seed=self.seed
-            )
+            return self._value(arch, *self._begun(arch), 1.0)
         with torch_threads(1):
             value = evaluate(
                 self.sub_model(arch, copy=False, longer=False), self.corpus(), self.held_out_tokens, self.sequence

@@ -87,8 +87,8 @@ def of_search(
 ) -> TrustReport | None:
     """The trust report of a search from what it re-trained; None when nothing was.
 
-    Judged are the searched value of the first re-trained objective, what it was at the rungs of its training, and the
-    proxies of the search.
+    Judged are the searched value of the first re-trained objective, what it was at the rungs of its training and, of a part of a trained
+    model, before it, and the proxies of the search.
 
     Args:
         again: architecture id -> ``{"values": ..., "info": ...}`` at `factor` times the budget.
@@ -107,6 +107,11 @@ def of_search(
     for rung in sorted({s for t in known for s in t.rungs(first.name)}):
         seen = [t.rungs(first.name).get(rung, math.nan) for t in known]
         judged.append(Proxy(f"{first.name}@{rung:.0%}", seen, first.direction, share * rung))
+    before = [t.info.get(first.name, {}) for t in known]
+    if any("as_is" in info for info in before):  # a part of a trained model, before it recovered
+        took = [{"cpu_seconds": info.get("as_is_cpu_seconds")} for info in before]
+        seen = [float(info.get("as_is", math.nan)) for info in before]
+        judged.append(Proxy(f"{first.name} as it is", seen, first.direction, _share(took, dear, math.nan)))
     for c in proxies:
         infos = [t.info.get(c.name, {}) for t in known]
         seen = [float(i["value"]) if "value" in i else math.nan for i in infos]

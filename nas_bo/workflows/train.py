@@ -38,6 +38,7 @@ from nas_bo.workflows.result import Result
 
 if TYPE_CHECKING:
     from nas_bo.model.training_loop import Progress
+    from nas_bo.pretrained import SubModelLoss
 
 CHECKPOINT, LADDER = files.UNFINISHED
 RUNGS = (0.5, 1.0, 2.0, 4.0)  # of a ladder, times the learning rate of the search
@@ -124,10 +125,7 @@ def train(
             "a part of a trained model is trained on at the rate that it has; leave the ladder of learning rates out"
         )
     if part is not None:
-        told = sub_model.finished(result, trial, part, Path(to), tokens, seed, settings)
-        with _watched(progress, told) as watching:
-            watching.ended(Path(to), told)
-        return Trained(Path(to), told)
+        return _recovered(result, trial, part, Path(to), tokens, seed, settings, progress)
     loss = _taught(_loss(result, allow), teacher)
     check_size(trial.architecture, loss.corpus().vocab_size)
     folder, about = Path(to), _asked(result, trial, loss, tokens, seed)
@@ -168,6 +166,26 @@ def train(
             (folder / name).unlink(missing_ok=True)
         watching.ended(folder, about)
     return Trained(folder, about, begun)
+
+
+def _recovered(
+    result: Result,
+    trial: Trial,
+    part: SubModelLoss,
+    folder: Path,
+    tokens: float | None,
+    seed: int | None,
+    settings: Mapping[str, float | None],
+    progress: Progress | None,
+) -> Trained:
+    """`train` for a part of a trained model."""
+    loss, about = sub_model.asked(result, trial, part, tokens, seed, settings)
+    there = sub_model.there(folder, about)
+    with _watched(progress, about) as watching:
+        begun = there is not None or sub_model.finished(trial, loss, folder, about, progress)
+        told = about if there is None else there
+        watching.ended(folder, told)
+    return Trained(folder, told, begun)
 
 
 class _Nobody:
