@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nas_bo import search
-from nas_bo.errors import CheckpointError, ModelError, ObjectiveError
+from nas_bo.errors import CheckpointError, ExportError, ModelError, ObjectiveError
 from nas_bo.export import folder
 from nas_bo.model import Training
 from nas_bo.objectives import Parameters
@@ -18,7 +18,6 @@ from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.space import whole
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.workflows.train import CHECKPOINT
-from tests.command import nas_bo
 
 TOKENS = 4_096
 
@@ -84,38 +83,33 @@ def test_the_trust_report_compares_the_part_as_it_is_and_the_rungs_with_the_long
         small.space(),
         [replace(recovering, tokens=2_048), Parameters()],
         trials=5,
-        stopping=SuccessiveHalving(first=0.5, factor=2),
+        stopping=SuccessiveHalving(eta=1.5, least=0.2),
         retrain=2.0,
     )
-    names = {judged.name for judged in result.trust.judged()}
+    names = {one.name for one in result.trust.judged}
     assert "bits_per_byte as it is" in str(names) and "bits_per_byte@50%" in str(names)
 
 
-def test_a_recovery_that_is_killed_goes_on_to_the_same_weights(small, text, tmp_path):
-    """With SIGKILL, in the middle of the training of `nas-bo train`."""
-    asked = f"search --from {small.path} --data {text} --objective bits_per_byte --objective parameters --trials 2 --workers 1 --mlflow none"
-    assert nas_bo(*asked.split(), cwd=tmp_path).returncode == 0
+def test_a_recovery_that_is_killed_goes_on_to_the_same_weights(small, loss, tmp_path):
+    """With SIGKILL, in the middle of the training that `nas-bo train` makes."""
+    study = str(tmp_path / "study.db")
+    result = search(small.space(), [loss, Parameters()], trials=2, retrain=0, storage=study)
     code = (
         "import os, signal, sys, nas_bo.model.run as run\n"
         "from nas_bo.cli import resolve\n"
         "run.SAVE_EVERY_S = run.PROGRESS_EVERY_S = -1.0\n"
         "def killed(step, steps, nats):\n"
-        "    if step > 3 and len(sys.argv) > 2: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "made = resolve.stored('nas-bo.db', None).train(sys.argv[1], 'bits_per_byte', 8000, progress=killed)\n"
-        "print(made.resumed)\n"
+        "    if step > 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "resolve.stored(sys.argv[1], None).train(sys.argv[2], 'bits_per_byte', 8000, progress=killed)\n"
     )
-
-    def train(to, *more):
-        return subprocess.run(
-            [sys.executable, "-c", code, to, *more], capture_output=True, text=True, cwd=tmp_path, check=False
-        )
-
-    assert train("out", "kill").returncode == -signal.SIGKILL
-    assert (tmp_path / "out" / CHECKPOINT).exists() and not (tmp_path / "out" / folder.ABOUT).exists()
-    again, other = train("out"), train("whole")
-    assert again.stdout.split()[-1] == "True" and other.stdout.split()[-1] == "False", again.stderr + other.stderr
-    assert not (tmp_path / "out" / CHECKPOINT).exists()
-    one, two = (folder.load(tmp_path / name).model.state_dict() for name in ("out", "whole"))
+    out = tmp_path / "out"
+    done = subprocess.run([sys.executable, "-c", code, study, str(out)], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert (out / CHECKPOINT).exists() and not (out / folder.ABOUT).exists()
+    again, other = (result.train(to, "bits_per_byte", 8_000) for to in (out, tmp_path / "whole"))
+    assert again.resumed and not other.resumed and not (out / CHECKPOINT).exists()
+    one, two = (folder.load(made.folder).model.state_dict() for made in (again, other))
     assert all(torch.equal(one[name], two[name]) for name in two)
-    assert train("out").stdout.split()[-1] == "True"  # it is whole already
-    assert "is not empty" in train(".").stderr
+    assert result.train(out, "bits_per_byte", 8_000).resumed  # it is whole already
+    with pytest.raises(ExportError, match="is not empty"):
+        result.train(out, "bits_per_byte", 9_000)
