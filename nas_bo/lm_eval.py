@@ -21,6 +21,7 @@ from nas_bo.model.own_model import CachedDecoder
 from nas_bo.model.tokenizer import fast_tokenizer
 from nas_bo.objective import Value
 from nas_bo.objectives import ValidationLoss
+from nas_bo.pretrained import SubModelLoss
 from nas_bo.trial import Direction
 
 if TYPE_CHECKING:
@@ -245,7 +246,8 @@ def few_shot(
 
 @dataclass(frozen=True)
 class FewShot:
-    """The mean of a metric over lm-eval tasks, after training as `quality` says.
+    """The mean of a metric over lm-eval tasks, after training as `quality` says; of a part of a trained model as it is, repaired, where that is a
+    `SubModelLoss` without training.
 
     Small networks answer by chance: look at `ValidationLoss` and proxy tasks first. The network is trained here; to
     score one that is already trained use `few_shot(DecoderLM(model), tasks)`.
@@ -267,7 +269,7 @@ class FewShot:
     metric: str = "acc"
     limit: int | None = None
     folder: str | None = None
-    quality: ValidationLoss = field(default_factory=ValidationLoss)
+    quality: ValidationLoss | SubModelLoss = field(default_factory=ValidationLoss)
     context: int = 256
     at_most: float | None = None
     at_least: float | None = None
@@ -290,23 +292,24 @@ class FewShot:
         self.quality.check_architecture(arch)
 
     def __call__(self, arch: Architecture, /) -> Value:
-        trained = self.quality.trained(arch)
+        model, about = self._model(arch)
         tokenizer = Bytes() if self.quality.tokenizer is None else JsonTokenizer(self.quality.tokenizer)
-        found = few_shot(
-            DecoderLM(trained.model, tokenizer, self.context), self.tasks, self.shots, self.limit, self.folder
-        )
+        found = few_shot(DecoderLM(model, tokenizer, self.context), self.tasks, self.shots, self.limit, self.folder)
         for task, metrics in found.items():
             if self.metric not in metrics:
                 raise ObjectiveError(
                     f"FewShot(metric={self.metric!r}): the task {task!r} has {', '.join(sorted(metrics))}"
                 )
         values = {task: metrics[self.metric] for task, metrics in found.items()}
-        return Value(
-            sum(values.values()) / len(values),
-            how="few-shot",
-            tasks=values,
-            shots=self.shots,
-            tokens=trained.tokens,
-            fidelity=self.quality.fidelity,
-            bits_per_byte=trained.bits_per_byte,
-        )
+        return Value(sum(values.values()) / len(values), how="few-shot", tasks=values, shots=self.shots, **about)
+
+    def _model(self, arch: Architecture) -> tuple[Decoder | CachedDecoder, dict[str, object]]:
+        """What is scored, and what is to be said about it."""
+        quality = self.quality
+        if isinstance(quality, SubModelLoss) and not quality.tokens:
+            return quality.sub_model(arch), {"tokens": 0}
+        trained = quality.trained(arch)
+        about: dict[str, object] = {"tokens": trained.tokens, "fidelity": trained.share}
+        if isinstance(quality, ValidationLoss):
+            about["fidelity"] = quality.fidelity
+        return trained.model, {**about, "bits_per_byte": trained.bits_per_byte}

@@ -4,12 +4,12 @@
 
 Arms, with the calibration text, the importance and the repair of `benchmarks.pretrained.run`:
 
-* width: MLPs alike in all layers, at twelve sizes, with each number of groups of heads
+* width: MLPs alike in all layers, at eight sizes, with each number of groups of heads
 * depth: whole layers left out, those first that turn the stream least
-* block scores: the integer program at twelve levels of predicted latency; no put-together model is looked at
+* block scores: the integer program at eight levels of predicted latency; no put-together model is looked at
 * search: `nas_bo.search` with `Knapsack` for what is left of the looks, its latencies measured
 
-What of each arm is on its own front, by its own losses and latencies, is looked at again: losses on four times the text, latencies of all arms
+What of each arm is on its own front, by its own losses and latencies, is looked at again: losses on twice the text, latencies of all arms
 in turn with each other (`Latency.remeasure`). The hypervolume is a share of the rectangle between nothing and the trained model's latency, and
 between the trained model's loss and `RANGE` bits more. Each arm knows the whole model too. Losses are of repaired parts, without recovery. Rows
 are written as they come, to benchmarks/results/pretrained_latency.json.
@@ -32,14 +32,13 @@ from nas_bo.objectives import Latency, Parameters
 from nas_bo.pareto import hypervolume, non_dominated
 from nas_bo.pretrained import CalibrationText, Pretrained, SubModelLoss
 from nas_bo.pretrained.block_scores import changed
-from nas_bo.pretrained.slices import compact
 from nas_bo.pretrained.space import whole
 from nas_bo.problem import Problem
 from nas_bo.strategies import Knapsack
 
 RESULT = "pretrained_latency.json"
 ARMS = ("width", "depth", "block_scores", "search")
-LEVELS = 12
+LEVELS = 8
 RANGE = 1.0  # bits per byte above the trained model, which count
 Point = tuple[Architecture, float, float]
 
@@ -129,7 +128,9 @@ def _judged(
     times = dict(zip(every, values, strict=True))
     losses = {}
     for key, arch in every.items():
-        losses[key] = evaluate(compact(loss.sub_model(arch)), corpus, settings["held_out"], settings["sequence"])
+        losses[key] = evaluate(
+            loss.sub_model(arch, copy=False, longer=False), corpus, settings["held_out"], settings["sequence"]
+        )
     base, most = losses[fronts.most.id], times[fronts.most.id]
     size = Parameters(vocab_size=loss.teacher.vocab_size)
     yield {"seed": seed, "arm": "teacher", "loss": round(base, 4), "decode_ms": round(most, 4)}

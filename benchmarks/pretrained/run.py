@@ -253,7 +253,12 @@ def main() -> None:
 def compare_fronts(given: argparse.Namespace) -> None:
     """`--latency`; what is kept with `--resume` are seeds that are whole."""
     path = RESULTS / fronts.RESULT
-    settings = {"sequence": SEQUENCE, "looked_at": LOOKED_AT, "held_out": HELD_OUT, "evaluations": given.evaluations}
+    settings = {
+        "sequence": SEQUENCE,
+        "looked_at": LOOKED_AT,
+        "held_out": 2 * LOOKED_AT,
+        "evaluations": given.evaluations,
+    }
     found: list[Row] = []
     if given.resume and path.is_file():
         before = json.loads(path.read_text())
