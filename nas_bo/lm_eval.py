@@ -303,8 +303,8 @@ class FewShot:
         values = {task: metrics[self.metric] for task, metrics in found.items()}
         return Value(sum(values.values()) / len(values), how="few-shot", tasks=values, shots=self.shots, **about)
 
-    def _model(self, arch: Architecture) -> tuple[Decoder | CachedDecoder, dict[str, object]]:
-        """What is scored, and what is to be said about it."""
+    def _model(self, arch: Architecture) -> tuple[Decoder, dict[str, object]]:
+        """The model that is scored, and what the value says about it."""
         quality = self.quality
         if isinstance(quality, SubModelLoss) and not quality.tokens:
             return quality.sub_model(arch), {"tokens": 0}

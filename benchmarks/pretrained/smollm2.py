@@ -7,7 +7,8 @@ folder of safetensors is read in a fraction of the time. Three texts that share 
 95 % of the pages of the documentation, without lines that stand in the README as well; a search looks at the rest of the pages; the figures are of the
 README, which nothing saw: `bits_per_byte` of its first 384 tokens, `mean` of six windows of 384 tokens over all of it.
 
-A look is one evaluation of a model, those for block scores included (the pass for the gradient counts as three). Parts are repaired
+A look is one evaluation of a model, those for block scores included (the pass for the gradient counts as three). The five best of the search are
+looked at once more, on all of the rest of the pages. Parts are repaired
 (`nas_bo.pretrained.repair`); `as_is` is the loss without, on the first window. At the end the model is loaded `--loading` times by us and by transformers,
 in turn and in processes of their own: processor seconds and the most memory. What was measured is kept in `--state`, so that a run that was ended
 continues; without it all is measured. Writes benchmarks/results/pretrained_smollm2.json.
@@ -33,6 +34,7 @@ import torch
 
 from benchmarks.common import ROOT, envelope, write
 from nas_bo.architecture import Architecture
+from nas_bo.model.inference import evaluate
 from nas_bo.model.spec import check
 from nas_bo.objectives import Parameters
 from nas_bo.pretrained import CalibrationText, Parts, Pretrained
@@ -45,6 +47,7 @@ from nas_bo.trial import Trial
 
 SEQUENCE, WINDOWS = 384, 6
 SIZES = (1408, 1280, 1152, 1024, 896, 768, 512)
+FINALISTS = 5  # looked at once more, on all of the rest of the pages and with the longer repair
 SCORED = 60  # looks for block scores: each block left out once, but a few
 
 
@@ -91,6 +94,7 @@ class State:
         there = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.rows: list[dict[str, Any]] = there.get("rows", [])
         self.looked: list[tuple[dict[str, Any], float]] = [tuple(one) for one in there.get("looked", [])]
+        self.again: list[float] = there.get("again", [])
         self._before, self._clock = float(there.get("cpu_s", 0.0)), time.process_time()
 
     @property
@@ -98,7 +102,7 @@ class State:
         return self._before + time.process_time() - self._clock
 
     def keep(self) -> None:
-        said = {"rows": self.rows, "looked": self.looked, "cpu_s": self.cpu_s}
+        said = {"rows": self.rows, "looked": self.looked, "again": self.again, "cpu_s": self.cpu_s}
         self.path.write_text(json.dumps(said))
 
     def has(self, arm: str) -> bool:
@@ -146,7 +150,7 @@ def compared(given: argparse.Namespace, folder: Path) -> tuple[State, dict[str, 
     problem = Problem(space, [loss], [size], [scores])
     strategy = Knapsack()
     trials: list[Trial] = []
-    while looks < given.looks:
+    while looks < given.looks - FINALISTS:
         if len(trials) < len(state.looked):
             flat, value = state.looked[len(trials)]
             arch = changed(space, most, flat)
@@ -159,11 +163,15 @@ def compared(given: argparse.Namespace, folder: Path) -> tuple[State, dict[str, 
         looks += 1
         if len(trials) == 1:
             say("block scores, one integer program", arch, looks)
-    best = min(trials, key=lambda trial: trial.values[loss.name])
-    say("search", best.architecture, looks)
+    ranked = sorted(trials, key=lambda trial: trial.values[loss.name])[:FINALISTS]
+    for trial in ranked[len(state.again) :]:
+        state.again.append(evaluate(loss.sub_model(trial.architecture), corpus, len(corpus.validation), 256))
+        state.keep()
+    best = ranked[min(range(len(ranked)), key=lambda place: state.again[place])].architecture
+    say("search", best, looks + len(ranked))
     looked = [round(trial.values[loss.name], 4) for trial in trials]
     kept = {"sha256": corpus.fingerprint, "calibration_tokens": calibration.batches * 6 * 256, "looked_at": looked}
-    return state, {**kept, "best": dict(best.architecture.flat)}
+    return state, {**kept, "finalists": [round(value, 4) for value in state.again], "best": dict(best.flat)}
 
 
 _OURS = "import torch; from nas_bo.pretrained import Pretrained; model = Pretrained({0!r}).model()"
@@ -171,12 +179,13 @@ _THEIRS = """import torch, transformers, pathlib; path = pathlib.Path({0!r})
 gguf = {{}} if path.is_dir() else {{"gguf_file": path.name}}
 model = transformers.AutoModelForCausalLM.from_pretrained(str(path if path.is_dir() else path.parent), dtype=torch.float32, **gguf)"""
 _SAID = """
-import json, resource
-loaded = resource.getrusage(resource.RUSAGE_SELF)
+import json, time
+def peak():  # of this program: ru_maxrss is also that of the process which started it
+    return next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+spent, loaded = time.process_time(), peak()
 with torch.no_grad():
     model(torch.zeros(1, 16, dtype=torch.long))
-used = resource.getrusage(resource.RUSAGE_SELF)
-print(json.dumps([loaded.ru_utime + loaded.ru_stime, loaded.ru_maxrss / 1024, used.ru_maxrss / 1024]))"""
+print(json.dumps([spent, loaded, peak()]))"""
 
 
 def loading(model: str, repeats: int) -> Mapping[str, Any]:

@@ -259,7 +259,7 @@ class SubModelLoss:
         part, clock = self.sub_model(arch), time.process_time()
         with torch_threads(1):
             as_is = evaluate(part, self.corpus(), self.held_out_tokens, self.sequence)
-        about = {"as_is": as_is, "as_is_cpu_seconds": round(time.process_time() - clock, 3)}
+        about: dict[str, object] = {"as_is": as_is, "as_is_cpu_seconds": round(time.process_time() - clock, 3)}
         return self._training(part, arch, self.checkpoints), about
 
     def _value(self, arch: Architecture, training: Training, about: dict[str, object], share: float) -> Value:

@@ -46,7 +46,7 @@ def asked(
     seed: int | None,
     settings: Mapping[str, float | None],
 ) -> tuple[SubModelLoss, dict[str, Any]]:
-    """The loss as which the part that `trial` is learns, `tokens` tokens (None: as many as in the search), and what is known of its folder before.
+    """The loss as which the part that `trial` is learns, `tokens` tokens (None: as many as in the search), and what its folder says before the training.
 
     Raises:
         SearchError: a setting that such a training does not have.
