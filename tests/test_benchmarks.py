@@ -28,7 +28,7 @@ def lines(raw: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in raw.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["deep", "deep-noisy", "limits"])
+@pytest.mark.parametrize("name", ["deep", "deep-noisy", "limits", "mixed"])
 def test_a_synthetic_problem_is_a_valid_space_with_a_reference_that_chance_does_not_reach(name: str) -> None:
     from benchmarks.search_efficiency.problems import synthetic
 

@@ -68,7 +68,9 @@ def _thin(points: np.ndarray) -> np.ndarray:
     return points[non_dominated(points)] if len(points) > 1 and points.shape[1] > 1 else points
 
 
-def ehvi(mean: np.ndarray, sd: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def ehvi(
+    mean: np.ndarray, sd: np.ndarray, lower: np.ndarray, upper: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
     """The expected hypervolume improvement, (n,), exact for independent objectives.
 
     A candidate gains, in every box, the part that lies beyond it: the product over the objectives of
@@ -77,6 +79,7 @@ def ehvi(mean: np.ndarray, sd: np.ndarray, lower: np.ndarray, upper: np.ndarray)
     Args:
         mean, sd: (n, m).
         lower, upper: (b, m), from `boxes`.
+        weights: (b,), what a unit of volume is worth in each box; 1 by default.
     """
     volume = np.ones((len(mean), len(lower)))
     for j in range(mean.shape[1]):
@@ -89,7 +92,7 @@ def ehvi(mean: np.ndarray, sd: np.ndarray, lower: np.ndarray, upper: np.ndarray)
             left = np.maximum(finite - mean[:, j, None], 0.0)  # (n, edges)
         left[:, np.isinf(edges)] = 0.0
         volume *= left[:, place[len(lower) :]] - left[:, place[: len(lower)]]
-    return np.asarray(volume.sum(1))
+    return np.asarray(volume.sum(1) if weights is None else volume @ weights)
 
 
 def log_chebyshev_ei(draws: np.ndarray, points: np.ndarray, weights: np.ndarray, rho: float = 0.05) -> np.ndarray:

@@ -33,6 +33,8 @@ from nas_bo.validated import checked, whole_number
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
 ROUNDS = 8
 PARENTS = 40  # candidates that are varied in every round
+EXPLORED = 24  # trials from which on a surrogate that explains little is helped by evolution
+WIDER = 2.0  # times that an exploring suggestion takes the surrogate to be less certain, with one objective
 CHECKED = 4  # times that many are built at most in each round, where rules or the error of an approximation reject most
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,9 @@ class Bayes:
     stopped is suggested once more, to be evaluated to the end, when nothing else promises as much for its price: where the
     evaluation continues from a checkpoint, the gain is divided by the share that is left to pay (Snoek et al., 2012, "Practical
     Bayesian optimization of machine learning algorithms", section 3.2).
-    When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged.
+    When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged. Where it explains little of the differences
+    between good architectures when each is left out, up to a third of the suggestions explore: with one objective the surrogate is
+    taken to be less certain than it says, with several a child of the front is evaluated (see `Belief.share_to_explore`).
 
     Where the space has fields that act after training (`nas_bo.model.after_training`), trainings are compared at one setting of them, and
     after each training those settings of all that are there follow which promise a gain (`nas_bo.strategies.shared_training`).
@@ -149,11 +153,25 @@ class Bayes:
         left = still_to_pay(problem, trials)
         seen = (seen_ids(trials) | {arch.id for arch in pending}) - stopped.keys()
         parents = best_trials(problem, trials, PARENTS)
+        share = belief.share_to_explore() if len(trials) >= EXPLORED else 0.0
+        if share > 0:
+            logger.info(
+                "Bayes: at trial %d the surrogate leaves much open: it explores in %.0f %%", len(trials), 100 * share
+            )
         batch: list[Architecture] = []
         while len(batch) < n:
             waiting = [arch for key, arch in stopped.items() if key not in seen]
-            score = scorer(belief, rng)
-            arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, setting)
+            explore = share > 0 and rng.random() < share  # ~ Bernoulli
+            arch = None
+            if explore and len(problem.columns) > 1 and setting is None:
+                asked = [*trials, *(Trial(each, state=State.RUNNING) for each in batch)]
+                arch = next(
+                    (a for a in NSGA2(self.seed, startup=0, screen=1).suggest(problem, asked, 1) if a.id not in seen),
+                    None,
+                )
+            if arch is None:
+                score = scorer(belief, rng, WIDER if explore else 1.0)
+                arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, setting)
             if arch is None:
                 break
             batch.append(arch)

@@ -1,14 +1,15 @@
 """The objectives of a problem that are known without an evaluation: exactly for one architecture at a time, and
 approximately for thousands of genomes at once.
 
-The approximation (kernel ridge regression with a cubic kernel on the summaries, of logarithms where values are
-positive) decides only which candidates are looked at; what is proposed was always computed exactly. Everything is
+The approximation (kernel ridge regression with a cubic kernel, of logarithms where values are positive; on the summaries or
+on the encoding as well, whichever has the smaller leave-one-out error) decides only which candidates are looked at; what is proposed was always computed exactly. Everything is
 minimised; e known objectives.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,6 +22,20 @@ from nas_bo.surrogate.features import features_of
 TAUGHT = 300  # random architectures that the approximation learns from, once
 RIDGE = 1e-5  # of the mean of the kernel's diagonal
 REMEMBERED = 50_000  # architectures kept per problem
+LESS = 0.7  # of the error of the one before: how much better another scale, or more columns, must be
+
+
+@dataclass(frozen=True)
+class _Solved:
+    """A kernel ridge regression: which columns it reads, how they are scaled to [-1, 1], the examples there (n, columns) and their
+    weights (n, e), and the prediction of every example without that example (n, e)."""
+
+    columns: np.ndarray
+    low: np.ndarray
+    span: np.ndarray
+    places: np.ndarray
+    weights: np.ndarray
+    left_out: np.ndarray
 
 
 class Known:
@@ -73,24 +88,25 @@ class Known:
         rows = np.isfinite(values).all(1)
         genomes, values = genomes[rows], values[rows]
         signs = np.array([self._columns[j].sign for j in self.positions])
-        self._signs = np.where(((values * signs) > 0).all(0), signs, 0.0) if len(values) else np.zeros(len(signs))
-        inputs = self._features.of(genomes)[:, : self._features.width]
-        low, high = inputs.min(0, initial=0.0), inputs.max(0, initial=0.0)
-        self._keep = np.flatnonzero(high > low)
-        self._low, self._span = low[self._keep], (high - low)[self._keep]
-        self._inputs = self._places(inputs)
-        targets = self.to_scale(values)
-        self._mean = targets.mean(0) if len(targets) else np.zeros(len(signs))
-        kernel = self._cubic(self._inputs)
-        if len(kernel):
-            kernel += RIDGE * np.trace(kernel) / len(kernel) * np.eye(len(kernel))
-        self._weights = np.linalg.solve(kernel, targets - self._mean)
-
-    def _places(self, inputs: np.ndarray) -> np.ndarray:
-        return np.asarray(2 * (inputs[:, self._keep] - self._low) / self._span - 1)
-
-    def _cubic(self, places: np.ndarray) -> np.ndarray:
-        return np.asarray((1 + places @ self._inputs.T / max(1, places.shape[1]) ** 0.5) ** 3)
+        positive = np.where(((values * signs) > 0).all(0), signs, 0.0) if len(values) else np.zeros(len(signs))
+        features = self._features.of(genomes)
+        widths = tuple(dict.fromkeys((self._features.width, features.shape[1])))
+        best: tuple[float, np.ndarray, np.ndarray, _Solved] | None = None
+        # logarithms, and without them where a few tiny values would decide; from the summaries, or from everything
+        for scale in (positive, np.zeros(len(signs))):
+            self._signs = scale
+            targets = self.to_scale(values)
+            mean = targets.mean(0) if len(targets) else np.zeros(len(signs))
+            for width in widths:
+                found = _solved(features[:, :width], targets - mean)
+                left_out = self.from_scale(mean + found.left_out)
+                error = float((((left_out - values) ** 2).mean(0) / np.maximum(values.var(0), 1e-300)).sum())
+                if best is None or error < LESS * best[0]:
+                    best = error, scale, mean, found
+            if not len(values) or not positive.any():
+                break
+        assert best is not None
+        _, self._signs, self._mean, self._solution = best
 
     def to_scale(self, values: np.ndarray) -> np.ndarray:
         """(n, e) of known objectives as the approximation sees them: logarithms where all are positive."""
@@ -106,7 +122,27 @@ class Known:
         """(n, e), on the scale of `to_scale`, from the features (n, columns) of genomes."""
         if not self.positions:
             return np.zeros((len(features), 0))
-        return np.asarray(self._mean + self._cubic(self._places(features[:, : self._features.width])) @ self._weights)
+        found = self._solution
+        places = 2 * (features[:, found.columns] - found.low) / found.span - 1
+        return np.asarray(self._mean + _cubic(places, found.places) @ found.weights)
+
+
+def _solved(inputs: np.ndarray, targets: np.ndarray) -> _Solved:
+    """Ridge regression of targets (n, e) on inputs (n, columns)."""
+    low, high = inputs.min(0, initial=0.0), inputs.max(0, initial=0.0)
+    columns = np.flatnonzero(high > low)
+    low, span = low[columns], (high - low)[columns]
+    places = np.asarray(2 * (inputs[:, columns] - low) / span - 1)
+    kernel = _cubic(places, places)
+    if not len(kernel):
+        return _Solved(columns, low, span, places, np.zeros_like(targets), np.zeros_like(targets))
+    inverse = np.linalg.inv(kernel + RIDGE * np.trace(kernel) / len(kernel) * np.eye(len(kernel)))
+    weights = inverse @ targets
+    return _Solved(columns, low, span, places, weights, targets - weights / np.diag(inverse)[:, None])
+
+
+def _cubic(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.asarray((1 + first @ second.T / max(1, first.shape[1]) ** 0.5) ** 3)
 
 
 _made: WeakKeyDictionary[Problem, Known] = WeakKeyDictionary()

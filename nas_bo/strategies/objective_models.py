@@ -11,24 +11,32 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.strategies.fidelity import direct, noise_of, sources_of
 from nas_bo.strategies.limits import Limits
+from nas_bo.strategies.nsga2 import best_trials
 from nas_bo.strategies.strategy import guide, violation
+from nas_bo.surrogate.bend import UNBENT
 from nas_bo.surrogate.features import features_of, varying
-from nas_bo.surrogate.process import GaussianProcess
+from nas_bo.surrogate.process import GaussianProcess, Given, most_likely
 from nas_bo.surrogate.sources import CoKriging, Observed, settled
 from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
+CONDITIONED = 400  # trials that an objective is conditioned on
+COPIES = 3  # trials of one architecture that count: a thousand of them say no more
+UNEXPLAINED = 0.15  # of the standard deviation of good values: errors up to that size are expected
+MOST_EXPLORED = 1 / 3  # of the suggestions
 NEAR = 0.15  # length scale of the smoother of failures, of the diameter of the history
 
 
 class Belief:
-    """The objectives of any genome, as normal distributions; what is known has no spread.
+    """The objectives of any genome, as normal distributions; what is known has no spread. Each is on the scale of its process,
+    see `bends`.
 
     Attributes:
         columns: the problem's columns; m of them.
         known: the problem's `Known`.
         modelled: the positions among the columns of the objectives that have a Gaussian process.
         processes, sources: by position; the process of an objective, and the cheap sources that it has.
+        bends: by column; on which scale it is predicted.
         limits: the limits that no objective explains.
         incumbents: the genomes (k, genes) of the feasible complete trials, once each, and later of what is pending.
 
@@ -40,12 +48,16 @@ class Belief:
     """
 
     def __init__(self, problem: Problem, trials: Sequence[Trial], all_rungs: bool = False) -> None:
-        self.problem, self.columns = problem, problem.columns
+        self.problem, self.columns, self._trials = problem, problem.columns, trials
+        self._ranked: np.ndarray | None = None
         self.known = known_of(problem)
         self._features = features_of(problem.space)
         done = [t for t in trials if t.state is not State.RUNNING]
+        steered = [guide(problem, t) for t in done]
         usable = {
-            t.architecture.id: t.architecture for t in done if violation(t) == 0 and guide(problem, t) is not None
+            t.architecture.id: t.architecture
+            for t, values in zip(done, steered, strict=True)
+            if values is not None and violation(t) == 0
         }
         genomes = self._features.genomes.encode([t.architecture for t in done])
         self.incumbents = self._features.genomes.encode(list(usable.values()))
@@ -56,17 +68,20 @@ class Belief:
         keep = np.flatnonzero(varying(raw)) if len(done) > 1 else np.arange(0)
         if not len(keep):
             raise ValueError("the trials differ in nothing that can be encoded")
+        self.bends = [UNBENT] * len(self.columns)
         self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
         own = int((keep < self._features.width + len(self.known.positions)).sum())
         self._rows: dict[bytes, int] | None = None
         inputs = self.inputs(genomes)
         self._width = inputs.shape[1]
         self.limits = Limits(problem, done, inputs, own, found=bool(usable))
+        width, known = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
+        ties = np.concatenate([self._features.ties[:width], known, self._features.ties[width:]])[keep]
         self.processes: dict[int, GaussianProcess | CoKriging] = {}
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
-            values = np.array([self._value(t, j) for t in done])
-            rows = np.flatnonzero(np.isfinite(values))
+            values = np.array([self._value(t, s, j) for t, s in zip(done, steered, strict=True)])
+            rows = _few_of_each(genomes, np.flatnonzero(np.isfinite(values)))
             if len(rows) < 2 and not self.limits.models:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
             noise = noise_of(done, self.columns[j].name)
@@ -77,18 +92,36 @@ class Belief:
             if self.sources[j]:
                 self.processes[j] = CoKriging(inputs, Observed(values), direct(self.sources[j]), own, noise)
             else:
-                self.processes[j] = GaussianProcess(inputs[rows], values[rows], own, settled(len(rows)), noise_sd=noise)
+                near = self._near(genomes[rows], values[rows])
+                made = most_likely(inputs[rows], values[rows], own, settled(len(rows)), Given(noise, ties, near))
+                self.processes[j], self.bends[j] = made, made.bend
         self._residuals(done)
         self._smoother(done, inputs)
         if any(isinstance(process, CoKriging) for process in self.processes.values()):
             self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
 
-    def _value(self, trial: Trial, j: int) -> float:
+    def _value(self, trial: Trial, steered: np.ndarray | None, j: int) -> float:
         """Objective j of a trial, minimised: what strategies steer by, or what is known about an infeasible one."""
-        steered = guide(self.problem, trial)
         if steered is not None:
             return float(steered[j])
         return self.columns[j].sign * trial.values.get(self.columns[j].name, float("nan"))
+
+    def _near(self, genomes: np.ndarray, values: np.ndarray) -> np.ndarray | None:
+        """Which of the rows an objective is conditioned on, where there are more than `CONDITIONED`: the best in the sense of all
+        objectives, as far as they fill half of that, and the others spread evenly over the values; None for all of them."""
+        if len(genomes) <= CONDITIONED:
+            return None
+        best = {row.tobytes() for row in self._best_genomes(CONDITIONED // 2)}
+        chosen = np.array([row.tobytes() in best for row in genomes], dtype=bool)
+        rest = np.flatnonzero(~chosen)
+        order = rest[np.argsort(values[rest], kind="stable")]
+        few = np.unique(np.linspace(0, len(order) - 1, min(len(order), CONDITIONED - int(chosen.sum()))).astype(int))
+        return np.sort(np.concatenate([np.flatnonzero(chosen), order[few]]))
+
+    def _best_genomes(self, most: int) -> np.ndarray:
+        if self._ranked is None:
+            self._ranked = self._features.genomes.encode(best_trials(self.problem, self._trials, most))
+        return self._ranked
 
     # ---- inputs -----------------------------------------------------------------------------------------------
 
@@ -122,10 +155,15 @@ class Belief:
     def inputs(self, genomes: np.ndarray) -> np.ndarray:
         return self.look(genomes)[0]
 
+    def bent(self, j: int, value: float) -> float:
+        """A value of objective j, minimised, on the scale on which it is predicted."""
+        return float(self.bends[j].to(np.array([value]))[0])
+
     # ---- predictions ------------------------------------------------------------------------------------------
 
     def predict(self, inputs: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of every objective, (n, m) each, minimised; 0 spread for what is known (n, e)."""
+        """Mean and standard deviation of every objective, (n, m) each, minimised, on the scales of `bends`; 0 spread for
+        what is known (n, e)."""
         mean, sd = np.zeros((len(inputs), len(self.columns))), np.zeros((len(inputs), len(self.columns)))
         mean[:, self.known.positions] = known
         sd[:, [j for j in self.modelled if j not in self.processes]] = 1.0
@@ -133,6 +171,19 @@ class Belief:
             seen = inputs if isinstance(process, CoKriging) else inputs[:, : self._width]
             mean[:, j], sd[:, j] = process.predict(seen)
         return mean, sd
+
+    def share_to_explore(self) -> float:
+        """What share of the suggestions should not rest on the surrogate: 0 where it predicts the better half of the
+        values well when each is left out, up to `MOST_EXPLORED` where it does not; the worst objective counts."""
+        open_ = 0.0
+        for process in self.processes.values():
+            if isinstance(process, GaussianProcess):
+                errors, values = process.left_out()
+                half = np.argsort(values, kind="stable")[: len(values) // 2]
+                spread = float(values[half].std()) if len(half) else 0.0
+                if spread > 0:
+                    open_ = max(open_, float(np.sqrt((errors[half] ** 2).mean())) / spread)
+        return float(np.clip(0.5 * (open_ - UNEXPLAINED), 0.0, MOST_EXPLORED))
 
     def log_chance(self, inputs: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
         """The logarithm of the probability to be feasible and not to fail, (n,); rules are not part of it."""
@@ -144,7 +195,7 @@ class Belief:
                 continue  # `Problem.admissible` knows
             spread = np.maximum(np.hypot(sd[:, j], self._spread[j]), 1e-12)
             for sign, bound in column.limits().values():
-                found += log_ndtr(sign * (bound - column.sign * mean[:, j]) / spread)
+                found += log_ndtr(sign * column.sign * (self.bent(j, column.sign * bound) - mean[:, j]) / spread)
         if self.limits.models:
             found += self.limits.log_chance(inputs[:, : self._width])
         if len(self._bad):
@@ -190,3 +241,15 @@ class Belief:
         self.limits.believe(inputs[:, : self._width])
         for process in self.processes.values():
             process.believe(inputs if isinstance(process, CoKriging) else inputs[:, : self._width])
+
+
+def _few_of_each(genomes: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Those of the row numbers `rows` at which a genome occurs for the first, second ... `COPIES`-th time."""
+    count: dict[bytes, int] = {}
+    found = []
+    for i in rows:
+        key = genomes[i].tobytes()
+        count[key] = count.get(key, 0) + 1
+        if count[key] <= COPIES:
+            found.append(i)
+    return np.array(found, dtype=int)

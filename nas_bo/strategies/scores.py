@@ -14,19 +14,26 @@ import numpy as np
 
 from nas_bo.pareto import crowding, reference_point
 from nas_bo.strategies import acquisition
+from nas_bo.strategies.history import undominated
 from nas_bo.strategies.objective_models import Belief
-from nas_bo.trial import ObjectiveSpec, non_dominated
+from nas_bo.surrogate.bend import UNBENT, Bend
+from nas_bo.trial import ObjectiveSpec
 
 DRAWS = 32  # per candidate, for ParEGO
 MANY = 4  # objectives above which expected hypervolume gives way to random scalarisations
+FENCE = 1.5  # of the range between the quartiles: what lies further out is an outlier
 MOST = {2: 400, 3: 60, 4: 20}  # points of the front that are counted, by the number of objectives; time grows with it
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Gain = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def scorer(belief: Belief, rng: np.random.Generator) -> Score:
-    """The acquisition function that fits the belief: log(expected gain * chance to be feasible), larger is better."""
+def scorer(belief: Belief, rng: np.random.Generator, wider: float = 1.0) -> Score:
+    """The acquisition function that fits the belief: log(expected gain * chance to be feasible), larger is better.
+
+    Args:
+        wider: times the standard deviations that the surrogate states.
+    """
     gain = gain_of(belief, rng)
 
     def score(inputs: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -34,7 +41,7 @@ def scorer(belief: Belief, rng: np.random.Generator) -> Score:
         usable = np.isfinite(mean).all(1)
         found = np.full(len(inputs), -np.inf)
         if usable.any():
-            inputs, mean, sd = inputs[usable], mean[usable], sd[usable]
+            inputs, mean, sd = inputs[usable], mean[usable], sd[usable] * wider
             found[usable] = gain(mean, sd) + belief.log_chance(inputs, mean, sd)
         return found
 
@@ -53,8 +60,9 @@ def gain_of(belief: Belief, rng: np.random.Generator) -> Gain:
     if m == 1:
         floor = 1e-9 * max(1e-12, float(np.ptp(points)))
         return lambda mean, sd: acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], floor), points.min())
-    known = belief.known.positions
-    return _hypervolume(points, belief.columns, known) if m <= MANY else _chebyshev(points, rng)
+    if m > MANY:
+        return _chebyshev(points, rng)
+    return _hypervolume(points, belief.columns, belief.known.positions, belief.bends)
 
 
 def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:
@@ -62,24 +70,53 @@ def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:
     return np.zeros(len(mean))
 
 
-def _hypervolume(points: np.ndarray, columns: tuple[ObjectiveSpec, ...], known: Sequence[int] = ()) -> Gain:
-    reference = reference_point(points)
-    # Of what is known the worst of all trials, not of the front alone: where large architectures have disappointed so far,
-    # the front ends at small ones, and beyond its end a better large one would count for nothing.
-    for j in known:
-        reference[j] = max(reference[j], float(points[:, j].max()))
-    for j, column in enumerate(columns):  # beyond a limit there is nothing to gain
-        bounds = [column.sign * bound for sign, bound in column.limits().values() if sign == column.sign]
-        reference[j] = min([reference[j], *bounds])
-    front = points[non_dominated(points)]
+def _hypervolume(
+    points: np.ndarray, columns: Sequence[ObjectiveSpec], known: Sequence[int] = (), bends: Sequence[Bend] = ()
+) -> Gain:
+    """Expected hypervolume improvement over `points` (k, m); boxes are of the scales of the processes, and their volumes of the
+    objectives' units."""
+    bends = bends or [UNBENT] * len(columns)
+    reference = reference_of(points, columns, known, bends)
+    front = points[undominated(points)]
     if len(front) > MOST[len(columns)]:
         front = front[np.argsort(-crowding(front), kind="stable")[: MOST[len(columns)]]]
     lower, upper = acquisition.boxes(front, reference)
+    weights = np.ones(len(lower))
+    for j, bend in enumerate(bends):
+        if bend is not UNBENT:
+            low = np.where(np.isinf(lower[:, j]), np.minimum(points[:, j].min(), bend.knee), lower[:, j])
+            width = upper[:, j] - low
+            straight = bend.back(upper[:, j]) - bend.back(low)
+            weights *= np.where(width > 0, straight / np.where(width > 0, width, 1.0), 1.0)
 
     def gain(mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-        return np.asarray(np.log(np.maximum(acquisition.ehvi(mean, sd, lower, upper), acquisition.TINY)))
+        return np.asarray(np.log(np.maximum(acquisition.ehvi(mean, sd, lower, upper, weights), acquisition.TINY)))
 
     return gain
+
+
+def reference_of(
+    points: np.ndarray, columns: Sequence[ObjectiveSpec], known: Sequence[int], bends: Sequence[Bend]
+) -> np.ndarray:
+    """The point (m,) up to which there is something to gain, on the scales of `points` (k, m).
+
+    At least `reference_point` of the front, and the worst of all trials in what is known. In what is modelled, the worst of
+    all trials but outliers (Tukey, 1977, "Exploratory data analysis": beyond one and a half times the range of the middle half):
+    where good architectures of one end have not been seen so far, the front ends before it, and beyond its end a better
+    one would count for nothing.
+    """
+    straight = np.column_stack([bend.back(points[:, j]) for j, bend in enumerate(bends)])
+    reference = reference_point(straight)
+    for j in range(len(reference)):
+        worst = float(straight[:, j].max())
+        if j not in known:
+            low, high = np.quantile(straight[:, j], [0.25, 0.75])
+            worst = min(worst, high + FENCE * (high - low))
+        reference[j] = max(reference[j], worst)
+    for j, column in enumerate(columns):  # beyond a limit there is nothing to gain
+        bounds = [column.sign * bound for sign, bound in column.limits().values() if sign == column.sign]
+        reference[j] = min([reference[j], *bounds])
+    return np.array([float(bend.to(reference[[j]])[0]) for j, bend in enumerate(bends)])
 
 
 def _chebyshev(points: np.ndarray, draws: np.random.Generator) -> Gain:

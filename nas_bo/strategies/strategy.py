@@ -139,13 +139,16 @@ def admissible(problem: Problem, arch: Architecture) -> bool:
 
 
 _walks: WeakKeyDictionary[type[Space], list[Architecture]] = WeakKeyDictionary()
+_steering: WeakKeyDictionary[Problem, bool] = WeakKeyDictionary()
 _guides: WeakKeyDictionary[Problem, dict[object, np.ndarray | None]] = WeakKeyDictionary()
 
 
 def guide(problem: Problem, trial: Trial) -> np.ndarray | None:
     """`Problem.guide`, remembered: the values (objectives,) to steer by, minimised; None where one is not finite."""
     memory = _guides.setdefault(problem, {})
-    steered = any(isinstance(o, Steering) for o in problem.objectives)  # reads what `info` kept
+    if problem not in _steering:
+        _steering[problem] = any(isinstance(o, Steering) for o in problem.objectives)
+    steered = _steering[problem]  # reads what `info` kept
     key = (trial.architecture.id, trial.state, tuple(trial.values.items()), repr(trial.info) if steered else "")
     if key in memory:
         with suppress(KeyError):  # another thread may have emptied it

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nas_bo.surrogate.process import GaussianProcess
+from nas_bo.surrogate.process import GaussianProcess, Settings
 from nas_bo.surrogate.sources import settled
 
 TYPICAL = float(np.arcsinh(1.0))  # the size of a bent amount of which only the sign is known, at first
 ROUNDS = 5  # in which the expected amounts are computed
 LEAST_NOISE = 0.05  # of bent amounts, in their expectations
 FARTHEST = 10.0  # amounts of more scales than this are cut
+UNCUT = Settings(cut=False)
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,13 @@ class Censored:
         scale = amounts.scale(int(rows[fitted - 1]) + 1)  # of the rows that are fitted to: the fit is then remembered
         targets, inputs = amounts.bent(scale)[rows], inputs[rows]
         noise_sd = None if noise_sd is None else noise_sd / scale
-        process = GaussianProcess(inputs, targets, own, fitted, noise_sd=noise_sd, cut=False)
+        process = GaussianProcess(inputs, targets, own, fitted, noise_sd=noise_sd, settings=UNCUT)
         open_ = np.flatnonzero(~np.isfinite(amounts.values[rows]))
         signs = amounts.signs[rows][open_]
         for _ in range(ROUNDS if len(open_) else 0):
             mean = process.predict(inputs[open_])[0]
             targets[open_] = signs * _beyond(signs * mean, max(process.noise, LEAST_NOISE))
-            process = GaussianProcess(inputs, targets, own, like=process, cut=False)
+            process = GaussianProcess(inputs, targets, own, like=process, settings=UNCUT)
         self._process = process
 
     def log_chance(self, inputs: np.ndarray) -> np.ndarray:

@@ -15,21 +15,36 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+
+from nas_bo.surrogate.bend import UNBENT, Bend
 
 FITTED = 150  # rows that hyperparameters are fitted to
 ITERATIONS = 60  # of L-BFGS
 # normal priors (mean, standard deviation) of the logarithms: length scales ("Vanilla Bayesian optimization performs
 # great in high dimensions", where the location grows with log(d)/2), scales of the two kernels, variance of the noise
 LENGTH, OWN, SHARED, NOISE = (2**0.5, 3**0.5), (0.0, 1.0), (0.0, 1.0), (-6.0, 2.0)
-BOUNDS = {"length": (-3.7, 7.0), "scale": (-9.2, 5.0), "noise": (-9.2, 1.0)}  # of the logarithms
+TIED = 1.0  # spread of the prior of what tied length scales differ by
+OCCAM = 0.7  # of evidence that each further hyperparameter must bring
+BOUNDS = {"length": (-3.7, 7.0), "tied": (-5.0, 5.0), "scale": (-9.2, 5.0), "noise": (-9.2, 1.0)}  # of the logarithms
 SHORTER = 2.5  # how much shorter length scales are, as logarithms, at the second start of a fit
 SLOPE = (-1.0, 1.5)  # prior of the logarithm of the variance of a regressor's slope
 MEASURED = 1.0  # spread of the prior of the noise, where its size was measured
 JITTER = 1e-6
 REMEMBERED = 64  # fits that are kept
-_memory: OrderedDict[str, np.ndarray] = OrderedDict()  # hyperparameters by the data that they were fitted to
+
+
+class _Fit(NamedTuple):
+    """The most probable hyperparameters, and the logarithm of their posterior density but for a constant."""
+
+    t: np.ndarray
+    evidence: float
+
+
+_memory: OrderedDict[str, _Fit] = OrderedDict()  # by the data that they were fitted to
 
 
 def clipped(targets: np.ndarray) -> np.ndarray:
@@ -37,6 +52,39 @@ def clipped(targets: np.ndarray) -> np.ndarray:
     middle = np.median(targets)
     span = middle - targets.min()
     return np.minimum(targets, middle + 5 * span) if span > 0 else targets
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The shape of the targets and of the kernel of a process.
+
+    Attributes:
+        bend: the scale on which the process lives.
+        ties: (columns, p), by what the length scales of the second part of the kernel may differ; None for one.
+        cut: cut outliers on the bad side, see `clipped`.
+        near: the numbers of the rows that predictions are conditioned on; None for all.
+        start: hyperparameters from which the fit begins, those of fewer rows; None for two starts from the prior.
+    """
+
+    bend: Bend = UNBENT
+    ties: np.ndarray | None = None
+    cut: bool = True
+    near: np.ndarray | None = None
+    start: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known about a quantity before its process is chosen.
+
+    Attributes:
+        noise_sd: see `GaussianProcess`.
+        ties, near: see `Settings`.
+    """
+
+    noise_sd: float | None = None
+    ties: np.ndarray | None = None
+    near: np.ndarray | None = None
 
 
 class GaussianProcess:
@@ -51,11 +99,13 @@ class GaussianProcess:
         regressors: how many columns, the last ones, are regressors, of about unit size.
         like: takes its hyperparameters, mean and scale from this process instead of fitting any.
         noise_sd: the standard deviation of the noise in the objective's unit, where it was measured.
-        cut: cut outliers on the bad side, see `clipped`.
+        settings: the shape of the targets and of the kernel, see `Settings`.
 
     Attributes:
         mean, scale: original = mean + scale * standardised.
+        bend: the scale on which the process lives: "the objective's unit" of everything else is that of `bend.to`.
         noise: the standard deviation of the noise, in the objective's unit.
+        evidence: how well the data fit, as a logarithm: comparable between processes of the same targets and `fitted`.
 
     Raises:
         numpy.linalg.LinAlgError: no fit is possible.
@@ -71,15 +121,18 @@ class GaussianProcess:
         regressors: int = 0,
         like: GaussianProcess | None = None,
         noise_sd: float | None = None,
-        cut: bool = True,
+        settings: Settings = Settings(),
     ) -> None:
         targets = np.asarray(targets, dtype=float)
         first = targets[: len(targets) if fitted is None else fitted]
-        first, targets = (clipped(first), clipped(targets)) if cut else (first, targets)
+        first, targets = (clipped(first), clipped(targets)) if settings.cut else (first, targets)
+        self.bend = settings.bend
+        straight, first, targets = first, self.bend.to(first), self.bend.to(targets)
         self.mean, spread = float(first.mean()), float(first.std())  # of these alone: the fit is then remembered
         self.scale = spread if spread > 1e-12 * max(1.0, abs(self.mean)) else 1.0
         if like is not None:
             self.mean, self.scale = like.mean, like.scale
+        self.evidence = 0.0
         self._inputs, self._targets, self._own = inputs, (targets - self.mean) / self.scale, own
         self._kernel: _Kernel
         self._t: np.ndarray
@@ -87,11 +140,14 @@ class GaussianProcess:
             self._kernel, self._t = like._kernel, like._t
         else:
             first = (first - self.mean) / self.scale
-            rows = informative(first, FITTED)
+            rows = informative(straight, FITTED)
             noise = NOISE if noise_sd is None else (2 * np.log(max(noise_sd / self.scale, 1e-3)), MEASURED)
-            self._kernel = _Kernel(own, inputs.shape[1] - regressors, regressors, noise)
-            self._t = _fit(self._kernel, inputs[rows], first[rows])
+            self._kernel = _Kernel(own, inputs.shape[1] - regressors, regressors, noise, settings.ties)
+            self._t, fit = _fit(self._kernel, inputs[rows], first[rows], settings.start)
+            self.evidence = fit - len(rows) * float(np.log(self.scale)) + self.bend.log_slope(straight[rows])
         self.noise = self.scale * float(np.exp(self._t[-1] / 2))
+        if settings.near is not None:
+            self._inputs, self._targets = self._inputs[settings.near], self._targets[settings.near]
         self._condition()
 
     def _condition(self) -> None:
@@ -125,6 +181,14 @@ class GaussianProcess:
             self.mean + self.scale * (self._kernel(self._t, inputs, self._inputs) @ self._weights), dtype=float
         )
 
+    def left_out(self) -> tuple[np.ndarray, np.ndarray]:
+        """The errors (n,) of predicting each target from all others (Rasmussen and Williams, eq. 5.12), and the targets; both
+        standardised."""
+        from scipy.linalg import solve_triangular
+
+        inverse = solve_triangular(self._root, np.eye(len(self._root)), lower=True, check_finite=False)
+        return self._weights / (inverse**2).sum(0), self._targets
+
     def slopes(self) -> np.ndarray:
         """The expected slopes (q,) of the regressors, in the objective's unit."""
         kernel = self._kernel
@@ -144,21 +208,34 @@ class GaussianProcess:
 
 class _Kernel:
     """a1 M(x, x'; l_1, ..., l_own) + a2 M(x, x'; l) + sum_q s_q z_q z'_q, M the Matern-5/2, z the regressors;
-    t = log(l_1, ..., l_own, a1, l, a2, s_1, ..., s_q, noise)."""
+    t = log(l_1, ..., l_own, a1, l, a2, s_1, ..., s_q, noise).
 
-    def __init__(self, own: int, d: int, regressors: int = 0, noise: tuple[float, float] = NOISE) -> None:
+    With `ties` (d, p) the logarithms of the length scales of the second part are log(l) + ties (u_1, ..., u_p), and t holds these u
+    after log(l): columns that share a u are expected to be alike.
+    """
+
+    def __init__(
+        self,
+        own: int,
+        d: int,
+        regressors: int = 0,
+        noise: tuple[float, float] = NOISE,
+        ties: np.ndarray | None = None,
+    ) -> None:
         self.own, self.d, self.regressors, self.noise = own, d, regressors, noise
-        self.parts = [(slice(0, own), own)] if own else []
-        self.parts.append((slice(0, d), 1))
+        ties = np.zeros((d, 0)) if ties is None else ties
+        self.parts = [(slice(0, own), np.eye(own))] if own else []
+        self.parts.append((slice(0, d), np.concatenate([np.ones((d, 1)), ties], axis=1)))
 
     def prior(self) -> tuple[np.ndarray, np.ndarray, list[tuple[float, float]]]:
         """Locations, spreads and bounds of t."""
         location, spread, bounds = [], [], []
-        for i, (columns, number) in enumerate(self.parts):
-            scale = SHARED if i == len(self.parts) - 1 else OWN
-            location += [LENGTH[0] + 0.5 * np.log(max(1, columns.stop))] * number + [scale[0]]
-            spread += [LENGTH[1]] * number + [scale[1]]
-            bounds += [BOUNDS["length"]] * number + [BOUNDS["scale"]]
+        for i, (columns, ties) in enumerate(self.parts):
+            last = i == len(self.parts) - 1
+            scale, number, tied = SHARED if last else OWN, ties.shape[1], ties.shape[1] - 1 if last else 0
+            location += [LENGTH[0] + 0.5 * np.log(max(1, columns.stop))] * (number - tied) + [0.0] * tied + [scale[0]]
+            spread += [LENGTH[1]] * (number - tied) + [TIED] * tied + [scale[1]]
+            bounds += [BOUNDS["length"]] * (number - tied) + [BOUNDS["tied"]] * tied + [BOUNDS["scale"]]
         location += [SLOPE[0]] * self.regressors
         spread += [SLOPE[1]] * self.regressors
         bounds += [BOUNDS["scale"]] * self.regressors
@@ -167,9 +244,9 @@ class _Kernel:
     def amplitude(self, t: np.ndarray) -> float:
         """k(x, x) without the regressors, the same everywhere."""
         at, total = 0, 0.0
-        for _, number in self.parts:
-            total += float(np.exp(t[at + number]))
-            at += number + 1
+        for _, ties in self.parts:
+            total += float(np.exp(t[at + ties.shape[1]]))
+            at += ties.shape[1] + 1
         return total
 
     def sloped(self, t: np.ndarray, inputs: np.ndarray) -> np.ndarray:
@@ -179,8 +256,9 @@ class _Kernel:
     def __call__(self, t: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """(n, k) of inputs (n, d + q) and (k, d + q)."""
         total, at = np.zeros((len(first), len(second))), 0
-        for columns, number in self.parts:
-            scale = np.exp(-t[at : at + number])
+        for columns, ties in self.parts:
+            number = ties.shape[1]
+            scale = np.exp(-(ties @ t[at : at + number]))
             a, b = first[:, columns] * scale, second[:, columns] * scale
             square = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
             total += np.exp(t[at + number]) * _matern(np.maximum(square, 1e-15))[0]
@@ -197,36 +275,41 @@ def _matern(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (1 + r + r * r / 3) * decay, (5 / 3) * (1 + r) * decay
 
 
-def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray, start: np.ndarray | None = None) -> _Fit:
     """The most probable t (Rasmussen and Williams, eq. 5.8 and 5.9, and the priors); remembered by the data."""
     from scipy.linalg import cho_solve
     from scipy.optimize import minimize
 
     location, spread, bounds = kernel.prior()
     if len(y) < 2 or np.ptp(y) == 0:
-        return location
+        return _Fit(location, 0.0)
     key = hashlib.sha1(
-        x.tobytes() + y.tobytes() + bytes(str((kernel.own, kernel.d, kernel.noise)), "ascii")
+        x.tobytes()
+        + y.tobytes()
+        + bytes(str((kernel.own, kernel.d, kernel.noise)), "ascii")
+        + kernel.parts[-1][1].tobytes()
+        + (b"" if start is None else start.tobytes())
     ).hexdigest()
     if (kept := _memory.get(key)) is not None:
         return kept
     squares = []
-    for columns, number in kernel.parts:
+    for columns, ties in kernel.parts:
         z = x[:, columns]
         each = (z[:, None] - z[None]) ** 2
-        squares.append(each if number > 1 else each.sum(-1, keepdims=True))
+        one = ties.shape[1] == 1
+        squares.append((each.sum(-1, keepdims=True), np.ones((1, 1))) if one else (each, ties))
     outers = [np.outer(z, z) for z in x[:, kernel.d :].T]
     unit = np.eye(len(y))
 
     def negative(t: np.ndarray) -> tuple[float, np.ndarray]:
         k, at, kept = (np.exp(t[-1]) + JITTER) * unit, 0, []
-        for square in squares:
-            number = square.shape[2]
-            inverse = np.exp(-2 * t[at : at + number])
+        for square, ties in squares:
+            number = ties.shape[1]
+            inverse = np.exp(-2 * (ties @ t[at : at + number]))
             value, slope = _matern(np.maximum(square @ inverse, 1e-15))
             amplitude = np.exp(t[at + number])
             k = k + amplitude * value
-            kept.append((amplitude * value, amplitude * slope, inverse, square, at))
+            kept.append((amplitude * value, amplitude * slope, inverse, square, ties, at))
             at += number + 1
         for i, outer in enumerate(outers):
             k = k + np.exp(t[at + i]) * outer
@@ -240,9 +323,10 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         value = 0.5 * y @ weights + np.log(np.diag(root)).sum() + 0.5 * (off**2).sum()
         slope_k = 0.5 * (inverse_k - np.outer(weights, weights))
         gradient = off / spread
-        for part, slope, inverse, square, start in kept:
-            number = len(inverse)
-            gradient[start : start + number] += np.tensordot(slope_k * slope, square, axes=([0, 1], [0, 1])) * inverse
+        for part, slope, inverse, square, ties, start in kept:
+            number = ties.shape[1]
+            each = np.tensordot(slope_k * slope, square, axes=([0, 1], [0, 1])) * inverse
+            gradient[start : start + number] += ties.T @ each
             gradient[start + number] += (slope_k * part).sum()
         for i, outer in enumerate(outers):
             gradient[at + i] += np.exp(t[at + i]) * (slope_k * outer).sum()
@@ -252,15 +336,44 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     options = {"maxiter": ITERATIONS}
     # two starts: from the middle of the prior alone, what varies fast may end as noise
     short = location - SHORTER * np.array([b == BOUNDS["length"] for b in bounds])
-    ends = [
-        minimize(negative, t, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for t in (location, short)
-    ]
-    found = min(ends, key=lambda end: float(end.fun)).x
+    starts = (location, short) if start is None else (start,)
+    ends = [minimize(negative, t, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for t in starts]
+    best = min(ends, key=lambda end: float(end.fun))
+    found = _Fit(np.asarray(best.x), -float(best.fun))
     _memory[key] = found
     with suppress(KeyError):  # another thread may be as far
         while len(_memory) > REMEMBERED:
             _memory.popitem(last=False)
-    return np.asarray(found)
+    return found
+
+
+def most_likely(
+    inputs: np.ndarray, targets: np.ndarray, own: int, fitted: int, given: Given = Given()
+) -> GaussianProcess:
+    """The process that the targets make the most likely: on the objective's unit or bent (see `nas_bo.surrogate.bend`), with one
+    length scale for everything or one that ties vary (see `Settings`). Decided on the first rows, in steps of a quarter more."""
+    tried = _steps(fitted)
+
+    def early(bend: Bend, ties: np.ndarray | None) -> GaussianProcess:
+        settings = Settings(bend, ties, near=np.arange(min(2, tried)))
+        return GaussianProcess(inputs[:tried], targets[:tried], own, noise_sd=given.noise_sd, settings=settings)
+
+    bends = dict.fromkeys((UNBENT, Bend.of(clipped(np.asarray(targets[:tried], dtype=float)))))
+    found, ties = max((early(bend, None) for bend in bends), key=lambda made: made.evidence), None
+    if given.ties is not None and given.ties.shape[1]:
+        tied = early(found.bend, given.ties)
+        if tied.evidence > found.evidence + OCCAM * given.ties.shape[1]:
+            found, ties = tied, given.ties
+    settings = Settings(found.bend, ties, near=given.near, start=found._t)
+    return GaussianProcess(inputs, targets, own, fitted, noise_sd=given.noise_sd, settings=settings)
+
+
+def _steps(number: int) -> int:
+    """The largest of 4, 5, 6, 8, 10, 13, ... that is at most `number`."""
+    step = min(4, number)
+    while (after := step + max(1, step // 4)) <= number:
+        step = after
+    return step
 
 
 def informative(targets: np.ndarray, most: int) -> np.ndarray:

@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from nas_bo.pareto import hypervolume
-from nas_bo.strategies import acquisition, scores
+from nas_bo.strategies import scores
 from nas_bo.strategies.acquisition import boxes, ehvi, log_chebyshev_ei, log_ei, log_psi, psi
+from nas_bo.surrogate.bend import UNBENT, Bend
 from nas_bo.trial import ObjectiveSpec
 
 
@@ -96,10 +97,38 @@ def test_chebyshev_prefers_what_improves_and_then_the_better_mean():
     assert (np.diff(found) < 0).all()
 
 
-def test_a_better_one_beyond_the_end_of_the_front_counts_where_its_cost_is_known():
+@pytest.mark.parametrize("known", [[1], []])
+def test_a_better_one_beyond_the_end_of_the_front_counts(known):
     """Large ones that disappointed so far leave a front that ends at small ones; a better large one is still a gain."""
     columns = (ObjectiveSpec("loss"), ObjectiveSpec("ms", cost="analytic"))
     points = np.array([[2.5, 0.8], [2.9, 0.3], [2.8, 4.0]])  # the last is dominated
     mean, sd = np.array([[2.2, 3.0]]), np.array([[0.05, 0.0]])
-    assert scores._hypervolume(points, columns, known=[1])(mean, sd)[0] > np.log(0.1)
-    assert scores._hypervolume(points, columns)(mean, sd)[0] == np.log(acquisition.TINY)
+    assert scores._hypervolume(points, columns, known=known)(mean, sd)[0] > np.log(0.1)
+
+
+def test_an_outlier_does_not_make_the_reference_far():
+    columns = (ObjectiveSpec("loss"), ObjectiveSpec("ms"))
+    rng = np.random.default_rng(0)
+    points = np.column_stack([2.5 + 0.3 * rng.random(40), 0.5 + rng.random(40)])
+    near = scores.reference_of(points, columns, [], [UNBENT] * 2)
+    odd = scores.reference_of(np.concatenate([points, [[99.0, 0.6]]]), columns, [], [UNBENT] * 2)
+    assert odd == pytest.approx(near, rel=0.2)
+    known = scores.reference_of(np.concatenate([points, [[2.6, 99.0]]]), columns, [1], [UNBENT] * 2)
+    assert known[1] == 99.0  # what is known is no error of measurement
+
+
+def test_a_gain_is_one_of_the_objective_unit_whatever_the_scale_of_the_process():
+    columns = (ObjectiveSpec("loss"), ObjectiveSpec("ms"))
+    straight = np.array([[1.0, 40.0], [2.0, 20.0], [8.0, 5.0], [30.0, 2.0]])
+    bends = [Bend(3.0, 1.0), UNBENT]
+    bent = np.column_stack([bends[0].to(straight[:, 0]), straight[:, 1]])
+    new = np.array([[0.5, 30.0], [4.0, 8.0], [1.5, 1.0]])
+    sure = np.full((3, 2), 1e-9)
+    told = scores._hypervolume(straight, columns, known=[0, 1])(new, sure)
+    found = scores._hypervolume(bent, columns, known=[0, 1], bends=bends)(
+        np.column_stack([bends[0].to(new[:, 0]), new[:, 1]]), sure
+    )
+    assert found[0] == pytest.approx(
+        told[0], abs=1e-6
+    )  # up to the knee exactly, beyond it as near as the boxes are small
+    assert found == pytest.approx(told, abs=0.7)

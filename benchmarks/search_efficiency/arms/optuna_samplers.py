@@ -25,6 +25,8 @@ class Study:
         self.trial: Any = None
         if sampler == "BoTorchSampler":
             from optuna_integration import BoTorchSampler as kind
+        elif sampler == "nas_bo":
+            from nas_bo.optuna import Sampler as kind
         else:
             kind = getattr(optuna.samplers, sampler)
         self.study = optuna.create_study(
@@ -72,6 +74,7 @@ def arms() -> list[Arm]:
         _arm("optuna-random", "RandomSampler"),
         _arm("optuna-nsga2", "NSGAIISampler", population_size=20),
         _arm("optuna-tpe", "TPESampler", multivariate=True, group=True),
+        _arm("Bayes:door", "nas_bo", ("nas_bo",), 5, 100),
         _arm("optuna-gp", "GPSampler", ("torch", "scipy"), seeds=5, trials=100),
         _arm("optuna-botorch", "BoTorchSampler", ("optuna-integration", "botorch", "torch"), 1, 100, 15.0),
     ]

@@ -1,4 +1,4 @@
-"""The problems of `search_efficiency.py`: published data (from a folder) and two synthetic spaces."""
+"""The problems of `search_efficiency`: published data (from a folder) and three synthetic spaces."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search_efficiency.problems import deep, hw_gpt_bench, limits
+from benchmarks.search_efficiency.problems import deep, hw_gpt_bench, limits, mixed, nas_bench_201
 from benchmarks.search_efficiency.problems.case import Case
 
 REFERENCE = Path(__file__).parent / "reference.json"
-SYNTHETIC = ("deep", "deep-noisy", "limits")
-NAMES = (*hw_gpt_bench.CASES, *SYNTHETIC)
+SYNTHETIC = ("deep", "deep-noisy", "limits", "mixed")
+NAMES = (*hw_gpt_bench.CASES, *nas_bench_201.CASES, *SYNTHETIC)
 POINTS = {"deep": (3.9, 20.0), "limits": (3.8, 6.0, 25.0)}
 NOISE = {"loss": 0.01}
 
 
 def synthetic(name: str) -> Case:
     """One of `SYNTHETIC`, with the stored reference hypervolume where it was computed for this very problem."""
+    if name == "mixed":
+        return Case(name, mixed.Boosters, {"loss": mixed.loss}, ("loss",), (mixed.POINT,), mixed.POINT - mixed.LEAST)
     family = name.removesuffix("-noisy")
     stored: dict[str, Any] = json.loads(REFERENCE.read_text()).get(family, {}) if REFERENCE.exists() else {}
     here = POINTS[family]
@@ -51,6 +53,8 @@ def load(names: Sequence[str], data: Path | None) -> list[Case]:
     for name in names:
         if name in SYNTHETIC:
             found.append(synthetic(name))
+        elif data is not None and name in nas_bench_201.CASES:
+            found.append(nas_bench_201.case(name, data))
         elif data is not None:
             found.append(hw_gpt_bench.case(name, data))
     return found
