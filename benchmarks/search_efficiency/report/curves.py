@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.search_efficiency.problems import NAMES, SYNTHETIC, synthetic
 
 LABELS = {
+    "Bayes:door": "Bayes without a space, through Optuna",
     "optuna-random": "Optuna RandomSampler",
     "optuna-nsga2": "Optuna NSGAIISampler",
     "optuna-tpe": "Optuna TPESampler",
@@ -24,6 +25,13 @@ TITLES = {
     "hwgpt-h100": "HW-GPT-Bench s, h100: perplexity, latency",
     "hwgpt-a100": "HW-GPT-Bench s, a100: perplexity, latency",
     "hwgpt-h100-3": "HW-GPT-Bench s, h100: perplexity, latency, parameters",
+    "nb201-fpga": "NAS-Bench-201, FPGA: error, latency",
+    "nb201-pixel3": "NAS-Bench-201, Pixel 3: error, latency",
+    "nb201-fpga-fields": "NAS-Bench-201, FPGA, six fields: error, latency",
+    "nb201-pixel3-fields": "NAS-Bench-201, Pixel 3, six fields: error, latency",
+    "nb201-error": "NAS-Bench-201: error",
+    "nb201-error-fields": "NAS-Bench-201, six fields: error",
+    "mixed": "mixed: loss of three kinds of boosters with parameters of their own",
     "deep": "deep: loss, latency",
     "deep-noisy": "deep, noisy loss: loss, latency",
     "limits": "limits: loss, latency, parameters; latency and memory limited",
