@@ -150,7 +150,7 @@ def test_a_study_goes_on_with_the_name_that_it_has(tmp_path, first, limits):
         if limits == "limit":
             objectives = [Parameters()]
         more = {"limits": [loss]} if limits == "limit" else {}
-        return search(TinyGPT, objectives, strategy=Random(seed=0), trials=trials, storage=storage, **more)
+        return search(TinyGPT, objectives, strategy=Random(seed=0), trials=trials, storage=storage, retrain=0, **more)
 
     before = go(first, 3)
     after = go(also, 6)
@@ -165,6 +165,7 @@ def test_a_study_goes_on_with_the_name_that_it_has(tmp_path, first, limits):
         [Quick(), Parameters()] if limits != "limit" else [Parameters()],
         strategy=Random(seed=0),
         trials=6,
+        retrain=0,
     )
     assert [t.architecture.id for t in alone.trials] == [t.architecture.id for t in after.trials]
 

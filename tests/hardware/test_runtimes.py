@@ -6,6 +6,7 @@ torch.compile takes half a minute for one model: `pytest -m slow`.
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,12 @@ def installed():
     pytest.importorskip("openvino")
 
 
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    """Where the runtimes find what another one has exported already."""
+    return str(tmp_path_factory.mktemp("exports"))
+
+
 @pytest.mark.parametrize("setting", [PREFILL, DECODE], ids=["prefill", "decode"])
 @pytest.mark.parametrize("arch", [EVERY_BLOCK, EVERY_FIELD, PLACED], ids=["blocks", "fields", "placed"])
 def test_a_model_as_a_function_is_the_model(setting, arch):
@@ -95,9 +102,9 @@ def test_a_model_as_a_function_is_the_model(setting, arch):
         ("openvino", DECODE, EVERY_FIELD),
     ],
 )
-def test_every_block_runs_and_agrees_with_eager_torch(name, setting, arch):
+def test_every_block_runs_and_agrees_with_eager_torch(name, setting, arch, exports):
     """`prepare` refuses what does not agree; here it is also timed."""
-    runs = runtime(name)
+    runs = replace(runtime(name), exports=exports)
     assert runs.name == name and runs.conditions()["threads"] == 1
     found = Session(runs, clock="cpu", max_seconds=0.05).measure([Wanted(arch, setting)])
     assert not found.unsupported
