@@ -143,14 +143,16 @@ def nobody_writes_after_a_test() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def pictures_are_rendered_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
-    """In the tests of the report. Elsewhere they are a few of the files that a study leaves."""
-    if "matplotlib" not in sys.modules or request.path.parent.name not in ("doors", "workflows", "cli"):
-        yield
-        return
-    end = fork_server.do_not_render()
+def figures_and_pictures_are_made_where_they_are_looked_at(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In the tests of the hardware and of the report. Elsewhere latencies are measured briefly, and pictures are a few of the
+    files that a study leaves."""
+    ends = []
+    if request.path.parent.name in ("doors", "workflows", "cli"):
+        ends += [fork_server.do_not_render()] if "matplotlib" in sys.modules else []
+        ends += [fork_server.measure_briefly()] if "torch" in sys.modules else []
     yield
-    end()
+    for end in ends:
+        end()
 
 
 # ---- processor time per folder --------------------------------------------------------------------------------------
