@@ -31,6 +31,7 @@ JOURNALS = (".log", ".journal")
 SQLITE = (".db", ".sqlite", ".sqlite3")
 MAKING = 32  # locks for making tables
 MAKING_S = 60.0  # for which another process is waited for that makes tables
+READ_ONLY = {"mode=ro", "immutable=1"}  # options in the URL of an SQLite file
 TRIES = 12  # to make the tables of a new database, where another process makes them at the same moment
 NO_TABLE = ("no such table", "does not exist", "doesn't exist")  # SQLite, PostgreSQL, MySQL
 RACES = ("already exists", "duplicate key", "unique constraint", "deadlock", "locked", "concurrent")
@@ -191,6 +192,13 @@ def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBSto
                 raise
             shown = database_url.shown(file or url)
             raise HostError(f"{shown!r} holds no study of Optuna; give the storage of a search") from error
+    if found := READ_ONLY & set(
+        url.partition("?")[2].split("&")
+    ):  # else the first write would be tried again for minutes
+        raise HostError(
+            f"the storage {database_url.shown(url)!r} is opened as a readonly database ({min(found)} in its URL), and a search "
+            "writes into it; leave that out"
+        )
     with _making(file):
         return patiently(lambda: Database(_literal(url), **more))
 

@@ -124,7 +124,7 @@ def test_urls_mean_what_sqlalchemy_says(tmp_path, monkeypatch):
         run(url)
         assert (tmp_path / file).stat().st_size > 0 and len(studies.load(url).trials) == 1, url
     assert len(studies.load("sqlite:///file:one.db?mode=ro&uri=true").trials) == 1
-    with pytest.raises(HostError, match="readonly database"):
+    with pytest.raises(HostError, match=r"readonly database \(mode=ro in its URL\)"):  # at once
         run("sqlite:///file:one.db?mode=ro&uri=true", study_name="new")
 
 
