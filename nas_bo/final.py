@@ -123,7 +123,7 @@ def _knee(
     members: Sequence[Trial],
     by_id: Mapping[str, Trial],
     columns: Sequence[ObjectiveSpec],
-    baselines: Sequence[Mapping[str, Any]],
+    baselines: Sequence[Mapping[str, Mapping[str, object]]],
     levels: Mapping[str, object] | None,
 ) -> Trial | None:
     """Baselines that were trained with the budget of the search are compared with what the members were then, those that were trained again

@@ -312,7 +312,7 @@ class StudyRecord:
     evaluations: Mapping[str, Any] = field(default_factory=dict)
     attributes: Mapping[str, Any] = field(default_factory=dict)
     rounded: Sequence[str] = ()
-    compared: Mapping[str, Any] = field(default_factory=dict)
+    compared: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def space(self) -> type[Space] | None:
@@ -372,7 +372,7 @@ def stored(attributes: Mapping[str, Any]) -> dict[str, Any]:
         "retrained": {k: v for k, v in again.items() if v is not None},
         "remeasured": stored_data.remeasured(last),
         "validated": kept(VALIDATED),
-        "compared": told if isinstance(told := kept(COMPARED), dict) else {},
+        **({"compared": told} if isinstance(told := kept(COMPARED), dict) else {}),
         "evaluations": under(evaluation()),
         "attributes": {k: v for k, v in attributes.items() if not k.startswith(PREFIX)},
     }  # fmt: skip

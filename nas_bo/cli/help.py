@@ -35,7 +35,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         ),
     },
     "validate": {
-        "What is validated": ("space", "proxy", "reference_budget", "architectures", "seeds", "seed"),
+        "What is validated": ("space", "proxy", "reference_budget", "architectures", "seeds", "seed", "baseline"),
         "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers", "trial_timeout"),
         "Where it is kept and shown": ("storage", "study", "mlflow", "mlflow_patience", "out", "as_json"),
     },

@@ -71,6 +71,13 @@ def validate(
         typer.Option(help="The storage of a search. Its architectures are used, and the report is kept with it."),
     ] = None,
     study: OneStudy = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="With --storage: compare its front with 'standard', the plain decoder of the space, trained and measured like the front, instead of "
+            "judging estimates. For searches that were not compared."
+        ),
+    ] = None,
     mlflow: Annotated[
         str,
         typer.Option(
@@ -93,6 +100,18 @@ def validate(
         from nas_bo.cli.tracking import tracking
         from nas_bo.workflows.validate import validate as run
 
+        if baseline is not None:
+            validation_words.check_baseline(baseline, storage)
+            from nas_bo.cli import ending
+
+            limit = None if trial_timeout is None else duration("--trial-timeout", trial_timeout)
+            moment = "interrupted; what was trained is kept, and the same command continues"
+            with progress.show(quiet=as_json) as shown:
+                compared = validation_words.compared(
+                    str(storage), study, space, processes(workers), limit, shown.update
+                )
+            ending.finish(compared, out, as_json, str(storage), None, moment)
+            return
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
         job = validation_words.job(
             validation_words.Asked(space, text, proxy or (), reference_budget, storage, study, seed, device, out)

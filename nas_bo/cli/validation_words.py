@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from nas_bo.objective import Objective
     from nas_bo.objectives.validation_loss import ValidationLoss
     from nas_bo.optuna.reading import Study
+    from nas_bo.workflows.progress import Progress
+    from nas_bo.workflows.result import Result
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,41 @@ def job(asked: Asked) -> Job:
     folder = asked.out / file_name(name)
     resolve.writable(folder)
     return Job(chosen, made, reference, found, None if found is not None else folder / "validation.jsonl", folder)
+
+
+def check_baseline(word: str, storage: str | None) -> None:
+    """Raise SearchError where `--baseline` cannot be meant."""
+    if word != "standard":
+        raise SearchError(
+            f"--baseline {word}: here it is 'standard', the plain decoder of the space; other baselines are given to `nas-bo search --baseline`"
+        )
+    if storage is None:
+        raise SearchError("--baseline standard compares the front of a search; name its storage with --storage")
+
+
+def compared(
+    storage: str,
+    study: str | None,
+    space: str,
+    workers: int,
+    timeout: float | None,
+    update: Callable[[Progress], object],
+) -> Result:
+    """The result of the study in `storage` with its standard design trained beside it (raises NasBoError).
+
+    Args:
+        space: as typed; its default stands for what the study says.
+    """
+    from nas_bo.optuna import studies
+    from nas_bo.workflows.compare_standard import compare_standard
+    from nas_bo.workflows.search import load_result
+
+    found = studies.load(storage, study)
+    check_made(found)
+    own = load_result(found).space
+    given = resolve.named_space(space)
+    same = own is None or given.fingerprint() == own.fingerprint() or space != "tiny_gpt"
+    return compare_standard(found, given if same else None, workers=workers, timeout=timeout, on_progress=update)
 
 
 def write(job: Job, report: TrustReport) -> list[Path]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from nas_bo.validated import is_number
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
-    from nas_bo.report.summary import Summary
+    from nas_bo.report.summary import Record, Summary
 
 DRAWS = 400  # D
 POINTS = 33  # G
@@ -164,7 +164,7 @@ class Gain:
             ends = f" (95 % interval {100 / self.factor.high:.0f} to {100 / self.factor.low:.0f} %)"
         return f"at equal {equal} {100 / value:.0f} % of the {_plain_name(self.cost)}{ends}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """As JSON-safe data, nan as None."""
         return {
             "sentence": self.sentence,
@@ -235,7 +235,7 @@ def _gain(
     summary: Summary,
     quality: ObjectiveSpec,
     cost: ObjectiveSpec | None,
-    group: Sequence[Mapping[str, Any]],
+    group: Sequence[Record],
     standard: bool,
 ) -> Gain:
     final = summary.final
@@ -282,7 +282,7 @@ def _gain(
 
 
 def _points(
-    told: Sequence[tuple[Mapping[str, float], Mapping[str, Mapping[str, Any]]]],
+    told: Sequence[tuple[Mapping[str, float], Mapping[str, Record]]],
     quality: ObjectiveSpec,
     cost: ObjectiveSpec,
     log: bool,
@@ -449,7 +449,7 @@ def _exponential(one: Interval) -> Interval:
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
-def _seconds(base: Mapping[str, Any], quality: ObjectiveSpec) -> float:
+def _seconds(base: Record, quality: ObjectiveSpec) -> float:
     info = (base.get("retrained_info") or base.get("info") or {}).get(quality.name) or {}
     found = next((info[name] for name in ("cpu_seconds", "seconds") if is_number(info.get(name))), math.nan)
     return float(found)

@@ -168,7 +168,7 @@ def _data(summary: Summary, shown: Sequence[Trial]) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _shown_of(base: Mapping[str, Any], summary: Summary) -> dict[str, Any]:
+def _shown_of(base: Mapping[str, Mapping[str, object]], summary: Summary) -> dict[str, object]:
     """The values of a baseline that stand beside those of the front: trained again where that is."""
     return {**base.get("values", {}), **(base.get("retrained", {}) if summary.final.again else {})}
 

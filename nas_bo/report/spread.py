@@ -76,7 +76,7 @@ def _places(values: Sequence[float] | np.ndarray) -> np.ndarray:
 def _beyond(place: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """Scores less a straight line in the place by size; nan stays."""
     known = np.isfinite(scores)
-    if known.sum() < 3:
+    if known.sum() < 3 or np.ptp(place[known]) < 1e-9:  # no sizes, or all alike: there is nothing to take off
         return scores
     left = np.full(len(scores), np.nan)
     left[known] = scores[known] - np.polyval(np.polyfit(place[known], scores[known], 1), place[known])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
 from functools import cached_property
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nas_bo.final import Final, settle
 from nas_bo.moved import warn
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from nas_bo.report.gain import Gain
     from nas_bo.report.importance import Importance
     from nas_bo.space import Space
+
+Record: TypeAlias = Mapping[str, Any]
+"""Plain data of a study: what was noted with a value, or of a baseline."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,11 @@ class Summary:
     columns: Sequence[ObjectiveSpec]
     trials: Sequence[Trial]
     labels: Mapping[str, str] = field(default_factory=dict)
-    retrained: Sequence[Mapping[str, Any]] = ()
+    retrained: Sequence[Record] = ()
     agreement: InitVar[Agreement | None] = None
     notes: Sequence[str] = ()
     facts: Mapping[str, object] = field(default_factory=dict)
-    baselines: Sequence[Mapping[str, Any]] = ()
+    baselines: Sequence[Record] = ()
     trust: TrustReport | None = None
     validation: TrustReport | None = None
     space: type[Space] | None = None
@@ -139,7 +142,7 @@ class Summary:
         return label(trial, self.labels)
 
 
-def vocabulary(about: Mapping[str, Any]) -> int:
+def vocabulary(about: Record) -> int:
     """The vocabulary of the models, as an objective noted it in what a search keeps about itself; 256 where none did."""
     noted = [c.get("vocab_size") for c in about.get("conditions", {}).values() if isinstance(c, Mapping)]
     return next((v for v in noted if isinstance(v, int) and v > 0), 256)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 import pytest
 
 from nas_bo import search
+from nas_bo.cli.validation_words import check_baseline
 from nas_bo.errors import SearchError
 from nas_bo.objectives import Parameters
+from nas_bo.optuna import studies
 from nas_bo.problem import Problem
 from nas_bo.report.ranks import about_equal
 from nas_bo.search_spaces import NAMED
@@ -16,6 +19,7 @@ from nas_bo.space import Space, choice, integer, option, repeat, require
 from nas_bo.strategies import Random
 from nas_bo.trial import Trial
 from nas_bo.workflows import retraining_check
+from nas_bo.workflows.compare_standard import compare_standard
 from nas_bo.workflows.retraining_check import counted
 from nas_bo.workflows.search import load_result
 from nas_bo.workflows.standard import standard
@@ -133,3 +137,52 @@ def test_controls_are_of_about_the_size_of_what_is_trained_again():
     assert len(controls) == 4 and sum(t in possible for t in controls) == min(
         4, len({t.architecture.id for t in possible})
     )
+
+
+@dataclass(frozen=True)
+class Grown:
+    """As `Retrainable`, from plain data alone."""
+
+    factor: float = 1.0
+    name: str = "loss"
+    unit: str = "nats"
+    direction: str = "minimize"
+    cost: str = "trained"
+
+    def __call__(self, arch):
+        return (float(loss(arch)) if "width" in arch.flat else 1.0) / self.factor
+
+    def larger(self, factor):
+        return Grown(factor)
+
+
+@dataclass(frozen=True)
+class Costs:
+    name: str = "cost"
+    unit: str = "units"
+    direction: str = "minimize"
+    cost: str = "analytic"
+
+    def __call__(self, arch):
+        return cost(arch)
+
+
+def test_a_search_without_a_baseline_says_how_to_add_one_and_it_is_added(tmp_path):
+    storage = str(tmp_path / "old.db")
+    old = search(Toy, [Grown(), Costs()], trials=24, strategy=Random(seed=0), storage=storage, baseline=None)
+    old.study._storage.set_study_user_attr(old.study._study_id, "nas_bo:compared", None)  # as version 0.1 left it
+    before = load_result(storage)
+    assert before.gain is None and "validate --storage STUDY --baseline standard" in str(before).splitlines()[0]
+    with pytest.raises(SearchError, match="compares the front of a search"):
+        check_baseline("standard", None)
+    with pytest.raises(SearchError, match="here it is 'standard'"):
+        check_baseline("largest", storage)
+    calls = []
+    found = compare_standard(studies.load(storage, None), Toy, allow=("tests",), on_progress=calls.append)
+    assert found.gain.shown and len(found.gain.labels) == 3 and load_result(storage).gain == found.gain
+    assert (
+        len([c for c in calls if c.trial is not None]) <= 3 and len(found.trials) == 24
+    )  # the front is not trained again
+    with pytest.raises(SearchError, match="cannot be compared with a standard design"):
+        few = search(Few, [Grown()], trials=3, strategy=Random(), retrain=0, baseline=None)
+        compare_standard(few.study, Few, allow=("tests",))
