@@ -104,11 +104,17 @@ def _bits(text: str) -> int | dict[str, int]:
         if "=" not in text:
             return int(text)
         pairs = [part.partition("=") for part in text.split(",")]
-        return {key.strip(): int(value) for key, _, value in pairs}
+        found = {key.strip(): int(value) for key, _, value in pairs}
     except ValueError:
         raise CompressError(
             f"--bits {text!r}: write a number of bits such as 4, or pairs such as mlp=3,mixer=4,default=4"
         ) from None
+    if len(found) < len(pairs):
+        twice = next(
+            key.strip() for at, (key, _, _) in enumerate(pairs) if key.strip() in [k.strip() for k, _, _ in pairs[:at]]
+        )
+        raise CompressError(f"--bits {text!r} names {twice} twice; leave one of them out")
+    return found
 
 
 def _sparsity(text: str | None) -> float | str | None:

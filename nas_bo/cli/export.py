@@ -14,6 +14,7 @@ from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
+from nas_bo.errors import ExportError
 
 
 def export(
@@ -63,6 +64,10 @@ def export(
 ) -> None:
     """Write a trained model in the format of a stock tool, and check there that it computes the same."""
     with errors():
+        if alias is not None and mlflow in (None, "none"):
+            raise ExportError(
+                f"--alias {alias}: it is that of a registered model; give --mlflow as well, or leave it out"
+            )
         from nas_bo.workflows.export import export as write
         from nas_bo.workflows.export import log
 

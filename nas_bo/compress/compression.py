@@ -114,6 +114,11 @@ class CompressionSettings:
                 "compress(teacher=...): a teacher teaches while the model is trained on, and tokens is 0; give a number of tokens, such as "
                 "tokens=1e6 (--tokens), or leave the teacher out"
             )
+        if self.lr is not None and not self.tokens:
+            raise CompressError(
+                f"compress(lr={self.lr:g}): that is the rate at which the model is trained on, and tokens is 0; give a number of tokens, such as "
+                "tokens=1e6 (--tokens), or leave the rate out"
+            )
         asked = (self.bits, self.activations, self.sparsity)
         if not any(one is not None for one in asked) and not any((self.prune, self.heads, self.layers, self.tokens)):
             raise CompressError(

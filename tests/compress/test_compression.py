@@ -109,6 +109,8 @@ def test_the_command(trained, tmp_path):
         (("--bits", "5"), "can have 2, 3, 4, 8, 16 or 32 bits"),
         (("--bits", "four"), "write a number of bits such as 4"),
         (("--bits", "layers.9=4"), "no matrix there"),
+        (("--bits", "mlp=4,mixer=3,mlp=2"), "names mlp twice"),
+        (("--bits", "4", "--lr", "0.1"), "the rate at which the model is trained on"),
         ((), "nothing is asked for"),
         (("--prune", "1.5"), "below 1"),
         (("--sparsity", "half"), "write a share"),

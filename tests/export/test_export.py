@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from nas_bo.cli.app import app
 from nas_bo.errors import ExportError
 from nas_bo.export import folder as files
 from nas_bo.export.text import Text, byte_tokenizer
@@ -160,6 +162,11 @@ def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
     with pytest.raises(ExportError, match=r"no model\.safetensors"):
         export(llama, tmp_path / "x")
     assert {path.name for path in tmp_path.iterdir()} == {"trained", "there"}
+
+
+def test_an_alias_without_a_registry_is_refused():
+    done = CliRunner().invoke(app, ["export", "nowhere", "--to", "x", "--alias", "best"])
+    assert done.exit_code == 2 and "give --mlflow as well" in done.output.replace("\n", " ")
 
 
 def test_the_command(llama, tmp_path):
