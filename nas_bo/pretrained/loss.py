@@ -20,7 +20,7 @@ from nas_bo.pretrained.operators import BlockDistillation, replacing
 from nas_bo.pretrained.ordered import CalibrationText, OrderedModel, ordered
 from nas_bo.pretrained.slices import check_within, sliced
 from nas_bo.trial import Direction
-from nas_bo.validated import check_fields, checked, number, whole_number
+from nas_bo.validated import check_fields, checked, each, number, whole_number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
@@ -80,17 +80,16 @@ class SubModelLoss:
     token_dtype: str | None = field(default=None, kw_only=True)
     text_key: str | None = field(default=None, kw_only=True)
     checkpoints: str | None = field(default=None, kw_only=True)
-    rungs: tuple[float, ...] = field(default=(0.25,), kw_only=True)
+    rungs: tuple[float, ...] = checked((0.25,), each(number(above=0, at_most=1), 0, "numbers above 0 and at most 1"))
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "rungs", tuple(self.rungs))
+        if isinstance(self.rungs, list):
+            object.__setattr__(self, "rungs", tuple(self.rungs))
         check_fields(self, ObjectiveError)
-        if list(self.rungs) != sorted(
-            {rung for rung in self.rungs if isinstance(rung, (int, float)) and 0 < rung <= 1}
-        ):
-            raise ObjectiveError(
-                f"SubModelLoss(rungs={self.rungs}): rungs are shares of the training, above 0 and at most 1, and must rise, as in (0.25, 0.5)"
-            )
+        if list(self.rungs) != sorted(set(self.rungs)):
+            raise ObjectiveError(f"SubModelLoss(rungs={self.rungs}): rungs must rise, as in (0.25, 0.5)")
+        if self.checkpoints is not None and not isinstance(self.checkpoints, (str, Path)):
+            raise ObjectiveError(f"SubModelLoss(checkpoints={self.checkpoints!r}): give the path of a folder, or None")
         longest = self.teacher.spec.details.max_length
         if longest is not None and self.sequence > longest:
             raise ObjectiveError(
@@ -158,11 +157,10 @@ class SubModelLoss:
         return replace(self, tokens=self.tokens * factor, seed=self.seed + 1) if self.tokens else None
 
     def ordered(self) -> OrderedModel:
-        """The trained model with its parts in order."""
-        import torch
+        """The trained model with its parts in order (raises ObjectiveError for a device that is not there)."""
+        from nas_bo.model.device import pick_device
 
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return ordered(self.teacher, self.corpus(), self.calibration, device=device)
+        return ordered(self.teacher, self.corpus(), self.calibration, device=pick_device(self.device))
 
     def library(self) -> BlockLibrary:
         """Blocks of other operators than those of the trained model, made when they are first needed."""

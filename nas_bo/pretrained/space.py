@@ -31,12 +31,22 @@ from nas_bo.space import Space, choice, option, repeat
 from nas_bo.space.domain import Choice, Option
 from nas_bo.space.space import built_by
 from nas_bo.space.steer import steered
-from nas_bo.validated import Check, check_fields, checked, each, whole_number
+from nas_bo.validated import Check, check_fields, checked, each, one_of, whole_number
 
 SHARES = (1.0, 0.85, 0.7, 0.5, 0.3, 0.15)
 """Of the hidden units of an MLP, by default."""
 
 MULTIPLES = ((512, 64), (128, 32), (32, 8))  # sizes from so many on are multiples of this
+_YES = one_of(True, False)
+_LAYERS = Check(
+    "a tuple of layers by their index, such as (0, -1)",
+    lambda value: isinstance(value, (tuple, list)) and all(type(one) is int for one in value),
+)
+_NAMES = Check(
+    'a tuple of names, such as ("window", "gated_delta")',
+    lambda value: isinstance(value, (tuple, list)) and all(isinstance(one, str) for one in value),
+)
+_WINDOWS = each(whole_number(1), 0, "a tuple of numbers of tokens, such as (256, 64)")
 _SIZES = Check(
     "True, False, or sizes such as (1024, 512)",
     lambda value: isinstance(value, bool) or each(whole_number(1)).holds(value),
@@ -60,19 +70,21 @@ class Parts:
         multiple: sizes of MLPs are multiples of it; None is 64 for MLPs of 512 and more, 32 from 128 on, else 8.
     """
 
-    depth: bool = True
+    depth: bool = checked(True, _YES)
     mlp: bool | tuple[int, ...] = checked(True, _SIZES)
     heads: bool | tuple[int, ...] = checked(True, _SIZES)
     width: bool | tuple[int, ...] = checked(False, _SIZES)
     experts: bool | tuple[int, ...] = checked(True, _SIZES)
-    windows: tuple[int, ...] = checked((), each(whole_number(1), 0))
-    keep: tuple[int, ...] = ()
+    windows: tuple[int, ...] = checked((), _WINDOWS)
+    keep: tuple[int, ...] = checked((), _LAYERS)
     multiple: int | None = checked(None, whole_number(1).or_none())
-    operators: tuple[str, ...] = ()
+    operators: tuple[str, ...] = checked((), _NAMES)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "operators", tuple(self.operators))
         check_fields(self, SpaceError)
+        for name, value in [*vars(self).items()]:
+            if isinstance(value, list):
+                object.__setattr__(self, name, tuple(value))
         check_operators(self.operators)
         if WINDOW in self.operators and not self.windows:
             object.__setattr__(self, "windows", (DEFAULT_WINDOW,))

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas_bo.errors import ModelError, ObjectiveError
+from nas_bo.errors import ModelError, ObjectiveError, SpaceError
 from nas_bo.objective import as_objective
 from nas_bo.objectives import KVCacheBytes, Parameters
-from nas_bo.pretrained import CalibrationText, Pretrained
+from nas_bo.pretrained import CalibrationText, Parts, Pretrained
 from nas_bo.pretrained.fit_of_text import check_text
 from nas_bo.pretrained.room import check_room, free_bytes
 from nas_bo.pretrained.space import whole
@@ -155,3 +155,29 @@ def test_operators_that_cannot_be_read(work):
     assert "linear_attention" in refused(work, "--from", "whole", "--operators", "linear_atention")
     assert "cannot be read" in refused(work, "--from", "whole", "--operators", "gated_delta=3")
     assert "--from" in refused(work, "--operators", "window")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"keep": ("a",)}, "layers by their index"),
+        ({"keep": 3}, "layers by their index"),
+        ({"operators": "window"}, "tuple of names"),
+        ({"operators": None}, "tuple of names"),
+        ({"windows": 64}, "numbers of tokens"),
+        ({"depth": "no"}, "True or False"),
+    ],
+)
+def test_parts_that_cannot_be_read(given, said):
+    with pytest.raises(SpaceError, match=said):
+        Parts(**given)
+    lists, tuples = (
+        Parts(operators=["window"], windows=[64], mlp=[8]),
+        Parts(operators=("window",), windows=(64,), mlp=(8,)),
+    )
+    assert lists == tuples and hash(lists) == hash(tuples)
+
+
+def test_a_device_that_is_not_there_is_named(small, loss):
+    with pytest.raises(ObjectiveError, match="cuda:99"):
+        replace(loss, device="cuda:99").check_source()

@@ -57,9 +57,11 @@ def test_a_stopped_training_continues_bit_for_bit_and_parts_have_files_of_their_
 
 
 def test_rungs_that_are_none_and_folders_that_cannot_be_are_refused(recovering, parts, loss, tmp_path):
-    for rungs in ((0.5, 0.25), (0.0,), (1.5,), ("a",)):
-        with pytest.raises(ObjectiveError, match="must rise"):
+    for rungs in ((0.5, 0.25), (0.0,), (1.5,), ("a",), 0.5, None):
+        with pytest.raises(ObjectiveError, match="must rise|at most 1"):
             replace(loss, rungs=rungs)
+    with pytest.raises(ObjectiveError, match="path of a folder"):
+        replace(loss, checkpoints=5)
     (tmp_path / "file").write_text("")
     with pytest.raises(ObjectiveError, match="cannot be written|can be written"):
         replace(recovering, checkpoints=str(tmp_path / "file"))(parts[0])
