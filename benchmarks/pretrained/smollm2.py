@@ -7,8 +7,7 @@ folder of safetensors is read in a fraction of the time. Three texts that share 
 95 % of the pages of the documentation, without lines that stand in the README as well; a search looks at the rest of the pages; the figures are of the
 README, which nothing saw: `bits_per_byte` of its first 384 tokens, `mean` of six windows of 384 tokens over all of it.
 
-A look is one evaluation of a model, those for block scores included (the pass for the gradient counts as three). The five best of the search are
-looked at once more, on all of the rest of the pages. Parts are repaired
+A look is one evaluation of a model, those for block scores included (the pass for the gradient counts as three). Parts are repaired
 (`nas_bo.pretrained.repair`); `as_is` is the loss without, on the first window. At the end the model is loaded `--loading` times by us and by transformers,
 in turn and in processes of their own: processor seconds and the most memory. What was measured is kept in `--state`, so that a run that was ended
 continues; without it all is measured. Writes benchmarks/results/pretrained_smollm2.json.
@@ -32,9 +31,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import ROOT, envelope, write
+from benchmarks.common import RESULTS, ROOT, envelope, write
 from nas_bo.architecture import Architecture
-from nas_bo.model.inference import evaluate
 from nas_bo.model.spec import check
 from nas_bo.objectives import Parameters
 from nas_bo.pretrained import CalibrationText, Parts, Pretrained
@@ -45,9 +43,9 @@ from nas_bo.problem import Problem
 from nas_bo.strategies import Knapsack
 from nas_bo.trial import Trial
 
+RESULT = "pretrained_smollm2.json"
 SEQUENCE, WINDOWS = 384, 6
 SIZES = (1408, 1280, 1152, 1024, 896, 768, 512)
-FINALISTS = 5  # looked at once more, on all of the rest of the pages and with the longer repair
 SCORED = 60  # looks for block scores: each block left out once, but a few
 
 
@@ -94,7 +92,6 @@ class State:
         there = json.loads(self.path.read_text()) if self.path.is_file() else {}
         self.rows: list[dict[str, Any]] = there.get("rows", [])
         self.looked: list[tuple[dict[str, Any], float]] = [tuple(one) for one in there.get("looked", [])]
-        self.again: list[float] = there.get("again", [])
         self._before, self._clock = float(there.get("cpu_s", 0.0)), time.process_time()
 
     @property
@@ -102,7 +99,7 @@ class State:
         return self._before + time.process_time() - self._clock
 
     def keep(self) -> None:
-        said = {"rows": self.rows, "looked": self.looked, "again": self.again, "cpu_s": self.cpu_s}
+        said = {"rows": self.rows, "looked": self.looked, "cpu_s": self.cpu_s}
         self.path.write_text(json.dumps(said))
 
     def has(self, arm: str) -> bool:
@@ -150,7 +147,7 @@ def compared(given: argparse.Namespace, folder: Path) -> tuple[State, dict[str, 
     problem = Problem(space, [loss], [size], [scores])
     strategy = Knapsack()
     trials: list[Trial] = []
-    while looks < given.looks - FINALISTS:
+    while looks < given.looks:
         if len(trials) < len(state.looked):
             flat, value = state.looked[len(trials)]
             arch = changed(space, most, flat)
@@ -163,15 +160,11 @@ def compared(given: argparse.Namespace, folder: Path) -> tuple[State, dict[str, 
         looks += 1
         if len(trials) == 1:
             say("block scores, one integer program", arch, looks)
-    ranked = sorted(trials, key=lambda trial: trial.values[loss.name])[:FINALISTS]
-    for trial in ranked[len(state.again) :]:
-        state.again.append(evaluate(loss.sub_model(trial.architecture), corpus, len(corpus.validation), 256))
-        state.keep()
-    best = ranked[min(range(len(ranked)), key=lambda place: state.again[place])].architecture
-    say("search", best, looks + len(ranked))
+    best = min(trials, key=lambda trial: trial.values[loss.name])
+    say("search", best.architecture, looks)
     looked = [round(trial.values[loss.name], 4) for trial in trials]
     kept = {"sha256": corpus.fingerprint, "calibration_tokens": calibration.batches * 6 * 256, "looked_at": looked}
-    return state, {**kept, "finalists": [round(value, 4) for value in state.again], "best": dict(best.flat)}
+    return state, {**kept, "best": dict(best.architecture.flat)}
 
 
 _OURS = "import torch; from nas_bo.pretrained import Pretrained; model = Pretrained({0!r}).model()"
@@ -215,11 +208,14 @@ def main() -> None:
     parser.add_argument("--parameters", type=float, default=114.6e6)
     parser.add_argument("--loading", type=int, default=3)
     parser.add_argument("--state", default=None, help="folder of what was measured so far")
-    parser.add_argument("--only-loading", action="store_true", help="print that alone, and write nothing")
+    parser.add_argument(
+        "--only-loading", action="store_true", help="measure that alone again, and put it in the result"
+    )
     given = parser.parse_args()
     given.model = str(Path(given.model or packaged()).resolve())
     if given.only_loading:
-        print(json.dumps(loading(given.model, given.loading)))
+        found = json.loads((RESULTS / RESULT).read_text())
+        write({**found, "loading": loading(given.model, given.loading)}, RESULT)
         return
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as empty:
@@ -230,7 +226,7 @@ def main() -> None:
     kept["cpu_s"] = round(state.cpu_s, 1)
     kept["loading"] = loading(given.model, given.loading)
     what = "bits per byte of parts of SmolLM2-135M as they are, on English prose that nothing was fitted to"
-    write(envelope(what, "torch", "transformers", "scipy", rows=state.rows, **kept), "pretrained_smollm2.json")
+    write(envelope(what, "torch", "transformers", "scipy", rows=state.rows, **kept), RESULT)
 
 
 if __name__ == "__main__":
