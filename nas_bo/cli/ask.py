@@ -89,7 +89,7 @@ def session(
         for name in list(dict.fromkeys([*bounds["at_most"], *bounds["at_least"]]))
     ]
     if words.get("strategy") is None:
-        words["strategy"] = "bayes"
+        words["strategy"] = "auto"
     opened = AskTell(
         chosen,
         made,
@@ -319,9 +319,7 @@ def ask(
     at_least: Annotated[
         list[str] | None, typer.Option(help="A hard limit from below, repeatable: throughput=500.")
     ] = None,
-    strategy: Annotated[
-        str | None, typer.Option(help="What proposes, as in `nas-bo search`. By default bayes.")
-    ] = None,
+    strategy: Annotated[str | None, typer.Option(help="What proposes, as in `nas-bo search`. By default auto.")] = None,
     vocab_size: Annotated[
         int | None,
         typer.Option(help="Vocabulary size for what is computed. By default 256, that of bytes.", callback=within(2)),

@@ -112,7 +112,7 @@ def job(asked: Asked) -> Job:
             f"nothing is predicted for --target {', '.join(idle)}: add --objective latency_ms, memory, throughput or energy, or a limit "
             "on one of them, or leave the target out"
         )
-    word = asked.strategy or ("bayes" if asked.source is None else "knapsack")
+    word = asked.strategy or ("auto" if asked.source is None else "knapsack")
     return Job(chosen, made, limits, strategy(word, asked.seed), proxies, reference)
 
 

@@ -71,8 +71,8 @@ def search(
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="What proposes: bayes, nsga2, regularizedevolution, localsearch, reinforce, random, knapsack, or module:name. By default "
-            "bayes, with --from knapsack."
+            help="What proposes: auto, bayes, nsga2, regularizedevolution, localsearch, reinforce, random, knapsack, or module:name. By default "
+            "auto (bayes, beyond some thousands of trials nsga2), with --from knapsack."
         ),
     ] = None,
     trials: Annotated[int, typer.Option(help="Number of architectures in all.", callback=within(1))] = 40,

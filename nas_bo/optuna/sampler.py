@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from operator import attrgetter
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from optuna.distributions import BaseDistribution, IntDistribution
@@ -62,7 +62,8 @@ class Sampler(BaseSampler):
 
     Args:
         space: the search space that the objective passes to `suggest`.
-        strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
+        strategy: any object with ``suggest(problem, trials, n)``; by default "auto": `Bayes`, beyond some thousands of trials
+            `NSGA2` (see `nas_bo.strategies.auto`).
         seed: seed of the independent draws, and of the default strategy; None for another one every time.
         objectives: the objectives in the order of the study's directions, where the strategy may use what is known
             about them without evaluating (parameter counts, predicted latencies). They get architectures of `space`.
@@ -77,7 +78,7 @@ class Sampler(BaseSampler):
     def __init__(
         self,
         space: type[Space] | None = None,
-        strategy: Strategy | None = None,
+        strategy: Strategy | Literal["auto"] | None = None,
         *,
         seed: Seed = 0,
         objectives: Sequence[Objective] | None = None,
@@ -85,10 +86,10 @@ class Sampler(BaseSampler):
         constraints_func: Callable[[FrozenTrial], Sequence[float]] | None = None,
     ) -> None:
         seed = whole_seed(seed, "Sampler", HostError)
-        if strategy is None:
-            from nas_bo.strategies import Bayes
+        if strategy is None or strategy == "auto":
+            from nas_bo.strategies import Auto
 
-            strategy = Bayes(seed=seed)
+            strategy = Auto(seed=seed)
         if isinstance(strategy, type) or not isinstance(strategy, Strategy):
             raise HostError(f"Sampler(strategy={strategy!r}): a strategy has a method suggest(problem, trials, n)")
         if space is not None and not is_space(space):

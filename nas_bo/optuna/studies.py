@@ -116,6 +116,16 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
     return Problem(problem.space, made[0], made[1], made[2], problem.staged)
 
 
+def begun_by(storage: Storage | None, name: str) -> str:
+    """What the study `name` says of the strategy that it was begun with; empty where it is not there. Nothing is written."""
+    if storage is None:
+        return ""
+    try:
+        return str((kept(load(storage, name, reading=True), STUDY) or {}).get("strategy") or "")
+    except Exception:  # none yet; a storage that cannot be opened says so when the study is
+        return ""
+
+
 def _made(backend: BaseStorage | None, name: str, cols: Sequence[ObjectiveSpec], sampler: BaseSampler | None) -> Study:
     def make() -> Study:
         return optuna.create_study(

@@ -1,5 +1,6 @@
 import typing
 
+from .auto import Auto as Auto
 from .bayes import Bayes as Bayes
 from .knapsack import Knapsack as Knapsack
 from .local_search import LocalSearch as LocalSearch

@@ -32,11 +32,12 @@ def first(
 ) -> list[Architecture]:
     """The suggestions that belong to the first `startup` trials, at most `n`: half a design that spans the space, half
     drawn at random (corners are seldom good, and a model needs the middle as well)."""
-    spanning = min(n, (startup + 1) // 2 - len(trials))
+    known = len(seen)  # not the number of trials: the same one a thousand times is one
+    spanning = min(n, (startup + 1) // 2 - known)
     batch = spread(problem, trials, spanning, rng) if spanning > 0 else []
     batch = _without_ends(problem, batch, seen, rng)
     seen |= {arch.id for arch in batch}
-    while len(batch) < min(n, startup - len(trials)) and (arch := fresh(problem, seen, rng)) is not None:
+    while len(batch) < min(n, startup - known) and (arch := fresh(problem, seen, rng)) is not None:
         seen.add(arch.id)
         batch.append(arch)
     return batch

@@ -6,6 +6,7 @@ Notation: n architectures, m objectives, everything minimised.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,8 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.strategy import guide, violation
 from nas_bo.trial import State, Trial
 
+ABSURD = 1e6  # quartile distances
+FEW = 8  # points, of which nothing is said to be absurd
 DECADE = 10.0  # positive objectives that span more along the front are compared on a logarithmic scale
 
 logger = logging.getLogger(__name__)
@@ -66,6 +69,10 @@ class Past:
                 points.append(values)
         infeasible.sort(key=lambda found: found[:2])
         matrix = np.concatenate(points or [np.zeros(0)]).reshape(-1, objectives)
+        odd = absurd(matrix)
+        if odd.any():  # as if it had failed, but the last resort as a parent
+            infeasible += [(math.inf, archs[i].id, archs[i]) for i in np.flatnonzero(odd)]
+            archs, matrix = [archs[i] for i in np.flatnonzero(~odd)], matrix[~odd]
         return Past(archs, matrix, [arch for _, _, arch in infeasible], pending, seen, entries)
 
     def last(self, number: int) -> Past:
@@ -100,6 +107,16 @@ class Past:
     def scale(self) -> Scale:
         """That of the front."""
         return Scale(self.points[self.front])
+
+
+def absurd(points: np.ndarray) -> np.ndarray:
+    """Which points (n, m) have a value that can only be a mistake, (n,) bool: `ABSURD` times as far from the quartiles as these
+    are from each other. One such value would set the scale of its objective, or dominate all others."""
+    if len(points) < FEW:
+        return np.zeros(len(points), dtype=bool)
+    low, high = np.percentile(points, [25, 75], axis=0)
+    reach = ABSURD * (high - low)
+    return np.asarray(((points < low - reach) | (points > high + reach))[:, high > low].any(1))
 
 
 def undominated(points: np.ndarray) -> np.ndarray:

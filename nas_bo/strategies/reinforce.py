@@ -12,6 +12,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
+from nas_bo.strategies.history import absurd
 from nas_bo.strategies.policy import Policy, policy_of
 from nas_bo.strategies.strategy import (
     admissible,
@@ -70,14 +71,16 @@ class Reinforce:
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""
         rng, seen = generator("reinforce", self.seed, len(trials)), seen_ids(trials)
-        ended = [trial for trial in trials if trial.state is not State.RUNNING]
+        ended = list(
+            {t.architecture.id: t for t in trials if t.state is not State.RUNNING}.values()
+        )  # each once, the last time
         points = _points(problem, ended)
         broken = np.array([violation(trial) for trial in ended])
         policy = policy_of(problem.space)
         batch: list[Architecture] = []
         while len(batch) < n:
             arch = None
-            if ended and len(trials) + len(batch) >= self.startup:
+            if ended and len(seen) >= self.startup:
                 advantages = _advantages(points, broken, rng)
                 parameters = self._train(policy, [trial.architecture for trial in ended], advantages)
                 arch = _unseen(problem, policy, parameters, seen, rng)
@@ -127,6 +130,8 @@ def _points(problem: Problem, trials: Sequence[Trial]) -> np.ndarray:
         values = guide(problem, trial)
         if values is not None and violation(trial) == 0:
             row[:] = values
+    valued = np.flatnonzero(~np.isnan(points).any(1))
+    points[valued[absurd(points[valued])]] = math.nan
     return points
 
 

@@ -14,7 +14,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, SupportsFloat
+from typing import Any, Literal, SupportsFloat
 
 from nas_bo import optuna as door
 from nas_bo.architecture import Architecture
@@ -32,7 +32,7 @@ from nas_bo.strategies import Strategy
 from nas_bo.trial import State, Trial
 from nas_bo.workflows.about import about
 from nas_bo.workflows.run_history import RunHistory
-from nas_bo.workflows.search import Result, default_strategy, load_result, short_name
+from nas_bo.workflows.search import Result, begun_strategy, load_result, short_name
 
 _ASKING = threading.Lock()
 REPEATED = 4  # proposals in turn of what is running already before the space counts as exhausted
@@ -66,7 +66,7 @@ class AskTell:
         objectives: names of what you will tell (minimised; ``Reported("accuracy", direction="maximize")`` says more),
             and objectives of nas_bo or functions that are ``cost="analytic"``, which are computed when asked.
         limits: objectives that are not optimised, only kept within their bounds; `Reported` ones are reported as well.
-        strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
+        strategy: any object with ``suggest(problem, trials, n)``; by default "auto", as in `search`.
         storage, study_name, seed: as in `search`. Processes that share the study must share the storage.
 
     Raises:
@@ -80,7 +80,7 @@ class AskTell:
         objectives: Sequence[str | Objective | Callable[[Architecture], float]],
         *,
         limits: Sequence[Objective | Callable[[Architecture], float]] = (),
-        strategy: Strategy | None = None,
+        strategy: Strategy | Literal["auto"] | None = None,
         storage: Storage | None = None,
         study_name: str | None = None,
         seed: Seed = 0,
@@ -98,9 +98,9 @@ class AskTell:
                 "objective, or use search(), which evaluates"
             )
         preflight.check(self.problem, "AskTell")
-        self.strategy = default_strategy(seed) if strategy is None else strategy
         name = space.title + (f"-seed{seed}" if seed else "") if study_name is None else study_name
         self.problem = studies.as_begun(storage, name, self.problem)
+        self.strategy = begun_strategy(strategy, seed, storage, name)
         own = (self.problem.objectives, self.problem.limits)
         self._told = [o.name for o in (*own[0], *own[1]) if _told(o)]
         sampler = door.Sampler(space, self.strategy, seed=seed, objectives=own[0], limits=own[1])

@@ -7,10 +7,11 @@ except for the command line, that sees every room and every door.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Unpack
+from typing import Literal, Unpack
 
 from nas_bo import foreign_recipe
 from nas_bo import optuna as door
@@ -24,6 +25,7 @@ from nas_bo.execution.selection import executor_of
 from nas_bo.objective import ChecksSource, Objective, Staged
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import patient, running, studies
+from nas_bo.optuna.storages import Storage
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.settings import settings_of, takes
@@ -42,6 +44,8 @@ from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.search_settings import SearchOptions, SearchSettings
 from nas_bo.workflows.stored_result import load_result
 from nas_bo.workflows.tracking import Warmed, tracker_of
+
+_log = logging.getLogger(__name__)
 
 PROFILE_FROM = 20  # trials: a shorter search does not earn the fifteen seconds of a profile of this machine
 
@@ -65,7 +69,9 @@ def search(
         limits: objectives that are not optimised, only kept within their ``at_most`` / ``at_least``.
         proxies: cheap objectives that are evaluated in every trial before anything is trained, for the strategy to learn
             from; they are on no front (see `Problem`).
-        strategy: any object with ``suggest(problem, trials, n)``; by default `Bayes`.
+        strategy: any object with ``suggest(problem, trials, n)``; by default
+            "auto": `Bayes`, beyond some thousands of trials `NSGA2` (see `nas_bo.strategies.auto`); a study that is continued keeps
+            the strategy of nas_bo that it was begun with.
         stopping: any object with ``judge(problem, trials, arch)``, such as `SuccessiveHalving()`: it ends evaluations at the
             rungs of objectives with `stages`. None trains everything to the end.
         trials: how many trials the study should have when done, failed and infeasible ones included.
@@ -109,7 +115,6 @@ def search(
         settings.proxies,
         staged=settings.stopping is not None,
     )
-    strategy = settings.strategy or default_strategy(settings.seed)
     if settings.stopping is not None:
         _check_staged(problem, settings.stopping)
     preflight.check(problem, "search")
@@ -117,6 +122,7 @@ def search(
     name = settings.study_name
     name = named.check(space.title + (f"-seed{settings.seed}" if settings.seed else "") if name is None else name)
     problem = studies.as_begun(settings.storage, name, problem)
+    strategy = begun_strategy(settings.strategy, settings.seed, settings.storage, name)
     queue = [space.architecture(a) for a in settings.enqueue]
     others = compared.baselines(settings.baseline, problem, partial(label_of, space=space))
     if compared.wants_standard(settings.baseline):
@@ -165,10 +171,25 @@ def default_objectives() -> list[Objective]:
 
 
 def default_strategy(seed: int) -> Strategy:
-    """The best at every budget that was measured (`benchmarks/search_efficiency/run.py`, `benchmarks/against_random/run.py`)."""
-    from nas_bo.strategies import Bayes
+    """`Auto`: the best at every budget that was measured (`benchmarks/search_efficiency/run.py`, `benchmarks/against_random/run.py`)."""
+    from nas_bo.strategies import Auto
 
-    return Bayes(seed=seed)
+    return Auto(seed=seed)
+
+
+def begun_strategy(asked: Strategy | Literal["auto"] | None, seed: int, storage: Storage | None, name: str) -> Strategy:
+    """The strategy that was asked for, or that a study which is there was begun with, or the default."""
+    from nas_bo.strategies.auto import Auto, as_begun
+
+    if asked is not None and asked != "auto" and not isinstance(asked, Auto):
+        return asked
+    before = studies.begun_by(storage, name)
+    chosen = as_begun(before) if before else None
+    if chosen is None:
+        return asked if isinstance(asked, Auto) else default_strategy(seed)
+    if not isinstance(chosen, Auto):
+        _log.info("the study %r goes on with the strategy that it was begun with, %r", name, chosen)
+    return chosen
 
 
 def _make_ready(run: SearchRun) -> None:

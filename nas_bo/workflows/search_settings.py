@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
@@ -29,7 +29,7 @@ class SearchOptions(TypedDict, total=False):
 
     limits: Sequence[AnyObjective]
     proxies: Sequence[AnyObjective]
-    strategy: Strategy | None
+    strategy: Strategy | Literal["auto"] | None
     stopping: Stopping | None
     trials: int
     workers: int
@@ -53,6 +53,10 @@ def _offers(kind: type, must: str) -> Check:
     return Check(must, lambda value: isinstance(value, kind) and not isinstance(value, type)).or_none()
 
 
+def _or_auto(check: Check) -> Check:
+    return Check(check.must, lambda value: check.holds(value) or (isinstance(value, str) and value == "auto"))
+
+
 SECONDS = Check("a number of seconds above 0", number(above=0).holds)
 MULTIPLE = number(at_least=0.1, at_most=1000)
 TIMES = Check(
@@ -71,8 +75,8 @@ class SearchSettings:
 
     limits: Sequence[AnyObjective] = ()
     proxies: Sequence[AnyObjective] = ()
-    strategy: Strategy | None = checked(
-        None, _offers(Strategy, "an object with suggest(problem, trials, n), such as Bayes()")
+    strategy: Strategy | Literal["auto"] | None = checked(
+        None, _or_auto(_offers(Strategy, 'an object with suggest(problem, trials, n), such as Bayes(), or "auto"'))
     )
     stopping: Stopping | None = checked(
         None, _offers(Stopping, "an object with judge(problem, trials, arch), such as SuccessiveHalving()")
