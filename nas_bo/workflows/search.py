@@ -220,7 +220,15 @@ def short_name(arch: Architecture, space: type[Space] | None = None) -> str:
 
 def _check_staged(problem: Problem, stopping: Stopping) -> None:
     """Raise SearchError when `stopping` cannot stop anything."""
-    if not any(isinstance(o, Staged) for o in (*problem.objectives, *problem.limits)):
+    from nas_bo.pretrained import SubModelLoss
+
+    every = (*problem.objectives, *problem.limits)
+    if any(isinstance(o, SubModelLoss) and not o.tokens for o in every):
+        raise SearchError(
+            f"search(stopping={stopping!r}): parts of the trained model are judged as they are (SubModelLoss(tokens=0)), so there is no training "
+            "that could be stopped; give the loss tokens, or leave stopping out"
+        )
+    if not any(isinstance(o, Staged) for o in every):
         names = ", ".join(c.name for c in problem.columns)
         raise SearchError(
             f"search(stopping={stopping!r}): none of the objectives ({names}) is evaluated in stages, so nothing could be "

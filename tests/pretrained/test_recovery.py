@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from nas_bo import search
-from nas_bo.errors import CheckpointError, ExportError, ModelError, ObjectiveError
+from nas_bo.errors import CheckpointError, ExportError, ModelError, ObjectiveError, SearchError
 from nas_bo.export import folder
 from nas_bo.model import Training
 from nas_bo.objectives import Parameters
@@ -90,6 +90,11 @@ def test_the_trust_report_compares_the_part_as_it_is_and_the_rungs_with_the_long
     )
     names = {one.name for one in result.trust.judged}
     assert "bits_per_byte as it is" in str(names) and "bits_per_byte@50%" in str(names)
+
+
+def test_where_nothing_is_trained_nothing_can_be_stopped(small, loss):
+    with pytest.raises(SearchError, match="give the loss tokens"):
+        search(small.space(), [loss], trials=2, stopping=SuccessiveHalving(), retrain=0)
 
 
 def test_a_recovery_that_is_killed_goes_on_to_the_same_weights(small, loss, tmp_path):
