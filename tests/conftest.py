@@ -2,6 +2,7 @@ import gc
 import os
 import resource
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -18,6 +19,10 @@ from hypothesis import HealthCheck, settings
 
 from tests import fork_server
 from tests.processes import for_a_shell
+
+# What a shell starts in the background ignores Ctrl-C, and tests that interrupt a search would wait for its end in vain.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Models here are tiny: a second torch thread only waits for the first, and stalls for minutes on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
