@@ -181,7 +181,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if "optuna" in sys.modules:
         fork_server.remember_migrations()
     gc.collect()
-    gc.set_threshold(20_000, 20, 20)
     gc.freeze()  # libraries and tests are there to the end: no collection looks through them again
     session.config.stash[BEFORE] = session.config.stash[SPENT] = cpu_seconds()
 
