@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--settings", type=int, default=6)
     parser.add_argument("--to", type=Path, default=Path("compression_joint.json"))
     parser.add_argument(
-        "--cache", type=Path, default=None, help="a folder for trained models, so that a run that was killed goes on"
+        "--cache", type=Path, default=None, help="a folder for trained models, so that a run that was killed continues"
     )
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []

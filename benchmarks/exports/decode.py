@@ -1,6 +1,6 @@
 """Is the winner of a search faster than the standard design where it is shipped? Time per written token in llama.cpp and ONNX Runtime, at equal loss.
 
-    python -m benchmarks.exports.decode [--trials 16] [--tokens 200000] [--seeds 2] [--rounds 15] [--formats gguf onnx] [--work FOLDER]
+    python -m benchmarks.exports.decode [--trials 16] [--tokens 120000] [--seeds 2] [--rounds 15] [--formats gguf onnx] [--work FOLDER]
 
 The front of a search in `lfm2_tiny` (loss against FLOPs) and plain decoders of several sizes (attention with four heads, gated MLPs of
 three times the width, the standard design) are trained alike, on the same batches, and exported as users export. Then all files of one
@@ -9,8 +9,8 @@ runtime decode in turn, round after round in another order, one thread, 32 token
 The standard design's time at the loss of a winner is read from a line through its two sizes next to it, in the logarithm of the time; a
 winner whose loss lies beyond all sizes is compared with none. Intervals are over rounds.
 
-Takes seven minutes or so of one quiet core, most of them for trainings; with `--work`, study and trained models are kept in that folder, and a run that
-was killed goes on. Times want a machine that does nothing else. Writes benchmarks/results/exports_decode.json.
+Takes some nine minutes of one quiet core, most of them for trainings; with `--work`, study and trained models are kept in that folder, and a run that
+was killed continues. Times want a machine that does nothing else. Writes benchmarks/results/exports_decode.json.
 """
 
 from __future__ import annotations
@@ -181,11 +181,11 @@ def timed(rows: list[dict[str, Any]], format: str, rounds: int, place: Path) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=16)
-    parser.add_argument("--tokens", type=float, default=200_000)
+    parser.add_argument("--tokens", type=float, default=120_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--winners", type=int, default=4, help="of the front, spread over its losses")
-    parser.add_argument("--plain", type=int, default=len(PLAIN), help="sizes of the standard design")
+    parser.add_argument("--winners", type=int, default=3, help="of the front, spread over its losses")
+    parser.add_argument("--plain", type=int, default=5, help="sizes of the standard design")
     parser.add_argument("--formats", nargs="+", choices=[*RUNTIMES], default=[*RUNTIMES])
     parser.add_argument("--work", type=Path, default=None, help="a folder for what is searched and trained")
     parser.add_argument("--quick", action="store_true", help="keep no result")
