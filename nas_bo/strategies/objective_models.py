@@ -21,6 +21,9 @@ from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
 CONDITIONED = 400  # trials that an objective is conditioned on
+ABSURD = 1e4  # times the distance from the best value to the median: a value so much worse is an accident,
+ACCIDENTS = 0.05  # where at most that share of the values, or one, is
+CONSTANT = 5  # equal values from which on an objective is taken for constant
 COPIES = 3  # trials of one architecture that count: a thousand of them say no more
 UNEXPLAINED = 0.15  # of the standard deviation of good values: errors up to that size are expected
 MOST_EXPLORED = 1 / 3  # of the suggestions
@@ -35,6 +38,7 @@ class Belief:
         columns: the problem's columns; m of them.
         known: the problem's `Known`.
         modelled: the positions among the columns of the objectives that have a Gaussian process.
+        constants: by position; the value of an objective that had the same in every trial.
         processes, sources: by position; the process of an objective, and the cheap sources that it has.
         bends: by column; on which scale it is predicted.
         limits: the limits that no objective explains.
@@ -70,6 +74,7 @@ class Belief:
             raise ValueError("the trials differ in nothing that can be encoded")
         self.bends = [UNBENT] * len(self.columns)
         self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
+        summaries = int((keep < self._features.width).sum())
         own = int((keep < self._features.width + len(self.known.positions)).sum())
         self._rows: dict[bytes, int] | None = None
         inputs = self.inputs(genomes)
@@ -77,10 +82,14 @@ class Belief:
         self.limits = Limits(problem, done, inputs, own, found=bool(usable))
         width, known = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
         ties = np.concatenate([self._features.ties[:width], known, self._features.ties[width:]])[keep]
+        self._accidents = np.zeros(len(done), dtype=bool)
+        self.constants: dict[int, float] = {}
         self.processes: dict[int, GaussianProcess | CoKriging] = {}
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
             values = np.array([self._value(t, s, j) for t, s in zip(done, steered, strict=True)])
+            values[_absurd(values)] = np.nan  # an accident, not a value: it counts as a failure
+            self._accidents |= np.isnan(values) & np.array([s is not None for s in steered])
             rows = _few_of_each(genomes, np.flatnonzero(np.isfinite(values)))
             if len(rows) < 2 and not self.limits.models:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
@@ -88,12 +97,16 @@ class Belief:
             self.sources[j] = {}
             if not len(rows):  # nothing met the limits so far, or came near: they alone decide
                 continue
+            if len(rows) >= CONSTANT and np.ptp(values[rows]) <= 1e-12 * abs(values[rows[0]]):
+                self.constants[j] = float(values[rows[0]])
+                continue
             self.sources[j] = sources_of(problem, done, self.columns[j], inputs, own, all_rungs)
             if self.sources[j]:
                 self.processes[j] = CoKriging(inputs, Observed(values), direct(self.sources[j]), own, noise)
             else:
                 near = self._near(genomes[rows], values[rows])
-                made = most_likely(inputs[rows], values[rows], own, settled(len(rows)), Given(noise, ties, near))
+                given = Given(noise, ties, near, own - summaries)  # what is known may explain an objective, or not
+                made = most_likely(inputs[rows], values[rows], summaries, settled(len(rows)), given)
                 self.processes[j], self.bends[j] = made, made.bend
         self._residuals(done)
         self._smoother(done, inputs)
@@ -166,7 +179,9 @@ class Belief:
         what is known (n, e)."""
         mean, sd = np.zeros((len(inputs), len(self.columns))), np.zeros((len(inputs), len(self.columns)))
         mean[:, self.known.positions] = known
-        sd[:, [j for j in self.modelled if j not in self.processes]] = 1.0
+        sd[:, [j for j in self.modelled if j not in self.processes and j not in self.constants]] = 1.0
+        for j, value in self.constants.items():
+            mean[:, j] = value
         for j, process in self.processes.items():
             seen = inputs if isinstance(process, CoKriging) else inputs[:, : self._width]
             mean[:, j], sd[:, j] = process.predict(seen)
@@ -223,7 +238,7 @@ class Belief:
             or (t.state is State.INFEASIBLE and all(v is not None and v <= 0 for v in t.violations.values()))
             for t in done
         ]
-        self._failed = np.array(unexplained, dtype=bool)
+        self._failed = np.array(unexplained, dtype=bool) | self._accidents
         self._bad = np.flatnonzero(self._failed)
         self._done = inputs
         self._reach = max(1e-6, float(np.sqrt(self._done.var(0).mean() * 2)))
@@ -253,3 +268,16 @@ def _few_of_each(genomes: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if count[key] <= COPIES:
             found.append(i)
     return np.array(found, dtype=int)
+
+
+def _absurd(values: np.ndarray) -> np.ndarray:
+    """Which of the values (n,), minimised, NaN where there is none, are accidents of an evaluation, (n,) bool."""
+    there = values[np.isfinite(values)]
+    if len(there) < 3:
+        return np.zeros(len(values), dtype=bool)
+    middle = float(np.median(there))
+    span = middle - float(there.min())
+    found = (
+        np.nan_to_num(values, nan=-np.inf) > middle + ABSURD * span if span > 0 else np.zeros(len(values), dtype=bool)
+    )
+    return np.asarray(found if found.sum() <= max(1.0, ACCIDENTS * len(there)) else np.zeros(len(values), dtype=bool))

@@ -80,11 +80,13 @@ class Given:
     Attributes:
         noise_sd: see `GaussianProcess`.
         ties, near: see `Settings`.
+        more: so many columns after the first `own` may have a length scale each as well.
     """
 
     noise_sd: float | None = None
     ties: np.ndarray | None = None
     near: np.ndarray | None = None
+    more: int = 0
 
 
 class GaussianProcess:
@@ -351,17 +353,21 @@ def most_likely(
     inputs: np.ndarray, targets: np.ndarray, own: int, fitted: int, given: Given = Given()
 ) -> GaussianProcess:
     """The process that the targets make the most likely: on the objective's unit or bent (see `nas_bo.surrogate.bend`), with one
-    length scale for everything or one that ties vary (see `Settings`). Decided on the first rows, in steps of a quarter more."""
+    length scale for everything or one that ties vary (see `Settings`), with or without length scales for `more` columns. Decided on the first rows, in steps of a quarter more."""
     tried = _steps(fitted)
 
-    def early(bend: Bend, ties: np.ndarray | None) -> GaussianProcess:
+    def early(bend: Bend, ties: np.ndarray | None, own: int) -> GaussianProcess:
         settings = Settings(bend, ties, near=np.arange(min(2, tried)))
         return GaussianProcess(inputs[:tried], targets[:tried], own, noise_sd=given.noise_sd, settings=settings)
 
     bends = dict.fromkeys((UNBENT, Bend.of(clipped(np.asarray(targets[:tried], dtype=float)))))
-    found, ties = max((early(bend, None) for bend in bends), key=lambda made: made.evidence), None
+    found, ties = max((early(bend, None, own) for bend in bends), key=lambda made: made.evidence), None
+    if given.more:
+        longer = early(found.bend, None, own + given.more)
+        if longer.evidence > found.evidence + OCCAM * given.more:
+            found, own = longer, own + given.more
     if given.ties is not None and given.ties.shape[1]:
-        tied = early(found.bend, given.ties)
+        tied = early(found.bend, given.ties, own)
         if tied.evidence > found.evidence + OCCAM * given.ties.shape[1]:
             found, ties = tied, given.ties
     settings = Settings(found.bend, ties, near=given.near, start=found._t)
