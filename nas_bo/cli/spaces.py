@@ -1,26 +1,52 @@
-"""`nas-bo spaces`: the named search spaces."""
+"""`nas-bo spaces`: the named search spaces, and what one is like."""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
+from nas_bo.errors import NasBoError, SpaceError
+
+if TYPE_CHECKING:
+    from nas_bo.architecture import Architecture
+    from nas_bo.space import Space
+
+INSPECT = "inspect"
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(help="Describe this one.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Describe this one; 'inspect' looks into the next one.")] = None,
+    of: Annotated[
+        str | None,
+        typer.Argument(help="After inspect: a named space, module:Class or file.py:Class.", metavar="[SPACE]"),
+    ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(help="With inspect: the storage of a search of it, for coverage and what its front says."),
+    ] = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study in it.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the named search spaces, or describe one."""
+    """List the named search spaces, describe one, or inspect one: its size, rules, dead choices, and what decides its costs."""
     with errors():
         from nas_bo.cli import resolve
         from nas_bo.search_spaces import NAMED
 
+        if name == INSPECT:
+            if of is None:
+                raise SpaceError(
+                    f"inspect what? Give a space: {', '.join(NAMED)}, or your own as module:Class or file.py:Class"
+                )
+            _inspect(resolve.named_space(of), storage, study, as_json)
+            return
+        if of is not None or storage is not None:
+            raise SpaceError(f"{of or storage}: only `nas-bo spaces inspect SPACE` takes more; leave it out")
         if name is None:
             if as_json:
                 say(
@@ -33,3 +59,53 @@ def spaces(
             return
         chosen = resolve.named_space(name)
         say(chosen.to_json() if as_json else chosen.describe())
+
+
+def _inspect(space: type[Space], storage: str | None, study: str | None, as_json: bool) -> None:
+    from nas_bo.space.design import advise, inspect
+
+    seen: list[Architecture] = []
+    advice = None
+    if storage is not None:
+        from nas_bo.optuna import studies
+        from nas_bo.workflows.search import load_result
+
+        result = load_result(studies.load(storage, study, reading=True), space)
+        seen = [t.architecture for t in result.trials]
+        front = [t.architecture for t in (result.final.members or result.front)]
+        advice = advise(space, front, seen)
+    found = inspect(space, {"parameters": _parameters, "flops": _flops, "latency (roofline)": _latency}, seen=seen)
+    if as_json:
+        said = asdict(found) | ({} if advice is None else {"advice": asdict(advice)})
+        say(json.dumps(said, indent=1))
+        return
+    say(str(found))
+    if advice is not None:
+        say(f"\n{advice}")
+
+
+def _parameters(arch: Architecture) -> float:
+    from nas_bo.model import counts
+
+    try:
+        return float(counts.parameters(arch, 256))
+    except NasBoError as error:  # what is no decoder has no such number
+        raise ValueError from error
+
+
+def _flops(arch: Architecture) -> float:
+    from nas_bo.model import counts
+
+    try:
+        return float(counts.flops(arch, 256, 128))
+    except NasBoError as error:
+        raise ValueError from error
+
+
+def _latency(arch: Architecture) -> float:
+    from nas_bo.objectives import Latency
+
+    try:
+        return Latency().predict(arch)
+    except NasBoError as error:
+        raise ValueError from error
