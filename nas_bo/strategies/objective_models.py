@@ -10,6 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.strategies.fidelity import direct, noise_of, sources_of
+from nas_bo.strategies.history import absurd
 from nas_bo.strategies.limits import Limits
 from nas_bo.strategies.nsga2 import best_trials
 from nas_bo.strategies.strategy import guide, violation
@@ -21,8 +22,6 @@ from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
 CONDITIONED = 400  # trials that an objective is conditioned on
-ABSURD = 1e4  # times the distance from the best value to the median: a value so much worse is an accident,
-ACCIDENTS = 0.05  # where at most that share of the values, or one, is
 CONSTANT = 5  # equal values from which on an objective is taken for constant
 COPIES = 3  # trials of one architecture that count: a thousand of them say no more
 UNEXPLAINED = 0.15  # of the standard deviation of good values: errors up to that size are expected
@@ -58,10 +57,14 @@ class Belief:
         self._features = features_of(problem.space)
         done = [t for t in trials if t.state is not State.RUNNING]
         steered = [guide(problem, t) for t in done]
+        self._accidents = np.zeros(len(done), dtype=bool)  # mistakes of an evaluation: they count as failures
+        there = np.array([i for i, values in enumerate(steered) if values is not None], dtype=int)
+        if len(there):
+            self._accidents[there] = absurd(np.array([steered[i] for i in there]))
         usable = {
             t.architecture.id: t.architecture
-            for t, values in zip(done, steered, strict=True)
-            if values is not None and violation(t) == 0
+            for t, values, accident in zip(done, steered, self._accidents, strict=True)
+            if values is not None and not accident and violation(t) == 0
         }
         genomes = self._features.genomes.encode([t.architecture for t in done])
         self.incumbents = self._features.genomes.encode(list(usable.values()))
@@ -82,14 +85,12 @@ class Belief:
         self.limits = Limits(problem, done, inputs, own, found=bool(usable))
         width, known = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
         ties = np.concatenate([self._features.ties[:width], known, self._features.ties[width:]])[keep]
-        self._accidents = np.zeros(len(done), dtype=bool)
         self.constants: dict[int, float] = {}
         self.processes: dict[int, GaussianProcess | CoKriging] = {}
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
             values = np.array([self._value(t, s, j) for t, s in zip(done, steered, strict=True)])
-            values[_absurd(values)] = np.nan  # an accident, not a value: it counts as a failure
-            self._accidents |= np.isnan(values) & np.array([s is not None for s in steered])
+            values[self._accidents] = np.nan
             rows = _few_of_each(genomes, np.flatnonzero(np.isfinite(values)))
             if len(rows) < 2 and not self.limits.models:
                 raise ValueError(f"fewer than two trials have a value of {self.columns[j].name!r}")
@@ -268,16 +269,3 @@ def _few_of_each(genomes: np.ndarray, rows: np.ndarray) -> np.ndarray:
         if count[key] <= COPIES:
             found.append(i)
     return np.array(found, dtype=int)
-
-
-def _absurd(values: np.ndarray) -> np.ndarray:
-    """Which of the values (n,), minimised, NaN where there is none, are accidents of an evaluation, (n,) bool."""
-    there = values[np.isfinite(values)]
-    if len(there) < 3:
-        return np.zeros(len(values), dtype=bool)
-    middle = float(np.median(there))
-    span = middle - float(there.min())
-    found = (
-        np.nan_to_num(values, nan=-np.inf) > middle + ABSURD * span if span > 0 else np.zeros(len(values), dtype=bool)
-    )
-    return np.asarray(found if found.sum() <= max(1.0, ACCIDENTS * len(there)) else np.zeros(len(values), dtype=bool))

@@ -56,6 +56,11 @@ def absurd(trials: list[Trial]) -> list[Trial]:
     return [trials[0], replace(first, values={**first.values, "loss": 1e12}), *trials[2:]]
 
 
+def absurdly_good(trials: list[Trial]) -> list[Trial]:
+    first = trials[1]
+    return [trials[0], replace(first, values={**first.values, "loss": -1e12}), *trials[2:]]
+
+
 def same(trials: list[Trial]) -> list[Trial]:
     return [trials[0]] * 300 + trials[1:]
 
@@ -86,12 +91,20 @@ def clean() -> float:
     ("what", "spoil"),
     [
         (problem(), absurd),
+        (problem(), absurdly_good),
         (problem(), same),
         (problem(Layers, constant), None),
         (problem(Layers, again), None),
         (problem(Single), None),
     ],
-    ids=["an absurd value", "identical trials", "a constant objective", "an objective twice", "choices of one value"],
+    ids=[
+        "an absurd value",
+        "an absurdly good value",
+        "identical trials",
+        "a constant objective",
+        "an objective twice",
+        "choices of one value",
+    ],
 )
 def test_regret_is_at_most_half_as_large_again(what, spoil, caplog):
     spoiled = float(np.mean([regret(what, spoil, seed) for seed in SEEDS]))
