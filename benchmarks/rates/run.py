@@ -1,12 +1,15 @@
 """What a trial costs a search beside its evaluation, as a study grows: processor time and time, by storage.
 
-    python -m benchmarks.rates.run [--only search ask_tell threads] [--storages memory journal sqlite] [--quick]
+    python -m benchmarks.rates.run [--only search threads ask_tell] [--storages memory journal sqlite] [--quick]
+                                   [--postgresql URL]
 
 A study of `search_spaces.tiny_gpt` with analytic objectives, proposed at random, is filled with records of finished trials, and
 goes on from there: so what is timed at the 3,000th trial is that trial and nothing before it. Each figure is the median of windows
 of 20 trials, each window with a search (or a session) of its own that has read the study before its clock starts; the spread is that
 of the windows. `search` is one worker, without a tracker and without a report; `ask_tell` asks and tells in one process; `threads`
-asks and tells from 32 threads of one process, each with a session of its own.
+asks and tells from 32 threads of one process, each with a session of its own, on a journal. Studies are filled to 3,000 trials for searches in
+memory and on a journal, to 1,000 on databases, to 100 for sessions, so that all of it takes a minute of a processor. What is measured is written
+after every part. `--postgresql` names an empty database of a server that is there.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ from nas_bo.strategies import Random
 from nas_bo.workflows.ask_tell import AskTell
 
 STORAGES = {"memory": None, "journal": "study.log", "sqlite": "study.db"}
-SIZES, WINDOW, WINDOWS = (100, 1000, 3000), 20, 3
+WINDOW, WINDOWS = 20, 3
+SIZES = {"memory": (100, 3000), "journal": (100, 3000), "sqlite": (100, 1000), "postgresql": (100, 1000)}
+ASKED = (100,)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -95,13 +100,15 @@ def figures(windows: list[tuple[float, float]]) -> dict[str, Any]:
     }
 
 
-def place(storage: str, folder: Path) -> Any:
+def place(storage: str, folder: Path, server: str) -> Any:
+    if storage == "postgresql":
+        return server
     name = STORAGES[storage]
     return optuna.storages.InMemoryStorage() if name is None else str(folder / name)
 
 
-def searching(storage: str, sizes: tuple[int, ...], made: Any, folder: Path) -> dict[str, Any]:
-    where, found = place(storage, folder), {}
+def searching(where: Any, sizes: tuple[int, ...], made: Any) -> dict[str, Any]:
+    found = {}
     for size in sizes:
         filled(where, size, made, "search")
         windows = []
@@ -113,8 +120,8 @@ def searching(storage: str, sizes: tuple[int, ...], made: Any, folder: Path) -> 
     return found
 
 
-def ask_tell(storage: str, sizes: tuple[int, ...], made: Any, folder: Path) -> dict[str, Any]:
-    where, found = place(storage, folder), {}
+def ask_tell(where: Any, sizes: tuple[int, ...], made: Any) -> dict[str, Any]:
+    found = {}
     for size in sizes:
         filled(where, size, made, "ask_tell")
         windows = []
@@ -133,10 +140,7 @@ def ask_tell(storage: str, sizes: tuple[int, ...], made: Any, folder: Path) -> d
     return found
 
 
-def threads(storage: str, count: int, each: int, folder: Path) -> dict[str, Any]:
-    if storage == "memory":
-        return {}
-    where = place(storage, folder)
+def threads(where: Any, count: int, each: int) -> dict[str, Any]:
     sessions = [asking(where) for _ in range(count)]
     clock = Clock(count * each)
 
@@ -158,32 +162,32 @@ def threads(storage: str, count: int, each: int, folder: Path) -> dict[str, Any]
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=["search", "ask_tell", "threads"])
+    parser.add_argument("--only", nargs="*", default=["search", "threads", "ask_tell"])
     parser.add_argument("--storages", nargs="*", default=list(STORAGES))
+    parser.add_argument("--postgresql", default="", metavar="URL")
     parser.add_argument("--out", default=str(RESULTS / "rates.json"))
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args(arguments)
-    sizes = SIZES[:1] if asked.quick else SIZES
+    storages = [*asked.storages, *(["postgresql"] if asked.postgresql else [])]
     found: dict[str, Any] = {}
-    made = {
-        kind: begin(kind, None, 200 if asked.quick else max(sizes) + 100).trials
-        for kind in ("search", "ask_tell")
-        if kind in asked.only
-    }
-    for storage in asked.storages:
-        for kind in asked.only:
+    for kind in asked.only:
+        sizes = {name: ASKED if asked.quick or kind == "ask_tell" else SIZES[name] for name in storages}
+        most = max((max(found) for found in sizes.values()), default=0)
+        made = [] if kind == "threads" else begin(kind, None, most + 1).trials
+        for storage in [s for s in storages if kind != "threads" or s == "journal"]:
             with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+                where = place(storage, Path(folder), asked.postgresql)
                 if kind == "threads":
-                    part: dict[str, Any] = threads(storage, 32, 2 if asked.quick else 10, Path(folder))
+                    part = threads(where, 32, 2 if asked.quick else 10)
                 else:
-                    part = (searching if kind == "search" else ask_tell)(storage, sizes, made[kind], Path(folder))
+                    part = (searching if kind == "search" else ask_tell)(where, sizes[storage], made)
             found.setdefault(kind, {})[storage] = part
             print(kind, storage, part, flush=True)
-    document = envelope(
-        "time beside the evaluation of a trial, in ms of a processor and of a clock, by the number of trials before it",
-        "optuna", "sqlalchemy", repeats=WINDOWS, window=WINDOW, figures=found,
-    )  # fmt: skip
-    write(document, asked.out, keep=not asked.quick)
+            document = envelope(
+                "time beside the evaluation of a trial, in ms of a processor and of a clock, by the number of trials before it",
+                "optuna", "sqlalchemy", repeats=WINDOWS, window=WINDOW, figures=found,
+            )  # fmt: skip
+            write(document, asked.out, keep=not asked.quick)
 
 
 if __name__ == "__main__":
