@@ -9,7 +9,16 @@ import platform
 def owner() -> str:
     """This process, distinct from every other of any machine: machine, number, and when it began, since numbers are given
     again."""
-    return f"{platform.node()}:{os.getpid()}:{_began(os.getpid()) or ''}"
+    return _named(os.getpid())
+
+
+def parent() -> str:
+    """The process that started this one."""
+    return _named(os.getppid())
+
+
+def _named(pid: int) -> str:
+    return f"{platform.node()}:{pid}:{_began(pid) or ''}"
 
 
 def parted(who: str) -> tuple[str, int | None]:

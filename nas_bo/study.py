@@ -51,6 +51,7 @@ ASKING = "asking"  # the options of the first `nas-bo ask`
 TRIAL = f"{PREFIX}trial"  # see `attributes`
 LABEL, REASON = f"{PREFIX}label", f"{PREFIX}reason"
 OWNER, SINCE = f"{PREFIX}owner", f"{PREFIX}since"  # who evaluates it
+ALIVE = f"{PREFIX}alive"  # the last sign of life of who evaluates it, where that takes long
 DEATHS = f"{PREFIX}deaths"  # how many processes have died that evaluated it
 CLAIM = (
     f"{PREFIX}claim"  # a system attribute of Optuna: which of several trials that begin at once is this process's own

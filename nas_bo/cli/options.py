@@ -15,6 +15,7 @@ from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.errors import SearchError
 
 if TYPE_CHECKING:
+    from nas_bo.execution.executor import Executor
     from nas_bo.foreign_recipe import Allowed
 
 Storage = Annotated[str, typer.Option(help="Where the study is kept: a .db or .log file, or any Optuna storage URL.")]
@@ -24,7 +25,31 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file. 'none' tracks nothing.")]
 NamedSpace = Annotated[str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")]
 Workers = Annotated[
-    int | None, typer.Option(help="Local processes. By default one per core, at most 4.", callback=within(1))
+    int | None,
+    typer.Option(
+        help="Local processes, with --ray workers of the cluster. By default one per core, at most 4.",
+        callback=within(1),
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Evaluate on a Ray cluster: the address of its head, auto for the cluster of this machine, or local for one that lasts as long as "
+        "the command. --workers then says how many workers; by default as many as find room.",
+    ),
+]
+CpusPerTrial = Annotated[
+    float | None,
+    typer.Option(help="With --ray, CPUs of each worker. By default 1.", callback=within(0, what="a number")),
+]
+GpusPerTrial = Annotated[
+    float | None,
+    typer.Option(
+        help="With --ray, GPUs of each worker, or a part of one such as 0.5. By default none.",
+        callback=within(0, what="a number"),
+    ),
 ]
 Allow = Annotated[
     list[str] | None, typer.Option(help="A module of yours that defines an objective and may be imported, repeatable.")
@@ -104,3 +129,22 @@ def processes(workers: int | None) -> int:
     """What `Workers` means: by default one for each core that this process may use, at most four."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(4, cores) if workers is None else workers
+
+
+def on_ray(address: str | None, workers: int | None, cpus: float | None, gpus: float | None) -> Executor | None:
+    """What `Ray`, `CpusPerTrial` and `GpusPerTrial` mean; None without the first (raises SearchError, MissingExtra)."""
+    if address is None:
+        if cpus is not None or gpus is not None:
+            option = "--cpus-per-trial" if gpus is None else "--gpus-per-trial"
+            raise SearchError(
+                f"{option}: workers of a Ray cluster are given CPUs and GPUs; give --ray ADDRESS, --ray auto or --ray local too"
+            )
+        return None
+    from nas_bo.execution import Ray as OnRay
+
+    return OnRay(
+        None if address == "local" else address,
+        workers,
+        num_cpus=1 if cpus is None else cpus,
+        num_gpus=0 if gpus is None else gpus,
+    )

@@ -10,10 +10,13 @@ import typer
 from nas_bo.cli.ending import Moment, finish
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
+    CpusPerTrial,
+    GpusPerTrial,
     Json,
     Mlflow,
     MlflowPatience,
     NamedSpace,
+    Ray,
     Storage,
     StoragePatience,
     Study,
@@ -25,6 +28,7 @@ from nas_bo.cli.options import (
     VocabSize,
     Workers,
     duration,
+    on_ray,
     processes,
 )
 from nas_bo.cli.typed_options import within
@@ -84,6 +88,9 @@ def search(
         ),
     ] = None,
     workers: Workers = None,
+    ray: Ray = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
     storage: Storage = "nas-bo.db",
     study: Study = None,
     mlflow: Mlflow = "mlflow.db",
@@ -176,6 +183,12 @@ def search(
         str | None, typer.Option(help="Torch device to train and measure on. By default CUDA if there is one.")
     ] = None,
     trial_timeout: TrialTimeout = None,
+    hours: Annotated[
+        str | None,
+        typer.Option(
+            help="For how long it begins trials and re-trainings: 8h, 2d, 30m. The same command continues. By default as long as it takes."
+        ),
+    ] = None,
     storage_patience: StoragePatience = "5m",
     mlflow_patience: MlflowPatience = "30s",
     adopt_after: Annotated[
@@ -208,10 +221,12 @@ def search(
         )
         against = resolve.compared(baseline or [], job, no_baseline)
         resolve.writable(out)
+        from nas_bo.execution.executor import workers_of
         from nas_bo.workflows.search import search as run
 
         tracked = tracking(mlflow, storage, duration("--mlflow-patience", mlflow_patience))
-        count = processes(workers)
+        executor = on_ray(ray, workers, cpus_per_trial, gpus_per_trial)
+        count = processes(workers) if executor is None else workers_of(executor)
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials, job.bounds)
             result = run(
@@ -221,7 +236,8 @@ def search(
                 proxies=job.proxies,
                 strategy=job.strategy,
                 trials=trials,
-                workers=count,
+                workers=count if executor is None else 1,
+                executor=executor,
                 storage=storage,
                 study_name=study,
                 track=None if tracked is None else tracked.tracker,
@@ -230,6 +246,7 @@ def search(
                 retrain=retrain,
                 retrain_others=retrain_others,
                 timeout=None if trial_timeout is None else duration("--trial-timeout", trial_timeout),
+                hours=None if hours is None else duration("--hours", hours) / 3600,
                 storage_patience=duration("--storage-patience", storage_patience),
                 adopt_after=None if adopt_after is None else duration("--adopt-after", adopt_after),
                 on_progress=moment,

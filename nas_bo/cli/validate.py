@@ -13,10 +13,13 @@ from nas_bo.cli import warnings_shown
 from nas_bo.cli.ending import INCOMPLETE
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
+    CpusPerTrial,
+    GpusPerTrial,
     Json,
     MlflowPatience,
     NamedSpace,
     OneStudy,
+    Ray,
     Text,
     TextKey,
     TokenDtype,
@@ -24,6 +27,7 @@ from nas_bo.cli.options import (
     VocabSize,
     Workers,
     duration,
+    on_ray,
     processes,
 )  # fmt: skip
 from nas_bo.cli.output import say
@@ -66,6 +70,9 @@ def validate(
         ),
     ] = 2,
     workers: Workers = None,
+    ray: Ray = None,
+    cpus_per_trial: CpusPerTrial = None,
+    gpus_per_trial: GpusPerTrial = None,
     storage: Annotated[
         str | None,
         typer.Option(help="The storage of a search. Its architectures are used, and the report is kept with it."),
@@ -123,13 +130,14 @@ def validate(
         )
         if tracked is not None:
             tracked.tracker.check()
-        count = processes(workers)
+        executor = on_ray(ray, workers, cpus_per_trial, gpus_per_trial)
+        count = processes(workers) if executor is None else 1
         limit = None if trial_timeout is None else duration("--trial-timeout", trial_timeout)
         moment = "interrupted; what was evaluated is kept, and the same command continues"
         with progress.show(quiet=as_json) as shown:
             report = run(
                 job.space, job.proxies, job.reference, architectures=architectures, seeds=seeds, history=job.study,
-                keep=job.keep, workers=count, timeout=limit, track=None if tracked is None else tracked.tracker, seed=seed,
+                keep=job.keep, workers=count, executor=executor, timeout=limit, track=None if tracked is None else tracked.tracker, seed=seed,
                 on_progress=shown.update,
             )  # fmt: skip
         written = validation_words.write(job, report)

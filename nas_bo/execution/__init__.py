@@ -3,5 +3,6 @@
 from nas_bo.execution.executor import Executor
 from nas_bo.execution.in_process import InProcess
 from nas_bo.execution.processes import Processes
+from nas_bo.execution.ray import Ray
 
-__all__ = ["Executor", "InProcess", "Processes"]
+__all__ = ["Executor", "InProcess", "Processes", "Ray"]

@@ -51,6 +51,27 @@ def whole() -> Iterator[None]:
 
 
 @contextmanager
+def terminable() -> Iterator[None]:
+    """SIGTERM within this is Ctrl-C: a machine that is taken back, or a cluster's scheduler, asks with it, and what ended is kept.
+
+    In threads other than the first, and where the program has a handler of its own, this does nothing.
+    """
+    first = threading.current_thread() is threading.main_thread()
+    if (
+        not first
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+        or not callable(signal.getsignal(signal.SIGINT))
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C within this comes where it ends; processes that are started within never get it.
 
@@ -67,4 +88,4 @@ def uninterrupted() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-__all__ = ["uninterrupted", "whole"]
+__all__ = ["terminable", "uninterrupted", "whole"]

@@ -22,6 +22,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.execution.executor import check_not_importing
 from nas_bo.execution.process_tree import Tree
+from nas_bo.execution.sendable import why_not
 from nas_bo.execution.team import END_WITHIN_S, Ending, Overdue, Team
 from nas_bo.execution.worker import packed, work
 from nas_bo.objective import Judge
@@ -65,8 +66,8 @@ class Processes(Team[bytes]):
             sent = pickle.dumps(problem)
         except Exception as error:
             raise SearchError(
-                f"{self._asked} needs a space and objectives that can be sent to other processes, but {error}; define "
-                f"them at the top level of a module, or {self._instead}"
+                f"{self._asked} needs a space and objectives that can be sent to other processes, and this cannot: "
+                f"{why_not(problem, pickle.dumps) or error}; define it at the top level of a module, or {self._instead}"
             ) from error
         if b"__main__" in sent and "__file__" not in vars(sys.modules["__main__"]):
             raise SearchError(

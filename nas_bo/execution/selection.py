@@ -32,10 +32,14 @@ def executor_of(
     if isinstance(executor, type) or not isinstance(executor, Executor):
         raise SearchError(
             f"{who}(executor={executor!r}): it is an object with submit(key, problem, arch, judge), take() and close(), such as "
-            "Processes(4)"
+            "Processes(4) or Ray()"
         )
     if isinstance(executor, Checking):
-        executor.check_problem(problem)
+        try:
+            executor.check_problem(problem)
+        except BaseException:
+            executor.close()  # it may hold a connection already
+            raise
     if timeout is not None:
         limit(executor, timeout, who)
     return executor

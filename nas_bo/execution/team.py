@@ -1,8 +1,8 @@
-"""Evaluations that are handed to workers, each a process of its own; what kind of process is said by a subclass.
+"""Evaluations that are handed to workers, each a process of its own; a subclass says what kind of process.
 
 Every worker has a thread here that hands it one evaluation at a time, so it is known whose process died. The others continue. What
 was evaluated is a suspect: it is tried once more, and fails only if its process dies then too. What was evaluated on a machine that
-died is no suspect: it is tried elsewhere. One that takes longer than its limit is ended: its process, and whatever that has started.
+died is not a suspect: it is tried elsewhere. One that takes longer than its limit is ended: its process, and whatever that has started.
 """
 
 from __future__ import annotations
@@ -316,7 +316,7 @@ class Team(ABC, Generic[Work]):
             _log.warning("the process that evaluated %s died (%s); it is evaluated %s", job.key, ending.how, how)
 
     def cannot_start(self, hand: Hand[Work], how: str) -> None:
-        """A worker could not be started several times in a row; where none is left, whoever waits is told."""
+        """A worker could not be started several times in a row; where none is left, whoever waits gets an error."""
         with self._changed:
             if not hand.closed:
                 hand.lost = True

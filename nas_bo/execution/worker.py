@@ -6,6 +6,7 @@ import multiprocessing
 import pickle
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from nas_bo.architecture import Architecture
@@ -58,25 +59,33 @@ def _follow() -> None:
 
 def _answer(asked: bytes) -> bytes:
     arch, sent = pickle.loads(asked)
+    return answered(arch, lambda: pickle.loads(sent))
+
+
+def answered(arch: Architecture, read: Callable[[], tuple[Problem, Judge | None]]) -> bytes:
+    """What a worker answers to an evaluation: see `unpacked`. Nothing that goes wrong with it is raised.
+
+    Args:
+        read: gives what is to be evaluated, and may fail.
+    """
     with hearing(ear := Ear()):
-        outcome = _evaluated(arch, sent)
+        outcome = _evaluated(arch, read)
     try:
         return pickle.dumps((outcome, sendable(ear.heard)))
     except Exception as error:  # an objective's `info` may hold anything
         return pickle.dumps((failed(arch, f"what it gave cannot be sent back: {told(error)}"), []))
 
 
-def _evaluated(arch: Architecture, sent: bytes) -> Trial:
+def _evaluated(arch: Architecture, read: Callable[[], tuple[Problem, Judge | None]]) -> Trial:
     try:
-        problem, judge = pickle.loads(sent)
+        problem, judge = read()
     except Exception as error:
         text = f"{told(error)}; define space and objectives at the top level of a module"
         return failed(arch, f"the problem cannot be read in a worker process: {text}")
     try:
-        found: Trial = evaluate(problem, arch, judge)
-        return found
+        return evaluate(problem, arch, judge)
     except KeyboardInterrupt as error:  # not of the keyboard, which does not reach here
         return failed(arch, told(error))
 
 
-__all__ = ["packed", "unpacked", "work"]
+__all__ = ["answered", "packed", "unpacked", "work"]

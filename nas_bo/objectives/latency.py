@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
+from nas_bo import elsewhere
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
 from nas_bo.hardware.latency.model import OfOneSpace
@@ -85,6 +86,8 @@ class Latency:
             through `nas_bo.hardware.runtimes.own_model.OwnModel`, a runtime like the others. Decoding needs a cache
             (`nas_bo.model.CachedDecoder`, or that of Hugging Face's decoders). Strategies steer by the roofline of its operations
             (`nas_bo.hardware.traced`); the same is the prediction for a device that is not here.
+        on: the name of a resource of a Ray cluster (`nas_bo.execution.Ray`): it is measured on one node that was started with it, whichever
+            node the trial runs on, and the name says so: ``latency_ms@pi5``.
 
     Raises:
         ObjectiveError: a setting is impossible, or the model is not available for that device.
@@ -114,10 +117,18 @@ class Latency:
     runtime: str | None = None
     build: Build | None = None
     target: object = field(default=None, kw_only=True)
+    on: str | None = field(
+        default=None, kw_only=True, repr=False
+    )  # in `conditions`; what was kept before it was there has the same text
 
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
         settle_target(self)
+        if self.on is not None and (self.target is not None or not self.on):
+            raise ObjectiveError(
+                f"Latency(on={self.on!r}, target={self.target!r:.60}): on= is the node that measures, target= a device to predict for; give one "
+                "of them, and on= as the name of a resource"
+            )
         wanted = self.settings()
         found: Timed | None = None
         check_build("Latency", self.build)
@@ -140,7 +151,8 @@ class Latency:
         object.__setattr__(self, "_known", {})  # of runtimes that are slow to prepare
         if not self.name:
             plain = found is None or (self.build is not None and found.here)
-            object.__setattr__(self, "name", NAMES[self.phase] + ("" if plain or found is None else found.suffix()))
+            suffix = "" if plain or found is None else found.suffix()
+            object.__setattr__(self, "name", NAMES[self.phase] + (f"@{self.on}" if self.on else suffix))
         if found is not None and found.bound and self.unit in ("ms", BOUND):
             object.__setattr__(self, "unit", BOUND)
             say_bound(self.name, found.device)
@@ -160,6 +172,7 @@ class Latency:
         more: dict[str, object] = {} if self.dtype == "float32" else {"dtype": self.dtype}
         more |= {} if self.phase != "request" else {"output_length": self.output_length}
         more |= {} if self.runtime is None else {"runtime": self.runtime}
+        more |= {} if self.on is None else {"on": self.on}
         found = self._found
         more |= {} if self.build is None else {"build": called(self.build)}
         if found is not None and not (self.build is not None and found.here):
@@ -214,6 +227,8 @@ class Latency:
         known: dict[Architecture, Value] = self._known  # type: ignore[attr-defined]
         if arch in known:
             return known[arch]
+        if self.on is not None:
+            return _value(elsewhere.call(self.on, _measure, replace(self, on=None, name=self.name), arch))
         beside = BESIDE if any(self._profiles or ()) else 1.0  # type: ignore[attr-defined]
         found = self._measured([arch], silent, beside * self.max_seconds)[0]
         if isinstance(found, Unsupported):
@@ -227,6 +242,9 @@ class Latency:
         the user's cache folder. Nothing where the latency is predicted."""
         if not self._here or self.build is not None:
             return
+        if self.on is not None:  # without a profile: the machine of the search is another one
+            elsewhere.call(self.on, _ready, replace(self, on=None, name=self.name), space)
+            return
         from nas_bo.hardware.latency.machine_profile import prepare
 
         runs = self._runtime()
@@ -239,7 +257,18 @@ class Latency:
     def remeasure(self, archs: Sequence[Architecture], say: Say = silent) -> list[Value | Unsupported]:
         """Values of all, measured in turn with each other. Nothing where they are predicted, and for runtimes that take many
         seconds to prepare each architecture (ONNX Runtime and the like): their values are those of the trials."""
-        return self._measured(archs, say, self.max_seconds) if self._here and self._cheap else []
+        if not (self._here and self._cheap):
+            return []
+        if self.on is not None:
+            found = elsewhere.call(self.on, _remeasure, replace(self, on=None, name=self.name), list(archs))
+            assert isinstance(found, list)
+            return found
+        return self._measured(archs, say, self.max_seconds)
+
+    @property
+    def measures_here(self) -> bool:
+        """Whether the value is about whichever machine evaluates it."""
+        return self._here and self.on is None
 
     def _measured(self, archs: Sequence[Architecture], say: Say, seconds: float) -> list[Value | Unsupported]:
         steps = self.settings()
@@ -270,3 +299,20 @@ class Latency:
     def _found(self) -> Timed | None:
         found: Timed | None = self._timed  # type: ignore[attr-defined]
         return found
+
+
+def _measure(latency: Latency, arch: Architecture) -> Value:
+    return latency(arch)
+
+
+def _ready(latency: Latency, space: type[Space]) -> None:
+    latency.ready(space, None)
+
+
+def _remeasure(latency: Latency, archs: Sequence[Architecture]) -> list[Value | Unsupported]:
+    return latency.remeasure(archs)
+
+
+def _value(found: object) -> Value:
+    assert isinstance(found, Value)
+    return found

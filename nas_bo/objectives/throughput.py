@@ -47,13 +47,14 @@ class Throughput:
     cost: Literal["measured"] = "measured"
     build: Build | None = None
     target: object = field(default=None, kw_only=True)
+    on: str | None = field(default=None, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         settle_target(self)
         check_build("Throughput", self.build)
         same = (
             "phase", "context", "batch", "vocab_size", "device", "target", "model", "dtype", "output_length",
-            "runtime", "build",
+            "runtime", "build", "on",
         )  # fmt: skip
         timing = Latency(
             **{name: vars(self)[name] for name in same},
@@ -100,6 +101,12 @@ class Throughput:
         """As of `Latency`."""
         found = self.latency.remeasure(archs, say)  # type: ignore[attr-defined]
         return [one if isinstance(one, Unsupported) else self._turned(one) for one in found]
+
+    @property
+    def measures_here(self) -> bool:
+        """As of `Latency`."""
+        found: bool = self.latency.measures_here  # type: ignore[attr-defined]
+        return found
 
     def _turned(self, value: Value) -> Value:
         info = {**value.info, "batch_ms": float(value)}

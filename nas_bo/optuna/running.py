@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo import process
+from nas_bo.optuna.heartbeat import silent
 from nas_bo.optuna.reading import trial_record
 from nas_bo.study import OWNER, SINCE, TrialRecord
 from nas_bo.wording import plural
@@ -104,7 +105,8 @@ def mine() -> dict[str, str]:
 
 
 def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
-    """The running trials that this process may evaluate again: of dead processes of this machine, and released ones.
+    """The running trials that this process may evaluate again: of dead processes of this machine, of silent ones of others
+    (`nas_bo.optuna.heartbeat`), and released ones.
 
     Args:
         older: also those that any other process, of whatever machine, has been evaluating for at least so many seconds;
@@ -112,12 +114,14 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
     """
     found = []
     me, until = process.owner(), _abandoned.get(study.study_name)
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    quiet = silent(trials) - {me, RELEASED, ASKED}
+    for trial in trials:
         one = trial_record(trial, ())
         by, age = one.owner, None if older is None else of(one).seconds()
         late = age is not None and older is not None and age >= older and by not in (ASKED, me)
         own = by == me and until is not None and one.since is not None and one.since <= until
-        if late or own or (by and is_dead(by)):
+        if late or own or by in quiet or (by and is_dead(by)):
             found.append(trial)
     return found
 

@@ -23,6 +23,7 @@ from nas_bo.errors import HostError, NasBoError, SpaceError, StorageUnavailable
 from nas_bo.execution.interrupts import whole
 from nas_bo.optuna import patient, running, storages
 from nas_bo.optuna.bridge import distributions, suggest
+from nas_bo.optuna.heartbeat import silent
 from nas_bo.optuna.reading import from_frozen, head, kept, read, trial_record
 from nas_bo.optuna.storages import Storage, load, names, opened
 from nas_bo.optuna.writing import keep, tell, tell_outcome, unknown
@@ -387,11 +388,13 @@ def finished(study: Study) -> int:
 def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tuple[optuna.Trial, Architecture]]:
     """The trials that others left running, to be evaluated again under their own numbers; see `running.left`."""
     found = []
+    quiet = silent(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     for frozen in running.left(study, older):
         if not frozen.user_attrs.get(OWNER) and from_frozen(frozen, problem.space, problem.columns) is None:
             continue  # begun by something else, for something else
         trial = optuna.Trial(study, frozen._trial_id)
-        if process.is_dead(str(frozen.user_attrs.get(OWNER, ""))):
+        owner = str(frozen.user_attrs.get(OWNER, ""))
+        if owner in quiet - {running.RELEASED} or process.is_dead(owner):
             trial.set_user_attr(DEATHS, deaths(trial) + 1)
         running.take(trial)
         pair = _suggested(study, trial, problem)

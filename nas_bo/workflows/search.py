@@ -20,11 +20,12 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, StorageUnavailable
 from nas_bo.execution import preflight
 from nas_bo.execution.executor import gate_of
-from nas_bo.execution.interrupts import uninterrupted
+from nas_bo.execution.interrupts import terminable, uninterrupted
 from nas_bo.execution.selection import executor_of
 from nas_bo.objective import ChecksSource, Objective, Staged
 from nas_bo.objectives.measuring import make_ready
 from nas_bo.optuna import patient, running, studies
+from nas_bo.optuna.heartbeat import beating
 from nas_bo.optuna.storages import Storage
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
@@ -92,16 +93,18 @@ def search(
         enqueue: known architectures to try first.
         adopt_after: seconds, more than an evaluation takes: trials that other processes, of whatever machine, have been
             evaluating for longer are evaluated again under their own numbers. None waits for them forever, except for those
-            of dead processes of this machine.
+            of dead processes of this machine, and of processes of others that gave signs of life and have given none for ten minutes.
         timeout: seconds that one evaluation may take, of trials and baselines; a re-training has `retrain` times as many. One that
             takes longer is ended, with all processes that it has started, and is a failed trial; its siblings do not notice. With one
             worker evaluations run in a process of their own then, which takes a few seconds to start, once.
+        hours: of this call: after so many nothing more is begun, neither a trial nor a re-training; what runs comes to its end (give
+            `timeout` too). The same call continues. None for any time.
         storage_patience: seconds for which a storage that fails in the middle (a full disk, a server that restarts) is tried again
             before the search gives up. What was evaluated is kept meanwhile.
         on_progress: called with a `Progress` after every trial.
 
     Returns:
-        The `Result`. After Ctrl-C it holds what had ended, and `interrupted` is true.
+        The `Result`. After Ctrl-C or SIGTERM it holds what had ended, and `interrupted` is true.
 
     Raises:
         NasBoError: before anything is trained, for whatever is wrong with the arguments, the corpus, the storage or
@@ -140,7 +143,7 @@ def search(
     run = SearchRun(problem, strategy, study, executor, settings, tracker)
     interrupted = False
     try:
-        with gate_of(executor):
+        with terminable(), gate_of(executor), beating(study, run.running):
             if tracker is not None and studies.finished(study):
                 tracker.log_study(study)  # what ended before a kill and was not given to the tracker
             _make_ready(run)
@@ -148,7 +151,7 @@ def search(
             run.search(queue)
             extra_evaluations.note_comparison(run)
             plain: dict[str, Architecture] = {}
-            if settings.retrain:
+            if settings.retrain and not run.is_over():
                 plain = extra_evaluations.retrain(run, float(settings.retrain), settings.retrain_others, others)
             extra_evaluations.remeasure(run, {**others, **plain})
     except StorageUnavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ from nas_bo.workflows.tracking import Tracking
 _log = logging.getLogger("nas_bo.workflows.search")
 _of_trials = logging.getLogger("nas_bo.workflows.search.trials")  # for whoever shows every trial anyway
 
+clock = time.monotonic
 GIVE_UP_AFTER = 5  # trials that all failed
 STARTING_S = 120.0  # that another process may take from the number of a trial to its architecture
 
@@ -57,6 +59,7 @@ class SearchRun:
         # A trial is proposed from the outcomes of all trials but the last `window`, in whatever order those end: so
         # the search does not depend on which worker is faster. Twice the workers, so that none waits for another.
         self.window = 1 if self.workers == 1 else 2 * self.workers
+        self.until = math.inf if settings.hours is None else clock() + 3600 * settings.hours
         self.own: list[int] = []
         self.exhausted = False
         self.levels = chance.stated(problem.objectives)
@@ -87,6 +90,13 @@ class SearchRun:
             if not self._running:
                 break
             self._take()
+        if self.is_over() and self.past.finished < self.total:
+            _log.warning(
+                "the time is over (hours=%g) after %s of %d; the same call continues",
+                self.settings.hours,
+                counted(self.past.finished, "trial"),
+                self.total,
+            )
         if self.exhausted:
             _log.warning(
                 "the space is exhausted after %s: there is no other architecture left",
@@ -96,7 +106,7 @@ class SearchRun:
     # ---- a trial begins --------------------------------------------------------------------------------------------
 
     def _wants_more(self) -> bool:
-        if self.exhausted or len(self._running) >= self.window:
+        if self.exhausted or len(self._running) >= self.window or self.is_over():
             return False
         if not self._looked:  # else nothing was done since the last outcome was read back
             self.past.look()
@@ -109,6 +119,14 @@ class SearchRun:
                     return False
             return self.past.finished + len(self._running) < self.total
         return number < self.total and min(self._running, default=number) > number - self.window
+
+    def running(self) -> list[studies.HostTrial]:
+        """The trials that this process evaluates now; other threads may ask."""
+        return list(self._running.values())
+
+    def is_over(self) -> bool:
+        """Whether nothing more is to be begun in this call."""
+        return clock() >= self.until
 
     def _ask(self) -> None:
         if not self.past.waiting:
@@ -172,7 +190,7 @@ class SearchRun:
         return proposed[0]
 
     def _adopt(self, after: float | None) -> None:
-        for trial, arch in studies.adopt(self.study, self.problem, after):
+        for trial, arch in () if self.is_over() else studies.adopt(self.study, self.problem, after):
             if trial.number not in self._running:
                 if isinstance(self.executor, Isolating) and (deaths := studies.deaths(trial)):
                     _log.warning(

@@ -44,6 +44,7 @@ class SearchOptions(TypedDict, total=False):
     enqueue: Sequence[Architecture | Mapping[str, object]]
     adopt_after: float | None
     timeout: float | None
+    hours: float | None
     storage_patience: float
     on_progress: Callable[[Progress], object] | None
 
@@ -94,6 +95,7 @@ class SearchSettings:
     enqueue: Sequence[Architecture | Mapping[str, object]] = ()
     adopt_after: float | None = checked(None, SECONDS.or_none())
     timeout: float | None = checked(None, SECONDS.or_none())
+    hours: float | None = checked(None, Check("a number of hours above 0", number(above=0).holds).or_none())
     storage_patience: float = checked(PATIENCE_S, Check("a number of seconds of at least 0", number(at_least=0).holds))
     on_progress: Callable[[Progress], object] | None = None
 

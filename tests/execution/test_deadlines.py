@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import psutil
@@ -137,3 +139,42 @@ def test_closing_ends_what_does_not_want_to(log, monkeypatch):
     executor.close()
     psutil.wait_procs([psutil.Process(p) for p in started if not is_gone(p)], timeout=300)
     assert [p for p in started if not is_gone(p)] == []
+
+
+# ---- a whole search --------------------------------------------------------------------------------------------------
+
+
+def test_a_search_begins_nothing_when_its_time_is_over(tmp_path, monkeypatch, caplog):
+    """What runs comes to its end, and the same call continues, with its re-trainings."""
+    from nas_bo.workflows import search_run
+
+    ahead = [0.0]
+    monkeypatch.setattr(search_run, "clock", lambda: time.monotonic() + ahead[0])
+
+    def progress(state):
+        ahead[0] = 3600.0 * 2 if state.done == 3 else ahead[0]
+
+    asked = {"strategy": Random(seed=0), "trials": 6, "retrain": 2, "storage": str(tmp_path / "s.db")}
+    found = search(Toy, [Retrainable(), cost], hours=1.5, on_progress=progress, **asked)
+    assert len(found.trials) == 3 and not found.retrained and not found.interrupted
+    assert "the time is over (hours=1.5) after 3 trials of 6; the same call continues" in caplog.text
+    ahead[0] = 0.0
+    found = search(Toy, [Retrainable(), cost], hours=1.5, **asked)
+    assert len(found.trials) == 6 and found.retrained
+    with pytest.raises(SearchError, match="hours must be a number of hours above 0"):
+        search(Toy, [cost], hours=0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM: POSIX only")
+def test_sigterm_is_what_ctrl_c_is(tmp_path):
+    """A machine that is taken back asks with it: what ended is kept, what ran may be continued by anyone."""
+
+    def progress(state):
+        if state.done == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    asked = {"strategy": Random(seed=0), "trials": 5, "retrain": 0, "storage": str(tmp_path / "s.db")}
+    found = search(Toy, [loss, cost], on_progress=progress, **asked)
+    assert found.interrupted and 2 <= len(found.trials) < 5
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert len(search(Toy, [loss, cost], **asked).trials) == 5

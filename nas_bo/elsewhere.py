@@ -1,0 +1,78 @@
+"""Calls on another machine, for what is about that machine: a latency is measured on the device that it is about.
+
+Objectives know places by name only. The executor of a search that reaches other machines says how they are reached, in its own
+process and in those of its workers; outside of these there is no other place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from nas_bo.errors import ObjectiveError
+
+
+class Reach(Protocol):
+    """How a place is reached."""
+
+    def __call__(self, place: str, function: Callable[..., object], *arguments: object) -> object:
+        """``function(*arguments)``, called in a process that stays, on a machine with this place; raises what it raises."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """An objective that is evaluated in a place of its own; None is wherever the evaluation runs.
+
+    Attributes:
+        on: the name of the place: of a Ray cluster, a resource that the node was started with.
+    """
+
+    @property
+    def on(self) -> str | None: ...
+
+
+@runtime_checkable
+class MeasuresHere(Protocol):
+    """An objective whose value is about the machine on which it is evaluated, so that machines that differ give values that do not compare."""
+
+    @property
+    def measures_here(self) -> bool: ...
+
+
+_reach: Reach | None = None
+
+
+def call(place: str, function: Callable[..., object], *arguments: object) -> object:
+    """Call a function, which can be imported there, in a place.
+
+    Raises:
+        ObjectiveError: this process knows no other places.
+    """
+    if _reach is None:
+        raise ObjectiveError(
+            f"on={place!r} is measured on a node of a Ray cluster that was started with the resource {place!r} (ray start --address=... "
+            f"--resources='{{\"{place}\": 1}}'), and this evaluation does not run on a cluster; give search(executor=Ray(...)), or leave on= out"
+        )
+    return _reach(place, function, *arguments)
+
+
+def reached_by(reach: Reach | None) -> None:
+    """From now on places are reached so from this process; None: not at all."""
+    global _reach
+    _reach = reach
+
+
+@contextmanager
+def reaching(reach: Reach) -> Iterator[None]:
+    """`reached_by`, for as long as the block lasts."""
+    before = _reach
+    reached_by(reach)
+    try:
+        yield
+    finally:
+        reached_by(before)
+
+
+__all__ = ["MeasuresHere", "Placed", "Reach", "call", "reached_by", "reaching"]

@@ -1,0 +1,123 @@
+"""A worker process of a Ray cluster, as it is seen from inside. Imports ray where it is used."""
+
+from __future__ import annotations
+
+import pickle
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from nas_bo import elsewhere, process, temporary
+from nas_bo.errors import SearchError
+from nas_bo.execution import process_tree
+from nas_bo.execution.ray_places import Places
+from nas_bo.execution.worker import answered
+from nas_bo.measurement_lock import join
+from nas_bo.problem import Problem
+from nas_bo.safe_text import told
+
+KEPT = 64  # problems: a validation has one for each objective
+
+
+class Evaluator:
+    """What a Ray actor of an executor is: evaluates what it is asked, and keeps the problems.
+
+    Args:
+        machine, gate: of the driver: its workers on the same machine share its folder (`nas_bo.measurement_lock`).
+        token: names the executor: its workers on another machine share a folder with this name there.
+    """
+
+    def __init__(self, machine: str, gate: str, token: str) -> None:
+        process_tree.lead()
+        process_tree.guard()
+        self._problems: dict[str, Problem] = {}
+        elsewhere.reached_by(Places(token))
+        join(gate if platform.node() == machine and Path(gate).is_dir() else _shared(token))
+
+    def about(self) -> tuple[str, str]:
+        """Which process this is, and on which node."""
+        import ray
+
+        return process.owner(), str(ray.get_runtime_context().get_node_id())
+
+    def evaluate(self, arch: bytes, key: str, held: Sequence[object], judge: bytes) -> bytes:
+        """The answer to an evaluation.
+
+        Args:
+            key, held: of the problem, and the one object of the store that it is in: read when it is new here.
+        """
+        return answered(pickle.loads(arch), lambda: (self._problem(key, held), pickle.loads(judge)))
+
+    def call(self, asked: bytes) -> bytes:
+        """Whether a call raised, and what it gave or raised: packed, as what is asked."""
+        function, arguments = pickle.loads(asked)
+        try:
+            return pickle.dumps((False, function(*arguments)))
+        except Exception as error:
+            try:
+                return pickle.dumps((True, error))
+            except Exception:
+                return pickle.dumps((True, SearchError(told(error))))
+
+    def _problem(self, key: str, held: Sequence[object]) -> Problem:
+        if key not in self._problems:
+            import ray
+
+            while len(self._problems) >= KEPT:
+                del self._problems[next(iter(self._problems))]
+            self._problems[key] = pickle.loads(ray.get(held[0]))
+        return self._problems[key]
+
+
+def _shared(token: str) -> Path:
+    """The folder of this executor's workers on this machine. It says that it is of the node, so that a later process removes it when that
+    has ended."""
+    inside = temporary.private()
+    if inside is None:
+        return Path(temporary.made("quiet").name)
+    folder = inside / f"nas-bo-quiet-{token}"
+    folder.mkdir(exist_ok=True)
+    with suppress(OSError), (folder / temporary.OWNER).open("x") as note:
+        note.write(process.parent())
+    return folder
+
+
+def look() -> Callable[[bytes], dict[str, object]]:
+    """A function that says what a node has, to be sent there as it is: what it needs of nas_bo may differ there, or not be there.
+
+    It gives host, time, versions, and "trouble": why the problem cannot be used there.
+    """
+
+    def looked(sent: bytes) -> dict[str, object]:
+        import pickle
+        import platform
+        import time
+
+        found: dict[str, object] = {
+            "host": platform.node(),
+            "time": time.time(),
+            "versions": {},
+            "conditions": {},
+            "trouble": "",
+        }
+        try:
+            from nas_bo.provenance import versions
+
+            found["versions"] = versions(("nas_bo", "torch"))
+            found["conditions"] = pickle.loads(sent).conditions()
+        except Exception as error:
+            found["trouble"] = f"{type(error).__name__}: {error}"
+        return found
+
+    return looked
+
+
+def end(who: str) -> None:
+    """End a process of this machine (as `process.owner` says it) with all that it has started."""
+    _, pid = process.parted(who)
+    if pid is not None and not process.is_dead(who):
+        process_tree.Tree.of(pid).kill()
+
+
+__all__ = ["Evaluator", "end", "look"]
