@@ -223,7 +223,13 @@ def test_one_that_is_late_is_ended(two):
 
 
 def test_searches_and_validations_give_what_local_processes_give(cluster, free):
-    asked = {"strategy": Random(seed=3), "trials": 6, "retrain": 2, "baseline": {"known": Small.sample(9)}, "timeout": 600}
+    asked = {
+        "strategy": Random(seed=3),
+        "trials": 6,
+        "retrain": 2,
+        "baseline": {"known": Small.sample(9)},
+        "timeout": 600,
+    }
     wanted = [Retrainable(), size]
     here = search(Small, wanted, workers=2, **asked)
     there = search(Small, wanted, executor=Ray(workers=2), **asked)
