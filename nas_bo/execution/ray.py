@@ -36,7 +36,7 @@ from nas_bo.problem import Problem
 from nas_bo.space.space import SpaceType
 from nas_bo.validated import Check, check_values, number, whole_number
 
-ROOM_S = 120.0  # of waiting for room, before it is said
+ROOM_S = 120.0  # of waiting for room, before a warning
 PING_S = 30.0  # until a worker without work answers
 CUT_OFF_S = 90.0  # until it is known what became of a worker that cannot be reached
 LOOK_EVERY_S = 0.5
@@ -196,7 +196,9 @@ class Ray(Team[Work]):
                 ),
                 ", ".join(hosts),
             )
-        own = {} if self._asked.runtime_env is None else {"runtime_env": dict(self._asked.runtime_env)}
+        own: dict[str, object] = (
+            {} if self._asked.runtime_env is None else {"runtime_env": dict(self._asked.runtime_env)}
+        )
         for place, node in at.items():
             if place not in self._here.places:
                 arguments = (platform.node(), self.gate, self._token)

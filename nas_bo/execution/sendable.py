@@ -14,7 +14,7 @@ def why_not(problem: Problem, dumps: Callable[[object], bytes]) -> str:
 
     ``the objective 'loss': its attribute settings.lock, a lock (cannot pickle '_thread.lock' object)``
     """
-    named = [("the space", problem.space)]
+    named: list[tuple[str, object]] = [("the space", problem.space)]
     for what in ("objective", "limit", "proxy"):
         some = {"objective": problem.objectives, "limit": problem.limits, "proxy": problem.proxies}[what]
         named += [(f"the {what} {one.name!r}", one) for one in some]

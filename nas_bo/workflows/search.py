@@ -143,7 +143,7 @@ def search(
     run = SearchRun(problem, strategy, study, executor, settings, tracker)
     interrupted = False
     try:
-        with terminable(), gate_of(executor), beating(study, run.running):
+        with terminable(), gate_of(executor), beating(study, run.evaluating):
             if tracker is not None and studies.finished(study):
                 tracker.log_study(study)  # what ended before a kill and was not given to the tracker
             _make_ready(run)

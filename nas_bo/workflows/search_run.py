@@ -120,7 +120,7 @@ class SearchRun:
             return self.past.finished + len(self._running) < self.total
         return number < self.total and min(self._running, default=number) > number - self.window
 
-    def running(self) -> list[studies.HostTrial]:
+    def evaluating(self) -> list[studies.HostTrial]:
         """The trials that this process evaluates now; other threads may ask."""
         return list(self._running.values())
 
