@@ -91,4 +91,4 @@ def _arm(
 ) -> Arm:
     make = partial(Study, sampler, settings)
     kept = {"sampler": sampler, **settings}
-    return Arm(name, make, kept, False, ("optuna", *packages), seeds, trials, run_minutes)
+    return Arm(name, make, kept, sampler == "nas_bo", ("optuna", *packages), seeds, trials, run_minutes)
