@@ -89,7 +89,7 @@ def _parameters(arch: Architecture) -> float:
 
     try:
         return float(counts.parameters(arch, 256))
-    except NasBoError as error:  # what is no decoder has no such number
+    except NasBoError as error:  # an architecture of another kind has no such number
         raise ValueError from error
 
 

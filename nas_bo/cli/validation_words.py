@@ -102,7 +102,7 @@ def compared(
     timeout: float | None,
     update: Callable[[Progress], object],
 ) -> Result:
-    """The result of the study in `storage` with its standard design trained beside it (raises NasBoError).
+    """The result of the study in `storage` with its standard design trained in addition (raises NasBoError).
 
     Args:
         space: as typed; its default stands for what the study says.

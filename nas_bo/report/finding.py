@@ -30,7 +30,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class _Property:
-    """What an architecture may have: said of all members of a front, and of a share of the trials."""
+    """What an architecture may have: true for all members of a front, and for a share of the trials."""
 
     text: str
     holds: Callable[[Sequence[Primitive]], bool]  # of the kinds in one slot of its layers, from the first to the last
@@ -79,7 +79,7 @@ def _kinds(trial: Trial, slot: str) -> list[Primitive]:
 
 
 def _properties(slot: str, kinds: Sequence[str]) -> Iterator[_Property]:
-    """What is looked for, the plainest first: of equally unlikely ones the first is said."""
+    """What is looked for, the plainest first: of equally unlikely ones the first is taken."""
     part = slot.rpartition(".")[2]
     for kind in kinds:
         name = WORDS.get(kind, kind)

@@ -2,7 +2,7 @@
 
 The front is what it has: at a cost, the best member that costs no more; at a quality, the cheapest member that is no worse. What it is
 compared with may lie between its sizes: there it is interpolated in the logarithm of the cost by parabolas that stay between their
-neighbours, and how far those are from straight lines counts as uncertainty. Nothing is said beyond the largest
+neighbours, and how far those are from straight lines counts as uncertainty. There is no claim beyond the largest
 and the smallest of its sizes. Members of the front were chosen by the search and have the values of their re-training, so that no winner is
 shown with its luck.
 
@@ -473,7 +473,7 @@ def _digits(value: float) -> str:
 
 
 def _ends(figure_: Interval, scale: float) -> str:
-    """`` (95 % interval 0.16 to 0.20)`` in the direction of the word that stands before it."""
+    """`` (95 % interval 0.16 to 0.20)`` in the direction of the word before it."""
     if not figure_.bounded:
         return ""
     low, high = (figure_.low, figure_.high) if figure_.value >= 0 else (-figure_.high, -figure_.low)

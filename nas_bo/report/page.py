@@ -169,7 +169,7 @@ def _data(summary: Summary, shown: Sequence[Trial]) -> str:
 
 
 def _shown_of(base: Mapping[str, Mapping[str, object]], summary: Summary) -> dict[str, object]:
-    """The values of a baseline that stand beside those of the front: trained again where that is."""
+    """The values of a baseline that are shown with those of the front: trained again where that is."""
     return {**base.get("values", {}), **(base.get("retrained", {}) if summary.final.again else {})}
 
 

@@ -17,7 +17,7 @@ FEWEST = 3  # points below which there is no tau
 FEWEST_FOR_INTERVAL = 5  # points below which resampling them says nothing
 FEWEST_FOR_FIT = 6  # points below which two slopes cannot be fitted and checked
 EQUAL = 0.1  # sizes that differ by no more than this share of the smaller one are about equal
-FEWEST_PAIRS = 2  # pairs of about equal size below which nothing is said about their order
+FEWEST_PAIRS = 2  # pairs of about equal size below which their order is not judged
 CHUNK = 4_000_000  # numbers that the bootstrap holds at once
 
 Pair = tuple[np.ndarray, np.ndarray]  # (prediction, truth) of the same architectures, smaller is better: each (n,)

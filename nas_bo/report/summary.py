@@ -97,7 +97,7 @@ class Summary:
 
     @cached_property
     def opening(self) -> list[str]:
-        """The first lines of a report: what was gained, by which operations, and what that rests on. What is not known is said as well."""
+        """The first lines of a report: what was gained, by which operations, and what that rests on. Also what is not known."""
         first = self.gains[:1]
         if not first:
             return [f"Gain: not known, {self.not_compared}."] if self.not_compared else []

@@ -170,8 +170,8 @@ WORDS = {
     ),
     UNKNOWN: ("cannot be compared with counting parameters", "cannot be compared with counting parameters"),
     NO_PAIRS: (
-        "cannot be told apart from counting parameters here",
-        "cannot be told apart from counting parameters here",
+        "cannot be distinguished from counting parameters here",
+        "cannot be distinguished from counting parameters here",
     ),
     EQUAL: (
         "orders architectures of about equal size, which counting parameters cannot",

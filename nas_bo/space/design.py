@@ -23,7 +23,7 @@ from nas_bo.wording import counted, plural
 
 DRAWS = 400
 ENOUGH = 20  # draws with a value that all break a rule, from which it is called dead
-FEWEST = 4  # members of a front from which something is said about all of them
+FEWEST = 4  # members of a front whose common values mean something
 SEEN_RARELY = 0.02  # share of the draws below which a value is so rare that its absence says nothing
 
 Measure = Callable[[Architecture], float]
@@ -91,7 +91,7 @@ def inspect(
     Args:
         measures: name -> a positive number of an architecture that costs nothing, such as its parameters; one that raises for an
             architecture says nothing about it.
-        seen: architectures of a search, whose coverage is told.
+        seen: architectures of a search, whose coverage is reported.
         draws, seed: of random architectures.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The standard design beside a search that has ended, such as one of version 0.1: trained and measured as its front was."""
+"""The standard design for a search that has ended, such as one of version 0.1: trained and measured as its front was."""
 
 from __future__ import annotations
 
