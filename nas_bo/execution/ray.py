@@ -7,7 +7,6 @@ here. A problem is sent once and lies in the object store of each node; what a t
 
 from __future__ import annotations
 
-import io
 import logging
 import pickle
 import platform
@@ -19,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
 from tempfile import TemporaryDirectory
 from typing import ClassVar, Protocol
 
@@ -29,13 +27,14 @@ from nas_bo.errors import SearchError
 from nas_bo.execution import ray_cluster, ray_places, ray_worker
 from nas_bo.execution.executor import check_not_importing
 from nas_bo.execution.processes import TIMEOUT
-from nas_bo.execution.sendable import why_not
+from nas_bo.execution.sendable import dumps, why_not
 from nas_bo.execution.team import END_WITHIN_S, Ending, Overdue, Team
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
-from nas_bo.space.space import SpaceType
 from nas_bo.validated import Check, check_values, number, whole_number
 
+SHARE = 0.001  # of the resource of a place: what measures there does not take a place from what trains
+WAIT_S = 600.0  # for the worker of a place
 ROOM_S = 120.0  # of waiting for room, before a warning
 PING_S = 30.0  # until a worker without work answers
 CUT_OFF_S = 90.0  # until it is known what became of a worker that cannot be reached
@@ -202,7 +201,7 @@ class Ray(Team[Work]):
         for place, node in at.items():
             if place not in self._here.places:
                 arguments = (platform.node(), self.gate, self._token)
-                self._here.places[place] = ray_places.start(place, node.id, self._token, arguments, own)
+                self._here.places[place] = _start(place, node.id, self._token, arguments, own)
         elsewhere.reached_by(ray_places.Places(self._token))
 
     def _connect(self) -> None:
@@ -387,29 +386,24 @@ class _Child:
         ray.wait([task.remote(self._who)], timeout=5 * END_WITHIN_S)
 
 
-def dumps(value: object) -> bytes:
-    """As pickle does it; what a script or a notebook defines goes with its code, and a space that a function made is made there by the
-    same call."""
-    with io.BytesIO() as file:
-        _pickler()(file).dump(value)
-        return file.getvalue()
+def _start(place: str, node: str, token: str, arguments: tuple[str, ...], runtime_env: dict[str, object]) -> object:
+    """The worker of a place, on a node; it lives as long as what this returns is kept."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-
-class _Pickles(Protocol):
-    def dump(self, value: object, /) -> object: ...
-
-
-@cache
-def _pickler() -> Callable[[io.BytesIO], _Pickles]:
-    from ray import cloudpickle
-
-    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-        def reducer_override(self, obj: object) -> object:
-            if isinstance(obj, SpaceType) and "_built_by" in vars(obj):
-                return vars(obj)["_built_by"]
-            return super().reducer_override(obj)
-
-    return Pickler
+    made = ray.remote(ray_worker.Evaluator).options(
+        name=ray_places.Places(token).name(place), num_cpus=0, resources={place: SHARE}, max_restarts=3, max_task_retries=3,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), **runtime_env,
+    )  # fmt: skip
+    worker = made.remote(*arguments)
+    try:
+        ray.get(worker.about.remote(), timeout=WAIT_S)
+    except ray.exceptions.RayError as error:
+        raise SearchError(
+            f"no worker can be started on the node that has {place!r}, to measure there: {str(error).strip().splitlines()[0]}"
+        ) from error
+    kept: object = worker
+    return kept
 
 
 def _quiet(ask: Callable[[], bool]) -> bool:

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nas_bo.errors import SearchError
-
-SHARE = 0.001  # of the resource: what measures does not take a place from what trains there
-WAIT_S = 600.0  # for the worker of a place
+from nas_bo.execution.sendable import dumps
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,6 @@ class Places:
     def __call__(self, place: str, function: Callable[..., object], *arguments: object) -> object:
         import ray
 
-        from nas_bo.execution.ray import dumps
-
         try:
             worker = ray.get_actor(self.name(place))
             raised, found = pickle.loads(ray.get(worker.call.remote(dumps((function, arguments)))))
@@ -46,26 +42,4 @@ class Places:
         return found
 
 
-def start(place: str, node: str, token: str, arguments: tuple[str, ...], runtime_env: dict[str, object]) -> object:
-    """The worker of a place, on a node; it lives as long as what this returns is kept."""
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    from nas_bo.execution.ray_worker import Evaluator
-
-    made = ray.remote(Evaluator).options(
-        name=Places(token).name(place), num_cpus=0, resources={place: SHARE}, max_restarts=3, max_task_retries=3,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False), **runtime_env,
-    )  # fmt: skip
-    worker = made.remote(*arguments)
-    try:
-        ray.get(worker.about.remote(), timeout=WAIT_S)
-    except ray.exceptions.RayError as error:
-        raise SearchError(
-            f"no worker can be started on the node that has {place!r}, to measure there: {str(error).strip().splitlines()[0]}"
-        ) from error
-    kept: object = worker
-    return kept
-
-
-__all__ = ["Places", "start"]
+__all__ = ["Places"]

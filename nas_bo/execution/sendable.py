@@ -1,10 +1,14 @@
-"""Why something cannot be sent to another process: which attribute of what."""
+"""What is sent to another machine, packed; and why something cannot be sent to another process: which attribute of what."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Protocol
 
 from nas_bo.problem import Problem
+from nas_bo.space.space import SpaceType
 
 DEEPEST = 6  # attributes of attributes
 
@@ -62,4 +66,29 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
             return
 
 
-__all__ = ["why_not"]
+def dumps(value: object) -> bytes:
+    """As pickle does it; what a script or a notebook defines goes with its code, and a space that a function made is made there by the
+    same call."""
+    with io.BytesIO() as file:
+        _pickler()(file).dump(value)
+        return file.getvalue()
+
+
+class _Pickles(Protocol):
+    def dump(self, value: object, /) -> object: ...
+
+
+@cache
+def _pickler() -> Callable[[io.BytesIO], _Pickles]:
+    from ray import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
+        def reducer_override(self, obj: object) -> object:
+            if isinstance(obj, SpaceType) and "_built_by" in vars(obj):
+                return vars(obj)["_built_by"]
+            return super().reducer_override(obj)
+
+    return Pickler
+
+
+__all__ = ["dumps", "why_not"]
