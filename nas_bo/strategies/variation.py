@@ -126,9 +126,10 @@ def moved(domain: Domain, value: Primitive, rng: random.Random) -> Primitive:
     if is_long(domain):
         return shifted(domain, value, rng)
     steps = domain.steps(value)
-    if domain.ordered and domain.size > 1 and rng.random() >= STEP:
-        here = domain.values.index(value)  # type: ignore[arg-type]
-        there = rng.randrange(domain.size - 1)  # ~ uniform among the others, without listing them
+    size = domain.size or 0
+    if domain.ordered and size > 1 and rng.random() >= STEP:
+        here = domain.values.index(value)
+        there = rng.randrange(size - 1)  # ~ uniform among the others, without listing them
         return domain.values[there + (there >= here)]
     return rng.choice(steps) if steps else value
 

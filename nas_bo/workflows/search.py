@@ -184,7 +184,7 @@ def begun_strategy(asked: Strategy | Literal["auto"] | None, seed: int, storage:
     """The strategy that was asked for, or that a study which is there was begun with, or the default."""
     from nas_bo.strategies.auto import Auto, as_begun
 
-    if asked is not None and asked != "auto" and not isinstance(asked, Auto):
+    if isinstance(asked, Strategy) and not isinstance(asked, Auto):
         return asked
     before = studies.begun_by(storage, name)
     chosen = as_begun(before) if before else None
