@@ -118,7 +118,7 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
 
 
 def begun_by(storage: Storage | None, name: str) -> str:
-    """What the study `name` says of the strategy that it was begun with; empty where it is not there. Nothing is written."""
+    """The strategy that the study `name` was begun with, as it notes it; empty where it is not there. Nothing is written."""
     if storage is None:
         return ""
     try:

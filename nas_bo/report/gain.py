@@ -401,12 +401,14 @@ class _Curve:
             return straight
         if len(cost) == 2:
             share = (np.clip(x, cost[0], cost[1]) - cost[0]) / (cost[1] - cost[0])
-            return straight - bend * (self.quality[0] - self.quality[-1]) / 2 * share * (1 - share)
+            curved: np.ndarray = straight - bend * (self.quality[0] - self.quality[-1]) / 2 * share * (1 - share)
+            return curved
         at = np.clip(np.searchsorted(cost, x, side="right") - 1, 0, len(cost) - 2)
         found = straight + _bow(x, cost, quality, at) + bend * _bow(x, self.cost, self.quality)
         ends = quality[at], quality[at + 1]
         bounded: np.ndarray = np.clip(found, np.minimum(*ends), np.maximum(*ends))
-        return np.where(x > cost[-1], straight, bounded)
+        whole: np.ndarray = np.where(x > cost[-1], straight, bounded)
+        return whole
 
 
 def _bow(x: np.ndarray, cost: np.ndarray, quality: np.ndarray, at: np.ndarray | None = None) -> np.ndarray:

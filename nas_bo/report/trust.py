@@ -517,7 +517,7 @@ def _numbers(data: Mapping[str, object], *names: str) -> dict[str, float]:
 
 
 def _judged(data: Mapping[str, Any]) -> Judged:
-    figures = ("tau", "spearman", "size_removed", "against_size", "combined", "combined_gain")
+    figures: tuple[str, ...] = ("tau", "spearman", "size_removed", "against_size", "combined", "combined_gain")
     figures += tuple(
         name for name in ("equal_size", "equal_against_size") if name in data
     )  # not there in reports of version 0.1

@@ -278,9 +278,8 @@ def _next(
         end = leaning.get(what, "")
         if end and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
             whole = [v for v in (domain.values if domain.size is not None else ()) if isinstance(v, (int, float))]
-            values = sorted({*[v for v in whole][-2:], _beyond(whole, up=True)}) if end.startswith("largest") else sorted(
-                {_beyond(whole, up=False), *[v for v in whole][:2]}
-            )  # fmt: skip
+            up = end.startswith("largest")
+            values = list(sorted({*(whole[-2:] if up else whole[:2]), _beyond(whole, up=up)}))
         if values and isinstance(domain, (Choice, Integer)) and not (isinstance(domain, Choice) and domain.options):
             why = f"all members have the {end}" if end else f"no member has {', '.join(map(str, unused[what]))}"
             lines.append(f"    {what} = choice({', '.join(map(repr, values))})  # {why}")

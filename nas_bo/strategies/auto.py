@@ -73,7 +73,7 @@ BEGUN = {kind.__name__: kind for kind in (Auto, Bayes, NSGA2, RegularizedEvoluti
 
 
 def as_begun(said: object) -> Strategy | None:
-    """The strategy of a study that says ``"NSGA2(seed=0, population=20)"`` of itself; None where it is none of nas_bo, or has
+    """The strategy that a study has noted as ``"NSGA2(seed=0, population=20)"``; None where it is none of nas_bo, or has
     settings that are not known (any more). Nothing of the text is run."""
     try:
         call = ast.parse(str(said), mode="eval").body

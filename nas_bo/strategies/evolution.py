@@ -20,7 +20,7 @@ from nas_bo.trial import Trial
 
 TRIES = 50  # children that may be seen or forbidden, for each that is wanted
 WILD = 5.0  # children drawn at random of those that are screened, divided by the number of trials so far
-DONORS = 100  # of the best trials, that say what may stand below a decision that changes
+DONORS = 100  # of the best trials, from which come the values below a decision that changes
 NICHES = 0.15  # of the suggestions are bred within one value of a decision that opens others
 
 Breed = Callable[[], Architecture | None]
@@ -97,13 +97,13 @@ def evolve(
 
 
 def _niche(problem: Problem, rng: random.Random) -> Niche:
-    """Now and then a value of a decision that opens others, such as a kind of model, to breed within: what looks worse
+    """From time to time a value of a decision that opens others, such as a kind of model, to breed within: what looks worse
     because little was tried of it gets its trials, too. ~ uniform over these decisions, then over their values."""
     opening = _kinds(problem.space)
     if not opening or rng.random() >= NICHES:
         return {}
     path = rng.choice(opening)
-    return {path: rng.choice(problem.space.decisions()[path].domain.values)}  # type: ignore[arg-type]
+    return {path: rng.choice(problem.space.decisions()[path].domain.values)}
 
 
 _found: WeakKeyDictionary[type[Space], list[str]] = WeakKeyDictionary()

@@ -21,7 +21,7 @@ from nas_bo.strategies.strategy import guide, violation
 from nas_bo.trial import State, Trial
 
 ABSURD = 1e6  # quartile distances
-FEW = 8  # points, of which nothing is said to be absurd
+FEW = 8  # points, none of which is called absurd
 DECADE = 10.0  # positive objectives that span more along the front are compared on a logarithmic scale
 
 logger = logging.getLogger(__name__)

@@ -99,7 +99,7 @@ class Visited:
                 yield arch
 
     def _ends(self, arch: Architecture) -> bool:
-        """Whether a visited neighbour is where a climb that came by goes on, or has ended."""
+        """Whether a visited neighbour is where a climb that came by continues, or has ended."""
         return any(self._beats(key, arch.id) for key in near_ids(self._space, arch))
 
     def _beats(self, other: str, arch: str) -> bool:

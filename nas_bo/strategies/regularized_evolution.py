@@ -16,7 +16,7 @@ from nas_bo.trial import Trial
 from nas_bo.validated import checked, whole_number
 
 STARTUP = 10
-TOGETHER = 0.5  # of the children several numbers of many values move, beside the one mutation
+TOGETHER = 0.5  # of the children several numbers of many values move, in addition to the one mutation
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def mutate(
 ) -> Architecture:
     """`arch` after `moves` random moves; equal to `arch` where no move changes anything.
 
-    `donors`, the best first, say what may stand below a decision that changes (see `_opened`).
+    `donors`, the best first, give the values below a decision that changes (see `_opened`).
     ~ change with probability 1/2, otherwise uniform among the moves on lists that apply (swap, copy, insert, drop).
     """
     return build(space, moved_flat(space, dict(arch.flat), rng, moves, donors), rng) if moves else arch
@@ -85,7 +85,7 @@ def _change(space: type[Space], flat: Flat, rng: random.Random, donors: Donors =
 def _opened(
     space: type[Space], flat: Flat, path: str, value: Primitive, rng: random.Random, donors: Donors
 ) -> dict[str, Primitive]:
-    """What is known of the decisions below `path` when it becomes `value`: what the best of `donors` with that value has
+    """Values for the decisions below `path` when it becomes `value`: what the best of `donors` with that value has
     there or, as often, what fields of the same names and domains have below the value before. Nothing without donors."""
     below = openings(space).get(path, ()) if donors else ()
     if not below:

@@ -110,8 +110,8 @@ def retrain(
     if run.settings.timeout is not None:
         limit(run.executor, run.settings.timeout * max(1.0, factor), "search")
     watch = Watch(OfStudy(study), run.executor, list(both))
-    for key, (arch, asked) in both.items():
-        run.executor.submit(key, asked, arch)
+    for arch_id, (arch, asked) in both.items():
+        run.executor.submit(arch_id, asked, arch)
     for ended in range(done + 1, total + 1):
         watch.begin(list(both)[ended - done - 1])
         key, outcome = run.executor.take()

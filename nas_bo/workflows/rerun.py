@@ -272,7 +272,7 @@ def _evaluate(
             continue  # a re-training has the trained objectives only
         try:
             objective = serialization.rebuild(described, allow)
-            if bigger and isinstance(objective, Retrainable):
+            if factor is not None and isinstance(objective, Retrainable):
                 objective = objective.larger(factor)
             one = Problem(space, [objective]).evaluate(arch)
         except NasBoError as error:

@@ -191,7 +191,7 @@ def begun_strategy(asked: Strategy | Literal["auto"] | None, seed: int, storage:
     if chosen is None:
         return asked if isinstance(asked, Auto) else default_strategy(seed)
     if not isinstance(chosen, Auto):
-        _log.info("the study %r goes on with the strategy that it was begun with, %r", name, chosen)
+        _log.info("the study %r continues with the strategy that it was begun with, %r", name, chosen)
     return chosen
 
 

@@ -158,7 +158,7 @@ def _picker(
         if isinstance(domain, Choice) and domain.options:
             plain = [kind for kind in (*MIXERS, *MLPS) if kind in domain.values]
             return plain[0] if plain else domain.values[0]
-        if name == "heads" and _is_number(width):
+        if name == "heads" and isinstance(width, (int, float)):
             return _nearest(domain, float(width) / head, place)
         if name == "ratio":
             return _nearest(domain, ratio)
