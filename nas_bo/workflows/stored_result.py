@@ -141,7 +141,7 @@ def scale_of(record: StudyRecord, trials: Sequence[Trial]) -> dict[str, scales.K
     return scales.fastest(info for infos in told for info in infos.values())
 
 
-def _trained_again(record: StudyRecord, kept: Mapping[str, Any]) -> dict[str, object]:
+def _trained_again(record: StudyRecord, kept: Mapping[str, object]) -> dict[str, object]:
     """What a baseline has of the budget at which the front was trained again."""
     again = record.retrained.get(str(kept.get("id")))
     if again is None or not again["values"]:

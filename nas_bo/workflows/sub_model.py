@@ -87,7 +87,7 @@ def asked(
     }
 
 
-def there(folder: Path, about: Mapping[str, Any]) -> dict[str, Any] | None:
+def there(folder: Path, about: Mapping[str, object]) -> dict[str, Any] | None:
     """What the folder says about itself where it holds this very part; None where it is free, or holds an unfinished training (raises
     ExportError)."""
     if folder.is_dir():
