@@ -80,11 +80,12 @@ def evolve(
         return batch
     everywhere = breeder(past, {})
     judge = Screen(problem, past) if screen > 1 and len(past.archs) > 1 else None
+    looks = 1 if judge is None else judge.pressure(screen)
     while len(batch) < n:
         niche = _niche(problem, rng)
         breed = (breeder(past, niche) if niche else None) or everywhere
         wild = 0.0 if judge is None else min(WILD / (1 + len(seen)), 0.5)
-        children = _children(problem, breed, seen, 1 if judge is None else screen, wild, rng)
+        children = _children(problem, breed, seen, looks, wild, rng)
         if len(children) > 1 and judge is not None:
             arch: Architecture | None = judge.best(children, past.pending + batch, rng)
         else:

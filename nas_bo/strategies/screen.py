@@ -29,6 +29,7 @@ from nas_bo.surrogate.genomes import genomes_of
 FITTED = 200  # trials that the surrogate is fitted to, the last ones: they lie where children lie
 DRAWS = 16  # of the unknown objectives
 NOISES = 10.0 ** np.arange(-3, 3)  # ratios of noise to prior variance that are tried
+FEWEST = 8  # trials from which it is known how much the surrogate can tell apart
 WILD = 5.0  # values so many times farther from the best than the median is are cut off
 
 _rows: WeakKeyDictionary[Problem, dict[str, np.ndarray]] = WeakKeyDictionary()
@@ -58,6 +59,18 @@ class Screen:
         if not gain.max() > 0:
             gain = maximin(mean, front)
         return children[int(np.argmin(1.001 * _places(gain) + self._places_by_density(children)))]
+
+    def pressure(self, most: int) -> int:
+        """How many children are worth a look, 2 to `most`: with several objectives as many as the surrogate can tell apart. Measured by the
+        correlation of what it predicts for each of the better half of the trials, when that one is left out, with what came of it; the least
+        of all objectives. With one objective the densities have a say, too, and `most` are."""
+        m = self._values.shape[1]
+        unknown = np.flatnonzero(~np.isfinite(self._inputs[:, :m]).all(0))
+        if m == 1 or not len(unknown) or len(self._values) < FEWEST:
+            return most
+        past = _design(self._inputs, self._inputs, np.isfinite(self._inputs[:, :m]).all(0))[0]
+        share = min(_told_apart(past, self._values[:, j]) for j in unknown)
+        return min(most, 2 + round((most - 2) * share))
 
     def _places_by_density(self, children: Sequence[Architecture]) -> np.ndarray:
         """The places of children, the best 0, by the ratio of densities (n,); with several objectives all are 0. A regression
@@ -97,24 +110,54 @@ def maximin(points: np.ndarray, front: np.ndarray) -> np.ndarray:
 
 def ridge(past: np.ndarray, values: np.ndarray, now: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Means and standard deviations (n,) at `now` (n, d) from values at `past`; the noise is that of largest evidence."""
+    fitted = _Fitted(past, _cut(values))
+    moved = now @ fitted.turned
+    variance = fitted.noise * (1.0 + (moved**2 / fitted.spread).sum(1))
+    return np.asarray(fitted.centre + fitted.size * (moved @ fitted.weights)), np.asarray(
+        fitted.size * np.sqrt(variance)
+    )
+
+
+def left_out(past: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `ridge` predicts for each row of `past` (n, d) without it, and the values (n,) that it is fitted to."""
+    values = _cut(values)
+    fitted = _Fitted(past, values)
+    moved = past @ fitted.turned
+    guessed = fitted.centre + fitted.size * (moved @ fitted.weights)
+    leverage = np.minimum((moved**2 / fitted.spread).sum(1), 0.999)
+    return np.asarray(values - (values - guessed) / (1.0 - leverage)), values
+
+
+def _cut(values: np.ndarray) -> np.ndarray:
     middle, least = np.median(values), values.min()
-    if middle > least:
-        values = np.minimum(values, least + WILD * (middle - least))
-    centre, size = values.mean(), values.std() or 1.0
-    target = (values - centre) / size
-    number = len(target)
-    eigen, turned = np.linalg.eigh(past.T @ past)
-    eigen = np.maximum(eigen, 0.0)
-    along = turned.T @ (past.T @ target)
-    weights = along / (eigen + NOISES[:, None])  # (noises, d)
-    left = target @ target - weights @ along  # residual plus penalty, eq. 2.6 at its minimum
-    noise = np.maximum(left, 1e-6 * number) / number
-    evidence = -0.5 * number * np.log(noise) - 0.5 * np.log1p(eigen / NOISES[:, None]).sum(1)
-    at = int(np.argmax(evidence))
-    moved = now @ turned
-    mean = moved @ weights[at]
-    variance = noise[at] * (1.0 + (moved**2 / (eigen + NOISES[at])).sum(1))
-    return np.asarray(centre + size * mean), np.asarray(size * np.sqrt(variance))
+    return np.minimum(values, least + WILD * (middle - least)) if middle > least else values
+
+
+class _Fitted:
+    """Weights in the basis `turned` of the inputs, with the noise of largest evidence."""
+
+    def __init__(self, past: np.ndarray, values: np.ndarray) -> None:
+        self.centre, self.size = float(values.mean()), float(values.std()) or 1.0
+        target = (values - self.centre) / self.size
+        number = len(target)
+        eigen, self.turned = np.linalg.eigh(past.T @ past)
+        eigen = np.maximum(eigen, 0.0)
+        along = self.turned.T @ (past.T @ target)
+        weights = along / (eigen + NOISES[:, None])  # (noises, d)
+        left = target @ target - weights @ along  # residual plus penalty, eq. 2.6 at its minimum
+        noise = np.maximum(left, 1e-6 * number) / number
+        evidence = -0.5 * number * np.log(noise) - 0.5 * np.log1p(eigen / NOISES[:, None]).sum(1)
+        at = int(np.argmax(evidence))
+        self.weights, self.noise, self.spread = weights[at], float(noise[at]), eigen + NOISES[at]
+
+
+def _told_apart(inputs: np.ndarray, values: np.ndarray) -> float:
+    """The squared correlation of left-out predictions with values (n,) to be minimised, among the better half; 0 to 1."""
+    guessed, values = left_out(inputs, values)
+    good = values <= np.median(values)
+    if good.sum() < 3 or np.ptp(values[good]) == 0 or np.ptp(guessed[good]) == 0:
+        return 0.0
+    return float(max(np.corrcoef(guessed[good], values[good])[0, 1], 0.0) ** 2)
 
 
 def _design(past: np.ndarray, now: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
