@@ -65,7 +65,7 @@ class Screen:
         correlation of what it predicts for each of the better half of the trials, when that one is left out, with what came of it; the least
         of all objectives. With one objective the densities have a say, too, and `most` are."""
         m = self._values.shape[1]
-        unknown = np.flatnonzero(~np.isfinite(self._inputs[:, :m]).all(0))
+        unknown = np.flatnonzero(~np.isfinite(self._inputs[:, :m]).all(0) & (np.ptp(self._values, axis=0) > 0))
         if m == 1 or not len(unknown) or len(self._values) < FEWEST:
             return most
         past = _design(self._inputs, self._inputs, np.isfinite(self._inputs[:, :m]).all(0))[0]
