@@ -20,10 +20,10 @@ WIDE = {"max_content_width": 120}
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "search": {
-        "What is searched, and how": ("space", "source", "operators", "objective", "strategy", "trials", "seed", "baseline", "no_baseline"),
+        "What is searched, and how": ("space", "source", "operators", "objective", "strategy", "trials", "hours", "seed", "baseline", "no_baseline"),
         "Training": (
             "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "teacher", "retrain", "retrain_others", "device",
-            "workers", "trial_timeout",
+            "workers", "ray", "cpus_per_trial", "gpus_per_trial", "trial_timeout",
         ),
         "What costs are measured or predicted for": ("target", "dtype", "context", "batch"),
         "Limits, kept before anything is trained": (
@@ -36,7 +36,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "validate": {
         "What is validated": ("space", "proxy", "reference_budget", "architectures", "seeds", "seed", "baseline"),
-        "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers", "trial_timeout"),
+        "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers", "ray", "cpus_per_trial", "gpus_per_trial", "trial_timeout"),
         "Where it is kept and shown": ("storage", "study", "mlflow", "mlflow_patience", "out", "as_json"),
     },
     "profile": {

@@ -106,8 +106,8 @@ class Isolating(Protocol):
         """What is submitted next under this key is evaluated in a process of its own, and fails when that dies too.
 
         Args:
-            deaths: how many processes have died that evaluated it. Where it cannot be evaluated elsewhere, one was bad luck; from
-                the second on it fails.
+            deaths: how many processes have died that evaluated it; 0 where one died of a similar evaluation. Where it cannot be evaluated
+                elsewhere, one was bad luck; from the second on it fails.
         """
         ...
 

@@ -35,8 +35,8 @@ class InProcess:
 
     def take(self) -> tuple[Hashable, Trial]:
         key, problem, arch, judge = self._waiting.popleft()
-        deaths = self._deaths.pop(key, 0)
-        return key, _apart(key, problem, arch, judge, deaths) if deaths else evaluate(problem, arch, judge)
+        deaths = self._deaths.pop(key, None)
+        return key, evaluate(problem, arch, judge) if deaths is None else _apart(key, problem, arch, judge, deaths)
 
     def isolate(self, key: Hashable, deaths: int) -> None:
         self._deaths[key] = deaths
@@ -64,7 +64,7 @@ def _apart(key: Hashable, problem: Problem, arch: Architecture, judge: Judge | N
     try:
         executor = Processes(1)
         executor.check_problem(problem)
-        executor.submit_suspect(key, problem, arch, judge)
+        (executor.submit_suspect if deaths else executor.submit)(key, problem, arch, judge)
         return executor.take()[1]
     except SearchError as error:
         if deaths > 1:

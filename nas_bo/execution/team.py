@@ -324,7 +324,7 @@ class Team(ABC, Generic[Work]):
                     self._broken = self._cannot_start(how)
                     self._changed.notify_all()
                 else:
-                    _log.warning("one of %d workers cannot be started (%s); the others continue", len(self._hands), how)
+                    _log.warning("a worker cannot be started (%s); the others continue", how)
 
 
 class Hand(Generic[Work]):

@@ -16,6 +16,7 @@ from nas_bo.architecture import Primitive
 from nas_bo.space.domain import Choice
 from nas_bo.space.neighbours import pattern
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.report.summary import Summary
@@ -56,7 +57,11 @@ def finding(summary: Summary) -> str:
             share = (have + 1) / (len(theirs) + 2)  # Laplace: the trials are a sample
             if len(members) * math.log(share) < least - 1e-9:
                 best, words, least = one.text, f"{have / len(theirs):.0%}", len(members) * math.log(share)
-    return f"All {len(members)} members of the front {best} ({words.rstrip('%')} % of the trials do)." if best else ""
+    return (
+        f"All {counted(len(members), 'member')} of the front {best} ({words.rstrip('%')} % of the trials do)."
+        if best
+        else ""
+    )
 
 
 def _slots(summary: Summary) -> Iterator[tuple[str, list[str]]]:

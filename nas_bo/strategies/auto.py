@@ -21,6 +21,7 @@ from nas_bo.strategies.reinforce import Reinforce
 from nas_bo.strategies.strategy import Strategy, check_settings
 from nas_bo.trial import Trial
 from nas_bo.validated import checked, whole_number
+from nas_bo.wording import counted
 
 MODELLED = 2_000  # trials: a suggestion of `Bayes` then takes seconds, and grows with the square of their number
 
@@ -63,7 +64,9 @@ class Auto:
     def choice(self, trials: int) -> tuple[Strategy, str]:
         """Which strategy suggests after so many trials, and why."""
         if trials < self.modelled:
-            return Bayes(seed=self.seed), f"up to {self.modelled:,} trials a model saves more evaluations than it costs"
+            return Bayes(
+                seed=self.seed
+            ), f"up to {counted(self.modelled, 'trial')} a model saves more evaluations than it costs"
         return NSGA2(seed=self.seed), (
             f"from trial {self.modelled:,} on a model would take seconds for each suggestion, and so many evaluations are cheap"
         )

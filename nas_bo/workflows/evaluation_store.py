@@ -159,7 +159,8 @@ class Watch:
                 key,
             )
             if isinstance(executor, Isolating):
-                executor.isolate(key, self._deaths[key])
+                for other in keys:  # what has ended one process may end the next, and they are few
+                    executor.isolate(other, self._deaths.get(other, 0))
 
     def begin(self, key: str) -> None:
         """The next one that is taken is this."""
