@@ -34,7 +34,10 @@ ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 from nas_bo.execution import ray_cluster  # noqa: E402
 from tests.execution.ray_here import raylets  # noqa: E402
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="several raylets of one machine: Linux only")
+pytestmark = [
+    pytest.mark.slow,  # two minutes on two cores, most of them in Ray's own processes
+    pytest.mark.skipif(sys.platform != "linux", reason="several raylets of one machine: Linux only"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +158,8 @@ def test_a_node_that_dies_is_nobodys_fault(cluster, free, tmp_path, caplog):
             executor.submit(key, problem, Small.sample(key))
         there = {pid for _, pid in logged.wait_for(2)}
         cluster.kill(node)
+        while all(psutil.pid_exists(int(pid)) for pid in there):  # the worker ends when it finds its raylet gone
+            time.sleep(0.05)
         logged.go()
         with caplog.at_level(logging.WARNING):
             found = dict(executor.take() for _ in range(3))
