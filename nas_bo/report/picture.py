@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 FRONT, KNEE, OTHER, GREY, INK, RETRAINED, BASELINE = (
     "#1f5fbf", "#d9480f", "#7a8ca3", "#c9ced6", "#26303c", "#2b8a3e", "#862e9c",
 )  # fmt: skip
+PER_INCH = 11  # characters of a title
 MOST_PANELS = 4  # objectives drawn against each other; more would be illegible
 
 
@@ -64,7 +66,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> Text:
         done += f", {len(best)} on the front" + (" of the search" if final.again else "")
         done += f", {len(final.members)} on the final one" if final.again else ""
     gained = next((one.short for one in summary.gains if one.known), "")
-    second = f"{_plain(gained, 120)}\n" if gained else ""
+    second = "".join(f"{line}\n" for line in textwrap.wrap(_plain(gained, 200), int(PER_INCH * figure.get_figwidth())))
     title = figure.suptitle(f"{_plain(summary.title, 70)}\n{second}{done}", fontsize=12, color=INK, x=0.01, ha="left")
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from nas_bo.mlflow import content
 from nas_bo.report import Summary, page, picture
@@ -142,6 +144,15 @@ def test_noise_is_that_of_one_training():
         found.append(training_noise([(t + 0.05 * rng.normal(), 0.9 * t + 0.05 * rng.normal()) for t in truth])[0])
     assert math.sqrt(np.mean(np.square(found))) == pytest.approx(0.05, rel=0.15)
     assert math.isnan(training_noise([(1.0, 1.0)] * 4)[0])
+
+
+def test_no_line_of_the_picture_is_longer_than_the_picture(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sys.modules["nas_bo.report.picture"], "png", lambda canvas: drawn.append(canvas.figure) or b"")
+    picture(world())
+    (figure,) = drawn
+    (title,) = [text for text in figure.findobj(Text) if "Gain: " in text.get_text()]
+    assert title.get_window_extent(figure.canvas.get_renderer()).x1 <= figure.bbox.x1
 
 
 def test_all_reports_begin_with_it():
