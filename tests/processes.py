@@ -60,7 +60,7 @@ class Python(subprocess.Popen[Any]):
                 pid, status = self._try_wait(os.WNOHANG)
                 if pid:
                     self._handle_exitstatus(status)
-            except OSError:  # nobody held it any more, and its connection was collected first; subprocess asks once more
+            except OSError:  # collected after its connection was; subprocess asks once more
                 if _deadstate is None:
                     raise
                 self.returncode = _deadstate

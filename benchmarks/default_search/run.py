@@ -50,7 +50,13 @@ def main() -> None:
     figures["attention_only"] = attention_only(told, tokens)
     what = "the default nas-bo search, its overheads, seed noise, and attention-only decoders beside its front"
     machine = {"load_before": run["load_before"]}
-    more = {"repeats": 1, "figures": figures, "front": told["front"], "agreement": told["agreement"], "gain": told["gain"]}
+    more = {
+        "repeats": 1,
+        "figures": figures,
+        "front": told["front"],
+        "agreement": told["agreement"],
+        "gain": told["gain"],
+    }
     write(envelope(what, "torch", "optuna", "mlflow", machine=machine, **more), "default_search.json", keep=not quick)
     if not quick:
         (RESULTS / "default_search.png").write_bytes(picture)

@@ -197,7 +197,9 @@ def test_ctrl_c_on_a_terminal_keeps_what_ended(tmp_path):
     os.close(follower)
     os.set_blocking(leader, False)
     shown, deadline = b"", time.time() + 300
-    while not re.search(r"search ([3-9]|\d\d+)/500", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode(errors="replace"))):
+    while not re.search(
+        r"search ([3-9]|\d\d+)/500", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode(errors="replace"))
+    ):
         assert time.time() < deadline and process.poll() is None, shown[-2000:]
         try:
             shown += os.read(leader, 65536)
