@@ -2,8 +2,8 @@
 
 The space is that of the tuning of gradient boosting (as in YAHPO Gym, Pfisterer et al., 2022, "YAHPO Gym: an efficient
 multi-objective multi-fidelity benchmark for hyperparameter optimization", AutoML): a choice among three boosters, most
-parameters below one of them, many on logarithmic scales. The law is drawn anew for every instance, so that nothing is
-tuned to one of them: which booster is best and by how much, where the best value of every parameter lies (anywhere,
+parameters below one of them, many on logarithmic scales. Every instance draws a law of its own, so nothing is tuned
+to one of them: which booster is best and by how much, where the best value of every parameter lies (anywhere,
 ends included), how much each matters (few matter much), pairs that matter together, ripples, a loss that
 saturates far from the best values, and an unordered choice. The least loss is known exactly.
 """

@@ -22,7 +22,7 @@ except NasBoError as error:
 
 
 def said(arguments: str = "", before: str = "") -> str:
-    """In a process of its own, which is no driver of any cluster."""
+    """In a process of its own, which has not joined a cluster."""
     code = CODE.format(arguments=arguments, before=before)
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}

@@ -114,7 +114,7 @@ def test_an_outlier_does_not_make_the_reference_far():
     odd = scores.reference_of(np.concatenate([points, [[99.0, 0.6]]]), columns, [], [UNBENT] * 2)
     assert odd == pytest.approx(near, rel=0.2)
     known = scores.reference_of(np.concatenate([points, [[2.6, 99.0]]]), columns, [1], [UNBENT] * 2)
-    assert known[1] == 99.0  # what is known is no error of measurement
+    assert known[1] == 99.0  # a known value is never an error of measurement
 
 
 def test_a_gain_is_one_of_the_objective_unit_whatever_the_scale_of_the_process():
