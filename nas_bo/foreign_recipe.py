@@ -111,13 +111,13 @@ def note(described: object, inside: bool = False) -> None:
     """
     texts = {text for _, text in _leaves(described) if isinstance(text, str) and "\0" not in text}
     new = {_place(text) for text in texts if inside and os.path.isabs(os.path.expanduser(text))}
-    new = (new | {key for key, *_ in _asked(described, (), BUDGET)}) - _named
-    if not new:
-        return
+    new |= {key for key, *_ in _asked(described, (), BUDGET)}
     _named.update(new)
     path = _file()
     with suppress(OSError):  # without it the commands ask
-        new -= _noted()
+        new -= _noted() if new else set()
+        if not new:
+            return
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.is_file() and path.stat().st_size > NAMED_BYTES
         how = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if fresh else os.O_APPEND)

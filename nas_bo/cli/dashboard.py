@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ import typer
 
 from nas_bo.cli.failure import errors
 from nas_bo.cli.output import say
+from nas_bo.execution.interrupts import ended_by_sigterm
 from nas_bo.space import Space
 from nas_bo.study import PREFIX, STUDY, read_attributes, space_of
 
@@ -83,8 +83,11 @@ def dashboard(
     with errors():
         from nas_bo.optuna.dashboard import serve
 
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        with serve(*opened(storage), artifacts, port) as address, contextlib.suppress(KeyboardInterrupt):
+        with (
+            ended_by_sigterm(),
+            serve(*opened(storage), artifacts, port) as address,
+            contextlib.suppress(KeyboardInterrupt),
+        ):
             say(f"{address}\nPress Ctrl-C to stop.")
             signal.pause()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import sys
 from typing import Annotated
 
 import typer
@@ -12,6 +10,7 @@ import typer
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Mlflow
 from nas_bo.cli.output import say
+from nas_bo.execution.interrupts import ended_by_sigterm
 
 
 def ui(
@@ -23,7 +22,6 @@ def ui(
         from nas_bo.mlflow import open_ui, tracking_uri
 
         tracking_uri.there(tracking_uri.resolve(mlflow))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the server ends with us, however we are ended
-        with open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
+        with ended_by_sigterm(), open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
             say(f"{shown.front()}\nPress Ctrl-C to stop.")
             shown.process.wait()

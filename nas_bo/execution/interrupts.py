@@ -72,6 +72,16 @@ def terminable() -> Iterator[None]:
 
 
 @contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM within this ends the program with status 143 after what has been opened is closed. For the first thread."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def uninterrupted() -> Iterator[None]:
     """Ctrl-C within this comes where it ends; processes that are started within never get it.
 
@@ -88,4 +98,4 @@ def uninterrupted() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-__all__ = ["terminable", "uninterrupted", "whole"]
+__all__ = ["ended_by_sigterm", "terminable", "uninterrupted", "whole"]

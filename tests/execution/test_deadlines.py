@@ -12,6 +12,7 @@ import pytest
 from nas_bo import search
 from nas_bo.errors import SearchError
 from nas_bo.execution import InProcess, Processes, processes
+from nas_bo.execution.interrupts import ended_by_sigterm
 from nas_bo.problem import Problem
 from nas_bo.strategies import Random
 from nas_bo.trial import State
@@ -178,3 +179,11 @@ def test_sigterm_is_what_ctrl_c_is(tmp_path):
     assert found.interrupted and 2 <= len(found.trials) < 5
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert len(search(Toy, [loss, cost], **asked).trials) == 5
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGTERM: POSIX only")
+def test_what_a_page_that_is_open_does_with_sigterm_ends_with_the_page():
+    with pytest.raises(SystemExit) as ended, ended_by_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    assert ended.value.code == 143 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
