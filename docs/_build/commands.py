@@ -1,4 +1,5 @@
-"""MkDocs hook: `{{ commands }}` is every command of `nas-bo` with its options, read from the source; nothing is imported."""
+"""MkDocs hook: after the line `<!-- every command -->` follows each command of `nas-bo` with its options, read from the source; nothing is
+imported."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 CLI = "nas_bo.cli.app"
+HERE = "<!-- every command -->"
 
 
 class Module:
@@ -116,4 +118,4 @@ def _cell(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    return markdown.replace("{{ commands }}", rendered()) if "{{ commands }}" in markdown else markdown
+    return markdown.replace(HERE, rendered()) if HERE in markdown else markdown

@@ -1,4 +1,4 @@
-"""MkDocs hook: every figure of the site comes from `benchmarks/results/`, and a build fails where one is not there.
+"""Figures of README and documentation: read from `benchmarks/results/`, or the page cannot be made (`pages.py` makes them).
 
     {{ sampling.json: figures/tiny_gpt/sample/median | ,.0f }}    a number by its path, in a format
     {{ hardware.json: published                                   a table: a row for each thing in a list or mapping,
@@ -6,8 +6,9 @@
        error, % = learned/mape_percent/mean | .2f }}
     {{ fidelity.md }}                                             a result in Markdown; its headings go one level down
     {{ every result }}                                            a table of all files: what it is, from which machine
+    --8<-- "examples/own_model.py"                                a line of its own: the text of that file
 
-In a table of a mapping `key` is the key. Pictures of that folder are there as `results/NAME.png`.
+In a table of a mapping `key` is the key.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File
-
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 NUMBER = re.compile(r"\{\{ *([\w.-]+\.json): *([^|}\n]+?) *(?:\| *([^}\n]+?) *)?\}\}")
 ROWS = re.compile(r"^\{\{ *([\w.-]+\.json): *([^|}\n=]+?) *\n(.+?)\}\}$", re.M | re.S)
 TABLE = re.compile(r"^\{\{ *([\w.-]+\.md) *\}\}$", re.M)
 INDEX = re.compile(r"^\{\{ every result \}\}$", re.M)
+FILE = re.compile(r'^--8<-- "([\w./]+)"$', re.M)
+
+
+class NoFigure(ValueError):
+    """A figure, table or file that a page asks for is not there."""
+
 
 
 def find(data: Any, path: str) -> Any:
@@ -35,27 +40,27 @@ def find(data: Any, path: str) -> Any:
 
 
 def read(name: str) -> Any:
-    """Raises PluginError: no such file, or no JSON."""
+    """Raises NoFigure: no such file, or no JSON."""
     try:
         return json.loads((RESULTS / name).read_text())
     except (OSError, ValueError) as error:
-        raise PluginError(f"benchmarks/results/{name} cannot be read: {error}") from error
+        raise NoFigure(f"benchmarks/results/{name} cannot be read: {error}") from error
 
 
 def number(name: str, path: str, form: str | None) -> str:
-    """Raises PluginError: no such file or no such figure."""
+    """Raises NoFigure: no such file or no such figure."""
     try:
         return format(find(read(name), path), form or "")
     except (LookupError, TypeError, ValueError) as error:
-        raise PluginError(f"no figure {path!r} in benchmarks/results/{name}: {error!r}") from error
+        raise NoFigure(f"no figure {path!r} in benchmarks/results/{name}: {error!r}") from error
 
 
 def rows(name: str, path: str, columns: str) -> str:
-    """Raises PluginError: no such file, or no such list or mapping, or a figure that no row has."""
+    """Raises NoFigure: no such file, or no such list or mapping, or a figure that no row has."""
     try:
         found = find(read(name), path)
     except (LookupError, TypeError, ValueError) as error:
-        raise PluginError(f"nothing at {path!r} in benchmarks/results/{name}: {error!r}") from error
+        raise NoFigure(f"nothing at {path!r} in benchmarks/results/{name}: {error!r}") from error
     items = [(key, value) for key, value in found.items()] if isinstance(found, dict) else list(enumerate(found))
     heads, body = [], [[] for _ in items]
     for line in filter(None, map(str.strip, columns.splitlines())):
@@ -69,17 +74,17 @@ def rows(name: str, path: str, columns: str) -> str:
             except (LookupError, TypeError, ValueError):
                 cells.append("-")
         if items and all(cells[-1] == "-" for cells in body):
-            raise PluginError(f"no row of {path!r} in benchmarks/results/{name} has {where!r} as {form!r}")
+            raise NoFigure(f"no row of {path!r} in benchmarks/results/{name} has {where!r} as {form!r}")
     lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *body]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def table(name: str) -> str:
-    """The text of a result in Markdown without its title. Raises PluginError: no such file."""
+    """The text of a result in Markdown without its title. Raises NoFigure: no such file."""
     try:
         text = (RESULTS / name).read_text()
     except OSError as error:
-        raise PluginError(f"there is no benchmarks/results/{name}: {error}") from error
+        raise NoFigure(f"there is no benchmarks/results/{name}: {error}") from error
     return re.sub(r"^(#+) ", r"#\1 ", re.sub(r"\A# .*\n", "", text), flags=re.M)
 
 
@@ -98,19 +103,18 @@ def every_result() -> str:
     return "\n".join(lines)
 
 
+def included(name: str) -> str:
+    """The text of a file of the repository. Raises NoFigure: it cannot be read."""
+    try:
+        return (ROOT / name).read_text().rstrip("\n")
+    except OSError as error:
+        raise NoFigure(f"{name} cannot be read: {error}") from error
+
+
 def rendered(markdown: str) -> str:
-    """`markdown` with its figures."""
+    """`markdown` with its figures, tables and files. Raises NoFigure: one is not there."""
     markdown = INDEX.sub(lambda _: every_result(), markdown)
     markdown = ROWS.sub(lambda m: rows(*m.groups()), markdown)
     markdown = NUMBER.sub(lambda m: number(*m.groups()), markdown)
-    return TABLE.sub(lambda m: table(m.group(1)), markdown)
-
-
-def on_files(files: Any, config: Any) -> Any:
-    for picture in sorted(RESULTS.glob("*.png")):
-        files.append(File.generated(config, f"results/{picture.name}", abs_src_path=str(picture)))
-    return files
-
-
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    return rendered(markdown)
+    markdown = TABLE.sub(lambda m: table(m.group(1)), markdown)
+    return FILE.sub(lambda m: included(m.group(1)), markdown)

@@ -4,7 +4,7 @@
 ```python title="mine.py"     is written to that file
 ```console                    the lines after `$ ` run, in bash; what is beside them is output
 <!-- not run: reason -->      the block below this line is left out
---8<-- "examples/..."         an example, which is run as such
+``` { .python }               is not run: an example or a space, which has tests of its own, or a program for a cluster
 """
 
 from __future__ import annotations

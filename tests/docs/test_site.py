@@ -45,7 +45,6 @@ def test_check_finds_what_is_wrong(tmp_path):
 
 
 def test_figures_come_from_results(tmp_path, monkeypatch):
-    pytest.importorskip("mkdocs", reason="the extra docs is not installed")
     figures = _load(DOCS / "_build" / "figures.py")
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
     data = {
@@ -63,9 +62,39 @@ def test_figures_come_from_results(tmp_path, monkeypatch):
     assert figures.rendered("{{ t.md }}").strip().startswith("### Part")
     assert "| `r.json` | w | P |" in figures.rendered("{{ every result }}")
     for wrong in ("{{ r.json: list/9/a }}", "{{ no.json: a }}", "{{ r.json: what | .1f }}", "{{ no.md }}",
-                  "{{ r.json: list\n   A = z\n}}", "{{ r.json: nowhere\n   A = a\n}}"):  # fmt: skip
-        with pytest.raises(figures.PluginError):
+                  "{{ r.json: list\n   A = z\n}}", "{{ r.json: nowhere\n   A = a\n}}", '--8<-- "examples/no.py"'):  # fmt: skip
+        with pytest.raises(figures.NoFigure):
             figures.rendered(wrong)
+
+
+PAGES = _load(DOCS / "_build" / "pages.py")
+
+
+def test_pages_with_figures_are_fresh():
+    old = [str(page.relative_to(ROOT)) for page, _text in PAGES.stale()]
+    assert not old, f"stale: {old}; `python docs/_build/pages.py` makes them again"
+
+
+def test_pages_can_be_read_as_they_are_in_the_repository():
+    """No figure, table or file that is only there once the site is built; pictures are where a page says."""
+    for page in [*ROOT.glob("*.md"), *(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)]:
+        text = page.read_text()
+        assert not PAGES.LEFT.search(text), f"{page.name}: made by docs/_build/pages.py, move it to docs/_build/pages/"
+        for target in re.findall(r"!\[[^\]]*\]\((?!https?:)([^)]+)\)", text):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_a_stale_page_is_found(tmp_path, monkeypatch):
+    source = tmp_path / "pages" / "a" / "b.md.in"
+    source.parent.mkdir(parents=True)
+    source.write_text("{{ sampling.json: repeats }} times\n")
+    monkeypatch.setattr(PAGES, "ROOT", tmp_path)
+    monkeypatch.setattr(PAGES, "SOURCES", tmp_path / "pages")
+    ((page, text),) = PAGES.stale()
+    assert page == tmp_path / "a" / "b.md" and text.startswith("<!-- Made by") and re.search(r"\d times", text)
+    page.parent.mkdir()
+    page.write_text(text)
+    assert PAGES.stale() == []
 
 
 def test_docstrings_become_markdown():
