@@ -55,7 +55,10 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     new = context if setting.phase == "prefill" else 1
     flow = batch * new * spec.width
     capped = 3 if spec.details.logit_cap is not None else 1
-    head = 2 * flow * size + capped * batch * new * setting.vocab_size * size
+    ends = batch * (
+        2 * spec.width + capped * setting.vocab_size
+    )  # the last token's: nobody who generates asks for others
+    head = (flow + ends) * size
     made = _tables(spec, context, new, size)
     inner = spec._replace(finer=plain(spec.finer), after=None)  # what one layer needs to know
     beside = _beside(spec, batch, new, context, counts.steps(spec))
@@ -185,7 +188,7 @@ def _running(layer: LayerSpec, spec: DecoderSpec, batch: int, new: int, context:
     flow = batch * new * spec.width
     mixer, mlp = (peak_of(one, spec.frame, call) for one in layer)
     norms = counts.norms_of(layer, spec.frame)
-    peak = (1 + (absent(layer.mixer) or "mixer_norm" in norms)) * flow + mixer
+    peak = (1 + (not absent(layer.mixer) and "mixer_norm" in norms)) * flow + mixer
     base = 1  # streams alive next to the block: what the layer was given, what the mixer read, gave and made of it
     if not absent(layer.mixer):
         base = 3 + ("mixer_norm" in norms)

@@ -196,8 +196,8 @@ class Decoder(nn.Module):
             self.register_buffer(f"rotary_cos_{dim}", cos, persistent=False)
             self.register_buffer(f"rotary_sin_{dim}", sin, persistent=False)
 
-    def forward(self, tokens: Tensor, cache: Cache | None = None) -> Tensor:
-        """tokens (B, T) of dtype long -> logits (B, T, V) of the token after each.
+    def forward(self, tokens: Tensor, cache: Cache | None = None, last: bool = False) -> Tensor:
+        """tokens (B, T) of dtype long -> logits (B, T, V) of the token after each, or (B, 1, V) after the last alone.
 
         With a `cache` the tokens continue those the cache has seen, and the cache is brought up to date; the logits
         equal those of one call over all tokens. Use it under `torch.no_grad()` or `torch.inference_mode()`.
@@ -205,7 +205,8 @@ class Decoder(nn.Module):
         Raises:
             ModelError: the cache is full, or made for another batch.
         """
-        return self._logits(self._run(tokens, cache)[0])
+        hidden = self._run(tokens, cache)[0]
+        return self._logits(hidden[:, -1:] if last else hidden)
 
     def loss(self, tokens: Tensor, targets: Tensor, criterion: Criterion | None = None) -> tuple[Tensor, Tensor]:
         """tokens, targets (B, T) -> (loss to train on, mean negative log-likelihood in nats per token), both scalars.

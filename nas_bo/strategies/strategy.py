@@ -22,6 +22,7 @@ from nas_bo.objective import Steering
 from nas_bo.problem import Problem
 from nas_bo.seeds import settle
 from nas_bo.space import Space
+from nas_bo.strategies.towards_limits import another
 from nas_bo.trial import State, Trial
 from nas_bo.validated import check_fields
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 DRAWS = 500  # rejected draws after which a small space is walked instead
 MORE_DRAWS = 5_000  # rejected draws after which a space too large to walk counts as exhausted
+NEAREST = 30  # draws of which the nearest to the limits is where steps towards them begin
 WALKED = 10_000  # points of the largest space that is walked, about half a second, once
 REMEMBERED = 50_000  # guide values kept per problem
 
@@ -185,7 +187,8 @@ def fresh(problem: Problem, seen: set[str], rng: random.Random, tries: int = DRA
     """A random admissible architecture whose id is not in `seen`; None when there is none left.
 
     Every choice is uniform (log-uniform on a log scale); what is forbidden or seen is drawn again, `tries` times. After
-    that a finite space of up to `WALKED` points is walked, so its exhaustion is exact; a larger one gets `MORE_DRAWS`.
+    that a finite space of up to `WALKED` points is walked, so its exhaustion is exact; in a larger one steps lead from the nearest
+    that was drawn to within the limits (`nas_bo.strategies.towards_limits`), and where they do not it gets `MORE_DRAWS`.
     """
     space = problem.space
 
@@ -206,4 +209,6 @@ def fresh(problem: Problem, seen: set[str], rng: random.Random, tries: int = DRA
         rest = [a for a in _walks[space] if a.id not in seen]
         rng.shuffle(rest)  # ~ uniform over what is left
         return first(rest)
+    if arch is None and tries:
+        arch = another(problem, seen, rng, list(draws(NEAREST)))
     return arch if arch is not None else first(draws(MORE_DRAWS))

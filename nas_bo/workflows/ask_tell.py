@@ -147,7 +147,7 @@ class AskTell:
         return [t for t in there if (t.number or 0) < trial.number and t.state is not State.STOPPED]
 
     def _exhausted(self) -> str:
-        return f"the space {self.space.title} is exhausted: every architecture that it admits was asked for"
+        return f"the space {self.space.title} is exhausted: no other architecture within its rules and the limits was found"
 
     def tell(
         self,

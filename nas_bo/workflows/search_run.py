@@ -99,7 +99,7 @@ class SearchRun:
             )
         if self.exhausted:
             _log.warning(
-                "the space is exhausted after %s: there is no other architecture left",
+                "the space is exhausted after %s: no other architecture within its rules and the limits was found",
                 counted(self.past.finished, "trial"),
             )
 

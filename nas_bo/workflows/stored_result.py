@@ -237,7 +237,7 @@ def _notes(trials: Sequence[Trial], columns: Sequence[ObjectiveSpec], interrupte
     if interrupted:
         notes.append("The search was interrupted; the same call continues it.")
     if exhausted:
-        notes.append("The space is exhausted: every architecture that it admits was tried.")
+        notes.append("The space is exhausted: no other architecture within its rules and the limits was found.")
     if trials and not front(trials, columns):
         broken = [t.reason for t in trials if t.reason]
         notes.append("No trial is feasible" + (f"; for example, {broken[-1]}" if broken else "") + ".")

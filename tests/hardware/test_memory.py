@@ -96,3 +96,14 @@ def test_decoding_forgets_the_prompt() -> None:
         for state in cache.states:
             for one in state if isinstance(state, tuple) else [state]:
                 assert one is None or one.untyped_storage().nbytes() <= 2 * one.nbytes
+
+
+def test_a_large_vocabulary_costs_its_logits_once() -> None:
+    """Who generates asks for the logits of the last token: those of a whole prompt are more than many a model."""
+    arch = TinyGPT.sample(3)
+    small, large = (memory.inference(arch, Setting("prefill", 1, 2048, vocab_size=v)) for v in (256, 50_000))
+    assert large.activations - small.activations < 2 * 4 * 50_000
+    model = build(arch, 256).eval()
+    tokens = torch.randint(256, (2, 9), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(model(tokens, last=True), model(tokens)[:, -1:])

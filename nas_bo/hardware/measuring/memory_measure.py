@@ -66,7 +66,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def measured_inference(arch: Arch, setting: Setting, device: str | None = None) -> int:
-    """Peak bytes of a built model in one setting: weights, the cache of `context` tokens, activations.
+    """Peak bytes of a built model in one setting: weights, the cache of `context` tokens, activations, logits of the last token.
 
     Raises:
         ObjectiveError: the device is not there.
@@ -85,7 +85,7 @@ def measured_inference(arch: Arch, setting: Setting, device: str | None = None) 
             model(tokens[:, :-1], cache=cache)
         step = tokens[:, -1:].clone() if decoding else tokens
         kept = [*model.parameters(), *model.buffers(), *tree_leaves(cache.states if cache else ()), step]
-        return kept, lambda: model(step, cache=cache)
+        return kept, lambda: model(step, cache=cache, last=True)
 
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         return _peak(prepare, where)
