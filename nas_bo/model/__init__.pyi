@@ -15,6 +15,7 @@ from .distillation import Distillation as Distillation
 from .inference import evaluate as evaluate
 from .inference import generate as generate
 from .own_model import CachedDecoder as CachedDecoder
+from .parametrization import CompleteP as CompleteP
 from .spec import DecoderSpec as DecoderSpec
 from .spec import check as check
 from .spec import connections_fit as connections_fit

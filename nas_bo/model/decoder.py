@@ -22,6 +22,7 @@ from nas_bo.model.connections import skips, sources
 from nas_bo.model.counts import norms_of, stepping
 from nas_bo.model.layers.common import Linear
 from nas_bo.model.layers.rotary import rotary_table
+from nas_bo.model.parametrization import BASE_WIDTH, LAST_GAIN, STANDARD, Parametrization
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check, failing, own_blocks
 from nas_bo.validated import check_values, whole_number
 from nas_bo.wording import counted
@@ -29,8 +30,8 @@ from nas_bo.wording import counted
 State = Tensor | tuple[Tensor, ...] | None  # of one layer: what its mixer remembers
 ROTARY_TABLE = 1024  # positions whose sines are kept; beyond, they are computed on the way
 BALANCE = 0.01  # weight of the balance loss, Fedus et al. 2021, arXiv 2101.03961, section 2.2
-BASE_WIDTH = 128  # the width at which `lr` is meant
 VECTOR_RATE = 2.0  # embeddings, gains, taps and biases learn at so many times `lr`
+EPSILON = 1e-8  # of AdamW
 BRANCH_GAIN = 0.5  # residual branches begin small, so that depth does not change the scale of the stream
 
 Criterion = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -44,6 +45,7 @@ def build(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     generator: torch.Generator | None = None,
+    parametrization: Parametrization = STANDARD,
 ) -> Decoder:
     """The decoder of an architecture, initialised at random (see `Decoder.initialise`), as it is trained: what its fields say about
     the time after training (`nas_bo.model.after_training`) is not done to it.
@@ -54,6 +56,7 @@ def build(
         ignore: top-level fields of the architecture that are the caller's own.
         device, dtype: as in torch. On "meta" nothing is allocated and nothing initialised.
         generator: source of the initial weights, a CPU generator; None is torch's global one, as with any module.
+        parametrization: how they depend on width and depth (`nas_bo.model.parametrization`).
 
     Raises:
         ModelError: the architecture cannot be built, or vocab_size is below 1.
@@ -67,7 +70,7 @@ def build(
     if dtype is not None:
         model = model.to(dtype)
     if model.embedding.weight.device.type != "meta":
-        model.initialise(generator)
+        model.initialise(generator, parametrization)
     return model
 
 
@@ -303,7 +306,7 @@ class Decoder(nn.Module):
     # ---- initialisation and learning rates ------------------------------------------------------------------------
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator | None = None) -> None:
+    def initialise(self, generator: torch.Generator | None = None, parametrization: Parametrization = STANDARD) -> None:
         """Draw all weights again, so that one learning rate serves every width and depth (after Yang et al. 2022,
         arXiv 2203.03466, table 8; residual branches after Radford et al. 2019).
 
@@ -323,21 +326,33 @@ class Decoder(nn.Module):
         gates of long skips                 1                                       2 lr                   0
         step and decay of linear attention  memory of 3 to 500 tokens over heads    2 lr                   0
         ==================================  ======================================  =====================  ============
+
+        Another `parametrization` changes these by factors (`nas_bo.model.parametrization`): with `CompleteP` one learning rate serves
+        depths as well.
         """
+        roles = {name: self.role(name, weight) for name, weight in self.named_parameters()}
+        parametrization.check(self.spec, roles)
         shrink = BRANCH_GAIN / math.sqrt(2 * max(1, len(self.spec.layers)))
         for name, weight in self.named_parameters():
-            role = self.role(name, weight)
+            role = roles[name]
             if role == "embedding":
                 _normal(weight, 1.5 / math.sqrt(weight.shape[-1]), generator)
             elif role == "gain":  # so that the logits at first do not grow with the width
-                weight.fill_(min(1.0, 4 / math.sqrt(len(weight))))
+                weight.fill_(min(1.0, LAST_GAIN / math.sqrt(len(weight))))
             elif role in MATRICES:
                 _normal(weight, (1.0 if role == "in" else shrink) / math.sqrt(weight.shape[-1]), generator)
             else:
                 begin(weight, role, generator)
+            factor = parametrization.factors(name, role, self.spec).initial
+            if factor != 1:
+                weight.mul_(factor)
 
     def parameter_groups(
-        self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
+        self,
+        lr: float,
+        weight_decay: float = 0.0,
+        embedding_power: float = 0.0,
+        parametrization: Parametrization = STANDARD,
     ) -> list[dict[str, Any]]:
         """Groups for a torch optimiser, as in the table of `initialise`: matrices at lr * 128 / fan_in (their count
         is small: one group per distinct fan_in), all else at 2 lr and without decay.
@@ -345,8 +360,10 @@ class Decoder(nn.Module):
         With `embedding_power` the embedding learns at 2 lr * (128 / width) ** embedding_power: at 1 its rate falls with the
         width as those of matrices do, and one `lr` serves small and large models better
         (`benchmarks/learning_rates/run.py`). The default is 0, which all figures of `benchmarks/` rest on.
+
+        Another `parametrization` changes rates, decays and epsilon by factors (`nas_bo.model.parametrization`).
         """
-        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        groups: dict[tuple[float, bool, float, float], list[nn.Parameter]] = {}
         for name, weight in self.named_parameters():
             role = self.role(name, weight)
             matrix, fan_in = role in MATRICES, weight.shape[-1] if weight.dim() else 1
@@ -356,10 +373,16 @@ class Decoder(nn.Module):
                 rate = lr * VECTOR_RATE * (BASE_WIDTH / fan_in) ** embedding_power
             else:
                 rate = lr * VECTOR_RATE
-            groups.setdefault((rate, matrix), []).append(weight)
+            factor = parametrization.factors(name, role, self.spec, embedding_power)
+            groups.setdefault((rate * factor.rate, matrix, factor.decay, factor.epsilon), []).append(weight)
         return [
-            {"params": weights, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
-            for (rate, decays), weights in groups.items()
+            {
+                "params": weights,
+                "lr": rate,
+                "weight_decay": weight_decay * decay if decays else 0.0,
+                **({} if epsilon == 1 else {"eps": EPSILON * epsilon}),
+            }
+            for (rate, decays, decay, epsilon), weights in groups.items()
         ]
 
     def role(self, name: str, weight: Tensor) -> str:

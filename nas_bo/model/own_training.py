@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nas_bo.errors import ModelError
 from nas_bo.model import own_model
 from nas_bo.model.decoder import Criterion, cross_entropy
+from nas_bo.model.parametrization import STANDARD, Parametrization
 
 BASE_FAN_IN, VECTOR_RATE = 128, 2.0  # as those of our decoder
 FUTURE = 0.01  # standard deviations of the logits that may change by rounding when later tokens do
@@ -81,9 +82,14 @@ class OwnDecoder(nn.Module):
         return (criterion or cross_entropy)(logits, targets.flatten())
 
     def parameter_groups(
-        self, lr: float, weight_decay: float = 0.0, embedding_power: float = 0.0
+        self,
+        lr: float,
+        weight_decay: float = 0.0,
+        embedding_power: float = 0.0,
+        parametrization: Parametrization = STANDARD,
     ) -> list[dict[str, object]]:
-        """Matrices at lr * 128 / fan_in, at most 2 lr, and with decay; embeddings (tied heads too), biases, norms at 2 lr."""
+        """Matrices at lr * 128 / fan_in, at most 2 lr, and with decay; embeddings (tied heads too), biases, norms at 2 lr. There is no
+        other `parametrization` of a module whose weights nobody knows: `nas_bo.model.Training` refuses one."""
         tables = {id(m.weight) for m in self.module.modules() if isinstance(m, nn.Embedding)}
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for weight in self.module.parameters():

@@ -16,6 +16,7 @@ from nas_bo.model.decoder import Decoder
 from nas_bo.model.distillation import Distillation
 from nas_bo.model.inference import as_tensor, evaluate
 from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
+from nas_bo.model.parametrization import of_settings
 from nas_bo.model.schedule import EVALUATION_TOKENS
 from nas_bo.model.teacher import Lesson, criterion, lessons_of
 from nas_bo.model.training_loop import (
@@ -61,7 +62,9 @@ class Run:
         self.device = model.embedding.weight.device
         self.bf16 = bf16_pays(self.device, lambda: _inner_parameters(model)) if bf16 is None else bf16
         self.loop = Loop(
-            model.parameter_groups(settings["lr"], settings["weight_decay"], settings.get("embedding_power", 0.0)),
+            model.parameter_groups(
+                settings["lr"], settings["weight_decay"], settings.get("embedding_power", 0.0), of_settings(settings)
+            ),
             [weight for weight in model.parameters() if weight.requires_grad],
             steps,
             settings,

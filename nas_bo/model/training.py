@@ -23,6 +23,7 @@ from nas_bo.model.distillation import as_distillation
 from nas_bo.model.inference import check_vocabulary, torch_threads
 from nas_bo.model.not_finite import check_first_pass, has_own_blocks
 from nas_bo.model.own_training import own_decoder, own_name
+from nas_bo.model.parametrization import STANDARD, parametrization_of
 from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS, settings_of
 from nas_bo.model.spec import check
@@ -115,6 +116,8 @@ def train(
             those of the text.
         first_weights: a name for the weights of a `Decoder` that is given, such as a digest of where they are from: with it there can be a
             `checkpoint`, which is then of a run that began with the weights of that name.
+        parametrization: how first weights and rates depend on width and depth: "standard" (also None), "completep", or a
+            `nas_bo.model.CompleteP` with a base of yours, with which one `lr` serves larger and deeper decoders.
 
     Raises:
         ModelError: the architecture cannot be built, a setting is out of range, or the teacher has another vocabulary.
@@ -149,7 +152,12 @@ class Training:
         made = given("Training", settings, options)
         device, threads, ignore, build, checkpoint = made.device, made.threads, made.ignore, made.build, made.checkpoint
         seed = whole_seed(seed, "train", ModelError)
-        self.settings = settings_of({} if isinstance(arch, Decoder) else arch, made.recipe())
+        sizes = parametrization_of(made.parametrization)
+        if build is not None and sizes != STANDARD:
+            raise ModelError(
+                "parametrization= was given with build=, a model of your own, of whose weights nobody knows what they do; leave it out"
+            )
+        self.settings = settings_of({} if isinstance(arch, Decoder) else arch, made.recipe()) | sizes.settings()
         check_values("train", ModelError, number(at_least=1).advise("the default is 200,000"), tokens=tokens)
         how = as_distillation(made.teacher)
         if how is not None:
@@ -177,7 +185,7 @@ class Training:
                 model = own_decoder(build, arch, corpus.vocab_size, seed).to(chosen)
             else:
                 generator = torch.Generator().manual_seed(seed % (1 << 63))
-                model = decoder(arch, corpus.vocab_size, ignore, generator=generator).to(chosen)
+                model = decoder(arch, corpus.vocab_size, ignore, generator=generator, parametrization=sizes).to(chosen)
             check_vocabulary(model, corpus)
             if build is not None and not isinstance(arch, Decoder):
                 model.check_causal(min(32, int(self.settings["sequence"])))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from nas_bo.model.distillation import Teaching
     from nas_bo.model.own_model import Build
+    from nas_bo.model.parametrization import Parametrization
     from nas_bo.model.training_loop import Progress
 
 
@@ -52,6 +53,7 @@ class TrainingOptions(Recipe, Machine, total=False):
     build: Build | None
     teacher: Teaching | None
     first_weights: str | None
+    parametrization: Parametrization | str | None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class TrainingSettings:
     build: Build | None = None
     teacher: Teaching | None = None
     first_weights: str | None = None
+    parametrization: Parametrization | str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, ModelError)

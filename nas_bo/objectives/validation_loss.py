@@ -14,6 +14,7 @@ from nas_bo.errors import ObjectiveError
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.model.own_model import Build, called, check_build
+from nas_bo.model.parametrization import STANDARD, CompleteP, Parametrization, parametrization_of
 from nas_bo.model.schedule import DEFAULTS, EVALUATION_TOKENS
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
@@ -77,6 +78,8 @@ class ValidationLoss:
         teacher: a trained model that every architecture learns from in addition to the text: the folder of one (of ``nas-bo train`` or of
             Hugging Face, with the same vocabulary), several of them, a torch module, or a `nas_bo.model.Distillation`. What it says about
             the batches is computed once for all architectures. The value stays the loss on held-out text.
+        parametrization: how first weights, learning rates and the like depend on width and depth: "standard" (also None), "completep", or
+            a `nas_bo.model.CompleteP` with a base of yours.
         vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """
 
@@ -112,6 +115,7 @@ class ValidationLoss:
     teacher: Teaching | None = field(
         default=None, kw_only=True, repr=False
     )  # in `conditions`, where it is known by its weights
+    parametrization: Parametrization | str | None = field(default=None, kw_only=True, repr=False)  # likewise
 
     @classmethod
     def quick(cls, tokens: float = 200_000, cost: float = 0.25, **dials: Any) -> Self:
@@ -156,6 +160,12 @@ class ValidationLoss:
             raise ObjectiveError(
                 "ValidationLoss(build=...) with width_factor or growth: both know the decoder of nas_bo only; leave them out"
             )
+        sizes = parametrization_of(self.parametrization, "ValidationLoss")
+        if sizes != STANDARD and self.build is not None:
+            raise ObjectiveError(
+                "ValidationLoss(build=...) with a parametrization: it knows the decoder of nas_bo only; leave one of them out"
+            )
+        object.__setattr__(self, "parametrization", None if sizes == STANDARD else sizes)
         if self.unit in (BITS_PER_BYTE, BITS_PER_TOKEN):
             object.__setattr__(self, "unit", unit_of(self))
         if self.name == NAME and self.unit != BITS_PER_BYTE:  # it would not be true
@@ -198,6 +208,8 @@ class ValidationLoss:
                 found[name] = value.conditions() if isinstance(value, (Growth, LearningRateProbe)) else value
         if self.build is not None:
             found["build"] = called(self.build)
+        if isinstance(self.parametrization, Parametrization):
+            found["parametrization"] = self.parametrization.settings()
         how = as_distillation(self.teacher)
         if how is not None:
             how.check_vocabulary(corpus.vocab_size, corpus.name, corpus.tokenizer)
@@ -332,6 +344,7 @@ class ValidationLoss:
             "evaluation_tokens": self.evaluation_tokens,
             "build": self.build,
             "teacher": self.teacher,
+            "parametrization": self.parametrization,
         }
 
     def training(
@@ -441,6 +454,6 @@ def dials_of(conditions: Mapping[str, Any]) -> dict[str, Any]:
             "the loss of the study was trained with a teacher, of which the study holds a digest only; give the objective itself, as "
             "module:name or as a ValidationLoss(teacher=...)"
         )
-    found = {name: value for name, value in conditions.items() if name in _DIALS}
-    made = {"growth": Growth, "probe": LearningRateProbe}
+    found = {name: value for name, value in conditions.items() if name in (*_DIALS, "parametrization")}
+    made = {"growth": Growth, "probe": LearningRateProbe, "parametrization": CompleteP}
     return {name: made[name](**value) if name in made else value for name, value in found.items()}

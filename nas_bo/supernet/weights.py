@@ -20,8 +20,9 @@ from nas_bo.model.blocks.block import MATRICES, role_of
 from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import known
 from nas_bo.model.connections import FIELDS, connected
-from nas_bo.model.decoder import BASE_WIDTH, BRANCH_GAIN, VECTOR_RATE, Decoder, _Context, _normal, begin
+from nas_bo.model.decoder import BRANCH_GAIN, VECTOR_RATE, Decoder, _Context, _normal, begin
 from nas_bo.model.not_finite import watch_own_blocks
+from nas_bo.model.parametrization import BASE_WIDTH
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.space.space import Space
 from nas_bo.supernet.coverage import Extent
