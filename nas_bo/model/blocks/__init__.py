@@ -33,6 +33,7 @@ from nas_bo.model.blocks.block import Steppable as Steppable
 from nas_bo.model.blocks.block import StockPart as StockPart
 from nas_bo.model.blocks.block import Succeeding as Succeeding
 from nas_bo.model.blocks.block import Trained as Trained
+from nas_bo.model.blocks.block import Widening as Widening
 from nas_bo.model.blocks.block import linear as linear
 from nas_bo.model.blocks.block import matrix as matrix
 from nas_bo.model.blocks.block import size_of as size_of

@@ -273,6 +273,9 @@ class AttentionBlock:
             made["value_dim"] = narrow_head({**fields, "head_dim": fields["value_dim"]}, width, narrow)
         return made
 
+    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, Any]:
+        return widened_heads(fields, width, wide, fields.get("kv_group") or 1)
+
     def slices(self, spec: AttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         """Heads of which a share is turned have weights of their own for each `head_dim`, since no part of them is that of a smaller
         head."""
@@ -367,6 +370,13 @@ def narrow_head(fields: Mapping[str, Any], width: int, narrow: int) -> int:
     """The head dimension at another width, rounded up to an even number."""
     wide: float = fields.get("head_dim") or width / fields["heads"]
     return max(2, 2 * math.ceil(wide * narrow / width / 2))
+
+
+def widened_heads(fields: Mapping[str, Any], width: int, wide: int, group: int = 1) -> dict[str, Any]:
+    """The fields with as many more heads as the width grows, rounded to whole groups; each head keeps its dimension."""
+    heads = group * max(1, round(fields["heads"] * wide / width / group))
+    dim = fields.get("head_dim") or width // fields["heads"]
+    return {**fields, "heads": heads, "head_dim": dim}
 
 
 BLOCK = AttentionBlock()

@@ -317,6 +317,15 @@ class Narrowing(Protocol):
 
 
 @runtime_checkable
+class Widening(Protocol):
+    """A block whose fields change when the decoder is grown (`nas_bo.model.larger`): its parts keep their size, and are more."""
+
+    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, Any]:
+        """The fields at the width `wide` of a block with `fields` at `width`."""
+        ...
+
+
+@runtime_checkable
 class Exportable(Protocol[C]):
     """A block that models of other libraries have too; without it, exports to them refuse the block."""
 

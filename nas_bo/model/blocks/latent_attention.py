@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.attention import head_dim_of, narrow_head
+from nas_bo.model.blocks.attention import head_dim_of, narrow_head, widened_heads
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
@@ -112,6 +112,9 @@ class LatentAttentionBlock:
     def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
         latent = max(1, round(fields["latent"] * narrow / width))
         return {**fields, "head_dim": narrow_head(fields, width, narrow), "latent": latent}
+
+    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
+        return {**widened_heads(fields, width, wide), "latent": max(1, round(fields["latent"] * wide / width))}
 
     def slices(self, spec: LatentAttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         inner, half = (spec.heads, spec.head_dim), spec.turned // 2

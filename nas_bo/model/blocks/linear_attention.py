@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from nas_bo.architecture import Primitive
-from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of, narrow_head
+from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of, narrow_head, widened_heads
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
@@ -78,6 +78,9 @@ class LinearAttentionBlock:
 
     def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]:
         return {**fields, "head_dim": narrow_head(fields, width, narrow)}
+
+    def widened(self, fields: Mapping[str, object], width: int, wide: int) -> dict[str, object]:
+        return widened_heads(fields, width, wide)
 
     def slices(self, spec: LinearAttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         heads, inner = spec.heads, (spec.heads, spec.head_dim)

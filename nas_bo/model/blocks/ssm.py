@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.attention import narrow_head
+from nas_bo.model.blocks.attention import narrow_head, widened_heads
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
@@ -90,6 +90,10 @@ class SsmBlock:
     def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
         wide = fields.get("head_dim") or 2 * width / fields["heads"]
         return {**fields, "head_dim": narrow_head({**fields, "head_dim": wide}, width, narrow)}
+
+    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
+        dim = fields.get("head_dim") or 2 * width // fields["heads"]
+        return widened_heads({**fields, "head_dim": dim}, width, wide)
 
     def slices(self, spec: SsmSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         heads, inner, state = spec.heads, (spec.heads, spec.head_dim), spec.state
