@@ -1,6 +1,6 @@
 """From nothing: search the default space on the source of Python's standard library, and look at the front.
 
-A budget of 40,000 tokens keeps this example below a minute; `nas-bo search` uses 200,000.
+A budget of 20,000 tokens keeps this example below a minute; `nas-bo search` uses 200,000.
 """
 
 from nas_bo import search
@@ -12,7 +12,7 @@ from nas_bo.strategies import NSGA2
 def main() -> None:
     result = search(
         TinyGPT,
-        objectives=[ValidationLoss(tokens=40_000), Latency(at_most=25), Parameters()],
+        objectives=[ValidationLoss(tokens=20_000), Latency(at_most=25), Parameters()],
         strategy=NSGA2(seed=0, population=6),
         trials=10,
         retrain=2,

@@ -49,19 +49,25 @@ ALWAYS_APART = frozenset(("gated",))  # a gate multiplies, an ungated unit adds:
 
 def cuts(spec: DecoderSpec, vocab_size: int, apart: frozenset[str]) -> list[Cut]:
     """Every parameter of the decoder of `spec`, in the order of its names by part."""
-    width, own = spec.width, _Own(spec, apart)
-    found = [plain("embedding.weight", own("embedding"), (vocab_size, width))]
-    if spec.details.max_length is not None:
-        found.append(plain("positions.weight", own("positions"), (spec.details.max_length, width)))
+    first, last = outer_cuts(spec, vocab_size, apart)
     for number, place in enumerate(places(spec)):
-        found += layer_cuts(spec, number * spec.details.tie_layers, place, apart, f"layers.{number}.")
-    found += _norm("norm", f"norm/depth{len(spec.layers)}", spec)
+        first += layer_cuts(spec, number * spec.details.tie_layers, place, apart, f"layers.{number}.")
+    return first + last
+
+
+def outer_cuts(spec: DecoderSpec, vocab_size: int, apart: frozenset[str]) -> tuple[list[Cut], list[Cut]]:
+    """The parameters before the layers, and those after them."""
+    width, own = spec.width, _Own(spec, apart)
+    first = [plain("embedding.weight", own("embedding"), (vocab_size, width))]
+    if spec.details.max_length is not None:
+        first.append(plain("positions.weight", own("positions"), (spec.details.max_length, width)))
+    found = list(_norm("norm", f"norm/depth{len(spec.layers)}", spec))
     gates = len(skips(len(spec.layers), spec.details))
     if gates:
         found.append(plain("skip_gates", own(f"skip_gates/depth{len(spec.layers)}"), (gates,)))
     if not spec.tied:
         found.append(plain("head.weight", own("head"), (vocab_size, width)))
-    return found
+    return first, found
 
 
 class Place(NamedTuple):
@@ -107,13 +113,17 @@ def layer_cuts(spec: DecoderSpec, index: int, place: Place, apart: frozenset[str
 def sliceable(spec: Any) -> Sliceable[Any]:
     """The block as one whose weights can be shared (raises ModelError where it does not say how)."""
     block = block_of(spec)
-    if not isinstance(block, Sliceable):
+    if type(block) not in _SLICEABLE and not isinstance(block, Sliceable):
         raise ModelError(
             f"the block {block.kind!r} has no slices(spec, frame, bank, prefix) and no apart(spec, frame), so nothing says which "
             "part of larger weights a small one takes; leave it out of spaces of supernets, or add both (see "
             "nas_bo.model.blocks.Sliceable)"
         )
+    _SLICEABLE.add(type(block))
     return block
+
+
+_SLICEABLE: set[type] = set()  # to look at a protocol takes as long as to slice
 
 
 class _Own:

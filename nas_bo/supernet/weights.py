@@ -27,7 +27,7 @@ from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.space.space import Space
 from nas_bo.supernet.coverage import Extent
 from nas_bo.supernet.file import FORMAT, read, write
-from nas_bo.supernet.slicing import Cut, Piece, Place, can_be_apart, cuts, layer_cuts, places
+from nas_bo.supernet.slicing import Cut, Piece, Place, can_be_apart, cuts, layer_cuts, outer_cuts, places
 from nas_bo.validated import check_values, whole_number
 
 SKELETONS = 64  # decoders without weights that are kept for the next call with the same architecture
@@ -109,11 +109,18 @@ class Supernet(nn.Module):
         self._widest = self._depth = 1
         specs = list(dict.fromkeys(self.extent.specs("depth" in self.apart)))
         sets = _subsets({one.mixer.kind for spec in specs for one in spec.layers if not absent(one.mixer)})
-        seen = set()
+        seen: set[object] = set()
         for spec in specs:
             self._widest, self._depth = max(self._widest, spec.width), max(self._depth, len(spec.layers))
-            add(cuts(spec, self.vocab_size, self.apart))
+            for found in outer_cuts(spec, self.vocab_size, self.apart):
+                add(found)
             tie = spec.details.tie_layers
+            for number, place in enumerate(places(spec)):
+                index = number * tie
+                at = (spec._replace(layers=(spec.layers[index],)), place, index, len(spec.layers))
+                if at not in seen:
+                    seen.add(at)
+                    add(layer_cuts(spec, index, place, self.apart))
             for index, layer in enumerate(spec.layers):
                 if index % tie:
                     continue

@@ -28,7 +28,11 @@ STATE = decoder((block("ssm", heads=2, state=8), MOE))
 PLACED = decoder((attention(4, 1), block("dense", ratio=1)), norm="layer", position="learned", max_length=128)
 
 
-@pytest.mark.parametrize("arch", [EVERY, STATE, PLACED], ids=["blocks", "a state", "positions that are learned"])
+@pytest.mark.parametrize(
+    "arch",
+    [EVERY, pytest.param(STATE, marks=pytest.mark.slow), PLACED],
+    ids=["blocks", "a state", "positions that are learned"],
+)
 def test_onnx_runtime_computes_the_same_at_every_length_with_a_cache_and_without(arch, tmp_path):
     told, check = onnx.write(made(arch), tmp_path)
     assert check.good and check.cached and check.difference < 1e-4, check

@@ -48,6 +48,7 @@ def reached(strategy, evaluations):
     return hypervolume(points, np.array([5.0, math.log(40)]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "evaluations"),
     # regularized evolution and local search must do so sooner: see test_evolution.py

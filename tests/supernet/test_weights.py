@@ -73,8 +73,10 @@ def tokens():
 
 
 @pytest.mark.parametrize("space", [Everything, Fields, Placed, Connections], ids=lambda s: s.__name__)
-def test_the_extracted_model_gives_the_logits_of_the_slice_to_the_bit_and_so_do_its_blocks_one_by_one(space, tokens):
-    net, seen = Supernet(space, 40, generator=torch.Generator().manual_seed(0)), set()
+def test_the_extracted_model_gives_the_logits_of_the_slice_to_the_bit_and_so_do_its_blocks_one_by_one(
+    space, net, tokens
+):
+    net, seen = net if space is Everything else Supernet(space, 40, generator=torch.Generator().manual_seed(0)), set()
     gains = [bank for name, bank in net.banks.items() if "/out_norm" in name and name.endswith("gain")]
     assert all((bank == 1).all() for bank in gains) and bool(gains) == (space is Fields)
     for at, arch in enumerate(valid(space, 40 if space is Everything else 20)):

@@ -59,7 +59,7 @@ def test_workers_do_not_change_the_search_whatever_order_they_end_in(tmp_path, m
     assert flats(runs[0]) == flats(runs[1])
 
 
-@pytest.mark.parametrize("storage", ["study.db", "study.log"])
+@pytest.mark.parametrize("storage", ["study.db", pytest.param("study.log", marks=pytest.mark.slow)])
 def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(storage, tmp_path, monkeypatch):
     """The killed and continued search is, trial by trial, the one that was never killed."""
     code = (
