@@ -4,6 +4,8 @@
     {{ hardware.json: published                                   a table: a row for each thing in a list or mapping,
        device = device                                           a column for each line: heading = path | format
        error, % = learned/mape_percent/mean | .2f }}
+    {{ default_search.json: front where on_final_front by final/bits_per_byte
+       trial = trial }}                                       only the rows that have it, in this order
     {{ fidelity.md }}                                             a result in Markdown; its headings go one level down
     {{ every result }}                                            a table of all files: what it is, from which machine
     --8<-- "examples/own_model.py"                                a line of its own: the text of that file
@@ -57,11 +59,15 @@ def number(name: str, path: str, form: str | None) -> str:
 
 def rows(name: str, path: str, columns: str) -> str:
     """Raises NoFigure: no such file, or no such list or mapping, or a figure that no row has."""
+    place, order = (path.split(" by ", 1) + [""])[:2]
+    place, only = (place.split(" where ", 1) + [""])[:2]
     try:
-        found = find(read(name), path)
+        found = find(read(name), place.strip())
+        items = [(key, value) for key, value in found.items()] if isinstance(found, dict) else list(enumerate(found))
+        items = [item for item in items if not only or item[1].get(only.strip())]
+        items = sorted(items, key=lambda item: find(item[1], order.strip())) if order else items
     except (LookupError, TypeError, ValueError) as error:
         raise NoFigure(f"nothing at {path!r} in benchmarks/results/{name}: {error!r}") from error
-    items = [(key, value) for key, value in found.items()] if isinstance(found, dict) else list(enumerate(found))
     heads, body = [], [[] for _ in items]
     for line in filter(None, map(str.strip, columns.splitlines())):
         head, _, rest = line.partition(" = ")

@@ -4,7 +4,7 @@
     python docs/_build/pages.py --check    names them, and exits with 1
 
 `docs/_build/pages/README.md.in` becomes `README.md`, `docs/_build/pages/docs/benchmarks.md.in` `docs/benchmarks.md`; what may be in such a
-file, see `figures.py`. Links and pictures are those of the page: they begin where it lies.
+file, see `figures.py`. Pictures of results in `docs/pictures/` are drawn by `charts.py`. Links and pictures are those of the page: they begin where it lies.
 
 As a hook of MkDocs: a build fails where a page is stale, and pictures of `benchmarks/results/` are copied into the site.
 """
@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
+import charts
 import figures
+
 sys.path.pop(0)
 
 ROOT = Path(__file__).parents[2]
@@ -39,9 +41,11 @@ def made(source: Path) -> str:
 
 
 def pages() -> Iterator[tuple[Path, str]]:
-    """(page, its text as it has to be)."""
+    """(page or picture, its text as it has to be)."""
     for source in sorted(SOURCES.rglob("*.md.in")):
         yield page_of(source), made(source)
+    for name, drawn in charts.PICTURES.items():
+        yield ROOT / "docs" / "pictures" / name, drawn()
 
 
 def stale() -> list[tuple[Path, str]]:

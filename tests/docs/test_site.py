@@ -59,10 +59,13 @@ def test_figures_come_from_results(tmp_path, monkeypatch):
     made = figures.rendered("{{ r.json: list\n   A = a | .2f\n}}\n\n{{ r.json: map\n   name = key\n   A = a\n}}")
     assert made.count("|---") == 2 or made.count("| --- |") == 2
     assert "| 1.23 |\n| 2.00 |" in made and "| x | 0.5 |" in made
+    some = figures.rendered("{{ r.json: list where b by a\n   A = a\n}}")
+    assert "| 1.234 |" in some and "| 2 |" not in some
+    assert figures.rendered("{{ r.json: list by a\n   A = a\n}}").splitlines()[2:] == ["| 1.234 |", "| 2 |"]
     assert figures.rendered("{{ t.md }}").strip().startswith("### Part")
     assert "| `r.json` | w | P |" in figures.rendered("{{ every result }}")
     for wrong in ("{{ r.json: list/9/a }}", "{{ no.json: a }}", "{{ r.json: what | .1f }}", "{{ no.md }}",
-                  "{{ r.json: list\n   A = z\n}}", "{{ r.json: nowhere\n   A = a\n}}", '--8<-- "examples/no.py"'):  # fmt: skip
+                  "{{ r.json: list\n   A = z\n}}", "{{ r.json: nowhere\n   A = a\n}}", "{{ r.json: list by z\n   A = a\n}}", '--8<-- "examples/no.py"'):  # fmt: skip
         with pytest.raises(figures.NoFigure):
             figures.rendered(wrong)
 
