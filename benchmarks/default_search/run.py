@@ -48,7 +48,7 @@ def main() -> None:
     tokens = told["facts"]["bits_per_byte: tokens"]
     figures["seeds"] = seeds(told, tokens)
     figures["attention_only"] = attention_only(told, tokens)
-    what = "the default nas-bo search, its overheads, seed noise, and attention-only decoders beside its front"
+    what = "the default nas-bo search, its overheads, seed noise, and attention-only decoders next to its front"
     machine = {"load_before": run["load_before"]}
     more = {
         "repeats": 1,

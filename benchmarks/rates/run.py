@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
             found.setdefault(kind, {})[storage] = part
             print(kind, storage, part, flush=True)
             document = envelope(
-                "time beside the evaluation of a trial, in ms of a processor and of a clock, by the number of trials before it",
+                "time in addition to the evaluation of a trial, in ms of a processor and of a clock, by the number of trials before it",
                 "optuna", "sqlalchemy", repeats=WINDOWS, window=WINDOW, figures=found,
             )  # fmt: skip
             write(document, asked.out, keep=not asked.quick)

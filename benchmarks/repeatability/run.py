@@ -1,4 +1,4 @@
-"""Does the latency of a search repeat? The same default search several times, on a quiet machine and beside a busy process.
+"""Does the latency of a search repeat? The same default search several times, on a quiet machine and next to a busy process.
 
     python -m benchmarks.repeatability.run [--quick] [--own-scale] [--apart SECONDS]
 
@@ -28,9 +28,9 @@ from scipy.stats import kendalltau
 
 from benchmarks.common import envelope, write
 
-RUNS = (("quiet", "shared", 0), ("quiet again", "shared", 0), ("beside a busy process", "shared", 1))
+RUNS = (("quiet", "shared", 0), ("quiet again", "shared", 0), ("next to a busy process", "shared", 1))
 MORE = ("nothing kept", "own", 0)
-PAIRS = (("quiet", "quiet again"), ("quiet", "beside a busy process"), ("quiet", "nothing kept"))
+PAIRS = (("quiet", "quiet again"), ("quiet", "next to a busy process"), ("quiet", "nothing kept"))
 BUSY = "while True: sum(range(1_000_000))"
 
 

@@ -92,12 +92,15 @@ def test_a_stale_page_is_found(tmp_path, monkeypatch):
     source.parent.mkdir(parents=True)
     source.write_text("{{ sampling.json: repeats }} times\n")
     monkeypatch.setattr(PAGES, "ROOT", tmp_path)
+    monkeypatch.setattr(PAGES.charts, "PICTURES", {})
     monkeypatch.setattr(PAGES, "SOURCES", tmp_path / "pages")
     ((page, text),) = PAGES.stale()
     assert page == tmp_path / "a" / "b.md" and text.startswith("<!-- Made by") and re.search(r"\d times", text)
     page.parent.mkdir()
     page.write_text(text)
     assert PAGES.stale() == []
+    monkeypatch.setattr(PAGES.charts, "PICTURES", {"c.svg": lambda: "<svg/>"})
+    assert PAGES.stale() == [(tmp_path / "docs" / "pictures" / "c.svg", "<svg/>")]
 
 
 def test_docstrings_become_markdown():

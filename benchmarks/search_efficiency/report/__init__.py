@@ -13,7 +13,7 @@ from benchmarks.search_efficiency.report.picture import picture
 
 CHECKPOINTS = (10, 25, 50, 100, 200)
 JUDGED = 100  # the evaluations at which the best peer is chosen
-GROUPS = {"ours": "ours", "blackbox": "ours, nothing known", "peer": "peers"}
+GROUPS = {"ours": "nas_bo", "blackbox": "nas_bo, nothing known", "peer": "peers"}
 
 
 def report(lines: Sequence[dict[str, Any]], folder: Path) -> str:

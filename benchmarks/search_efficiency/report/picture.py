@@ -75,7 +75,7 @@ def _labels(problems: Mapping[str, Sequence[Curves]]) -> list[str]:
 
 
 def _label(curves: Curves) -> str:
-    return f"{curves.label} (ours)" if curves.ours else curves.label
+    return f"{curves.label} (nas_bo)" if curves.ours else curves.label
 
 
 def _draw(axes: Any, curves: Curves) -> None:
