@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-CLI = "nas_bo.cli.app"
+CLI = "nas_bo.cli.commands"
 HERE = "<!-- every command -->"
 
 
@@ -22,8 +22,8 @@ class Module:
         self.assigned = {
             target.id: node.value
             for node in self.tree.body
-            if isinstance(node, ast.Assign)
-            for target in node.targets
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
             if isinstance(target, ast.Name)
         }
         self.imported = {
@@ -48,31 +48,17 @@ def _registers(node: ast.AST) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "command"
 
 
-def commands(name: str = CLI, prefix: str = "nas-bo") -> Iterator[tuple[str, Module, ast.FunctionDef]]:
-    """(the command as it is typed, its module, its function), in the order of the source; groups of commands last."""
-    module, groups = Module(name), []
-    for node in module.tree.body:
-        if isinstance(node, ast.FunctionDef):
-            for decorator in filter(_registers, node.decorator_list):
-                yield f"{prefix} {_named(decorator, node.name)}", module, node
-        if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
-            continue
-        call = node.value
-        if _registers(call.func) and isinstance(call.args[0], ast.Name):  # app.command()(function)
-            home, function = module.imported[call.args[0].id]
-            there = Module(home)
-            yield f"{prefix} {_named(call.func, function)}", there, there.functions[function]
-        if isinstance(call.func, ast.Attribute) and call.func.attr == "add_typer" and isinstance(call.args[0], ast.Name):
-            home, _ = module.imported[call.args[0].id]
-            (word,) = (k.value.value for k in call.keywords if k.arg == "name" and isinstance(k.value, ast.Constant))
-            groups.append((home, f"{prefix} {word}"))
-    for home, typed in groups:
-        yield from commands(home, typed)
-
-
-def _named(call: Any, function: str) -> str:
-    given = [a.value for a in call.args if isinstance(a, ast.Constant)]
-    return str(given[0]) if given else function.strip("_").replace("_", "-")
+def commands() -> Iterator[tuple[str, Module, ast.FunctionDef]]:
+    """(the command as it is typed, its module, its function), in the order of the table; groups of commands last."""
+    table = Module(CLI)
+    for name, home in ast.literal_eval(table.assigned["COMMANDS"]).items():
+        module = Module(home)
+        yield f"nas-bo {name}", module, module.functions[name]
+    for group, home in ast.literal_eval(table.assigned["GROUPS"]).items():
+        module = Module(home)
+        for node in module.functions.values():
+            if any(map(_registers, node.decorator_list)):
+                yield f"nas-bo {group} {node.name.strip('_').replace('_', '-')}", module, node
 
 
 def options(module: Module, function: ast.FunctionDef) -> Iterator[tuple[str, str, str]]:

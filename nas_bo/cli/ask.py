@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nas_bo import database_url
+from nas_bo.cli import completion
+from nas_bo.cli.documents import labelled
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import OneStudy, Storage
 from nas_bo.cli.output import say
@@ -208,7 +210,7 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
 def document(session: AskTell, asked: Asked) -> str:
     """One asked trial as a line of JSON; `tell` reads it with "values" (or "failed") added."""
     told = {"study": session.study.study_name, "tell": session._told}
-    return json.dumps({**asked.to_dict(), **told}, separators=(", ", ": "))
+    return json.dumps(labelled("asked", {**asked.to_dict(), **told}), separators=(", ", ": "))
 
 
 def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | SearchError]:
@@ -281,9 +283,8 @@ def keep(session: AskTell, data: Mapping[str, object] | SearchError) -> str:
     trial = session.tell(number, values, failed=failed, info=info if isinstance(info, dict) else None)
     found: dict[str, object] = {"number": trial.number, "state": trial.state.value, "values": dict(trial.values)}
     broken = {name: amount for name, amount in trial.violations.items() if amount > 0}
-    return json.dumps(
-        {**found, **({"reason": trial.reason} if trial.reason else {}), **({"violated": broken} if broken else {})}
-    )
+    why: dict[str, object] = {"reason": trial.reason} if trial.reason else {}
+    return json.dumps(labelled("told", {**found, **why, **({"violated": broken} if broken else {})}))
 
 
 Allowed = Annotated[
@@ -294,18 +295,24 @@ Allowed = Annotated[
     ),
 ]
 
+JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON, a line each, which this command always does.")]
+
 
 def ask(
     storage: Storage = "nas-bo.db",
     study: Annotated[
         str | None,
         typer.Option(
-            help="Name of the study. By default the only one in the storage. A new one is named after the space."
+            help="Name of the study. By default the only one in the storage. A new one is named after the space.",
+            autocompletion=completion.studies,
         ),
     ] = None,
     space: Annotated[
         str | None,
-        typer.Option(help="A named space, module:Class or file.py:Class, as in `nas-bo search`. By default tiny_gpt."),
+        typer.Option(
+            help="A named space, module:Class or file.py:Class, as in `nas-bo search`. By default tiny_gpt.",
+            autocompletion=completion.spaces,
+        ),
     ] = None,
     objective: Annotated[
         list[str] | None,
@@ -319,7 +326,12 @@ def ask(
     at_least: Annotated[
         list[str] | None, typer.Option(help="A hard limit from below, repeatable: throughput=500.")
     ] = None,
-    strategy: Annotated[str | None, typer.Option(help="What proposes, as in `nas-bo search`. By default auto.")] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="What proposes, as in `nas-bo search`. By default auto.", autocompletion=completion.strategies
+        ),
+    ] = None,
     vocab_size: Annotated[
         int | None,
         typer.Option(help="Vocabulary size for what is computed. By default 256, that of bytes.", callback=within(2)),
@@ -336,6 +348,7 @@ def ask(
         ),
     ] = False,
     allow: Allowed = None,
+    as_json: JsonLines = True,
 ) -> None:
     """Print the next architecture to evaluate, as a line of JSON; options are needed the first time only."""
     with errors():
@@ -345,7 +358,9 @@ def ask(
             say(document(opened, asked))
 
 
-def tell(storage: Storage = "nas-bo.db", study: OneStudy = None, allow: Allowed = None) -> None:
+def tell(
+    storage: Storage = "nas-bo.db", study: OneStudy = None, allow: Allowed = None, as_json: JsonLines = True
+) -> None:
     """Read the results of asked architectures from stdin, as JSON: {"number": 0, "values": {"bits_per_byte": 2.4}}, or "failed": "why"."""
     with errors():
         opened, refused = None, False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nas_bo import database_url
-from nas_bo.cli import warnings_shown
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
@@ -36,7 +35,10 @@ def compare(
         results = [resolve.stored(storage, name or None) for storage, _, name in pairs]
         _different(pairs, results)
         found = compared(results)
-        say(json.dumps(document(found, storages), indent=1) if as_json else text(found, storages))
+        if as_json:
+            print_document("comparison", document(found, storages))
+        else:
+            say(text(found, storages))
 
 
 def _different(pairs: Sequence[tuple[str, str, str]], results: Sequence[Result]) -> None:
@@ -82,7 +84,7 @@ def document(found: Comparison, storages: Sequence[str]) -> dict[str, object]:
     objectives = [{"name": c.name, "unit": c.unit, "direction": c.direction} for c in found.columns]
     values = "re-trained" if found.again else "search"
     said = {"objectives": objectives, "values": values, "reference": found.reference, "studies": studies}
-    return {**said, "notes": list(found.notes), "warnings": warnings_shown.current().texts}
+    return {**said, "notes": list(found.notes)}
 
 
 def text(found: Comparison, storages: Sequence[str]) -> str:

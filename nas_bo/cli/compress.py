@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nas_bo.cli import warnings_shown
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, allowed
 from nas_bo.cli.output import say
@@ -93,7 +92,7 @@ def compress(
             "steps": [asdict(step) for step in made.steps],
             "remarks": list(made.remarks),
         }
-        say(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
+        print_document("compressed", said)
     else:
         say(str(made))
 

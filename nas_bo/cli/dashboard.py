@@ -7,15 +7,18 @@ import json
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
+from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
 from nas_bo.execution.interrupts import ended_by_sigterm
-from nas_bo.space import Space
-from nas_bo.study import PREFIX, STUDY, read_attributes, space_of
+
+if TYPE_CHECKING:
+    from nas_bo.space import Space
 
 OF_TRIAL = ("architecture.svg", "architecture.json")
 OF_STUDY = ("front.png", "front.html")  # of the report
@@ -53,11 +56,15 @@ class Shown:
         ).encode()
 
     def _space(self, study_id: int) -> type[Space] | None:
+        from nas_bo.study import space_of
+
         if study_id not in self._spaces:
             self._spaces[study_id] = space_of(self._about(study_id))
         return self._spaces[study_id]
 
     def _about(self, study_id: int) -> Mapping[str, Any]:
+        from nas_bo.study import PREFIX, STUDY, read_attributes
+
         return read_attributes(self._backend.get_study_user_attrs(study_id), PREFIX + STUDY) or {}
 
 
@@ -78,6 +85,7 @@ def dashboard(
     artifacts: Annotated[Path, typer.Option(help="Folder that keeps the files attached in the dashboard.")] = Path(
         "nas-bo-out/artifacts"
     ),
+    as_json: Json = False,
 ) -> None:
     """Open optuna-dashboard on this machine only, with constraints, reports and architectures of our studies."""
     with errors():
@@ -88,7 +96,10 @@ def dashboard(
             serve(*opened(storage), artifacts, port) as address,
             contextlib.suppress(KeyboardInterrupt),
         ):
-            say(f"{address}\nPress Ctrl-C to stop.")
+            if as_json:
+                print_document("page", {"url": address})
+            else:
+                say(f"{address}\nPress Ctrl-C to stop.")
             signal.pause()
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_bo.architecture import Architecture
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
@@ -51,8 +53,8 @@ def text(name: str | None, here: bool, as_json: bool) -> str:
 
 def drawings(
     name: str | None, here: bool, space: str, arch: Path | None, drawn_in: tuple[str, int, str], folder: Path
-) -> str:
-    """Draw an architecture under the roofline of a device, and where its time goes there; say where the pictures are.
+) -> list[Path]:
+    """Draw an architecture under the roofline of a device, and where its time goes there; the pictures are returned.
 
     Args:
         arch: a JSON file of an architecture; None draws that of seed 0 of the space.
@@ -83,7 +85,7 @@ def drawings(
             (folder / file).write_bytes(data)
     except OSError as error:
         raise DeviceError(f"{str(folder)!r} cannot be written ({error.strerror}); choose another place") from error
-    return "\n".join(f"picture  {folder / file}" for file in made)
+    return [folder / file for file in made]
 
 
 def architecture(file: Path) -> Architecture:
@@ -124,7 +126,10 @@ def _said(device: Device) -> str:
 
 def devices(
     name: Annotated[
-        str | None, typer.Argument(help="Show this one: a name of the table, or the path of a file.")
+        str | None,
+        typer.Argument(
+            help="Show this one: a name of the table, or the path of a file.", autocompletion=completion.devices
+        ),
     ] = None,
     here: Annotated[bool, typer.Option("--here", help="Measure this machine, which takes seconds.")] = False,
     pictures: Annotated[
@@ -145,7 +150,13 @@ def devices(
 ) -> None:
     """List the devices whose figures are known, or show one with the source of each figure."""
     with errors():
-        if pictures is None:
-            say(text(name, here, as_json))
+        if pictures is not None:
+            drawn = drawings(name, here, space, arch, (phase, context, dtype), pictures)
+            if as_json:
+                print_document("drawings", {"files": [str(path) for path in drawn]})
+            else:
+                say("\n".join(f"picture  {path}" for path in drawn))
+        elif as_json:
+            print_document("devices" if name is None and not here else "device", json.loads(text(name, here, True)))
         else:
-            say(drawings(name, here, space, arch, (phase, context, dtype), pictures))
+            say(text(name, here, False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from nas_bo import database_url
-from nas_bo.cli import warnings_shown
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import INTERRUPTED, errors
 from nas_bo.cli.output import say
 from nas_bo.errors import ReportError, SearchError
@@ -108,9 +107,9 @@ def _say(
     result: Result, written: Sequence[Path], as_json: bool, storage: str, tracked: Tracking | None, missing: str
 ) -> None:
     if as_json:
-        more = {"files": [str(p) for p in written], "warnings": warnings_shown.current().texts}
+        more = {"files": [str(p) for p in written]}
         sync = {"not_tracked": {"why": missing, "command": tracked.mend}} if tracked is not None and missing else {}
-        say(json.dumps({**result.to_dict(), **more, **sync}, indent=1))
+        print_document("result", {**result.to_dict(), **more, **sync})
     else:
         say(f"\n{result}\n")
         for path in written[:2]:

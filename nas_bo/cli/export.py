@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from nas_bo.cli import warnings_shown
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
@@ -21,7 +21,10 @@ def export(
     folder: Annotated[Path, typer.Argument(help="A folder of `nas-bo train`.")],
     to: Annotated[Path, typer.Option(help="The folder that is written; it must not exist.")],
     format: Annotated[
-        str, typer.Option(help="What is written: huggingface, gguf, onnx, or folder (a copy).")
+        str,
+        typer.Option(
+            help="What is written: huggingface, gguf, onnx, or folder (a copy).", autocompletion=completion.formats
+        ),
     ] = "huggingface",
     padding: Annotated[
         float,
@@ -86,7 +89,7 @@ def export(
             "unchecked": made.unchecked,
             "mlflow": None if logged is None else asdict(logged),
         }
-        say(json.dumps({**said, "warnings": warnings_shown.current().texts}, indent=1))
+        print_document("exported", said)
     else:
         say(str(made))
         if logged is not None:

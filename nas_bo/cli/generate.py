@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
@@ -32,4 +32,7 @@ def generate(
         from nas_bo.workflows.export import continued
 
         text = continued(folder, prompt, tokens, temperature, seed)
-    say(json.dumps({"prompt": prompt, "text": text}) if as_json else text)
+    if as_json:
+        print_document("generated", {"prompt": prompt, "text": text})
+    else:
+        say(text)

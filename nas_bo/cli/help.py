@@ -49,11 +49,23 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 COMMANDS = {
     "Search and look": ("search", "report", "compare", "status", "validate"),
-    "What can be searched, and where": ("spaces", "devices", "profile"),
+    "What can be searched, and where": ("spaces", "devices", "profile", "doctor"),
     "One architecture at a time": ("ask", "tell"),
     "Studies and models": ("train", "generate", "export", "compress", "register", "rerun", "merge"),
     "Pages in the browser": ("dashboard", "ui", "mlflow"),
 }
+
+FIRST = """\
+nas-bo finds language-model architectures that are good and cheap on a given device.
+
+  nas-bo search                     Find architectures. Without options it trains small ones for some minutes.
+  nas-bo report nas-bo.db           Look at what a search has found, and write its report again.
+  nas-bo train nas-bo.db --to out   Train the winner to the end.
+  nas-bo export out --to model      Write it for transformers, llama.cpp or ONNX Runtime.
+  nas-bo doctor                     See what is installed, and what installs the rest.
+
+`nas-bo --help` lists all commands, and `nas-bo COMMAND --help` the options of one."""
+"""What `nas-bo` alone prints."""
 
 
 class Grouped(TyperCommand):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_bo import database_url
-from nas_bo.cli import warnings_shown
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.help import WIDE, Commands, Grouped
 from nas_bo.cli.options import Json
@@ -86,7 +86,7 @@ def sync(
         [plan for s in done for plan in s.planned],
     )  # fmt: skip
     if as_json:
-        say(json.dumps({**vars(total), "warnings": warnings_shown.current().texts}, indent=1))
+        print_document("synced", vars(total))
     else:
         _say(total, where)
     if total.left:

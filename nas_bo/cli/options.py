@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_bo.cli import completion
 from nas_bo.cli.typed_options import above_zero, within
 from nas_bo.errors import SearchError
 
@@ -19,11 +20,22 @@ if TYPE_CHECKING:
     from nas_bo.foreign_recipe import Allowed
 
 Storage = Annotated[str, typer.Option(help="Where the study is kept: a .db or .log file, or any Optuna storage URL.")]
-Study = Annotated[str | None, typer.Option(help="Name of the study. By default that of the space.")]
-OneStudy = Annotated[str | None, typer.Option(help="Name of the study. By default the only one in the storage.")]
+Study = Annotated[
+    str | None,
+    typer.Option(help="Name of the study. By default that of the space.", autocompletion=completion.studies),
+]
+OneStudy = Annotated[
+    str | None,
+    typer.Option(help="Name of the study. By default the only one in the storage.", autocompletion=completion.studies),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file. 'none' tracks nothing.")]
-NamedSpace = Annotated[str, typer.Option(help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.")]
+NamedSpace = Annotated[
+    str,
+    typer.Option(
+        help="A named space (see `nas-bo spaces`), module:Class or file.py:Class.", autocompletion=completion.spaces
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_bo.cli import warnings_shown
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, NamedSpace
 from nas_bo.cli.output import note, say
@@ -100,7 +100,7 @@ def profile(
         )  # fmt: skip
         drawn = _picture(found, out, seed)
     if as_json:
-        say(json.dumps({**found.to_dict(), "file": str(out), "warnings": warnings_shown.current().texts}, indent=1))
+        print_document("profile", {**found.to_dict(), "file": str(out)})
         return
     use = f"nas-bo search --space {shlex.quote(space)} --target {shlex.quote(str(out))}"
     say(f"\n{found}\n\nprofile  {out}   ({use})")

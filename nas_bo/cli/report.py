@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.ending import finish
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, OneStudy
@@ -22,7 +24,8 @@ def report(
     pick: Annotated[
         str | None,
         typer.Option(
-            help="Print one architecture instead: knee, best:NAME, 'bits_per_byte where latency_ms<=2 and parameters<=200k', or the number of a trial."
+            help="Print one architecture instead: knee, best:NAME, 'bits_per_byte where latency_ms<=2 and parameters<=200k', or the number of a trial.",
+            autocompletion=completion.picks,
         ),
     ] = None,
     space: Annotated[
@@ -42,11 +45,10 @@ def report(
 
             chosen = result.pick(pick)
             data = {"study": result.title, "pick": pick, **described(result, chosen)}
-            say(
-                json.dumps(data, indent=1)
-                if as_json
-                else _text(data, json.dumps(json.loads(chosen.architecture.to_json())))
-            )
+            if as_json:
+                print_document("pick", data)
+            else:
+                say(_text(data, json.dumps(json.loads(chosen.architecture.to_json()))))
             return
     finish(result, out, as_json, storage, None, INTERRUPTED)
 

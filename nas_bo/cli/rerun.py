@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
-from nas_bo.cli import warnings_shown
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, OneStudy, allowed
 from nas_bo.cli.output import say
@@ -30,7 +30,10 @@ def rerun(
 
         may = allowed(allow, allow_path, budget_limit)
         made = evaluate(run, track=mlflow, allow=may.modules, log=log, allow_path=may.paths, budget_limit=may.budget)
-    say(json.dumps({**made.to_dict(), "warnings": warnings_shown.current().texts}, indent=1) if as_json else str(made))
+    if as_json:
+        print_document("rerun", made.to_dict())
+    else:
+        say(str(made))
     if made.agrees is False:
         raise typer.Exit(1)
 
@@ -41,7 +44,8 @@ def register(
     pick: Annotated[
         list[str] | None,
         typer.Option(
-            help="What is trained, repeatable: knee, fastest, best_quality, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial. By default the first three."
+            help="What is trained, repeatable: knee, fastest, best_quality, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial. By default the first three.",
+            autocompletion=completion.picks,
         ),
     ] = None,
     study: OneStudy = None,
@@ -60,7 +64,7 @@ def register(
         may = allowed(allow, allow_path, budget_limit)
         found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=may)
     if as_json:
-        say(json.dumps([vars(one) | {"uri": one.uri} for one in found], indent=1))
+        print_document("registered", {"models": [vars(one) | {"uri": one.uri} for one in found]})
         return
     for one in found:
         values = ", ".join(f"{key} {value:.5g}" for key, value in one.values.items())

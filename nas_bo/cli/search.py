@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from nas_bo.cli import completion
 from nas_bo.cli.ending import Moment, finish
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
@@ -69,14 +70,16 @@ def search(
         typer.Option(
             help="What is optimised, repeatable: bits_per_byte, latency_ms, decode_ms, throughput, energy, memory, parameters, "
             "active_parameters, mflops, kv_cache_bytes, weight_bytes, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
-            "By default bits_per_byte and latency_ms."
+            "By default bits_per_byte and latency_ms.",
+            autocompletion=completion.objectives,
         ),
     ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
             help="What proposes: auto, bayes, nsga2, regularizedevolution, localsearch, reinforce, random, knapsack, or module:name. By default "
-            "auto (bayes, beyond some thousands of trials nsga2), with --from knapsack."
+            "auto (bayes, beyond some thousands of trials nsga2), with --from knapsack.",
+            autocompletion=completion.strategies,
         ),
     ] = None,
     trials: Annotated[int, typer.Option(help="Number of architectures in all.", callback=within(1))] = 40,
@@ -130,7 +133,8 @@ def search(
         typer.Option(
             help="What latency, throughput, energy and memory are predicted for, repeatable: a name that `nas-bo devices` "
             "lists, a device file, or a profile that `nas-bo profile` wrote. Each target has columns of its own. 'here' is this "
-            "machine, measured, which is what is meant without any target."
+            "machine, measured, which is what is meant without any target.",
+            autocompletion=completion.targets,
         ),
     ] = None,
     dtype: Annotated[

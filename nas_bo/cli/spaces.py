@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
@@ -21,16 +22,27 @@ INSPECT = "inspect"
 
 
 def spaces(
-    name: Annotated[str | None, typer.Argument(help="Describe this one; 'inspect' looks into the next one.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            help="Describe this one; 'inspect' looks into the next one.", autocompletion=completion.spaces_or_inspect
+        ),
+    ] = None,
     of: Annotated[
         str | None,
-        typer.Argument(help="After inspect: a named space, module:Class or file.py:Class.", metavar="[SPACE]"),
+        typer.Argument(
+            help="After inspect: a named space, module:Class or file.py:Class.",
+            metavar="[SPACE]",
+            autocompletion=completion.spaces,
+        ),
     ] = None,
     storage: Annotated[
         str | None,
         typer.Option(help="With inspect: the storage of a search of it, for coverage and what its front says."),
     ] = None,
-    study: Annotated[str | None, typer.Option(help="Name of the study in it.")] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study in it.", autocompletion=completion.studies)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the named search spaces, describe one, or inspect one: its size, rules, dead choices, and what decides its costs."""
@@ -49,16 +61,17 @@ def spaces(
             raise SpaceError(f"{of or storage}: only `nas-bo spaces inspect SPACE` takes more; leave it out")
         if name is None:
             if as_json:
-                say(
-                    json.dumps({n: {"size": s.size(rules=False), "title": s.title} for n, s in NAMED.items()}, indent=1)
-                )
+                print_document("spaces", {n: {"size": s.size(rules=False), "title": s.title} for n, s in NAMED.items()})
                 return
             for known, space in NAMED.items():
                 first = (space.__doc__ or "").strip().partition("\n")[0]
                 say(f"{known:<16} {space.size(rules=False):>12.3g} architectures   {first}")
             return
         chosen = resolve.named_space(name)
-        say(chosen.to_json() if as_json else chosen.describe())
+        if as_json:
+            print_document("space", chosen.to_dict())
+        else:
+            say(chosen.describe())
 
 
 def _inspect(space: type[Space], storage: str | None, study: str | None, as_json: bool) -> None:
@@ -76,8 +89,7 @@ def _inspect(space: type[Space], storage: str | None, study: str | None, as_json
         advice = advise(space, front, seen)
     found = inspect(space, {"parameters": _parameters, "flops": _flops, "latency (roofline)": _latency}, seen=seen)
     if as_json:
-        said = asdict(found) | ({} if advice is None else {"advice": asdict(advice)})
-        say(json.dumps(said, indent=1))
+        print_document("inspection", asdict(found) | ({} if advice is None else {"advice": asdict(advice)}))
         return
     say(str(found))
     if advice is not None:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
 from nas_bo.errors import HostError
 from nas_bo.foreign_document import reading
-from nas_bo.trial import State
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -24,7 +24,12 @@ MOST_SHOWN = 20  # running trials of one study; --json has all
 
 def status(
     storage: Annotated[str, typer.Argument(help="The storage of one or several studies.")] = "nas-bo.db",
-    study: Annotated[str | None, typer.Option(help="Name of one study. By default all that the storage holds.")] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of one study. By default all that the storage holds.", autocompletion=completion.studies
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say how many trials have ended, run and wait, which process evaluates them and since when; nothing in the storage is changed."""
@@ -38,7 +43,7 @@ def status(
         names = [study] if study is not None else sorted(optuna.get_all_study_names(backend))
         found = [described(storages.load(backend, name, reading=True)) for name in names]
     if as_json:
-        say(json.dumps({"storage": _shown(storage), "studies": found}, indent=1))
+        print_document("status", {"storage": _shown(storage), "studies": found})
         return
     if not found:
         say(f"{_shown(storage)} holds no study")
@@ -50,6 +55,7 @@ def status(
 def described(study: Study) -> dict[str, object]:
     """A study as JSON-safe data: how many trials are in which state, and every running one."""
     from nas_bo.optuna import running, studies
+    from nas_bo.trial import State
 
     record = studies.read(study)
     ended = [t.finished for t in record.trials if t.finished is not None]

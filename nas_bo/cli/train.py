@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 import time
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_bo.cli import warnings_shown
+from nas_bo.cli import completion
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, OneStudy, Teacher, allowed
 from nas_bo.cli.output import say
@@ -31,7 +31,8 @@ def train(
     pick: Annotated[
         str,
         typer.Option(
-            help="What is trained: knee, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial."
+            help="What is trained: knee, best:NAME, 'bits_per_byte where latency_ms<=2', or the number of a trial.",
+            autocompletion=completion.picks,
         ),
     ] = "knee",
     tokens: Annotated[
@@ -100,7 +101,7 @@ def train(
     in_mlflow = None if tracked is None or tracked.run_id is None else {"run_id": tracked.run_id, "of": tracked.of}
     if as_json:
         said = {k: v for k, v in about.items() if k not in ("curve", "trust")}
-        say(json.dumps({"folder": str(made.folder), "resumed": made.resumed, **said, "mlflow": in_mlflow, "warnings": warnings_shown.current().texts}, indent=1))  # fmt: skip
+        print_document("trained", {"folder": str(made.folder), "resumed": made.resumed, **said, "mlflow": in_mlflow})
         return
     if "ladder" in about:
         tried = ", ".join(f"{rate:g}: {bits:.4f}" for rate, bits in about["ladder"]["tried"])

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Mlflow
+from nas_bo.cli.options import Json, Mlflow
 from nas_bo.cli.output import say
 from nas_bo.execution.interrupts import ended_by_sigterm
 
@@ -16,6 +17,7 @@ from nas_bo.execution.interrupts import ended_by_sigterm
 def ui(
     mlflow: Mlflow = "mlflow.db",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 5000,
+    as_json: Json = False,
 ) -> None:
     """Open the MLflow page of the searches on this machine only, and print the address that opens on the front."""
     with errors():
@@ -23,5 +25,8 @@ def ui(
 
         tracking_uri.there(tracking_uri.resolve(mlflow))
         with ended_by_sigterm(), open_ui(mlflow, port) as shown, contextlib.suppress(KeyboardInterrupt):
-            say(f"{shown.front()}\nPress Ctrl-C to stop.")
+            if as_json:
+                print_document("page", {"url": shown.front()})
+            else:
+                say(f"{shown.front()}\nPress Ctrl-C to stop.")
             shown.process.wait()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nas_bo.cli import warnings_shown
+from nas_bo.cli.documents import print_document
 from nas_bo.cli.ending import INCOMPLETE
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
@@ -149,8 +148,7 @@ def validate(
 
 def _say(report: TrustReport, written: Sequence[Path], as_json: bool, missing: str) -> None:
     if as_json:
-        more = {"files": [str(p) for p in written], "warnings": warnings_shown.current().texts}
-        say(json.dumps({**report.to_dict(), **more}, indent=1))
+        print_document("trust", {**report.to_dict(), "files": [str(p) for p in written]})
     else:
         say(f"\n{report}\n")
         for path in written:

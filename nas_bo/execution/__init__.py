@@ -1,8 +1,5 @@
-"""ROOM 13, execution: what is looked at before the first trial, and where evaluations run."""
+"""ROOM 13, execution: what is looked at before the first trial, and where evaluations run. Names are resolved when first used."""
 
-from nas_bo.execution.executor import Executor
-from nas_bo.execution.in_process import InProcess
-from nas_bo.execution.processes import Processes
-from nas_bo.execution.ray import Ray
+from nas_bo.lazy import attach
 
-__all__ = ["Executor", "InProcess", "Processes", "Ray"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -1,0 +1,100 @@
+"""`nas-bo doctor`: what works here, what installs the rest, and exit code 1 where something that was asked for does not work."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+from importlib import metadata
+
+import pytest
+from typer.testing import CliRunner
+
+from nas_bo.cli.app import app
+from nas_bo.errors import SearchError
+from nas_bo.workflows import installation
+from nas_bo.workflows.installation import Check, Examined, examine
+
+
+def doctor(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, ["doctor", *words])
+    return done.exit_code, done.output
+
+
+def named(found: Examined, name: str) -> Check:
+    return next(one for one in found.checks if one.name == name)
+
+
+def test_it_says_what_is_there_and_what_installs_the_rest(monkeypatch):
+    there = metadata.version
+
+    def without_onnx(name: str) -> str:
+        if name == "onnxscript":
+            raise metadata.PackageNotFoundError(name)
+        return there(name) if name != "gguf" else "0.1"
+
+    monkeypatch.setattr(metadata, "version", without_onnx)
+    found = examine()
+    assert found.ok and named(found, "torch").found == there("torch") and named(found, "cpu").state == "ok"
+    onnx, gguf = named(found, "onnx"), named(found, "gguf")
+    assert onnx.state == "missing" and "onnxscript" in onnx.found and ".[onnx]'" in onnx.fix
+    assert gguf.state == "missing" and "gguf 0.1, where >=0.17 is needed" in gguf.found
+    assert not examine(extras=["onnx"]).ok and examine(extras=["ax"]).ok
+
+
+def test_every_extra_of_the_project_that_installs_something_is_looked_at():
+    from tests.test_packaging import EXTRAS
+
+    names = {one.name for one in examine().checks if one.group == "extras"}
+    assert names == {name for name, all_ in EXTRAS.items() if all_}
+
+
+def test_an_installed_package_is_read_from_its_metadata(monkeypatch):
+    class About:
+        def get_all(self, _: str) -> list[str]:
+            return ["gguf", "all"]
+
+    needed = ["numpy>=1", 'gguf>=0.17; extra == "gguf"', 'nas_bo[gguf]; extra == "all"']
+    monkeypatch.setattr(installation, "_clone", lambda: None)
+    monkeypatch.setattr(metadata, "metadata", lambda _: About())
+    monkeypatch.setattr(metadata, "requires", lambda _: needed)
+    assert installation.extras_there() == ["all", "gguf"]
+    assert installation.install_line("gguf").endswith("pip install 'nas_bo[gguf]'")
+
+
+def test_an_extra_that_does_not_exist_is_refused():
+    with pytest.raises(SearchError, match=r"no extra 'onx' \(did you mean 'onnx'\?\)"):
+        examine(extras=["onx"])
+    assert doctor("--extra", "onx")[0] == 2
+
+
+def test_what_was_asked_for_and_does_not_work_is_exit_code_1(tmp_path):
+    (tmp_path / "text.db").write_text("this is not a database, and long enough to be read as one " * 20)
+    sqlite3.connect(tmp_path / "empty.db").close()
+    with socket.socket() as taken:  # nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        for words, said in (
+            (["--storage", str(tmp_path / "none.db")], "there is no such file"),
+            (["--storage", str(tmp_path / "text.db")], "text.db"),
+            (["--mlflow", str(tmp_path / "none.db")], "there is no MLflow database"),
+            (["--mlflow", address], "no MLflow server answers"),
+            (["--device", "cuda:99"], "cannot be used here"),
+        ):
+            code, text = doctor(*words)
+            assert code == 1 and said in text and "Not all that was asked for works" in text, words
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_cache_folder_that_was_named_must_be_writable(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NAS_BO_CACHE", str(tmp_path / "file" / "cache"))
+    found = examine()
+    assert not found.ok and named(found, "cache folder").state == "broken"
+    monkeypatch.setenv("NAS_BO_CACHE", str(tmp_path / "new" / "cache"))
+    assert examine().ok and not (tmp_path / "new").exists()
+
+
+def test_a_server_named_in_the_environment_counts_as_asked_for(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@127.0.0.1:9")
+    code, text = doctor()
+    assert code == 1 and "secret" not in text and "127.0.0.1:9" in text
