@@ -72,6 +72,7 @@ def check(
     allow_path: Collection[str | os.PathLike[str]] = (),
     budget: float = BUDGET,
     what: str = "the run",
+    noted: bool = True,
 ) -> None:
     """Whether a recipe (`nas_bo.serialization.describe`) may be built.
 
@@ -80,11 +81,12 @@ def check(
             this user has named in a search.
         budget: the largest number of tokens, steps, repeats or the like.
         what: has the recipe, for messages.
+        noted: let through what this user has named in a search; not for what a program asks for in the user's name.
 
     Raises:
         SearchError: it names another file, or a larger number.
     """
-    named: set[str] | None = None
+    named: set[str] | None = None if noted else set()
     for key, field, value, why in _asked(described, allow_path, budget):
         named = _named | _noted() if named is None else named
         if key in named:

@@ -19,8 +19,8 @@ you do not know. Values that are not known are `null`; infinity and "not a numbe
 Spaces, devices and profiles are files of nas_bo that a command prints as they are: their version is a whole number.
 
 ```console
-$ nas-bo status nas-bo.db --json | python -c "import json, sys; print(json.load(sys.stdin)['schema'])"
-nas-bo.status/1
+$ nas-bo spaces --json | python -c "import json, sys; print(json.load(sys.stdin)['schema'])"
+nas-bo.spaces/1
 ```
 
 | document | printed by |

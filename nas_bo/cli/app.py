@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -48,8 +48,8 @@ def _of(*names: str) -> typer.Typer:
     """The command with these of its commands."""
 
     class Chosen(Commands):
-        def __init__(self, **more: Any) -> None:
-            super().__init__(**{**more, "commands": Loaded(names)})
+        def __init__(self, **more: object) -> None:
+            super().__init__(**{**more, "commands": Loaded(names)})  # type: ignore[arg-type]  # what typer passes on
 
     made = typer.Typer(
         cls=Chosen,

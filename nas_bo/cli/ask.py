@@ -27,6 +27,7 @@ from nas_bo.errors import HostError, NasBoError, SearchError
 if TYPE_CHECKING:
     from nas_bo.optuna.reading import Study
     from nas_bo.space import Space
+    from nas_bo.trial import Trial
     from nas_bo.workflows.ask_tell import Asked, AskTell
 
 KEPT = "asking"  # the attribute of the study that has the words
@@ -34,6 +35,12 @@ COMPUTED = ("parameters", "mflops", "kv_cache_bytes")
 LONGEST = 16_000_000  # characters of one document
 _WANTED = '`nas-bo tell` wants documents such as {"number": 0, "values": {"bits_per_byte": 2.41}} or {"number": 0, "failed": "out of memory"}'
 SIDES = {"at_most": "--at-most", "at_least": "--at-least"}
+NAMING = {
+    "space": "--space",
+    "strategy": "--strategy",
+    "objectives": "--objective",
+    **SIDES,
+}  # words that may name a module
 
 
 @dataclass(frozen=True)
@@ -117,7 +124,7 @@ def _trust(study: str, words: object, asking: Asking, allow: Collection[str]) ->
         raise SearchError(
             f"the study {study!r} keeps {words!r:.60} where `nas-bo ask` keeps its options; ask with another study"
         )
-    for key, option in {"space": "--space", "strategy": "--strategy", "objectives": "--objective"}.items():
+    for key, option in NAMING.items():
         if vars(asking)[key] is not None:
             continue
         named = words.get(key) or []
@@ -126,13 +133,23 @@ def _trust(study: str, words: object, asking: Asking, allow: Collection[str]) ->
                 raise SearchError(
                     f"the study {study!r} keeps {named!r:.60} for {option}, which is not a text; type {option}"
                 )
-            module = re.sub(r"^(max|min)(imize)?:", "", word).rpartition(":")[0]
-            own = module.partition(".")[0] == "nas_bo" and not module.endswith(".py")
-            if module and not own and not any(module == one or module.startswith(f"{one}.") for one in allow):
+            if module := not_allowed(word, allow):
                 raise SearchError(
                     f"the study {study!r} names {word!r} for {option}, and importing it runs its code; if you trust it, allow it by "
                     f"name (--allow {module}), or type it yourself ({option} of `nas-bo ask`)"
                 )
+
+
+def not_allowed(word: str, allow: Collection[str]) -> str:
+    """The module that `word` would import where that is neither nas_bo's own nor allowed, else "".
+
+    Args:
+        word: a space, a strategy, an objective, or a limit with its bound.
+        allow: modules, packages around them, or files.
+    """
+    module = re.sub(r"^(max|min)(imize)?:", "", word.partition("=")[0]).rpartition(":")[0]
+    own = module.partition(".")[0] == "nas_bo" and not module.endswith(".py")
+    return "" if own or any(module == one or module.startswith(f"{one}.") for one in allow) else module
 
 
 def _there(storage: str, study: str | None, space: str | None) -> Study | None:
@@ -209,8 +226,8 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
 
 def document(session: AskTell, asked: Asked) -> str:
     """One asked trial as a line of JSON; `tell` reads it with "values" (or "failed") added."""
-    told = {"study": session.study.study_name, "tell": session._told}
-    return json.dumps(labelled("asked", {**asked.to_dict(), **told}), separators=(", ", ": "))
+    names = {"study": session.study.study_name, "tell": session.reported}
+    return json.dumps(labelled("asked", {**asked.to_dict(), **names}), separators=(", ", ": "))
 
 
 def read(stream: Iterable[str] | None = None) -> Iterator[Mapping[str, Any] | SearchError]:
@@ -281,10 +298,15 @@ def keep(session: AskTell, data: Mapping[str, object] | SearchError) -> str:
             )
     info = data.get("info")
     trial = session.tell(number, values, failed=failed, info=info if isinstance(info, dict) else None)
+    return json.dumps(labelled("outcome", outcome(trial)))
+
+
+def outcome(trial: Trial) -> dict[str, object]:
+    """What the study holds of a trial that has ended, as JSON-safe data."""
     found: dict[str, object] = {"number": trial.number, "state": trial.state.value, "values": dict(trial.values)}
     broken = {name: amount for name, amount in trial.violations.items() if amount > 0}
     why: dict[str, object] = {"reason": trial.reason} if trial.reason else {}
-    return json.dumps(labelled("told", {**found, **why, **({"violated": broken} if broken else {})}))
+    return {**found, **why, **({"violated": broken} if broken else {})}
 
 
 Allowed = Annotated[
@@ -375,4 +397,4 @@ def tell(
         raise typer.Exit(2)
 
 
-__all__ = ["Asking", "ask", "document", "keep", "read", "session", "tell"]
+__all__ = ["Asking", "ask", "document", "keep", "not_allowed", "outcome", "read", "session", "tell"]

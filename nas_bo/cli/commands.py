@@ -1,13 +1,9 @@
-"""The commands of `nas-bo` by name, each imported when it is used: most of what a short command would do is to import and build all others.
-
-Types of click are `Any` here: newer versions of typer bring a click of their own.
-"""
+"""The commands of `nas-bo` by name, each imported when it is used: most of what a short command would do is to import and build all others."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Any
 
 import typer
 import typer.main
@@ -35,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "export": "nas_bo.cli.export",
     "compress": "nas_bo.cli.compress",
     "doctor": "nas_bo.cli.doctor",
+    "mcp": "nas_bo.cli.mcp",
 }
 """Command -> the module with the function of that name."""
 
@@ -42,7 +39,7 @@ GROUPS: Mapping[str, str] = {"mlflow": "nas_bo.cli.mlflow"}
 """Group of commands -> the module whose `app` it is."""
 
 
-class Loaded(Mapping[str, Any]):
+class Loaded(Mapping[str, object]):
     """Command -> what typer makes of it, made when it is looked up.
 
     Args:
@@ -51,9 +48,9 @@ class Loaded(Mapping[str, Any]):
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self._names = names
-        self._made: dict[str, Any] = {}
+        self._made: dict[str, object] = {}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> object:
         if name not in self._names:
             raise KeyError(name)
         if name not in self._made:
@@ -61,7 +58,7 @@ class Loaded(Mapping[str, Any]):
             if name in GROUPS:
                 alone.add_typer(import_module(GROUPS[name]).app, name=name)
             else:
-                function = getattr(import_module(COMMANDS[name]), name)  # by its name in the table above
+                function = vars(import_module(COMMANDS[name]))[name]
                 alone.command(name, cls=Grouped, context_settings=WIDE)(function)
             alone.callback()(_nothing)
             self._made[name] = typer.main.get_group(alone).commands[name]

@@ -68,6 +68,7 @@ KINDS: Mapping[str, Kind] = {
             **FILES,
             **WARNINGS,
             "not_tracked?": "where not all of it is in MLflow: {why, command}",
+            "text?": "from the tool `report` of `mcp`: what `report` prints as text",
         },
     ),
     "pick": Kind(
@@ -138,11 +139,22 @@ KINDS: Mapping[str, Kind] = {
             "known": "objectives and limits that are computed, by name",
             "architecture": "as plain data, a tree",
             "study": "its name",
-            "tell": "the names whose values are to be told",
+            "tell": "the names whose values `tell` wants",
         },
         lines=True,
     ),
-    "told": Kind(
+    "proposals": Kind("the tool `ask` of `mcp`", {"asked": "a list of documents `asked`"}),
+    "evaluated": Kind(
+        "the tool `train` of `mcp`",
+        {
+            "number": "of the trial",
+            "state": "complete, infeasible or failed",
+            "values": "name -> value, for `tell`",
+            "reason?": "why it failed",
+            "seconds": "that it took",
+        },
+    ),
+    "outcome": Kind(
         "`tell`",
         {
             "number": "of the trial",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -50,7 +51,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 COMMANDS = {
     "Search and look": ("search", "report", "compare", "status", "validate"),
     "What can be searched, and where": ("spaces", "devices", "profile", "doctor"),
-    "One architecture at a time": ("ask", "tell"),
+    "One architecture at a time": ("ask", "tell", "mcp"),
     "Studies and models": ("train", "generate", "export", "compress", "register", "rerun", "merge"),
     "Pages in the browser": ("dashboard", "ui", "mlflow"),
 }
@@ -68,6 +69,9 @@ nas-bo finds language-model architectures that are good and cheap on a given dev
 """What `nas-bo` alone prints."""
 
 
+OWN_STDOUT = ("mcp",)  # commands that keep stdout free for a protocol themselves
+
+
 class Grouped(TyperCommand):
     """A command whose options are listed under headings, and named in errors."""
 
@@ -77,7 +81,7 @@ class Grouped(TyperCommand):
             for p in self.get_params(ctx)
             if p.param_type_name == "option" and p.name in ctx.params and ctx.params[p.name] != p.get_default(ctx)
         }
-        with remembered(given), answering():
+        with remembered(given), nullcontext() if self.name in OWN_STDOUT else answering():
             return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: object) -> None:

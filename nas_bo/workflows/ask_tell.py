@@ -259,6 +259,11 @@ class AskTell:
         return found
 
     @property
+    def reported(self) -> list[str]:
+        """The names whose values `tell` wants, of objectives and limits; all others are computed."""
+        return list(self._told)
+
+    @property
     def open(self) -> list[Asked]:
         """What was asked for, by whatever process, and not reported yet."""
         pairs = [(t.number, door.architecture(self.space, t.params)) for t in studies.asked(self.study) if t.params]

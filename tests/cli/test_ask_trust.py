@@ -68,6 +68,8 @@ def _rewrite(folder, **words):
         {"space": "tiny_gpt", "objectives": ["evil:height"]},
         {"space": "tiny_gpt", "objectives": ["max:evil:height"]},
         {"space": "tiny_gpt", "strategy": "evil:Proposes"},
+        {"space": "tiny_gpt", "objectives": ["x"], "at_most": ["evil:height=3"]},
+        {"space": "tiny_gpt", "objectives": ["x"], "at_least": ["max:evil:height=3"]},
         {"space": "tiny_gpt", "strategy": "nas_bo.py:Proposes"},
     ],
 )

@@ -97,10 +97,10 @@ def test_asking_and_telling(folder):
         "--at-most",
         "loss=5",
     )
-    (told,) = printed("told", "tell", "--storage", "asked.db", stdin=json.dumps({**asked, "values": {"loss": 6.0}}))
+    (told,) = printed("outcome", "tell", "--storage", "asked.db", stdin=json.dumps({**asked, "values": {"loss": 6.0}}))
     assert told["violated"] == {"loss<=5": 1.0}
     (asked,) = printed("asked", "ask", "--storage", "asked.db")
-    (told,) = printed("told", "tell", "--storage", "asked.db", stdin=json.dumps({**asked, "failed": "no power"}))
+    (told,) = printed("outcome", "tell", "--storage", "asked.db", stdin=json.dumps({**asked, "failed": "no power"}))
     assert told["state"] == "failed" and told["reason"] == "no power"
 
 
