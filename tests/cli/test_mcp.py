@@ -28,7 +28,7 @@ def session(tmp_path_factory) -> dict[str, Any]:
     folder.mkdir()
     (folder / "evil.py").write_text(EVIL.format(mark=str(folder.parent / "it-ran")))
     (folder / "text.txt").write_text("a small text of some words, written for a test\n" * 400)
-    (folder.parent / "secret.txt").write_text("not for an agent\n" * 400)
+    (folder.parent / "private.txt").write_text("not for an agent\n" * 400)
     return asyncio.run(_talk(folder))
 
 
@@ -52,7 +52,7 @@ async def _talk(folder) -> dict[str, Any]:
         said["report"] = await call("report")
         said["best"] = await call("best", pick="best:parameters")
         said["waiting"] = await call("ask", waiting=True)
-        outside = str(folder.parent / "secret.txt")
+        outside = str(folder.parent / "private.txt")
         said["refused"] = {
             "outside of the current folder": [
                 await call("ask", storage=str(folder.parent / "other.db")),
@@ -69,7 +69,7 @@ async def _talk(folder) -> dict[str, Any]:
             "whole number from 1": [await call("ask", count=0), await call("ask", count=10_000)],
             "does not wait for a result": [await call("train", number=0), await call("train", number=99)],
             "at most 5000": [await call("train", number=0, tokens=1e9)],
-            "secret.txt": [await call("train", number=0, tokens=2000, data=outside)],
+            "private.txt": [await call("train", number=0, tokens=2000, data=outside)],
             "which is hidden": [await call("ask", storage=".hidden.db")],
             "no value of 'bits_per_byte'": [
                 await call("tell", number=(await call("ask"))[1]["asked"][0]["number"], values={})
