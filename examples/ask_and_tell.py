@@ -37,7 +37,7 @@ if __name__ == "__main__":
 
     later = session()  # another process, which finds what is still open
     (left,) = later.open
-    later.tell(left.number, failed="the machine was taken away")
+    later.tell(left.number, failed="the machine was lost")
     for _ in range(4):
         asked = later.ask()
         later.tell(asked.number, my_training(asked.architecture))

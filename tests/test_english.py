@@ -41,6 +41,12 @@ WORDS = (
     (r"\b(is|are|was|were|be|been) said\b", "is reported, the message says", "the reader does not know by whom"),
     (r"\b(goes|went|gone|go) by\b", "uses, follows", "a figure of speech"),
     (r"\bnow and then\b", "from time to time", "idiom"),
+    (r"\btaught\b", "fitted, trained", "models are fitted to data"),
+    (r"\bbears?\b(?! in mind)", "supports, allows, has", "translated"),
+    (r"\bwhat lacks\b", "what is missing", "translated"),
+    (r"\b(take|takes|taking|taken|took) away\b", "remove, prune", "the field prunes and removes"),
+    (r"\bsome (two|three|four|five|six|seven|eight|nine|ten|\d[\d,]*)\b", "about ...", "read as 'a few of'"),
+    (r"\btrains? (it|them) on\b(?= ?[.,;:]|$)", "continue the training", "translated"),
 )  # fmt: skip
 
 

@@ -9,7 +9,8 @@
 3. Trains attention-only decoders of several sizes with the recipe of the search: does the front beat them at no more
    parameters and no more latency?
 
-Writes benchmarks/results/default_search.json and benchmarks/results/default_search.png (the picture in the README).
+Writes benchmarks/results/default_search.json, benchmarks/results/default_search.png (the picture in the README) and docs/gallery/default_search.html
+(its report); `python docs/_build/pages.py` then renews what README and documentation say about it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import RESULTS, envelope, write
+from benchmarks.common import RESULTS, ROOT, envelope, write
 
 # width, layers of attention: heads of 16 values, MLP ratio 2, gated: the shape that the search space calls A
 ATTENTION_ONLY = ((32, 1), (32, 3), (48, 2), (48, 4), (64, 2), (64, 4), (96, 2), (96, 4))
@@ -43,7 +44,7 @@ def main() -> None:
     arguments = ["--budget", "50000", "--trials", "8"] if quick else []
     with tempfile.TemporaryDirectory() as folder:
         run = run_search(Path(folder), arguments)
-        told, picture = run.pop("told"), run.pop("picture")
+        told, picture, page = run.pop("told"), run.pop("picture"), run.pop("page")
         figures = {"search": run, **front_figures(told), **overheads(Path(folder), told)}
     tokens = told["facts"]["bits_per_byte: tokens"]
     figures["seeds"] = seeds(told, tokens)
@@ -60,6 +61,9 @@ def main() -> None:
     write(envelope(what, "torch", "optuna", "mlflow", machine=machine, **more), "default_search.json", keep=not quick)
     if not quick:
         (RESULTS / "default_search.png").write_bytes(picture)
+        gallery = ROOT / "docs" / "gallery"
+        gallery.mkdir(exist_ok=True)
+        (gallery / "default_search.html").write_bytes(page)
 
 
 def run_search(folder: Path, arguments: list[str]) -> dict[str, Any]:
@@ -75,7 +79,9 @@ def run_search(folder: Path, arguments: list[str]) -> dict[str, Any]:
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}")
     told = json.loads(out)
-    picture = next(folder / f for f in told["files"] if f.endswith("front.png")).read_bytes()
+    picture, page = (
+        next(folder / f for f in told["files"] if f.endswith(end)).read_bytes() for end in ("front.png", "front.html")
+    )
     return {
         "wall_s": round(wall, 1),
         "peak_mib": round(peak[0] / 2**20),
@@ -83,6 +89,7 @@ def run_search(folder: Path, arguments: list[str]) -> dict[str, Any]:
         "load_before": load,
         "told": told,
         "picture": picture,
+        "page": page,
     }
 
 

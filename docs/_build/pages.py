@@ -36,8 +36,8 @@ def page_of(source: Path) -> Path:
 
 def made(source: Path) -> str:
     """The text of its page. Raises figures.NoFigure: what it asks for is not there."""
-    head = f"<!-- Made by docs/_build/pages.py: edit {source.relative_to(ROOT).as_posix()} instead. -->\n\n"
-    return head + figures.rendered(source.read_text())
+    title, _, rest = figures.rendered(source.read_text()).partition("\n")
+    return f"{title}\n\n<!-- Made by docs/_build/pages.py: edit {source.relative_to(ROOT).as_posix()} instead. -->\n{rest}"
 
 
 def pages() -> Iterator[tuple[Path, str]]:

@@ -53,7 +53,7 @@ def compress(
     tokens: Annotated[
         float,
         typer.Option(
-            help="Training tokens after units were taken away, such as 1e6.",
+            help="Training tokens after units were removed, such as 1e6.",
             callback=within(0, what="a number of tokens"),
         ),
     ] = 0.0,

@@ -122,7 +122,7 @@ class CompressionSettings:
         asked = (self.bits, self.activations, self.sparsity)
         if not any(one is not None for one in asked) and not any((self.prune, self.heads, self.layers, self.tokens)):
             raise CompressError(
-                "compress(): nothing is asked for; give bits, such as bits=4, a share of channels to take away, such as prune=0.5, or "
+                "compress(): nothing is asked for; give bits, such as bits=4, a share of channels to remove, such as prune=0.5, or "
                 "both (--bits, --prune)"
             )
 

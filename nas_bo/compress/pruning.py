@@ -29,7 +29,7 @@ from nas_bo.validated import check_values, number, one_of
 from nas_bo.wording import counted
 
 Share = float | Mapping[str, float]
-"""To take away: of every layer, or by the names "layers.3", "layers.3.mlp" and "default" (0 where it is not given)."""
+"""To remove: of every layer, or by the names "layers.3", "layers.3.mlp" and "default" (0 where it is not given)."""
 SHARE = number(at_least=0, below=1)
 
 
@@ -82,7 +82,7 @@ def prune(
     """A smaller model with the units of a trained one that matter most.
 
     Args:
-        channels, heads, experts: the share of each that is taken away, 0 to below 1; heads go with all that share their keys. At
+        channels, heads, experts: the share of each that is removed, 0 to below 1; heads go with all that share their keys. At
             least one stays.
         layers: the share of whole layers, those of least block influence.
         method: of `nas_bo.compress.importances`; "random" as a control.
@@ -90,7 +90,7 @@ def prune(
         repair: correct what reads the units that stay, by least squares.
 
     Raises:
-        CompressError: a layer that there is not or that has no such units, a share out of range, nothing to take away, or no
+        CompressError: a layer that there is not or that has no such units, a share out of range, nothing to remove, or no
             calibration.
     """
     shares = {"channels": channels, "heads": heads, "experts": experts}
@@ -100,12 +100,12 @@ def prune(
     dropped = round(layers * len(model.layers))
     if not any(kept.values()) and not dropped:
         raise CompressError(
-            "prune(): nothing is taken away; give a share above 0, such as channels=0.5, large enough for at least one unit of a layer"
+            "prune(): nothing is removed; give a share above 0, such as channels=0.5, large enough for at least one unit of a layer"
         )
     _check_connected(model.spec, bool(kept["heads"]), bool(dropped))
     if dropped >= len(model.layers):
         raise CompressError(
-            f"prune(layers={layers:g}) takes away all {counted(len(model.layers), 'layer')}; use a smaller share"
+            f"prune(layers={layers:g}) removes all {counted(len(model.layers), 'layer')}; use a smaller share"
         )
     text = calibration is not None or repair or dropped or method not in ("weight", "random")
     tokens = windows(model, calibration, "prune") if text else None
@@ -190,7 +190,7 @@ def _names(blocks: Mapping[str, object]) -> list[str]:
 def _no_units(unit: str, where: str, specs: Sequence[Any]) -> CompressError:
     kinds = ", ".join(dict.fromkeys(repr(spec.kind) for spec in specs))
     return CompressError(
-        f"prune({unit}=...): {where} has no {unit} that could be taken away. Its blocks are {kinds or 'none'}; which units a kind can "
+        f"prune({unit}=...): {where} has no {unit} that could be removed. Its blocks are {kinds or 'none'}; which units a kind can "
         "lose is what its units(spec, frame) says (nas_bo.model.blocks.Prunable), so ask for other units or other layers"
     )
 

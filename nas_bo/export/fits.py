@@ -240,7 +240,7 @@ def mlps_of(spec: DecoderSpec) -> list[MlpSpec]:
 
 
 def uniform(spec: DecoderSpec, home: Home) -> DecoderSpec:
-    """The decoder of which `home` has a configuration: what lacks is filled with zeros, tied layers are copies."""
+    """The decoder of which `home` has a configuration: what is missing is filled with zeros, tied layers are copies."""
     if home.name == "deci":
         return _untied(spec)._replace(layers=tuple(_for_deci(spec)))
     if home.absent and _same_heads(spec) and _same_hidden(spec):

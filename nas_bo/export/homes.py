@@ -1,6 +1,6 @@
 """Which stock classes there are for a decoder, and what each of them can be. Data only; `nas_bo.export.fits` reads it.
 
-A class that wants all layers of one size also holds layers of several: what lacks is filled with weights of zero, which changes no
+A class that wants all layers of one size also holds layers of several: what is missing is filled with weights of zero, which changes no
 output (`nas_bo.export.uniform`). How much that adds is reported, and can be bounded.
 """
 

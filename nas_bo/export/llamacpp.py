@@ -173,7 +173,7 @@ def loaded() -> Any:
 
 
 class Loaded:
-    """A GGUF file in this process, which a file that llama.cpp does not bear ends.
+    """A GGUF file in this process, which a file that llama.cpp cannot read ends.
 
     Args:
         batch: sequences side by side, of at most `length` tokens each.

@@ -1,4 +1,4 @@
-"""The weights of a decoder in a larger one that computes the same: what lacks is zero, keys and values that more groups of queries
+"""The weights of a decoder in a larger one that computes the same: what is missing is zero, keys and values that more groups of queries
 need are repeated, layers that share weights get a copy each. Shapes: C width, H heads, G key heads, D values of a head, F hidden."""
 
 from __future__ import annotations

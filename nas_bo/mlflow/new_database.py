@@ -1,4 +1,4 @@
-"""A new SQLite database of MLflow: made once per version of MLflow (68 migrations, some three seconds of CPU), then copied.
+"""A new SQLite database of MLflow: made once per version of MLflow (68 migrations, about three seconds of CPU), then copied.
 
 It is made under another name and appears under its own only when it is whole: a killed process leaves no half-made
 database, and of two processes that start at once one makes it and both use it.

@@ -142,7 +142,7 @@ class Tracker:
         tracking_uri.check(self.uri, min(self.timeout, 5.0))
 
     def warm(self) -> threading.Thread:
-        """Import mlflow and open the store in a thread (some six CPU seconds for a new database)."""
+        """Import mlflow and open the store in a thread (about six CPU seconds for a new database)."""
         thread = threading.Thread(
             target=lambda: self._writer.guarded(self._writer.connect), name="nas_bo.mlflow", daemon=True
         )

@@ -34,7 +34,7 @@ BYTE_ORDER_MARKS = (  # the longer ones first: UTF-32 begins as UTF-16 does
 
 
 PIECE = 2**24  # bytes that are decompressed at a time
-GROWS, ALWAYS = 100, 2**26  # text becomes some ten times shorter; so many times, and so many bytes, are always taken
+GROWS, ALWAYS = 100, 2**26  # text becomes about ten times shorter; so many times, and so many bytes, are always taken
 
 
 class NotText(Exception):

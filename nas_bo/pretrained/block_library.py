@@ -241,7 +241,7 @@ class BlockLibrary:
 
     @torch.no_grad()
     def _judged(self, whole: Decoder, student: Decoder) -> tuple[float, float]:
-        """The divergence, and what is added to the loss, in bits per byte, on batches that taught nothing."""
+        """The divergence, and what is added to the loss, in bits per byte, on batches that were not learned from."""
         seed = self.settings.seed + JUDGED_SEED
         kl, added = 0.0, 0.0
         for step, batch in enumerate(self._batches(0, JUDGED_BATCHES, seed)):

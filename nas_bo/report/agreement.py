@@ -49,7 +49,7 @@ class Agreement:
     size_recall: float
 
     def text(self) -> str:
-        """One paragraph that claims no more than the numbers bear."""
+        """One paragraph that claims no more than the numbers support."""
         if self.n < FEWEST:
             return (
                 f"Rank agreement is unknown: {_count(self.n)} re-trained, and a ranking needs {FEWEST} or more. "

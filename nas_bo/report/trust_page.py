@@ -35,7 +35,7 @@ def trust_page(report: TrustReport, title: str) -> str:
 
 
 def _row(j: Judged, report: TrustReport) -> str:
-    """A row; every cell bears the head of its column, which a narrow screen shows before the value."""
+    """A row; every cell has the head of its column, which a narrow screen shows before the value."""
     name, tau, removed, *rest = (escape(cell) for cell in cells(j, report))
     shown = [name, _drawn(j.tau) + tau, _drawn(j.size_removed) + removed, *rest]
     marks = [f' data-h="{escape(word)}"' for word in HEAD]

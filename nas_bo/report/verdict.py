@@ -1,4 +1,4 @@
-"""A trust report in words and tables. The words claim no more than the intervals bear."""
+"""A trust report in words and tables. The words claim no more than the intervals support."""
 
 from __future__ import annotations
 

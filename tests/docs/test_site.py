@@ -90,12 +90,14 @@ def test_pages_can_be_read_as_they_are_in_the_repository():
 def test_a_stale_page_is_found(tmp_path, monkeypatch):
     source = tmp_path / "pages" / "a" / "b.md.in"
     source.parent.mkdir(parents=True)
-    source.write_text("{{ sampling.json: repeats }} times\n")
+    source.write_text("# Title\n\n{{ sampling.json: repeats }} times\n")
     monkeypatch.setattr(PAGES, "ROOT", tmp_path)
     monkeypatch.setattr(PAGES.charts, "PICTURES", {})
     monkeypatch.setattr(PAGES, "SOURCES", tmp_path / "pages")
     ((page, text),) = PAGES.stale()
-    assert page == tmp_path / "a" / "b.md" and text.startswith("<!-- Made by") and re.search(r"\d times", text)
+    assert (
+        page == tmp_path / "a" / "b.md" and text.startswith("# Title\n\n<!-- Made by") and re.search(r"\d times", text)
+    )
     page.parent.mkdir()
     page.write_text(text)
     assert PAGES.stale() == []

@@ -88,7 +88,7 @@ def check_timed(device: str) -> None:
 def busy() -> float:
     """How many times longer than its CPU time work takes here: 1.0 on a machine that does nothing else. What waits for
     a processor counts (the load of the last minute beyond one, which is us), since it may run in the next moment.
-    Takes some 60 ms."""
+    Takes about 60 ms."""
     wall, cpu = time.perf_counter_ns(), time.thread_time_ns()
     while time.perf_counter_ns() - wall < PROBE_NS:
         sum(range(10_000))

@@ -3,7 +3,7 @@ measured as such a file.
 
 The model is written as a GGUF file (`nas_bo.export.gguf`). In float32 its logits must be those of eager torch; with fewer bits they
 are compared within what the rounding of random weights may do, and the file in float32 is checked before. Both are run by another
-process first, which a file that llama.cpp does not bear may end. Keys and values are float16, llama.cpp's default. A prefill gives the
+process first, which a file that llama.cpp cannot read may end. Keys and values are float16, llama.cpp's default. A prefill gives the
 logits of all tokens, as the other runtimes do.
 """
 
