@@ -98,7 +98,8 @@ class Predicted:
             trials: `Trial`s, a `Result`, or a list of these. (Of an Optuna study: `nas_bo.optuna.history`.) Values of the
                 same architecture are averaged; trials without the target are left out.
             target: the objective, or its name; a name alone is minimised unless a `Result` says otherwise.
-            model: GP(), Ridge(), GradientBoosting() or MLPEnsemble() of `nas_bo.surrogate`, or your own; None is GP().
+            model: Committee(), GP(), Ridge(), RandomTrees(), GradientBoosting() or MLPEnsemble() of `nas_bo.surrogate`, or your own;
+                None is Committee(), a Gaussian process and randomised trees that are averaged.
             proxies: columns measured in trials: names of objectives or of proxies of the problem, `Rung`s, or
                 objectives, which are then evaluated for architectures that are not known. Trials may lack them.
             earlier: trials of an earlier study with the same space (another corpus, device or budget), or a `Predicted`

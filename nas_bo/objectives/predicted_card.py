@@ -16,6 +16,7 @@ from nas_bo.surrogate.ridge import Ridge
 from nas_bo.wording import counted
 
 OUTER, INNER = 5, 10  # folds of the nested check of the intervals
+MANY, FEWER = 100, (3, 5)  # examples above which that many folds are enough
 FEW = 20  # architectures below which intervals after a transfer were found too narrow
 
 
@@ -129,10 +130,11 @@ def measures(
         told["rmse_of_size"], told["tau_of_size"] = rmse(line), tau(line, values)
         told["tau_size_removed"] = tau(without(held_out, size), without(values, size))
     inside = np.zeros(n, dtype=bool)
-    fold = folds(n, OUTER, seed=1)
+    outer, inner = (OUTER, INNER) if n <= MANY else FEWER
+    fold = folds(n, outer, seed=1)
     for k in range(int(fold.max()) + 1):  # intervals of models that have not seen what they are judged by
         out = fold == k
-        low, high = CrossConformal(regressor, inputs[~out], values[~out], blocks, INNER).interval(inputs[out])
+        low, high = CrossConformal(regressor, inputs[~out], values[~out], blocks, inner).interval(inputs[out])
         inside[out] = (low <= values[out]) & (values[out] <= high)
     return {**told, "coverage": float(inside.mean())}
 

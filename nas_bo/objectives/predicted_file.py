@@ -21,17 +21,21 @@ from nas_bo.objectives.predicted_fit import Example, FitSettings, Fitted, Learne
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
 from nas_bo.space import Space
 from nas_bo.surrogate.boosting import GradientBoosting
+from nas_bo.surrogate.committee import Committee
 from nas_bo.surrogate.ensemble import MLPEnsemble
 from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.surrogate.ridge import Ridge
+from nas_bo.surrogate.trees import RandomTrees
 from nas_bo.trial import Direction, ObjectiveSpec
 
 SCHEMA = 1  # version of the file
 PROBES = 8  # examples whose predictions are kept
 SAME = 0.05  # how far they may lie from those of a model fitted again, of the cross-validated error
 P = TypeVar("P", bound="Predictor")
-OURS: dict[str, type[Any]] = {kind.__name__: kind for kind in (GP, Ridge, GradientBoosting, MLPEnsemble)}
+OURS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (Committee, GP, Ridge, RandomTrees, GradientBoosting, MLPEnsemble)
+}
 
 
 class Predictor(Protocol):
@@ -91,7 +95,7 @@ def data(predicted: Predictor) -> dict[str, object]:
     """What it is made of: everything but cards and probes."""
     learned, base = predicted.full or predicted.base, predicted.base_card
     model = predicted.model
-    return {
+    told: dict[str, object] = {
         "schema": SCHEMA,
         "space": {"title": predicted.space.title, "fingerprint": predicted.space.fingerprint()},
         "target": {"name": base.target, "unit": predicted.unit, "direction": predicted.direction},
@@ -106,6 +110,9 @@ def data(predicted: Predictor) -> dict[str, object]:
         ],
         "earlier": None if predicted.earlier is None else data(predicted.earlier),
     }
+    if learned.inputs.profile:  # not in files of 0.1, whose fingerprints stay
+        told["profile"] = True
+    return told
 
 
 def _proxy(proxy: Proxy) -> object:

@@ -19,8 +19,8 @@ from nas_bo.objectives.predicted_inputs import Inputs, Proxy, proxy_name, read_p
 from nas_bo.problem import column
 from nas_bo.space import Space
 from nas_bo.spelling import UNIT, spelled
+from nas_bo.surrogate.committee import Committee
 from nas_bo.surrogate.conformal import CrossConformal
-from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.prior import Mean, OnPrior
 from nas_bo.surrogate.regressor import Blocks, Regressor
 from nas_bo.trial import ObjectiveSpec, Trial
@@ -125,11 +125,11 @@ class FitSettings:
         for name in ("proxies", "known", "ignore"):
             object.__setattr__(self, name, tuple(vars(self)[name]))
         if self.model is None:
-            object.__setattr__(self, "model", GP())
+            object.__setattr__(self, "model", Committee())
 
     @property
     def regressor(self) -> Regressor:
-        return GP() if self.model is None else self.model
+        return Committee() if self.model is None else self.model
 
 
 @dataclass(frozen=True)
@@ -271,7 +271,12 @@ def build(
             f"{target.name!r} is {values[0]:g} for all {counted(len(rows), 'architecture')}: nothing can be learned"
         )
     logarithm = bool(values.min() > 0 and values.max() > WIDE * values.min())
-    inputs = Inputs(space, [row.arch for row in rows], settings.vocab_size, settings.ignore, settings.known)
+    archs = [row.arch for row in rows]
+    inputs = Inputs(space, archs, settings.vocab_size, settings.ignore, settings.known)
+    if cards and not set(inputs.names) <= set(
+        cards["base"].columns
+    ):  # a file of 0.1, before places in depth were columns
+        inputs = Inputs(space, archs, settings.vocab_size, settings.ignore, settings.known, profile=False)
     plan = Plan(target, settings.regressor, inputs, logarithm, settings.about or {})
     base, base_card = learn(plan, rows, (), earlier, (cards or {}).get("base"))
     full, card = None, base_card

@@ -21,6 +21,7 @@ from nas_bo.objective import Objective, value_of
 from nas_bo.space import Space
 from nas_bo.spelling import spelled
 from nas_bo.surrogate.features import features_of
+from nas_bo.surrogate.profile import profile_of
 from nas_bo.surrogate.structure import structure_of
 from nas_bo.trial import Trial
 from nas_bo.validated import check_fields, must, number
@@ -81,10 +82,12 @@ class Inputs:
         ignore: top-level fields that are not part of the network.
         known: further analytic objectives; logarithms are taken where all examples are positive. The first is the size
             where `nas_bo.model` does not know the space's blocks.
+        profile: whether places in depth are columns; without them every single choice is one, as in predictors of 0.1.
 
     Attributes:
         names: the column names.
-        blocks: where costs, arrangement, summaries and single choices end (see `nas_bo.surrogate.regressor`).
+        blocks: where costs, arrangement, each kind of `nas_bo.surrogate.profile` and summaries end (see `nas_bo.surrogate.regressor`); without
+            a profile costs, arrangement, summaries and single choices.
         sized: whether the first column is the logarithm of a size.
     """
 
@@ -95,9 +98,11 @@ class Inputs:
         vocab_size: int = 256,
         ignore: tuple[str, ...] = (),
         known: tuple[Objective, ...] = (),
+        profile: bool = True,
     ) -> None:
         self.space, self.vocab_size, self.ignore, self.known = space, vocab_size, tuple(ignore), tuple(known)
         self._features, self._structure = features_of(space), structure_of(space)
+        self._profile = profile_of(space) if profile else None
         try:
             specs = [check(arch, self.ignore) for arch in examples]
             self._decoder = all(steps(spec) for spec in specs)
@@ -110,9 +115,14 @@ class Inputs:
         shares = [f"share of parameters in {kind}" for kind in self._kinds] if self._decoder else []
         costs = [*(COSTS if self._decoder else ()), *shares, *(o.name for o in self.known)]
         self.sized = self._decoder or bool(len(self._log) and self._log[0])
-        self.names = [*costs, *self._structure.names, *self._features.names]
         arranged = len(costs) + len(self._structure.names)
-        self.blocks = (len(costs), arranged, arranged + self._features.width, len(self.names))
+        if self._profile is None:
+            self.names = [*costs, *self._structure.names, *self._features.names]
+            self.blocks: tuple[int, ...] = (len(costs), arranged, arranged + self._features.width, len(self.names))
+        else:
+            summaries = self._features.names[: self._features.width]
+            self.names = [*costs, *self._structure.names, *self._profile.names, *summaries]
+            self.blocks = (len(costs), arranged, *(arranged + end for end in self._profile.ends), len(self.names))
 
     def __call__(self, archs: Sequence[Architecture]) -> np.ndarray:
         """(n, columns).
@@ -123,8 +133,17 @@ class Inputs:
         told = self._told(archs)
         told = np.where(self._log, np.log(np.where(self._log, np.maximum(told, 1e-300), 1.0)), told)
         costs = [self._costs(arch) for arch in archs] if self._decoder else []
-        parts = [np.array(costs).reshape(len(archs), -1), told, self._structure(archs), self._features(archs)]
-        return np.concatenate(parts, axis=1)
+        genomes = self._features.genomes.encode(archs)
+        arranged, features = self._structure.of(genomes), self._features.of(genomes)
+        if self._profile is not None:
+            arranged = np.concatenate([arranged, self._profile.of(genomes)], axis=1)
+            features = features[:, : self._features.width]
+        return np.concatenate([np.array(costs).reshape(len(archs), -1), told, arranged, features], axis=1)
+
+    @property
+    def profile(self) -> bool:
+        """Whether places in depth are columns."""
+        return self._profile is not None
 
     def _told(self, archs: Sequence[Architecture]) -> np.ndarray:
         return np.array([[float(value_of(o, arch)) for o in self.known] for arch in archs], dtype=float).reshape(

@@ -297,9 +297,12 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray, start: np.ndarray | None
     squares = []
     for columns, ties in kernel.parts:
         z = x[:, columns]
-        each = (z[:, None] - z[None]) ** 2
-        one = ties.shape[1] == 1
-        squares.append((each.sum(-1, keepdims=True), np.ones((1, 1))) if one else (each, ties))
+        alike, of = np.unique(ties, axis=0, return_inverse=True)  # columns that always share a length scale
+        if len(alike) == len(ties):
+            squares.append(((z[:, None] - z[None]) ** 2, ties))
+            continue
+        parts = [z[:, of.ravel() == k] for k in range(len(alike))]
+        squares.append((np.stack([((p[:, None] - p[None]) ** 2).sum(-1) for p in parts], axis=-1), alike))
     outers = [np.outer(z, z) for z in x[:, kernel.d :].T]
     unit = np.eye(len(y))
 

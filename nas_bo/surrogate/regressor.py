@@ -34,7 +34,7 @@ class Regressor(Protocol):
 
 
 class Standard:
-    """Columns that vary, shifted and scaled to mean 0 and standard deviation 1 of the examples (n, d).
+    """Columns that vary (their numbers are `kept`), shifted and scaled to mean 0 and standard deviation 1 of the examples (n, d).
 
     What lies far beyond the examples is pulled to `FAR` standard deviations: few examples say nothing about there.
     """
@@ -43,9 +43,9 @@ class Standard:
 
     def __init__(self, inputs: np.ndarray) -> None:
         spread = inputs.std(0)
-        self._keep = np.flatnonzero(spread > 1e-9 * np.maximum(1.0, np.abs(inputs.mean(0))))
-        self._mean, self._spread = inputs[:, self._keep].mean(0), spread[self._keep]
+        self.kept = np.flatnonzero(spread > 1e-9 * np.maximum(1.0, np.abs(inputs.mean(0))))
+        self._mean, self._spread = inputs[:, self.kept].mean(0), spread[self.kept]
 
     def __call__(self, inputs: np.ndarray) -> np.ndarray:
         """(m, d) -> (m, columns kept)."""
-        return np.asarray(np.clip((inputs[:, self._keep] - self._mean) / self._spread, -self.FAR, self.FAR))
+        return np.asarray(np.clip((inputs[:, self.kept] - self._mean) / self._spread, -self.FAR, self.FAR))
