@@ -6,7 +6,7 @@ Importing this package loads no torch, optuna, ax, botorch, mlflow or pandas; na
 from nas_bo import moved
 from nas_bo.lazy import attach
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 moved.install()
 

@@ -9,7 +9,7 @@ import json
 import re
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -205,9 +205,9 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
     side, _, rest = word.partition(":")
     direction = {"max": "maximize", "maximize": "maximize", "min": "minimize", "minimize": "minimize"}.get(side)
     name = rest if direction else word
-    if ":" in name:
-        return resolve.instance(name, ObjectiveError)
     limits: dict[str, Any] = {s: each.pop(name) for s, each in bounds.items() if name in each}
+    if ":" in name:
+        return _bounded(resolve.instance(name, ObjectiveError), name, limits)
     vocab = words["vocab_size"]
     if name == "parameters":
         return Parameters(vocab_size=vocab, **limits)
@@ -222,6 +222,20 @@ def _objective(word: str, words: Mapping[str, Any], bounds: Mapping[str, dict[st
             "name that is not so close to one of them"
         )
     return Reported(name, direction=direction or "minimize", **limits)  # type: ignore[arg-type]
+
+
+def _bounded(found: object, name: str, limits: Mapping[str, float]) -> object:
+    """An objective of the user's own with the limits of the options (raises ObjectiveError)."""
+    from nas_bo.errors import ObjectiveError
+    from nas_bo.objective import as_objective
+
+    if not limits:
+        return found
+    made = as_objective(found)  # type: ignore[arg-type]  # which says what is wrong with it
+    if not is_dataclass(made):
+        option = SIDES[next(iter(limits))]
+        raise ObjectiveError(f"{option} {name}: it is an object with limits of its own; set at_most and at_least there")
+    return replace(made, **limits)
 
 
 def document(session: AskTell, asked: Asked) -> str:

@@ -1,0 +1,18 @@
+# nas_bo on a CPU: docker build -t nas-bo . && docker run --rm -v "$PWD:/work" nas-bo search
+FROM python:3.12-slim AS build
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE MANIFEST.in CHANGELOG.md CITATION.cff SECURITY.md constraints.txt ./
+COPY nas_bo nas_bo
+RUN pip install --no-cache-dir build && python -m build --wheel
+
+FROM python:3.12-slim
+COPY constraints.txt /tmp/
+COPY --from=build /source/dist/*.whl /tmp/
+# torch for CPUs from PyTorch's own index: the other build brings gigabytes of CUDA
+RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.6,<3" \
+ && pip install --no-cache-dir /tmp/*.whl && rm /tmp/*.whl /tmp/constraints.txt
+RUN useradd --create-home search
+USER search
+WORKDIR /work
+ENV NAS_BO_CACHE=/home/search/.cache/nas_bo
+ENTRYPOINT ["nas-bo"]
