@@ -13,6 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from nas_bo import moved
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.errors import HostError, SpaceError
+from nas_bo.optuna.changes import Changes, write_changes
 from nas_bo.optuna.coding import check_exact
 from nas_bo.optuna.writing import conclude, constrain, unknown
 from nas_bo.problem import Problem
@@ -37,7 +38,7 @@ def suggest(trial: optuna.Trial, space: type[Space]) -> Architecture:
             parameter of the same name that is another one.
     """
     try:
-        known = _all_fixed(trial, space)
+        known = _all_known(trial, space)
         arch = space.decide(lambda path, domain: _suggest(trial, path, domain)) if known is None else known
     except SpaceError as error:
         raise HostError(
@@ -82,22 +83,57 @@ def _distribution(domain: Domain) -> BaseDistribution:
     return FloatDistribution(domain.low, domain.high, log=domain.log)
 
 
-def _all_fixed(trial: optuna.Trial, space: type[Space]) -> Architecture | None:
-    """The architecture of a new trial whose parameters are all fixed, as those of a search are, written as ``suggest_*`` does, which
-    makes a distribution and copies of the trial for each of them; None where one is left to be suggested."""
-    if type(trial) is not optuna.Trial or not trial._fixed_params or trial._cached_frozen_trial.params:
-        return None
-    try:
-        arch = architecture_of(space, trial._fixed_params)
-    except (SpaceError, TypeError):  # TypeError: an enqueued value that a parameter cannot have
+def _all_known(trial: optuna.Trial, space: type[Space]) -> Architecture | None:
+    """The architecture of a trial whose parameters are all fixed, as those of a search are, or all proposed together, as our sampler does.
+
+    They are written at once, where ``suggest_*`` makes a distribution and copies of the trial for each of them. None where one is left to
+    be suggested.
+    """
+    if type(trial) is not optuna.Trial:
         return None
     there, known = trial._cached_frozen_trial, _distributions(space)
-    for path, value in arch.flat.items():
-        dist = known[path]
-        with _staying_the_same(trial, path):
-            trial.storage.set_trial_param(trial._trial_id, path, dist.to_internal_repr(value), dist)
-        there.distributions[path], there.params[path] = dist, value
+    before = {path: value for path, value in there.params.items() if path in known}
+    arch = _within(space, before or trial._fixed_params)
+    if before:
+        same = arch is not None and all(there.distributions[path] == known[path] for path in arch.flat)
+        return arch if same else None
+    if arch is None:
+        arch = _within(space, _proposed(trial, known))
+    if arch is None:
+        return None
+    values = {path: (known[path].to_internal_repr(value), known[path]) for path, value in arch.flat.items()}
+    try:
+        write_changes(trial.storage, trial._trial_id, Changes(params=values))
+    except ValueError:  # of which one?
+        for path, (internal, dist) in values.items():
+            with _staying_the_same(trial, path):
+                trial.storage.set_trial_param(trial._trial_id, path, internal, dist)
+    there.distributions.update({path: known[path] for path in values})
+    there.params.update(arch.flat)
     return arch
+
+
+def _within(space: type[Space], params: Mapping[str, object]) -> Architecture | None:
+    try:
+        return architecture_of(space, params) if params else None
+    except (SpaceError, TypeError):  # TypeError: an enqueued value that a parameter cannot have
+        return None
+
+
+def _proposed(trial: optuna.Trial, known: Mapping[str, BaseDistribution]) -> dict[str, object]:
+    """What ``suggest_*`` would find for parameters of the space: fixed, the only value, or proposed by the study's sampler."""
+    proposed = trial.relative_params
+    offered = trial.relative_search_space or {}
+    only = {path: _distribution_value(dist) for path, dist in known.items() if dist.single()}
+    ours = {path: value for path, value in proposed.items() if path in known and offered.get(path) == known[path]}
+    return {**ours, **only, **trial._fixed_params}
+
+
+def _distribution_value(dist: BaseDistribution) -> object:
+    """The one value of a distribution that has one."""
+    if isinstance(dist, CategoricalDistribution):
+        return dist.choices[0]
+    return dist.low if isinstance(dist, (IntDistribution, FloatDistribution)) else None
 
 
 @lru_cache(maxsize=64)

@@ -16,12 +16,13 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
 from optuna.study import Study, StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import StorageUnavailable
+from nas_bo.optuna.changes import Changes, write_changes
 from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
 from nas_bo.redaction import redacted
 from nas_bo.study import CLAIM
@@ -48,11 +49,24 @@ def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorag
         shown: what messages call it.
         seconds: for how long what fails is tried again.
     """
-    combined = backend.together if isinstance(backend, Together) else None
-    inner = optuna.storages.get_storage(backend)
+    inner = remembered(backend)
     if isinstance(inner, (InMemoryStorage, PatientStorage)):
         return inner
-    return PatientStorage(inner, Patience(f"the storage {shown}", seconds, said), combined or nullcontext)
+    combined = inner.together if isinstance(inner, Together) else nullcontext
+    return PatientStorage(inner, Patience(f"the storage {shown}", seconds, said), combined)
+
+
+def remembered(backend: Any) -> BaseStorage:
+    """As `optuna.storages.get_storage`, which puts a memory of trials in front of a database; one of ours gets a faster one."""
+    if isinstance(backend, RDBStorage):
+        from nas_bo.optuna.database import (
+            CachedDatabase,
+            Database,
+        )  # with SQLAlchemy, which is loaded for databases only
+
+        if isinstance(backend, Database):
+            return CachedDatabase(backend)
+    return optuna.storages.get_storage(backend)
 
 
 def together(study: Study, work: Callable[[], T]) -> T:
@@ -110,6 +124,7 @@ class PatientStorage(BaseStorage):
             threading.RLock()
         )  # one thread at a time: the storages have locks of their own, in another order
         self._together: int | None = None  # the thread that is within `run_together`
+        self._repeated = False  # whether what it does there was tried before, and may have worked without saying so
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.inner, self.patience, self._combined)
@@ -117,18 +132,18 @@ class PatientStorage(BaseStorage):
     def run_together(self, work: Callable[[], T]) -> T:
         """See `together`."""
 
-        def once() -> T:
+        def once(repeated: bool) -> T:
             with self._writing:
                 if self._together is not None:
                     return work()
-                self._together = threading.get_ident()
+                self._together, self._repeated = threading.get_ident(), repeated
                 try:
                     with self._combined():
                         return work()
                 finally:
                     self._together = None
 
-        return self._call(once)
+        return self._call(partial(once, False), partial(once, True))
 
     def _write(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
         def locked(attempt: Callable[[], T]) -> T:
@@ -139,7 +154,7 @@ class PatientStorage(BaseStorage):
 
     def _call(self, work: Callable[[], T], again: Callable[[], T] | None = None) -> T:
         if self._together == threading.get_ident():  # the whole is tried again, not a part of it
-            return work()
+            return again() if again is not None and self._repeated else work()
         try:
             return self.patience.call(work, passes, again)
         except Exhausted as error:
@@ -204,6 +219,10 @@ class PatientStorage(BaseStorage):
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         self._write(lambda: self.inner.set_trial_system_attr(trial_id, key, value))
+
+    def write_changes(self, trial_id: int, changes: Changes) -> None:
+        """See `nas_bo.optuna.changes.WritesChanges`."""
+        self.run_together(lambda: write_changes(self.inner, trial_id, changes))
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 

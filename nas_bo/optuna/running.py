@@ -13,6 +13,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo import process
+from nas_bo.optuna.changes import Changes, write
 from nas_bo.optuna.heartbeat import silent
 from nas_bo.optuna.reading import trial_record
 from nas_bo.study import OWNER, SINCE, TrialRecord
@@ -95,8 +96,7 @@ def listed(found: Sequence[Running]) -> str:
 
 def take(trial: optuna.Trial) -> None:
     """From now on this process evaluates the trial."""
-    for key, value in mine().items():
-        trial.set_user_attr(key, value)
+    write(trial, Changes(user_attrs=mine()))
 
 
 def mine() -> dict[str, str]:

@@ -8,13 +8,11 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages.journal import JournalFileBackend
@@ -23,7 +21,7 @@ from optuna.study import Study
 from nas_bo import database_url, large_info, temporary
 from nas_bo.errors import HostError, NasBoError
 from nas_bo.optuna.journal import journal
-from nas_bo.optuna.patient import PatientStorage, said
+from nas_bo.optuna.patient import PatientStorage, remembered, said
 from nas_bo.safe_text import printable
 
 Storage = str | os.PathLike[str] | BaseStorage
@@ -90,7 +88,7 @@ def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
     if path := missing(storage):
         raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
     try:
-        found = optuna.storages.get_storage(backend(storage, reading=reading, there=True))
+        found = remembered(backend(storage, reading=reading, there=True))
         optuna.get_all_study_names(found)
     except NasBoError:
         raise
@@ -175,6 +173,8 @@ def _of_file(storage: str, file: Path, reading: bool) -> str:
 
 
 def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBStorage:
+    from nas_bo.optuna.database import Database  # with SQLAlchemy, which is loaded for databases only
+
     more: dict[str, object] = {}
     if url.startswith("sqlite"):
         # Several processes may write: wait for each other instead of failing after SQLite's default five seconds.
@@ -219,76 +219,6 @@ def _making(file: Path | None) -> Iterator[None]:
         with suppress(Timeout, OSError):
             stack.enter_context(lock.acquire(timeout=MAKING_S))
         yield
-
-
-class Database(RDBStorage):
-    """A database of Optuna whose writes can be one transaction: a commit waits for the disk, so that dozens of them for a trial are
-    what a search in a file waits for."""
-
-    def __init__(self, url: str, **more: Any) -> None:
-        super().__init__(url, **more)
-        self._open_sessions()
-
-    def __setstate__(self, state: dict[object, object]) -> None:
-        super().__setstate__(state)
-        self._open_sessions()
-
-    def _open_sessions(self) -> None:
-        from sqlalchemy.orm import scoped_session, sessionmaker
-
-        self.scoped_session = scoped_session(sessionmaker(bind=self.engine, class_=_session()))
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """See `nas_bo.optuna.patient.Together`."""
-        session: Any = self.scoped_session()
-        session.hold()
-        try:
-            yield
-            session.end()
-        except BaseException:
-            session.give_up()
-            raise
-
-
-@lru_cache(maxsize=1)
-def _session() -> type[Any]:
-    """A session of SQLAlchemy that can put off commits. Made on first use: SQLAlchemy is loaded for databases only."""
-    from sqlalchemy.orm import Session
-
-    class Together(Session):
-        held, broken = False, False
-
-        def hold(self) -> None:
-            self.held, self.broken = True, False
-
-        def end(self) -> None:
-            if self.broken:
-                raise StorageInternalError("a part of what was to be written together was refused")
-            self.held = False
-            super().commit()
-            super().close()
-
-        def give_up(self) -> None:
-            self.held = False
-            super().rollback()
-            super().close()
-
-        def commit(self) -> None:
-            if self.held:
-                self.flush()
-            else:
-                super().commit()
-
-        def rollback(self) -> None:
-            self.broken = True  # with it goes what was written before
-            super().rollback()
-
-        def close(self) -> None:
-            if not self.held:
-                super().close()
-
-    return Together
 
 
 def _unwritable(file: Path, more: dict[str, Any]) -> RDBStorage:

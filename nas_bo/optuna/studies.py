@@ -229,7 +229,7 @@ def _limited(column: Mapping[str, Any]) -> str:
 
 
 @whole()
-def claim(study: Study, arch: Architecture) -> optuna.Trial:
+def claim(study: Study, arch: Architecture, token: str = "") -> optuna.Trial:
     """A new running trial of this process for `arch`, which is asked for with `begin`.
 
     It is there at once, owned and with what it is for: there is no moment in which a killed process leaves it to nobody, and
@@ -238,10 +238,28 @@ def claim(study: Study, arch: Architecture) -> optuna.Trial:
     template = optuna.trial.create_trial(
         state=TrialState.RUNNING,
         user_attrs=running.mine(),
-        system_attrs={"fixed_params": dict(arch.flat), CLAIM: uuid.uuid4().hex},
+        system_attrs={"fixed_params": dict(arch.flat), CLAIM: token or uuid.uuid4().hex},
     )
     # `study.add_trial` does the same, and does not say which one it is
     return optuna.Trial(study, study._storage.create_new_trial(study._study_id, template))
+
+
+@whole()
+def claim_as(
+    study: Study, problem: Problem, arch: Architecture, number: int
+) -> tuple[optuna.Trial, tuple[optuna.Trial, Architecture] | None]:
+    """`claim`, and in the same write `begin` where the trial has the expected `number`: (the trial, what `begin` returns).
+
+    Of a trial that got another number only the claim is written.
+    """
+    token = uuid.uuid4().hex
+
+    def write() -> tuple[optuna.Trial, tuple[optuna.Trial, Architecture] | None]:
+        trial = claim(study, arch, token)
+        ended = trial._cached_frozen_trial.state.is_finished()  # by an attempt that had worked without saying so
+        return trial, None if ended or trial.number != number else begin(study, problem, trial, arch)
+
+    return patient.together(study, write)
 
 
 @whole()
@@ -416,7 +434,7 @@ def elsewhere(study: Study) -> list[str]:
 
 
 __all__ = [
-    "REMEDY", "adopt", "as_begun", "ask", "ask_for", "asked", "begin", "begun", "check_same", "claim", "deaths",
+    "REMEDY", "adopt", "as_begun", "ask", "ask_for", "asked", "begin", "begun", "check_same", "claim", "claim_as", "deaths",
     "elsewhere", "evaluated_by", "finished", "head", "keep", "kept", "load", "names", "open_study", "opened", "read",
     "release", "starting", "taken_up", "tell", "tell_outcome", "waiting", "was_enqueued",
 ]  # fmt: skip

@@ -15,12 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from nas_bo import large_info
 from nas_bo.errors import NasBoError
 from nas_bo.execution.interrupts import whole
+from nas_bo.optuna.changes import Changes, write
 from nas_bo.optuna.patient import together
 from nas_bo.optuna.storages import in_memory, info_file
 from nas_bo.safe_text import lines, plain, printable
 from nas_bo.study import ATTRIBUTE_WIDTH, LABEL, PREFIX, REASON, attributes, write_attributes
 from nas_bo.trial import State, Trial
 
+CONSTRAINTS = "constraints:"  # Optuna's own prefix of the system attributes with what `Trial.set_constraint` was given
 _log = logging.getLogger(__name__)
 
 
@@ -62,14 +64,17 @@ def record(trial: optuna.Trial, outcome: Trial, label: str | None = None) -> Non
     rungs = next((found for name in outcome.info if (found := outcome.rungs(name))), {})
     if outcome.state is not State.COMPLETE and len(trial.study.directions) > 1:
         rungs = {}
-    for share, value in rungs.items():
-        # not `trial.report`, which refuses studies of several objectives
-        trial.storage.set_trial_intermediate_value(trial._trial_id, round(100 * share), value)
-    constrain(trial, outcome.violations)
-    for key, text in attributes(outcome, _room(trial, outcome)).items():
-        trial.set_user_attr(key, text)
+    told: dict[str, object] = {**attributes(outcome, _room(trial, outcome))}
     if label is not None:
-        trial.set_user_attr(LABEL, label)
+        told[LABEL] = label
+    amounts = _new(trial, outcome.violations)
+    steps = {round(100 * share): value for share, value in rungs.items()}
+    if type(trial) is optuna.Trial:
+        write(trial, Changes(user_attrs=told, system_attrs=amounts, intermediate=steps))
+        return
+    write(trial, Changes(system_attrs=amounts, intermediate=steps))  # not `report`, which refuses several objectives
+    for key, text in told.items():
+        trial.set_user_attr(key, text)
 
 
 def _room(trial: optuna.Trial, outcome: Trial) -> float:
@@ -99,12 +104,19 @@ def constrain(trial: optuna.Trial, amounts: Mapping[str, float]) -> None:
 
     `Trial.set_constraint` reads the trial for each of them; here it is read once.
     """
+    write(trial, Changes(system_attrs=_new(trial, amounts)))
+
+
+def _new(trial: optuna.Trial, amounts: Mapping[str, float]) -> dict[str, float]:
+    """The attributes of those constraints that the trial does not have yet."""
     before = trial.constraints if amounts else {}
+    found: dict[str, float] = {}
     for name, amount in amounts.items():
         if type(trial) is not optuna.Trial or math.isnan(amount):  # it says what is wrong with it
             trial.set_constraint(name, amount)
         elif before.get(name) != amount:
-            trial.storage.set_trial_system_attr(trial._trial_id, f"constraints:{name}", float(amount))
+            found[f"{CONSTRAINTS}{name}"] = float(amount)
+    return found
 
 
 def unknown(trial: optuna.Trial, constraints: Sequence[str]) -> None:

@@ -136,15 +136,17 @@ class SearchRun:
                 self.exhausted = True
                 return
             with whole():
-                trial = studies.claim(self.study, arch)
-                self._running[trial.number] = trial  # released with the others, should we be interrupted now
-            if trial.number != number:  # other processes have begun some in between
-                self.past.look()
-                arch = self._proposal(trial.number)
-                if arch is None:
-                    studies.tell(self.study, self._running.pop(trial.number), "pruned", "the space is exhausted")
-                    self.exhausted = True
+                trial, pair = studies.claim_as(self.study, self.problem, arch, number)
+                if trial.number == number:
+                    self._started(pair)
                     return
+                self._running[trial.number] = trial  # released with the others, should we be interrupted now
+            self.past.look()  # other processes have begun some in between
+            arch = self._proposal(trial.number)
+            if arch is None:
+                studies.tell(self.study, self._running.pop(trial.number), "pruned", "the space is exhausted")
+                self.exhausted = True
+                return
             with whole():
                 pair = studies.begin(self.study, self.problem, trial, arch)
                 self._running.pop(trial.number)
