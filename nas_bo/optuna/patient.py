@@ -22,12 +22,14 @@ from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import StorageUnavailable
+from nas_bo.execution.interrupts import whole
 from nas_bo.optuna.changes import Changes, write_changes
 from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
 from nas_bo.redaction import redacted
 from nas_bo.study import CLAIM
 
 T = TypeVar("T")
+AT_ONCE = -1.0  # instead of seconds: nothing is tried again
 LASTING = ("malformed", "not a database", "no such column", "has no column")  # damage that does not pass
 LOST_LOCK = "did not possess lock"  # Optuna's journal: somebody took its lock for that of a dead process
 
@@ -47,7 +49,7 @@ def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorag
 
     Args:
         shown: what messages call it.
-        seconds: for how long what fails is tried again.
+        seconds: for how long what fails is tried again; `AT_ONCE` lets its own error through.
     """
     inner = remembered(backend)
     if isinstance(inner, (InMemoryStorage, PatientStorage)):
@@ -59,13 +61,10 @@ def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorag
 def remembered(backend: Any) -> BaseStorage:
     """As `optuna.storages.get_storage`, which puts a memory of trials in front of a database; one of ours gets a faster one."""
     if isinstance(backend, RDBStorage):
-        from nas_bo.optuna.database import (
-            CachedDatabase,
-            Database,
-        )  # with SQLAlchemy, which is loaded for databases only
+        from nas_bo.optuna import database  # with SQLAlchemy, which is loaded for databases only
 
-        if isinstance(backend, Database):
-            return CachedDatabase(backend)
+        if isinstance(backend, database.Database):
+            return database.CachedDatabase(backend)
     return optuna.storages.get_storage(backend)
 
 
@@ -156,7 +155,8 @@ class PatientStorage(BaseStorage):
         if self._together == threading.get_ident():  # the whole is tried again, not a part of it
             return again() if again is not None and self._repeated else work()
         try:
-            return self.patience.call(work, passes, again)
+            with whole():  # a database session that is cut in the middle keeps the database locked
+                return work() if self.patience.seconds < 0 else self.patience.call(work, passes, again)
         except Exhausted as error:
             cause = error.__cause__ or error
             waited = duration(self.patience.seconds)

@@ -20,8 +20,10 @@ from optuna.study import Study
 
 from nas_bo import database_url, large_info, temporary
 from nas_bo.errors import HostError, NasBoError
+from nas_bo.execution.interrupts import whole
+from nas_bo.optuna import patient
 from nas_bo.optuna.journal import journal
-from nas_bo.optuna.patient import PatientStorage, remembered, said
+from nas_bo.optuna.patient import PatientStorage, said
 from nas_bo.safe_text import printable
 
 Storage = str | os.PathLike[str] | BaseStorage
@@ -37,6 +39,7 @@ RACES = ("already exists", "duplicate key", "unique constraint", "deadlock", "lo
 Made = TypeVar("Made")
 
 
+@whole()
 def several(storage: Storage) -> bool:
     """Whether a storage holds more than one study, so that one has to be named."""
     try:
@@ -45,6 +48,7 @@ def several(storage: Storage) -> bool:
         return False
 
 
+@whole()
 def load(storage: Storage, name: str | None = None, *, reading: bool = False) -> Study:
     """A study that is there; `name` may be left out when the storage holds only one.
 
@@ -65,6 +69,7 @@ def load(storage: Storage, name: str | None = None, *, reading: bool = False) ->
     return optuna.load_study(study_name=name or found[0], storage=backend)
 
 
+@whole()
 def names(storage: Storage) -> list[str]:
     """The studies in a storage that is there.
 
@@ -83,12 +88,15 @@ def names(storage: Storage) -> list[str]:
         ) from error
 
 
+@whole()
 def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
     """A storage that is there (raises HostError where it is not, or cannot be read)."""
     if path := missing(storage):
         raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
     try:
-        found = remembered(backend(storage, reading=reading, there=True))
+        found = patient.storage(
+            backend(storage, reading=reading, there=True), database_url.shown(storage), patient.AT_ONCE
+        )
         optuna.get_all_study_names(found)
     except NasBoError:
         raise

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 
 import optuna
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from nas_bo import search
 from nas_bo.execution.interrupts import uninterrupted, whole
+from nas_bo.optuna import storages
 from nas_bo.strategies import Random
 from tests.problems import Toy, cost, loss
 
@@ -100,3 +104,45 @@ def test_a_second_one_does_not_wait():
         signal.raise_signal(signal.SIGINT)
         done.append("second")
     assert done == ["first"]
+
+
+READS = {
+    "trials": lambda path, study: study.trials,
+    "attributes": lambda path, study: study.user_attrs,
+    "write": lambda path, study: study.set_user_attr("a", 1),
+    "load": lambda path, study: storages.load(path).trials,
+    "names": lambda path, study: storages.names(path),
+}
+
+
+@pytest.mark.parametrize("what", READS)
+def test_an_interrupted_read_leaves_the_database_to_others(tmp_path, what):
+    """Ctrl-C before and after each statement: nothing is locked afterwards, with whatever is still held of the interruption."""
+    path = str(tmp_path / "s.db")
+    study = run(path).study
+    kept: list[BaseException] = []
+    moments = ("before_cursor_execute", "after_cursor_execute")
+    for at in range(1000):
+        left = [at]
+
+        def hit(*_, left=left):
+            left[0] -= 1
+            if left[0] == -1:
+                signal.raise_signal(signal.SIGINT)
+
+        for moment in moments:
+            event.listen(Engine, moment, hit)
+        try:
+            READS[what](path, study)
+        except KeyboardInterrupt as interruption:
+            kept.append(interruption)  # with all that its frames hold
+        finally:
+            for moment in moments:
+                event.remove(Engine, moment, hit)
+        if left[0] >= 0:
+            break
+        other = sqlite3.connect(path, timeout=0.1)
+        other.execute("update studies set study_name = study_name")
+        other.commit()  # refused where somebody still reads
+        other.close()
+    assert len(kept) == at > 1
