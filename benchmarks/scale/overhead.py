@@ -107,6 +107,11 @@ def numbers(trial: Any) -> list[float]:
     return [trial.suggest_float(f"x{k}", 0.0, 1.0) for k in range(NUMBERS)]
 
 
+def drawn(trial: Any) -> None:
+    """For Ray Tune, which pickles it."""
+    numbers(trial)
+
+
 def study() -> Any:
     import optuna
 
@@ -162,7 +167,7 @@ def ray_tune(trials: int, seconds: float, slots: int) -> Meter:
         def on_trial_complete(self, *_: object, **__: object) -> None:
             meter()
 
-    search = OptunaSearch(lambda trial: numbers(trial) and None, metric=["a", "b", "c"], mode=["min"] * 3)
+    search = OptunaSearch(drawn, metric=["a", "b", "c"], mode=["min"] * 3)
     with tempfile.TemporaryDirectory() as folder:
         settings = tune.TuneConfig(
             search_alg=search, num_samples=trials, max_concurrent_trials=slots, reuse_actors=True
