@@ -1,7 +1,7 @@
 """What a coding agent does overnight, scripted: it edits the settings of a training script within limits, runs it, and reports what came out.
 
-A scripted stand-in takes the place of the agent. It knows `nas-bo ask`, `tell` and `report` and nothing else of nas_bo; the training script, `train.py`,
-knows nothing of nas_bo at all. Memory is computed before anything is run, so no run is lost to it. See docs/agents.md.
+The scripted agent uses `nas-bo ask`, `tell` and `report` and nothing else; the training script, `train.py`, does not use nas_bo
+at all. Memory is computed before anything is run, so no run is lost to it. See docs/agents.md.
 """
 
 import json
