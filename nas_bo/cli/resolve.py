@@ -17,6 +17,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.cli.options import Text
 from nas_bo.cli.quantities import Costs, Quantities
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError, near
+from nas_bo.model.after_training import BITS
 from nas_bo.objective import Objective, as_objective
 from nas_bo.space import Space
 from nas_bo.space.space import is_space
@@ -47,6 +48,7 @@ class Asked:
     source: str | None = None
     teachers: Sequence[str] = ()
     operators: str | None = None
+    bits: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,18 @@ def job(asked: Asked) -> Job:
     if asked.source is not None:
         teacher = Pretrained(asked.source)
         loss = _inside(asked, costs, teacher)
-        parts = _parts(asked.operators)
+        parts = _parts(asked.operators, asked.bits)
         chosen, vocab, proxies = teacher.space(parts), teacher.vocab_size, [teacher.block_scores(loss, parts=parts)]
         reference = {f"{teacher.name} (whole)": whole(chosen)}
     else:
         if asked.operators is not None:
             raise SearchError(
                 f"--operators {asked.operators}: they take the place of attention in a trained model; name it with --from, or leave --operators out"
+            )
+        if asked.bits is not None:
+            raise SearchError(
+                f"--bits {asked.bits}: they are those of the layers of a trained model; name it with --from, or make bits a field of the space, "
+                "as in bits = choice(8, 4, 3)"
             )
         chosen = named_space(asked.space)
         taught = tuple(asked.teachers) or None
@@ -116,8 +123,8 @@ def job(asked: Asked) -> Job:
     return Job(chosen, made, limits, strategy(word, asked.seed), proxies, reference)
 
 
-def _parts(operators: str | None) -> Parts:
-    """What `--operators linear_attention,gated_delta,window=128` adds to what may be smaller (raises SpaceError)."""
+def _parts(operators: str | None, bits: str | None) -> Parts:
+    """What `--operators linear_attention,gated_delta,window=128` and `--bits 8,4,3` add to what may be smaller (raises SpaceError)."""
     from nas_bo.pretrained import Parts
 
     names: list[str] = []
@@ -131,7 +138,14 @@ def _parts(operators: str | None) -> Parts:
                     f"--operators {operators}: {word.strip()!r} cannot be read; a window may have a number of tokens (window=128), the others no number"
                 )
             windows.append(int(size))
-    return Parts(operators=tuple(dict.fromkeys(names)), windows=tuple(sorted(set(windows), reverse=True)))
+    widths = [word.strip() for word in bits.split(",")] if bits is not None else []
+    if not all(word.isdecimal() and int(word) in BITS for word in widths):
+        raise SpaceError(f"--bits {bits}: give some of {', '.join(map(str, BITS))} with commas, as in 8,4,3")
+    return Parts(
+        operators=tuple(dict.fromkeys(names)),
+        windows=tuple(sorted(set(windows), reverse=True)),
+        bits=tuple(dict.fromkeys(map(int, widths))),
+    )
 
 
 def _inside(asked: Asked, costs: Costs, teacher: Pretrained) -> SubModelLoss:

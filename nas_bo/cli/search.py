@@ -52,6 +52,13 @@ def search(
             "gated_delta, window or window=128. Each such block learns alone for a short time before the search.",
         ),
     ] = None,
+    bits: Annotated[
+        str | None,
+        typer.Option(
+            help="With --from, the bits that the weights of each layer may have, with commas: 8,4,3. Embedding and head have the fewest of "
+            "them, at least 8. Parts are judged with their weights rounded.",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -221,7 +228,9 @@ def search(
         )
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
         job = resolve.job(
-            resolve.Asked(space, text, objective or (), strategy, budget, seed, costs, source, teacher or (), operators)
+            resolve.Asked(
+                space, text, objective or (), strategy, budget, seed, costs, source, teacher or (), operators, bits
+            )
         )
         against = resolve.compared(baseline or [], job, no_baseline)
         resolve.writable(out)

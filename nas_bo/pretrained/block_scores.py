@@ -9,6 +9,7 @@ Singh and Alistarh 2020, arXiv 2004.14340). One pass forward and back gives it f
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import math
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from nas_bo.pretrained.ordered import OrderedModel
+    from nas_bo.pretrained.replaced import Replaced
 
 Assignment: TypeAlias = tuple[tuple[str, Primitive], ...]
 """Decisions of one block: flat names and values."""
@@ -97,7 +99,7 @@ class BlockScores:
     def __call__(self, arch: Architecture, /) -> Value:
         table, base = _lookup(self, self.space())
         added = 0.0
-        for group, decisions in _grouped(arch.flat):
+        for group, decisions in _grouped(arch.flat, 2 if self.parts.bits else 3):
             key = tuple(sorted(decisions.items()))
             if group and key not in table:
                 raise ObjectiveError(f"block_scores: {group} is {decisions}, of which nothing was measured")
@@ -105,7 +107,8 @@ class BlockScores:
         return Value(base + added, how="block scores")
 
     def terms(self, space: type[Space], say: Say = silent) -> Mapping[str, Sequence[Term]]:
-        """Block ("layers.3.mlp") -> its terms, the whole block first; under "" the loss of the whole model."""
+        """Block ("layers.3.mlp"; where layers have bits the layer, "layers.3") -> its terms, the whole block first; under "" the loss of the
+        whole model."""
         found, base = _terms(self, space, say)
         return {"": [Term((), base)], **found}
 
@@ -124,12 +127,12 @@ def _lookup(scores: BlockScores, space: type[Space]) -> tuple[Mapping[tuple[tupl
     return {tuple(sorted(term.choice)): term.added for terms in found.values() for term in terms}, base
 
 
-def _grouped(flat: Mapping[str, Primitive]) -> Iterator[tuple[str, dict[str, Primitive]]]:
-    """("layers.3.mlp", its decisions), for every block; decisions of no block under ""."""
+def _grouped(flat: Mapping[str, Primitive], names: int) -> Iterator[tuple[str, dict[str, Primitive]]]:
+    """("layers.3.mlp", its decisions), for every block of so many names; decisions of no block under ""."""
     groups: dict[str, dict[str, Primitive]] = {}
     for path, value in flat.items():
         parts = path.split(".")
-        group = ".".join(parts[:3]) if len(parts) > 2 and parts[0] == "layers" else ""
+        group = ".".join(parts[:names]) if len(parts) > 2 and parts[0] == "layers" else ""
         groups.setdefault(group, {})[path] = value
     yield from groups.items()
 
@@ -177,7 +180,7 @@ def options_of(space: type[Space]) -> Mapping[str, list[Assignment]]:
     blocks: dict[str, list[str]] = {}
     for path in domains:
         parts = path.split(".")
-        if len(parts) > 2 and parts[0] == "layers":
+        if len(parts) > 2 and parts[0] == "layers" and parts[2] in ("mixer", "mlp"):
             blocks.setdefault(".".join(parts[:3]), []).append(path)
     found: dict[str, list[Assignment]] = {}
     for group, paths in blocks.items():
@@ -245,11 +248,61 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
                     known[group][one] = (replaced.evaluated(index, part, block) - replaced.loss) / unit
                     done += 1
         say("block scores", number, number)
+        rounded = _rounded(replaced, held, sorted(set(scores.parts.bits)), unit)
     added = _completed(moved, known)
-    return {
+    terms = {
         group: [Term(one, added[group].get(one, 0.0), one == choices[0] or one in known[group]) for one in choices]
         for group, choices in options.items()
-    }, replaced.loss / unit
+    }
+    return _with_bits(terms, rounded, space) if scores.parts.bits else terms, replaced.loss / unit
+
+
+def _rounded(replaced: Replaced, held: OrderedModel, bits: Sequence[int], unit: float) -> dict[tuple[str, int], float]:
+    """(block, bits) -> what the whole block adds with its weights in so many bits: the second-order term, as of smaller blocks."""
+    if not bits:
+        return {}
+    from nas_bo.compress.levels import Levels
+    from nas_bo.pretrained.repair import PARTS, layer_of
+
+    levels, found = Levels(held.model, held.windows), {}
+    names = {id(weight): name for name, weight in held.model.named_parameters()}
+    for index in range(len(held.model.layers)):
+        for part in PARTS:
+            block = layer_of(held.model, index).slot(part)[1]
+            if block is None:
+                continue
+            for width in bits:
+                small = copy.deepcopy(block)
+                for own, there in zip(small.parameters(), block.parameters(), strict=True):
+                    if own.dim() > 1:
+                        own.data = levels.weight(names[id(there)], width)
+                found[f"layers.{index}.{part}", width] = replaced.moved(index, part, small) / unit
+    return found
+
+
+def _with_bits(
+    terms: Mapping[str, Sequence[Term]], rounded: Mapping[tuple[str, int], float], space: type[Space]
+) -> dict[str, list[Term]]:
+    """One block for each layer, since what bits save is a share of what is left of it: its mixer, its MLP and its bits."""
+    found: dict[str, list[Term]] = {}
+    layers = dict.fromkeys(group.rpartition(".")[0] for group in terms)
+    for layer in layers:
+        each = [terms.get(f"{layer}.{part}", [Term((), 0.0, True)]) for part in ("mixer", "mlp")]
+        path = f"{layer}.bits"
+        domain = space.domains().get(path)
+        widths = [None] if domain is None else sorted(space._settled.get(path, _values(domain)), reverse=True)
+        ways: list[Term] = []
+        for ends in itertools.product(*each):
+            for number, width in enumerate(widths):
+                added = sum(end.added for end in ends)
+                for part, end in zip(("mixer", "mlp"), ends, strict=True):
+                    if width is not None and not _is_absent(end.choice):
+                        added += rounded.get((f"{layer}.{part}", width), 0.0)
+                chosen = ends[0].choice + ends[1].choice + (() if width is None else ((path, width),))
+                alone = sum(end is not ways_of[0] for end, ways_of in zip(ends, each, strict=True)) < 2
+                ways.append(Term(chosen, added, alone and not number and all(end.measured for end in ends)))
+        found[layer] = ways
+    return found
 
 
 def _of_other_operators(

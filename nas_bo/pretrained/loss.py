@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class SubModelLoss:
     """Bits per byte on held-out text of a part of a trained model, with the trained weights; of the space that
-    `nas_bo.pretrained.Pretrained.space` gives.
+    `nas_bo.pretrained.Pretrained.space` gives. What is done after training, such as fewer bits, is done to the part before it is judged, and
+    after the training where there is one.
 
     Args:
         teacher: the trained model.
@@ -176,7 +177,7 @@ class SubModelLoss:
         Args:
             longer: repair it on four times the calibration text, as one that is kept; False as one of many that are judged.
         """
-        spec, held = check(arch, self.ignore), self.ordered()
+        spec, held = check(arch, self.ignore)._replace(after=None), self.ordered()
         other = any(
             replacing(one.mixer, own.mixer) is not None
             for one, own in zip(spec.layers, held.model.spec.layers, strict=False)
@@ -185,6 +186,13 @@ class SubModelLoss:
         if self.repair:
             (held.long_repair if longer else held.repair)(part)
         return part
+
+    def as_used(self, part: Decoder, arch: Architecture) -> Decoder:
+        """A part with all done to it that `arch` says is done after training, such as fewer bits; itself where that is nothing."""
+        from nas_bo.objectives.after_training import as_used
+
+        spec = check(arch, self.ignore)
+        return part if spec.after is None else as_used(part, spec, self.corpus(), self.seed)
 
     def training(
         self, arch: Architecture, checkpoint: str | Path | None = None, progress: Progress | None = None
@@ -219,14 +227,14 @@ class SubModelLoss:
 
     def _first_weights(self, arch: Architecture) -> str:
         """A name of the weights that a part begins with."""
-        spec = check(arch, self.ignore)
+        spec = check(arch, self.ignore)._replace(after=None)
         others = any(
             replacing(one.mixer, own.mixer) is not None
             for one, own in zip(spec.layers, self.teacher.spec.layers, strict=False)
         )
         said = [self.teacher.fingerprint, self.teacher.dtype, repr(spec), repr(self.calibration), str(self.repair)]
         said += [repr(sorted(self.operators.conditions().items()))] if others else []
-        return f"{arch.id}-part-{hashlib.sha256(' '.join(said).encode()).hexdigest()[:12]}"
+        return f"{arch.training_id}-part-{hashlib.sha256(' '.join(said).encode()).hexdigest()[:12]}"
 
     def trained(self, arch: Architecture, /) -> TrainingResult:
         """The training behind a value, with its model (raises ObjectiveError where there is none)."""
@@ -256,7 +264,7 @@ class SubModelLoss:
                 ) from None
         part, clock = self.sub_model(arch), time.process_time()
         with torch_threads(1):
-            as_is = evaluate(part, self.corpus(), self.held_out_tokens, self.sequence)
+            as_is = evaluate(self.as_used(part, arch), self.corpus(), self.held_out_tokens, self.sequence)
         about: dict[str, object] = {"as_is": as_is, "as_is_cpu_seconds": round(time.process_time() - clock, 3)}
         return self._training(part, arch, self.checkpoints), about
 
@@ -266,8 +274,14 @@ class SubModelLoss:
             found = self.training(arch).to(share)
         found = training.to(share) if found is None else found
         more: dict[str, object] = {"resumed": found.resumed} if found.resumed else {}
+        value, used = found.bits_per_byte, self.as_used(found.model, arch)
+        if used is not found.model:
+            from nas_bo.model.inference import evaluate
+
+            more["trained"] = value
+            value = evaluate(used, self.corpus(), self.held_out_tokens, self.sequence)
         return Value(
-            found.bits_per_byte,
+            value,
             how="a part of a trained model, trained on",
             tokens=found.tokens,
             seed=self.seed,
@@ -283,9 +297,8 @@ class SubModelLoss:
         if self.tokens:
             return self._value(arch, *self._begun(arch), 1.0)
         with torch_threads(1):
-            value = evaluate(
-                self.sub_model(arch, copy=False, longer=False), self.corpus(), self.held_out_tokens, self.sequence
-            )
+            part = self.as_used(self.sub_model(arch, copy=False, longer=False), arch)
+            value = evaluate(part, self.corpus(), self.held_out_tokens, self.sequence)
         if not math.isfinite(value):
             raise ObjectiveError(f"the loss of this part of {self.teacher.name} is {value}")
         return Value(value, how="a part of a trained model, as it is", held_out_tokens=self.held_out_tokens)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from nas_bo.architecture import Architecture, Node, Primitive
 from nas_bo.errors import SpaceError
+from nas_bo.model.after_training import BITS
 from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.block import Frame, Prunable
 from nas_bo.model.blocks.skip import SKIP, absent
@@ -64,6 +65,8 @@ class Parts:
         width: channels of the stream, or these sizes.
         experts: experts of each mixture, or these numbers.
         windows: attention may see only so many tokens back; None, or 0, is the window of the trained model.
+        bits: of the weights of each layer, of 16, 8, 4, 3 and 2 (`nas_bo.model.after_training`); embedding and head have the fewest of them, at
+            least 8. A part is judged with its weights rounded.
         operators: what may take the place of attention: "linear_attention", "gated_delta", and "window", which is a window of 128 tokens
             where `windows` has no sizes (`nas_bo.pretrained.operators`).
         keep: layers that stay whole, by their index; negative ones count from the end.
@@ -79,6 +82,9 @@ class Parts:
     keep: tuple[int, ...] = checked((), _LAYERS)
     multiple: int | None = checked(None, whole_number(1).or_none())
     operators: tuple[str, ...] = checked((), _NAMES)
+    bits: tuple[int, ...] = checked(
+        (), each(one_of(*BITS), 0, f"a tuple of some of {', '.join(map(str, BITS))}, such as (8, 4, 3)")
+    )
 
     def __post_init__(self) -> None:
         check_fields(self, SpaceError)
@@ -111,7 +117,7 @@ def space_around(title: str, arch: Node, parts: Parts) -> type[Space]:
             f"{title}: keep={parts.keep} names a layer that is not there; there are {len(spec.layers)}, from 0 on"
         )
     allowed: dict[str, tuple[Primitive, ...]] = {}
-    layer: dict[str, Choice | Option] = {}
+    layer: dict[str, Choice | Option | int] = {}
     for slot in ("mixer", "mlp"):
         blocks, specs = [one[slot] for one in arch.layers], [one.slot(slot) for one in spec.layers]
         kinds = dict.fromkeys(block.kind for block in blocks)
@@ -127,6 +133,10 @@ def space_around(title: str, arch: Node, parts: Parts) -> type[Space]:
             if len(may) < len(options):
                 allowed[f"layers.{index}.{slot}"] = tuple(may)
     top = {name: value for name, value in arch.items() if name not in ("layers", "width")}
+    if parts.bits:
+        least, *more = sorted(set(parts.bits))
+        top["bits"], layer["bits"] = least, choice(least, *more) if more else least
+        allowed |= {f"layers.{index}.bits": (more[-1],) for index in kept if more}
     widths = _sizes(f"{title}.width", parts.width, spec.width, _widths(spec.width))
     made = Space.of(
         title,

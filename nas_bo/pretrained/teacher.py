@@ -24,6 +24,7 @@ class PartsGiven(TypedDict, total=False):
     keep: tuple[int, ...]
     multiple: int | None
     operators: tuple[str, ...]
+    bits: tuple[int, ...]
 
 
 @dataclass(frozen=True)

@@ -134,8 +134,9 @@ class _Program:
         found = np.zeros(len(self.places))
         groups: dict[str, list[tuple[str, object]]] = {group: [] for group in self.terms}
         for path, value in arch.flat.items():
-            group = ".".join(path.split(".")[:3])
-            if group in groups:
+            parts = path.split(".")
+            group = next((one for one in (".".join(parts[:3]), ".".join(parts[:2])) if one in groups), None)
+            if group is not None:
                 groups[group].append((path, value))
         for decisions in groups.values():
             index = self.at.get(tuple(sorted(decisions, key=lambda one: one[0])))

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import Sliceable
@@ -112,10 +112,12 @@ def layer_cuts(spec: DecoderSpec, index: int, place: Place, apart: frozenset[str
 
 def sliceable(spec: Any) -> Sliceable[Any]:
     """The block as one whose weights can be shared (raises ModelError where it does not say how)."""
-    block = block_of(spec)
-    if type(block) not in _SLICEABLE and not isinstance(block, Sliceable):
+    block: object = block_of(spec)
+    if type(block) in _SLICEABLE:
+        return cast("Sliceable[Any]", block)
+    if not isinstance(block, Sliceable):
         raise ModelError(
-            f"the block {block.kind!r} has no slices(spec, frame, bank, prefix) and no apart(spec, frame), so nothing says which "
+            f"the block {spec.kind!r} has no slices(spec, frame, bank, prefix) and no apart(spec, frame), so nothing says which "
             "part of larger weights a small one takes; leave it out of spaces of supernets, or add both (see "
             "nas_bo.model.blocks.Sliceable)"
         )

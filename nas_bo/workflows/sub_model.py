@@ -15,6 +15,8 @@ from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.foreign_recipe import Allow
+from nas_bo.model.after_training import compress_options
+from nas_bo.model.spec import check
 from nas_bo.pretrained import SubModelLoss
 from nas_bo.pretrained.slices import compact, without_empty_layers
 from nas_bo.report.drawing import drawing
@@ -64,6 +66,7 @@ def asked(
     given["seed"] = loss.seed + 1 if seed is None else seed
     loss = replace(loss, checkpoints=None, rungs=(), **given)
     corpus = loss.corpus()
+    after = compress_options(check(trial.architecture, loss.ignore))
     return loss, {
         "architecture": trial.architecture.id,
         "study": result.title,
@@ -78,6 +81,7 @@ def asked(
         "seed": loss.seed,
         "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
         "tokenizer": corpus.tokenizer,
+        **({} if not after else {"compress": after}),
         "trust": None if result.trust is None else str(result.trust),
         "provenance": {
             "versions": provenance.versions(),
