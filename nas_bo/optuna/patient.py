@@ -59,7 +59,7 @@ def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorag
 
 
 def remembered(backend: Any) -> BaseStorage:
-    """As `optuna.storages.get_storage`, which puts a memory of trials in front of a database; one of ours gets a faster one."""
+    """As `optuna.storages.get_storage`, which puts a memory of trials in front of a database; one of nas_bo gets a faster one."""
     if isinstance(backend, RDBStorage):
         from nas_bo.optuna import database  # with SQLAlchemy, which is loaded for databases only
 

@@ -164,7 +164,7 @@ def _levels(genomes: Genomes, i: int, code: np.ndarray) -> np.ndarray:
 
 
 def _least(genomes: Genomes, i: int) -> float:
-    """The least that `_levels` says of gene i."""
+    """The least that `_levels` says about gene i."""
     ends = np.array([0.0, 1.0]) if genomes.real[i] else np.arange(float(genomes.size[i]))
     found = _levels(genomes, i, ends)
     return float(np.nanmin(found)) if np.isfinite(found).any() else 0.0
