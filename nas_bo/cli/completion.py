@@ -57,7 +57,7 @@ def objectives(incomplete: str) -> list[str]:
 
 def formats(incomplete: str) -> list[str]:
     """The formats of `nas-bo export`."""
-    return _begins(("huggingface", "gguf", "onnx", "folder"), incomplete)
+    return _begins(("huggingface", "gguf", "onnx", "openvino", "folder"), incomplete)
 
 
 def extras(incomplete: str) -> list[str]:

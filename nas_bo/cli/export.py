@@ -23,7 +23,7 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="What is written: huggingface, gguf, onnx, or folder (a copy).", autocompletion=completion.formats
+            help="What is written: huggingface, gguf, onnx, openvino, or folder (a copy).", autocompletion=completion.formats
         ),
     ] = "huggingface",
     padding: Annotated[
@@ -49,7 +49,7 @@ def export(
     bits: Annotated[
         int | None,
         typer.Option(
-            help="Of the weights in an onnx file: 8, 4 or 2. By default float32.",
+            help="Of the weights in files of onnx (8, 4 or 2) or openvino (8, 4, 3 or 2). By default float32.",
             callback=within(2, what="a number of bits"),
         ),
     ] = None,

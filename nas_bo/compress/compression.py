@@ -30,6 +30,7 @@ from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.distillation import Teaching, as_distillation
+from nas_bo.model.packed import INTEGERS
 from nas_bo.model.schedule import DEFAULTS
 from nas_bo.model.training import Training
 from nas_bo.model.training_loop import Progress
@@ -119,12 +120,43 @@ class CompressionSettings:
                 f"compress(lr={self.lr:g}): that is the rate at which the model is trained on, and tokens is 0; give a number of tokens, such as "
                 "tokens=1e6 (--tokens), or leave the rate out"
             )
-        asked = (self.bits, self.activations, self.sparsity)
-        if not any(one is not None for one in asked) and not any((self.prune, self.heads, self.layers, self.tokens)):
+        asked = (self.activations, self.sparsity)
+        kept = self.bits is None or self._widths() == {32}
+        if kept and not any(one is not None for one in asked) and not self._removes() and not self.tokens:
+            leaves = "" if self.bits is None else "32 bits leave a weight as it is, and nothing else is asked for; "
             raise CompressError(
-                "compress(): nothing is asked for; give bits, such as bits=4, a share of channels to remove, such as prune=0.5, or "
-                "both (--bits, --prune)"
+                f"compress({'' if self.bits is None else f'bits={self.bits!r}'}): {leaves or 'nothing is asked for; '}give bits, such as bits=4, "
+                "a share of channels to remove, such as prune=0.5, or both (--bits, --prune)"
             )
+        self._check_effect()
+
+    def _widths(self) -> set[int]:
+        """The bits that are named."""
+        named = self.bits.values() if isinstance(self.bits, Mapping) else [self.bits]
+        return {one for one in named if isinstance(one, int)}
+
+    def _removes(self) -> bool:
+        return any((self.prune, self.heads, self.layers))
+
+    def _check_effect(self) -> None:
+        """Refuse what would change nothing (raises CompressError)."""
+        integers = bool(self._widths() & set(INTEGERS))
+        few = "and no weight is asked to have 8 bits or fewer; give bits, such as bits=4 (--bits)"
+        goes = "and nothing is to be removed; give a share, such as prune=0.5 (--prune)"
+        cases = {
+            "group": (integers, f"that many columns share a scale where weights are rounded, {few}"),
+            "method": (integers, f"that is how weights are rounded, {few}"),
+            "symmetric": (integers, f"that is how weights are rounded, {few}"),
+            "activations": (integers, f"what matrices of 8 bits or fewer are given is rounded, {few}"),
+            "score": (self._removes(), f"that is how units are scored before some of them are removed, {goes}"),
+            "sparse_method": (self.sparsity is not None, "that is how the weights are chosen that become zero, and sparsity is not given; give one, such as sparsity=0.5 (--sparsity)"),
+            "seed": (self.tokens > 0, "that is of the order of the text when the model is trained on, and tokens is 0; give a number of tokens, such as tokens=1e6 (--tokens)"),
+        }  # fmt: skip
+        for field in fields(self):
+            has_effect, why = cases.get(field.name, (True, ""))
+            value = getattr(self, field.name)
+            if not has_effect and value != field.default:
+                raise CompressError(f"compress({field.name}={value!r}): {why}, or leave it out")
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,11 @@ def quantize(
     check_values("quantize", CompressError, one_of(False, True), symmetric=symmetric)
     check_values("quantize", CompressError, one_of(None, 8), activations=activations)
     asked = assigned(model, bits)
+    if activations is not None and not any(width in INTEGERS for width in asked.values()):
+        raise CompressError(
+            f"quantize(activations={activations}): what matrices of 8 bits or fewer are given is rounded, and bits={bits!r} gives no matrix so few; "
+            "give bits=8, or leave activations out"
+        )
     broken = [name for name, weight in model.named_parameters() if not bool(torch.isfinite(weight).all())]
     if broken:
         raise CompressError(

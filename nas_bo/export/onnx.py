@@ -15,23 +15,22 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from nas_bo.errors import ExportError, MissingExtra
-from nas_bo.export.check import CONTINUED, POSITIONS, Check, Cost, HeldOut, Logits, compared, prompt, weighed
+from nas_bo.export.check import Check, Cost, HeldOut
 from nas_bo.export.folder import TrainedModel
+from nas_bo.export.graph_check import agreement, axes
 from nas_bo.export.huggingface import tokenizer_file
 from nas_bo.model.counts import steps
 
 FILE, CACHED = "model.onnx", "model_with_cache.onnx"
 TRACED, BEFORE = 48, 3  # tokens of the example, and before it
-LENGTHS = (1, 2, 300)  # that are tried in addition to those of the check
 BLOCK = 32  # values that share a scale
 
 
@@ -52,15 +51,16 @@ def write(
     installed()
     import onnxruntime
 
-    files = _files(made)
+    tokenizer_file(made, folder)
+    files = translated(made)
     if bits is not None:
         files = {name: _rounded(file, bits) for name, file in files.items()}
     for name, file in files.items():
         (folder / name).write_bytes(file)
-    tokenizer_file(made, folder)
     runtime = f"onnxruntime {onnxruntime.__version__}"
     try:
-        check = _check(made, files, runtime, held_out if bits else None)
+        graphs = {name: Session(file) for name, file in files.items()}
+        check = agreement(made.model, runtime, graphs.get(FILE), graphs.get(CACHED), held_out if bits else None)
     except ExportError:
         raise
     except Exception as error:  # its own exceptions have no common base
@@ -69,11 +69,8 @@ def write(
             f"ONNX Runtime cannot run what was written ({type(error).__name__}: {said}), so it is not handed over; export to huggingface, "
             "and please report this"
         ) from None
-    told = "ONNX with batch and length open" if FILE in files else "ONNX with the batch open, one token a call"
-    told += (
-        ", without and with a cache" if len(files) > 1 else ", with a cache" if CACHED in files else ", without a cache"
-    )
     size = sum(map(len, files.values())) / len(files)
+    told = f"ONNX with {axes(FILE in files, CACHED in files)}"
     return told + ("" if bits is None else f", matrices in {bits} bits, {size / 1e6:.3g} MB a file"), check
 
 
@@ -86,7 +83,7 @@ def installed() -> None:
             raise MissingExtra(package, "onnx") from None
 
 
-def _files(made: TrainedModel) -> dict[str, bytes]:
+def translated(made: TrainedModel) -> dict[str, bytes]:
     """The files that can be made (raises ExportError where none can)."""
     import torch
 
@@ -188,111 +185,21 @@ def _rounded(file: bytes, bits: int) -> bytes:
     return data
 
 
-def _check(made: TrainedModel, files: dict[str, bytes], runtime: str, held_out: HeldOut | None) -> Check | Cost:
-    """Both files, at several lengths and token by token (raises what ONNX Runtime raises)."""
-    runs: list[_Whole | _Cached] = [_Whole(files[FILE])] if FILE in files else []
-    runs += [_Cached(files[CACHED])] if CACHED in files else []
-    if held_out is not None:
-        return max((weighed(made.model, runtime, run, held_out) for run in runs), key=lambda cost: cost.after)
-    checks = [compared(made.model, runtime, run) for run in runs]
-    worst = max(checks, key=lambda check: (not check.greedy, check.difference))
-    longest = len(prompt(made.model))  # past every window
-    lengths = (*LENGTHS, *([longest] if longest > POSITIONS else []))
-    apart = [_apart(made.model, run, length) for run in runs for length in lengths]
-    cached = [_one_by_one(made.model, run, longest + CONTINUED) for run in runs if isinstance(run, _Cached)]
-    return replace(worst, difference=max(worst.difference, *apart, *cached), cached=bool(cached))
-
-
-class _Whole:
-    """``model.onnx``: (tokens,) ids -> (tokens, vocabulary) logits."""
+class Session:
+    """A file in ONNX Runtime, one thread; a `nas_bo.export.graph_check.Graph`."""
 
     def __init__(self, file: bytes) -> None:
-        self._session = _session(file)
+        import onnxruntime
 
-    def __call__(self, ids: Sequence[int]) -> Logits:
-        found: Logits = self.batch(np.array([ids], np.int64))[0]
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.inputs = tuple((one.name, tuple(one.shape)) for one in self._session.get_inputs())
+
+    def run(self, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        found: list[np.ndarray] = self._session.run(None, dict(given))
         return found
-
-    def batch(self, tokens: Logits) -> Logits:
-        found: Logits = self._session.run(None, {"tokens": tokens})[0]
-        return found
-
-
-class _Cached:
-    """``model_with_cache.onnx``, as a user runs it."""
-
-    def __init__(self, file: bytes) -> None:
-        self._session = _session(file)
-        inputs = self._session.get_inputs()
-        self._names, self._shapes = [one.name for one in inputs], [one.shape for one in inputs[2:]]
-        self.one = inputs[0].shape[1] == 1  # token a call
-        self.forget(1)
-
-    def forget(self, batch: int) -> None:
-        self._at = 0
-        sizes = {"batch": batch, "past": 0}
-        self._states = [
-            np.zeros([sizes[axis] if isinstance(axis, str) else axis for axis in shape], np.float32)
-            for shape in self._shapes
-        ]
-
-    def more(self, tokens: Logits) -> Logits:
-        """(B, T) ids after those before -> logits."""
-        if self.one and tokens.shape[1] > 1:
-            return np.concatenate([self.more(tokens[:, i : i + 1]) for i in range(tokens.shape[1])], 1)
-        given = [tokens, np.array([self._at], np.int64), *self._states]
-        logits, *self._states = self._session.run(None, dict(zip(self._names, given, strict=True)))
-        self._at += tokens.shape[1]
-        found: Logits = logits
-        return found
-
-    def __call__(self, ids: Sequence[int]) -> Logits:
-        found: Logits = self.batch(np.array([ids], np.int64))[0]
-        return found
-
-    def batch(self, tokens: Logits) -> Logits:
-        self.forget(len(tokens))
-        return self.more(tokens)
-
-
-def _session(file: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-
-
-def _apart(model: Any, run: _Whole | _Cached, length: int) -> float:
-    """The largest difference on a batch of so many tokens each."""
-    import torch
-
-    most = model.spec.details.max_length or length
-    tokens = np.random.default_rng(length).integers(0, model.vocab_size, (3, min(length, most)))
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(tokens)).float().cpu().numpy()
-    return _difference(run.batch(tokens), expected)
-
-
-def _one_by_one(model: Any, run: _Cached, length: int) -> float:
-    """The same of so many tokens, of which the last ones go in one by one."""
-    import torch
-
-    length = min(length, model.spec.details.max_length or length)
-    tokens = np.random.default_rng(0).integers(0, model.vocab_size, (1, length))
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(tokens)).float().cpu().numpy()
-    run.forget(1)
-    last = max(0, length - CONTINUED)
-    parts = [tokens[:, :last], *(tokens[:, i : i + 1] for i in range(last, length))]
-    return _difference(np.concatenate([run.more(part) for part in parts if part.size], 1), expected)
-
-
-def _difference(found: Logits, expected: Logits) -> float:
-    if found.shape != expected.shape or not np.isfinite(found).all():
-        return float("inf")
-    return float(np.abs(found - expected).max())
 
 
 @contextmanager

@@ -25,8 +25,9 @@ from nas_bo.workflows.held_out import held_out
 if TYPE_CHECKING:
     from nas_bo.mlflow.exported import Logged
 
-FORMATS = ("huggingface", "gguf", "onnx", "folder")
-BITS = (8, 4, 2)
+FORMATS = ("huggingface", "gguf", "onnx", "openvino", "folder")
+BITS = {"onnx": (8, 4, 2), "openvino": (8, 4, 3, 2)}
+"""Of the weights of matrices, by format."""
 PADDING = 0.1
 _LOADED = """```python
 from transformers import pipeline
@@ -53,12 +54,33 @@ for at in range(100):
 print(tokenizer.decode(ids))
 ```
 """
+_OPENVINO = """```python
+import numpy, openvino, tokenizers
+
+tokenizer = tokenizers.Tokenizer.from_file("{name}/tokenizer.json")
+model = openvino.compile_model("{name}/model_with_cache.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})
+request = model.create_infer_request()
+states = [  # axis 0 is the batch, other open axes are as long as there are tokens before
+    numpy.zeros([int(at == 0) if axis.is_dynamic else axis.get_length() for at, axis in enumerate(one.partial_shape)], numpy.float32)
+    for one in model.inputs[2:]
+]
+ids = tokenizer.encode("def ").ids
+for at in range(100):
+    found = request.infer([numpy.array([[ids[at]]]), numpy.array([at]), *states])
+    logits, *states = [numpy.array(one) for one in found.values()]
+    if at + 1 == len(ids):
+        ids.append(int(logits[0, -1].argmax()))
+print(tokenizer.decode(ids))
+```
+"""
 _USE = {
     "huggingface": _LOADED.replace("{more}", ""),
     "remote": _LOADED.replace("{more}", ", trust_remote_code=True"),
     "gguf": '```console\n$ llama-cli -m {name}/model.gguf -p "def "\n```\n',
     "onnx": _ONNX,
     "onnx, whole": '```python\nimport numpy, onnxruntime\nsession = onnxruntime.InferenceSession("{name}/model.onnx")\nsession.run(None, {{"tokens": numpy.array([[100, 101, 102]])}})  # logits (batch, tokens, vocabulary)\n```\n',
+    "openvino": _OPENVINO,
+    "openvino, whole": '```python\nimport numpy, openvino\nmodel = openvino.compile_model("{name}/model.xml", "CPU", {{"INFERENCE_PRECISION_HINT": "f32"}})\nmodel(numpy.array([[100, 101, 102]]))[0]  # logits (batch, tokens, vocabulary)\n```\n',
     "folder": '```console\n$ nas-bo generate {name} "def "\n```\n',
 }
 
@@ -101,12 +123,12 @@ def export(
     """Write the model in `folder`, one of `nas-bo train`, in another format.
 
     Args:
-        format: "huggingface", "gguf", "onnx", or "folder", a copy.
+        format: "huggingface", "gguf", "onnx", "openvino", or "folder", a copy.
         padding: the most weights of zeros that may be added, as a share, for a class whose layers are all of one size.
         remote_code: for "huggingface" and an architecture that no stock class holds: write a class of nas_bo's own into the folder,
             which needs no nas_bo and is loaded with ``trust_remote_code=True``.
         type: for "gguf", one of `nas_bo.export.gguf_types.TYPES`, such as "Q4_K_M"; None is float32.
-        bits: for "onnx", of the weights of matrix products: 8, 4 or 2; None is float32.
+        bits: for "onnx" and "openvino", of the weights of matrix products, one of `BITS`; None is float32.
         text: with `type` or `bits`, a file of text that says what they cost; None is what was held out of the text of the training.
 
     Raises:
@@ -153,6 +175,11 @@ def export(
 
             what, check = onnx.write(made, draft, bits, fewer)
             use = "onnx" if (draft / onnx.CACHED).is_file() else "onnx, whole"
+        elif format == "openvino":
+            from nas_bo.export import openvino
+
+            what, check = openvino.write(made, draft, bits, fewer)
+            use = "openvino" if (draft / openvino.CACHED).is_file() else "openvino, whole"
         else:
             what, unchecked = "a copy", "a copy of the weights needs no check"
             names = (files.ARCH, files.WEIGHTS, files.ABOUT)
@@ -205,17 +232,18 @@ def _fewer(format: str, type: str | None, bits: int | None, remote_code: bool, t
     """The type of a GGUF file (raises ExportError for what the format has not)."""
     from nas_bo.export.gguf_types import named
 
-    for option, given, where in (("type", type is not None, "gguf"), ("bits", bits is not None, "onnx"), ("remote_code", remote_code, "huggingface")):  # fmt: skip
-        if given and format != where:
+    for option, given, where in (("type", type is not None, ("gguf",)), ("bits", bits is not None, tuple(BITS)), ("remote_code", remote_code, ("huggingface",))):  # fmt: skip
+        if given and format not in where:
             word = option.replace("_", "-")
             raise ExportError(
-                f"--{word} belongs to the format {where}, not to {format}; leave it out, or export with --format {where}"
+                f"--{word} belongs to {'the format' if len(where) == 1 else 'the formats'} {' and '.join(where)}, not to {format}; leave "
+                f"it out, or export with --format {' or '.join(where)}"
             )
     if text is not None and type is None and bits is None:
         raise ExportError("--text says what fewer bits cost; leave it out, or give --type or --bits")
-    if bits is not None and bits not in BITS:
+    if bits is not None and bits not in BITS[format]:
         raise ExportError(
-            f"bits={bits!r}: ONNX Runtime has matrices of {', '.join(map(str, BITS))} bits; choose one of these"
+            f"bits={bits!r}: {format} has matrices of {', '.join(map(str, BITS[format]))} bits; choose one of these"
         )
     return "F32" if type is None else named(type)
 

@@ -9,7 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from nas_bo.cli.app import app
-from nas_bo.compress import compress
+from nas_bo.compress import compress, quantize
+from nas_bo.compress.compression import CompressionSettings
 from nas_bo.errors import CompressError, ExportError, ModelError
 from nas_bo.export import folder as files
 from nas_bo.workflows.export import continued, export
@@ -112,6 +113,20 @@ def test_the_command(trained, tmp_path):
         (("--bits", "mlp=4,mixer=3,mlp=2"), "names mlp twice"),
         (("--bits", "4", "--lr", "0.1"), "the rate at which the model is trained on"),
         ((), "nothing is asked for"),
+        (("--bits", "32"), "32 bits leave a weight as it is"),
+        (("--bits", "default=32,mlp=32"), "32 bits leave a weight as it is"),
+        (("--prune", "0.5", "--group", "16"), "--group 16: that many columns share a scale"),
+        (
+            ("--bits", "16", "--method", "rtn"),
+            "that is how weights are rounded, and no weight is asked to have 8 bits or fewer",
+        ),
+        (("--layers", "0.5", "--symmetric"), "that is how weights are rounded, and no weight"),
+        (("--activations", "8"), "what matrices of 8 bits or fewer are given is rounded, and no weight"),
+        (
+            ("--bits", "4", "--score", "taylor"),
+            "that is how units are scored before some of them are removed, and nothing is to be removed",
+        ),
+        (("--bits", "4", "--seed", "3"), "of the order of the text when the model is trained on, and tokens is 0"),
         (("--prune", "1.5"), "below 1"),
         (("--sparsity", "half"), "write a share"),
         (("--bits", "4", "--tokens", "5"), "at least 1,000"),
@@ -125,6 +140,13 @@ def test_the_command_refuses_in_one_paragraph(options, said, tmp_path, monkeypat
     done = CliRunner().invoke(app, ["compress", str(place), "--to", "other", *options])
     assert done.exit_code == 2 and said in done.output.replace("\n", " "), done.output
     assert len(done.output.strip().splitlines()) == 1 and not (tmp_path / "other").exists()
+
+
+def test_activations_without_few_bits_are_refused_by_the_function_too():
+    with pytest.raises(CompressError, match="bits=16 gives no matrix so few"):
+        quantize(learned(), 16, activations=8)
+    with pytest.raises(CompressError, match="sparsity is not given"):
+        CompressionSettings(bits=4, sparse_method="weight")
 
 
 def _bytes_model():

@@ -50,7 +50,7 @@ def translated_once():
     """What torch makes of one model as ONNX is made once, not for each export of it."""
     from nas_bo.export import onnx
 
-    make, made = onnx._files, {}
+    make, made = onnx.translated, {}
 
     def files_of(trained):
         weights = {name: weight.sum().item() for name, weight in trained.model.state_dict().items()}
@@ -60,7 +60,7 @@ def translated_once():
         return dict(made[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "_files", files_of)
+        patch.setattr(onnx, "translated", files_of)
         yield
 
 
@@ -139,7 +139,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
         "padding": lambda: export(llama, tmp_path / "x", padding=-1),
         "there is no type 'Q4_K_X'": lambda: export(llama, tmp_path / "x", "gguf", type="Q4_K_X"),
         "--type belongs to the format gguf, not to onnx": lambda: export(llama, tmp_path / "x", "onnx", type="Q8_0"),
-        "--bits belongs to the format onnx, not to huggingface": lambda: export(llama, tmp_path / "x", bits=8),
+        "--bits belongs to the formats onnx and openvino, not to huggingface": lambda: export(
+            llama, tmp_path / "x", bits=8
+        ),
         "--remote-code belongs to the format huggingface": lambda: export(
             llama, tmp_path / "x", "gguf", remote_code=True
         ),
@@ -155,7 +157,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
             call()
     about = json.loads((llama / "model.json").read_text())
     (llama / "model.json").write_text(json.dumps({**about, "tokenizer": "bpe.json"}))
-    for format in [one for one in FORMATS if one != "onnx"]:
+    for format in FORMATS:
         with pytest.raises(ExportError, match=r"bpe\.json.*is not there any more"):
             export(llama, tmp_path / "x", format)
     (llama / "model.safetensors").unlink()
@@ -184,7 +186,7 @@ def test_the_command(llama, tmp_path):
 def test_the_other_formats_are_checked_where_they_run(llama, tmp_path, format):
     made = export(llama, tmp_path / "out", format)
     assert made.check.good and not made.unchecked
-    assert f"model.{format}" in {path.name for path in made.folder.iterdir()}
+    assert f"model.{'xml' if format == 'openvino' else format}" in {path.name for path in made.folder.iterdir()}
 
 
 @pytest.mark.parametrize(("format", "more"), [("gguf", {"type": "q8_0"}), ("onnx", {"bits": 8})])
@@ -203,8 +205,9 @@ def test_what_fewer_bits_cost_is_said_and_bounded(llama, tmp_path, format, more,
     assert not (tmp_path / "other").exists() and (tmp_path / "other.unverified").is_dir()
 
 
-def test_the_card_of_onnx_runs_as_it_stands(llama, tmp_path):
-    out = export(llama, tmp_path / "out", "onnx").folder
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_the_card_of_a_graph_runs_as_it_stands(format, llama, tmp_path):
+    out = export(llama, tmp_path / "out", format).folder
     code = (out / "README.md").read_text().split("```python\n")[1].split("```")[0].replace("range(100)", "range(15)")
     done = python("-c", code, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

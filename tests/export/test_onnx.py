@@ -51,13 +51,13 @@ def test_blocks_that_count_in_python_take_one_token_a_call(tmp_path):
 def whole(tmp_path_factory):
     """A model, and its files in float32."""
     model = made(decoder((A, GATED)))
-    return model, onnx._files(model)
+    return model, onnx.translated(model)
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
 def test_fewer_bits_are_smaller_and_cost_what_is_said(bits, tmp_path, held_out, whole, monkeypatch):
     model, files = whole
-    monkeypatch.setattr(onnx, "_files", lambda made: files)
+    monkeypatch.setattr(onnx, "translated", lambda made: files)
     told, check = onnx.write(model, tmp_path, bits, held_out)
     assert (
         f"matrices in {bits} bits" in told
