@@ -154,7 +154,7 @@ def trained(archs: Sequence[tuple[str, Architecture]], tokens: float, seeds: int
 def timed(rows: list[dict[str, Any]], format: str, rounds: int, place: Path) -> list[dict[str, Any]]:
     """Adds the times of a runtime to the rows, and compares each winner with the standard design of its loss, round by round."""
     for at, row in enumerate(rows):
-        made = export(row["folder"], place / f"{format}{at}", format, padding=PADDING)
+        made = export(row["folder"], place / f"{format}{at}", format, padding=PADDING if format == "gguf" else None)
         row[f"{format}: what"] = made.what
     found = in_turn([RUNTIMES[format](place / f"{format}{at}") for at in range(len(rows))], rounds)
     for row, times in zip(rows, found, strict=True):

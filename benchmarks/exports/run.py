@@ -99,7 +99,8 @@ def row(space: str, sample: int, format: str, arch: Architecture, source: Path, 
     to = source.with_name("to")
     try:
         stock = "huggingface" if format == "own class" else format
-        made = export(source, to, stock, padding=1e5, remote_code=format == "own class")
+        most = 1e5 if stock in ("huggingface", "gguf") else None
+        made = export(source, to, stock, padding=most, remote_code=format == "own class")
     except NasBoError as error:
         apart = to.with_name("to.unverified").exists()
         said |= {"outcome": "kept apart" if apart else "refused", "message": str(error)[:600]}

@@ -27,12 +27,12 @@ def export(
         ),
     ] = "huggingface",
     padding: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="The most weights of zeros that may be added, as a share, where a class wants layers of one size.",
+            help="The most weights of zeros that may be added, as a share, where a class of huggingface or gguf wants layers of one size. By default 0.1.",
             callback=within(0, what="a share"),
         ),
-    ] = 0.1,
+    ] = None,
     remote_code: Annotated[
         bool,
         typer.Option(
@@ -61,16 +61,19 @@ def export(
         str | None,
         typer.Option(help="MLflow tracking URI or a .db file: also log the export next to its trial, and register it."),
     ] = None,
-    name: Annotated[str, typer.Option(help="With --mlflow: name of the model in the registry.")] = "nas-bo",
+    name: Annotated[
+        str | None, typer.Option(help="With --mlflow: name of the model in the registry. By default nas-bo.")
+    ] = None,
     alias: Annotated[str | None, typer.Option(help="With --mlflow: its alias there. By default the format.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a trained model in the format of a stock tool, and check there that it computes the same."""
     with errors():
-        if alias is not None and mlflow in (None, "none"):
-            raise ExportError(
-                f"--alias {alias}: it is that of a registered model; give --mlflow as well, or leave it out"
-            )
+        for option, value in (("alias", alias), ("name", name)):
+            if value is not None and mlflow in (None, "none"):
+                raise ExportError(
+                    f"--{option} {value}: it is that of a registered model; give --mlflow as well, or leave it out"
+                )
         from nas_bo.workflows.export import export as write
         from nas_bo.workflows.export import log
 
@@ -78,7 +81,7 @@ def export(
         from nas_bo.cli.tracking import store
 
         where = store(mlflow)
-        logged = None if where is None else log(made, track=where, name=name, alias=alias or format)
+        logged = None if where is None else log(made, track=where, name=name or "nas-bo", alias=alias or format)
     if as_json:
         check = None if made.check is None else {**asdict(made.check), "good": made.check.good}
         said = {

@@ -239,9 +239,7 @@ def compress(
     """
     chosen = settings_of(CompressionSettings, "compress", options, settings)
     target = Path(to)
-    for end in ("", ".unverified"):
-        if Path(f"{target}{end}").exists():
-            raise ExportError(f"{f'{target}{end}'!r} exists; give a folder that does not, or remove it")
+    files.place(target)
     given = files.load(folder)
     if given.about["format"] == files.PACKED:
         raise ExportError(f"the model in {str(folder)!r} is quantized already; compress the one that it was made from")

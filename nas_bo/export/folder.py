@@ -111,6 +111,20 @@ def write(folder: Path, content: Mapping[str, bytes]) -> None:
         ) from None
 
 
+def place(target: Path) -> Path:
+    """Where what is to be written to `target` stays until it was checked, ``TARGET.unverified`` (raises ExportError where there is
+    something at one of the two places)."""
+    if target.exists():
+        raise ExportError(f"{str(target)!r} exists; give a folder that does not, or remove it")
+    draft = target.with_name(f"{target.name}.unverified")
+    if draft.exists():
+        raise ExportError(
+            f"{str(draft)!r} is there: something was written for {str(target)!r} before and then failed its check, or was killed before it was "
+            "checked, so it is not to be used; look at it and remove it, or give another folder (--to)"
+        )
+    return draft
+
+
 def about(folder: str | Path) -> dict[str, Any]:
     """The content of ``model.json`` (raises ExportError where it is not there, or of another format)."""
     path = Path(folder)

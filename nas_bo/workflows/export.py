@@ -114,7 +114,7 @@ def export(
     to: str | Path,
     format: str = "huggingface",
     *,
-    padding: float = PADDING,
+    padding: float | None = None,
     remote_code: bool = False,
     type: str | None = None,
     bits: int | None = None,
@@ -124,7 +124,8 @@ def export(
 
     Args:
         format: "huggingface", "gguf", "onnx", "openvino", or "folder", a copy.
-        padding: the most weights of zeros that may be added, as a share, for a class whose layers are all of one size.
+        padding: for "huggingface" and "gguf", the most weights of zeros that may be added, as a share, for a class whose layers are all of
+            one size; None is 0.1.
         remote_code: for "huggingface" and an architecture that no stock class holds: write a class of nas_bo's own into the folder,
             which needs no nas_bo and is loaded with ``trust_remote_code=True``.
         type: for "gguf", one of `nas_bo.export.gguf_types.TYPES`, such as "Q4_K_M"; None is float32.
@@ -137,21 +138,18 @@ def export(
     """
     if format not in FORMATS:
         raise ExportError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
-    if not 0 <= padding < 1e6:
+    if padding is not None and not 0 <= padding < 1e6:
         raise ExportError(f"padding={padding!r} is a share of the weights, 0 or more, such as 0.1")
-    kind = _fewer(format, type, bits, remote_code, text)
+    kind = _fewer(format, {"padding": padding, "type": type, "bits": bits, "remote_code": remote_code or None}, text)
+    most_zeros = PADDING if padding is None else padding
     target = Path(to)
-    if target.exists():
-        raise ExportError(f"{str(target)!r} exists; give a folder that does not, or remove it")
+    draft = files.place(target)
     made = files.load(folder)
     if made.about.get("quantization", {}).get("activations"):
         raise ExportError(
             f"the model in {str(folder)!r} rounds its activations to 8 bits while it runs, which files of other tools do not say; "
             "compress it without --activations, and quantize activations in the other tool"
         )
-    draft = target.with_name(f"{target.name}.unverified")
-    if draft.exists():
-        raise ExportError(f"{str(draft)!r} is there from an export that was not verified; look at it, and remove it")
     fewer = None if kind == "F32" and bits is None else held_out(made, text)
     unchecked = ""
     check: Check | Cost | None = None
@@ -161,15 +159,15 @@ def export(
         if format == "huggingface":
             from nas_bo.export import huggingface, remote
 
-            if remote_code and huggingface.no_stock_class(made, padding):
+            if remote_code and huggingface.no_stock_class(made, most_zeros):
                 use = "remote"
                 what, check = remote.write(made, draft)
             else:
-                what, check = huggingface.write(made, draft, padding)
+                what, check = huggingface.write(made, draft, most_zeros)
         elif format == "gguf":
             from nas_bo.export import gguf
 
-            what, check, unchecked = gguf.write(made, draft, padding, kind, fewer)
+            what, check, unchecked = gguf.write(made, draft, most_zeros, kind, fewer)
         elif format == "onnx":
             from nas_bo.export import onnx
 
@@ -228,17 +226,30 @@ def log(made: Exported, *, track: str | Path | None = None, name: str = "nas-bo"
     )
 
 
-def _fewer(format: str, type: str | None, bits: int | None, remote_code: bool, text: str | Path | None) -> str:
-    """The type of a GGUF file (raises ExportError for what the format has not)."""
+BELONGS = {
+    "padding": ("huggingface", "gguf"),
+    "type": ("gguf",),
+    "bits": tuple(BITS),
+    "remote_code": ("huggingface",),
+}
+"""Options, and the formats for which each has an effect."""
+
+
+def _fewer(format: str, given: Mapping[str, Any], text: str | Path | None) -> str:
+    """The type of a GGUF file (raises ExportError for what the format has not).
+
+    Args:
+        given: the values of the options that not every format has; None is not given.
+    """
     from nas_bo.export.gguf_types import named
 
-    for option, given, where in (("type", type is not None, ("gguf",)), ("bits", bits is not None, tuple(BITS)), ("remote_code", remote_code, ("huggingface",))):  # fmt: skip
-        if given and format not in where:
-            word = option.replace("_", "-")
+    for option, where in BELONGS.items():
+        if given[option] is not None and format not in where:
             raise ExportError(
-                f"--{word} belongs to {'the format' if len(where) == 1 else 'the formats'} {' and '.join(where)}, not to {format}; leave "
-                f"it out, or export with --format {' or '.join(where)}"
+                f"--{option.replace('_', '-')} belongs to {'the format' if len(where) == 1 else 'the formats'} {' and '.join(where)}, not to "
+                f"{format}; leave it out, or export with --format {' or '.join(where)}"
             )
+    type, bits = given["type"], given["bits"]
     if text is not None and type is None and bits is None:
         raise ExportError("--text says what fewer bits cost; leave it out, or give --type or --bits")
     if bits is not None and bits not in BITS[format]:
