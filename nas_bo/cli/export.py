@@ -23,7 +23,8 @@ def export(
     format: Annotated[
         str,
         typer.Option(
-            help="What is written: huggingface, gguf, onnx, openvino, or folder (a copy).", autocompletion=completion.formats
+            help="What is written: huggingface, gguf, onnx, openvino, or folder (a copy).",
+            autocompletion=completion.formats,
         ),
     ] = "huggingface",
     padding: Annotated[
