@@ -14,6 +14,7 @@ from .space import require as require
 from .trial import State as State
 from .trial import Trial as Trial
 from .workflows.ask_tell import AskTell as AskTell
+from .workflows.notebook import NotebookProgress as NotebookProgress
 from .workflows.profile import profile as profile
 from .workflows.result import Result as Result
 from .workflows.search import search as search

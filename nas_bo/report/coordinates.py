@@ -71,10 +71,11 @@ def axes(summary: Summary, trials: Sequence[Trial], important: Sequence[str] = (
     counted = [parameters(t) for t in trials]
     if any(v is not None for v in counted) and all(c.name != "parameters" for c in summary.columns):
         choices.append(_numeric("parameters", counted, log=_spans(counted)))
-    return [*choices, *(_objective(c, trials) for c in summary.columns)]
+    return [*choices, *(objective_axis(c, trials) for c in summary.columns)]
 
 
-def _objective(c: ObjectiveSpec, trials: Sequence[Trial]) -> Axis:
+def objective_axis(c: ObjectiveSpec, trials: Sequence[Trial]) -> Axis:
+    """The axis of an objective, of trials that all have it."""
     values = [t.values[c.name] for t in trials]
     made = _numeric(c.title, values, log=logarithmic(values, c))
     return Axis(made.title, made.values, made.ticks, made.log, "low" if c.sign > 0 else "high")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas_bo.errors import ReportError, SearchError
 from nas_bo.final import Final, intervals
-from nas_bo.report import Agreement, Summary, TrustReport, all_drawn, frame, picture, trials_csv
+from nas_bo.report import Agreement, Summary, TrustReport, all_drawn, frame, trials_csv
 from nas_bo.report.against import against
 from nas_bo.report.agreement import of_trust
 from nas_bo.report.gain import Gain
@@ -381,9 +380,10 @@ class Result:
         return "\n\n".join([*[first] * bool(first), self.table(), *against(told), *checks, *self.notes])
 
     def _repr_html_(self) -> str:
-        """The picture and the table, for notebooks."""
-        image = base64.b64encode(picture(self.summary())).decode()
-        return f'<img alt="Pareto front" src="data:image/png;base64,{image}"><pre>{html.escape(str(self))}</pre>'
+        """The front as a drawing whose points say their values, and the table, for notebooks."""
+        from nas_bo.report.inline import front_svg
+
+        return f"{front_svg(self.summary())}<pre>{html.escape(str(self))}</pre>"
 
 
 def trust_files(report: TrustReport, stem: str = "trust") -> dict[str, bytes]:
