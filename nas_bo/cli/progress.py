@@ -89,6 +89,10 @@ class _Lines:
                 self._say(
                     f"validating: {progress.done} of {counted(progress.total, 'evaluation')} {plural(progress.done, 'is', 'are')} there"
                 )
+            elif progress.phase == "ladder":
+                self._say(
+                    f"ladder: {progress.done} of {counted(progress.total, 'training')} {plural(progress.done, 'is', 'are')} there"
+                )
             elif progress.done:
                 self._say(
                     f"continuing: {progress.done} of {counted(progress.total, 'trial')} {plural(progress.done, 'is', 'are')} there"

@@ -13,7 +13,7 @@ class Progress:
     """Where a search is; `on_progress` is called with one after every trial.
 
     Attributes:
-        phase: "profile" (of this machine), "baseline", "search", "retrain", "measure" (the front, side by side), or "validate".
+        phase: "profile" (of this machine), "baseline", "search", "retrain", "measure" (the front, side by side), "validate", or "ladder".
         done, total: trials (or re-trainings) ended, and wanted.
         seconds_left: estimate from what the others took; None before the first.
         trial: the one that just ended; None at the start of a phase.
