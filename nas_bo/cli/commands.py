@@ -13,6 +13,7 @@ from nas_bo.cli.help import WIDE, Grouped
 COMMANDS: Mapping[str, str] = {
     "search": "nas_bo.cli.search",
     "validate": "nas_bo.cli.validate",
+    "ladder": "nas_bo.cli.ladder",
     "report": "nas_bo.cli.report",
     "compare": "nas_bo.cli.compare",
     "spaces": "nas_bo.cli.spaces",

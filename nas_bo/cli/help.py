@@ -40,6 +40,15 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Training": ("data", "tokenizer", "text_key", "token_dtype", "vocab_size", "device", "workers", "ray", "cpus_per_trial", "gpus_per_trial", "trial_timeout"),
         "Where it is kept and shown": ("storage", "study", "mlflow", "mlflow_patience", "out", "as_json"),
     },
+    "ladder": {
+        "Sizes, and what climbs": ("rungs", "factor", "architectures", "baseline", "space", "seed"),
+        "Training": (
+            "tokens_per_parameter", "seeds", "parametrization", "most_repeats", "workers", "ray", "cpus_per_trial", "gpus_per_trial",
+            "trial_timeout",
+        ),
+        "What the study may ask for": ("allow", "allow_path", "budget_limit"),
+        "Where it is kept and shown": ("dry_run", "study", "mlflow", "mlflow_patience", "out", "as_json"),
+    },
     "profile": {
         "What is measured": ("space", "architectures", "seed", "phase", "context", "batch", "dtype", "vocab_size", "lookup"),
         "How it is measured": ("runtime", "device", "threads", "clock", "precision", "max_seconds"),
@@ -49,7 +58,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 """Command -> heading -> parameters, by the names in the code; what is named nowhere comes last, with `--help`."""
 
 COMMANDS = {
-    "Search and look": ("search", "report", "compare", "status", "validate"),
+    "Search and look": ("search", "report", "compare", "status", "validate", "ladder"),
     "What can be searched, and where": ("spaces", "devices", "profile", "doctor"),
     "One architecture at a time": ("ask", "tell", "mcp"),
     "Studies and models": ("train", "generate", "export", "compress", "register", "rerun", "merge"),

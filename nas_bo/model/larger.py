@@ -73,12 +73,12 @@ def larger(
         return arch
     if parameters < has:
         raise ModelError(
-            f"the architecture has {has:,} parameters, more than the {parameters:,.0f} that it is to grow to; ask for more"
+            f"the architecture has {counted(has, 'parameter')}, more than the {parameters:,.0f} that it is to grow to; ask for more"
         )
     found = _fitting(arch, parameters, vocab_size, ignore)
     if found is None:
         raise ModelError(
-            f"no width and depth of this design come near {parameters:,.0f} parameters with at most {MOST_LAYERS} layers; ask for fewer"
+            f"no width and depth of this design come near {counted(round(parameters), 'parameter')} with at most {MOST_LAYERS} layers; ask for fewer"
         )
     return _as_architecture(found, arch.counts)
 
@@ -235,7 +235,7 @@ def _by_rule(
         raise ModelError(f"the growth rule {called} gave what cannot be built: {error}") from None
     if abs(math.log(size / parameters)) > NEAR:
         raise ModelError(
-            f"the growth rule {called} gave {size:,} parameters where {parameters:,.0f} were asked for; it must come near them"
+            f"the growth rule {called} gave {counted(size, 'parameter')} where {parameters:,.0f} were asked for; it must come near them"
         )
     return found
 

@@ -19,6 +19,10 @@ from nas_bo.report.ranks import EQUAL, FEWEST, ends
 from nas_bo.wording import counted
 
 DRAWS = 1000
+ASKED, ASKED_EQUAL = (
+    0.8,
+    0.7,
+)  # decision accuracy, over all pairs and among equals, from which a small rung decides
 
 
 @dataclass(frozen=True)

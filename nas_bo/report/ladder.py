@@ -1,4 +1,4 @@
-"""What a ladder of sizes says: whether the order of small architectures is that of larger ones, and which of them go on.
+"""What a ladder of sizes says: whether the order of small architectures is that of larger ones, and which of them to train next.
 
 Pure data: rungs, architectures, losses; nothing here trains.
 """
@@ -16,15 +16,14 @@ from typing import Any
 
 from nas_bo.errors import ReportError, SearchError
 from nas_bo.foreign_document import reading
-from nas_bo.report.decisions import Accuracy, decision_accuracy
+from nas_bo.report.decisions import ASKED, ASKED_EQUAL, Accuracy, decision_accuracy
 from nas_bo.report.digits import aligned, figure
 from nas_bo.report.scaling_law import Law, law
 
-SCHEMA = 1
+VERSION = 1  # of the data
 PLAIN, FRONT, CONTROL = "plain", "front", "control"
-MOST, LEAST = 5, 3  # architectures that go on, the plain decoder aside
-SURE = 2.0  # standard deviations of a difference between which two losses are not told apart
-ASKED, ASKED_EQUAL = 0.8, 0.7  # decision accuracy from which small rungs are said to decide
+MOST, LEAST = 5, 3  # architectures that are promoted, the plain decoder aside
+SURE = 2.0  # standard deviations of a difference, within which two losses count as equal
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Climber:
     Attributes:
         id, label: of the architecture of the search.
         kind: "front", "control" (of the search, off its front) or "plain" (a decoder whose layers are all alike).
-        trial: its number in the study, None where it is no trial.
+        trial: its number in the study, None where it is not a trial.
         ids, sizes, flops: on every rung its id, its parameters, and the FLOPs of a token.
         losses: on every rung one per seed; nan where the training failed.
         reasons: what the last failure on a rung said, "" where there was none.
@@ -74,6 +73,10 @@ class Climber:
     flops: tuple[float, ...]
     losses: tuple[tuple[float, ...], ...]
     reasons: tuple[str, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        return self.kind == PLAIN
 
     def loss(self, rung: int) -> float:
         """The mean over seeds; nan where one failed."""
@@ -167,7 +170,7 @@ class Ladder:
     def promoted(self) -> tuple[Climber, ...]:
         """Three to five architectures that should be trained at the next size, the best first: those that nothing of the last rung beats both
         in loss and in FLOPs, by more than noise; never the winner alone."""
-        done = [c for c in self.climbers if math.isfinite(c.loss(self.last)) and c.kind != PLAIN]
+        done = [c for c in self.climbers if math.isfinite(c.loss(self.last)) and not c.plain]
         slack = 0.0 if math.isnan(self.noise) else SURE * self.noise * math.sqrt(2 / self.seeds)
         ranked = sorted(done, key=lambda c: c.loss(self.last))
         best = [c for c in ranked if not any(self._beats(o, c, slack) for o in ranked)]
@@ -184,7 +187,7 @@ class Ladder:
     @property
     def control(self) -> Climber | None:
         """The plain decoder that goes with them: the one nearest in size to the middle of those promoted; None where there is none."""
-        plain = [c for c in self.climbers if c.kind == PLAIN and math.isfinite(c.loss(self.last))]
+        plain = [c for c in self.climbers if c.plain and math.isfinite(c.loss(self.last))]
         if not plain:
             return None
         middle = statistics.median([c.sizes[-1] for c in self.promoted] or [plain[0].sizes[-1]])
@@ -240,7 +243,7 @@ class Ladder:
                 c.kind if c.trial is None else f"{c.kind}, trial {c.trial}",
                 *(figure(c.loss(r)) if math.isfinite(c.loss(r)) else "failed" for r in range(len(self.rungs))),
                 figure(c.sizes[-1]),
-                "goes on" if c.id in goes else "",
+                "promoted" if c.id in goes else "",
             )
             for c in ranked
         ]
@@ -269,7 +272,7 @@ class Ladder:
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe data; `from_dict` is its inverse. What is not a number is None."""
         return {
-            "schema": SCHEMA,
+            "version": VERSION,
             "study": self.title,
             "name": self.name,
             "unit": self.unit,
@@ -305,8 +308,8 @@ class Ladder:
     @staticmethod
     @reading("the JSON of a ladder", SearchError)
     def from_dict(data: Mapping[str, Any]) -> Ladder:
-        if data.get("schema") != SCHEMA:
-            raise SearchError(f"it has schema {data.get('schema')!r}, and this version reads {SCHEMA}")
+        if data.get("version") != VERSION:
+            raise SearchError(f"it has version {data.get('version')!r}, and this version of nas_bo reads {VERSION}")
         rungs = [Rung(**{**r, "seconds": math.nan if r["seconds"] is None else r["seconds"]}) for r in data["rungs"]]
         climbers = [
             Climber(

@@ -1,4 +1,4 @@
-"""The ladder as a PNG: losses against size, every architecture a line, and beside it what each rung decides."""
+"""The ladder as a PNG: losses against size, every architecture a line, and next to it what each rung decides."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from nas_bo.report.canvas import canvas_of, png
-from nas_bo.report.decisions import Accuracy
+from nas_bo.report.decisions import ASKED, ASKED_EQUAL, Accuracy
 from nas_bo.report.digits import figure as figure_text
-from nas_bo.report.ladder import ASKED, ASKED_EQUAL, PLAIN, Ladder
 from nas_bo.report.picture import INK, calm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from nas_bo.report.ladder import Ladder
 
 ALL, EQUAL, SIZE = "#1f5fbf", "#2b8a3e", "#9fb0c3"
 GOES, STAYS, CONTROLS = "#d9480f", "#c9ced6", "#862e9c"
@@ -21,7 +22,7 @@ WIDE, HIGH, PER_INCH = 11.0, 5.4, 11.5  # inches; characters of the first line i
 
 
 def ladder_picture(ladder: Ladder, *, dpi: int = 120) -> bytes:
-    """PNG bytes: on the left the losses of all architectures over their parameters, those that go on in colour; on the right the decision
+    """PNG bytes: on the left the losses of all architectures over their parameters, those that are promoted in colour; on the right the decision
     accuracy of every rung with its 95 % interval."""
     canvas = canvas_of(WIDE, HIGH, dpi, layout="constrained")
     figure = canvas.figure
@@ -35,13 +36,13 @@ def ladder_picture(ladder: Ladder, *, dpi: int = 120) -> bytes:
 
 def _losses(axes: Axes, ladder: Ladder) -> None:
     goes = {c.id for c in ladder.promoted}
-    for c in sorted(ladder.climbers, key=lambda c: (c.id in goes, c.kind == PLAIN)):
+    for c in sorted(ladder.climbers, key=lambda c: (c.id in goes, c.plain)):
         points = [(c.sizes[r], c.loss(r)) for r in range(len(ladder.rungs)) if math.isfinite(c.loss(r))]
         if not points:
             continue
         x, y = zip(*points, strict=True)
-        color = CONTROLS if c.kind == PLAIN else GOES if c.id in goes else STAYS
-        style = (0, (4, 2)) if c.kind == PLAIN else "-"
+        color = CONTROLS if c.plain else GOES if c.id in goes else STAYS
+        style = (0, (4, 2)) if c.plain else "-"
         axes.plot(x, y, color=color, linewidth=1.4, marker="o", markersize=4, linestyle=style, zorder=3)
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -52,7 +53,7 @@ def _losses(axes: Axes, ladder: Ladder) -> None:
     axes.set_xlabel("parameters", fontsize=9, color=INK)
     axes.set_ylabel(f"{ladder.name} [{ladder.unit}]   ← better", fontsize=9, color=INK)
     for color, style, label in (
-        (GOES, "-", "goes on"),
+        (GOES, "-", "promoted"),
         (STAYS, "-", "others"),
         (CONTROLS, (0, (4, 2)), "plain decoders"),
     ):

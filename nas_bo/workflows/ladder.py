@@ -29,6 +29,7 @@ from nas_bo.report.ladder import Ladder, Rung
 from nas_bo.settings import settings_of, takes
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted
 from nas_bo.workflows import evaluation_store
 from nas_bo.workflows.ladder_plan import Grown, LadderPlan, Member, flops_of, plan_of, timed
 from nas_bo.workflows.ladder_settings import LadderOptions, LadderSettings
@@ -205,7 +206,7 @@ def _train(plan: LadderPlan, records: Records, executor: Executor, tracking: Lad
         reasons = [str(records.get(job.key).get("reason") or "") for job in of_rung]
         if all(records.get(job.key).get("value") is None for job in of_rung):
             raise EverythingFailed(
-                f"ladder(): no training of rung {rung + 1} ({plan.rungs[rung].middle:,} parameters) gave a number; the last one because of: "
+                f"ladder(): no training of rung {rung + 1} ({counted(plan.rungs[rung].middle, 'parameter')}) gave a number; the last one because of: "
                 f"{reasons[-1]}. What was trained is kept; fix the cause and give another file with keep="
             )
         tracking.rung(plan, [(job.member, job.rung, job.seed, records.get(job.key)) for job in of_rung])
@@ -247,7 +248,7 @@ def _ladder(plan: LadderPlan, records: Records) -> Ladder:
         notes.append(f"{failed} of {len(found)} trainings failed; the last one: {why}.")
     for rung in plan.rungs:
         if rung.repeats > 1:
-            notes.append(f"At {rung.middle:,} parameters the text is read {rung.repeats:.1f} times.")
+            notes.append(f"At {counted(rung.middle, 'parameter')} the text is read {rung.repeats:.1f} times.")
     rungs = [_spent(rung, [found[m.architecture.id, at, seed] for m in plan.members for seed in seeds]) for at, rung in enumerate(plan.rungs)]  # fmt: skip
     recipe = {
         "parametrization": str(plan.settings.parametrization or "standard"),

@@ -142,7 +142,7 @@ class LadderPlan:
 
     def __str__(self) -> str:
         many, seeds = counted(len(self.members), "architecture"), counted(self.settings.seeds, "seed")
-        head = ("rung", "parameters", "from", "to", "tokens", "reads the text", "memory", "hours")
+        head = ("rung", "parameters", "from", "to", "tokens", "reads the text", "memory", "time")
         rows = [
             (
                 str(number),
@@ -161,7 +161,7 @@ class LadderPlan:
         total = (
             ""
             if math.isnan(self.hours)
-            else f", {self.hours:.2g} hours with {counted(self.settings.workers, 'worker')}"
+            else f", {_time(3600 * self.hours)} with {counted(self.settings.workers, 'worker')}"
         )
         kinds = ", ".join(
             f"{sum(m.kind == kind for m in self.members)} {name}"
@@ -175,6 +175,11 @@ class LadderPlan:
         if any(r.how == "extrapolated" for r in self.rungs):
             lines.append("* extrapolated by FLOPs from the rung before: its steps take too long to be timed")
         return "\n".join([*lines, *self.notes])
+
+
+def _time(seconds: float) -> str:
+    """``0.4 min``, ``3.2 h``."""
+    return f"{seconds / 60:.2g} min" if seconds < 3570 else f"{seconds / 3600:,.3g} h"
 
 
 def _mark(rung: Rung) -> str:
@@ -358,7 +363,7 @@ def _rungs(members: Sequence[Member], loss: ValidationLoss, settings: LadderSett
         middle = round(statistics.median(sizes))
         if found and middle < GROWS * found[-1].middle:
             raise SearchError(
-                f"ladder(): rung {number + 1} has {middle:,} parameters in the median and the rung before it {found[-1].middle:,}; a rung must be at "
+                f"ladder(): rung {number + 1} has {counted(middle, 'parameter')} in the median and the rung before it {found[-1].middle:,}; a rung must be at "
                 f"least {GROWS:g} times as large as the one before, so give larger factors, or a growth rule that grows"
             )
         tokens = int(settings.tokens_per_parameter * middle)
@@ -370,7 +375,7 @@ def _rungs(members: Sequence[Member], loss: ValidationLoss, settings: LadderSett
         repeats = tokens / len(corpus.train)
         if repeats > settings.most_repeats:
             raise SearchError(
-                f"ladder(): rung {number + 1} ({middle:,} parameters) needs {tokens:,} tokens and {corpus.name!r} has {len(corpus.train):,} to train "
+                f"ladder(): rung {number + 1} ({counted(middle, 'parameter')}) needs {tokens:,} tokens and {corpus.name!r} has {len(corpus.train):,} to train "
                 f"on, so that each would be read {repeats:.1f} times, and at most {settings.most_repeats:g} are allowed (beyond 4 repeated text "
                 "teaches little: arXiv 2305.16264); give more text, fewer tokens per parameter, fewer rungs, or allow more with most_repeats="
             )
@@ -392,7 +397,7 @@ def _bytes(arch: Architecture, loss: ValidationLoss) -> int:
 
 
 def _check_memory(rungs: Sequence[Rung], loss: ValidationLoss, settings: LadderSettings) -> None:
-    """Raise SearchError where the trainings of a rung do not fit beside each other; of other machines nobody knows."""
+    """Raise SearchError where the trainings of a rung do not fit together; of other machines nobody knows."""
     if settings.executor is not None:
         return
     there = _memory_of(loss.device)
@@ -400,12 +405,12 @@ def _check_memory(rungs: Sequence[Rung], loss: ValidationLoss, settings: LadderS
         needed = rung.bytes * settings.workers
         if needed > there:
             beside = (
-                f"{counted(settings.workers, 'training')} beside each other need"
+                f"{counted(settings.workers, 'training')} at a time need"
                 if settings.workers > 1
                 else "a training needs"
             )
             raise SearchError(
-                f"ladder(): on rung {number} ({rung.most:,} parameters) {beside} {needed / 2**30:,.1f} GiB, and this machine has "
+                f"ladder(): on rung {number} ({counted(rung.most, 'parameter')}) {beside} {needed / 2**30:,.1f} GiB, and this machine has "
                 f"{there / 2**30:,.1f}; use fewer workers or rungs, smaller factors, or a larger machine"
             )
 
@@ -468,10 +473,10 @@ def flops_of(arch: Architecture, loss: ValidationLoss) -> float:
 
 
 def _seconds_of_a_token(objective: ValidationLoss, arch: Architecture, step: int) -> float:
-    timing = replace(objective, tokens=float((TIMED_STEPS + 1) * step), evaluation_tokens=1)
-    run = timing.training(arch, {})
-    first = run.to(1 / (TIMED_STEPS + 1))  # the first step also allocates
-    return (run.to().seconds - first.seconds) / TIMED_STEPS / step
+    steps = max(TIMED_STEPS + 1, -(-MIN_TOKENS // step))  # of a run that is not trained to its end
+    run = replace(objective, tokens=float(steps * step), evaluation_tokens=1).training(arch, {})
+    first = run.to(1 / steps)  # the first step also allocates
+    return (run.to((TIMED_STEPS + 1) / steps).seconds - first.seconds) / TIMED_STEPS / step
 
 
 __all__ = ["Grown", "LadderPlan", "Member", "flops_of", "plan_of", "timed"]

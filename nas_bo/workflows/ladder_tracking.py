@@ -1,4 +1,4 @@
-"""The trainings of a ladder in MLflow: runs beside the trials of the study, linked with the trial that they are larger copies of."""
+"""The trainings of a ladder in MLflow: runs next to the trials of the study, linked with the trial that they are larger copies of."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def tracking_of(settings: LadderSettings, result: Result, plan: LadderPlan) -> L
         return Nowhere()
     if result.study is None:
         raise SearchError(
-            "ladder(track=...): trainings are logged beside the trials of a study, and this result has none; load it from its storage"
+            "ladder(track=...): trainings are logged next to the trials of a study, and this result has none; load it from its storage"
         )
     from nas_bo.mlflow import Tracker
 
