@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 GROWS = 1.2  # the least factor from one rung to the next
 DRAWN = 400  # random architectures among which controls of about equal size are looked for
+CLOSE = 0.04  # log units of size within which a trial is preferred to an architecture that was never trained
 TIMED_STEPS, SLOWEST_STEP_S = 3, 4.0  # of a measured throughput; a rung whose steps take longer is extrapolated
 EVALUATION_PASS = 1 / 3  # a token of an evaluation costs a third of one of a training step
 
@@ -308,28 +309,33 @@ def _controls(
     rng.shuffle(pool)
     pool += [Member(space.sample(rng), CONTROL, None) for _ in range(DRAWN)]
     taken, partners = {m.architecture.training_id for m in beside}, [_size(m.architecture, loss) for m in beside]
+    sized = [(m, size) for m in pool if (size := _size_or_none(m.architecture, loss)) is not None]
     having = [sum(about_equal(one, other) for other in partners) for one in partners]  # itself, and others
     found: list[Member] = []
-    while len(found) < n:
+    while len(found) < n and min(having) < len(partners) + len(found):
         lonely = min(range(len(partners)), key=lambda i: (having[i], partners[i]))
-        near = (m for m in pool if m.architecture.training_id not in taken and _near(m, partners[lonely], loss))
-        member = next(near, None)
-        if member is None:
-            having[lonely] += len(partners)  # nothing of that size is left
-            if min(having) >= len(partners):
-                break
+        near = [
+            (apart > CLOSE, member.trial is None, apart, member)
+            for member, size in sized
+            if member.architecture.training_id not in taken
+            and about_equal(size, partners[lonely])
+            and (apart := abs(math.log(size / partners[lonely]))) < math.inf
+        ]
+        if not near:
+            having[lonely] = len(partners) + n  # nothing of that size is left
             continue
+        member = min(near, key=lambda one: one[:3])[3]  # sizes drift apart by rounding when they grow
         taken.add(member.architecture.training_id)
         having[lonely] += 1
         found.append(member)
     return found
 
 
-def _near(member: Member, size: float, loss: ValidationLoss) -> bool:
+def _size_or_none(arch: Architecture, loss: ValidationLoss) -> float | None:
     try:
-        return about_equal(_size(member.architecture, loss), size)
+        return _size(arch, loss)
     except NasBoError:
-        return False
+        return None
 
 
 def _size(arch: Architecture, loss: ValidationLoss) -> float:
