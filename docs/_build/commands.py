@@ -93,7 +93,7 @@ def rendered() -> str:
     parts = []
     for typed, module, function in commands():
         parts.append(f"## {typed}\n\n{ast.get_docstring(function) or ''}\n")
-        lines = [f"| `{name}` | {f'`{value}`' if value else ''} | {_cell(text)} |" for name, value, text in options(module, function)]
+        lines = [f"| `{name}`{{ .option }} | {f'`{value}`' if value else ''} | {_cell(text)} |" for name, value, text in options(module, function)]
         if lines:
             parts.append("\n".join(["| option | default | |", "|---|---|---|", *lines]) + "\n")
     return "\n".join(parts)
