@@ -29,6 +29,9 @@ class Levels:
         calibration: a corpus, or windows (B, T + 1) of token ids; looked at when weights of fewer than 8 bits are asked for.
         group: columns that share a scale.
 
+    Attributes:
+        small: whether all matrices are made at once, which then takes hardly longer than a few.
+
     Raises:
         CompressError: the calibration is too short, or has other tokens.
     """
@@ -37,7 +40,7 @@ class Levels:
         self.model, self.group = model, group
         self._tokens = windows(model, calibration, "Levels")
         self._matrices = matrices(model)
-        self._small = sum(weight.numel() for weight in self._matrices.values()) <= MOST_NUMBERS
+        self.small = sum(weight.numel() for weight in self._matrices.values()) <= MOST_NUMBERS
         self._inputs: dict[str, tuple[Inputs | None, ...]] = {}  # of each matrix; of experts one for each
         self._made: dict[tuple[str, int], Tensor] = {}
 
@@ -71,7 +74,7 @@ class Levels:
         jobs: list[Job] = []
         places: list[tuple[str, int]] = []
         made: dict[str, list[Tensor]] = {}
-        for name in self._matrices if self._small else names:
+        for name in self._matrices if self.small else names:
             if (name, bits) in self._made or not self._calibrates(name, bits):
                 continue
             weight = self._matrices[name].detach()

@@ -275,7 +275,7 @@ def _rounded(replaced: Replaced, held: OrderedModel, bits: Sequence[int], unit: 
                 small = copy.deepcopy(block)
                 for own, there in zip(small.parameters(), block.parameters(), strict=True):
                     if own.dim() > 1:
-                        own.data = levels.weight(names[id(there)], width)
+                        own.data = levels.weight(names[id(there)], width, plain=not levels.small)  # GPTQ takes minutes
                 found[f"layers.{index}.{part}", width] = replaced.moved(index, part, small) / unit
     return found
 
