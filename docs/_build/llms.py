@@ -28,7 +28,7 @@ def entries(nav: list[Any], section: str = "") -> Iterator[tuple[str, str]]:
 
 def described(text: str) -> tuple[str, str]:
     """(title, first sentence) of a page."""
-    text = re.sub(r"<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r"<!--.*?-->|^```.*?^```$", "", text, flags=re.S | re.M)
     title = re.search(r"^# (.+)$", text, re.M)
     paragraphs = [p for p in text.split("\n\n") if p.strip() and not re.match(r"\s*[#|`!:<*\-\d]", p)]
     plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(paragraphs[0].split())) if paragraphs else ""

@@ -49,6 +49,42 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "What the study may ask for": ("allow", "allow_path", "budget_limit"),
         "Where it is kept and shown": ("dry_run", "study", "mlflow", "mlflow_patience", "out", "as_json"),
     },
+    "ask": {
+        "What is searched, needed in the first call only": (
+            "space", "objective", "at_most", "at_least", "strategy", "vocab_size", "seed",
+        ),
+        "What is printed": ("count", "waiting", "as_json"),
+        "The study, and what it may name": ("storage", "study", "allow"),
+    },
+    "train": {
+        "What is trained": ("storage", "study", "pick", "to"),
+        "Training": ("tokens", "lr", "batch_size", "sequence", "seed", "teacher"),
+        "What the study may ask for": ("allow", "allow_path", "budget_limit"),
+        "Where it is kept and shown": ("mlflow", "as_json"),
+    },
+    "export": {
+        "What is written": ("folder", "to", "format", "type", "bits", "padding", "remote_code", "text"),
+        "Where it is kept and shown": ("mlflow", "name", "alias", "as_json"),
+    },
+    "compress": {
+        "What is made smaller": ("folder", "to"),
+        "Fewer bits": ("bits", "group", "method", "symmetric", "activations"),
+        "Fewer units": ("prune", "heads", "layers", "score", "sparsity"),
+        "Training afterwards": ("tokens", "distill", "lr", "seed", "data"),
+        "What the folder may ask for": ("allow", "allow_path", "budget_limit"),
+    },
+    "register": {
+        "What is trained and put there": ("storage", "study", "pick", "name", "mlflow"),
+        "What the study may ask for": ("allow", "allow_path", "budget_limit"),
+    },
+    "devices": {
+        "What is shown": ("name", "here", "as_json"),
+        "Pictures": ("pictures", "space", "arch", "phase", "context", "dtype"),
+    },
+    "mcp": {
+        "What is served": ("storage", "device"),
+        "What the agent may do": ("allow", "allow_path", "budget_limit", "trial_timeout"),
+    },
     "profile": {
         "What is measured": ("space", "architectures", "seed", "phase", "context", "batch", "dtype", "vocab_size", "lookup"),
         "How it is measured": ("runtime", "device", "threads", "clock", "precision", "max_seconds"),

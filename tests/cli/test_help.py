@@ -11,6 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from nas_bo.cli.app import app, asked
+from nas_bo.cli.help import GROUPS
 
 OWN = "--help"  # click writes this one
 
@@ -67,3 +68,15 @@ def test_a_command_by_itself_is_what_it_is_among_the_others():
         assert [p.opts for p in only[name].params] == [p.opts for p in command.params], name
     for words in ([], ["--help"], ["serch"], ["--version"], [""]):
         assert asked(words) is app
+
+
+def test_every_name_under_a_heading_is_an_option_of_that_command():
+    for name, headings in GROUPS.items():
+        there = {p.name for p in COMMANDS[name,].params}
+        listed = [one for names in headings.values() for one in names]
+        assert set(listed) <= there and len(listed) == len(set(listed)), name
+
+
+def test_commands_with_many_options_have_headings():
+    many = {" ".join(typed) for typed, command in COMMANDS.items() if len(command.params) > 9 and typed}
+    assert many <= set(GROUPS), many - set(GROUPS)

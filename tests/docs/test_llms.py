@@ -31,7 +31,8 @@ def test_every_page_has_a_line_with_its_title(nav):
     assert sum(bool(about) for _, _, about in pages) > 0.7 * len(pages)
     found = {page: (title, about) for title, page, about in pages}
     assert found["agents"][0] == "For coding agents" and found["program"][1].startswith("Copy what follows")
-    assert not re.search(r"\]\([^)]*\)", "".join(about for _, _, about in pages))
+    every = "".join(about for _, _, about in pages)
+    assert not re.search(r"\]\([^)]*\)|^from |import | = ", every) and max(len(about) for _, _, about in pages) < 260
 
 
 def test_the_whole_text_has_the_pages_that_people_write(nav):
