@@ -17,7 +17,8 @@ import typer
 JOURNAL_BYTES = 4_000_000  # of a journal that are read
 OBJECTIVES = (
     "bits_per_byte", "latency_ms", "decode_ms", "throughput", "energy", "memory", "parameters", "active_parameters", "mflops",
-    "kv_cache_bytes", "weight_bytes",
+    "kv_cache_bytes", "weight_bytes", "quantization_gap_2", "quantization_gap_3", "quantization_gap_4", "layer_sensitivity",
+    "activation_sparsity", "outlier_score",
 )  # fmt: skip
 STRATEGIES = ("auto", "bayes", "nsga2", "regularizedevolution", "localsearch", "reinforce", "random", "knapsack")
 

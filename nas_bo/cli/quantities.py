@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.cli import units
 from nas_bo.errors import ObjectiveError, SearchError, near
 from nas_bo.objective import Objective, spec_of, with_parts
+
+if TYPE_CHECKING:
+    from nas_bo.objectives import ValidationLoss
+    from nas_bo.pretrained import SubModelLoss
 
 _log = logging.getLogger(__name__)
 
@@ -256,6 +261,20 @@ class Quantities:
     def _bound(self, name: str, target: str | None = None) -> float | None:
         bounds = self._bounds[name]
         return bounds.get(target, bounds.get(None))
+
+
+def compressibility(quality: ValidationLoss | SubModelLoss) -> dict[str, Callable[[], Objective]]:
+    """The words of `--objective` that look at what `quality` trained."""
+    from nas_bo.objectives import ActivationSparsity, LayerSensitivity, OutlierScore, QuantizationGap
+
+    found: dict[str, Callable[[], Objective]] = {
+        f"quantization_gap_{bits}": partial(QuantizationGap, quality, bits=bits) for bits in (4, 3, 2)
+    }
+    return found | {
+        "layer_sensitivity": partial(LayerSensitivity, quality),
+        "activation_sparsity": partial(ActivationSparsity, quality),
+        "outlier_score": partial(OutlierScore, quality),
+    }
 
 
 def _limit(objective: Objective, side: str) -> float | None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from nas_bo.architecture import Architecture
 from nas_bo.cli.options import Text
-from nas_bo.cli.quantities import Costs, Quantities
+from nas_bo.cli.quantities import Costs, Quantities, compressibility
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError, near
 from nas_bo.model.after_training import BITS
 from nas_bo.objective import Objective, as_objective
@@ -105,7 +105,7 @@ def job(asked: Asked) -> Job:
         )
         vocab = 256 if text.tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     costly = Quantities(costs, vocab)
-    words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words()}
+    words: dict[str, Callable[[], Objective]] = {loss.name: lambda: loss, **costly.words(), **compressibility(loss)}
     if loss.name != NAME and any(":" not in t and re.search(rf"\b{NAME}\b", t) for t in asked.objectives):
         raise ObjectiveError(
             f"--objective {NAME}: {text.data!r} holds tokens, and without their tokenizer nobody knows their bytes; give it with "

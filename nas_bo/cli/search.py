@@ -76,7 +76,7 @@ def search(
         list[str] | None,
         typer.Option(
             help="What is optimised, repeatable: bits_per_byte, latency_ms, decode_ms, throughput, energy, memory, parameters, "
-            "active_parameters, mflops, kv_cache_bytes, weight_bytes, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
+            "active_parameters, mflops, kv_cache_bytes, weight_bytes, of the trained model quantization_gap_2 (3, 4), layer_sensitivity, activation_sparsity, outlier_score, a sum such as 'bits_per_byte+0.1*latency_ms', or module:name of your own. "
             "By default bits_per_byte and latency_ms.",
             autocompletion=completion.objectives,
         ),

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import statistics
 from abc import ABC, abstractmethod
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, Self
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
-from nas_bo.model.schedule import DEFAULTS
 from nas_bo.objective import Value
 from nas_bo.objectives.text import BITS_PER_BYTE
+from nas_bo.objectives.trained_models import TrainsDecoder, model_of
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
     from nas_bo.model.products import Take
-
-KEPT = 2  # trained models that a process remembers
-_trained: OrderedDict[tuple[str, str], Decoder] = OrderedDict()
+    from nas_bo.pretrained import SubModelLoss
 
 
 @dataclass(frozen=True)
@@ -39,11 +36,11 @@ class OfTrainedModel(ABC):
     """A number of a trained model.
 
     Args:
-        quality: how it is trained, and the text; `build=` is not possible.
+        quality: how it is trained, and the text: a `ValidationLoss`, `build=` is not possible, or the `SubModelLoss` of a trained model.
         at_most, at_least: hard limits in the objective's own unit.
     """
 
-    quality: ValidationLoss = field(default_factory=ValidationLoss)
+    quality: ValidationLoss | SubModelLoss = field(default_factory=ValidationLoss)
     at_most: float | None = None
     at_least: float | None = None
     name: str = ""
@@ -53,10 +50,11 @@ class OfTrainedModel(ABC):
 
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
-        if not isinstance(self.quality, ValidationLoss) or self.quality.build is not None:
+        own = isinstance(self.quality, ValidationLoss) and self.quality.build is not None
+        if own or not isinstance(self.quality, TrainsDecoder):
             raise ObjectiveError(
                 f"{type(self).__name__}(quality={self.quality!r:.80}): it looks into the decoder of nas_bo, so quality must be a "
-                "ValidationLoss without build="
+                "ValidationLoss without build=, or a SubModelLoss"
             )
         if self.unit == BITS_PER_BYTE:
             object.__setattr__(self, "unit", self.quality.unit)
@@ -84,13 +82,14 @@ class OfTrainedModel(ABC):
         """Raise ModelError where the decoder cannot be built."""
         self.quality.check_architecture(arch)
 
-    def larger(self, factor: float) -> Self:
-        """The same number after a training of `factor` times the budget."""
-        return replace(self, quality=self.quality.larger(factor), at_most=None, at_least=None)
+    def larger(self, factor: float) -> Self | None:
+        """The same number after a training of `factor` times the budget; nothing where `quality` trains nothing."""
+        longer = self.quality.larger(factor)
+        return None if longer is None else replace(self, quality=longer, at_most=None, at_least=None)
 
     def __call__(self, arch: Architecture, /) -> Value:
         corpus = self.corpus()
-        return self.measured(_model_of(self.quality, arch), corpus)
+        return self.measured(model_of(self.quality, arch), corpus)
 
     def _texts(self, model: Decoder, corpus: Corpus) -> Tensor:
         """Windows (B, T + 1) of held-out text."""
@@ -100,22 +99,11 @@ class OfTrainedModel(ABC):
 
     @property
     def _tokens(self) -> int:
-        return min(self.quality.evaluation_tokens, 16_384)
+        return min(self.quality.judging[0], 16_384)
 
     @property
     def _sequence(self) -> int:
-        return self.quality.sequence or int(DEFAULTS["sequence"])
-
-
-def _model_of(quality: ValidationLoss, arch: Architecture) -> Decoder:
-    """The model that `quality` trains, remembered for the next objective that asks."""
-    key = repr(quality), arch.id
-    if key not in _trained:
-        _trained[key] = quality.trained(arch).model
-        while len(_trained) > KEPT:
-            _trained.popitem(last=False)
-    _trained.move_to_end(key)
-    return _trained[key]
+        return self.quality.judging[1]
 
 
 @dataclass(frozen=True)
@@ -145,8 +133,8 @@ class QuantizationGap(OfTrainedModel):
 
         calibration = corpus if self.method == "gptq" else None
         made = quantize(model, self.bits, self.group, self.method, calibration)
-        before = held_out(model, corpus, self.quality.evaluation_tokens, self._sequence)
-        after = held_out(made.model, corpus, self.quality.evaluation_tokens, self._sequence)
+        before = held_out(model, corpus, self.quality.judging[0], self._sequence)
+        after = held_out(made.model, corpus, self.quality.judging[0], self._sequence)
         gap, low, high = after.cost(before)
         return Value(gap, how="trained, quantized", low=low, high=high, level=0.95, loss=before.mean, bytes=made.nbytes)
 

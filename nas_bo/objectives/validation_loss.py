@@ -21,6 +21,7 @@ from nas_bo.objective import Value
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
+from nas_bo.objectives.trained_models import offer
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
 from nas_bo.trial import Direction
@@ -28,6 +29,7 @@ from nas_bo.validated import check_fields, check_values, checked, each, number, 
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
+    from nas_bo.model.decoder import Decoder
     from nas_bo.model.training import Progress, Training, TrainingResult
 
 MIN_TOKENS = 1_000  # below a few steps there is nothing to compare
@@ -373,6 +375,15 @@ class ValidationLoss:
         result = self._begin(arch, None)[0].to(self.fidelity)
         return replace(result, model=result.model.eval())
 
+    @property
+    def judging(self) -> tuple[int, int]:
+        """How many held-out tokens a value is of, and tokens of a window."""
+        return self.evaluation_tokens, self.sequence or int(DEFAULTS["sequence"])
+
+    def judged(self, arch: Architecture, /) -> Decoder:
+        """The decoder that a call evaluates; see `nas_bo.objectives.trained_models.TrainsDecoder`."""
+        return self.trained(arch).model
+
     def _folder(self) -> str | None:
         if self.checkpoints is not None:
             try:
@@ -389,6 +400,8 @@ class ValidationLoss:
         if result is None and training.done > share + 1e-9:  # a checkpoint that is beyond, and was not looked at here
             result = self._begin(arch, None)[0].to(share)
         result = training.to(share) if result is None else result
+        if share == self.fidelity and self.build is None:
+            offer(self, arch, result.model.eval())
         info: dict[str, object] = {
             "how": "trained",
             "tokens": result.tokens,

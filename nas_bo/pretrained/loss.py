@@ -15,6 +15,7 @@ from nas_bo.errors import DataError, ObjectiveError
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.text import corpus_of
+from nas_bo.objectives.trained_models import offer
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.pretrained.operators import BlockDistillation, replacing
 from nas_bo.pretrained.ordered import CalibrationText, OrderedModel, ordered
@@ -240,6 +241,16 @@ class SubModelLoss:
         """The training behind a value, with its model (raises ObjectiveError where there is none)."""
         return self.training(arch).to()
 
+    @property
+    def judging(self) -> tuple[int, int]:
+        """How many held-out tokens a value is of, and tokens of a window."""
+        return self.held_out_tokens, self.sequence
+
+    def judged(self, arch: Architecture, /) -> Decoder:
+        """The decoder that a call evaluates; see `nas_bo.objectives.trained_models.TrainsDecoder`."""
+        part = self.trained(arch).model if self.tokens else self.sub_model(arch, longer=False)
+        return self.as_used(part, arch).eval()
+
     def stages(self, arch: Architecture, /) -> Iterator[tuple[float, Value]]:
         """The loss at each of `rungs` of the training, and at its end: (share of the run, value). Whoever takes no further value pays no
         further training. Without training there is the end alone."""
@@ -275,6 +286,8 @@ class SubModelLoss:
         found = training.to(share) if found is None else found
         more: dict[str, object] = {"resumed": found.resumed} if found.resumed else {}
         value, used = found.bits_per_byte, self.as_used(found.model, arch)
+        if share == 1:
+            offer(self, arch, used.eval())
         if used is not found.model:
             from nas_bo.model.inference import evaluate
 

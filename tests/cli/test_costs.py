@@ -65,6 +65,20 @@ def test_every_quantity_is_an_objective_here_and_on_a_target():
     assert here[2] == Latency(vocab_size=256, device="cpu")
 
 
+def test_objectives_of_compressibility_have_words_of_the_same_training():
+    words = (
+        "quantization_gap_4",
+        "quantization_gap_3",
+        "quantization_gap_2",
+        "layer_sensitivity",
+        "activation_sparsity",
+        "outlier_score",
+    )
+    loss, *ours = made("bits_per_byte", *words).objectives
+    assert [one.name for one in ours] == list(words) and all(one.quality is loss for one in ours)
+    assert [one.bits for one in ours[:3]] == [4, 3, 2]
+
+
 def test_a_target_limits_memory_to_its_own():
     (memory,) = made("memory", targets=("pi5",)).objectives
     assert memory.name == "peak_bytes@pi5" and memory.at_most == 8e9

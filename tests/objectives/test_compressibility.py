@@ -68,3 +68,18 @@ def test_what_cannot_be_measured_is_refused():
         ActivationSparsity(energy=1.0)
     again = QuantizationGap(quality=QUALITY, at_most=0.1).larger(3)
     assert again.quality.tokens == 6000 and again.at_most is None
+
+
+def test_the_training_of_the_loss_serves_those_that_look_at_its_model(monkeypatch):
+    calls = []
+    before = ValidationLoss.judged
+    monkeypatch.setattr(ValidationLoss, "judged", lambda self, arch: calls.append(arch.id) or before(self, arch))
+    quality = ValidationLoss(tokens=1500, evaluation_tokens=1024, device="cpu")
+    problem = Problem(TinyGPT, [quality, OutlierScore(quality=quality)])
+    first, second = (TinyGPT.sample(seed) for seed in (0, 1))
+    problem.evaluate(first)  # nobody has asked for a model before
+    scores = problem.evaluate(second).values["outlier_score"]
+    assert calls == [first.id]
+    assert scores == pytest.approx(
+        float(OutlierScore(quality=quality).measured(quality.trained(second).model, quality.corpus()))
+    )

@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 
 from nas_bo import search
+from nas_bo.compress import held_out, quantize
 from nas_bo.errors import SpaceError
 from nas_bo.model.inference import evaluate
-from nas_bo.objectives import Memory, WeightBytes
+from nas_bo.objectives import Memory, OutlierScore, QuantizationGap, WeightBytes
 from nas_bo.pretrained import Parts
 from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.space import whole
+from nas_bo.problem import Problem
 from nas_bo.strategies import Knapsack
 from tests.command import nas_bo
 
@@ -114,3 +116,14 @@ def test_bits_that_are_none_are_refused(small, tmp_path):
     ):
         done = nas_bo("search", *args, "--trials", "1", cwd=tmp_path)
         assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
+def test_parts_of_a_trained_model_are_looked_at_as_they_are_judged(small, loss):
+    space = small.space(mlp=(8, 16, 32))
+    arch = whole(space)
+    gap = QuantizationGap(quality=loss, bits=2)
+    value = Problem(space, [loss, gap, OutlierScore(quality=loss)]).evaluate(arch).values
+    model = loss.sub_model(arch, longer=False)
+    before, after = (held_out(one, loss.corpus(), 512, 32) for one in (model, quantize(model, 2).model))
+    assert value["quantization_gap_2"] == pytest.approx(after.mean - before.mean)
+    assert value["outlier_score"] > 1 and gap.larger(2) is None
