@@ -1,10 +1,10 @@
-"""Does the small winner win at scale? A search in `tiny_gpt`, its front and controls on three rungs: 0.05, 0.2 and 0.8 M parameters.
+"""Does the small winner win at scale? A search in `tiny_gpt`, its front and controls on three rungs: 0.03, 0.12 and 0.5 M parameters.
 
     python -m benchmarks.ladder.run [--quick] [--work FOLDER] [--minutes 9]
 
-The search takes 24 trials of 30,000 tokens among architectures of 25,000 to 100,000 parameters (so that the largest rung is bounded). The ladder
+The search takes 24 trials of 20,000 tokens among architectures of 15,000 to 60,000 parameters (so that the largest rung is bounded). The ladder
 trains eight architectures, two seeds, on 0.25 tokens per parameter in steps of 256 tokens: far fewer than the 20 of a real run, chosen so that all
-of it takes about a quarter of an hour of one core. What is asked: decision accuracy of the smallest rung .80 over all pairs and .70 among
+of it takes less than a quarter of an hour of one core. What is asked: decision accuracy of the smallest rung .80 over all pairs and .70 among
 architectures of about equal size. Every training is kept in FOLDER, so that a run that `--minutes` has ended continues there. Writes
 benchmarks/results/ladder.json and ladder.png.
 """
@@ -17,6 +17,8 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from filelock import FileLock
+
 from benchmarks.common import RESULTS, envelope, write
 from nas_bo import search
 from nas_bo.model import parameters
@@ -27,8 +29,8 @@ from nas_bo.strategies import Bayes
 from nas_bo.workflows.ladder import ladder, plan_ladder
 from nas_bo.workflows.progress import Progress
 
-SMALLEST, LARGEST = 25_000, 100_000
-BUDGET, TRIALS = 30_000, 24
+SMALLEST, LARGEST = 15_000, 60_000
+BUDGET, TRIALS = 20_000, 24
 HOW = {"rungs": 3, "factor": 4.0, "tokens_per_parameter": 0.25, "seeds": 2, "architectures": 8}
 QUICK = {"rungs": 3, "factor": 1.5, "tokens_per_parameter": 0.04, "seeds": 1, "architectures": 6}
 
@@ -51,6 +53,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="ladder-"))
     work.mkdir(parents=True, exist_ok=True)
+    FileLock(work / "run.lock").acquire()  # until the process ends: two would train the same
     how, until = QUICK if options.quick else HOW, time.monotonic() + 60 * options.minutes
 
     def shown(progress: Progress) -> None:
