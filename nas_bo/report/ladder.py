@@ -235,7 +235,8 @@ class Ladder:
     def table(self) -> str:
         """Losses of every architecture on every rung, the best of the last one first; then what each rung decides."""
         head = ("architecture", "", *(f"{figure(r.middle)} params" for r in self.rungs), "last size", "")
-        goes = {c.id for c in self.promoted} | ({self.control.id} if self.control else set())
+        goes = dict.fromkeys((c.id for c in self.promoted), "promoted")
+        goes |= {self.control.id: "plain control"} if self.control else {}
         ranked = sorted(self.climbers, key=lambda c: (math.isnan(c.loss(self.last)), c.loss(self.last)))
         rows = [
             (
@@ -243,7 +244,7 @@ class Ladder:
                 c.kind if c.trial is None else f"{c.kind}, trial {c.trial}",
                 *(figure(c.loss(r)) if math.isfinite(c.loss(r)) else "failed" for r in range(len(self.rungs))),
                 figure(c.sizes[-1]),
-                "promoted" if c.id in goes else "",
+                goes.get(c.id, ""),
             )
             for c in ranked
         ]

@@ -89,7 +89,7 @@ def _decisions(axes: Axes, ladder: Ladder) -> None:
     axes.set_ylim(0, 1.04)
     last = figure_text(ladder.rungs[-1].middle)
     axes.set_ylabel(f"share of pairs decided as at {last} parameters", fontsize=9, color=INK)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1, frameon=False, fontsize=8)
+    axes.legend(loc="lower center", framealpha=0.92, edgecolor="white", fontsize=8)
     calm(axes)
     axes.grid(False, axis="x")
 

@@ -123,6 +123,11 @@ def _opened(
     study: Studied, space: type[Space] | None, settings: LadderSettings, reading: bool = False
 ) -> tuple[Result, Records]:
     if isinstance(study, Result):
+        if space is not None and study.space is not None and space.fingerprint() != study.space.fingerprint():
+            raise SearchError(
+                f"the study {study.title!r} is of the space {study.space.title} with schema {study.space.fingerprint()}, ladder() got {space.title} "
+                f"with schema {space.fingerprint()}; give the space of the study, or leave it out"
+            )
         result = study if space is None else replace(study, space=space)
     elif isinstance(study, (str, os.PathLike)):
         from nas_bo.optuna import storages

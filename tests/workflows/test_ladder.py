@@ -6,6 +6,7 @@ import json
 import math
 import signal
 
+import optuna
 import pytest
 
 from nas_bo import search
@@ -215,6 +216,8 @@ def test_a_baseline_outside_of_the_space_is_refused(text, tmp_path):
         Wide, objectives, trials=6, strategy=Random(seed=1), retrain=0, storage=str(tmp_path / "s.db"), workers=1
     )
     narrow = next(a for a in map(TinyGPT.sample, range(99)) if a.width == 32)
+    with pytest.raises(SearchError, match="with schema .*give the space of the study"):
+        ladder(found, Apart, **HOW)
     with pytest.raises(SearchError, match="is outside of the space Wide: breaks the rule wide_only"):
         ladder(found, Wide, **{**HOW, "baseline": narrow})
 
@@ -261,6 +264,10 @@ def test_studies_without_a_loss_that_can_be_trained_again_are_refused(text, tmp_
     toy = search(Toy, [loss, cost], trials=4, retrain=0, storage=str(tmp_path / "toy.db"), workers=1)
     with pytest.raises(SearchError, match="no objective that can be trained again"):
         ladder(toy, **HOW)
+    foreign = optuna.create_study(storage=f"sqlite:///{tmp_path}/foreign.db", direction="minimize")
+    foreign.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=3)
+    with pytest.raises(SearchError, match="was not made by nas_bo"):
+        ladder(foreign, **HOW)
     counted = search(TinyGPT, [Parameters()], trials=4, retrain=0, storage=str(tmp_path / "counted.db"), workers=1)
     with pytest.raises(SearchError, match="no objective that can be trained again"):
         plan_ladder(counted, **HOW)
