@@ -15,6 +15,7 @@ from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
+from nas_bo.cli.typed_options import within
 from nas_bo.execution.interrupts import ended_by_sigterm
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def opened(storage: str) -> tuple[Any, Shown]:
 
 def dashboard(
     storage: Annotated[str, typer.Argument(help="The storage of one or several studies.")] = "nas-bo.db",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 8080,
+    port: Annotated[
+        int, typer.Option(help="Port on this machine. 0 takes a free one.", callback=within(0, 65535))
+    ] = 8080,
     artifacts: Annotated[Path, typer.Option(help="Folder that keeps the files attached in the dashboard.")] = Path(
         "nas-bo-out/artifacts"
     ),

@@ -105,7 +105,13 @@ def _plain(error: Any) -> str:
 
 
 def _help(error: Any) -> str:
-    return f"; see `{error.ctx.command_path} --help`" if error.ctx is not None else ""
+    if error.ctx is None:
+        return ""
+    see = f"; see `{error.ctx.command_path} --help`"
+    by_option = any("--storage" in p.opts for p in error.ctx.command.params)
+    if by_option and "unexpected extra argument" in error.format_message():
+        return f"; a storage is given with --storage here{see}"
+    return see
 
 
 def refuse_empty(arguments: Sequence[str]) -> None:

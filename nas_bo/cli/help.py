@@ -17,7 +17,7 @@ from nas_bo.cli.output import answering
 from nas_bo.cli.typed_options import remembered
 
 WHOLE = "\N{NON-BREAKING HYPHEN}"  # while lines are made, so that none ends inside `nas-bo` or --token-dtype
-WIDE = {"max_content_width": 120}
+WIDE = {"max_content_width": 120, "help_option_names": ["--help", "-h"]}
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "search": {
@@ -146,6 +146,8 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with errors():
             refuse_empty(args)
+        if args[:1] == ["help"]:  # `nas-bo help search`
+            args = [*args[1:], "--help"]
         ctx.obj = list(args)
         with errors(), parsed(args):
             return super().parse_args(ctx, args)

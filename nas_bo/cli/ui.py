@@ -11,12 +11,15 @@ from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json, Mlflow
 from nas_bo.cli.output import say
+from nas_bo.cli.typed_options import within
 from nas_bo.execution.interrupts import ended_by_sigterm
 
 
 def ui(
     mlflow: Mlflow = "mlflow.db",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 takes a free one.")] = 5000,
+    port: Annotated[
+        int, typer.Option(help="Port on this machine. 0 takes a free one.", callback=within(0, 65535))
+    ] = 5000,
     as_json: Json = False,
 ) -> None:
     """Open the MLflow page of the searches on this machine only, and print the address that opens on the front."""

@@ -42,6 +42,29 @@ def test_what_only_tells_imports_no_large_library(words, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("words", [["-h"], ["help"], ["search", "-h"], ["help", "search"], ["help", "mlflow", "sync"]])
+def test_help_is_found_by_whatever_word(words):
+    done = CliRunner().invoke(app, words, prog_name="nas-bo")
+    assert done.exit_code == 0 and done.stdout.startswith("Usage: nas-bo"), done.output
+    assert ("--trials" in done.stdout) == ("search" in words)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["validate", "my.db"], "a storage is given with --storage here; see `nas-bo validate --help`"),
+        (["ask", "my.db"], "a storage is given with --storage here"),
+        (["report", "my.db", "more"], "unexpected extra argument(s) (more); see `nas-bo report --help`"),
+        (["ui", "--port", "99999"], "--port 99999: it must be a whole number of at least 0 and at most 65,535"),
+        (["dashboard", "--port", "-1"], "--port -1: it must be a whole number of at least 0 and at most 65,535"),
+        (["reprot"], "did you mean 'report'"),
+    ],
+)
+def test_a_wrong_word_is_one_line_that_says_what_to_do(words, said):
+    done = CliRunner().invoke(app, words, prog_name="nas-bo")
+    assert done.exit_code == 2 and said in done.stderr and len(done.stderr.splitlines()) == 1, done.output
+
+
 def completed(folder: Path, *words: str) -> list[str]:
     """What bash is given after these words, the last of which is being typed."""
     env = environment(

@@ -117,3 +117,10 @@ def test_example_and_readme_are_what_the_hub_wants(nas, cells, tmp_path, monkeyp
     assert len(example["main"](str(cells), n_trials=6).trials) == 6
     assert (FOLDER / "LICENSE").read_text() == (ROOT.parents[1] / "LICENSE").read_text()
     assert "nas_bo" not in sys.modules["optunahub_registry.package.benchmarks.nas_problems"].__dict__
+
+
+def test_the_samplers_are_loaded_by_the_hub_itself():
+    package = optunahub.load_local_module("samplers/nas_bo", registry_root=str(ROOT))
+    study = optuna.create_study(sampler=package.Sampler(strategy=package.LocalSearch(seed=0)))
+    study.optimize(lambda trial: trial.suggest_int("x", 0, 9) ** 2, n_trials=5)
+    assert len(study.trials) == 5 and issubclass(package.Sampler, optuna.samplers.BaseSampler)
