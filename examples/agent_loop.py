@@ -1,7 +1,7 @@
 """What a coding agent does overnight, scripted: it edits the settings of a training script within limits, runs it, and reports what came out.
 
-The scripted agent uses `nas-bo ask`, `tell` and `report` and nothing else; the training script, `train.py`, does not use nas_bo
-at all. Memory is computed before anything is run, so no run is lost to it. See docs/agents.md.
+The scripted agent uses `nas-bo ask`, `tell` and `report` and nothing else; the training script, `agent_train.py`, does not use
+nas_bo at all. Memory is computed before anything is run, so no run is lost to it. See docs/agents.md.
 """
 
 import json
@@ -10,29 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = """
-DEPTH = 2
-WIDTH = 64
-BATCH = 8
-LR = 0.001
-
-import sysconfig, torch
-from torch import nn
-
-torch.set_num_threads(1)
-torch.manual_seed(0)
-text = torch.frombuffer(bytearray(open(sysconfig.get_path("stdlib") + "/argparse.py", "rb").read()), dtype=torch.uint8).long()
-layers = [layer for _ in range(DEPTH) for layer in (nn.Linear(WIDTH, WIDTH), nn.ReLU())]
-model = nn.Sequential(nn.Embedding(256, WIDTH), *layers, nn.Linear(WIDTH, 256))
-optimizer = torch.optim.AdamW(model.parameters(), LR)
-for step in range(200):
-    at = torch.randint(len(text) - 5000, (BATCH, 1)) + torch.arange(33)
-    loss = nn.functional.cross_entropy(model(text[at[:, :-1]]).flatten(0, 1), text[at[:, 1:]].flatten())
-    optimizer.zero_grad(); loss.backward(); optimizer.step()
-with torch.no_grad():
-    last = nn.functional.cross_entropy(model(text[-5000:-1]), text[-4999:])
-print(f"val_bpb: {last.item() / 0.6931:.4f}")
-"""
+SCRIPT = Path(__file__).with_name("agent_train.py").read_text()
 
 SPACE = '''
 from nas_bo import Space, choice, integer, real
@@ -81,24 +59,15 @@ def run(settings: dict) -> dict:
     return {"values": {"val_bpb": float(found[1])}}
 
 
-def main() -> None:
-    Path("space.py").write_text(SPACE)
-    for round_ in range(2):
-        begin = FIRST if round_ == 0 else ALLOWED
-        outcomes = []
-        for asked in nas_bo("ask", "--storage", "agent.db", *begin, "--count", "3"):
-            settings = asked["architecture"]["flat"]
-            outcomes.append({**asked, **run(settings)})
-            print(
-                asked["number"], settings, f"{asked['known']['peak_mb']:.1f} MB", outcomes[-1].get("values"), flush=True
-            )
-        nas_bo("tell", "--storage", "agent.db", *ALLOWED, stdin="\n".join(map(json.dumps, outcomes)))
-    (found,) = nas_bo("report", "agent.db")
-    best = next(one for one in found["front"] if one["trial"] == found["knee"])
-    assert found["trials"] == 6 and found["failed"] == found["infeasible"] == 0
-    print("best", best["values"], best["architecture"])
-    Path("train.py").write_text(edited(SCRIPT, best["architecture"]))
-
-
-if __name__ == "__main__":
-    main()
+Path("space.py").write_text(SPACE)
+for begin in (FIRST, ALLOWED):
+    outcomes = []
+    for asked in nas_bo("ask", "--storage", "agent.db", *begin, "--count", "3"):
+        outcomes.append({**asked, **run(asked["architecture"]["flat"])})
+        print(asked["number"], asked["architecture"]["flat"], asked["known"], outcomes[-1].get("values"), flush=True)
+    nas_bo("tell", "--storage", "agent.db", *ALLOWED, stdin="\n".join(map(json.dumps, outcomes)))
+(found,) = nas_bo("report", "agent.db")
+best = next(one for one in found["front"] if one["trial"] == found["knee"])
+assert found["trials"] == 6 and found["failed"] == found["infeasible"] == 0
+print("best", best["values"], best["architecture"])
+Path("train.py").write_text(edited(SCRIPT, best["architecture"]))
