@@ -1,24 +1,30 @@
 """What a trial costs a search beside its evaluation, as a study grows: processor time and time, by storage.
 
-    python -m benchmarks.rates.run [--only search threads ask_tell] [--storages memory journal sqlite] [--quick]
+    python -m benchmarks.rates.run [--only search threads ask_tell door] [--storages memory journal sqlite postgresql] [--quick]
                                    [--postgresql URL]
 
 A study of `search_spaces.tiny_gpt` with analytic objectives, proposed at random, is filled with records of finished trials, and
 goes on from there: so what is timed at the 3,000th trial is that trial and nothing before it. Each figure is the median of windows
 of 20 trials, each window with a search (or a session) of its own that has read the study before its clock starts; the spread is that
 of the windows. `search` is one worker, without a tracker and without a report; `ask_tell` asks and tells in one process; `threads`
-asks and tells from 32 threads of one process, each with a session of its own, on a journal. Studies are filled to 3,000 trials for searches in
-memory and on a journal, to 1,000 on databases, to 100 for sessions, so that all of it takes a minute of a processor. What is measured is written
-after every part. `--postgresql` names an empty database of a server that is there.
+asks and tells from 32 threads of one process, each with a session of its own, on a journal and on PostgreSQL. `door` is `Study.optimize` in
+memory with `nas_bo.optuna.Sampler` and a strategy that costs nothing, next to Optuna's own random sampler. Studies are filled to 3,000 trials for
+searches in memory, on a journal and in SQLite, to 1,000 else. What is measured is written after every part, next to what the file holds already.
+PostgreSQL is a server of its own that is started for this (as in the tests, without waiting for the disk), or the empty database that
+`--postgresql` names.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
+import json
 import statistics
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +33,16 @@ import optuna
 from benchmarks.common import RESULTS, envelope, write
 from nas_bo import search
 from nas_bo.objectives import Flops, Parameters
+from nas_bo.optuna import Sampler, patient, suggest
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.workflows.ask_tell import AskTell
+from tests.doors import postgres
 
 STORAGES = {"memory": None, "journal": "study.log", "sqlite": "study.db"}
 WINDOW, WINDOWS = 20, 3
-SIZES = {"memory": (100, 3000), "journal": (100, 3000), "sqlite": (100, 1000), "postgresql": (100, 1000)}
-ASKED = (100,)
+SIZES = {"memory": (100, 3000), "journal": (100, 3000), "sqlite": (100, 3000), "postgresql": (100, 1000)}
+ASKED = (100, 1000)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -46,8 +54,8 @@ def reported(arch: Any) -> float:
 def filled(storage: Any, upto: int, made: list[optuna.trial.FrozenTrial], kind: str) -> optuna.Study:
     """The study of a search (or a session), with `upto` finished trials."""
     first = begin(kind, storage, 1)
-    for trial in made[len(first.trials) : upto]:
-        first.add_trial(trial)
+    missing = made[len(first.trials) : upto]
+    patient.together(first, lambda: first.add_trials(missing))  # one transaction
     return first
 
 
@@ -107,6 +115,16 @@ def place(storage: str, folder: Path, server: str) -> Any:
     return optuna.storages.InMemoryStorage() if name is None else str(folder / name)
 
 
+def new_database(address: str) -> str:
+    """One of its own for each part, on the same server."""
+    import psycopg
+
+    name = f"rates{time.monotonic_ns()}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f'create database "{name}"')  # type: ignore[call-overload]
+    return f"{address.rpartition('/')[0]}/{name}"
+
+
 def searching(where: Any, sizes: tuple[int, ...], made: Any) -> dict[str, Any]:
     found = {}
     for size in sizes:
@@ -141,6 +159,7 @@ def ask_tell(where: Any, sizes: tuple[int, ...], made: Any) -> dict[str, Any]:
 
 
 def threads(where: Any, count: int, each: int) -> dict[str, Any]:
+    gc.collect()  # a server admits so many connections, and those of the parts before may be open
     sessions = [asking(where) for _ in range(count)]
     clock = Clock(count * each)
 
@@ -160,24 +179,76 @@ def threads(where: Any, count: int, each: int) -> dict[str, Any]:
     return {**figures([clock.found]), "threads": count, "trials": len(ended), "complete": ended.count("COMPLETE")}
 
 
+def door(sizes: tuple[int, ...]) -> dict[str, Any]:
+    """`Study.optimize` with our sampler and Optuna's own random one."""
+    samplers = {
+        "nas_bo": Sampler(TinyGPT, Random(seed=0)),
+        "nas_bo_without_space": Sampler(None, Random(seed=0)),
+        "optuna_random": optuna.samplers.RandomSampler(seed=0),
+    }
+
+    def evaluate(trial: optuna.Trial) -> tuple[float, float]:
+        arch = suggest(trial, TinyGPT)
+        return float(arch.depth), 1.0 / arch.depth
+
+    found: dict[str, Any] = {}
+    for name, sampler in samplers.items():
+        study = optuna.create_study(directions=["minimize"] * 2, sampler=optuna.samplers.RandomSampler(seed=1))
+        for size in sizes:
+            study.optimize(evaluate, n_trials=size - len(study.trials))
+            study.sampler = sampler
+            study.optimize(evaluate, n_trials=1)
+            windows = []
+            for _ in range(WINDOWS):
+                clock = Clock(WINDOW)
+                clock.start()
+                study.optimize(evaluate, n_trials=WINDOW)
+                clock.stop()
+                windows.append(clock.found)
+            found.setdefault(name, {})[str(size)] = figures(windows)
+    return found
+
+
+@contextmanager
+def server(named: str, wanted: bool) -> Iterator[str]:
+    """The address of an empty database; nothing where none is wanted."""
+    if named or not wanted:
+        yield named
+        return
+    with postgres.serving() as address:
+        yield f"postgresql://postgres@{address}/postgres"
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="*", default=["search", "threads", "ask_tell"])
-    parser.add_argument("--storages", nargs="*", default=list(STORAGES))
+    parser.add_argument("--only", nargs="*", default=["search", "threads", "ask_tell", "door"])
+    parser.add_argument("--storages", nargs="*", default=[*STORAGES, "postgresql"])
     parser.add_argument("--postgresql", default="", metavar="URL")
     parser.add_argument("--out", default=str(RESULTS / "rates.json"))
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args(arguments)
-    storages = [*asked.storages, *(["postgresql"] if asked.postgresql else [])]
+    with server(asked.postgresql, "postgresql" in asked.storages) as address:
+        measure(asked, address)
+
+
+def measure(asked: argparse.Namespace, address: str) -> None:
+    storages = list(asked.storages)
     found: dict[str, Any] = {}
+    if not asked.quick and Path(asked.out).exists():
+        found = json.loads(Path(asked.out).read_text())["figures"]
     for kind in asked.only:
-        sizes = {name: ASKED if asked.quick or kind == "ask_tell" else SIZES[name] for name in storages}
+        sizes = {
+            name: (30,) if asked.quick else ASKED if kind in ("ask_tell", "door") else SIZES[name] for name in storages
+        }
         most = max((max(found) for found in sizes.values()), default=0)
-        made = [] if kind == "threads" else begin(kind, None, most + 1).trials
-        for storage in [s for s in storages if kind != "threads" or s == "journal"]:
+        made = [] if kind in ("threads", "door") else begin(kind, None, most + 1).trials
+        of_threads = [s for s in storages if s in ("journal", "postgresql")]
+        for storage in {"threads": of_threads, "door": ["memory"]}.get(kind, storages):
             with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-                where = place(storage, Path(folder), asked.postgresql)
-                if kind == "threads":
+                where = place(storage, Path(folder), new_database(address) if storage == "postgresql" else "")
+                if kind == "door":
+                    part = door(sizes.get(storage, ASKED))
+                elif kind == "threads":
                     part = threads(where, 32, 2 if asked.quick else 10)
                 else:
                     part = (searching if kind == "search" else ask_tell)(where, sizes[storage], made)

@@ -83,6 +83,8 @@ class Database(RDBStorage):
 
     def __init__(self, url: str, **more: Any) -> None:
         super().__init__(url, **more)
+        if self.engine.name != "sqlite":  # two connections were needed at once, and one is from now on
+            self.engine.dispose()
         self._ready()
 
     def __setstate__(self, state: dict[object, object]) -> None:

@@ -189,6 +189,10 @@ def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBSto
         more["engine_kwargs"] = {"connect_args": {"timeout": 60}}
     else:
         more["engine_kwargs"] = {"pool_pre_ping": True}  # servers end connections that were idle during a training
+        if reading:  # servers admit so many connections: none stays open for a look
+            from sqlalchemy.pool import NullPool
+
+            more["engine_kwargs"] = {"poolclass": NullPool}
     if there:
         more["skip_table_creation"] = True
         try:

@@ -102,8 +102,7 @@ def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:
         return problem
     try:
         study = load(storage, name, reading=True)
-        about = kept(study, STUDY)
-        names = study.metric_names or ()
+        about, names = kept(study, STUDY), study.metric_names or ()
     except Exception:  # none yet; a storage that cannot be opened says so when the study is
         return problem
     loss = spelling.began(about) if about else next((n for n in names if n in spelling.OTHER), None)

@@ -13,7 +13,7 @@ from nas_bo.mlflow import tracking_uri
 from nas_bo.optuna import studies
 from nas_bo.strategies import Random
 from tests.doors.postgres import database, server  # noqa: F401
-from tests.problems import Toy
+from tests.problems import Toy, cost, loss
 
 
 @pytest.fixture(autouse=True)
@@ -56,3 +56,31 @@ def test_a_missing_driver_is_one_line_with_the_command(monkeypatch):
             database_url.with_driver(f"{scheme}://u:p@h/d")
         done = CliRunner().invoke(app, ["status", f"{scheme}://u:p@h/d"])
         assert done.exit_code == 2 and len(done.stderr.strip().splitlines()) == 1 and "nas_bo[postgres]" in done.stderr
+
+
+def test_a_search_and_a_session_hold_one_connection_each(database):  # noqa: F811
+    """Servers admit so many: what is looked at before a search or a session begins is closed again."""
+    import gc
+
+    import psycopg
+
+    from nas_bo.workflows.ask_tell import AskTell
+
+    def connections():
+        with psycopg.connect(database) as connection:
+            return connection.execute(
+                "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+            ).fetchone()[0]
+
+    gc.disable()
+    try:
+        held = [
+            search(Toy, [loss, cost], strategy=Random(seed=0), trials=2, retrain=0, storage=database).study
+            for _ in range(2)
+        ]
+        assert connections() <= 2
+        held += [AskTell(Toy, ["loss"], storage=database, study_name="asked") for _ in range(3)]
+        assert connections() <= 5
+        assert len(held) == 5
+    finally:
+        gc.enable()
