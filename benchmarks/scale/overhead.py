@@ -213,15 +213,19 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if asked.quick:
         asked.trials, asked.tune_trials, asked.slots = 40, 6, 2
-    figures = {}
+    figures: dict[str, Any] = {}
+    kept = RESULTS / "scale_overhead.json"
+    if not asked.quick and kept.exists():
+        figures = json.loads(kept.read_text())["figures"]
     for arm in asked.only:
         figures[arm] = run(arm, asked.tune_trials if arm == "ray_tune" else asked.trials, asked.seconds, asked.slots)
         print(arm, json.dumps(figures[arm]), flush=True)
+    figures = {arm: figures[arm] for arm in ARMS if arm in figures}
     document = envelope(
         f"driving trials of {asked.seconds:g} s on a local Ray of {asked.slots} slots: ms of the driver's processor, MB, seconds", "ray", "optuna",
         repeats=1, slots=asked.slots, figures=figures,
     )  # fmt: skip
-    write(document, RESULTS / "scale_overhead.json", keep=not asked.quick)
+    write(document, kept, keep=not asked.quick)
 
 
 if __name__ == "__main__":
