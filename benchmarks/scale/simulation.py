@@ -34,8 +34,8 @@ from nas_bo.trial import State, Trial
 
 MEDIAN_S, SIGMA = 600.0, 0.5
 AFTER = {"NSGA2": 500, "Bayes": 200}  # evaluations of one worker, which the others have to equal
-MOST = {"NSGA2": {1: 500, 256: 3000, 1000: 6000}, "Bayes": {1: 200}}
-ELSE = {"NSGA2": 1500, "Bayes": 300}
+MOST = {"NSGA2": {1: 500, 256: 3000, 1000: 5000}, "Bayes": {1: 200}}  # evaluations after which a run ends anyway
+ELSE = {"NSGA2": 1500, "Bayes": 400}
 STATEMENTS = 26
 RAW = RESULTS / "scale_simulation_raw.jsonl"
 
@@ -78,8 +78,8 @@ class Clock:
         return began + lasts
 
 
-def simulate(run: Run, case: Case) -> dict[str, Any]:
-    """Its curve: [evaluations, hours, hypervolume]."""
+def simulate(run: Run, case: Case, until: float = math.inf) -> dict[str, Any]:
+    """Its curve: [evaluations, hours, hypervolume], to the hypervolume `until`."""
     strategy: Strategy = NSGA2(seed=run.seed) if run.strategy == "NSGA2" else Bayes(seed=run.seed)
     problem = case.problem(run.seed)
     window = 1 if run.workers == 1 else 2 * run.workers
@@ -89,7 +89,10 @@ def simulate(run: Run, case: Case) -> dict[str, Any]:
     running: list[tuple[float, int]] = []
     ended: list[tuple[float, int]] = []
     oldest: set[int] = set()
-    while len(ended) < run.trials:
+    curve: list[list[float]] = []
+    rows: list[list[float]] = []
+    steps = {round(10 * 1.05**k) for k in range(160)} | {run.trials}
+    while len(ended) < run.trials and (not curve or curve[-1][2] < until):
         number = len(outcomes)
         if number < run.trials and len(running) < window and min(oldest, default=number) > number - window:
             settled = outcomes[: max(0, number - window + 1)]
@@ -107,14 +110,10 @@ def simulate(run: Run, case: Case) -> dict[str, Any]:
         now, number = heapq.heappop(running)
         oldest.discard(number)
         ended.append((now, number))
-    curve = []
-    rows: list[list[float]] = []
-    steps = sorted({round(10 * 1.12**k) for k in range(80)} | {len(ended)})
-    for count, (at, number) in enumerate(ended, 1):
         row = case.row(outcomes[number].architecture)
         rows += [row] if row is not None else []
-        if count in steps:
-            curve.append([count, round(at / 3600, 3), round(case.volume(rows), 4)])
+        if len(ended) in steps:
+            curve.append([len(ended), round(now / 3600, 3), round(case.volume(rows), 4)])
     return {"key": run.key, "curve": curve, "wasted_hours": round(clock.wasted / 3600, 2)}
 
 
@@ -226,7 +225,8 @@ def main(arguments: list[str] | None = None) -> None:
     runs += [Run("Bayes", w, 0.0, s) for s in range(asked.bayes_seeds) for w in asked.bayes_workers]
     for run in runs:
         if run.key not in done:
-            done[run.key] = simulate(run, case)
+            one = done.get(Run(run.strategy, 1, 0.0, run.seed).key)
+            done[run.key] = simulate(run, case, one["curve"][-1][2] if one else math.inf)
             print(run.key, done[run.key]["curve"][-1], flush=True)
             if not asked.quick:
                 with RAW.open("a") as raw:
