@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -58,6 +59,7 @@ class _File(JournalFileBackend):
     def __init__(self, file: Path) -> None:
         super().__init__(str(file), _Lock(str(file)))
         self._path = file
+        self._known = _place(file)
         self._within: tuple[int, BinaryIO] | None = None  # the thread that writes together, and its file
 
     def append_logs(self, logs: list[dict[str, object]]) -> None:
@@ -83,11 +85,26 @@ class _File(JournalFileBackend):
         """The lock of Optuna, on a file that ends with a whole line. Processes of one machine queue for it: Optuna's own way is to
         sleep for longer and longer times."""
         with ExitStack() as stack:
+            self._check()
             stack.enter_context(_queued(self._path))
             self._lock.acquire()
             stack.callback(self._lock.release)
             mend(self._path)
             yield
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, object]]:
+        self._check()
+        return super().read_logs(log_number_from)
+
+    def _check(self) -> None:
+        """Raise OSError where this is not the file that was opened: what was read of that one does not continue in another."""
+        found = _place(self._path)
+        read = next(reversed(self._log_number_offset.values()), 0)
+        what = "was removed" if found is None else "was replaced by another file" if found != self._known else ""
+        if not what and self._path.stat().st_size < read:
+            what = "became shorter"
+        if what:
+            raise FileNotFoundError(errno.ENOENT, f"the journal {what} while it was in use", str(self._path))
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_within": None}
@@ -127,6 +144,15 @@ class _Lock(JournalFileSymlinkLock):
             if _link(self._lock_file) != link:
                 return
         os.unlink(self._lock_file)
+
+
+def _place(file: Path) -> tuple[int, int] | None:
+    """Which file it is on which disk; None where there is none."""
+    try:
+        about = file.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_dev, about.st_ino
 
 
 def _link(file: str) -> tuple[int, int]:

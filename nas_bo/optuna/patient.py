@@ -21,7 +21,7 @@ from optuna.study import Study, StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo.errors import StorageUnavailable
+from nas_bo.errors import HostError, StorageUnavailable
 from nas_bo.execution.interrupts import whole
 from nas_bo.optuna.changes import Changes, write_changes
 from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
@@ -113,6 +113,7 @@ class PatientStorage(BaseStorage):
 
     Raises:
         StorageUnavailable: of every method, what failed did so for as long as it is waited for.
+        HostError: of every method, a database refuses what it is given.
     """
 
     def __init__(
@@ -157,6 +158,14 @@ class PatientStorage(BaseStorage):
         try:
             with whole():  # a database session that is cut in the middle keeps the database locked
                 return work() if self.patience.seconds < 0 else self.patience.call(work, passes, again)
+        except StorageInternalError as error:
+            if self.patience.seconds < 0:
+                raise
+            raise HostError(
+                f"{self.patience.what} refuses what was to be read or written ({said(error)}), which trying again does not change. What it "
+                "holds is kept. A database server takes names of up to 512 characters and what its tables were made for; shorten the name, "
+                "repair the database, or give another storage"
+            ) from error
         except Exhausted as error:
             cause = error.__cause__ or error
             waited = duration(self.patience.seconds)

@@ -26,7 +26,7 @@ from nas_bo.optuna.bridge import distributions, suggest
 from nas_bo.optuna.heartbeat import silent
 from nas_bo.optuna.reading import from_frozen, head, kept, read, trial_record
 from nas_bo.optuna.storages import Storage, load, names, opened
-from nas_bo.optuna.writing import keep, tell, tell_outcome, unknown
+from nas_bo.optuna.writing import CONSTRAINTS, keep, tell, tell_outcome, unknown
 from nas_bo.patience import PATIENCE_S
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
@@ -35,6 +35,7 @@ from nas_bo.trial import ObjectiveSpec
 from nas_bo.wording import counted
 
 HostTrial = optuna.Trial  # what `ask` gives, to be reported
+LONGEST = 512  # characters of a key in Optuna's tables; SQLite takes longer ones
 WAIT = 5.0  # seconds in which whoever makes a study is waited for to say what it is
 
 
@@ -78,6 +79,7 @@ def open_study(
             f"the storage {database_url.shown(storage)!r} cannot be opened ({storages.said(error)}); give a URL "
             "such as sqlite:///study.db, or the path of a file in a folder that can be written"
         ) from error
+    _check_lengths(storage, about, space)
     about = json.loads(json.dumps(about, default=plain))  # as it will be when read again: tuples are lists
     before = kept(study, STUDY)
     if before is None and not ours:
@@ -93,6 +95,20 @@ def open_study(
             study.set_metric_names([c.name for c in cols])
     keep(study, STUDY, about)
     return study
+
+
+def _check_lengths(storage: Storage | None, about: Mapping[str, Any], space: type[Space] | None) -> None:
+    """Raise HostError where a name is longer than a server of databases takes, before anything is evaluated."""
+    if not isinstance(storage, str) or not database_url.is_url(storage) or database_url.file_of(storage) is not None:
+        return
+    constraints = {f"{CONSTRAINTS}{name}": name for name in about.get("constraints", ())}
+    names = {**constraints, **dict.fromkeys(distributions(space) if space is not None else ())}
+    for key, name in names.items():
+        if len(key) > LONGEST:
+            raise HostError(
+                f"the name {(name or key)[:40]!r}... of a limit or a field has {len(name or key)} characters, and a database server takes "
+                f"{LONGEST - len(CONSTRAINTS)}; shorten it, or give a file as storage"
+            )
 
 
 def as_begun(storage: Storage | None, name: str, problem: Problem) -> Problem:

@@ -12,6 +12,7 @@ import optuna
 import pytest
 
 from nas_bo import search
+from nas_bo.errors import StorageUnavailable
 from nas_bo.optuna import journal, storages
 from nas_bo.strategies import Random
 from tests.command import ROOT, environment, nas_bo
@@ -124,3 +125,21 @@ def test_a_process_that_was_killed_while_it_wrote_is_not_waited_for(made):
         process.wait(3)
     process.kill()
     process.wait()
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced by another file", "shorter"])
+def test_a_journal_that_is_gone_in_the_middle_is_one_message(tmp_path, what):
+    """Trials that are written into another file are never read again: the search began them for ever."""
+    path = tmp_path / "s.log"
+
+    def hit(arch):
+        if what == "shorter":
+            os.truncate(path, 200)
+        else:
+            path.rename(tmp_path / "old")
+            if what != "removed":
+                path.write_bytes(b"")
+        return 1.0
+
+    with pytest.raises(StorageUnavailable, match=f"the journal (was|became) {what} while it was in use"):
+        search(Toy, [hit], strategy=Random(seed=0), trials=3, storage=str(path), retrain=0, storage_patience=0.1)

@@ -84,3 +84,41 @@ def test_a_search_and_a_session_hold_one_connection_each(database):  # noqa: F81
         assert len(held) == 5
     finally:
         gc.enable()
+
+
+def test_a_name_that_the_server_does_not_take_is_said_before_anything_is_evaluated(database):  # noqa: F811
+    class Limit:
+        name, unit, direction, cost = "l" * 600, "", "minimize", "analytic"
+        at_most, at_least = 9.0, None
+
+        def __call__(self, arch):
+            return 1.0
+
+    evaluated = []
+
+    def noted(arch):
+        evaluated.append(arch)
+        return 1.0
+
+    with pytest.raises(HostError, match=r"has 60. characters, and a database server takes 500; shorten it"):
+        search(
+            Toy,
+            [noted],
+            limits=[Limit()],
+            strategy=Random(seed=0),
+            trials=2,
+            retrain=0,
+            baseline=None,
+            storage=database,
+        )
+    assert len(evaluated) <= 3  # the look before the search, at most
+
+
+def test_what_the_server_refuses_is_one_message(database):  # noqa: F811
+    study = search(Toy, [loss, cost], strategy=Random(seed=0), trials=2, retrain=0, storage=database).study
+    with pytest.raises(
+        HostError, match="refuses what was to be read or written .*too long.*names of up to 512 characters"
+    ):
+        study.set_user_attr("k" * 600, 1)
+    study.set_user_attr("k", 1)
+    assert study.user_attrs["k"] == 1
