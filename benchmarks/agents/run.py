@@ -1,6 +1,6 @@
 """Work as a coding agent does it overnight: a fixed training script, fourteen settings, a memory limit, thirty trainings. Who finds the lowest loss?
 
-    python -m benchmarks.agents.run [--seeds 5] [--trials 30] [--flops 2e10] [--limit-mb 40] [--minutes 60] [--out FILE]
+    python -m benchmarks.agents.run [--seeds 3] [--trials 30] [--flops 4e9] [--limit-mb 40] [--minutes 60] [--out FILE]
 
 Every arm begins with the settings that the script has. Half of all settings need more memory than there is; such a trial ends at once and is lost.
 
@@ -11,7 +11,7 @@ Every arm begins with the settings that the script has. Half of all settings nee
     random                  Optuna's RandomSampler
     greedy edits            changes one setting of the best, keeps it where the loss is lower: an agent without memory
 
-The script is `script.py`: 2e10 floating-point operations a training, so about a second, and 8,192 held-out bytes. Memory is counted by a formula.
+The script is `script.py`: 4e9 floating-point operations a training, so half a second, and 8,192 held-out bytes. Memory is counted by a formula.
 Writes benchmarks/results/agents.json after every run; what is there already is not run again.
 """
 
@@ -190,9 +190,9 @@ def document(runs: list[dict[str, Any]], given: argparse.Namespace) -> dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=30)
-    parser.add_argument("--flops", type=float, default=2e10)
+    parser.add_argument("--flops", type=float, default=4e9)
     parser.add_argument("--limit-mb", type=float, default=40.0)
     parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing new after that")
     parser.add_argument("--out", type=Path, default=OUT)
