@@ -5,9 +5,9 @@
 Every arm begins with the settings that the script has. Half of all settings need more memory than there is; such a trial ends at once and is lost.
 
     Bayes, memory known     `nas_bo.AskTell` with `Bayes` and the memory as a limit that is computed before anything is trained
-    Bayes, failures told    the same strategy, which only learns that a trial failed
-    TPE, memory told        Optuna's TPESampler with the excess as a constraint, known after the trial
-    TPE, failures told      the same, which only learns that a trial failed
+    Bayes, failures reported    the same strategy, which only learns that a trial failed
+    TPE, memory reported        Optuna's TPESampler with the excess as a constraint, known after the trial
+    TPE, failures reported      the same, which only learns that a trial failed
     random                  Optuna's RandomSampler
     greedy edits            changes one setting of the best, keeps it where the loss is lower: an agent without memory
 
@@ -142,9 +142,9 @@ class Greedy(Arm):
 
 ARMS: dict[str, Callable[[int, float], Arm]] = {
     "Bayes, memory known": lambda seed, limit: Ours(seed, limit),
-    "Bayes, failures told": lambda seed, limit: Ours(seed, None),
-    "TPE, memory told": lambda seed, limit: Optunas(optuna.samplers.TPESampler(seed=seed), told=True),
-    "TPE, failures told": lambda seed, limit: Optunas(optuna.samplers.TPESampler(seed=seed), told=False),
+    "Bayes, failures reported": lambda seed, limit: Ours(seed, None),
+    "TPE, memory reported": lambda seed, limit: Optunas(optuna.samplers.TPESampler(seed=seed), told=True),
+    "TPE, failures reported": lambda seed, limit: Optunas(optuna.samplers.TPESampler(seed=seed), told=False),
     "random": lambda seed, limit: Optunas(optuna.samplers.RandomSampler(seed=seed), told=False),
     "greedy edits": lambda seed, limit: Greedy(seed),
 }
