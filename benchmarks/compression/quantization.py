@@ -17,9 +17,11 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import envelope, write
@@ -38,17 +40,24 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-FEW = ("8 bits, rtn", "4 bits, rtn", "3 bits, rtn", "2 bits, rtn", "4 bits, gptq", "3 bits, gptq", "2 bits, gptq")
+FEW = ("8 bits, rtn", "4 bits, rtn", "3 bits, rtn", "2 bits, rtn", "4 bits, gptq", "2 bits, gptq", "3 bits, gptq")
 """Of a large model."""
 
 
-def measured(subject: Subject, cases: Iterable[str], tokens: int, calibration: int) -> dict[str, Any]:
+def measured(
+    subject: Subject, cases: Iterable[str], tokens: int, calibration: int, kept: Path | None = None
+) -> dict[str, Any]:
+    """Name -> figures.
+
+    Args:
+        kept: a file of what was measured before, and is not measured again.
+    """
     model, corpus = subject.model, subject.corpus
     before = held_out(model, corpus, tokens, SEQUENCE)
     subject.about["held_out"] = before.about()
     text = windows(model, corpus, "the benchmark", calibration)
-    found: dict[str, Any] = {}
-    for name in cases:
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept is not None and kept.is_file() else {}
+    for name in (one for one in cases if one not in found):
         began = time.process_time()
         small = quantize(model, calibration=text, **CASES[name])
         seconds = time.process_time() - began
@@ -62,7 +71,9 @@ def measured(subject: Subject, cases: Iterable[str], tokens: int, calibration: i
             "cpu_seconds": round(seconds, 2),
         }
         print(subject.name, name, found[name], flush=True)
-    return found
+        if kept is not None:
+            kept.write_text(json.dumps(found))
+    return {name: found[name] for name in cases}
 
 
 def reached(mean: dict[str, float]) -> dict[str, bool]:
@@ -78,12 +89,16 @@ def main() -> None:
     asked(parser)
     parser.add_argument("--tokens", type=int, default=131_072)
     parser.add_argument("--calibration", type=int, default=TOKENS)
+    parser.add_argument(
+        "--work", type=Path, help="a folder that keeps what was measured, so that a run that was ended continues"
+    )
     given = parser.parse_args()
     cases = tuple(CASES) if given.model is None else FEW
     figures: dict[str, Any] = {}
     about: dict[str, Any] = {}
     for subject in subjects(given):
-        figures[subject.name] = measured(subject, cases, given.tokens, given.calibration)
+        kept = None if given.work is None else given.work / f"{subject.name}-{given.tokens}-{given.calibration}.json"
+        figures[subject.name] = measured(subject, cases, given.tokens, given.calibration, kept)
         about[subject.name] = subject.about
         costs = {name: [one[name]["cost"] for one in figures.values()] for name in cases}
         mean = {name: round(statistics.fmean(each), 5) for name, each in costs.items()}

@@ -357,7 +357,7 @@ class _Work:
         self.architecture = made.architecture(self.architecture)
         self.model = made.model
         said = {**shares, "heads": chosen.heads, "layers": chosen.layers}
-        self.note("without " + ", ".join(f"{share:.0%} of {unit}" for unit, share in said.items() if share))
+        self.note("without " + ", ".join(f"{100 * share:.4g}% of {unit}" for unit, share in said.items() if share))
 
     def _train(self, chosen: CompressionSettings, progress: Progress | None) -> None:
         lr = chosen.lr if chosen.lr is not None else RECOVERY * self.recipe.get("lr", DEFAULTS["lr"])

@@ -3,8 +3,8 @@
 =========  ==========================================================================================================
 ``rtn``    round to nearest: the range of a group is that of its weights
 ``gptq``   GPTQ (Frantar et al. 2022, arXiv 2210.17323): layer by layer, on what the layers before it, quantized already,
-           give for a calibration text, towards what the trained layer gives in the trained model (the asymmetric form of
-           Li et al. 2025, arXiv 2504.02692, in closed form); a group's range is the one of least squared error, weighted by
+           give for a calibration text, in the first layers towards what the trained layer gives in the trained model (the
+           asymmetric form of Li et al. 2025, arXiv 2504.02692, in closed form); a group's range is the one of least squared error, weighted by
            the inputs, and scales are fitted to the codes by least squares
 =========  ==========================================================================================================
 
@@ -38,6 +38,10 @@ SHRUNK = tuple(1 - 0.03 * step for step in range(24))
 """Shares of a group's range that the calibrated form tries."""
 
 ROUNDS = 2  # of codes, then scales for them
+
+CORRECTED_LAYERS = 6
+"""In so many first layers the target of a matrix is what the trained layer gives in the trained model; in deeper ones its own weight, since
+corrections on corrections grow (docs/decisions.md)."""
 
 GROUP = 32
 """Columns that share a scale where nobody says how many."""
@@ -150,10 +154,11 @@ def quantize(
             passes, exact = Passes(made, tokens), Passes(model, tokens)
             count = tokens.shape[0] * (tokens.shape[1] - 1)
             for last, names in _stages(made, asked):
-                for each in (passes, exact):
-                    each.advance(len(made.layers) - 1 if last is None else last)
                 there = {name: places[name] for name in names}
-                seen, crossed = moments(passes, there, last, exact)
+                corrected = last is not None and last < CORRECTED_LAYERS
+                for each in (passes, exact) if corrected else (passes,):
+                    each.advance(len(made.layers) - 1 if last is None else last)
+                seen, crossed = moments(passes, there, last, exact if corrected else None)
                 for name, weight in there.items():
                     target = _target(weight, seen[name], crossed[name], count) if name in crossed else weight
                     packed[name], dead = _calibrated(target, asked[name], how, seen[name])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import ExportError, MissingExtra, NasBoError
+from nas_bo.errors import ExportError, MissingExtra, NasBoError, SpaceError
 from nas_bo.export.text import BYTES, TOKENIZER, Text
 from nas_bo.foreign_document import WRONG, text_of
 from nas_bo.safe_text import told
@@ -161,6 +161,10 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> TrainedModel
     path, said = Path(folder), about(folder)
     try:
         arch, made = read_decoder(path, said, device)
+    except SpaceError as error:
+        raise ExportError(
+            f"{ARCH} in {str(path)!r} cannot be read ({error}); train or register the model again"
+        ) from None
     except NasBoError:
         raise
     except ModuleNotFoundError as error:

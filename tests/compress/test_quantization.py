@@ -9,15 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nas_bo.compress import held_out, quantize, stored_bytes
+from nas_bo.compress import held_out, quantization, quantize, stored_bytes
 from nas_bo.compress.calibration import Passes, hessians, matrices, moments, windows
 from nas_bo.compress.error_feedback import settle
 from nas_bo.errors import CompressError, ModelError
 from nas_bo.model import build
 from nas_bo.model.packed import INTEGERS, pack, packed_bytes, unpack, unpacked
-from tests.compress.models import EVERYTHING, PLAIN, learned, made, text, tokens
+from tests.compress.models import ATTENTION, EVERYTHING, PLAIN, learned, made, text, tokens
 from tests.conformance import own_blocks
-from tests.model.architectures import block, decoder, layer
+from tests.model.architectures import SKIP, block, decoder, layer
 
 
 @settings(max_examples=40, deadline=None)
@@ -246,3 +246,12 @@ def test_a_model_whose_training_failed_is_refused():
     model.layers[1].mlp.out.weight.data[0, 0] = torch.nan
     with pytest.raises(CompressError, match="layers.1.mlp.out.weight has weights that are not finite"):
         quantize(model, 4)
+
+
+def test_targets_of_the_trained_model_are_those_of_the_first_layers_alone(monkeypatch):
+    deep = made(decoder(*[layer(ATTENTION, SKIP)] * 8))
+    asked, before = [], quantization._target
+    monkeypatch.setattr(quantization, "_target", lambda *given: asked.append(given[0]) or before(*given))
+    quantize(deep, 4, method="gptq", calibration=tokens())
+    first = {name: one for name, one in matrices(deep).items() if int(name.split(".")[1]) < 6}
+    assert len(asked) == len(first) and [one.shape for one in asked] == [one.shape for one in first.values()]

@@ -172,6 +172,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"trained", "there"}
 
 
+def test_an_architecture_that_is_broken_is_named_with_its_folder(llama, tmp_path):
+    (llama / "arch.json").write_text("{")
+    with pytest.raises(ExportError, match=r"arch\.json in '.*trained' cannot be read \(this is not JSON"):
+        export(llama, tmp_path / "x")
+
+
 @pytest.mark.parametrize("option", ["--alias", "--name"])
 def test_an_alias_or_a_name_without_a_registry_is_refused(option):
     done = CliRunner().invoke(app, ["export", "nowhere", "--to", "x", option, "best"])
