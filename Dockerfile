@@ -1,4 +1,7 @@
-# nas_bo on a CPU: docker build -t nas-bo . && docker run --rm -v "$PWD:/work" nas-bo search
+# nas_bo on a CPU:
+#   docker build -t nas-bo --build-arg TORCH_INDEX=<address of PyTorch's index for CPUs> .
+#   docker run --rm -v "$PWD:/work" nas-bo search
+# Without the argument torch comes from the usual index, with gigabytes of CUDA. Not built by CI, which has no Docker.
 FROM python:3.12-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE MANIFEST.in CHANGELOG.md CITATION.cff SECURITY.md constraints.txt ./
@@ -8,8 +11,8 @@ RUN pip install --no-cache-dir build && python -m build --wheel
 FROM python:3.12-slim
 COPY constraints.txt /tmp/
 COPY --from=build /source/dist/*.whl /tmp/
-# torch for CPUs from PyTorch's own index: the other build brings gigabytes of CUDA
-RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch>=2.6,<3" \
+ARG TORCH_INDEX=""
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.6,<3" \
  && pip install --no-cache-dir /tmp/*.whl && rm /tmp/*.whl /tmp/constraints.txt
 RUN useradd --create-home search
 USER search
