@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
     from nas_bo.model.products import Take
-    from nas_bo.pretrained import SubModelLoss
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class OfTrainedModel(ABC):
         at_most, at_least: hard limits in the objective's own unit.
     """
 
-    quality: ValidationLoss | SubModelLoss = field(default_factory=ValidationLoss)
+    quality: TrainsDecoder = field(default_factory=ValidationLoss)
     at_most: float | None = None
     at_least: float | None = None
     name: str = ""

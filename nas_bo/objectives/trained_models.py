@@ -7,7 +7,8 @@ first architecture is trained twice at most, and a search that only trains keeps
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 from nas_bo.architecture import Architecture
 
@@ -42,6 +43,12 @@ class TrainsDecoder(Protocol):
     def corpus(self) -> Corpus: ...
 
     def check_architecture(self, arch: Architecture, /) -> None: ...
+
+    def conditions(self) -> Mapping[str, object]: ...
+
+    def remarks(self) -> Mapping[str, object]: ...
+
+    def larger(self, factor: float, /) -> Self | None: ...
 
 
 def offer(quality: TrainsDecoder, arch: Architecture, model: Decoder) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeAlias, cast
 
 import sqlalchemy as sql
 from optuna import distributions
@@ -39,7 +39,25 @@ AT_ONCE = 500  # trials read by one statement: databases bound the number of the
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NUMBERS = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan")}
+Column: TypeAlias = "sql.ColumnElement[Any]"
+Selected: TypeAlias = "tuple[object, ...]"
+Insert = sqlite.Insert | postgresql.Insert
 Row = tuple[int, int, str, float | None, str | None]  # which table, id of the row, key, number, text
+
+
+class Head(Protocol):
+    """What a trial is without its parameters, attributes and values: a row of `HEADS`."""
+
+    @property
+    def trial_id(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    @property
+    def state(self) -> TrialState: ...
+    @property
+    def datetime_start(self) -> datetime | None: ...
+    @property
+    def datetime_complete(self) -> datetime | None: ...
 
 
 class TogetherSession(Session):
@@ -103,7 +121,7 @@ class Database(RDBStorage):
     @contextmanager
     def together(self) -> Iterator[None]:
         """See `nas_bo.optuna.patient.Together`."""
-        session: Any = self.scoped_session()
+        session = cast(TogetherSession, self.scoped_session())
         session.hold()
         try:
             yield
@@ -268,13 +286,13 @@ class Database(RDBStorage):
             self._known[study_id, name] = _distribution(found)
         return self._known[study_id, name]
 
-    def _upsert(self, session: Session, table: Any, key: str, rows: Sequence[Mapping[str, object]]) -> None:
+    def _upsert(self, session: Session, table: sql.FromClause, key: str, rows: Sequence[Mapping[str, object]]) -> None:
         if rows:
             session.execute(_upsert(self.engine.name, table, key, tuple(rows[0])), list(rows))
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
-        session: Any = self.scoped_session()
+        session = cast(TogetherSession, self.scoped_session())
         if session.held:
             yield
             return
@@ -387,22 +405,25 @@ HEADS = (
 
 
 @lru_cache
-def _add(dialect: str) -> Any:
+def _add(dialect: str) -> Insert:
     return _insert(dialect, PARAMS).on_conflict_do_nothing()
 
 
 @lru_cache
-def _upsert(dialect: str, table: Any, key: str, names: tuple[str, ...]) -> Any:
+def _upsert(dialect: str, table: sql.FromClause, key: str, names: tuple[str, ...]) -> Insert:
     made = _insert(dialect, table)
     replaced = {name: made.excluded[name] for name in names if name not in ("trial_id", key)}
     return made.on_conflict_do_update(index_elements=["trial_id", key], set_=replaced)
 
 
-def _insert(dialect: str, table: Any) -> Any:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+def _insert(dialect: str, table: sql.FromClause) -> Insert:
+    into = cast(sql.Table, table)
+    return sqlite.insert(into) if dialect == "sqlite" else postgresql.insert(into)
 
 
-def _part(kind: int, table: Any, row: str, key: Any, number: Any, text: Any) -> Any:
+def _part(
+    kind: int, table: sql.FromClause, row: str, key: Column, number: Column, text: Column
+) -> sql.Select[Selected]:
     of = table.c.trial_id.in_(sql.bindparam("ids", expanding=True))
     words = [sql.cast(what, sql.Text) for what in (key, text)]
     return sql.select(
@@ -433,9 +454,12 @@ def _read(session: Session, ids: Sequence[int]) -> list[FrozenTrial]:
         some = list(ids[first : first + AT_ONCE])
         heads = session.execute(HEADS, {"ids": some}).all()
         parts: dict[int, list[Row]] = {head.trial_id: [] for head in heads}
-        for kind, trial_id, *rest in session.execute(PARTS, {"ids": some}):
+        rows = cast(
+            "Iterable[tuple[int, int, int, str, float | None, str | None]]", session.execute(PARTS, {"ids": some})
+        )
+        for kind, trial_id, *rest in rows:
             if trial_id in parts:
-                parts[trial_id].append((kind, *rest))
+                parts[trial_id].append(cast(Row, (kind, *rest)))
         found += [_trial(head, sorted(parts[head.trial_id], key=_place)) for head in heads]
     return found
 
@@ -445,10 +469,10 @@ def _place(row: Row) -> tuple[int, int | str]:
     return row[0], row[2] if row[0] in (1, 2) else row[1]
 
 
-def _trial(head: Any, rows: Sequence[Row]) -> FrozenTrial:
-    params: dict[str, Any] = {}
+def _trial(head: Head, rows: Sequence[Row]) -> FrozenTrial:
+    params: dict[str, object] = {}
     dists: dict[str, BaseDistribution] = {}
-    attrs: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    attrs: tuple[dict[str, object], dict[str, object]] = ({}, {})
     values: dict[int, float] = {}
     reported: dict[int, float] = {}
     for kind, _, key, number, text in rows:

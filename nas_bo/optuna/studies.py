@@ -106,7 +106,7 @@ def _check_lengths(storage: Storage | None, about: Mapping[str, Any], space: typ
     for key, name in names.items():
         if len(key) > LONGEST:
             raise HostError(
-                f"the name {(name or key)[:40]!r}... of a limit or a field has {len(name or key)} characters, and a database server takes "
+                f"the name {(name or key)[:40]!r}... of a limit or a field has {counted(len(name or key), 'character')}, and a database server takes "
                 f"{LONGEST - len(CONSTRAINTS)}; shorten it, or give a file as storage"
             )
 

@@ -10,6 +10,7 @@ from nas_bo.report.coordinates import Axis, drawn, objective_axis
 from nas_bo.report.digits import known
 from nas_bo.report.summary import Summary
 from nas_bo.trial import Trial
+from nas_bo.wording import counted
 
 WIDE, HIGH, LEFT, BOTTOM, TOP, RIGHT = 640, 400, 70, 46, 16, 16
 COLOURS = {"out": "#c9c9c9", "trial": "#9aa3ad", "front": "#3b6fb6", "final": "#3b6fb6", "knee": "#d1495b"}
@@ -41,7 +42,7 @@ def front_svg(summary: Summary) -> str:
     parts += [_point(summary, shown[i], kinds[i], _x(across, i), _y(up, i)) for i in order]
     parts += [_baseline(summary, one, up, across) for one in compared]
     parts.append(_key(kinds, bool(compared)))
-    name = escape(f"{summary.columns[0].title} over {across.title} of {len(shown)} trials")
+    name = escape(f"{summary.columns[0].title} over {across.title} of {counted(len(shown), 'trial')}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDE} {HIGH}" width="{WIDE}" style="max-width:100%;background:#fff" '
         f'font-family="sans-serif" font-size="12" role="img" aria-label="{name}">{"".join(parts)}</svg>'
