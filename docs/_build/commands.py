@@ -93,9 +93,12 @@ def rendered() -> str:
     parts = []
     for typed, module, function in commands():
         parts.append(f"## {typed}\n\n{ast.get_docstring(function) or ''}\n")
-        lines = [f"| `{name}`{{ .option }} | {f'`{value}`' if value else ''} | {_cell(text)} |" for name, value, text in options(module, function)]
+        lines = [
+            f"| `{name}`{{ .option }} | {_cell(text)}{f' Default: `{value}`.' if value else ''} |"
+            for name, value, text in options(module, function)
+        ]
         if lines:
-            parts.append("\n".join(["| option | default | |", "|---|---|---|", *lines]) + "\n")
+            parts.append("\n".join(["| option | |", "|---|---|", *lines]) + "\n")
     return "\n".join(parts)
 
 

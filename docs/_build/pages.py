@@ -36,7 +36,10 @@ def page_of(source: Path) -> Path:
 
 def made(source: Path) -> str:
     """The text of its page. Raises figures.NoFigure: what it asks for is not there."""
-    title, _, rest = figures.rendered(source.read_text()).partition("\n")
+    try:
+        title, _, rest = figures.rendered(source.read_text()).partition("\n")
+    except figures.NoFigure as error:
+        raise figures.NoFigure(f"{source.relative_to(ROOT).as_posix()}: {error}") from error
     return f"{title}\n\n<!-- Made by docs/_build/pages.py: edit {source.relative_to(ROOT).as_posix()} instead. -->\n{rest}"
 
 
@@ -87,4 +90,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except figures.NoFigure as error:
+        sys.exit(str(error))
