@@ -192,7 +192,9 @@ def _lacking(one: Requirement) -> str:
 
 def install_line(extra: str) -> str:
     """The line that installs an extra into this Python, for a clone or for an installed package."""
-    python = "" if shutil.which("pip") else f"{sys.executable} -m "
+    pip = shutil.which("pip")
+    own = pip is not None and Path(pip).parent == Path(sys.executable).parent
+    python = "" if own else f"{sys.executable} -m "  # the pip that a shell finds may be that of another Python
     what = f"-c constraints.txt '.[{extra}]'" if _clone() is not None else f"'nas_bo[{extra}]'"
     return f"{python}pip install {what}"
 
@@ -220,7 +222,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _extra(name: str, known: dict[str, list[Requirement]], asked: bool) -> Check:
-    lacking = [text for text in map(_lacking, known[name]) if text]
+    lacking = list(dict.fromkeys(text for text in map(_lacking, known[name]) if text))
     if not lacking:
         return Check("extras", name, "ok", "", "", asked)
     fix = install_line(name)

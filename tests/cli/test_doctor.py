@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import socket
 import sqlite3
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -59,6 +61,16 @@ def test_an_installed_package_is_read_from_its_metadata(monkeypatch):
     monkeypatch.setattr(metadata, "requires", lambda _: needed)
     assert installation.extras_there() == ["all", "gguf"]
     assert installation.install_line("gguf").endswith("pip install 'nas_bo[gguf]'")
+
+
+def test_the_line_that_installs_is_for_the_python_that_runs(monkeypatch):
+    own = str(Path(sys.executable).parent / "pip")
+    for found, begins in ((own, "pip install"), ("/elsewhere/bin/pip", sys.executable), (None, sys.executable)):
+        monkeypatch.setattr(installation.shutil, "which", lambda _, found=found: found)
+        assert installation.install_line("gguf").startswith(begins)
+    test = next(one for one in examine().checks if one.name == "test")
+    packages = test.found.removeprefix("no ").split(", ")
+    assert len(packages) == len(set(packages))
 
 
 def test_an_extra_that_does_not_exist_is_refused():
