@@ -66,8 +66,8 @@ def test_a_run_that_diverges_disturbs_no_other(monkeypatch):
 
     build = training.decoder
 
-    def spoiled(arch, vocab_size, ignore, generator):
-        model = build(arch, vocab_size, ignore, generator=generator)
+    def spoiled(arch, vocab_size, ignore, generator, **more):
+        model = build(arch, vocab_size, ignore, generator=generator, **more)
         if generator.initial_seed() == 5:
             with torch.no_grad():
                 model.embedding.weight[0, 0] = math.nan
