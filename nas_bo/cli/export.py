@@ -75,14 +75,16 @@ def export(
                 raise ExportError(
                     f"--{option} {value}: it is that of a registered model; give --mlflow as well, or leave it out"
                 )
-        from nas_bo.workflows.export import export as write
-        from nas_bo.workflows.export import log
-
-        made = write(folder, to, format, padding=padding, remote_code=remote_code, type=type, bits=bits, text=text)
         from nas_bo.cli.tracking import store
+        from nas_bo.workflows.export import check_log, log
+        from nas_bo.workflows.export import export as write
 
         where = store(mlflow)
-        logged = None if where is None else log(made, track=where, name=name or "nas-bo", alias=alias or format)
+        registered = {"track": where, "name": name or "nas-bo", "alias": alias or format}
+        if where is not None:
+            check_log(**registered)
+        made = write(folder, to, format, padding=padding, remote_code=remote_code, type=type, bits=bits, text=text)
+        logged = None if where is None else log(made, **registered)
     if as_json:
         check = None if made.check is None else {**asdict(made.check), "good": made.check.good}
         said = {

@@ -44,6 +44,25 @@ class Logged:
     uri: str
 
 
+def check_place(track: str | Path | None, name: str, alias: str) -> None:
+    """What can be refused before an export is made: a store that cannot be written, and names that the registry does not take (raises
+    HostError)."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.validation import (
+        _validate_model_alias_name,
+        _validate_model_alias_name_reserved,
+        _validate_model_name,
+    )
+
+    store.check(store.resolve(track), 5)
+    rules = (("name", name, _validate_model_name), ("alias", alias, _validate_model_alias_name), ("alias", alias, _validate_model_alias_name_reserved))  # fmt: skip
+    for option, value, checked in rules:
+        try:
+            checked(value)
+        except MlflowException as error:
+            raise HostError(f"--{option} {value}: the registry of MLflow does not take it ({error.message})") from None
+
+
 def log_export(
     folder: Path,
     format: str,

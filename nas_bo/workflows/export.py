@@ -209,6 +209,13 @@ def export(
     return Exported(target, format, what, check, unchecked, about)
 
 
+def check_log(*, track: str | Path | None = None, name: str = "nas-bo", alias: str = "") -> None:
+    """Whether `log` can write there, before there is an export (raises HostError); arguments as there."""
+    from nas_bo.mlflow.exported import check_place
+
+    check_place(track, name, alias)
+
+
 def log(made: Exported, *, track: str | Path | None = None, name: str = "nas-bo", alias: str | None = None) -> Logged:
     """Log an export in MLflow, as a run next to its trial and as a version of the registered model `name`.
 

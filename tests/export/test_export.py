@@ -184,6 +184,23 @@ def test_an_alias_or_a_name_without_a_registry_is_refused(option):
     assert done.exit_code == 2 and "give --mlflow as well" in done.output.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--mlflow", "nowhere://x"), "unknown scheme 'nowhere'"),
+        (("--mlflow", "m.db", "--name", "a/b"), "--name a/b: the registry of MLflow does not take it"),
+        (("--mlflow", "m.db", "--alias", "v1"), "--alias v1: the registry of MLflow does not take it"),
+    ],
+)
+def test_a_registry_that_does_not_take_it_is_noticed_before_anything_is_written(
+    options, said, llama, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", "trained", "--to", "x", "--format", "folder", *options])
+    assert done.exit_code == 2 and said in done.output.replace("\n", " "), done.output
+    assert {path.name for path in tmp_path.iterdir()} <= {"trained", "m.db"}
+
+
 def test_the_command(llama, tmp_path):
     done = nas_bo("export", "trained", "--to", "hf", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
