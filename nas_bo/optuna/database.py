@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Protocol, TypeAlias, cast
+from typing import NamedTuple
 
 import sqlalchemy as sql
 from optuna import distributions
@@ -29,35 +29,36 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from nas_bo.optuna.changes import Changes, write_each
 
-TRIALS = models.TrialModel.__table__
-PARAMS = models.TrialParamModel.__table__
-VALUES = models.TrialValueModel.__table__
-REPORTED = models.TrialIntermediateValueModel.__table__
-USER = models.TrialUserAttributeModel.__table__
-SYSTEM = models.TrialSystemAttributeModel.__table__
+
+def _table(model: type[models.BaseModel]) -> sql.Table:
+    found = model.__table__
+    assert isinstance(found, sql.Table)
+    return found
+
+
+TRIALS = _table(models.TrialModel)
+PARAMS = _table(models.TrialParamModel)
+VALUES = _table(models.TrialValueModel)
+REPORTED = _table(models.TrialIntermediateValueModel)
+USER = _table(models.TrialUserAttributeModel)
+SYSTEM = _table(models.TrialSystemAttributeModel)
 AT_ONCE = 500  # trials read by one statement: databases bound the number of their arguments
 OPEN = (TrialState.RUNNING, TrialState.WAITING)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NUMBERS = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan")}
-Column: TypeAlias = "sql.ColumnElement[Any]"
-Selected: TypeAlias = "tuple[object, ...]"
-Insert = sqlite.Insert | postgresql.Insert
+Inserted = sqlite.Insert | postgresql.Insert
+Column = sql.ColumnElement[object] | sql.ColumnElement[None] | sql.Column[object]
 Row = tuple[int, int, str, float | None, str | None]  # which table, id of the row, key, number, text
 
 
-class Head(Protocol):
-    """What a trial is without its parameters, attributes and values: a row of `HEADS`."""
+class Head(NamedTuple):
+    """A row of the table of trials; times are in UTC."""
 
-    @property
-    def trial_id(self) -> int: ...
-    @property
-    def number(self) -> int: ...
-    @property
-    def state(self) -> TrialState: ...
-    @property
-    def datetime_start(self) -> datetime | None: ...
-    @property
-    def datetime_complete(self) -> datetime | None: ...
+    trial_id: int
+    number: int
+    state: TrialState
+    datetime_start: datetime | None
+    datetime_complete: datetime | None
 
 
 class TogetherSession(Session):
@@ -99,8 +100,10 @@ class Database(RDBStorage):
     """See the module. Its writes can be one transaction: a commit waits for the disk, so that dozens of them for a trial are what a
     search in a file waits for."""
 
-    def __init__(self, url: str, **more: Any) -> None:
-        super().__init__(url, **more)
+    def __init__(
+        self, url: str, engine_kwargs: dict[str, object] | None = None, skip_table_creation: bool = False
+    ) -> None:
+        super().__init__(url, engine_kwargs, skip_table_creation=skip_table_creation)
         if self.engine.name != "sqlite":  # two connections were needed at once, and one is from now on
             self.engine.dispose()
         self._ready()
@@ -121,7 +124,8 @@ class Database(RDBStorage):
     @contextmanager
     def together(self) -> Iterator[None]:
         """See `nas_bo.optuna.patient.Together`."""
-        session = cast(TogetherSession, self.scoped_session())
+        session = self.scoped_session()
+        assert isinstance(session, TogetherSession)
         session.hold()
         try:
             yield
@@ -224,11 +228,11 @@ class Database(RDBStorage):
         else:
             super().set_trial_user_attr(trial_id, key, value)
 
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+    def set_trial_system_attr(self, trial_id: int, key: str, value: object) -> None:
         if self._few:
             self.write_changes(trial_id, Changes(system_attrs={key: value}))
         else:
-            super().set_trial_system_attr(trial_id, key, value)
+            super().set_trial_system_attr(trial_id, key, value)  # type: ignore[arg-type]
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if not self._few:
@@ -286,14 +290,14 @@ class Database(RDBStorage):
             self._known[study_id, name] = _distribution(found)
         return self._known[study_id, name]
 
-    def _upsert(self, session: Session, table: sql.FromClause, key: str, rows: Sequence[Mapping[str, object]]) -> None:
+    def _upsert(self, session: Session, table: sql.Table, key: str, rows: Sequence[Mapping[str, object]]) -> None:
         if rows:
             session.execute(_upsert(self.engine.name, table, key, tuple(rows[0])), list(rows))
 
     @contextmanager
     def _at_once(self) -> Iterator[None]:
-        session = cast(TogetherSession, self.scoped_session())
-        if session.held:
+        session = self.scoped_session()
+        if isinstance(session, TogetherSession) and session.held:
             yield
             return
         with self.together():
@@ -405,25 +409,24 @@ HEADS = (
 
 
 @lru_cache
-def _add(dialect: str) -> Insert:
+def _add(dialect: str) -> Inserted:
     return _insert(dialect, PARAMS).on_conflict_do_nothing()
 
 
 @lru_cache
-def _upsert(dialect: str, table: sql.FromClause, key: str, names: tuple[str, ...]) -> Insert:
+def _upsert(dialect: str, table: sql.Table, key: str, names: tuple[str, ...]) -> Inserted:
     made = _insert(dialect, table)
     replaced = {name: made.excluded[name] for name in names if name not in ("trial_id", key)}
     return made.on_conflict_do_update(index_elements=["trial_id", key], set_=replaced)
 
 
-def _insert(dialect: str, table: sql.FromClause) -> Insert:
-    into = cast(sql.Table, table)
-    return sqlite.insert(into) if dialect == "sqlite" else postgresql.insert(into)
+def _insert(dialect: str, table: sql.Table) -> Inserted:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
 
 
 def _part(
-    kind: int, table: sql.FromClause, row: str, key: Column, number: Column, text: Column
-) -> sql.Select[Selected]:
+    kind: int, table: sql.Table, row: str, key: Column, number: Column, text: Column
+) -> sql.Select[int, int, int, str, float, str]:
     of = table.c.trial_id.in_(sql.bindparam("ids", expanding=True))
     words = [sql.cast(what, sql.Text) for what in (key, text)]
     return sql.select(
@@ -452,14 +455,11 @@ def _read(session: Session, ids: Sequence[int]) -> list[FrozenTrial]:
     found: list[FrozenTrial] = []
     for first in range(0, len(ids), AT_ONCE):
         some = list(ids[first : first + AT_ONCE])
-        heads = session.execute(HEADS, {"ids": some}).all()
+        heads = [Head(*row) for row in session.execute(HEADS, {"ids": some})]
         parts: dict[int, list[Row]] = {head.trial_id: [] for head in heads}
-        rows = cast(
-            "Iterable[tuple[int, int, int, str, float | None, str | None]]", session.execute(PARTS, {"ids": some})
-        )
-        for kind, trial_id, *rest in rows:
+        for kind, trial_id, row, key, number, text in session.execute(PARTS, {"ids": some}):
             if trial_id in parts:
-                parts[trial_id].append(cast(Row, (kind, *rest)))
+                parts[trial_id].append((kind, row, key, number, text))
         found += [_trial(head, sorted(parts[head.trial_id], key=_place)) for head in heads]
     return found
 

@@ -9,10 +9,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
@@ -92,7 +92,7 @@ class _File(JournalFileBackend):
             mend(self._path)
             yield
 
-    def read_logs(self, log_number_from: int) -> Generator[dict[str, Any], None, None]:
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, object]]:  # type: ignore[override]  # it is only read
         self._check()
         return super().read_logs(log_number_from)
 

@@ -183,22 +183,21 @@ def _of_file(storage: str, file: Path, reading: bool) -> str:
 def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBStorage:
     from nas_bo.optuna.database import Database  # with SQLAlchemy, which is loaded for databases only
 
-    more: dict[str, object] = {}
+    engine: dict[str, object]
     if url.startswith("sqlite"):
         # Several processes may write: wait for each other instead of failing after SQLite's default five seconds.
-        more["engine_kwargs"] = {"connect_args": {"timeout": 60}}
+        engine = {"connect_args": {"timeout": 60}}
     else:
-        more["engine_kwargs"] = {"pool_pre_ping": True}  # servers end connections that were idle during a training
+        engine = {"pool_pre_ping": True}  # servers end connections that were idle during a training
         if reading:  # servers admit so many connections: none stays open for a look
             from sqlalchemy.pool import NullPool
 
-            more["engine_kwargs"] = {"poolclass": NullPool}
+            engine = {"poolclass": NullPool}
     if there:
-        more["skip_table_creation"] = True
         try:
             if reading and file is not None and not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
-                return _unwritable(file, more)
-            return Database(_literal(url), **more)
+                return _unwritable(file, engine)
+            return Database(_literal(url), engine, skip_table_creation=True)
         except Exception as error:
             if not any(sign in said(error) for sign in NO_TABLE):
                 raise
@@ -212,7 +211,7 @@ def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBSto
             "writes into it; leave that out"
         )
     with _making(file):
-        return patiently(lambda: Database(_literal(url), **more))
+        return patiently(lambda: Database(_literal(url), engine))
 
 
 @contextmanager
@@ -233,12 +232,13 @@ def _making(file: Path | None) -> Iterator[None]:
         yield
 
 
-def _unwritable(file: Path, more: dict[str, Any]) -> RDBStorage:
+def _unwritable(file: Path, engine: dict[str, object]) -> RDBStorage:
     """A file that cannot be written: as SQLite reads such, and where it cannot (a log next to it), as one that is complete."""
     try:
-        return RDBStorage(_literal(database_url.sqlite_url(file, mode="ro")), **more)
+        return RDBStorage(_literal(database_url.sqlite_url(file, mode="ro")), engine, skip_table_creation=True)
     except Exception:
-        return RDBStorage(_literal(database_url.sqlite_url(file, mode="ro", immutable="1")), **more)
+        whole = database_url.sqlite_url(file, mode="ro", immutable="1")
+        return RDBStorage(_literal(whole), engine, skip_table_creation=True)
 
 
 def _literal(url: str) -> str:
