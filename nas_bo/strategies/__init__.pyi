@@ -1,5 +1,6 @@
 import typing
 
+from .among import Among as Among
 from .auto import Auto as Auto
 from .bayes import Bayes as Bayes
 from .knapsack import Knapsack as Knapsack

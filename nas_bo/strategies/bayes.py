@@ -102,6 +102,38 @@ class Bayes:
         asked = [*trials, *(Trial(arch, state=State.RUNNING) for arch in batch)]
         return batch + NSGA2(self.seed, startup=0).suggest(problem, asked, n - len(batch))
 
+    def choose(
+        self, problem: Problem, trials: Sequence[Trial], candidates: Sequence[Architecture], n: int
+    ) -> list[Architecture]:
+        """See `Choosing`: all candidates are scored, with their known objectives exact."""
+        rng = generator("bayes", self.seed, len(trials))
+        done = sum(trial.state is not State.RUNNING for trial in trials)
+        first = n if done < 2 else max(0, min(n, self.startup - len(trials)))
+        batch = spread(problem, trials, first, rng, candidates) if first else []
+        pending = [*(t.architecture for t in trials if t.state is State.RUNNING), *batch]
+        rest = [arch for arch in candidates if arch not in batch]
+        if len(batch) == n or not rest:
+            return batch
+        try:
+            belief = Belief(problem, trials)
+            belief.believe(pending)
+            draws = np.random.default_rng(rng.getrandbits(63))
+            known, inputs = belief.exact(rest), belief.inputs(belief.genomes(rest))
+            left = np.ones(len(rest), dtype=bool)
+            while len(batch) < n and left.any():
+                score = np.nan_to_num(scorer(belief, draws)(inputs, known), nan=-np.inf)
+                at = int(np.argmax(np.where(left, score, -np.inf)))
+                at = at if left[at] else int(np.argmax(left))
+                left[at] = False
+                batch.append(rest[at])
+                if len(batch) < n:
+                    belief.believe([rest[at]])
+        except Exception as error:  # whatever a fit does, the search continues
+            logger.warning("Bayes: no surrogate at trial %d, chance decides: %s", len(trials), error)
+            more = [arch for arch in rest if arch not in batch]
+            batch += rng.sample(more, min(n - len(batch), len(more)))
+        return batch
+
     def _with_settings(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """Settings of trainings that are there, as long as they are worth it, else trainings."""
         batch: list[Architecture] = []

@@ -16,16 +16,24 @@ from nas_bo.surrogate.features import features_of, varying
 from nas_bo.trial import Trial
 
 POOL = 400  # architectures that the design chooses from
+FEW = 4  # times as many given architectures as are wanted are looked at
 COST = 2.0  # weight of a known objective's range; that of a summary is 1
 
 
-def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) -> list[Architecture]:
+def spread(
+    problem: Problem,
+    trials: Sequence[Trial],
+    n: int,
+    rng: random.Random,
+    among: Sequence[Architecture] | None = None,
+) -> list[Architecture]:
     """Up to `n` unseen admissible architectures, each as far as possible from all before it and from the history.
 
     The first two of all trials are corners of the space: everything ordered at its lowest, and at its highest. The distance is Euclidean
     over the summaries of an architecture and the logarithms of its known objectives, each scaled to the range in the
     pool: `POOL` architectures, most of them tilted towards low or high values as a whole, since independent draws of many
-    layers all have average layers. Fewer than `n` are returned when there are no more.
+    layers all have average layers. Fewer than `n` are returned when there are no more. With `among` the pool is these architectures, and
+    the first one that which lies farthest from their middle.
     """
     if not problem.space.decisions():
         arch = fresh(problem, seen_ids(trials), rng)
@@ -33,9 +41,12 @@ def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random
     features, known = features_of(problem.space), known_of(problem)
     draws, seen = np.random.default_rng(rng.getrandbits(63)), seen_ids(trials)
     genomes = features.genomes
-    pool = np.concatenate(
-        [genomes.corners(draws), genomes.tilted(3 * POOL // 4, draws), genomes.random(POOL // 4, draws)]
-    )
+    if among is not None:
+        some = rng.sample(list(among), min(len(among), FEW * max(n, 1)))  # ~ uniform: extremes of a large table are odd
+        pool = genomes.encode(some)
+    else:
+        parts = [genomes.corners(draws), genomes.tilted(3 * POOL // 4, draws), genomes.random(POOL // 4, draws)]
+        pool = np.concatenate(parts)
     pool = pool[np.sort(np.unique(pool, axis=0, return_index=True)[1])]
     history = genomes.encode([t.architecture for t in trials])
     places = _places(np.concatenate([pool, history]), problem)
@@ -43,6 +54,9 @@ def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random
     for place in places[len(pool) :]:
         nearest = np.minimum(nearest, ((places[: len(pool)] - place) ** 2).sum(-1))
     corners = list(range(min(2, len(pool))))[len(trials) :]
+    if among is not None:
+        middle = places[: len(pool)].mean(0)
+        corners = [int(((places[: len(pool)] - middle) ** 2).sum(-1).argmax())][len(trials) :]
     chosen: list[Architecture] = []
     while len(chosen) < n and (nearest >= 0).any():
         at = corners.pop(0) if corners else int(np.argmax(nearest))
@@ -53,7 +67,7 @@ def spread(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random
         seen.add(arch.id)
         chosen.append(arch)
         nearest = np.minimum(nearest, ((places[: len(pool)] - places[at]) ** 2).sum(-1))
-    while len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
+    while among is None and len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
         seen.add(last.id)
         chosen.append(last)
     return chosen

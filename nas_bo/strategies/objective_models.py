@@ -14,10 +14,13 @@ from nas_bo.strategies.history import absurd
 from nas_bo.strategies.limits import Limits
 from nas_bo.strategies.nsga2 import best_trials
 from nas_bo.strategies.strategy import guide, violation
-from nas_bo.surrogate.bend import UNBENT
+from nas_bo.surrogate.bend import UNBENT, Bend
+from nas_bo.surrogate.committee import RankProcess, Ranks, agreement, tailed
 from nas_bo.surrogate.features import features_of, varying
-from nas_bo.surrogate.process import GaussianProcess, Given, most_likely
+from nas_bo.surrogate.process import GaussianProcess, Given, informative, most_likely
+from nas_bo.surrogate.profile import profile_of
 from nas_bo.surrogate.sources import CoKriging, Observed, settled
+from nas_bo.surrogate.structure import structure_of
 from nas_bo.trial import State, Trial
 
 PRIOR_SUCCESSES = 1.0  # weight of the belief that an architecture works, in trials
@@ -26,6 +29,9 @@ CONSTANT = 5  # equal values from which on an objective is taken for constant
 COPIES = 3  # trials of one architecture that count: a thousand of them say no more
 UNEXPLAINED = 0.15  # of the standard deviation of good values: errors up to that size are expected
 MOST_EXPLORED = 1 / 3  # of the suggestions
+RANKED = 12  # trials from which a committee may stand for an objective with a heavy tail
+MOST_RANKED = 200  # trials that it is fitted to
+MORE = 0.05  # of rank correlation among good trials, left out, that it must have beyond the process
 NEAR = 0.15  # length scale of the smoother of failures, of the diameter of the history
 
 
@@ -55,6 +61,9 @@ class Belief:
         self._ranked: np.ndarray | None = None
         self.known = known_of(problem)
         self._features = features_of(problem.space)
+        self._profile, self._structure = profile_of(problem.space), structure_of(problem.space)
+        arranged = len(self._structure.names)
+        self._groups = (0, arranged, *(arranged + end for end in self._profile.ends))
         done = [t for t in trials if t.state is not State.RUNNING]
         steered = [guide(problem, t) for t in done]
         self._accidents = np.zeros(len(done), dtype=bool)  # mistakes of an evaluation: they count as failures
@@ -75,18 +84,20 @@ class Belief:
         keep = np.flatnonzero(varying(raw)) if len(done) > 1 else np.arange(0)
         if not len(keep):
             raise ValueError("the trials differ in nothing that can be encoded")
-        self.bends = [UNBENT] * len(self.columns)
+        self.bends: list[Bend | Ranks] = [UNBENT] * len(self.columns)
         self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
         summaries = int((keep < self._features.width).sum())
         own = int((keep < self._features.width + len(self.known.positions)).sum())
         self._rows: dict[bytes, int] | None = None
+        self._placed = False  # whether inputs have the columns of `_places` as well
         inputs = self.inputs(genomes)
         self._width = inputs.shape[1]
         self.limits = Limits(problem, done, inputs, own, found=bool(usable))
         width, known = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
         ties = np.concatenate([self._features.ties[:width], known, self._features.ties[width:]])[keep]
         self.constants: dict[int, float] = {}
-        self.processes: dict[int, GaussianProcess | CoKriging] = {}
+        self.processes: dict[int, GaussianProcess | CoKriging | RankProcess] = {}
+        places: np.ndarray | None = None
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
             values = np.array([self._value(t, s, j) for t, s in zip(done, steered, strict=True)])
@@ -109,10 +120,22 @@ class Belief:
                 given = Given(noise, ties, near, own - summaries)  # what is known may explain an objective, or not
                 made = most_likely(inputs[rows], values[rows], summaries, settled(len(rows)), given)
                 self.processes[j], self.bends[j] = made, made.bend
+                if len(rows) >= RANKED and self._profile.names and tailed(values[rows]):
+                    places = self._places(genomes) if places is None else places
+                    self._rank(j, places[rows], values[rows], made)
         self._residuals(done)
         self._smoother(done, inputs)
+        self._placed = any(isinstance(process, RankProcess) for process in self.processes.values())
         if any(isinstance(process, CoKriging) for process in self.processes.values()):
             self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
+
+    def _rank(self, j: int, places: np.ndarray, values: np.ndarray, made: GaussianProcess) -> None:
+        """A committee on ranks stands for objective j where it orders good trials better than the process, each left out."""
+        rows = informative(values, MOST_RANKED)
+        committee = RankProcess(places[rows], values[rows], self._groups)
+        errors, targets = made.left_out()
+        if committee.agreement > agreement(targets - errors, targets) + MORE:
+            self.processes[j], self.bends[j] = committee, committee.bend
 
     def _value(self, trial: Trial, steered: np.ndarray | None, j: int) -> float:
         """Objective j of a trial, minimised: what strategies steer by, or what is known about an infeasible one."""
@@ -153,15 +176,21 @@ class Belief:
         approximate = self.known.approximate(features)
         return np.concatenate([features[:, :width], approximate, features[:, width:]], axis=1), approximate
 
+    def _places(self, genomes: np.ndarray) -> np.ndarray:
+        """The columns of a committee (n, columns): arrangement and profile over depth, `_groups` of them."""
+        return np.concatenate([self._structure.of(genomes), self._profile.of(genomes)], axis=1)
+
     def look(self, genomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Inputs (n, d): what varies among the trials, scaled to [0, 1] there; and known objectives (n, e) as they are
         approximated, on the scale of `Known.to_scale`.
 
-        Where cheap sources are modelled, inputs are (n, d + 1): the last column is the trial of that architecture, -1
-        without one.
+        Where a committee stands for an objective, its columns follow (see `_places`). Where cheap sources are modelled, there is one more:
+        the last column is the trial of that architecture, -1 without one.
         """
         raw, approximate = self._raw(genomes)
         inputs = (raw[:, self._keep] - self._low) / self._span
+        if self._placed:
+            inputs = np.concatenate([inputs, self._places(genomes)], axis=1)
         if self._rows is not None:
             inputs = np.column_stack([inputs, [self._rows.get(row.tobytes(), -1) for row in genomes]])
         return inputs, approximate
@@ -184,16 +213,22 @@ class Belief:
         for j, value in self.constants.items():
             mean[:, j] = value
         for j, process in self.processes.items():
-            seen = inputs if isinstance(process, CoKriging) else inputs[:, : self._width]
-            mean[:, j], sd[:, j] = process.predict(seen)
+            mean[:, j], sd[:, j] = process.predict(self._seen(process, inputs))
         return mean, sd
+
+    def _seen(self, process: GaussianProcess | CoKriging | RankProcess, inputs: np.ndarray) -> np.ndarray:
+        """What a process sees of the inputs of `look`."""
+        if isinstance(process, RankProcess):
+            return inputs[:, self._width : self._width + self._groups[-1]]
+        plain = inputs[:, : self._width]
+        return np.column_stack([plain, inputs[:, -1]]) if isinstance(process, CoKriging) else plain
 
     def share_to_explore(self) -> float:
         """What share of the suggestions should not rest on the surrogate: 0 where it predicts the better half of the
         values well when each is left out, up to `MOST_EXPLORED` where it does not; the worst objective counts."""
         open_ = 0.0
         for process in self.processes.values():
-            if isinstance(process, GaussianProcess):
+            if isinstance(process, (GaussianProcess, RankProcess)):
                 errors, values = process.left_out()
                 half = np.argsort(values, kind="stable")[: len(values) // 2]
                 spread = float(values[half].std()) if len(half) else 0.0
@@ -256,7 +291,7 @@ class Belief:
         self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
         self.limits.believe(inputs[:, : self._width])
         for process in self.processes.values():
-            process.believe(inputs if isinstance(process, CoKriging) else inputs[:, : self._width])
+            process.believe(self._seen(process, inputs))
 
 
 def _few_of_each(genomes: np.ndarray, rows: np.ndarray) -> np.ndarray:

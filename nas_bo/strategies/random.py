@@ -34,3 +34,10 @@ class Random:
             seen.add(arch.id)
             batch.append(arch)
         return batch
+
+    def choose(
+        self, problem: Problem, trials: Sequence[Trial], candidates: Sequence[Architecture], n: int
+    ) -> list[Architecture]:
+        """See `nas_bo.strategies.strategy.Choosing`: ~ uniform without repetition."""
+        rng = generator("random", self.seed, len(trials))
+        return rng.sample(list(candidates), min(n, len(candidates)))

@@ -17,6 +17,7 @@ from nas_bo.strategies import acquisition
 from nas_bo.strategies.history import undominated
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.surrogate.bend import UNBENT, Bend
+from nas_bo.surrogate.committee import Ranks
 from nas_bo.trial import ObjectiveSpec
 
 DRAWS = 32  # per candidate, for ParEGO
@@ -71,7 +72,7 @@ def _any(mean: np.ndarray, _sd: np.ndarray) -> np.ndarray:
 
 
 def _hypervolume(
-    points: np.ndarray, columns: Sequence[ObjectiveSpec], known: Sequence[int] = (), bends: Sequence[Bend] = ()
+    points: np.ndarray, columns: Sequence[ObjectiveSpec], known: Sequence[int] = (), bends: Sequence[Bend | Ranks] = ()
 ) -> Gain:
     """Expected hypervolume improvement over `points` (k, m); boxes are of the scales of the processes, and their volumes of the
     objectives' units."""
@@ -96,14 +97,15 @@ def _hypervolume(
 
 
 def reference_of(
-    points: np.ndarray, columns: Sequence[ObjectiveSpec], known: Sequence[int], bends: Sequence[Bend]
+    points: np.ndarray, columns: Sequence[ObjectiveSpec], known: Sequence[int], bends: Sequence[Bend | Ranks]
 ) -> np.ndarray:
     """The point (m,) up to which there is something to gain, on the scales of `points` (k, m).
 
     At least `reference_point` of the front, and the worst of all trials in what is known. In what is modelled, the worst of
     all trials but outliers (Tukey, 1977, "Exploratory data analysis": beyond one and a half times the range of the middle half):
     where good architectures of one end have not been seen so far, the front ends before it, and beyond its end a better
-    one would count for nothing.
+    one would count for nothing. Where ranks are modelled, bad values have a heavy tail: what lies farther beyond the median than good values
+    lie before it is a failure, and nothing is gained there.
     """
     straight = np.column_stack([bend.back(points[:, j]) for j, bend in enumerate(bends)])
     reference = reference_point(straight)
@@ -113,6 +115,9 @@ def reference_of(
             low, high = np.quantile(straight[:, j], [0.25, 0.75])
             worst = min(worst, high + FENCE * (high - low))
         reference[j] = max(reference[j], worst)
+        bend = bends[j]
+        if isinstance(bend, Ranks):
+            reference[j] = min(reference[j], bend.bad)
     for j, column in enumerate(columns):  # beyond a limit there is nothing to gain
         bounds = [column.sign * bound for sign, bound in column.limits().values() if sign == column.sign]
         reference[j] = min([reference[j], *bounds])

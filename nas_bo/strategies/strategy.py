@@ -76,6 +76,17 @@ class Seeded(Protocol):
     def seed(self) -> int: ...
 
 
+@runtime_checkable
+class Choosing(Protocol):
+    """A strategy that can choose among given architectures, see `nas_bo.strategies.Among`."""
+
+    def choose(
+        self, problem: Problem, trials: Sequence[Trial], candidates: Sequence[Architecture], n: int
+    ) -> list[Architecture]:
+        """Up to `n` of the candidates, which are admissible and not in `trials`."""
+        ...
+
+
 def check_settings(owner: DataclassInstance) -> None:
     """Settle the seed of a strategy (any `Seed`, kept as a whole number), and check the fields that have a check.
 

@@ -143,3 +143,8 @@ class FittedForest:
         found = self._each(inputs[:, self._keep])
         mean = self._centre + self._scale * found.mean(0)
         return mean, np.hypot(self._error, self._scale * found.std(0))
+
+    def disagree(self, inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation (m,) over the trees."""
+        found = self._each(inputs[:, self._keep])
+        return self._centre + self._scale * found.mean(0), self._scale * found.std(0)

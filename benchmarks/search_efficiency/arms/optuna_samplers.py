@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.search_efficiency.arms.session import Arm
 from benchmarks.search_efficiency.problems import Case
+from benchmarks.search_efficiency.problems.llmforge import nearest
 from nas_bo.architecture import Architecture
 
 Told = dict[str, float]
@@ -23,6 +24,7 @@ class Study:
         warnings.simplefilter("ignore")
         self.case, self.seed = case, seed
         self.trial: Any = None
+        self.seen: set[str] = set()
         if sampler == "BoTorchSampler":
             from optuna_integration import BoTorchSampler as kind
         elif sampler == "nas_bo":
@@ -38,12 +40,23 @@ class Study:
         from nas_bo.optuna import suggest
 
         self.trial = self.study.ask()
-        return suggest(self.trial, self.case.space)
+        arch = suggest(self.trial, self.case.space)
+        if not self.case.among:
+            return arch
+        found = nearest(self.case, arch, self.seen)
+        self.seen.add(found.id)
+        return found
 
     def evaluate(self, arch: Architecture) -> Told:
         return self.case.told(arch, self.seed)
 
     def tell(self, arch: Architecture, outcome: Told) -> None:
+        if self.case.among:  # what was looked at is not what was asked for
+            import optuna
+
+            self.study.tell(self.trial, state=optuna.trial.TrialState.FAIL)
+            self.load([arch])
+            return
         for name, amount in self._constraints(outcome).items():
             self.trial.set_constraint(name, amount)
         self.study.tell(self.trial, [outcome[name] for name in self.case.objectives])

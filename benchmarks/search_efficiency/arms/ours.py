@@ -23,7 +23,8 @@ class Strategy:
     """A history and a strategy that is pure in it."""
 
     def __init__(self, name: str, known: bool, case: Case, seed: int) -> None:
-        self.strategy = getattr(strategies, name)(seed=seed)
+        chosen = getattr(strategies, name)(seed=seed)
+        self.strategy = strategies.Among(case.among, chosen) if case.among else chosen
         self.problem = case.problem(seed, known)
         self.trials: list[Trial] = []
 

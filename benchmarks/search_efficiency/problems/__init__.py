@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search_efficiency.problems import deep, hw_gpt_bench, limits, mixed, nas_bench_201
+from benchmarks.search_efficiency.problems import deep, hw_gpt_bench, limits, llmforge, mixed, nas_bench_201
 from benchmarks.search_efficiency.problems.case import Case
 
 REFERENCE = Path(__file__).parent / "reference.json"
 SYNTHETIC = ("deep", "deep-noisy", "limits", "mixed")
-NAMES = (*hw_gpt_bench.CASES, *nas_bench_201.CASES, *SYNTHETIC)
+NAMES = (*hw_gpt_bench.CASES, *nas_bench_201.CASES, *llmforge.CASES, *SYNTHETIC)
 POINTS = {"deep": (3.9, 20.0), "limits": (3.8, 6.0, 25.0)}
 NOISE = {"loss": 0.01}
 
@@ -55,6 +55,8 @@ def load(names: Sequence[str], data: Path | None) -> list[Case]:
             found.append(synthetic(name))
         elif data is not None and name in nas_bench_201.CASES:
             found.append(nas_bench_201.case(name, data))
+        elif data is not None and name in llmforge.CASES:
+            found.append(llmforge.case(name, data))
         elif data is not None:
             found.append(hw_gpt_bench.case(name, data))
     return found

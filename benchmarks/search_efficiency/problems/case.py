@@ -30,6 +30,7 @@ class Case:
         limits: name -> the largest value allowed. Points beyond it count nothing.
         noise: name -> standard deviation of what an arm is told; regret is always that of the true values.
         best: n -> regret of the best n points of the reference front, which nobody can beat.
+        among: the architectures to choose from, each once; none for the whole space.
         flat: whether Ax is given every parameter as always active, instead of the conditional tree.
     """
 
@@ -44,6 +45,7 @@ class Case:
     noise: Mapping[str, float] = field(default_factory=dict)
     best: Mapping[int, float] = field(default_factory=dict)
     flat: bool = False
+    among: tuple[Architecture, ...] = field(default=(), repr=False)
 
     def described(self) -> list[list[Any]]:
         """Every decision of the space as plain data; unlike `Space.fingerprint` it outlives the schema of spaces."""
