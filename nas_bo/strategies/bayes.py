@@ -115,7 +115,7 @@ class Bayes:
         if len(batch) == n or not rest:
             return batch
         try:
-            belief = Belief(problem, trials)
+            belief = Belief(problem, trials, ranked=True)
             belief.believe(pending)
             draws = np.random.default_rng(rng.getrandbits(63))
             known, inputs = belief.exact(rest), belief.inputs(belief.genomes(rest))

@@ -51,12 +51,15 @@ class Belief:
 
     Args:
         all_rungs: see `sources_of`.
+        ranked: whether a committee on ranks may stand for an objective with a heavy tail (see `RankProcess`).
 
     Raises:
         ValueError: too little is known to fit anything.
     """
 
-    def __init__(self, problem: Problem, trials: Sequence[Trial], all_rungs: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, trials: Sequence[Trial], all_rungs: bool = False, ranked: bool = False
+    ) -> None:
         self.problem, self.columns, self._trials = problem, problem.columns, trials
         self._ranked: np.ndarray | None = None
         self.known = known_of(problem)
@@ -120,7 +123,7 @@ class Belief:
                 given = Given(noise, ties, near, own - summaries)  # what is known may explain an objective, or not
                 made = most_likely(inputs[rows], values[rows], summaries, settled(len(rows)), given)
                 self.processes[j], self.bends[j] = made, made.bend
-                if len(rows) >= RANKED and self._profile.names and tailed(values[rows]):
+                if ranked and len(rows) >= RANKED and self._profile.names and tailed(values[rows]):
                     places = self._places(genomes) if places is None else places
                     self._rank(j, places[rows], values[rows], made)
         self._residuals(done)
