@@ -3,7 +3,7 @@
 =========  ==========================================================================================================
 ``rtn``    round to nearest: the range of a group is that of its weights
 ``gptq``   GPTQ (Frantar et al. 2022, arXiv 2210.17323): layer by layer, on what the layers before it, quantized already,
-           give for a calibration text, in the first layers towards what the trained layer gives in the trained model (the
+           give for a calibration text, in models of few layers towards what the trained layer gives in the trained model (the
            asymmetric form of Li et al. 2025, arXiv 2504.02692, in closed form); a group's range is the one of least squared error, weighted by
            the inputs, and scales are fitted to the codes by least squares
 =========  ==========================================================================================================
@@ -40,8 +40,8 @@ SHRUNK = tuple(1 - 0.03 * step for step in range(24))
 ROUNDS = 2  # of codes, then scales for them
 
 CORRECTED_LAYERS = 6
-"""In so many first layers the target of a matrix is what the trained layer gives in the trained model; in deeper ones its own weight, since
-corrections on corrections grow (docs/decisions.md)."""
+"""In models of at most so many layers the target of a matrix is what the trained layer gives in the trained model; in deeper ones it is its own
+weight, since corrections on corrections grow (docs/decisions.md)."""
 
 GROUP = 32
 """Columns that share a scale where nobody says how many."""
@@ -155,7 +155,7 @@ def quantize(
             count = tokens.shape[0] * (tokens.shape[1] - 1)
             for last, names in _stages(made, asked):
                 there = {name: places[name] for name in names}
-                corrected = last is not None and last < CORRECTED_LAYERS
+                corrected = last is not None and len(model.spec.layers) <= CORRECTED_LAYERS
                 for each in (passes, exact) if corrected else (passes,):
                     each.advance(len(made.layers) - 1 if last is None else last)
                 seen, crossed = moments(passes, there, last, exact if corrected else None)
