@@ -54,10 +54,25 @@ def status(
 @reading("a study that can be read", HostError)
 def described(study: Study) -> dict[str, object]:
     """A study as JSON-safe data: how many trials are in which state, and every running one."""
-    from nas_bo.optuna import running, studies
+    from optuna.trial import TrialState
+
+    from nas_bo import process
+    from nas_bo.optuna import heartbeat, running, studies
     from nas_bo.trial import State
 
     record = studies.read(study)
+    silent = heartbeat.silent(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+    machines: dict[str, dict[str, int]] = {}
+    lost = 0
+    for trial in record.trials:
+        by = running.of(trial)
+        gone = trial.state is State.RUNNING and (by.alive is False or trial.owner in silent - {running.RELEASED})
+        lost += gone
+        machine = process.parted(trial.owner)[0] if by.by == "process" else ""
+        if machine:
+            own = machines.setdefault(machine, dict.fromkeys(("ended", "failed", "running", "lost"), 0))
+            own["lost" if gone else "running" if trial.state is State.RUNNING else "ended"] += 1
+            own["failed"] += trial.state is State.FAILED
     ended = [t.finished for t in record.trials if t.finished is not None]
     return {
         "study": record.name,
@@ -65,6 +80,8 @@ def described(study: Study) -> dict[str, object]:
         "objectives": [{"name": c.name, "direction": c.direction} for c in record.columns],
         "trials": len(record.trials),
         **record.counts(),
+        "lost": lost,
+        "machines": [{"machine": name, **own} for name, own in sorted(machines.items())],
         "last_ended": None if not ended else max(ended).astimezone(UTC).isoformat(timespec="seconds"),
         "evaluated": [running.of(t).to_dict() for t in record.trials if t.state is State.RUNNING],
     }
@@ -77,6 +94,17 @@ def told(one: dict[str, Any]) -> str:
     wanted = ", ".join(c["name"] for c in one["objectives"])
     states = ", ".join(f"{one[name]} {name}" for name in ("finished", "pruned", "failed", "running", "waiting"))
     lines = [f"{printable(one['study'])}: {counted(one['trials'], 'trial')}, {states} ({wanted})"]
+    if one["lost"]:
+        lines.append(
+            f"  lost: {one['lost']} of the running ones, whose process is dead or gave no sign of life for ten minutes"
+        )
+    if len(one["machines"]) > 1:
+        wide = max(len(printable(m["machine"])) for m in one["machines"])
+        lines.append(f"  {'machine':<{wide}}  ended  of them failed  running  lost")
+        for m in one["machines"]:
+            lines.append(
+                f"  {printable(m['machine']):<{wide}}  {m['ended']:>5}  {m['failed']:>14}  {m['running']:>7}  {m['lost']:>4}"
+            )
     for trial in one["evaluated"][:MOST_SHOWN]:
         began = (
             ""

@@ -18,6 +18,7 @@ from nas_bo.optuna import running, studies
 from nas_bo.problem import Problem
 from nas_bo.process import owner
 from nas_bo.strategies import Random
+from nas_bo.study import ALIVE
 from nas_bo.workflows.search import load_result
 from tests.problems import Toy
 from tests.processes import python
@@ -173,3 +174,27 @@ def test_an_infinite_value_counts_alike_in_status_report_and_page(tmp_path, monk
         assert (one["finished"], one["failed"]) == (told["complete"], told["failed"]) == expected
         assert len(result.front) == 1 and "inf, not a finite number" in str(result)
     assert "1 finished, 2 failed" in load_result(theirs).facts["study"]
+
+
+def test_each_machine_is_a_row_and_what_is_lost_is_said(tmp_path):
+    path = str(tmp_path / "s.db")
+    run(path, 2)
+    mine = owner().rsplit(":", 2)[0]
+    left(path, owner(), 1, seed=4)
+    silent = left(path, "elsewhere:123:456", 45, seed=5)
+    left(path, "elsewhere:123:457", 45, seed=6)  # never gave a sign: nobody knows
+    old = (datetime.now(UTC) - timedelta(minutes=30)).isoformat()
+    study = studies.load(path)
+    storage = study._storage
+    storage.set_trial_user_attr(study.trials[silent]._trial_id, running.SINCE, old)
+    storage.set_trial_user_attr(study.trials[silent]._trial_id, ALIVE, old)
+    seen = CliRunner().invoke(app, ["status", path, "--json"])
+    (one,) = json.loads(seen.output)["studies"]
+    assert one["lost"] == 1
+    assert {m["machine"]: (m["ended"], m["failed"], m["running"], m["lost"]) for m in one["machines"]} == {
+        mine: (2, 0, 1, 0),
+        "elsewhere": (0, 0, 1, 1),
+    }
+    text = CliRunner().invoke(app, ["status", path]).output
+    assert "lost: 1 of the running ones" in text and "of them failed" in text
+    assert any(line.split() == ["elsewhere", "0", "0", "1", "1"] for line in text.splitlines())
