@@ -3,7 +3,7 @@ today's recipe and with CompleteP (arXiv 2505.01618) whose base is the smallest 
 
     python -m benchmarks.ladder.learning_rates [--quick] [--minutes 9]
 
-Every size is trained on 100,000 tokens (as many for all: what is asked is what the size does, not the length of a run) at half, one, two and four
+Every size is trained on 60,000 tokens (as many for all: what is asked is what the size does, not the length of a run) at half, one, two and four
 times the default rate, further by factors of 2 until the best lies inside. The best rate is the top of a parabola through three points in log rate. What must hold: with CompleteP it moves by at most one octave
 from the smallest to the largest. Every run is kept in benchmarks/results/ladder_learning_rates_raw.jsonl: a run that `--minutes` has ended
 continues there. Writes benchmarks/results/ladder_learning_rates.json when all are there.
@@ -27,7 +27,7 @@ from nas_bo.model.schedule import DEFAULTS
 
 RAW = RESULTS / "ladder_learning_rates_raw.jsonl"
 SIZES = (60_000, 250_000, 1_000_000)
-TOKENS = 100_000
+TOKENS, EVALUATION_TOKENS = 60_000, 32_768
 OCTAVES = (-1.0, 0.0, 1.0, 2.0)
 MOST = 4.0
 
@@ -65,8 +65,9 @@ class Sweep:
         began = time.process_time()
         try:
             found = train(
-                self.arch, self.corpus, self.tokens, 0, lr=DEFAULTS["lr"] * 2**octave, parametrization=self.how
-            )
+                self.arch, self.corpus, self.tokens, 0, lr=DEFAULTS["lr"] * 2**octave, parametrization=self.how,
+                evaluation_tokens=EVALUATION_TOKENS,
+            )  # fmt: skip
             loss = found.bits_per_byte
         except TrainingDiverged:
             loss = None
@@ -112,7 +113,7 @@ def main() -> None:
     moved = {name: round(rows[-1]["best_octave"] - rows[0]["best_octave"], 2) for name, rows in found.items()}
     write(
         envelope(
-            "best learning rate in octaves from 3e-3 of the plain decoder of tiny_gpt as it grows (depth and width), one seed, 100,000 tokens in "
+            "best learning rate in octaves from 3e-3 of the plain decoder of tiny_gpt as it grows (depth and width), one seed, 60,000 tokens in "
             "steps of 512; `moved` is from the smallest to the largest size",
             "nas_bo", "torch", asked="at most one octave with completep", moved=moved, sizes=found,
         ),

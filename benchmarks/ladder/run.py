@@ -1,9 +1,9 @@
-"""Does the small winner win at scale? A search in `tiny_gpt`, its front and controls on three rungs: 0.03, 0.12 and 0.5 M parameters.
+"""Does the small winner win at scale? A search in `tiny_gpt`, its front and controls on three rungs: 0.03, 0.1 and 0.33 M parameters.
 
     python -m benchmarks.ladder.run [--quick] [--work FOLDER] [--minutes 9]
 
 The search takes 24 trials of 20,000 tokens among architectures of 15,000 to 60,000 parameters (so that the largest rung is bounded). The ladder
-trains eight architectures, two seeds, on 0.25 tokens per parameter in steps of 256 tokens: far fewer than the 20 of a real run, chosen so that all
+trains twelve architectures, two seeds, on 0.25 tokens per parameter in steps of 256 tokens: far fewer than the 20 of a real run, chosen so that all
 of it takes less than a quarter of an hour of one core. What is asked: decision accuracy of the smallest rung .80 over all pairs and .70 among
 architectures of about equal size. Every training is kept in FOLDER, so that a run that `--minutes` has ended continues there. Writes
 benchmarks/results/ladder.json and ladder.png.
@@ -31,7 +31,7 @@ from nas_bo.workflows.progress import Progress
 
 SMALLEST, LARGEST = 15_000, 60_000
 BUDGET, TRIALS = 20_000, 24
-HOW = {"rungs": 3, "factor": 4.0, "tokens_per_parameter": 0.25, "seeds": 2, "architectures": 8}
+HOW = {"rungs": 3, "factor": 3.5, "tokens_per_parameter": 0.25, "seeds": 2, "architectures": 12}
 QUICK = {"rungs": 3, "factor": 1.5, "tokens_per_parameter": 0.04, "seeds": 1, "architectures": 6}
 
 

@@ -58,7 +58,7 @@ def ladder(study: Studied, space: type[Space] | None = None, **options: Unpack[L
         tokens_per_parameter: of the median architecture of a rung; all architectures of a rung are trained on as many tokens. 20 is near
             the compute-optimal number (arXiv 2203.15556).
         seeds: trainings of each architecture on each rung.
-        architectures: at most so many climb: plain decoders are a fifth of them, controls off the front a third of the rest, and at least two.
+        architectures: at most so many climb: plain decoders are a fifth of them, controls off the front half of the rest, and at least two.
         baseline: the plain decoders: "standard", an architecture of the space or several (as of `search`), or None.
         parametrization: "completep", whose base is each architecture at its searched size, or "standard"; one that the study has counts.
         grow: a growth rule ``grow(arch, parameters)`` in place of that of the space.

@@ -289,7 +289,7 @@ def _chosen(
         if not found.architectures:
             notes.append(f"There is no plain decoder as a control: {found.why}.")
     others = settings.architectures - len(plain)
-    beside = max(min(FEWEST_PAIRS, others - 1), others // 3)  # controls: as many as pairs are needed, at least
+    beside = max(min(FEWEST_PAIRS, others - 1), others // 2)  # controls: as many as pairs are needed, at least
     most = max(1, settings.architectures - len(plain) - beside)
     climbing = retraining_check.thin(front, most)
     if knee not in climbing and not any(t.architecture.id == knee.architecture.id for t in climbing):
