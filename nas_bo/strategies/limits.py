@@ -15,6 +15,7 @@ from nas_bo.validated import is_number
 
 __all__ = ["Limits", "amounts_of"]
 
+FEWEST = 2  # trials that failed, and that did not, before a model tells where
 MOST = 10  # limits with a model each; those beyond, the least violated, share one
 RECENT = 10  # trials that caution depends on, the last ones
 CAUTION = 10.0  # how much the power of the chance grows, when all of them violate a limit
@@ -22,7 +23,8 @@ Bound = tuple[str, float, float]  # name of the number, sign, bound: violated by
 
 
 class Limits:
-    """The limits that are neither decided beforehand nor limits of an objective, as far as any was violated.
+    """The limits that are neither decided beforehand nor limits of an objective, as far as any was violated, and failures, which are a limit of
+    which only the sign is known.
 
     A proposal that violates one tells the user little, and where the best point lies on a limit, half of the proposals of
     the highest expected gain do. So the chance to meet the limits weighs the more, the more of the last trials violated
@@ -31,16 +33,19 @@ class Limits:
     Attributes:
         models: one for every limit.
         caution: the power of the chance.
+        explains_failures: whether one of them is about failures.
 
     Args:
         trials: those that ended, the rows of `inputs` (n, d).
         own: see `GaussianProcess`.
         found: whether any trial is feasible; without one the chance decides alone.
+        failed: (n,) which trials failed; one that did tells of no other limit.
     """
 
     def __init__(
-        self, problem: Problem, trials: Sequence[Trial], inputs: np.ndarray, own: int, found: bool = True
-    ) -> None:
+        self, problem: Problem, trials: Sequence[Trial], inputs: np.ndarray, own: int, found: bool = True,
+        failed: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
         bounds = problem.bounds()
         known = {name: a for name, a in amounts_of(problem, trials).items() if a.violated.any()}
         often = sorted(known, key=lambda name: (-int(known[name].violated.sum()), name))
@@ -50,8 +55,14 @@ class Limits:
             self.models.append(Censored(inputs, known[name], own, noise))
         if often[MOST:]:
             self.models.append(Censored(inputs, _worst([known[name] for name in often[MOST:]]), own))
-        violated = np.any([known[name].violated[-RECENT:] for name in often], axis=0)
-        self.caution = 1.0 + CAUTION * float(violated.mean()) if found and often else 1.0
+        broken = [known[name].violated for name in often]
+        self.explains_failures = failed is not None and min(int(failed.sum()), int((~failed).sum())) >= FEWEST
+        if failed is not None and self.explains_failures:
+            signs = np.where(failed, 1.0, -1.0)
+            self.models.append(Censored(inputs, Amounts(np.full(len(signs), math.nan), signs), own))
+            broken.append(failed)
+        violated = np.any([each[-RECENT:] for each in broken], axis=0)
+        self.caution = 1.0 + CAUTION * float(violated.mean()) if found and broken else 1.0
 
     def log_chance(self, inputs: np.ndarray) -> np.ndarray:
         """The logarithm of the probability that all are met at inputs (n, d), to the power `caution`, (n,)."""

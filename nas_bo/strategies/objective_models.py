@@ -95,7 +95,8 @@ class Belief:
         self._placed = False  # whether inputs have the columns of `_places` as well
         inputs = self.inputs(genomes)
         self._width = inputs.shape[1]
-        self.limits = Limits(problem, done, inputs, own, found=bool(usable))
+        self._smoother(done, inputs)
+        self.limits = Limits(problem, done, inputs, own, bool(usable), self._failed)
         width, known = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
         ties = np.concatenate([self._features.ties[:width], known, self._features.ties[width:]])[keep]
         self.constants: dict[int, float] = {}
@@ -127,7 +128,6 @@ class Belief:
                     places = self._places(genomes) if places is None else places
                     self._rank(j, places[rows], values[rows], made)
         self._residuals(done)
-        self._smoother(done, inputs)
         self._placed = any(isinstance(process, RankProcess) for process in self.processes.values())
         if any(isinstance(process, CoKriging) for process in self.processes.values()):
             self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
@@ -252,7 +252,7 @@ class Belief:
                 found += log_ndtr(sign * column.sign * (self.bent(j, column.sign * bound) - mean[:, j]) / spread)
         if self.limits.models:
             found += self.limits.log_chance(inputs[:, : self._width])
-        if len(self._bad):
+        if len(self._bad) and not self.limits.explains_failures:
             inputs = inputs[:, : self._width]
             square = (inputs**2).sum(1)[:, None] + (self._done**2).sum(1) - 2 * inputs @ self._done.T
             distance = np.sqrt(np.maximum(square, 0.0) / inputs.shape[1])
