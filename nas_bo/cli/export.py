@@ -80,11 +80,11 @@ def export(
         from nas_bo.workflows.export import export as write
 
         where = store(mlflow)
-        registered = {"track": where, "name": name or "nas-bo", "alias": alias or format}
+        registered = name or "nas-bo", alias or format
         if where is not None:
-            check_log(**registered)
+            check_log(track=where, name=registered[0], alias=registered[1])
         made = write(folder, to, format, padding=padding, remote_code=remote_code, type=type, bits=bits, text=text)
-        logged = None if where is None else log(made, **registered)
+        logged = None if where is None else log(made, track=where, name=registered[0], alias=registered[1])
     if as_json:
         check = None if made.check is None else {**asdict(made.check), "good": made.check.good}
         said = {

@@ -154,7 +154,7 @@ class CompressionSettings:
         }  # fmt: skip
         for field in fields(self):
             has_effect, why = cases.get(field.name, (True, ""))
-            value = getattr(self, field.name)
+            value = vars(self)[field.name]
             if not has_effect and value != field.default:
                 raise CompressError(f"compress({field.name}={value!r}): {why}, or leave it out")
 

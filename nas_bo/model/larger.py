@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from nas_bo.architecture import Architecture, Node, Primitive
 from nas_bo.errors import ModelError, NasBoError
@@ -33,7 +33,7 @@ MISSED, UNEVEN, ROUNDED = (
 SLACK = 0.1  # by how much the first of the last two may be less than it seems
 NEAR = 0.5  # a rule of the user's own may miss what was asked by so many log units
 
-GrowthRule = Callable[[Architecture, float], "Architecture | Mapping[str, Any]"]
+GrowthRule = Callable[[Architecture, float], "Architecture | Mapping[str, object]"]
 """(architecture, number of parameters) -> a larger one of the same design, as an architecture or as its tree."""
 
 
@@ -41,7 +41,7 @@ GrowthRule = Callable[[Architecture, float], "Architecture | Mapping[str, Any]"]
 class Growing(Protocol):
     """A space with a rule of its own for how its architectures grow."""
 
-    def grow(self, arch: Architecture, parameters: float) -> Architecture | Mapping[str, Any]:
+    def grow(self, arch: Architecture, parameters: float) -> Architecture | Mapping[str, object]:
         """A larger architecture of the same design with about so many parameters."""
         ...
 
@@ -178,11 +178,11 @@ def _sized(tree: Node, named: Collection[str], wide: int, times: int) -> Node:
         if "depth" in fields and "depth" not in named and isinstance(fields["depth"], int):
             fields["depth"] = len(layers) * times
     else:
-        fields["depth"] = fields["depth"] * times
+        fields["depth"] = int(tree["depth"]) * times
     return Node({**fields, "width": wide})
 
 
-def _wide(value: Any, width: int, wide: int) -> Any:
+def _wide(value: object, width: int, wide: int) -> object:
     if isinstance(value, tuple):
         return tuple(_wide(one, width, wide) for one in value)
     if not isinstance(value, Node):
@@ -224,7 +224,7 @@ def _by_rule(
     if isinstance(made, Architecture):
         found = made
     elif isinstance(made, Mapping):
-        found = _as_architecture(_node(made), arch.counts)
+        found = _as_architecture(Node({str(name): _node(one) for name, one in made.items()}), arch.counts)
     else:
         raise ModelError(
             f"the growth rule {called} gave {made!r:.80}; it must give an Architecture, or a tree as `Architecture.tree` is one"
@@ -240,7 +240,7 @@ def _by_rule(
     return found
 
 
-def _node(value: Any) -> Any:
+def _node(value: object) -> object:
     if isinstance(value, Mapping):
         return Node({str(name): _node(one) for name, one in value.items()})
     return tuple(_node(one) for one in value) if isinstance(value, (list, tuple)) else value
@@ -252,7 +252,7 @@ def _as_architecture(tree: Node, named: Collection[str]) -> Architecture:
     return Architecture(tree, flat, tuple(name for name in named if name in tree))
 
 
-def _flatten(value: Any, path: str, flat: dict[str, Primitive]) -> None:
+def _flatten(value: object, path: str, flat: dict[str, Primitive]) -> None:
     """The names that a space would give to these values."""
     if isinstance(value, Node):
         inner = f"{path}." if path else ""
@@ -266,7 +266,7 @@ def _flatten(value: Any, path: str, flat: dict[str, Primitive]) -> None:
         for index, one in enumerate(value):
             _flatten(one, f"{path}.{index}", flat)
     else:
-        flat[path] = value
+        flat[path] = cast("Primitive", value)  # of a tree that is built, which says what else there is
 
 
 __all__ = ["Growing", "GrowthRule", "grown", "larger"]

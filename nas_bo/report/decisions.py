@@ -45,7 +45,7 @@ class Accuracy:
         between = f"{ends(self.low, self.high)}; " if not math.isnan(self.low) else ""
         return f"{self.value:.2f} ({between}{counted(self.pairs, 'pair')})"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(self).items()}
 
     @staticmethod

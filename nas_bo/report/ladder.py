@@ -270,7 +270,7 @@ class Ladder:
             lines.append(f"Between seeds one training differs by {self.noise:.4f} {self.unit} (sd, last rung).")
         return "\n".join([*lines, *self.notes])
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-safe data; `from_dict` is its inverse. What is not a number is None."""
         return {
             "version": VERSION,
@@ -350,7 +350,7 @@ class Ladder:
         return written
 
 
-def _clean(value: Any) -> Any:
+def _clean(value: object) -> object:
     """Numbers that are not finite are None, tuples are lists."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -225,7 +225,7 @@ def _with_checkpoints(objective: ValidationLoss, settings: LadderSettings) -> Va
     )
 
 
-def kept(outcome: Trial) -> dict[str, Any]:
+def kept(outcome: Trial) -> dict[str, object]:
     """What is kept of a training: JSON-safe."""
     name, info = next(iter(outcome.info.items()), ("", {}))
     value = next(iter(outcome.values.values()), None) if outcome.state is State.COMPLETE else None

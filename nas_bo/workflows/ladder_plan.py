@@ -12,7 +12,7 @@ import random
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError, NasBoError, SearchError
@@ -119,7 +119,7 @@ class LadderPlan:
             tuple(reasons),
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         vocab = self.loss.corpus().vocab_size
         return {
             "study": self.title,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.report.digits import figure
 from nas_bo.report.ladder import Ladder
@@ -94,7 +95,7 @@ class InMlflow:
             session.client.set_tag(session.parent, "nas.ladder", ladder.first_line[:4000])
 
 
-def _as_trial(plan: LadderPlan, arch: Any, kept: Mapping[str, Any]) -> Trial:
+def _as_trial(plan: LadderPlan, arch: Architecture, kept: Mapping[str, Any]) -> Trial:
     value = kept.get("value")
     values = {} if value is None or not math.isfinite(value) else {plan.loss.name: float(value)}
     told = {name: one for name, one in kept.items() if name not in ("name", "value", "reason") and one is not None}

@@ -273,7 +273,7 @@ class AttentionBlock:
             made["value_dim"] = narrow_head({**fields, "head_dim": fields["value_dim"]}, width, narrow)
         return made
 
-    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, Any]:
+    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
         return widened_heads(fields, width, wide, fields.get("kv_group") or 1)
 
     def slices(self, spec: AttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
@@ -372,7 +372,7 @@ def narrow_head(fields: Mapping[str, Any], width: int, narrow: int) -> int:
     return max(2, 2 * math.ceil(wide * narrow / width / 2))
 
 
-def widened_heads(fields: Mapping[str, Any], width: int, wide: int, group: int = 1) -> dict[str, Any]:
+def widened_heads(fields: Mapping[str, Any], width: int, wide: int, group: int = 1) -> dict[str, object]:
     """The fields with as many more heads as the width grows, rounded to whole groups; each head keeps its dimension."""
     heads = group * max(1, round(fields["heads"] * wide / width / group))
     dim = fields.get("head_dim") or width // fields["heads"]

@@ -320,7 +320,7 @@ class Narrowing(Protocol):
 class Widening(Protocol):
     """A block whose fields change when the decoder is grown (`nas_bo.model.larger`): its parts keep their size, and are more."""
 
-    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, Any]:
+    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
         """The fields at the width `wide` of a block with `fields` at `width`."""
         ...
 
