@@ -55,9 +55,7 @@ def inference(arch: counts.Arch, setting: Setting) -> Memory:
     new = context if setting.phase == "prefill" else 1
     flow = batch * new * spec.width
     capped = 3 if spec.details.logit_cap is not None else 1
-    ends = batch * (
-        2 * spec.width + capped * setting.vocab_size
-    )  # the last token's: nobody who generates asks for others
+    ends = batch * (spec.width + capped * setting.vocab_size)  # the last token's: nobody who generates asks for others
     head = (flow + ends) * size
     made = _tables(spec, context, new, size)
     inner = spec._replace(finer=plain(spec.finer), after=None)  # what one layer needs to know

@@ -231,7 +231,7 @@ def test_validate_prints_the_first_line_first_and_writes_the_report(tmp_path):
     assert (out / "trust.png").read_bytes()[:4] == b"\x89PNG" and "nas-bo-out/TinyGPT/trust.html" in done.stdout
     again = nas_bo(*args, *more, "--json", cwd=tmp_path)  # nothing is trained again
     told = json.loads(again.stdout)
-    assert told.pop("files") and told.pop("warnings") == [] and told == data
+    assert told.pop("files") and told.pop("warnings") == [] and told.pop("schema") == "nas-bo.trust/1" and told == data
 
 
 def test_validate_after_a_search_goes_into_its_page_and_run(searched):

@@ -116,11 +116,12 @@ def test_a_storage_that_cannot_be_read_completes_nothing(searched, storage):
 
 def test_lists_of_words_are_those_of_the_command():
     from nas_bo.cli import completion
-    from nas_bo.cli.quantities import Costs, Quantities
+    from nas_bo.cli.quantities import Costs, Quantities, compressibility
     from nas_bo.cli.resolve import strategy
     from nas_bo.hardware.devices.device import Device
+    from nas_bo.objectives import ValidationLoss
 
-    words = Quantities(Costs(None, (), None, None, None, {}, None), 256).words()
+    words = Quantities(Costs(None, (), None, None, None, {}, None), 256).words() | compressibility(ValidationLoss())
     assert set(words) | {"bits_per_byte"} >= set(completion.OBJECTIVES)
     assert all(strategy(word, 0) for word in completion.STRATEGIES)
     assert set(completion.targets("")) == {"here", *Device.names()}
