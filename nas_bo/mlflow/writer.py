@@ -356,7 +356,6 @@ class Writer:
     def broken(self, error: Exception) -> str:
         """Warn, and leave the store alone for a while; returns the cause in words."""
         self.closed_until = time.monotonic() + min(LONGEST_PAUSE, 5.0 * 2**self.failures)
-        self.failures += 1
         if _gone(error):
             self.open.clear()  # deleted under our hands: look again, make it again
         cause = self.cause = self._cause(error)
@@ -365,11 +364,12 @@ class Writer:
             f"MLflow at {self.uri} could not be written ({cause}); the search continues, trials wait and are "
             "logged later",
         )
+        self.failures += 1  # last: whoever waits for it may end the program
         return cause
 
     def _cause(self, error: Exception) -> str:
         """What is wrong, in words that say what to do where that is known."""
-        if isinstance(error, HostError) or self.failures > 1:
+        if isinstance(error, HostError) or self.failures:
             return line(error)
         try:
             tracking_uri.check(self.uri, min(3.0, self.timeout))
