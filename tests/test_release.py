@@ -32,10 +32,11 @@ def test_the_version_is_the_same_everywhere():
 
 
 def test_the_address_is_the_same_everywhere():
-    address = PROJECT["urls"]["Repository"]
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
-    assert yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())["about"]["repository"] == address
-    assert all(url.startswith("https://") for url in PROJECT["urls"].values())
+    """There is none yet; once there is, in all three."""
+    address = PROJECT.get("urls", {}).get("Repository")
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text()).get("repository-code") == address
+    assert yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text())["about"].get("repository") == address
+    assert all(url.startswith("https://") for url in PROJECT.get("urls", {}).values())
 
 
 def test_the_conda_recipe_requires_what_the_package_does():
