@@ -9,11 +9,10 @@ COPY nas_bo nas_bo
 RUN pip install --no-cache-dir build && python -m build --wheel
 
 FROM python:3.12-slim
-COPY constraints.txt /tmp/
 COPY --from=build /source/dist/*.whl /tmp/
 ARG TORCH_INDEX=""
 RUN pip install --no-cache-dir ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch>=2.6,<3" \
- && pip install --no-cache-dir /tmp/*.whl && rm /tmp/*.whl /tmp/constraints.txt
+ && pip install --no-cache-dir /tmp/*.whl && rm /tmp/*.whl
 RUN useradd --create-home search
 USER search
 WORKDIR /work

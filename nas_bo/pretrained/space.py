@@ -65,7 +65,7 @@ class Parts:
         width: channels of the stream, or these sizes.
         experts: experts of each mixture, or these numbers.
         windows: attention may see only so many tokens back; None, or 0, is the window of the trained model.
-        bits: of the weights of each layer, of 16, 8, 4, 3 and 2 (`nas_bo.model.after_training`); embedding and head have the fewest of them, at
+        bits: of the weights of each layer, of 32, 16, 8, 4, 3 and 2 (`nas_bo.model.after_training`); embedding and head have the fewest of them, at
             least 8. A part is judged with its weights rounded.
         operators: what may take the place of attention: "linear_attention", "gated_delta", and "window", which is a window of 128 tokens
             where `windows` has no sizes (`nas_bo.pretrained.operators`).

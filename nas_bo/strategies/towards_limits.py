@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Mapping
 from typing import TypeVar
@@ -10,6 +11,7 @@ from nas_bo.architecture import Architecture, Primitive
 from nas_bo.problem import Problem
 from nas_bo.space.domain import Domain
 
+logger = logging.getLogger(__name__)
 T = TypeVar("T")
 SWEEPS = 3
 STEPS = 4000  # architectures that are looked at on the way to the nearest
@@ -75,7 +77,8 @@ def another(problem: Problem, seen: set[str], rng: random.Random, starts: list[A
                 arch = other
                 found = found if arch.id in seen else arch
         return found or _beside(problem, [arch, met], seen, rng)
-    except Exception:  # a rule or an objective raises: evaluation will record why, of what is drawn
+    except Exception as error:  # a rule or an objective raises: evaluation will record why, of what is drawn
+        logger.debug("no steps towards the limits of %s: %s", problem.space.title, error)
         return None
 
 
