@@ -7,7 +7,7 @@ import random
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.problem import Problem
-from nas_bo.strategies.towards_limits import distance, nearer, violations
+from nas_bo.strategies.towards_limits import nearer, violations
 from nas_bo.wording import counted
 
 DRAWS = 300
@@ -15,22 +15,19 @@ DRAWS = 300
 
 def check_reachable(problem: Problem) -> None:
     """See that rules and limits on analytic objectives leave something of the space: random architectures first, and where none of them is
-    within the limits, steps from the nearest one towards them, a decision at a time.
+    within the limits, steps from the nearest ones towards them.
 
     Raises:
         SearchError: nothing was found; the message names the nearest that was.
     """
     rng = random.Random(0)
-    nearest: tuple[float, Architecture] | None = None
+    drawn: list[Architecture] = []
     for _ in range(DRAWS):
         arch = problem.space.sample(rng)
         if problem.admissible(arch):
             return
-        far = distance(problem, arch)
-        if nearest is None or far < nearest[0]:
-            nearest = far, arch
-    assert nearest is not None
-    arch = nearer(problem, nearest[1])
+        drawn.append(arch)
+    arch = nearer(problem, drawn, rng)
     if problem.admissible(arch):
         return
     misses = "; ".join(
