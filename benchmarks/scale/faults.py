@@ -1,13 +1,16 @@
-"""What the faults of a cluster cost a search: a worker, a raylet or the driver is killed at a random moment.
+"""What the faults of a cluster cost a search: a worker, a raylet, the driver or the database is killed at a random moment (SIGKILL), or
+the driver is asked to end (SIGTERM), as by a scheduler that takes the machine back.
 
-    python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver] [--tokens 20000] [--quick]
+    python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver database asked] [--tokens 20000] [--quick]
 
-Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in SQLite, in
-a process of its own; the same search without a fault is what it is compared with. Counted are
+Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
+server of this machine, in a process of its own; the same search without a fault is what it is compared with. Counted are
 
 * lost: trials of the search without a fault that are missing, failed, or have another architecture or loss;
 * twice: evaluations that came to their end a second time;
-* ratio: seconds, over those of the search without a fault. A raylet that was killed is started again; a driver that was killed too.
+* begun: evaluations that were begun, over trials;
+* ratio: seconds, over those of the search without a fault. A raylet that was killed is started again; a driver too, and the database
+  after three seconds.
 """
 
 from __future__ import annotations
@@ -31,10 +34,12 @@ import optuna
 from benchmarks.common import RESULTS, ROOT, envelope, spread, write
 from nas_bo.objectives import ValidationLoss
 from nas_bo.optuna import studies
+from tests.doors import postgres
 from tests.execution.ray_here import Raylets, raylets
 
-KINDS = ("worker", "raylet", "driver")
+KINDS = ("worker", "raylet", "driver", "database", "asked")
 NODES = 3
+AWAY_S = 3.0  # of the database
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -63,10 +68,10 @@ class Trains:
 class Case:
     """One search in a folder of its own."""
 
-    def __init__(self, folder: Path, cluster: Raylets, trials: int, tokens: float) -> None:
+    def __init__(self, folder: Path, cluster: Raylets, server: str, trials: int, tokens: float) -> None:
         folder.mkdir()
         self.folder, self.log, self.cluster, self.trials, self.tokens = folder, folder / "log", cluster, trials, tokens
-        self.storage = str(folder / "study.db")
+        self.storage = postgres.made(server, folder.name)
 
     def start(self) -> subprocess.Popen[bytes]:
         words = [self.cluster.address, self.storage, str(self.log), str(self.trials), str(self.tokens)]
@@ -134,8 +139,12 @@ def run(case: Case, kind: str, moment: int, rng: random.Random, nodes: list[obje
         node = nodes.pop(rng.randrange(len(nodes)))
         case.cluster.kill(node)
         nodes.append(case.cluster.add(1))
-    elif kind == "driver":
-        process.send_signal(signal.SIGKILL)
+    elif kind == "database":
+        postgres.kill()
+        time.sleep(AWAY_S)
+        postgres.start()
+    elif kind in ("driver", "asked"):
+        process.send_signal(signal.SIGKILL if kind == "driver" else signal.SIGTERM)
         process.wait()
         process = case.start()
     if process.wait():
@@ -159,23 +168,24 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.quick:
         asked.times, asked.trials, asked.tokens = 1, 6, 2000
     rng, cases = random.Random(asked.seed), []
-    with tempfile.TemporaryDirectory() as made, raylets() as cluster:
+    with tempfile.TemporaryDirectory() as made, raylets() as cluster, postgres.serving() as server:
         folder = Path(made)
         cluster.add(1)
         nodes = [cluster.add(1) for _ in range(NODES - 1)]
-        whole = Case(folder / "whole", cluster, asked.trials, asked.tokens)
+        whole = Case(folder / "whole", cluster, server, asked.trials, asked.tokens)
         takes = run(whole, "", 0, rng, nodes)
         reference = whole.trials_found()
         print(f"{takes:.1f} s without a fault, {len(reference)} trials", flush=True)
         for kind in asked.only:
             for time_ in range(asked.times):
-                case = Case(folder / f"{kind}{time_}", cluster, asked.trials, asked.tokens)
+                case = Case(folder / f"{kind}{time_}", cluster, server, asked.trials, asked.tokens)
                 seconds = run(case, kind, rng.randrange(1, max(2, asked.trials // 2)), rng, nodes)
                 found = case.trials_found()
                 again = Counter(arch for _, arch, _ in case.lines("ended"))
                 seen = {
                     "fault": kind, "lost": sum(found.get(number) != trial for number, trial in reference.items()),
-                    "twice": sum(n - 1 for n in again.values()), "ratio": round(seconds / takes, 3),
+                    "twice": sum(n - 1 for n in again.values()),
+                    "begun": round(len(case.lines("begun")) / len(reference), 3), "ratio": round(seconds / takes, 3),
                 }  # fmt: skip
                 cases.append(seen)
                 print(json.dumps(seen), flush=True)
@@ -183,10 +193,11 @@ def main(arguments: list[str] | None = None) -> None:
     for kind in asked.only:
         own = [one for one in cases if one["fault"] == kind]
         sums = {what: sum(int(one[what]) for one in own) for what in ("lost", "twice")}
-        figures[kind] = {"searches": len(own), **sums, "ratio": spread([float(one["ratio"]) for one in own])}
+        spreads = {what: spread([float(one[what]) for one in own]) for what in ("begun", "ratio")}
+        figures[kind] = {"searches": len(own), **sums, **spreads}
     document = envelope(
         f"faults of a Ray cluster of {NODES} raylets in searches of {asked.trials} trials: lost, evaluated twice, seconds over those without",
-        "ray", "torch", "optuna", seed=asked.seed, figures=figures, cases=cases,
+        "ray", "torch", "optuna", "psycopg", seed=asked.seed, figures=figures, cases=cases,
     )  # fmt: skip
     write(document, RESULTS / "scale_faults.json", keep=not asked.quick)
 

@@ -151,12 +151,12 @@ class _Child:
         with _starting:
             return self._process.is_alive()
 
-    def terminate(self) -> None:
+    def terminate(self, grace_s: float = END_WITHIN_S) -> None:
         """Ask it to end; whoever waits for its answer kills it when it does not."""
         self._then = self._tree()  # what it has started cannot be found when it is gone
         with _starting:
             self._process.terminate()
-        self._kill_at = clock() + END_WITHIN_S
+        self._kill_at = clock() + grace_s
 
     def end(self, wait_s: float = END_WITHIN_S) -> Ending:
         self.connection.close()

@@ -278,6 +278,7 @@ class _Child:
 
         self._woken = threading.Event()
         self._to_end = self._busy = False
+        self._grace_s = 0.0  # between the request to end, and the end
         self._error: Exception | None = None
         self._who = self._node = ""
         self._needs = ", ".join(f"{name} {amount:g}" for name, amount in asked.needs.items())
@@ -316,8 +317,8 @@ class _Child:
             return False
         return True
 
-    def terminate(self) -> None:
-        self._to_end = True
+    def terminate(self, grace_s: float = END_WITHIN_S) -> None:
+        self._to_end, self._grace_s = True, grace_s if grace_s > END_WITHIN_S else 0.0
         self._woken.set()
 
     def end(self, wait_s: float = END_WITHIN_S) -> Ending:
@@ -376,14 +377,14 @@ class _Child:
     def _end_tree(self) -> None:
         """End the process with all that it has started: from here where it is on this machine, else by another worker of its node."""
         if process.parted(self._who)[0] == platform.node():
-            ray_worker.end(self._who)
+            ray_worker.end(self._who, self._grace_s)
             return
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(self._node, soft=False)
         task = ray.remote(num_cpus=0, max_retries=0)(ray_worker.end).options(scheduling_strategy=there)
-        ray.wait([task.remote(self._who)], timeout=5 * END_WITHIN_S)
+        ray.wait([task.remote(self._who, self._grace_s)], timeout=self._grace_s + 5 * END_WITHIN_S)
 
 
 def _start(place: str, node: str, token: str, arguments: tuple[str, ...], runtime_env: dict[str, object]) -> object:

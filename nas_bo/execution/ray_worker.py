@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import platform
+import signal
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +20,7 @@ from nas_bo.measurement_lock import join
 from nas_bo.problem import Problem
 from nas_bo.safe_text import told
 
+LOOK_EVERY_S = 0.05  # whether a process has ended
 KEPT = 64  # problems: a validation has one for each objective
 
 
@@ -113,11 +117,19 @@ def look() -> Callable[[bytes], dict[str, object]]:
     return looked
 
 
-def end(who: str) -> None:
-    """End a process of this machine (as `process.owner` says it) with all that it has started."""
+def end(who: str, grace_s: float = 0.0) -> None:
+    """End a process of this machine (as `process.owner` says it) with all that it has started; where it has `grace_s` seconds it is asked
+    first."""
     _, pid = process.parted(who)
-    if pid is not None and not process.is_dead(who):
-        process_tree.Tree.of(pid).kill()
+    if pid is None or process.is_dead(who):
+        return
+    tree, until = process_tree.Tree.of(pid), time.monotonic() + grace_s
+    if grace_s:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+    while not process.is_dead(who) and time.monotonic() < until:
+        time.sleep(LOOK_EVERY_S)
+    tree.kill()
 
 
 __all__ = ["Evaluator", "end", "look"]

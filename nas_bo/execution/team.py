@@ -25,6 +25,7 @@ from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.worker import unpacked
 from nas_bo.execution.worker_warnings import Heard, repeat
 from nas_bo.objective import Judge
+from nas_bo.preemption import GRACE_S, resumable
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
 
@@ -73,8 +74,8 @@ class Child(Protocol[Sent]):
 
     def lives(self) -> bool: ...
 
-    def terminate(self) -> None:
-        """Make it end, without waiting for it: `answer` then raises."""
+    def terminate(self, grace_s: float = END_WITHIN_S) -> None:
+        """Make it end within so many seconds, without waiting for it: `answer` then raises."""
         ...
 
     def end(self, wait_s: float = END_WITHIN_S) -> Ending:
@@ -84,7 +85,7 @@ class Child(Protocol[Sent]):
 
 @dataclass
 class Job(Generic[Work]):
-    """An evaluation. `limit` is in seconds; `machines` is how many died with it."""
+    """An evaluation. `limit` is in seconds; `machines` is how many died with it; `grace_s` is what it gets when it is asked to end."""
 
     key: Hashable
     arch: Architecture
@@ -93,6 +94,7 @@ class Job(Generic[Work]):
     suspect: bool = False
     cancelled: bool = False
     machines: int = 0
+    grace_s: float = END_WITHIN_S
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Team(ABC, Generic[Work]):
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
         try:
-            job = Job(key, arch, self._packed(problem, arch, judge), self._limit)
+            job = Job(key, arch, self._packed(problem, arch, judge), self._limit, grace_s=_grace(problem))
         except SearchError:
             raise
         except Exception as error:
@@ -197,7 +199,8 @@ class Team(ABC, Generic[Work]):
             work = self._packed(problem, arch, judge)
         except Exception as error:
             raise SearchError(f"it cannot be sent to another process: {error}") from error
-        self._put(Job(key, arch, work, self._limit, suspect=True), self._queues.suspects)
+        job = Job(key, arch, work, self._limit, suspect=True, grace_s=_grace(problem))
+        self._put(job, self._queues.suspects)
 
     def _put(self, job: Job[Work], queue: deque[Job[Work]]) -> None:
         with self._changed:
@@ -233,21 +236,22 @@ class Team(ABC, Generic[Work]):
             for hand, job in self._running.items():
                 if job.key == key:
                     job.cancelled = True
-                    hand.terminate()
+                    hand.terminate(job.grace_s)
 
     def close(self) -> None:
         with self._changed:
             hands, self._hands = self._hands, []
             for hand in hands:
                 hand.closed = True
+            graces = {hand: job.grace_s for hand, job in self._running.items()}
             for some in (self._queues.waiting, self._queues.suspects, self._queues.ended):
                 some.clear()
             self._broken = ""
             self._changed.notify_all()
         for hand in hands:
-            hand.terminate()
+            hand.terminate(graces.get(hand, END_WITHIN_S))
         for hand in hands:
-            hand.thread.join(2 * END_WITHIN_S)
+            hand.thread.join(graces.get(hand, END_WITHIN_S) + END_WITHIN_S)
         self._closed()
         _open.discard(self)
 
@@ -327,6 +331,10 @@ class Team(ABC, Generic[Work]):
                     _log.warning("a worker cannot be started (%s); the others continue", how)
 
 
+def _grace(problem: Problem) -> float:
+    return GRACE_S if resumable(problem.evaluated()) else END_WITHIN_S
+
+
 class Hand(Generic[Work]):
     """A thread that hands evaluations to a process of its own; one that is gone is replaced before the next evaluation."""
 
@@ -338,9 +346,9 @@ class Hand(Generic[Work]):
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
-    def terminate(self) -> None:
+    def terminate(self, grace_s: float) -> None:
         if self.child is not None:
-            self.child.terminate()
+            self.child.terminate(grace_s)
 
     def _serve(self) -> None:
         with uninterrupted():  # inherited by what is started here

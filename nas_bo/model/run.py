@@ -31,6 +31,7 @@ from nas_bo.model.training_loop import (
     bf16_pays,
     worst_of,
 )
+from nas_bo.preemption import deferred
 
 _Batch = Tensor | tuple[Tensor, Lesson]  # of one step, (B, T + 1), with what a teacher says about it
 _Good = tuple[int, dict[str, object], dict[str, object]]  # the step, and the states of model and optimiser after it
@@ -87,7 +88,7 @@ class Run:
     def go(self, stops: Collection[int] = (), until: int | None = None, save: Callable[[], None] | None = None) -> None:
         """Train until `until` steps are done (all, when None), evaluating after those in `stops` that lie before.
 
-        `save` is called once a minute, at a moment when the device is waited for anyway.
+        `save` is called once a minute, at a moment when the device is waited for anyway, and before a signal ends the process.
 
         Raises:
             TrainingDiverged: the loss is not finite, or after warm-up far above that of guessing.
@@ -105,7 +106,8 @@ class Run:
 
         for stop in sorted({stop for stop in stops if self.step < stop < until} | {until}):
             self.model.train()
-            self.loop.go(self.taught, self._passes, look, stop)
+            with deferred(save) as leave_when_asked:
+                self.loop.go(self.taught, self._passes, look, stop, leave_when_asked)
             if stop < until:
                 self.validate()
         self.model.eval()

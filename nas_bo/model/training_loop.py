@@ -97,6 +97,7 @@ class Loop:
         passes: Callable[[B], Iterable[Pass]],
         look: Callable[[list[L]], bool | None],
         until: int | None = None,
+        then: Callable[[], None] = lambda: None,
     ) -> None:
         """Train until `until` steps are done (all, when None).
 
@@ -105,6 +106,7 @@ class Loop:
             passes: a batch -> the losses of the passes of a step, whose gradients are added up.
             look: takes the losses since the last look, floats in nats per token (per stacked run, if there are some), at
                 the only moments when the device is waited for; true ends the run. It may set `step` back.
+            then: called before each step, where the state of the run is whole.
         """
         until = self.steps if until is None else until
         first = self.step
@@ -115,6 +117,7 @@ class Loop:
                     first = self.step
                     block = batches(first, min(BLOCK, until - first))
                 between()
+                then()
                 self.unseen.append(self.take(passes(block[self.step - first])))
                 if len(self.unseen) == self.every or self.step in self.at or self.step == self.steps:
                     losses, self.unseen = torch.stack(self.unseen).tolist(), []

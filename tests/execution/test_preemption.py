@@ -1,0 +1,76 @@
+"""What is trained when a process is asked to end continues where it was, in the next one; and what holds a signal back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+from nas_bo import search
+from nas_bo.execution.interrupts import terminable
+from nas_bo.preemption import deferred
+from nas_bo.search_spaces import TinyGPT
+from nas_bo.strategies import Random
+from nas_bo.trial import State
+from tests.execution.preempted import STEPS, Preempted
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="SIGTERM: POSIX only")
+
+
+def continued(tmp_path, checkpoints, **where):
+    """A search that is asked to end in the middle of its first training, and its continuation."""
+    asked = {
+        "strategy": Random(seed=0),
+        "trials": 2,
+        "retrain": 0,
+        "baseline": None,
+        "storage": str(tmp_path / "s.db"),
+        **where,
+    }
+    objective = Preempted(str(tmp_path), checkpoints, os.getpid())
+    objective.text()
+    first = search(TinyGPT, [objective], **asked)
+    assert first.interrupted and not first.trials
+    found = search(TinyGPT, [objective], **asked)
+    assert [t.state for t in found.trials] == [State.COMPLETE] * 2
+    return found.trials
+
+
+def test_a_training_goes_on(tmp_path):
+    (tmp_path / "kept").mkdir()
+    first, second = continued(tmp_path, str(tmp_path / "kept"))
+    assert first.info["loss"]["resumed"] == 512 and second.info["loss"]["resumed"] == 0
+    whole = Preempted(str(tmp_path), None, 0)(first.architecture)
+    assert float(whole) == first.values["loss"]
+
+
+@pytest.mark.slow  # processes that load torch
+def test_a_training_of_a_worker_goes_on(tmp_path):
+    (tmp_path / "kept").mkdir()
+    first, _ = continued(tmp_path, str(tmp_path / "kept"), workers=2)
+    assert 512 <= first.info["loss"]["resumed"] < STEPS * 512
+
+
+def test_what_holds_a_signal_back(monkeypatch):
+    saved = []
+    with terminable():
+        with pytest.raises(KeyboardInterrupt), deferred(lambda: saved.append(1)) as leave_when_asked:
+            leave_when_asked()
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not saved  # within a step
+            leave_when_asked()
+        assert saved == [1]
+        with pytest.raises(KeyboardInterrupt), deferred(lambda: saved.append(2)):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)  # a second one does not wait
+            pytest.fail("it was held back")
+        with pytest.raises(KeyboardInterrupt), deferred(lambda: saved.append(3)):
+            os.kill(os.getpid(), signal.SIGTERM)  # after the last step: nothing is left to be saved
+        assert saved == [1]
+        before = signal.getsignal(signal.SIGTERM)
+        with deferred(None):
+            assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert sys.exc_info() == (None, None, None)
