@@ -65,7 +65,7 @@ def deferred(save: Callable[[], None] | None) -> Iterator[Callable[[], None]]:
         yield leave_when_asked
     finally:
         back()
-        if came:  # after the last step: what follows is no training, so it need not wait
+        if came:  # after the last step: what follows does not train, so it need not wait
             signal.raise_signal(came.pop(0))
 
 

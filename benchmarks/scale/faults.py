@@ -8,7 +8,7 @@ server of this machine, in a process of its own; the same search without a fault
 
 * lost: trials of the search without a fault that are missing, failed, or have another architecture or loss;
 * twice: evaluations that came to their end a second time;
-* begun: evaluations that were begun, over trials;
+* begun, resumed: evaluations that were begun, over trials; and how many of them continued a training from its checkpoint;
 * ratio: seconds, over those of the search without a fault. A raylet that was killed is started again; a driver too, and the database
   after three seconds.
 """
@@ -49,14 +49,19 @@ class Trains:
 
     log: str
     tokens: float
+    checkpoints: str
     name: str = "loss"
     unit: str = ""
     direction: str = "minimize"
     cost: str = "trained"
 
-    def __call__(self, arch: Any) -> float:
+    def __call__(self, arch: Any) -> Any:
         self._line("begun", arch.id)
-        value = ValidationLoss(tokens=self.tokens, evaluation_tokens=4096, device="cpu")(arch)
+        value = ValidationLoss(tokens=self.tokens, evaluation_tokens=4096, device="cpu", checkpoints=self.checkpoints)(
+            arch
+        )
+        if value.info.get("resumed"):
+            self._line("resumed", arch.id)
         self._line("ended", arch.id)
         return value
 
@@ -121,7 +126,7 @@ def part(address: str, storage: str, log: str, trials: str, tokens: str) -> None
     from nas_bo.strategies import Random
 
     search(
-        TinyGPT, [Trains(log, float(tokens)), Parameters(at_most=300_000)], executor=Ray(address, workers=NODES), strategy=Random(seed=0),
+        TinyGPT, [Trains(log, float(tokens), f"{log}-kept"), Parameters(at_most=300_000)], executor=Ray(address, workers=NODES), strategy=Random(seed=0),
         trials=int(trials), retrain=0, storage=storage, study_name="faults",
     )  # fmt: skip
 
@@ -185,14 +190,14 @@ def main(arguments: list[str] | None = None) -> None:
                 seen = {
                     "fault": kind, "lost": sum(found.get(number) != trial for number, trial in reference.items()),
                     "twice": sum(n - 1 for n in again.values()),
-                    "begun": round(len(case.lines("begun")) / len(reference), 3), "ratio": round(seconds / takes, 3),
+                    "begun": round(len(case.lines("begun")) / len(reference), 3), "resumed": len(case.lines("resumed")), "ratio": round(seconds / takes, 3),
                 }  # fmt: skip
                 cases.append(seen)
                 print(json.dumps(seen), flush=True)
     figures = {}
     for kind in asked.only:
         own = [one for one in cases if one["fault"] == kind]
-        sums = {what: sum(int(one[what]) for one in own) for what in ("lost", "twice")}
+        sums = {what: sum(int(one[what]) for one in own) for what in ("lost", "twice", "resumed")}
         spreads = {what: spread([float(one[what]) for one in own]) for what in ("begun", "ratio")}
         figures[kind] = {"searches": len(own), **sums, **spreads}
     document = envelope(

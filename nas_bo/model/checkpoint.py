@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nas_bo import temporary
 from nas_bo.errors import CheckpointError
 from nas_bo.foreign_document import not_packed
+from nas_bo.model import checkpoint_folder
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +48,7 @@ class Identity:
 
 
 def save(path: str | Path, identity: Identity, step: int, state: Mapping[str, Any]) -> None:
-    """Write the state of a run after `step` steps. The file is there as a whole or not at all, and whoever reads the
+    """Write the state of a run after `step` steps, to a file or a URL (`checkpoint_folder`). The file is there as a whole or not at all, and whoever reads the
     old one at this moment can finish; a file of the same run that is further is left alone.
 
     Raises:
@@ -55,11 +56,16 @@ def save(path: str | Path, identity: Identity, step: int, state: Mapping[str, An
     """
     import torch
 
-    path = Path(path)
     there = load(path, identity)
     if there is not None and there["step"] > step:
         return
     content = {"format": FORMAT, "identity": asdict(identity), "step": step, "state": dict(state)}
+    if checkpoint_folder.is_url(path):
+        with temporary.folder("checkpoint") as folder:
+            torch.save(content, folder / "state")
+            checkpoint_folder.store(folder / "state", str(path))
+        return
+    path = checkpoint_folder.local(path)
     try:
         with temporary.whole(path, durable=True) as draft, draft.open("wb") as file:
             torch.save(content, file)
@@ -76,32 +82,38 @@ def load(path: str | Path, identity: Identity, device: torch.device | str = "cpu
     Raises:
         CheckpointError: the file is not a checkpoint, of a newer format, or of another run; the message says what differs.
     """
+    if checkpoint_folder.is_url(path):
+        with temporary.folder("checkpoint") as folder:
+            file = folder / "state"
+            return _loaded(file, str(path), identity, device) if checkpoint_folder.fetch(str(path), file) else None
+    file = checkpoint_folder.local(path)
+    return _loaded(file, str(path), identity, device) if file.exists() else None
+
+
+def _loaded(file: Path, path: str, identity: Identity, device: torch.device | str) -> dict[str, Any]:
     import torch
 
-    path = Path(path)
-    if not path.exists():
-        return None
     try:
-        not_packed(path)
-        content: Any = torch.load(path, map_location=device, weights_only=True)
+        not_packed(file)
+        content = torch.load(file, map_location=device, weights_only=True)
     except Exception as error:  # torch raises half a dozen kinds for files that are not its own
         raise CheckpointError(
-            f"{str(path)!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to start the run again, "
+            f"{path!r} cannot be read as a checkpoint ({type(error).__name__}); delete it to start the run again, "
             "or give another file"
         ) from None
     whole = isinstance(content, dict) and {"format", "identity", "step", "state"} <= set(content)
     kinds = {"identity": Mapping, "step": int, "state": Mapping}
     if not whole or not all(isinstance(content[name], kind) for name, kind in kinds.items()):
-        raise CheckpointError(f"{str(path)!r} is not a checkpoint of a training run; give another file")
+        raise CheckpointError(f"{path!r} is not a checkpoint of a training run; give another file")
     if content["format"] != FORMAT:
         raise CheckpointError(
-            f"{str(path)!r} has format {content['format']!r} and this version of nas_bo reads {FORMAT}; upgrade "
+            f"{path!r} has format {content['format']!r} and this version of nas_bo reads {FORMAT}; upgrade "
             "nas_bo, or delete the file to start the run again"
         )
     differences = list(_differences(content["identity"], identity))
     if differences:
         raise CheckpointError(
-            f"the checkpoint {str(path)!r} is of another run: {'; '.join(differences)}; give the path of this run's "
+            f"the checkpoint {path!r} is of another run: {'; '.join(differences)}; give the path of this run's "
             "own, or delete the file to start again"
         )
     found: dict[str, Any] = content

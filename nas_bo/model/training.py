@@ -15,6 +15,7 @@ import torch
 from nas_bo.architecture import AFTER, Architecture, Node
 from nas_bo.errors import CheckpointError, ModelError
 from nas_bo.model import checkpoint as files
+from nas_bo.model import checkpoint_folder
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
@@ -107,8 +108,9 @@ def train(
         ignore: top-level fields of the architecture that are the caller's own.
         progress: called as progress(step, steps, nats per token) a few times a second.
         stop_at: the share of the run after which to stop and evaluate; the schedule stays that of all `tokens`.
-        checkpoint: a file. If it is there the run continues from it, bit for bit as a run that was never stopped
-            (points of `validate_at` before it are not made up for); it is written at the end, and once a minute.
+        checkpoint: a file, or a URL of one that ends in ``.pt`` (any that fsspec opens). If it is there the run continues from it, bit for bit as a run that was never stopped
+            (points of `validate_at` before it are not made up for); it is written at the end, once a minute, and before SIGTERM or
+            Ctrl-C ends the process.
         evaluation_tokens: how much held-out text to evaluate on.
         build: makes a torch module of your own from the architecture (see `Training`).
         teacher: a trained model to learn from in addition to the text: the folder of one, a torch module, several of them, or a
@@ -132,7 +134,7 @@ class Training:
     """A run that is trained in pieces: ``t = Training(arch, corpus, 500_000); t.to(0.25); t.to(1.0)``.
 
     Args: as of `train`; `settings` may also be a mapping of those from `lr` to `embedding_power`, missing ones and None as there. A `checkpoint`
-    that is a folder gets one file per run, named after its identity. `build` makes a torch module of the user's own of the
+    that is a folder, or another URL, gets one file per run, named after its identity. `build` makes a torch module of the user's own of the
     architecture (`nas_bo.model.own_model`), which is trained instead of our decoder.
 
     Attributes:
@@ -195,16 +197,14 @@ class Training:
             self._run = Run(model, corpus, self.settings, steps, seed, *more)
             if build is not None:
                 self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing
-            self._path: Path | None = None
+            self._path: str | Path | None = None
             if checkpoint is not None:
                 name = made.first_weights if isinstance(arch, Decoder) else _name(arch, ignore)
                 assert name is not None  # checked above
                 name = name if build is None else own_name(build, name)
                 name = name if how is None else f"{name}-taught-{how.key}"
                 self._identity = files.Identity(name, corpus.fingerprint, self.settings, steps, seed, self._run.bf16)
-                self._path = Path(checkpoint)
-                if self._path.is_dir():
-                    self._path /= f"{self._identity.key}.pt"
+                self._path = checkpoint_folder.of(checkpoint, self._identity.key)
                 self._restore(self._path)
         self._clock(wall, cpu)
         self._began = wall, cpu
@@ -270,7 +270,7 @@ class Training:
         self._seconds += time.perf_counter() - wall
         self._cpu_seconds += time.process_time() - cpu
 
-    def _restore(self, path: Path) -> None:
+    def _restore(self, path: str | Path) -> None:
         there = files.load(path, self._identity, self._run.device)
         if there is None:
             return

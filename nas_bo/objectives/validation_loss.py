@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ObjectiveError
+from nas_bo.model import checkpoint_folder
 from nas_bo.model.blocks.details import check_length
 from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.model.own_model import Build, called, check_build
@@ -58,8 +59,9 @@ class ValidationLoss:
         at_most, at_least: hard limits in bits per byte.
         fidelity: the share of the run of `tokens` tokens after which the loss is taken. It is a prefix of that very
             run, with that run's schedule, so that training on costs only the rest.
-        checkpoints: a folder. A run is continued from there, bit for bit, when a later call asks more of the same
-            architecture; processes may share it. None starts every run from the start.
+        checkpoints: a folder, or a URL that fsspec opens (``s3://bucket/runs``). A run is continued from there, bit for bit, when a later
+            call asks more of the same architecture, or when it was ended in the middle, also on another machine; processes may share it.
+            None starts every run from the start.
         rungs: the shares at which `stages` stops on the way to `fidelity`.
         min_rung: the least rung that is allowed. Rankings at less than a quarter of a run are mostly those of how
             fast something begins to learn; lower it on purpose only.
@@ -156,6 +158,8 @@ class ValidationLoss:
         object.__setattr__(self, "rungs", tuple(self.rungs))
         check_fields(self, ObjectiveError)
         check_build("ValidationLoss", self.build)
+        if self.checkpoints is not None:
+            checkpoint_folder.check(self.checkpoints, "ValidationLoss", ObjectiveError)
         if self.teacher is not None:
             object.__setattr__(self, "teacher", as_distillation(self.teacher))
         if self.build is not None and (self.width_factor != 1 or self.growth is not None):
@@ -384,15 +388,13 @@ class ValidationLoss:
         """The decoder that a call evaluates; see `nas_bo.objectives.trained_models.TrainsDecoder`."""
         return self.trained(arch).model
 
+    def check_source(self) -> None:
+        """Raise ObjectiveError where checkpoints cannot be written."""
+        self._folder()
+
     def _folder(self) -> str | None:
         if self.checkpoints is not None:
-            try:
-                Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ObjectiveError(
-                    f"ValidationLoss(checkpoints={self.checkpoints!r}): it is not a folder that can be written to "
-                    f"({error.strerror}); give another one"
-                ) from None
+            checkpoint_folder.make(self.checkpoints, "ValidationLoss", ObjectiveError)
         return self.checkpoints
 
     def _value(self, arch: Architecture, training: Training, about: dict[str, object], share: float) -> Value:

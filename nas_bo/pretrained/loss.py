@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import DataError, ObjectiveError
+from nas_bo.model import checkpoint_folder
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.text import corpus_of
@@ -52,7 +53,7 @@ class SubModelLoss:
             with another window.
         device: a torch device; None is CUDA where there is one, else the CPU.
         at_most, at_least: hard limits in bits per byte.
-        checkpoints: a folder. A training that was ended is continued from there, bit for bit; processes may share it. None starts every
+        checkpoints: a folder, or a URL as in `ValidationLoss`. A training that was ended is continued from there, bit for bit; processes may share it. None starts every
             training from the start.
         rungs: the shares of the training at which `stages` looks at the loss on the way, so that it may be stopped there.
 
@@ -90,8 +91,8 @@ class SubModelLoss:
         check_fields(self, ObjectiveError)
         if list(self.rungs) != sorted(set(self.rungs)):
             raise ObjectiveError(f"SubModelLoss(rungs={self.rungs}): rungs must rise, as in (0.25, 0.5)")
-        if self.checkpoints is not None and not isinstance(self.checkpoints, (str, Path)):
-            raise ObjectiveError(f"SubModelLoss(checkpoints={self.checkpoints!r}): give the path of a folder, or None")
+        if self.checkpoints is not None:
+            checkpoint_folder.check(self.checkpoints, "SubModelLoss", ObjectiveError)
         longest = self.teacher.spec.details.max_length
         if longest is not None and self.sequence > longest:
             raise ObjectiveError(
@@ -146,11 +147,13 @@ class SubModelLoss:
         """Load the trained model and compare the text with it.
 
         Raises:
-            ObjectiveError: the model has learned nothing about the text (`nas_bo.pretrained.fit_of_text`).
+            ObjectiveError: the model has learned nothing about the text (`nas_bo.pretrained.fit_of_text`), or checkpoints cannot be written.
             ExportError, ModelError: the model cannot be read, or does not fit in memory.
         """
         from nas_bo.pretrained.fit_of_text import check_text
 
+        if self.checkpoints is not None:
+            checkpoint_folder.make(self.checkpoints, "SubModelLoss", ObjectiveError)
         corpus = self.corpus()
         check_text(self.ordered().model, self.teacher.name, corpus, self.calibration.windows(corpus))
 
@@ -266,13 +269,7 @@ class SubModelLoss:
         from nas_bo.model.inference import evaluate, torch_threads
 
         if self.checkpoints is not None:
-            try:
-                Path(self.checkpoints).mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ObjectiveError(
-                    f"SubModelLoss(checkpoints={self.checkpoints!r}): it is not a folder that can be written to ({error.strerror}); give "
-                    "another one"
-                ) from None
+            checkpoint_folder.make(self.checkpoints, "SubModelLoss", ObjectiveError)
         part, clock = self.sub_model(arch), time.process_time()
         with torch_threads(1):
             as_is = evaluate(self.as_used(part, arch), self.corpus(), self.held_out_tokens, self.sequence)

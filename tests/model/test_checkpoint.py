@@ -7,13 +7,17 @@ import signal
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
+from nas_bo import search
 from nas_bo.architecture import Node
-from nas_bo.errors import CheckpointError, ModelError
+from nas_bo.errors import CheckpointError, ModelError, ObjectiveError
 from nas_bo.model import Corpus, Training, TrainingResult, build, checkpoint, load_corpus, train
+from nas_bo.objectives import ValidationLoss
 from nas_bo.search_spaces import TinyGPT
+from nas_bo.strategies import Random
 from tests.model.architectures import ATTENTION, CONV, GATED, MOE, decoder, layer
 from tests.processes import Python
 
@@ -120,6 +124,47 @@ def test_a_folder_holds_many_runs(corpus: Corpus, tmp_path: Path) -> None:
     Training(ARCH, corpus, TOKENS, checkpoint=tmp_path).to(0.02)
     names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 3 and sum(name.startswith(arch.id) for name in names) == 2
+
+
+@pytest.mark.parametrize("where", ["memory", "file"])
+def test_a_url_is_a_folder_of_several_machines(corpus: Corpus, tmp_path: Path, where: str) -> None:
+    (tmp_path / "runs").mkdir()
+    url = f"memory://{tmp_path.name}/runs" if where == "memory" else (tmp_path / "runs").as_uri()
+    few = 20 * 512
+    whole = train(ARCH, corpus, few)
+    Training(ARCH, corpus, few, checkpoint=url).to(0.25)
+    again = Training(ARCH, corpus, few, checkpoint=url)
+    assert again.done == 0.25
+    rest = again.to()
+    assert same(rest, whole) and rest.resumed == 5 * 512
+    files, inside = fsspec.core.url_to_fs(url)
+    (kept,) = files.ls(inside, detail=False)  # no draft is left
+    assert kept.endswith(".pt")
+    files.pipe_file(kept, files.cat_file(kept)[:100])
+    with pytest.raises(
+        CheckpointError, match=f"{'memory://' if where == 'memory' else tmp_path}.* cannot be read as a checkpoint"
+    ):
+        train(ARCH, corpus, few, checkpoint=url)
+
+
+def test_places_of_checkpoints_are_looked_at_before_a_search(tmp_path: Path) -> None:
+    for where, says in (
+        ("nowhere://bucket/runs", "nowhere:// cannot be opened .*install the package of fsspec"),
+        ("", "give the path of a folder, a URL such as s3://bucket/runs, or None"),
+        (7, "give the path of a folder"),
+    ):
+        with pytest.raises(ObjectiveError, match=f"ValidationLoss.checkpoints={where!r}.: .*{says}"):
+            ValidationLoss(checkpoints=where)  # type: ignore[arg-type]
+    (tmp_path / "file").touch()
+    with pytest.raises(ObjectiveError, match="not a folder that can be written to"):
+        search(
+            TinyGPT,
+            [ValidationLoss(tokens=2000, checkpoints=str(tmp_path / "file"))],
+            strategy=Random(seed=0),
+            trials=1,
+            retrain=0,
+        )
+    ValidationLoss(checkpoints=f"memory://{tmp_path.name}/new").check_source()
 
 
 def test_other_held_out_text_is_measured_again(corpus: Corpus, tmp_path: Path) -> None:
