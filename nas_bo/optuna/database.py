@@ -27,6 +27,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
+from nas_bo import database_url
+from nas_bo.errors import HostError
 from nas_bo.optuna.changes import Changes, write_each
 
 
@@ -104,6 +106,8 @@ class Database(RDBStorage):
         self, url: str, engine_kwargs: dict[str, object] | None = None, skip_table_creation: bool = False
     ) -> None:
         super().__init__(url, engine_kwargs, skip_table_creation=skip_table_creation)
+        if not skip_table_creation:
+            self._complete()
         if self.engine.name != "sqlite":  # two connections were needed at once, and one is from now on
             self.engine.dispose()
         self._ready()
@@ -111,6 +115,26 @@ class Database(RDBStorage):
     def __setstate__(self, state: dict[object, object]) -> None:
         super().__setstate__(state)
         self._ready()
+
+    def _complete(self) -> None:
+        """Makes the indices that a process left out which was killed between a table and its indices: SQLite and MySQL commit each of
+        these statements by itself, and SQLAlchemy makes an index with its table only. Without that of the names of studies, every
+        search that continues one would make another one of the same name."""
+        try:
+            for table in models.BaseModel.metadata.sorted_tables:
+                for index in table.indexes:
+                    index.create(self.engine, checkfirst=True)
+        except sql.exc.IntegrityError as error:
+            name, of = models.StudyModel.study_name, models.StudyModel.study_id
+            again = sql.select(name, sql.func.max(of)).group_by(name).having(sql.func.count() > 1)
+            with self.engine.connect() as connection:
+                row = connection.execute(again).first()
+            if row is None:  # not that, or another process has renamed it
+                raise
+            raise HostError(
+                f"two studies are called {row[0]!r} in {database_url.shown(self.url)!r}, whose tables were left half-made by a process "
+                f"that was killed; rename one: UPDATE studies SET study_name = 'another name' WHERE study_id = {row[1]}"
+            ) from error
 
     def _ready(self) -> None:
         self.scoped_session = scoped_session(sessionmaker(bind=self.engine, class_=TogetherSession))

@@ -21,7 +21,7 @@ from optuna.study import Study, StudyDirection
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
 
-from nas_bo.errors import HostError, StorageUnavailable
+from nas_bo.errors import HostError, NasBoError, StorageUnavailable
 from nas_bo.execution.interrupts import whole
 from nas_bo.optuna.changes import Changes, write_changes
 from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
@@ -49,7 +49,7 @@ def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorag
 
     Args:
         shown: what messages call it.
-        seconds: for how long what fails is tried again; `AT_ONCE` lets its own error through.
+        seconds: for how long what fails is tried again.
     """
     inner = remembered(backend)
     if isinstance(inner, (InMemoryStorage, PatientStorage)):
@@ -113,7 +113,7 @@ class PatientStorage(BaseStorage):
 
     Raises:
         StorageUnavailable: of every method, what failed did so for as long as it is waited for.
-        HostError: of every method, a database refuses what it is given.
+        HostError: of every method, a database refuses what it is given, or holds what cannot be read.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class PatientStorage(BaseStorage):
                 return work() if self.patience.seconds < 0 else self.patience.call(work, passes, again)
         except StorageInternalError as error:
             if self.patience.seconds < 0:
-                raise
+                raise self._damaged(error) from error
             raise HostError(
                 f"{self.patience.what} refuses what was to be read or written ({said(error)}), which trying again does not change. What it "
                 "holds is kept. A database server takes names of up to 512 characters and what its tables were made for; shorten the name, "
@@ -173,6 +173,20 @@ class PatientStorage(BaseStorage):
                 f"{self.patience.what} failed ({said(cause)}) and was tried again for {waited}, without success. What it holds is "
                 "kept; when it can be read and written again, the same call continues, and evaluates again what ended meanwhile"
             ) from cause
+
+    def _read(self, work: Callable[[], T]) -> T:
+        try:
+            return self._call(work)
+        except NasBoError:
+            raise
+        except (ValueError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: Exception) -> HostError:
+        return HostError(
+            f"{self.patience.what} holds something that cannot be read ({said(error)}). It is damaged, or of another version; take a copy "
+            "of it from before, or repair it"
+        )
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
@@ -236,33 +250,33 @@ class PatientStorage(BaseStorage):
     # ---- reading ----------------------------------------------------------------------------------------------------
 
     def get_study_id_from_name(self, study_name: str) -> int:
-        return self._call(lambda: self.inner.get_study_id_from_name(study_name))
+        return self._read(lambda: self.inner.get_study_id_from_name(study_name))
 
     def get_study_name_from_id(self, study_id: int) -> str:
-        return self._call(lambda: self.inner.get_study_name_from_id(study_id))
+        return self._read(lambda: self.inner.get_study_name_from_id(study_id))
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._call(lambda: self.inner.get_study_directions(study_id))
+        return self._read(lambda: self.inner.get_study_directions(study_id))
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._call(lambda: self.inner.get_study_user_attrs(study_id))
+        return self._read(lambda: self.inner.get_study_user_attrs(study_id))
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, object]:
-        return self._call(lambda: self.inner.get_study_system_attrs(study_id))
+        return self._read(lambda: self.inner.get_study_system_attrs(study_id))
 
     def get_all_studies(self) -> list[FrozenStudy]:
-        return self._call(self.inner.get_all_studies)
+        return self._read(self.inner.get_all_studies)
 
     def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        return self._call(lambda: self.inner.get_trial_id_from_study_id_trial_number(study_id, trial_number))
+        return self._read(lambda: self.inner.get_trial_id_from_study_id_trial_number(study_id, trial_number))
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._call(lambda: self.inner.get_trial(trial_id))
+        return self._read(lambda: self.inner.get_trial(trial_id))
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
-        return self._call(lambda: self.inner.get_all_trials(study_id, deepcopy, states))
+        return self._read(lambda: self.inner.get_all_trials(study_id, deepcopy, states))
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         return self._call(lambda: self.inner.get_best_trial(study_id))

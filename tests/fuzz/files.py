@@ -15,7 +15,9 @@ from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
+from nas_bo import search
 from nas_bo.cli.ask import read as read_lines
+from nas_bo.cli.status import described, told
 from nas_bo.errors import NasBoError
 from nas_bo.export import folder as folders
 from nas_bo.export.text import byte_tokenizer
@@ -23,11 +25,15 @@ from nas_bo.foreign_recipe import check, rebuild
 from nas_bo.model import build, checkpoint
 from nas_bo.model.tokenizer import fast_tokenizer
 from nas_bo.objectives import Latency, Parameters, ValidationLoss
+from nas_bo.optuna import storages
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.serialization import describe
+from nas_bo.strategies import Random
 from nas_bo.supernet import file as supernets
+from nas_bo.workflows.stored_result import load_result
 from tests.fuzz.mutations import damaged, damaged_bytes
+from tests.problems import Toy, cost, loss
 
 Target = Callable[[random.Random], object]
 LONGEST_S = 10.0
@@ -122,10 +128,31 @@ def targets(folder: Path) -> dict[str, Target]:
         check(made)
         return rebuild(made)
 
+    def study(suffix: str) -> Target:
+        path = folder / f"study{suffix}"
+        search(Toy, [loss, cost], trials=3, strategy=Random(), retrain=0, storage=str(path))
+        content = path.read_bytes()
+        letters = [at for at, byte in enumerate(content) if 32 < byte < 127]
+
+        def read(rng: random.Random) -> object:
+            for left in folder.glob(f"{path.name}*"):  # what SQLite keeps beside a file
+                left.unlink()
+            made = bytearray(content)
+            for _ in range(
+                rng.choice((1, 5, 30))
+            ):  # other letters in its texts, of the same length: pages remain what they are
+                made[rng.choice(letters)] = rng.randrange(33, 127)
+            path.write_bytes(bytes(made) if rng.random() < 0.5 else damaged_bytes(content, rng))
+            found = storages.load(str(path), reading=True)
+            return load_result(found).to_dict(), told(described(found))
+
+        return read
+
     return {
         "weights": part(folders.WEIGHTS), "arch.json": part(folders.ARCH), "model.json": part(folders.ABOUT),
         "checkpoint": kept(lambda path: checkpoint.load(path, IDENTITY)), "supernet": kept(lambda path: supernets.read(path, "a supernet")),
         "tokenizer": tokens, "config.json": configuration, "gguf": gguf, "lines": lines, "recipe": recipe, "command": command,
+        "database": study(".db"), "journal": study(".log"),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from tests.fuzz.files import targets, tried
 COUNT = int(os.environ.get("NAS_BO_FUZZ", 300)) // 10
 KINDS = (
     "weights", "arch.json", "model.json", "checkpoint", "supernet", "tokenizer", "config.json", "gguf", "lines", "recipe", "command",
+    "database", "journal",
 )  # fmt: skip
 
 
