@@ -26,6 +26,7 @@ from nas_bo.trial import Direction, ObjectiveSpec
 
 if TYPE_CHECKING:
     from nas_bo.space import Space
+    from nas_bo.trial import Trial
 
 Cost: TypeAlias = Literal["analytic", "measured", "trained"]
 ORDER: tuple[Cost, ...] = ("analytic", "measured", "trained")  # cheap before expensive
@@ -142,6 +143,16 @@ class Staged(Protocol):
     between has been stopped."""
 
     def stages(self, arch: Architecture, /) -> Iterator[tuple[float, float]]: ...
+
+
+@runtime_checkable
+class CorrectsEarly(Protocol):
+    """What has to be taken off a value at a rung before it is compared with those of others there, since not all have as much still to
+    gain; learned from trials that ended. Without it values at rungs are compared as they are."""
+
+    def early_correction(self, trials: Sequence[Trial], /) -> Callable[[Architecture, float], float]:
+        """(architecture, share of the budget) -> what to take off."""
+        ...
 
 
 @runtime_checkable

@@ -91,6 +91,11 @@ class Trial:
     number: int | None = None
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        number = "trial" if self.number is None else f"trial {self.number}"
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.values.items())
+        return f"{number}, {self.state.value}{': ' * bool(values)}{values}{'; ' * bool(self.reason)}{self.reason}; {self.architecture}"
+
     @property
     def feasible(self) -> bool:
         return self.state is State.COMPLETE and all(v <= 0 for v in self.violations.values())

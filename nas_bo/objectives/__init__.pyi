@@ -12,6 +12,8 @@ from .curves import extrapolate as extrapolate
 from .energy import Energy as Energy
 from .growth import Growth as Growth
 from .latency import Latency as Latency
+from .learned_correction import LearnedGrowth as LearnedGrowth
+from .learned_correction import learned_growth as learned_growth
 from .memory import Fits as Fits
 from .memory import Memory as Memory
 from .memory import fitting as fitting

@@ -49,6 +49,9 @@ class Extrapolation:
     high: float
     sd: float
 
+    def __str__(self) -> str:
+        return f"{self.mean:.4g} (90 % interval {self.low:.4g} to {self.high:.4g})"
+
 
 def extrapolate(
     points: Points,

@@ -37,6 +37,9 @@ class SeedNoise:
     degrees: int
     values: tuple[tuple[float, ...], ...]
 
+    def __str__(self) -> str:
+        return f"{self.sd:.3g} between seeds (90 % interval {self.low:.3g} to {self.high:.3g}; {counted(self.degrees, 'degree')} of freedom)"
+
 
 def seed_noise(objective: ValidationLoss, archs: Sequence[Architecture], seeds: Sequence[int]) -> SeedNoise:
     """Evaluate each architecture with each seed: ``replace(objective, noise_sd=seed_noise(objective, archs, (0, 1)).sd)``.

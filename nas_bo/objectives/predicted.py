@@ -47,6 +47,9 @@ class Estimate:
     n: int
     proxies: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.value:.4g} (90 % interval {self.low:.4g} to {self.high:.4g}), learned from {counted(self.n, 'architecture')}"
+
 
 @dataclass(frozen=True)
 class Predicted:

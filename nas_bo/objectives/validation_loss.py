@@ -4,7 +4,7 @@ dials that make it cheaper: a prefix of the run, less text, shorter sequences, a
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -25,7 +25,7 @@ from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, par
 from nas_bo.objectives.trained_models import offer
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
-from nas_bo.trial import Direction
+from nas_bo.trial import Direction, Trial
 from nas_bo.validated import check_fields, check_values, checked, each, number, whole_number
 
 if TYPE_CHECKING:
@@ -221,6 +221,29 @@ class ValidationLoss:
             how.check_vocabulary(corpus.vocab_size, corpus.name, corpus.tokenizer)
             found["teacher"] = how.conditions()
         return found
+
+    def early_correction(self, trials: Sequence[Trial]) -> Callable[[Architecture, float], float]:
+        """What to take off losses at rungs before they are compared, learned from trials of whole runs that were looked at on the way; where
+        there are few, that of the default space. Nothing of models of the user's own, and of losses that are extrapolated.
+
+        Returns:
+            (architecture, share of the budget) -> bits per byte.
+        """
+        if self.build is not None or self.extrapolate or self.fidelity < 1 or self.unit != BITS_PER_BYTE:
+            return lambda arch, share: 0.0
+        from nas_bo.objectives.learned_correction import learned_growth, runs_of
+
+        prior, vocab_size = self.growth or Growth(), self.corpus().vocab_size
+        sequence = self.sequence or int(DEFAULTS["sequence"])
+        runs = runs_of(trials, self.name)
+        there = 0.0 if self.growth is None else 1.0  # what rungs have been corrected by already
+
+        def guess(arch: Architecture, share: float) -> float:
+            return there * prior(arch, share, vocab_size, sequence, self.ignore)
+
+        runs = [run._replace(early=run.early + guess(run.architecture, run.share)) for run in runs]
+        learned = learned_growth(runs, prior, vocab_size=vocab_size, sequence=sequence, ignore=self.ignore)
+        return lambda arch, share: learned(arch, share) - guess(arch, share)
 
     def chance(self) -> float:
         """What guessing costs: of uniform tokens log2(vocabulary) bits each, of uniform bytes 8; the smaller of the two,

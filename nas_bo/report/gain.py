@@ -104,6 +104,9 @@ class Gain:
             )
         return text + "."
 
+    def __str__(self) -> str:
+        return f"{self.sentence} {self.basis}".strip()
+
     @property
     def short(self) -> str:
         """The sentence without its intervals, for a line of a picture."""

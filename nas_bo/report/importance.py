@@ -62,6 +62,11 @@ class Importance:
     high: tuple[float, ...]
     pairs: tuple[tuple[float, ...], ...]
 
+    def __str__(self) -> str:
+        shares = zip(self.names, self.total, self.low, self.high, strict=True)
+        told = ", ".join(f"{name} {value:.0%} ({low:.0%} to {high:.0%})" for name, value, low, high in shares)
+        return f"{self.objective}: {told}. {self.caption()}"
+
     @property
     def trusted(self) -> bool:
         return self.explained >= TRUSTED

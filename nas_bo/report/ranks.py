@@ -40,6 +40,9 @@ class Interval:
     def bounded(self) -> bool:
         return not math.isnan(self.low)
 
+    def __str__(self) -> str:
+        return self.text()
+
     def text(self) -> str:
         """``0.62 (0.31 to 0.84)``; what is missing is written in words."""
         if not self.known:

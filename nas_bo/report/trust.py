@@ -106,6 +106,13 @@ class Judged:
     pairs: int = 0
     equal_against_size: Interval = UNKNOWN
 
+    def __str__(self) -> str:
+        if self.useless:
+            return f"{self.name}: {self.useless}"
+        return (
+            f"{self.name}: tau {self.tau}, size removed {self.size_removed}, of about equal size {verdict.equal(self)}"
+        )
+
     @property
     def beats_size(self) -> bool:
         """Whether it is shown to order better than the parameter count."""

@@ -5,7 +5,8 @@ arXiv 2106.12639).
 At every rung an evaluation continues while it is among the best share 1 / `eta` of all that ever came so far. With several
 objectives they are ordered by non-dominated rank, those of one rank by an epsilon-net (section 3.2 of the second
 paper): each the farthest from those before it. What is known without training, and what was measured before, counts as
-it is; what is in training counts as it was at the rung.
+it is; what is in training counts as it was at the rung, less what its objective knows that larger and deeper models have still to gain
+(`nas_bo.objective.CorrectsEarly`).
 
 Notation: n architectures that were at a rung, m objectives of which values are there, everything minimised.
 """
@@ -14,14 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
-from nas_bo.objective import Judge, Staged
+from nas_bo.objective import CorrectsEarly, Judge, Staged
 from nas_bo.pareto import ranks
 from nas_bo.problem import Problem
 from nas_bo.strategies.history import Scale, known_values
@@ -85,17 +86,26 @@ class SuccessiveHalving:
         """See `Stopping.judge`."""
         peers: dict[str, dict[str, list[tuple[float, dict[str, float]]]]] = {}
         staged = [o.name for o in problem.objectives if isinstance(o, Staged)]
+        taken = {o.name: o.early_correction(trials) for o in problem.objectives if isinstance(o, CorrectsEarly)}
+
+        def off(name: str, arch: Architecture, share: float) -> float:
+            return taken[name](arch, share) if name in taken else 0.0
+
         for trial in trials:
             if trial.state not in (State.COMPLETE, State.STOPPED) or violation(trial) > 0:
                 continue
             for name in staged:
                 # the last one of an architecture counts: one that was stopped and finished later counts once
                 values = {**trial.values, **_known(problem, trial)}
-                found = [(share, {**values, name: value}) for share, value in trial.rungs(name).items()]
+                found = [
+                    (share, {**values, name: value - off(name, trial.architecture, share)})
+                    for share, value in trial.rungs(name).items()
+                ]
                 if found:
                     peers.setdefault(name, {})[trial.architecture.id] = found
         table = {name: [rung for rungs in by_id.values() for rung in rungs] for name, by_id in peers.items()}
-        return self.among(problem.columns, table)
+        corrections = {name: {share: off(name, arch, share) for share, _ in there} for name, there in table.items()}
+        return _Judge(self, tuple(problem.columns), table, corrections)
 
     def among(
         self, columns: Sequence[ObjectiveSpec], peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
@@ -117,11 +127,13 @@ def _known(problem: Problem, trial: Trial) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Judge:
-    """What the history says at the rungs: objective -> (share, values there) of every architecture."""
+    """What the history says at the rungs: objective -> (share, values there) of every architecture; and objective -> share -> what to take off
+    the value of the one that is judged, as it was taken off theirs."""
 
     settings: SuccessiveHalving
     columns: tuple[ObjectiveSpec, ...]
     peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
+    corrections: Mapping[str, Mapping[float, float]] = field(default_factory=dict)
 
     def __call__(self, name: str, share: float, values: Mapping[str, float]) -> bool:
         if share < self.settings.least - SAME:
@@ -129,6 +141,8 @@ class _Judge:
         there = [other for at, other in self.peers.get(name, ()) if abs(at - share) <= SAME]
         if len(there) < max(1, self.settings.startup):
             return True
+        off = next((by for at, by in self.corrections.get(name, {}).items() if abs(at - share) <= SAME), 0.0)
+        values = {**values, name: values[name] - off} if name in values else values
         # an objective that is evaluated later is compared by nobody yet
         columns = [c for c in self.columns if c.name in values and all(c.name in other for other in there)]
         points = np.array([[c.sign * other[c.name] for c in columns] for other in [*there, values]])

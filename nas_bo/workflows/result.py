@@ -48,6 +48,10 @@ class Retrained:
     info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     factor: float = 1.0
 
+    def __str__(self) -> str:
+        told = ", ".join(f"{name} {value:.4g}" for name, value in self.values.items()) or self.reason
+        return f"{self.id} at {self.factor:g} times the budget: {told}"
+
 
 @dataclass(frozen=True)
 class Spent:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nas_bo import wording
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
 from nas_bo.knee import recommended
+from nas_bo.objectives.learned_correction import LEAST as FEWEST_RUNS
+from nas_bo.objectives.learned_correction import SAME, Run, learned_growth, runs_of
 from nas_bo.report import Proxy, TrustReport, trust
 from nas_bo.report.ranks import about_equal
 from nas_bo.report.spread import across
 from nas_bo.trial import ObjectiveSpec, State, Trial
+from nas_bo.validated import is_number
 
 FLOPS_TOKENS = 128  # over which FLOPs are counted, as the objective does
 
@@ -107,6 +111,8 @@ def of_search(
     for rung in sorted({s for t in known for s in t.rungs(first.name)}):
         seen = [t.rungs(first.name).get(rung, math.nan) for t in known]
         judged.append(Proxy(f"{first.name}@{rung:.0%}", seen, first.direction, share * rung))
+    corrected, told = _corrected(trials, known, values, first, factor)
+    judged += [replace(one, share=share * one.share) for one in corrected]
     before = [t.info.get(first.name, {}) for t in known]
     if any("as_is" in info for info in before):  # a part of a trained model, before it recovered
         took = [{"cpu_seconds": info.get("as_is_cpu_seconds")} for info in before]
@@ -129,7 +135,38 @@ def of_search(
         ids=[t.architecture.id for t in known],
         labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
         chosen=_chosen(winners, len(known) - winners, factor),
+        notes=told,
     )
+
+
+def _corrected(
+    trials: Sequence[Trial], known: Sequence[Trial], values: Sequence[float], column: ObjectiveSpec, factor: float
+) -> tuple[list[Proxy], list[str]]:
+    """What early losses say with the correction that this study teaches, each run left out; and what is known about it.
+
+    Rungs are corrected by the whole runs of all trials. A loss that was corrected already (`ValidationLoss.quick`) is corrected by what the
+    re-training, at `factor` times the budget, brought; `values` are those of `known`. `Proxy.share` is that of the run.
+    """
+    if column.unit != "bits/byte":
+        return [], []
+    runs = runs_of(trials, column.name)
+    for trial, final in zip(known, values, strict=True):
+        info = trial.info.get(column.name, {})
+        if is_number(info.get("growth")) and is_number(info.get("measured")) and is_number(info.get("fidelity")):
+            share = float(info["fidelity"]) / factor
+            runs.append(Run(trial.architecture, share, float(info["measured"]), final))
+    try:
+        learned = learned_growth(runs)
+    except NasBoError:  # not of our decoders
+        return [], []
+    found = []
+    for share, fit in sorted(learned.fits.items()):
+        if fit.runs >= FEWEST_RUNS:
+            ids = [run.architecture.id for run in runs if abs(run.share - share) <= SAME]
+            expected = dict(zip(ids, fit.left_out.tolist(), strict=True))
+            seen = [expected.get(t.architecture.id, math.nan) for t in known]
+            found.append(Proxy(f"{column.name}@{share:.0%} corrected", seen, column.direction, share))
+    return found, [learned.sentence(share) for share in sorted(learned.fits)]
 
 
 def of_estimates(

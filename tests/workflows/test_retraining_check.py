@@ -65,8 +65,10 @@ def test_the_loss_its_rungs_and_the_proxies_are_judged_by_the_re_training():
         trials, [LOSS, COST], best, again, 2.0, [ObjectiveSpec("synflow", direction="maximize")]
     )
     assert report is not None and report.n == len(chosen) and report.reference == "re-trained val_loss"
-    whole, rung, synflow = report.proxies
-    assert (whole.name, rung.name, synflow.name) == ("val_loss", "val_loss@25%", "synflow")
+    whole, rung, corrected, synflow = report.proxies
+    names = ("val_loss", "val_loss@25%", "val_loss@25% corrected", "synflow")
+    assert (whole.name, rung.name, corrected.name, synflow.name) == names and corrected.share == pytest.approx(0.125)
+    assert "learned here from 30 finished runs" in report.notes[0] and report.notes[0] in str(report)
     assert whole.tau.value == 1 and whole.share == pytest.approx(0.5) and rung.share == pytest.approx(0.125)
     assert synflow.share == pytest.approx(0.005) and report.parameters is not None and report.flops is not None
     assert f"{len(best)} of the front and 3 others" in report.chosen
@@ -74,6 +76,25 @@ def test_the_loss_its_rungs_and_the_proxies_are_judged_by_the_re_training():
         trials, [LOSS, COST], best, {t.architecture.id: again[t.architecture.id] for t in best}, 2.0
     )
     assert alone is not None and "among winners" in alone.chosen
+
+
+@pytest.mark.parametrize("n", [4, 12])
+def test_a_corrected_loss_is_compared_with_the_correction_that_its_re_training_teaches(n):
+    """The searched loss was corrected the wrong way; from six re-trainings on that is seen."""
+    rng = np.random.default_rng(1)
+    trials, again = [], {}
+    for trial in searched(n):
+        final, size = trial.values["val_loss"], math.log(retraining_check.size_of(trial) / 1e5)
+        grown = -0.3 * size
+        info = {"measured": final + 0.1 * size + 0.01 * rng.normal(), "growth": grown, "fidelity": 0.5}
+        trials.append(Trial(trial.architecture, {"val_loss": info["measured"] - grown}, info={"val_loss": info}))
+        again[trial.architecture.id] = {"values": {"val_loss": final}, "info": {}}
+    report = retraining_check.of_search(trials, [LOSS], trials, again, 2.0)
+    if n == 4:
+        assert len(report.proxies) == 1 and "at 25% is not yet known here (4 finished runs" in report.notes[0]
+        return
+    searched_with, corrected = report.proxies
+    assert corrected.name == "val_loss@25% corrected" and corrected.tau.value > searched_with.tau.value + 0.3
 
 
 def test_nothing_re_trained_is_no_report():
