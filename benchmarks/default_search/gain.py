@@ -1,10 +1,10 @@
 """Is the gain of the default `nas-bo search` positive whatever the seed?
 
-    python -m benchmarks.default_search.gain [--seeds 1 2]
+    python -m benchmarks.default_search.gain [--seeds 1 2] [--work FOLDER]
 
 Runs the default job once for each seed, as a newcomer does but for `--seed`, and keeps what it says of its gain over the plain decoder, with the
 load of the machine before. Seed 0 is that of `benchmarks.default_search.run`, read from its file. About five minutes a seed on two quiet cores. Seeds that were
-measured before are kept. Writes benchmarks/results/default_search_gain.json.
+measured before are kept; a search that was interrupted continues where FOLDER is the same. Writes benchmarks/results/default_search_gain.json.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ KEPT = ("sentence", "better", "factor", "shown", "noise", "members")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--work", type=Path, help="a folder for the searches; default a temporary one")
+    given = parser.parse_args()
     first = json.loads((RESULTS / "default_search.json").read_text())
     found: dict[str, Any] = {}
     if (RESULTS / FILE).exists():
         found = json.loads((RESULTS / FILE).read_text())["seeds"]
     found["0"] = {**_kept(first["gain"]), "agreement": first["agreement"], **_machine(first["figures"]["search"])}
-    for seed in seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            run = run_search(Path(folder), ["--seed", str(seed)])
+    for seed in given.seeds:
+        folder = (given.work or Path(tempfile.mkdtemp(prefix="gain-"))) / str(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        run = run_search(folder, ["--seed", str(seed)])
         found[str(seed)] = {**_kept(run["told"]["gain"]), "agreement": run["told"]["agreement"], **_machine(run)}
         gains = [one["better"]["value"] for one in found.values()]
         document = envelope(

@@ -54,7 +54,9 @@ def main(argv: list[str] | None = None) -> int:
                 measure(arm, archs, options.raw, part, parts)
         if any(word in learned.NAME for word in options.arms):
             predict(archs, options.raw)
-    write(lines(options.raw), archs, RESULTS)
+    before = RESULTS / "fidelity.json"
+    machine = json.loads(before.read_text())["machine"] if options.report and before.exists() else None
+    write(lines(options.raw), archs, RESULTS, machine)
     return 0
 
 
