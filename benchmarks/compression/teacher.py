@@ -13,13 +13,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import ROOT
+from benchmarks.pretrained.smollm2 import pages
 from nas_bo import provenance, serialization
 from nas_bo.architecture import Architecture, Node
 from nas_bo.export import folder as files
@@ -106,7 +107,9 @@ def asked(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--model", default=None, help="instead: a folder of Hugging Face or a GGUF file")
     parser.add_argument("--name", default="model", help="of that model in the result and in its file's name")
-    parser.add_argument("--data", default=str(ROOT / "docs"), help="the text for that model")
+    parser.add_argument(
+        "--data", default=None, help="the text for that model; the pages of the documentation by default"
+    )
 
 
 def subjects(given: argparse.Namespace) -> Iterator[Subject]:
@@ -117,10 +120,13 @@ def subjects(given: argparse.Namespace) -> Iterator[Subject]:
             yield Subject(place.name, files.load(place).model, load_corpus(), described(place))
         return
     there = Pretrained(given.model)
-    corpus = load_corpus(given.data, tokenizer=there.tokenizer)
+    with tempfile.TemporaryDirectory() as empty:
+        prose = Path(empty) / "pages.txt"
+        prose.write_text(pages())
+        corpus = load_corpus(given.data or prose, tokenizer=there.tokenizer)
     model = there.model()
     size = sum(weight.numel() for weight in model.parameters())
-    text = {"name": Path(given.data).name, "sha256": corpus.fingerprint}
+    text = {"name": corpus.name, "sha256": corpus.fingerprint}
     yield Subject(given.name, model, corpus, {"parameters": size, "file": Path(given.model).name, "text": text})
 
 

@@ -85,8 +85,8 @@ class Levels:
                 else:
                     jobs.append(Job(one, inputs, bits))
                     places.append((name, index))
-        for (name, index), weight in zip(places, settled_together(jobs, self.group), strict=True):
-            made[name][index] = weight
+        for (name, index), settled in zip(places, settled_together(jobs, self.group), strict=True):
+            made[name][index] = settled.weight(self.group)
         for name, parts in made.items():
             whole = torch.stack(parts) if self._matrices[name].dim() == 3 else parts[0]
             self._made[name, bits] = whole.to(self._matrices[name].dtype)

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from nas_bo.compress.calibration import EMBEDDINGS, Calibration, Passes, matrices, moments, windows
-from nas_bo.compress.error_feedback import DAMPING, ridge, settle
+from nas_bo.compress.error_feedback import ridge
+from nas_bo.compress.stacked_feedback import Inputs, Job, Settled, rounded, settled_together
 from nas_bo.errors import CompressError, near
 from nas_bo.model.decoder import Decoder, build
 from nas_bo.model.packed import INTEGERS, Packed, packed_bytes
@@ -34,9 +35,6 @@ BITS = (*INTEGERS, 16, 32)
 """16 is bfloat16, 32 leaves a weight as it is."""
 LEAST_OF_EMBEDDINGS = 8
 """Bits of embeddings and the head where nobody names them: few weights, of which every token reads some."""
-SHRUNK = tuple(1 - 0.03 * step for step in range(24))
-"""Shares of a group's range that the calibrated form tries."""
-
 ROUNDS = 2  # of codes, then scales for them
 
 CORRECTED_LAYERS = 6
@@ -159,14 +157,20 @@ def quantize(
                 for each in (passes, exact) if corrected else (passes,):
                     each.advance(len(made.layers) - 1 if last is None else last)
                 seen, crossed = moments(passes, there, last, exact if corrected else None)
+                targets = {
+                    name: _target(weight, seen[name], crossed[name], count) if name in crossed else weight
+                    for name, weight in there.items()
+                }
+                found, dead = _calibrated(targets, asked, how, seen)
+                packed |= found
+                unseen += dead
                 for name, weight in there.items():
-                    target = _target(weight, seen[name], crossed[name], count) if name in crossed else weight
-                    packed[name], dead = _calibrated(target, asked[name], how, seen[name])
-                    unseen += [name] if dead else []
-                    places[name].copy_(packed[name].weight())
+                    weight.copy_(packed[name].weight())
         for name, width in asked.items():
             if width in INTEGERS and name not in packed:
-                packed[name] = _nearest(places[name], width, how)
+                packed[name] = _packed(
+                    rounded(_flat(places[name]), width, group, symmetric=symmetric), places[name], width, how
+                )
                 places[name].copy_(packed[name].weight())
             elif width == 16:
                 places[name].copy_(places[name].bfloat16())
@@ -263,7 +267,7 @@ def _check_bits(what: str, value: object) -> None:
 
 def nearest(weight: Tensor, bits: int, group: int = GROUP) -> Tensor:
     """A weight as `bits` (2, 3, 4 or 8) say it, rounded to the nearest, in its own data type."""
-    return _nearest(weight, bits, _How(group, False)).weight().to(weight.dtype)
+    return rounded(_flat(weight), bits, group).weight(group).view(weight.shape).to(weight.dtype)
 
 
 class _How(NamedTuple):
@@ -271,68 +275,14 @@ class _How(NamedTuple):
     symmetric: bool
 
 
-class _Grid(NamedTuple):
-    """Of each group (R, G): the scale and the zero point."""
-
-    scales: Tensor
-    zeros: Tensor
+def _flat(weight: Tensor) -> Tensor:
+    """(R, C) float32, experts below each other."""
+    return weight.detach().float().reshape(-1, weight.shape[-1])
 
 
-def _grouped(weight: Tensor, group: int) -> Tensor:
-    """(R, C) -> (R, G, group), the last group filled with zeros."""
-    rows, columns = weight.shape
-    return torch.nn.functional.pad(weight, (0, -columns % group)).view(rows, -1, group)
-
-
-def _grid(parts: Tensor, bits: int, symmetric: bool, share: float = 1.0) -> _Grid:
-    """Of groups (R, G, group), whose range is taken times `share`."""
-    most = (1 << bits) - 1
-    if symmetric:  # the weight farthest from 0 has the code 0, as in llama.cpp's Q4_0
-        far = parts.gather(-1, parts.abs().argmax(-1, keepdim=True)).squeeze(-1) * share
-        scales = (far / -(1 << (bits - 1))).bfloat16().float()
-        zeros = torch.full_like(scales, float(1 << (bits - 1)))
-    else:
-        low, high = parts.amin(-1).clamp(max=0) * share, parts.amax(-1).clamp(min=0) * share
-        scales = ((high - low) / most).bfloat16().float()
-        zeros = torch.where(scales > 0, -low / scales, 0.0).round().clamp(0, most)
-    return _Grid(torch.where(scales == 0, torch.ones_like(scales), scales), zeros)
-
-
-def _codes(w: Tensor, scales: Tensor, zeros: Tensor, bits: int) -> Tensor:
-    return (w / scales + zeros).round().clamp(0, (1 << bits) - 1)
-
-
-def _nearest(weight: Tensor, bits: int, how: _How) -> Packed:
-    flat = weight.detach().float().reshape(-1, weight.shape[-1])
-    parts = _grouped(flat, how.group)
-    grid = _grid(parts, bits, how.symmetric)
-    codes = _codes(parts, grid.scales.unsqueeze(-1), grid.zeros.unsqueeze(-1), bits)
-    return _packed(codes.flatten(1)[:, : flat.shape[1]], grid, weight, bits, how)
-
-
-def _packed(codes: Tensor, grid: _Grid, weight: Tensor, bits: int, how: _How) -> Packed:
-    zeros = None if how.symmetric else grid.zeros
-    return Packed.of(codes, grid.scales, zeros, bits, how.group, tuple(weight.shape))
-
-
-def _best_grid(flat: Tensor, bits: int, how: _How, importance: Tensor) -> _Grid:
-    """Of the shares of the range the one of least squared error, each group for itself; weights of a column count as `importance` (C,)."""
-    parts = _grouped(flat, how.group)
-    heavy = _grouped(importance.float().unsqueeze(0), how.group)
-    best: _Grid | None = None
-    least = torch.empty(0)
-    for share in SHRUNK:
-        grid = _grid(parts, bits, how.symmetric, share)
-        scales, zeros = grid.scales.unsqueeze(-1), grid.zeros.unsqueeze(-1)
-        error = ((scales * (_codes(parts, scales, zeros, bits) - zeros) - parts).square() * heavy).sum(-1)
-        if best is None:
-            best, least = grid, error
-            continue
-        better = error < least
-        best = _Grid(*(torch.where(better, new, old) for new, old in zip(grid, best, strict=True)))
-        least = torch.minimum(least, error)
-    assert best is not None
-    return best
+def _packed(made: Settled, weight: Tensor, bits: int, how: _How) -> Packed:
+    zeros = None if how.symmetric else made.zeros
+    return Packed.of(made.codes, made.scales, zeros, bits, how.group, tuple(weight.shape))
 
 
 def _target(weight: Tensor, hessian: Tensor, crossed: Tensor, tokens: int) -> Tensor:
@@ -343,68 +293,31 @@ def _target(weight: Tensor, hessian: Tensor, crossed: Tensor, tokens: int) -> Te
     return made
 
 
-def _calibrated(weight: Tensor, bits: int, how: _How, hessian: Tensor) -> tuple[Packed, bool]:
-    """The matrix, or all experts one by one; and whether some of it was given nothing."""
-    experts = (
-        list(zip(weight.detach().unbind(0), hessian.unbind(0), strict=True))
-        if weight.dim() == 3
-        else [(weight.detach(), hessian)]
-    )
-    codes, grids, dead = [], [], False
-    for each, seen in experts:
-        flat = each.float()
-        if not bool((seen.diagonal() > 0).any()):
-            dead = True
-            parts = _grouped(flat, how.group)
-            grid = _grid(parts, bits, how.symmetric)
-            nearest = _codes(parts, grid.scales.unsqueeze(-1), grid.zeros.unsqueeze(-1), bits)
-            codes.append(nearest.flatten(1)[:, : flat.shape[1]])
-        else:
-            grid = _best_grid(flat, bits, how, seen.diagonal())
-            for _ in range(ROUNDS):
-                found = _fed_back(flat, bits, how, grid, seen)
-                grid = _fitted(flat, found, how, grid, seen)
-            codes.append(found)
-        grids.append(grid)
-    joined = _Grid(*(torch.cat(parts) for parts in zip(*grids, strict=True)))
-    return _packed(torch.cat(codes), joined, weight, bits, how), dead
-
-
-def _fitted(flat: Tensor, codes: Tensor, how: _How, grid: _Grid, hessian: Tensor) -> _Grid:
-    """The scales of each row for which the codes give the nearest output: they minimise (w - S c)^T H (w - S c), a system of G
-    equations, where c are the codes without their zero points and S has the scale of each column's group."""
-    rows, columns = flat.shape
-    groups = grid.scales.shape[1]
-    parts = (codes - grid.zeros.repeat_interleave(how.group, 1)[:, :columns]).double()
-    target = flat.double()
-    inner = torch.empty(rows, groups, groups, dtype=torch.float64, device=flat.device)
-    wanted = torch.empty(rows, groups, dtype=torch.float64, device=flat.device)
-    for at in range(groups):
-        own = slice(at * how.group, min((at + 1) * how.group, columns))
-        seen = parts[:, own] @ hessian[own]  # (R, C)
-        inner[:, at] = _grouped(seen * parts, how.group).sum(-1)
-        wanted[:, at] = (seen * target).sum(1)
-    old = grid.scales.double()
-    damped = DAMPING * inner.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-30)
-    inner.diagonal(dim1=1, dim2=2).add_(damped.unsqueeze(1))
-    found = torch.linalg.solve(inner, wanted + damped.unsqueeze(1) * old)
-    kept = torch.where(found.sign() == old.sign(), found, old).bfloat16().float()
-    return _Grid(torch.where(kept == 0, grid.scales, kept), grid.zeros)
-
-
-def _fed_back(flat: Tensor, bits: int, how: _How, grid: _Grid, hessian: Tensor) -> Tensor:
-    """(R, C) codes. Columns are rows here: each is read and written once, in one piece."""
-    codes = torch.empty_like(flat.t(), memory_format=torch.contiguous_format)
-    scales, zeros = grid.scales.t().contiguous(), grid.zeros.t().contiguous()
-    most = (1 << bits) - 1
-
-    def settled(w: Tensor, column: int) -> Tensor:
-        s, z = scales[column // how.group], zeros[column // how.group]
-        code = torch.div(w, s, out=codes[column]).add_(z).round_().clamp_(0, most)
-        return (code - z).mul_(s)
-
-    settle(flat, hessian, settled)
-    return codes.t()
+def _calibrated(
+    targets: Mapping[str, Tensor], asked: Mapping[str, int], how: _How, seen: Mapping[str, Tensor]
+) -> tuple[dict[str, Packed], list[str]]:
+    """The matrices, or all their experts one by one; and the names of those of which some were given nothing."""
+    made: dict[str, list[Settled]] = {name: [] for name in targets}
+    jobs: list[Job] = []
+    places: list[tuple[str, int]] = []
+    for name, target in targets.items():
+        each, moments = (target, seen[name]) if target.dim() == 3 else (target.unsqueeze(0), seen[name].unsqueeze(0))
+        for index, (one, hessian) in enumerate(zip(each.detach().float(), moments, strict=True)):
+            inputs = Inputs.of(hessian)
+            made[name].append(rounded(one, asked[name], how.group, symmetric=how.symmetric))
+            if inputs is not None:
+                jobs.append(Job(one, inputs, asked[name]))
+                places.append((name, index))
+    settled = settled_together(jobs, how.group, ROUNDS, symmetric=how.symmetric)
+    for (name, index), one in zip(places, settled, strict=True):
+        made[name][index] = one
+    packed = {
+        name: _packed(
+            Settled(*(torch.cat(parts) for parts in zip(*each, strict=True))), targets[name], asked[name], how
+        )
+        for name, each in made.items()
+    }
+    return packed, [name for name, each in made.items() if sum(name == at for at, _ in places) < len(each)]
 
 
 # ---- the model --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,9 +55,28 @@ class Job:
     bits: int
 
 
-def settled_together(jobs: Sequence[Job], group: int) -> list[Tensor]:
-    """The weights (R, C) float32 that the few bits say, one for each job."""
-    found: list[Tensor | None] = [None] * len(jobs)
+class Settled(NamedTuple):
+    """A matrix in few bits: codes (R, C) from 0 to 2 ** bits - 1; of each group (R, G) the scale and the zero point."""
+
+    codes: Tensor
+    scales: Tensor
+    zeros: Tensor
+
+    def weight(self, group: int) -> Tensor:
+        """(R, C) float32, scale * (code - zero point)."""
+        columns = self.codes.shape[1]
+        scales, zeros = (of.repeat_interleave(group, 1)[:, :columns] for of in (self.scales, self.zeros))
+        return (self.codes - zeros).mul_(scales)
+
+
+def settled_together(jobs: Sequence[Job], group: int, rounds: int = 1, *, symmetric: bool = False) -> list[Settled]:
+    """One for each job.
+
+    Args:
+        rounds: of codes, then scales for them.
+        symmetric: no zero points; the weight of a group that is farthest from 0 has the code 0, as in llama.cpp's Q4_0.
+    """
+    found: list[Settled | None] = [None] * len(jobs)
     by_columns: dict[int, list[int]] = {}
     for number, job in enumerate(jobs):
         by_columns.setdefault(job.weight.shape[1], []).append(number)
@@ -67,14 +87,23 @@ def settled_together(jobs: Sequence[Job], group: int) -> list[Tensor]:
             stack = [numbers.pop()]
             while numbers and (len(stack) + 1) * rows * columns <= MOST_NUMBERS:
                 stack.append(numbers.pop())
-            made = _settle([jobs[number] for number in stack], rows, group)
-            for number, weight in zip(stack, made, strict=True):
-                found[number] = weight[: jobs[number].weight.shape[0]]
+            made = _settle([jobs[number] for number in stack], rows, group, rounds, symmetric)
+            for number, *each in zip(stack, *made, strict=True):
+                found[number] = Settled(*(of[: jobs[number].weight.shape[0]] for of in each))
     return [one for one in found if one is not None]
 
 
-def _settle(jobs: Sequence[Job], rows: int, group: int) -> Tensor:
-    """(S, R, C), of matrices with fewer rows the first ones."""
+def rounded(weight: Tensor, bits: int, group: int, *, symmetric: bool = False) -> Settled:
+    """A matrix (R, C) rounded to the nearest, each group in the whole range of its weights."""
+    most = torch.tensor([float((1 << bits) - 1)], device=weight.device)
+    scales, zeros = _ranges(weight.unsqueeze(0), most, None, group, symmetric)
+    parts = _grouped(weight, group) / scales[0].unsqueeze(-1) + zeros[0].unsqueeze(-1)
+    codes = parts.round_().clamp_(0, float(most)).flatten(1)[:, : weight.shape[1]]
+    return Settled(codes, scales[0], zeros[0])
+
+
+def _settle(jobs: Sequence[Job], rows: int, group: int, rounds: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Codes (S, R, C), scales and zero points (S, R, G); of matrices with fewer rows the first ones."""
     columns = jobs[0].weight.shape[1]
     device = jobs[0].weight.device
     weights = torch.zeros(len(jobs), rows, columns, device=device)
@@ -82,11 +111,13 @@ def _settle(jobs: Sequence[Job], rows: int, group: int) -> Tensor:
         each[: len(job.weight)] = job.weight.detach()
     most = torch.tensor([float((1 << job.bits) - 1) for job in jobs], device=device)
     hessians = torch.stack([job.inputs.hessian for job in jobs]).float()
-    scales, zeros = _ranges(weights, most, hessians.diagonal(dim1=1, dim2=2), group)
-    codes = _fed_back(weights, jobs, most, scales, zeros, group)
-    codes -= zeros.repeat_interleave(group, 2)[:, :, :columns]
-    scales = _fitted(weights, codes, hessians, scales, group)
-    return codes.mul_(scales.repeat_interleave(group, 2)[:, :, :columns])
+    scales, zeros = _ranges(weights, most, hessians.diagonal(dim1=1, dim2=2), group, symmetric)
+    wanted = weights @ hessians
+    for _ in range(rounds):
+        codes = _fed_back(weights, jobs, most, scales, zeros, group)
+        parts = codes - zeros.repeat_interleave(group, 2)[:, :, :columns]
+        scales = _fitted(wanted, parts, hessians, scales, group)
+    return codes, scales, zeros
 
 
 def _grouped(numbers: Tensor, group: int) -> Tensor:
@@ -96,22 +127,30 @@ def _grouped(numbers: Tensor, group: int) -> Tensor:
     return filled.reshape(*filled.shape[:-1], -1, group)
 
 
-def _ranges(weights: Tensor, most: Tensor, importance: Tensor, group: int) -> tuple[Tensor, Tensor]:
+def _ranges(
+    weights: Tensor, most: Tensor, importance: Tensor | None, group: int, symmetric: bool
+) -> tuple[Tensor, Tensor]:
     """Of each group, (S, R, G): scale and zero point with the least squared error among shares of its range, where weights of a column
-    count as `importance` (S, C)."""
-    parts, heavy = _grouped(weights, group), _grouped(importance, group).unsqueeze(1)
-    low, high = parts.amin(-1).clamp_(max=0), parts.amax(-1).clamp_(min=0)
-    top = most.view(-1, 1, 1)
+    count as `importance` (S, C); without it those of the whole range."""
+    parts, top = _grouped(weights, group), most.view(-1, 1, 1)
+    low = torch.zeros(())
+    if symmetric:
+        step = parts.gather(-1, parts.abs().argmax(-1, keepdim=True)).squeeze(-1) * (-2 / (top + 1))
+    else:
+        low = parts.amin(-1).clamp_(max=0)
+        step = (parts.amax(-1).clamp_(min=0) - low) / top
     best: tuple[Tensor, Tensor] | None = None
     least = torch.empty(0)
-    for share in SHRUNK:
-        scales = ((high - low) * share / top).bfloat16().float()
+    for share in SHRUNK if importance is not None else (1.0,):
+        scales = (step * share).bfloat16().float()
         scales = torch.where(scales == 0, 1.0, scales)
-        zeros = torch.minimum((low * -share / scales).round_(), top)
+        zeros = ((top + 1) / 2).expand_as(scales) if symmetric else torch.minimum((low * -share / scales).round_(), top)
+        if importance is None:
+            return scales, zeros
         s, z = scales.unsqueeze(-1), zeros.unsqueeze(-1)
         error = (parts / s).round_()
         error = torch.minimum(torch.maximum(error, -z, out=error), top.unsqueeze(-1) - z, out=error)
-        error = error.mul_(s).sub_(parts).square_().mul_(heavy).sum(-1)
+        error = error.mul_(s).sub_(parts).square_().mul_(_grouped(importance, group).unsqueeze(1)).sum(-1)
         if best is None:
             best, least = (scales, zeros), error
             continue
@@ -154,22 +193,25 @@ def _fed_back(weights: Tensor, jobs: Sequence[Job], most: Tensor, scales: Tensor
     return found
 
 
-def _fitted(weights: Tensor, parts: Tensor, hessians: Tensor, scales: Tensor, group: int) -> Tensor:
+def _fitted(wanted: Tensor, parts: Tensor, hessians: Tensor, scales: Tensor, group: int) -> Tensor:
     """(S, R, G) the scales for which the codes without their zero points, `parts` (S, R, C), give the nearest output: they minimise
-    (w - s c)^T H (w - s c) for each row, a system of G equations."""
-    groups, columns = scales.shape[2], weights.shape[2]
-    inner = torch.empty(*scales.shape, groups, device=weights.device)
-    wanted = torch.empty_like(scales)
+    (w - s c)^T H (w - s c) for each row, a system of G equations.
+
+    Args:
+        wanted: W H (S, R, C).
+    """
+    groups, columns = scales.shape[2], parts.shape[2]
+    inner = torch.empty(*scales.shape, groups, device=parts.device)
     for at in range(groups):
-        own = slice(at * group, min((at + 1) * group, columns))
-        seen = parts[:, :, own] @ hessians[:, own]  # (S, R, C)
-        inner[:, :, at] = _grouped(seen * parts, group).sum(-1)
-        wanted[:, :, at] = (seen * weights).sum(-1)
+        first, end = at * group, min((at + 1) * group, columns)
+        seen = parts[:, :, first:end] @ hessians[:, first:end, first:]
+        inner[:, :, at, at:] = inner[:, :, at:, at] = _grouped(seen.mul_(parts[:, :, first:]), group).sum(-1)
+    right = _grouped(wanted * parts, group).sum(-1)
     damped = (DAMPING * inner.diagonal(dim1=2, dim2=3).mean(-1, keepdim=True)).clamp_(min=1e-30)
     inner.diagonal(dim1=2, dim2=3).add_(damped)
-    found = torch.linalg.solve(inner.double(), (wanted + damped * scales).double()).float()
+    found = torch.linalg.solve(inner.double(), (right + damped * scales).double()).float()
     kept = torch.where(found.sign() == scales.sign(), found, scales).bfloat16().float()
     return torch.where(kept == 0, scales, kept)
 
 
-__all__ = ["Inputs", "Job", "settled_together"]
+__all__ = ["Inputs", "Job", "Settled", "rounded", "settled_together"]
