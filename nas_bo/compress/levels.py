@@ -9,11 +9,12 @@ before layers are chained), which loses little and makes a setting cost no more 
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from nas_bo.compress.calibration import EMBEDDINGS, Calibration, hessians, matrices, windows
+from nas_bo.compress.calibration import EMBEDDINGS, Calibration, Moments, hessians, matrices, windows
 from nas_bo.compress.quantization import GROUP, Bits, assigned, nearest
 from nas_bo.compress.stacked_feedback import MOST_NUMBERS, Inputs, Job, settled_together
 from nas_bo.model.decoder import Decoder
@@ -22,12 +23,23 @@ from nas_bo.model.packed import INTEGERS
 FINE = 8  # bits from which on error feedback changes nothing that can be measured
 
 
+class Source(Protocol):
+    """What is known of the matrices of a model that is part of another one."""
+
+    def moments(self, name: str) -> Tensor:
+        """The second moments (C, C) of what a matrix is given, of experts (E, C, C)."""
+
+    def made(self, name: str, bits: int) -> Tensor | None:
+        """A matrix in few bits; None where it is to be quantized."""
+
+
 class Levels:
     """The weights of a trained decoder in few bits, made when they are first asked for.
 
     Args:
         calibration: a corpus, or windows (B, T + 1) of token ids; looked at when weights of fewer than 8 bits are asked for.
         group: columns that share a scale.
+        source: what is known, instead of what the calibration says.
 
     Attributes:
         small: whether all matrices are made at once, which then takes hardly longer than a few.
@@ -36,11 +48,14 @@ class Levels:
         CompressError: the calibration is too short, or has other tokens.
     """
 
-    def __init__(self, model: Decoder, calibration: Calibration, group: int = GROUP) -> None:
-        self.model, self.group = model, group
+    def __init__(
+        self, model: Decoder, calibration: Calibration, group: int = GROUP, source: Source | None = None
+    ) -> None:
+        self.model, self.group, self._source = model, group, source
         self._tokens = windows(model, calibration, "Levels")
         self._matrices = matrices(model)
-        self.small = sum(weight.numel() for weight in self._matrices.values()) <= MOST_NUMBERS
+        self.small = source is None and sum(weight.numel() for weight in self._matrices.values()) <= MOST_NUMBERS
+        self._seen: Moments = {}
         self._inputs: dict[str, tuple[Inputs | None, ...]] = {}  # of each matrix; of experts one for each
         self._made: dict[tuple[str, int], Tensor] = {}
 
@@ -59,27 +74,42 @@ class Levels:
             if calibrated:
                 self._calibrate([name], bits)
             else:
-                self._made[key] = nearest(weight, bits, self.group)
+                ready = None if self._source is None or plain else self._source.made(name, bits)
+                self._made[key] = nearest(weight, bits, self.group) if ready is None else ready
         return self._made[key]
 
     def _calibrates(self, name: str, bits: int) -> bool:
         return bits in INTEGERS and bits < FINE and name in self._matrices and name not in EMBEDDINGS
 
+    def moments(self, name: str) -> Tensor:
+        """The second moments (C, C) of what a matrix is given, of experts (E, C, C), in float64."""
+        if self._source is not None:
+            return self._source.moments(name)
+        if not self._seen:
+            self._seen = hessians(self.model, self._tokens, self._matrices)
+        return self._seen[name]
+
+    def _given(self, name: str) -> tuple[Inputs | None, ...]:
+        if name not in self._inputs:
+            seen = self.moments(name)
+            self._inputs[name] = tuple(map(Inputs.of, seen.unbind(0) if self._matrices[name].dim() == 3 else (seen,)))
+        return self._inputs[name]
+
     def _calibrate(self, names: Collection[str], bits: int) -> None:
         """Make these matrices at a width; of a small model all, because that takes hardly longer than a few."""
-        if not self._inputs:
-            for name, seen in hessians(self.model, self._tokens, self._matrices).items():
-                each = seen.unbind(0) if self._matrices[name].dim() == 3 else (seen,)
-                self._inputs[name] = tuple(Inputs.of(one) for one in each)
         jobs: list[Job] = []
         places: list[tuple[str, int]] = []
         made: dict[str, list[Tensor]] = {}
         for name in self._matrices if self.small else names:
             if (name, bits) in self._made or not self._calibrates(name, bits):
                 continue
+            ready = None if self._source is None else self._source.made(name, bits)
+            if ready is not None:
+                self._made[name, bits] = ready
+                continue
             weight = self._matrices[name].detach()
             made[name] = list(weight.unbind(0) if weight.dim() == 3 else (weight,))
-            for index, (one, inputs) in enumerate(zip(made[name], self._inputs[name], strict=True)):
+            for index, (one, inputs) in enumerate(zip(made[name], self._given(name), strict=True)):
                 if inputs is None:  # the text gave it nothing
                     made[name][index] = nearest(one, bits, self.group)
                 else:
@@ -122,4 +152,4 @@ class Levels:
             places[name].data = self.weight(name, width, name.startswith(begin) if begin else False)
 
 
-__all__ = ["Levels"]
+__all__ = ["Levels", "Source"]

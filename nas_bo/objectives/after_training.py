@@ -32,6 +32,7 @@ from nas_bo.model.spec import DecoderSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nas_bo.compress.levels import Source
     from nas_bo.model import Decoder
     from nas_bo.model.data import Corpus
 
@@ -144,7 +145,12 @@ def _read(path: Path, spec: DecoderSpec, device: str | None) -> Kept | None:
 
 
 def as_used(
-    model: Decoder, spec: DecoderSpec, corpus: Corpus, seed: int = 0, memo: dict[str, Any] | None = None
+    model: Decoder,
+    spec: DecoderSpec,
+    corpus: Corpus,
+    seed: int = 0,
+    memo: dict[str, Any] | None = None,
+    source: Source | None = None,
 ) -> Decoder:
     """A copy of a trained decoder with all that `spec.after` says done to it, in the order channels, zeros, bits, caches
     (`nas_bo.compress`). Values are those that the fewer bits can say, kept in float32: outputs are those of the smaller model, not its
@@ -152,6 +158,7 @@ def as_used(
 
     Args:
         memo: of this model, where what other settings can use again is kept; what is returned is then good until the next call.
+        source: what is known of the matrices of `model`, where no channels or weights of it go (`nas_bo.compress.levels.Levels`).
 
     Raises:
         CompressError: the text is too short to weigh channels and weights on.
@@ -185,7 +192,8 @@ def as_used(
         if (
             memo.get("form") != form
         ):  # of the last one only: weights in all widths take several times the model's memory
-            memo |= {"form": form, "levels": Levels(made, text), "draft": None}
+            known = source if made is model else None
+            memo |= {"form": form, "levels": Levels(made, text, source=known), "draft": None}
         zeros = [f"{name}." for name, one in zip(names, each, strict=True) if one.sparsity]
         mixture = {**bits, "default": around.bits}
         if memo["draft"] is None:

@@ -261,10 +261,9 @@ def _rounded(replaced: Replaced, held: OrderedModel, bits: Sequence[int], unit: 
     """(block, bits) -> what the whole block adds with its weights in so many bits: the second-order term, as of smaller blocks."""
     if not bits:
         return {}
-    from nas_bo.compress.levels import Levels
     from nas_bo.pretrained.repair import PARTS, layer_of
 
-    levels, found = Levels(held.model, held.windows), {}
+    found = {}
     names = {id(weight): name for name, weight in held.model.named_parameters()}
     for index in range(len(held.model.layers)):
         for part in PARTS:
@@ -275,7 +274,7 @@ def _rounded(replaced: Replaced, held: OrderedModel, bits: Sequence[int], unit: 
                 small = copy.deepcopy(block)
                 for own, there in zip(small.parameters(), block.parameters(), strict=True):
                     if own.dim() > 1:
-                        own.data = levels.weight(names[id(there)], width, plain=not levels.small)  # GPTQ takes minutes
+                        own.data = held.levels.weight(names[id(there)], width)
                 found[f"layers.{index}.{part}", width] = replaced.moved(index, part, small) / unit
     return found
 

@@ -27,6 +27,7 @@ from nas_bo.validated import check_fields, checked, each, number, whole_number
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
+    from nas_bo.model.spec import DecoderSpec
     from nas_bo.model.training import Progress, Training, TrainingResult
     from nas_bo.pretrained.block_library import BlockLibrary
 
@@ -182,21 +183,31 @@ class SubModelLoss:
             longer: repair it on four times the calibration text, as one that is kept; False as one of many that are judged.
         """
         spec, held = check(arch, self.ignore)._replace(after=None), self.ordered()
-        other = any(
-            replacing(one.mixer, own.mixer) is not None
-            for one, own in zip(spec.layers, held.model.spec.layers, strict=False)
-        )
-        part = sliced(held.model, spec, copy, self.library() if other else None)
+        part = sliced(held.model, spec, copy, self.library() if self._has_others(spec) else None)
         if self.repair:
             (held.long_repair if longer else held.repair)(part)
         return part
 
-    def as_used(self, part: Decoder, arch: Architecture) -> Decoder:
-        """A part with all done to it that `arch` says is done after training, such as fewer bits; itself where that is nothing."""
+    def _has_others(self, spec: DecoderSpec) -> bool:
+        """Whether it has blocks of other operators than the trained model."""
+        pairs = zip(spec.layers, self.teacher.spec.layers, strict=False)
+        return any(replacing(one.mixer, own.mixer) is not None for one, own in pairs)
+
+    def as_used(self, part: Decoder, arch: Architecture, *, trained: bool = True) -> Decoder:
+        """A part with all done to it that `arch` says is done after training, such as fewer bits; itself where that is nothing.
+
+        Args:
+            trained: on, so that none of its weights are those of the trained model; False takes what its matrices have in common with it from
+                matrices of the trained model that were quantized once (`nas_bo.pretrained.rounded`).
+        """
         from nas_bo.objectives.after_training import as_used
+        from nas_bo.pretrained.rounded import OfTheWhole
 
         spec = check(arch, self.ignore)
-        return part if spec.after is None else as_used(part, spec, self.corpus(), self.seed)
+        if spec.after is None:
+            return part
+        source = None if trained or self._has_others(spec) else OfTheWhole(self.ordered().levels, part)
+        return as_used(part, spec, self.corpus(), self.seed, source=source)
 
     def training(
         self, arch: Architecture, checkpoint: str | Path | None = None, progress: Progress | None = None
@@ -232,10 +243,7 @@ class SubModelLoss:
     def _first_weights(self, arch: Architecture) -> str:
         """A name of the weights that a part begins with."""
         spec = check(arch, self.ignore)._replace(after=None)
-        others = any(
-            replacing(one.mixer, own.mixer) is not None
-            for one, own in zip(spec.layers, self.teacher.spec.layers, strict=False)
-        )
+        others = self._has_others(spec)
         said = [self.teacher.fingerprint, self.teacher.dtype, repr(spec), repr(self.calibration), str(self.repair)]
         said += [repr(sorted(self.operators.conditions().items()))] if others else []
         return f"{arch.training_id}-part-{hashlib.sha256(' '.join(said).encode()).hexdigest()[:12]}"
@@ -252,7 +260,7 @@ class SubModelLoss:
     def judged(self, arch: Architecture, /) -> Decoder:
         """The decoder that a call evaluates; see `nas_bo.objectives.trained_models.TrainsDecoder`."""
         part = self.trained(arch).model if self.tokens else self.sub_model(arch, longer=False)
-        return self.as_used(part, arch).eval()
+        return self.as_used(part, arch, trained=self.tokens > 0).eval()
 
     def stages(self, arch: Architecture, /) -> Iterator[tuple[float, Value]]:
         """The loss at each of `rungs` of the training, and at its end: (share of the run, value). Whoever takes no further value pays no
@@ -272,7 +280,9 @@ class SubModelLoss:
             checkpoint_folder.make(self.checkpoints, "SubModelLoss", ObjectiveError)
         part, clock = self.sub_model(arch), time.process_time()
         with torch_threads(1):
-            as_is = evaluate(self.as_used(part, arch), self.corpus(), self.held_out_tokens, self.sequence)
+            as_is = evaluate(
+                self.as_used(part, arch, trained=False), self.corpus(), self.held_out_tokens, self.sequence
+            )
         about: dict[str, object] = {"as_is": as_is, "as_is_cpu_seconds": round(time.process_time() - clock, 3)}
         return self._training(part, arch, self.checkpoints), about
 
@@ -307,7 +317,7 @@ class SubModelLoss:
         if self.tokens:
             return self._value(arch, *self._begun(arch), 1.0)
         with torch_threads(1):
-            part = self.as_used(self.sub_model(arch, copy=False, longer=False), arch)
+            part = self.as_used(self.sub_model(arch, copy=False, longer=False), arch, trained=False)
             value = evaluate(part, self.corpus(), self.held_out_tokens, self.sequence)
         if not math.isfinite(value):
             raise ObjectiveError(f"the loss of this part of {self.teacher.name} is {value}")

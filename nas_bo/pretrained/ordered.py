@@ -20,6 +20,7 @@ from nas_bo.wording import counted
 if TYPE_CHECKING:
     import torch
 
+    from nas_bo.compress.levels import Levels
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
     from nas_bo.pretrained.repair import Repair
@@ -89,6 +90,13 @@ class OrderedModel:
     def repair(self) -> Repair:
         """What fits parts of it to the calibration text."""
         return self._repair(self.windows)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """Its matrices in few bits, quantized when they are first asked for."""
+        from nas_bo.compress.levels import Levels
+
+        return Levels(self.model, self.windows)
 
     @cached_property
     def long_repair(self) -> Repair:

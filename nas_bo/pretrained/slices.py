@@ -77,6 +77,19 @@ def weights_of(teacher: Decoder, spec: DecoderSpec, library: BlockLibrary | None
     return found
 
 
+def weight_of(weight: Tensor, name: str, whole: DecoderSpec, spec: DecoderSpec) -> Tensor:
+    """What `spec` has of one parameter of a block of `whole`, of the same kind there (raises ModelError)."""
+    _, index, part, _ = name.split(".", 3)
+    found = []
+    for frame, block in (
+        (spec.frame, spec.layers[int(index)].slot(part)),
+        (whole.frame, whole.layers[int(index)].slot(part)),
+    ):
+        cuts = sliceable(block).slices(block, frame, part, f"layers.{index}.{part}.")
+        found.append(next(cut for cut in cuts if cut.name == name))
+    return _cut(weight, *found)
+
+
 @torch.no_grad()
 def sliced(teacher: Decoder, spec: DecoderSpec, copy: bool = False, library: BlockLibrary | None = None) -> Decoder:
     """The decoder `spec` with weights of `teacher` (`weights_of`), in evaluation mode; with `copy` they are its own (raises ModelError)."""

@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from nas_bo import search
-from nas_bo.compress import held_out, quantize
+from nas_bo.compress import held_out, levels, quantize
+from nas_bo.compress.calibration import matrices
 from nas_bo.errors import SpaceError
 from nas_bo.model.inference import evaluate
 from nas_bo.objectives import Memory, OutlierScore, QuantizationGap, WeightBytes
@@ -38,13 +40,34 @@ def test_a_part_is_judged_as_it_is_used(small, space, loss):
     assert most == at(space, 8, 8) and most.training_id == at(space, 2, 4).training_id
     values = [float(loss(at(space, *bits))) for bits in ((8, 8), (4, 4), (2, 2))]
     plain = float(loss(whole(small.space())))
-    assert abs(values[0] - plain) < 0.01 < values[2] - values[1] and values == sorted(values)
+    assert abs(values[0] - plain) < 0.01 < values[2] - values[1] and abs(values[1] - values[0]) < 0.01
     two = loss.as_used(loss.sub_model(at(space, 2, 8)), at(space, 2, 8))
     mine, theirs = two.layers[0].mlp.up.weight, loss.sub_model(most).layers[0].mlp.up.weight
     assert (mine != theirs).any() and all(len(row.unique()) <= 4 for row in mine[:, :32])
-    assert values[2] == evaluate(
-        loss.as_used(loss.sub_model(at(space, 2, 2), longer=False), at(space, 2, 2)), loss.corpus(), 512, 32
+    made = loss.as_used(loss.sub_model(at(space, 2, 2), longer=False), at(space, 2, 2), trained=False)
+    assert values[2] == evaluate(made, loss.corpus(), 512, 32)
+
+
+def test_matrices_of_the_trained_model_are_quantized_once_for_all_parts(small, space, loss, monkeypatch):
+    """A part takes rows of them where it keeps their inputs and weights; what is fitted to less is quantized again."""
+    settled = []
+    real = levels.settled_together
+    monkeypatch.setattr(levels, "settled_together", lambda jobs, *a: settled.append([*jobs]) or real(jobs, *a))
+    half = changed(space, at(space, 2, 2), {"layers.1.mlp.dense.ratio": 1})
+    loss(at(space, 2, 2))
+    settled.clear()
+    part = loss.sub_model(half, longer=False)
+    quick, own = (loss.as_used(part, half, trained=trained) for trained in (False, True))
+    again, once = settled[:2]
+    assert [tuple(job.weight.shape) for job in again] == [(32, 32)] * 2, (
+        "matrices out of the blocks of the layer that is fitted"
     )
+    assert len(once) == len(matrices(part))
+    held, name = loss.ordered(), "layers.1.mlp.up.weight"
+    rows = [(held.model.get_parameter(name) == row).all(1).nonzero().item() for row in part.get_parameter(name)]
+    assert len(rows) == 64 and torch.equal(quick.get_parameter(name), held.levels.weight(name, 2)[rows])
+    losses = [evaluate(one, loss.corpus(), 8_192, 32) for one in (part, own, quick)]
+    assert losses[0] + 0.005 < losses[1] and abs(losses[2] - losses[1]) < 0.75 * (losses[1] - losses[0])
 
 
 def test_after_a_training_too_which_all_bits_share(space, loss, tmp_path):
