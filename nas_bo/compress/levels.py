@@ -24,7 +24,7 @@ FINE = 8  # bits from which on error feedback changes nothing that can be measur
 
 
 class Source(Protocol):
-    """What is known of the matrices of a model that is part of another one."""
+    """What is known about the matrices of a model that is part of another one."""
 
     def moments(self, name: str) -> Tensor:
         """The second moments (C, C) of what a matrix is given, of experts (E, C, C)."""

@@ -158,7 +158,7 @@ def as_used(
 
     Args:
         memo: of this model, where what other settings can use again is kept; what is returned is then good until the next call.
-        source: what is known of the matrices of `model`, where no channels or weights of it go (`nas_bo.compress.levels.Levels`).
+        source: what is known about the matrices of `model`, where no channels or weights of it go (`nas_bo.compress.levels.Levels`).
 
     Raises:
         CompressError: the text is too short to weigh channels and weights on.
