@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.problem import Problem
-from nas_bo.space.domain import Domain
+from nas_bo.space.domain import Choice, Domain
 
 logger = logging.getLogger(__name__)
 STEPS = 4000  # architectures that are looked at on the way to the limits, from all starts together
@@ -166,7 +166,8 @@ def _other(domain: Domain, value: Primitive, rng: random.Random) -> Primitive:
     if domain.size is None:
         return domain.at(min(1.0, max(0.0, domain.position(value) + step)))
     by = max(1, round(abs(step) * domain.size))
-    at = domain.values.index(value) + (by if step > 0 else -by)
+    here = domain.index(value) if isinstance(domain, Choice) else (int(value or 0) - domain.low) // domain.step
+    at = here + (by if step > 0 else -by)
     return domain.values[min(domain.size - 1, max(0, at))]
 
 
