@@ -1,7 +1,8 @@
 """What the faults of a cluster cost a search: a worker, a raylet, the driver or the database is killed at a random moment (SIGKILL), or
 the driver is asked to end (SIGTERM), as by a scheduler that takes the machine back.
 
-    python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver database asked] [--tokens 20000] [--quick]
+    python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver database asked] [--tokens 20000] [--minutes 60]
+        [--quick]
 
 Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
 server of this machine, in a process of its own; the same search without a fault is what it is compared with. Counted are
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import signal
@@ -162,6 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--tokens", type=float, default=20_000)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="after which no further search is begun")
     parser.add_argument("--only", nargs="*", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", nargs=5, help=argparse.SUPPRESS)
@@ -172,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if asked.quick:
         asked.times, asked.trials, asked.tokens = 1, 6, 2000
-    rng, cases = random.Random(asked.seed), []
+    rng, cases, until = random.Random(asked.seed), [], time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as made, raylets() as cluster, postgres.serving() as server:
         folder = Path(made)
         cluster.add(1)
@@ -181,8 +184,10 @@ def main(arguments: list[str] | None = None) -> None:
         takes = run(whole, "", 0, rng, nodes)
         reference = whole.trials_found()
         print(f"{takes:.1f} s without a fault, {len(reference)} trials", flush=True)
-        for kind in asked.only:
-            for time_ in range(asked.times):
+        for time_ in range(asked.times):
+            for kind in asked.only:
+                if time.monotonic() > until:
+                    break
                 case = Case(folder / f"{kind}{time_}", cluster, server, asked.trials, asked.tokens)
                 seconds = run(case, kind, rng.randrange(1, max(2, asked.trials // 2)), rng, nodes)
                 found = case.trials_found()
@@ -195,14 +200,14 @@ def main(arguments: list[str] | None = None) -> None:
                 cases.append(seen)
                 print(json.dumps(seen), flush=True)
     figures = {}
-    for kind in asked.only:
+    for kind in sorted({one["fault"] for one in cases}, key=KINDS.index):
         own = [one for one in cases if one["fault"] == kind]
         sums = {what: sum(int(one[what]) for one in own) for what in ("lost", "twice", "resumed")}
         spreads = {what: spread([float(one[what]) for one in own]) for what in ("begun", "ratio")}
         figures[kind] = {"searches": len(own), **sums, **spreads}
     document = envelope(
         f"faults of a Ray cluster of {NODES} raylets in searches of {asked.trials} trials: lost, evaluated twice, seconds over those without",
-        "ray", "torch", "optuna", "psycopg", seed=asked.seed, figures=figures, cases=cases,
+        "ray", "torch", "optuna", "psycopg", seed=asked.seed, tokens=asked.tokens, seconds=round(takes, 1), figures=figures, cases=cases,
     )  # fmt: skip
     write(document, RESULTS / "scale_faults.json", keep=not asked.quick)
 
