@@ -1,13 +1,13 @@
 """What a trial costs a search beside its evaluation, as a study grows: processor time and time, by storage.
 
-    python -m benchmarks.rates.run [--only search threads ask_tell door] [--storages memory journal sqlite postgresql] [--quick]
-                                   [--postgresql URL]
+    python -m benchmarks.rates.run [--only search threads ask_tell door] [--storages memory journal sqlite postgresql proxy]
+                                   [--quick] [--postgresql URL]
 
 A study of `search_spaces.tiny_gpt` with analytic objectives, proposed at random, is filled with records of finished trials, and
 goes on from there: so what is timed at the 3,000th trial is that trial and nothing before it. Each figure is the median of windows
 of 20 trials, each window with a search (or a session) of its own that has read the study before its clock starts; the spread is that
 of the windows. `search` is one worker, without a tracker and without a report; `ask_tell` asks and tells in one process; `threads`
-asks and tells from 32 threads of one process, each with a session of its own, on a journal and on PostgreSQL. `door` is `Study.optimize` in
+asks and tells from 32 threads of one process, each with a session of its own, on a journal, on PostgreSQL and on PostgreSQL behind Optuna's gRPC proxy, a process of its own (`proxy`). `door` is `Study.optimize` in
 memory with `nas_bo.optuna.Sampler` and a strategy that costs nothing, next to Optuna's own random sampler. Studies are filled to 3,000 trials for
 searches in memory, on a journal and in SQLite, to 1,000 else. What is measured is written after every part, next to what the file holds already.
 PostgreSQL is a server of its own that is started for this (as in the tests, without waiting for the disk), or the empty database that
@@ -19,18 +19,21 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import socket
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 
-from benchmarks.common import RESULTS, envelope, write
+from benchmarks.common import RESULTS, ROOT, envelope, write
 from nas_bo import search
 from nas_bo.objectives import Flops, Parameters
 from nas_bo.optuna import Sampler, patient, suggest
@@ -109,7 +112,7 @@ def figures(windows: list[tuple[float, float]]) -> dict[str, Any]:
 
 
 def place(storage: str, folder: Path, server: str) -> Any:
-    if storage == "postgresql":
+    if storage in ("postgresql", "proxy"):
         return server
     name = STORAGES[storage]
     return optuna.storages.InMemoryStorage() if name is None else str(folder / name)
@@ -210,6 +213,22 @@ def door(sizes: tuple[int, ...]) -> dict[str, Any]:
 
 
 @contextmanager
+def proxied(address: str) -> Iterator[str]:
+    """The address of a proxy in front of a database."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = f"import optuna; from nas_bo.optuna import storages; optuna.storages.run_grpc_proxy_server(storages.backend({address!r}), host='127.0.0.1', port={port})"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    try:
+        optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=port).wait_server_ready(120)
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
 def server(named: str, wanted: bool) -> Iterator[str]:
     """The address of an empty database; nothing where none is wanted."""
     if named or not wanted:
@@ -222,12 +241,12 @@ def server(named: str, wanted: bool) -> Iterator[str]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", default=["search", "threads", "ask_tell", "door"])
-    parser.add_argument("--storages", nargs="*", default=[*STORAGES, "postgresql"])
+    parser.add_argument("--storages", nargs="*", default=[*STORAGES, "postgresql", "proxy"])
     parser.add_argument("--postgresql", default="", metavar="URL")
     parser.add_argument("--out", default=str(RESULTS / "rates.json"))
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args(arguments)
-    with server(asked.postgresql, "postgresql" in asked.storages) as address:
+    with server(asked.postgresql, bool({"postgresql", "proxy"} & {*asked.storages})) as address:
         measure(asked, address)
 
 
@@ -238,14 +257,20 @@ def measure(asked: argparse.Namespace, address: str) -> None:
         found = json.loads(Path(asked.out).read_text())["figures"]
     for kind in asked.only:
         sizes = {
-            name: (30,) if asked.quick else ASKED if kind in ("ask_tell", "door") else SIZES[name] for name in storages
+            name: (30,) if asked.quick else ASKED if kind in ("ask_tell", "door") else SIZES[name]
+            for name in storages
+            if name != "proxy"
         }
         most = max((max(found) for found in sizes.values()), default=0)
         made = [] if kind in ("threads", "door") else begin(kind, None, most + 1).trials
-        of_threads = [s for s in storages if s in ("journal", "postgresql")]
-        for storage in {"threads": of_threads, "door": ["memory"]}.get(kind, storages):
-            with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-                where = place(storage, Path(folder), new_database(address) if storage == "postgresql" else "")
+        of_threads = [s for s in storages if s in ("journal", "postgresql", "proxy")]
+        others = [s for s in storages if s != "proxy"]
+        for storage in {"threads": of_threads, "door": ["memory"]}.get(kind, others):
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as folder, ExitStack() as stack:
+                of_server = new_database(address) if storage in ("postgresql", "proxy") else ""
+                if storage == "proxy":
+                    of_server = stack.enter_context(proxied(of_server))
+                where = place(storage, Path(folder), of_server)
                 if kind == "door":
                     part = door(sizes.get(storage, ASKED))
                 elif kind == "threads":

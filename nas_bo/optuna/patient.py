@@ -44,6 +44,13 @@ class Together(Protocol):
         ...
 
 
+@runtime_checkable
+class _OfProxy(Protocol):
+    """An error of grpc, whose first line says nothing."""
+
+    def details(self) -> str | None: ...
+
+
 def storage(backend: Any, shown: str, seconds: float = PATIENCE_S) -> BaseStorage:
     """What Optuna is given instead of `backend` (what `create_study` takes). One in memory stays as it is.
 
@@ -289,7 +296,8 @@ def said(error: BaseException) -> str:
     """An error of a storage in one line, without passwords: what the database said, not what was made of it on the way."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {redacted((str(error).strip().splitlines() or [''])[0])}"
+    text = str(error.details() if isinstance(error, _OfProxy) else error)
+    return f"{type(error).__name__}: {redacted((text.strip().splitlines() or [''])[0])}"
 
 
 __all__ = ["PatientStorage", "Together", "hurry", "passes", "said", "storage", "together"]

@@ -24,6 +24,7 @@ from nas_bo.execution.interrupts import whole
 from nas_bo.optuna import patient
 from nas_bo.optuna.journal import journal
 from nas_bo.optuna.patient import PatientStorage, said
+from nas_bo.optuna.proxy import SCHEME, proxy
 from nas_bo.safe_text import printable
 
 Storage = str | os.PathLike[str] | BaseStorage
@@ -133,6 +134,8 @@ def backend(storage: Storage | None, *, reading: bool = False, there: bool = Fal
     storage = os.fspath(storage) if isinstance(storage, os.PathLike) else storage
     if not isinstance(storage, str):
         return storage
+    if storage.startswith(SCHEME):
+        return proxy(storage)
     file = database_url.file_of(storage)
     if file is None or database_url.is_url(storage):
         url = database_url.with_driver(storage)
