@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, FunctionType
 
 from nas_bo import patience
 
@@ -54,21 +54,19 @@ def whole() -> Iterator[None]:
 def terminable() -> Iterator[None]:
     """SIGTERM within this is Ctrl-C: a machine that is taken back, or a cluster's scheduler, asks with it, and what ended is kept.
 
-    In threads other than the first, and where the program has a handler of its own, this does nothing.
+    In threads other than the first, and where the program has a handler of its own, this does nothing. That of `ray.init()`, behind which
+    a driver ends at once, is not such a one.
     """
-    first = threading.current_thread() is threading.main_thread()
-    if (
-        not first
-        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-        or not callable(signal.getsignal(signal.SIGINT))
-    ):
+    first, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
+    rays = isinstance(before, FunctionType) and before.__module__ == "ray._private.worker"
+    if not first or not (before is signal.SIG_DFL or rays) or not callable(signal.getsignal(signal.SIGINT)):
         yield
         return
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -27,6 +27,8 @@ from nas_bo.testing import ExecutorTests
 from nas_bo.testing.evaluations import Small, at, loss, size, sleeps
 from nas_bo.trial import State
 from nas_bo.workflows.validate import validate
+from tests.execution.preempted import STEPS
+from tests.execution.test_preemption import continued
 from tests.problems import Retrainable
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
@@ -295,6 +297,13 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, free, logged, tmp_path):
     again = [arch for arch, _ in logged.begun()[len(before) :]]
     assert sorted(again) == sorted({t.architecture.id for t in found.trials})
     psutil.wait_procs([psutil.Process(int(p)) for _, p in before if psutil.pid_exists(int(p))], timeout=120)
+
+
+def test_a_driver_that_is_asked_to_end_leaves_trainings_that_go_on(cluster, free, tmp_path):
+    """SIGTERM reaches it although `ray.init()` has set a handler, and its worker writes a checkpoint first."""
+    (tmp_path / "kept").mkdir()
+    first, _ = continued(tmp_path, str(tmp_path / "kept"), executor=Ray(workers=1))
+    assert 512 <= first.info["loss"]["resumed"] < STEPS * 512
 
 
 def test_the_command_takes_it(cluster, free, tmp_path, monkeypatch):
