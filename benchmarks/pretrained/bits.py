@@ -70,7 +70,7 @@ def main() -> None:
 
         def keep() -> None:
             document = envelope(
-                "a search over bits and sizes inside SmolLM2-135M: processor seconds of a look, and its loss beside that of the part's own GPTQ",
+                "a search over bits and sizes inside SmolLM2-135M: processor seconds of a look, and its loss next to that of the part's own GPTQ",
                 "torch",
                 "scipy",
                 repeats=len(rows),
