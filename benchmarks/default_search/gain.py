@@ -31,12 +31,14 @@ def main() -> None:
     found: dict[str, Any] = {}
     if (RESULTS / FILE).exists():
         found = json.loads((RESULTS / FILE).read_text())["seeds"]
-    found["0"] = {**_kept(first["gain"]), "agreement": first["agreement"], **_machine(first["figures"]["search"])}
+    load, processor = first["figures"]["search"]["load_before"], first["machine"]["processor"]
+    found["0"] = {**_kept(first["gain"]), "agreement": first["agreement"], "load_before": load, "processor": processor}
     for seed in given.seeds:
         folder = (given.work or Path(tempfile.mkdtemp(prefix="gain-"))) / str(seed)
         folder.mkdir(parents=True, exist_ok=True)
         run = run_search(folder, ["--seed", str(seed)])
-        found[str(seed)] = {**_kept(run["told"]["gain"]), "agreement": run["told"]["agreement"], **_machine(run)}
+        told = run["told"]
+        found[str(seed)] = {**_kept(told["gain"]), "agreement": told["agreement"], "load_before": run["load_before"]}
         gains = [one["better"]["value"] for one in found.values()]
         document = envelope(
             "bits per byte by which the front of the default search is better than plain decoders at equal latency, by seed; 95 % intervals",
@@ -52,10 +54,6 @@ def main() -> None:
 
 def _kept(gain: dict[str, Any]) -> dict[str, Any]:
     return {name: gain[name] for name in KEPT}
-
-
-def _machine(run: dict[str, Any]) -> dict[str, Any]:
-    return {name: run[name] for name in ("wall_s", "load_before")}
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def write(
     here = envelope("", "torch")["machine"]
     figures = {
         **envelope(
-            "estimates of the loss beside full trainings: Kendall tau, with size removed, share of a training's time",
+            "estimates of the loss compared with full trainings: Kendall tau, with size removed, share of a training's time",
             "torch",
         ),
         "machine": here if machine is None else machine,

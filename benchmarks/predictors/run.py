@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure cells anew that are in the result")
     given = parser.parse_args()
     path = RESULTS / "predictors.json"
-    told: dict[str, Any] = json.loads(path.read_text())["tau"] if path.exists() else {}
+    before: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    told: dict[str, Any] = before.get("tau", {})
     for table in given.tables:
         rows = rows_of(table, given.data)
         new, old = (Inputs(rows.space, rows.archs, profile=profile) for profile in (True, False))
@@ -141,6 +142,8 @@ def main() -> None:
                 place[str(size)] = cell(rows, seen, model, size, given.splits)
                 print(table, model, size, place[str(size)], flush=True)
                 head = envelope("Kendall's tau with held-out architectures", "numpy", "scipy", "scikit-learn", "torch")
+                place[str(size)]["processor"] = head["machine"]["processor"]
+                head["machine"] = before.get("machine", head["machine"])  # of cells that name no processor
                 path.write_text(json.dumps({**head, "held_out": HELD_OUT, "tau": told}, indent=1) + "\n")
 
 

@@ -4,8 +4,8 @@ Runs that were looked at after a share of their budget and then finished say how
 
     final = c + b * early - log(1 / share) * v . x + noise
 
-x are log FLOPs and log depth as in `Growth`, and the share of the layers that has each kind of mixer and of MLP. The prior is hierarchical: v is
-expected to be b times what `Growth` says, of kinds 0, and how far a space may be from that, like the noise, is averaged over, weighted by the marginal
+x are log FLOPs and log depth as in `Growth`, and the share of the layers that has each kind of mixer and of MLP. The prior is hierarchical: v / b is
+expected to be what `Growth` says, of kinds 0, and how far a space may be from that, like b and the noise, is averaged over, weighted by the marginal
 likelihood (MacKay 1992, "Bayesian interpolation", Neural Computation 4). So a study without such runs has the correction of the prior, exactly, and a few
 runs move it little. A loss is corrected by log(1 / share) * (v / b) . x.
 
@@ -28,8 +28,8 @@ from nas_bo.trial import State, Trial
 from nas_bo.validated import is_number
 from nas_bo.wording import counted
 
-SLOPE = (0.8, 0.2)  # b: mean, sd; larger early losses fall by more
-LEAST_SLOPE = 0.2
+SLOPE = (0.8, 0.2)  # prior of b: mean, sd; larger early losses fall by more
+SLOPES = np.linspace(0.4, 1.3, 10)
 SPREADS = (0.0, 0.02, 0.05, 0.1)  # how far a space may be from the prior: sd of each v, bits per byte
 NOISES = np.exp(np.linspace(math.log(0.005), math.log(0.15), 9))  # sd of the noise, bits per byte
 NOISE = (math.log(0.04), 0.7)  # prior of its logarithm: mean, sd
@@ -171,38 +171,38 @@ def _fit(runs: list[Run], share: float, prior: Growth, vocab_size: int, sequence
     n, log = len(runs), math.log(1 / share)
     expected = np.zeros(len(names))
     expected[:2] = prior.flops, prior.depth
-    z = np.c_[early - early.mean(), -log * (x - x.mean(0))]  # (n, 1 + d)
-    y = final - SLOPE[0] * (early - log * (x @ expected))
-    y = y - y.mean()
+    corrected = early - log * (x @ expected)
+    z = -log * (x - x.mean(0))  # (n, d)
+    y = final[:, None] - SLOPES * corrected[:, None]
+    y = y - y.mean(0)  # (n, slopes)
     posts, variances, rests, logs = [], [], [], []
     for spread in SPREADS:
-        scale = np.r_[SLOPE[1], np.full(len(names), spread)] ** 2
         for noise in NOISES:
-            cover = noise**2 * np.eye(n) + (z * scale) @ z.T + LEVEL**2
+            cover = noise**2 * np.eye(n) + spread**2 * z @ z.T + LEVEL**2
             inverse = np.linalg.inv(cover)
             a = inverse @ y
+            fits = -0.5 * (y * a).sum(0) - 0.5 * float(np.linalg.slogdet(cover)[1])
             logs.append(
-                -0.5 * float(y @ a)
-                - 0.5 * float(np.linalg.slogdet(cover)[1])
+                fits
                 - 0.5 * ((math.log(noise) - NOISE[0]) / NOISE[1]) ** 2
+                - 0.5 * ((SLOPES - SLOPE[0]) / SLOPE[1]) ** 2
             )
-            posts.append(scale * (z.T @ a))
-            variances.append(scale - scale**2 * ((inverse @ z) * z).sum(0))
-            rests.append(a / np.diag(inverse))  # y minus what is expected of it from the others
-    chance = np.exp(np.array(logs) - max(logs))
+            posts.append((spread**2 * (z.T @ a) / SLOPES).T)  # (slopes, d): v / b without what is expected
+            within = spread**2 - spread**4 * ((inverse @ z) * z).sum(0)
+            variances.append(np.maximum(within, 0.0) / SLOPES[:, None] ** 2)
+            rests.append(
+                (a / np.diag(inverse)[:, None]).T
+            )  # (slopes, n): y minus what is expected of it from the others
+    chance = np.exp(np.concatenate(logs) - max(float(each.max()) for each in logs))
     chance /= chance.sum()
-    post = chance @ np.array(posts)
-    variance = chance @ (np.array(variances) + (np.array(posts) - post) ** 2)
-    slope = max(LEAST_SLOPE, SLOPE[0] + float(post[0]))
-    weights = (SLOPE[0] * expected + post[1:]) / slope
-    left_out = final - chance @ np.array(rests)
-    corrected = early - log * (x @ expected)
+    post, each = chance @ np.concatenate(posts), np.concatenate(posts)
+    variance = chance @ (np.concatenate(variances) + (each - post) ** 2)
+    left_out = final - chance @ np.concatenate(rests)
     guesses = (left_out, corrected, early)
     learned, guessed, plain = (
         float(kendalltau(guess, final).statistic) if n >= LEAST else math.nan for guess in guesses
     )
-    deviations = np.sqrt(np.maximum(variance[1:], 0.0)) / slope
-    return Fit(names, weights, deviations, n, left_out, (learned, guessed, plain))
+    return Fit(names, expected + post, np.sqrt(variance), n, left_out, (learned, guessed, plain))
 
 
 def _names(archs: list[Architecture], ignore: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.fidelity import other_spaces
 from nas_bo.errors import ObjectiveError
 from nas_bo.model import flops
 from nas_bo.objectives import Growth, Parameters, ValidationLoss, learned_growth
@@ -110,3 +111,23 @@ def test_halving_keeps_what_has_still_to_gain() -> None:
         ]
         kept[truth.flops] = judged
     assert kept == {0.15: [False, True], -0.15: [True, False]}
+
+
+@pytest.mark.parametrize("share", other_spaces.SHARES)
+def test_on_recorded_curves_a_wrong_prior_is_corrected_and_a_right_one_kept(share: float) -> None:
+    """Decoders of attention alone on English prose, trained by `benchmarks.fidelity.other_spaces`: the correction fitted elsewhere holds there, its
+    opposite does not."""
+    recorded = other_spaces.runs_of("attention/prose")[share]
+    final = np.array([run.final for run in recorded])
+    found: dict[tuple[float, str], list[float]] = {}
+    for split in range(8):
+        order = np.random.default_rng(split).permutation(len(recorded))
+        seen, rest = [recorded[i] for i in order[:14]], order[14:]
+        for prior in (Growth(), Growth(-0.1, -0.1)):
+            corrections = {"prior": learned_growth([], prior), "learned": learned_growth(seen, prior)}
+            for name, correction in corrections.items():
+                guess = [recorded[i].early - correction(recorded[i].architecture, recorded[i].share) for i in rest]
+                found.setdefault((prior.flops, name), []).append(point(tau, [(np.array(guess), final[rest])]))
+    order_of = {key: float(np.mean(values)) for key, values in found.items()}
+    assert order_of[-0.1, "learned"] > order_of[-0.1, "prior"] + 0.3
+    assert order_of[0.075, "learned"] > order_of[0.075, "prior"] - 0.05
