@@ -69,7 +69,7 @@ def rebuild(data: object, allow: Collection[str] = ()) -> Any:
     """
     try:
         return _rebuilt(data, allow)
-    except WRONG as error:
+    except (*WRONG, OSError) as error:
         if isinstance(error, NasBoError):
             raise
         raise SearchError(
@@ -110,7 +110,7 @@ def _rebuilt(data: object, allow: Collection[str]) -> Any:
         built = {name: _rebuilt(value, allow) for name, value in data["fields"].items()}
         try:
             return kind(**built)
-        except WRONG as error:
+        except (*WRONG, OSError) as error:
             if isinstance(error, NasBoError):
                 raise
             raise SearchError(

@@ -61,6 +61,9 @@ def serve(listening: socket.socket, owner: int) -> None:
         if listening in ready:
             connection, _ = listening.accept()
             sent, fds, _, _ = socket.recv_fds(connection, BYTES, FILES)
+            if not sent:  # who wanted to ask was killed before
+                connection.close()
+                continue
             request = json.loads(sent)
             with warnings.catch_warnings(action="ignore"):  # of forking where a library has a thread
                 pid = os.fork()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nas_bo.errors import SearchError
+from nas_bo.errors import NasBoError, SearchError
 from nas_bo.objectives import Flops, KVCacheBytes, Latency, Parameters, ValidationLoss, Weighted
 from nas_bo.problem import as_objective
 from nas_bo.serialization import describe, rebuild, unknown
@@ -82,3 +82,10 @@ def test_what_changed_since_is_said():
         rebuild({"os": "system"})
     with pytest.raises(SearchError, match="not part of nas_bo"):
         rebuild({"name": "os:system"})
+
+
+def test_a_name_too_long_for_a_file_is_an_error_of_ours():
+    described = describe(Latency(target="pi5"))
+    described["fields"]["target"] = "a" * 5_000
+    with pytest.raises(NasBoError):
+        rebuild(described)

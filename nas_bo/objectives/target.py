@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import warnings
 from collections.abc import Mapping
@@ -106,9 +107,9 @@ def found_device(device: object) -> Device | DeviceProfile:
         )
     path = Path(device)
     written = path.suffix.lower() in (".toml", ".json") or len(path.parts) > 1
-    if not written and not (isinstance(device, PathLike) or path.is_file()):
+    if not written and not (isinstance(device, PathLike) or os.path.isfile(path)):
         return Device.named(str(device))
-    if path.suffix.lower() == ".json" and path.is_file():
+    if path.suffix.lower() == ".json" and os.path.isfile(path):
         try:
             data = json.loads(text_of(path))
         except (OSError, ValueError):
