@@ -41,7 +41,7 @@ from nas_bo.space import Space, choice, integer, repeat
 RAW = RESULTS / "fidelity_spaces_raw.jsonl"
 FITTED = "tiny_gpt/code, by which it was fitted"
 SPLITS, TAUGHT = 40, (0, 6, 12)
-FEWEST = 18  # finished trainings of a cell that is reported
+FEWEST = 16  # finished trainings of a cell that is reported
 STATISTICS = {"tau": tau, "tau_size_removed": tau_size_removed, "tau_within_10_percent": tau_within}
 SHARES = (0.1, 0.25)
 FIRST_SEED = 2_000  # of architectures, none of which was seen by an estimate
