@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -49,6 +50,30 @@ def made(kind: str) -> tempfile.TemporaryDirectory[str]:
     with suppress(OSError):
         (Path(made.name) / OWNER).write_text(owner())
     return made
+
+
+class Late:
+    """A temporary folder that is made when its name is first asked for, once, whichever threads ask; after `remove` it is made again.
+
+    Made by two threads at once, the first one would be removed with the object that nobody holds any more.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self._kind, self._lock = kind, threading.Lock()
+        self._made: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def name(self) -> str:
+        with self._lock:
+            if self._made is None:
+                self._made = made(self._kind)
+            return self._made.name
+
+    def remove(self) -> None:
+        with self._lock:
+            if self._made is not None:
+                self._made.cleanup()
+                self._made = None
 
 
 @contextmanager

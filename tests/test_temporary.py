@@ -7,11 +7,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from nas_bo import measurement_lock, temporary
+from nas_bo.execution.processes import Processes
 from nas_bo.hardware.measuring import machine
 from nas_bo.mlflow import new_database, tracking_uri
 from nas_bo.process import owner
@@ -165,3 +168,19 @@ def test_what_processes_share_lies_in_the_folder_of_this_user_only(everybodys, t
     with temporary.folder("gguf"):
         pass
     assert [path.name for path in everybodys.iterdir()] == [f"nas-bo-{os.getuid()}"]
+
+
+def test_a_folder_that_two_threads_ask_for_at_once_is_one_and_stays(monkeypatch):
+    quick = temporary.made
+
+    def slow(kind):
+        time.sleep(0.05)
+        return quick(kind)
+
+    monkeypatch.setattr(temporary, "made", slow)
+    team = Processes(2)
+    with ThreadPoolExecutor(8) as threads:
+        names = list(threads.map(lambda _: team.gate, range(8)))
+    assert len(set(names)) == 1 and Path(names[0]).is_dir()
+    team.close()
+    assert not Path(names[0]).exists()

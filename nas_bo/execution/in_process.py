@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections import deque
 from collections.abc import Hashable
 
@@ -28,7 +27,7 @@ class InProcess:
     def __init__(self) -> None:
         self._deaths: dict[Hashable, int] = {}  # of what is to be isolated
         self._waiting: deque[tuple[Hashable, Problem, Architecture, Judge | None]] = deque()
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = temporary.Late("quiet")
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
         self._waiting.append((key, problem, arch, judge))
@@ -44,15 +43,11 @@ class InProcess:
     def close(self) -> None:
         self._waiting.clear()
         self._deaths.clear()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._folder.remove()
 
     @property
     def gate(self) -> str:
         """Of the threads of this process: a tracker's waits while something is measured."""
-        if self._folder is None:
-            self._folder = temporary.made("quiet")
         return self._folder.name
 
 

@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from multiprocessing.connection import wait
-from tempfile import TemporaryDirectory
 
 from nas_bo import temporary
 from nas_bo.architecture import Architecture
@@ -55,7 +54,7 @@ class Processes(Team[bytes]):
         check_not_importing("Processes")
         super().__init__(timeout)
         self.workers = workers
-        self._folder: TemporaryDirectory[str] | None = None
+        self._folder = temporary.Late("quiet")
 
     def __repr__(self) -> str:
         return f"Processes({self.workers})"
@@ -85,8 +84,6 @@ class Processes(Team[bytes]):
 
     @property
     def gate(self) -> str:
-        if self._folder is None:
-            self._folder = temporary.made("quiet")
         return self._folder.name
 
     def _count(self) -> int:
@@ -105,9 +102,7 @@ class Processes(Team[bytes]):
         )
 
     def _closed(self) -> None:
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        self._folder.remove()
 
 
 class _Child:

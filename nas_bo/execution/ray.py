@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
-from tempfile import TemporaryDirectory
 from typing import ClassVar, Protocol
 
 from nas_bo import elsewhere, process, temporary
@@ -84,7 +83,7 @@ class _Here:
 
     connected: bool = False  # this process became a driver by it
     workers: int = 0
-    folder: TemporaryDirectory[str] | None = None
+    folder: temporary.Late = field(default_factory=lambda: temporary.Late("quiet"))
     places: dict[str, object] = field(default_factory=dict)  # the workers that measure in them
     sent: dict[int, tuple[Problem, str, Sequence[object]]] = field(default_factory=dict)
 
@@ -161,8 +160,6 @@ class Ray(Team[Work]):
     @property
     def gate(self) -> str:
         """Of the workers on this machine, and of this process."""
-        if self._here.folder is None:
-            self._here.folder = temporary.made("quiet")
         return self._here.folder.name
 
     def check_problem(self, problem: Problem) -> None:
@@ -247,8 +244,7 @@ class Ray(Team[Work]):
             for worker in here.places.values():
                 with suppress(Exception):  # the cluster may be gone
                     ray.kill(worker)
-        if here.folder is not None:
-            here.folder.cleanup()
+        here.folder.remove()
         if here.connected:
             import ray
 

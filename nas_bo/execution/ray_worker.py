@@ -21,6 +21,7 @@ from nas_bo.problem import Problem
 from nas_bo.safe_text import told
 
 LOOK_EVERY_S = 0.05  # whether a process has ended
+_own = temporary.Late("quiet")  # of this process, where the user has no folder
 KEPT = 64  # problems: a validation has one for each objective
 
 
@@ -79,7 +80,7 @@ def _shared(token: str) -> Path:
     has ended."""
     inside = temporary.private()
     if inside is None:
-        return Path(temporary.made("quiet").name)
+        return Path(_own.name)
     folder = inside / f"nas-bo-quiet-{token}"
     folder.mkdir(exist_ok=True)
     with suppress(OSError), (folder / temporary.OWNER).open("x") as note:
