@@ -83,10 +83,10 @@ def test_a_sub_model_makes_the_blocks_that_it_needs(loss):
 def test_blocks_that_were_made_alone_are_repaired_together(loss):
     space = loss.teacher.space(operators=BOTH)
     arch = changed(space, whole(space), {f"layers.{index}.mixer": "linear_attention" for index in range(2)})
-    repaired, plain = float(dataclasses.replace(loss, repair=True)(arch)), float(loss(arch))
-    assert (
-        repaired != plain and repaired < 1.1 * plain
-    )  # of so small a model it is better on some processors, worse on others
+    # 1,024 tokens are too few to fit so many weights to: on some processors the repaired part is then worse on held-out text
+    enough = CalibrationText(batches=4, sequences=64, sequence=32)
+    repaired = dataclasses.replace(loss, repair=True, calibration=enough)
+    assert float(repaired(arch)) < float(loss(arch))
 
 
 def test_the_trained_weights_are_not_touched(loss):
