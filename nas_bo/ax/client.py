@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ax.api.configs import ChoiceParameterConfig, RangeParameterConfig, StorageConfig
     from ax.generation_strategy.generation_strategy import GenerationStrategy
 
+    from nas_bo.execution.executor import Executor
     from nas_bo.strategies import Strategy
 
 Wanted = str | Objective | Callable[[Architecture], float]
@@ -40,6 +41,7 @@ class ClientOptions(TypedDict, total=False):
     more: Sequence[RangeParameterConfig | ChoiceParameterConfig]
     name: str | None
     workers: int
+    executor: Executor | None
     timeout: float | None
     seed: int
     storage: StorageConfig | None
@@ -55,6 +57,7 @@ class ClientSettings:
     more: Sequence[RangeParameterConfig | ChoiceParameterConfig] = ()
     name: str | None = None
     workers: int = 1
+    executor: Executor | None = None
     timeout: float | None = None
     seed: int = 0
     storage: StorageConfig | None = None
@@ -83,6 +86,7 @@ def client(space: type[Space], objectives: Sequence[Wanted], **options: Unpack[C
         more: further parameters, as Ax's configurations; searched with the space.
         name: of the experiment; by default the space's.
         workers: processes of ``run_trials``; see `nas_bo.ax.Runner`. It needs objectives that can be evaluated.
+        executor: where ``run_trials`` evaluates instead, such as ``Ray("auto")``; see `nas_bo.ax.Runner`.
         timeout: seconds that one evaluation of ``run_trials`` may take; see `nas_bo.ax.Runner`.
         seed: of the default strategy.
         storage: where Ax keeps it, from `storage`.
@@ -152,10 +156,10 @@ def client(space: type[Space], objectives: Sequence[Wanted], **options: Unpack[C
         made.set_generation_strategy(generation(space, strategy, known))
     every = [*problem.objectives, *problem.limits]
     if not any(isinstance(o, Reported) for o in every):
-        made.configure_runner(Runner(problem, workers, timeout))
+        made.configure_runner(Runner(problem, workers, timeout, settings.executor))
         made.configure_metrics([Metric(o.name) for o in (*problem.objectives, *modelled)])
-    elif workers != 1 or timeout is not None:
-        given = f"workers={workers}" if workers != 1 else f"timeout={timeout}"
+    elif workers != 1 or timeout is not None or settings.executor is not None:
+        given = f"workers={workers}" if workers != 1 else "executor=..." if timeout is None else f"timeout={timeout}"
         raise HostError(f"client({given}): objectives that you report are not evaluated by run_trials")
     _refuse_other_names(made)
     return made

@@ -17,7 +17,7 @@ from nas_bo.ax import packing
 from nas_bo.ax.lowering import architecture
 from nas_bo.errors import HostError
 from nas_bo.execution.executor import Executor, Polled, gate_of
-from nas_bo.execution.selection import executor_of
+from nas_bo.execution.selection import check_executor, executor_of
 from nas_bo.objectives.measuring import make_ready, silent
 from nas_bo.problem import Problem
 from nas_bo.spelling import spelled
@@ -46,21 +46,24 @@ class Runner(IRunner):  # type: ignore[misc]
             objectives must then be importable.
         timeout: seconds that one evaluation may take, as in `nas_bo.search`: a trial that takes longer fails, and its process is ended
             with all that it has started. Evaluations then run in other processes, with one worker too.
-
-    Attributes:
-        executor: set it before the first trial to evaluate somewhere else (`nas_bo.execution.Executor`). One that is not
-            `Polled` evaluates one trial after the other. Ax stores a runner without it.
+        executor: where evaluations run instead (`nas_bo.execution.Executor`); with one that is `Polled`, as those of nas_bo with workers,
+            ``run_trials(parallelism=...)`` is how many at a time. Ax stores a runner without it: set the attribute after loading a client.
     """
 
-    executor: Executor | None = None
-
-    def __init__(self, problem: Problem | str, workers: int = 1, timeout: float | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem | str,
+        workers: int = 1,
+        timeout: float | None = None,
+        executor: Executor | None = None,
+    ) -> None:
         if isinstance(problem, str):
             known = packing.from_text(problem)
             problem = Problem(known["space"], known["objectives"], known["limits"])
         check_values("Runner", HostError, whole_number(1), workers=workers)
         check_values("Runner", HostError, number(above=0).or_none(), timeout=timeout)
-        self._problem, self.workers, self.timeout = problem, workers, timeout
+        check_executor(executor, workers, "Runner")
+        self._problem, self.workers, self.timeout, self.executor = problem, workers, timeout, executor
         self._opened: Executor | None = None
         self._gate = ExitStack()
         self._running: set[Hashable] = set()
@@ -123,8 +126,10 @@ class Runner(IRunner):  # type: ignore[misc]
 
     def _begun(self) -> Executor:
         if self._opened is None:
-            make_ready(self._problem.space, self._problem.evaluated(), None, silent)
             self._opened = executor_of(self.executor, self.workers, self._problem, "Runner", self.timeout)
+            make_ready(
+                self._problem.space, self._problem.evaluated(), None, silent
+            )  # perhaps on a machine that it reaches
             if isinstance(self._opened, Polled):  # nor does Ax's own thread fit a model while somebody measures
                 self._gate.enter_context(gate_of(self._opened))
         return self._opened

@@ -87,7 +87,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "profile": {
         "What is measured": ("space", "architectures", "seed", "phase", "context", "batch", "dtype", "vocab_size", "lookup"),
-        "How it is measured": ("runtime", "device", "threads", "clock", "precision", "max_seconds"),
+        "How it is measured": ("runtime", "device", "threads", "clock", "precision", "max_seconds", "ray", "on"),
         "Where it is kept and shown": ("out", "name", "as_json"),
     },
 }  # fmt: skip

@@ -12,7 +12,7 @@ import typer
 from nas_bo.cli import warnings_shown
 from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Json, NamedSpace
+from nas_bo.cli.options import Json, NamedSpace, on_ray
 from nas_bo.cli.output import note, say
 from nas_bo.cli.typed_options import above_zero, within
 
@@ -73,6 +73,18 @@ def profile(
         str | None, typer.Option(help="Name of the device in the file. By default what it calls itself.")
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed chooses the same architectures.", callback=within(0))] = 0,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Measure a node of a Ray cluster, which --on names: the address of the head, or auto for the cluster of this machine.",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(help="With --ray, the resource that the node was started with, such as pi5."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure this device once; `nas-bo search --target device.json` then knows its latencies anywhere."""
@@ -93,10 +105,19 @@ def profile(
             raise ProfileError(f"--out {out}: there is no folder {str(out.parent)!r}; make it, or choose another file")
         moment = "interrupted; what was measured is kept, and the same command continues"
         warnings_shown.current().listed = True
+        if ray is None and on is not None:
+            raise ProfileError(
+                f"--on {on} is a node of a Ray cluster; give --ray ADDRESS, --ray auto or leave --on out"
+            )
+        if ray is not None and on is None:
+            raise ProfileError(
+                "--ray: a profile is of one machine; say which by --on, a resource that its node was started with, such as --on pi5"
+            )
+        executor = None if ray is None else on_ray(ray, 1, None, None)
         found = run(
             resolve.named_space(space), out, list(dict.fromkeys(chosen)), runtime_name=runtime, device=device, threads=threads,
             architectures=architectures, lookup=lookup, clock=clock, precision=precision, max_seconds=max_seconds, name=name,  # type: ignore[arg-type]
-            seed=seed, on_progress=_Shown(as_json),
+            seed=seed, executor=executor, on=on, on_progress=_Shown(as_json),
         )  # fmt: skip
         drawn = _picture(found, out, seed)
     if as_json:

@@ -110,12 +110,12 @@ def validate(
             validation_words.check_baseline(baseline, storage)
             from nas_bo.cli import ending
 
+            executor = on_ray(ray, workers, cpus_per_trial, gpus_per_trial)
+            count = processes(workers) if executor is None else 1
             limit = None if trial_timeout is None else duration("--trial-timeout", trial_timeout)
             moment = "interrupted; what was trained is kept, and the same command continues"
             with progress.show(quiet=as_json) as shown:
-                compared = validation_words.compared(
-                    str(storage), study, space, processes(workers), limit, shown.update
-                )
+                compared = validation_words.compared(str(storage), study, space, count, executor, limit, shown.update)
             ending.finish(compared, out, as_json, str(storage), None, moment)
             return
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)

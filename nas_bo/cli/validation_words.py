@@ -22,6 +22,7 @@ from nas_bo.workflows.evaluation_store import check_made
 from nas_bo.workflows.result import trust_files
 
 if TYPE_CHECKING:
+    from nas_bo.execution.executor import Executor
     from nas_bo.objective import Objective
     from nas_bo.objectives.validation_loss import ValidationLoss
     from nas_bo.optuna.reading import Study
@@ -99,6 +100,7 @@ def compared(
     study: str | None,
     space: str,
     workers: int,
+    executor: Executor | None,
     timeout: float | None,
     update: Callable[[Progress], object],
 ) -> Result:
@@ -116,7 +118,9 @@ def compared(
     own = load_result(found).space
     given = resolve.named_space(space)
     same = own is None or given.fingerprint() == own.fingerprint() or space != "tiny_gpt"
-    return compare_standard(found, given if same else None, workers=workers, timeout=timeout, on_progress=update)
+    return compare_standard(
+        found, given if same else None, workers=workers, executor=executor, timeout=timeout, on_progress=update
+    )
 
 
 def write(job: Job, report: TrustReport) -> list[Path]:

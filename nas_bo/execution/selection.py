@@ -9,6 +9,21 @@ from nas_bo.execution.processes import Processes
 from nas_bo.problem import Problem
 
 
+def check_executor(executor: Executor | None, workers: int, who: str) -> None:
+    """Raises SearchError where it is none, or given next to a number of local processes."""
+    if executor is None:
+        return
+    if workers != 1:
+        raise SearchError(
+            f"{who}(executor={executor!r}, workers={workers}): give one of them; the executor has workers of its own"
+        )
+    if isinstance(executor, type) or not isinstance(executor, Executor):
+        raise SearchError(
+            f"{who}(executor={executor!r}): it is an object with submit(key, problem, arch, judge), take() and close(), such as "
+            "Processes(4) or Ray()"
+        )
+
+
 def executor_of(
     executor: Executor | None, workers: int, problem: Problem, who: str, timeout: float | None = None
 ) -> Executor:
@@ -23,17 +38,9 @@ def executor_of(
             worker process that imports an unguarded script.
     """
     check_not_importing(who)
+    check_executor(executor, workers, who)
     if executor is None:
         executor = InProcess() if workers == 1 and timeout is None else Processes(workers)
-    elif workers != 1:
-        raise SearchError(
-            f"{who}(executor={executor!r}, workers={workers}): give one of them; the executor has workers of its own"
-        )
-    if isinstance(executor, type) or not isinstance(executor, Executor):
-        raise SearchError(
-            f"{who}(executor={executor!r}): it is an object with submit(key, problem, arch, judge), take() and close(), such as "
-            "Processes(4) or Ray()"
-        )
     if isinstance(executor, Checking):
         try:
             executor.check_problem(problem)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from nas_bo import foreign_recipe
 from nas_bo.errors import SearchError
-from nas_bo.execution.executor import gate_of
+from nas_bo.execution.executor import Executor, gate_of
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.selection import executor_of
 from nas_bo.foreign_recipe import Allow
@@ -30,6 +30,7 @@ def compare_standard(
     space: type[Space] | None = None,
     *,
     workers: int = 1,
+    executor: Executor | None = None,
     timeout: float | None = None,
     allow: Allow = (),
     on_progress: Callable[[Progress], object] | None = None,
@@ -40,7 +41,7 @@ def compare_standard(
 
     Args:
         space: what was searched, with its rules; by default what the study says, without them.
-        workers, timeout, on_progress: as in `search`.
+        workers, executor, timeout, on_progress: as in `search`.
         allow: as in `nas_bo.foreign_recipe.rebuild`: the study may be somebody else's.
 
     Raises:
@@ -74,7 +75,7 @@ def compare_standard(
         timeout=timeout,
         on_progress=on_progress,
     )
-    executor = executor_of(None, workers, problem, "validate", timeout)
+    executor = executor_of(executor, workers, problem, "validate", timeout)
     run = SearchRun(problem, Random(), study, executor, settings)
     try:
         with gate_of(executor):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import platform
 import re
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +12,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from nas_bo import measurement_lock, provenance
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, ProfileError
 from nas_bo.execution import preflight
+from nas_bo.execution.executor import Executor
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.lookup import Lookup
 from nas_bo.hardware.latency.profile import Profile, space_mark
@@ -25,7 +23,7 @@ from nas_bo.hardware.latency.profile_design import informative, pool
 from nas_bo.hardware.latency.profile_file import Record
 from nas_bo.hardware.latency.quality import cross_validated
 from nas_bo.hardware.latency.roofline import Roofline
-from nas_bo.hardware.measuring.clock import Asked, check_timed, clock_for
+from nas_bo.hardware.measuring.clock import Asked as AskedClock
 from nas_bo.hardware.measuring.session import Outcome, Session, Visit, Wanted
 from nas_bo.hardware.runtimes import Runtime, runtime
 from nas_bo.hardware.workload import Setting
@@ -36,6 +34,7 @@ from nas_bo.space.space import is_space
 from nas_bo.validated import check_fields, checked, whole_number
 from nas_bo.wording import counted
 from nas_bo.workflows.evaluation_store import Lines
+from nas_bo.workflows.profile_place import Asked, Hears, Place, place_of
 
 ANCHORS = 3
 LEAST = 5  # architectures: the models need three, and something to be judged by
@@ -60,12 +59,14 @@ class ProfileOptions(TypedDict, total=False):
     threads: int
     architectures: int
     lookup: bool
-    clock: Asked
+    clock: AskedClock
     precision: float
     max_seconds: float
     name: str | None
     seed: Seed
     anchors: Mapping[Architecture, float] | None
+    executor: Executor | None
+    on: str | None
     on_progress: Callable[[Progress], None]
 
 
@@ -82,12 +83,14 @@ class ProfileSettings:
     threads: int = 1
     architectures: int = checked(30, whole_number(LEAST).advise("the default is 30"))
     lookup: bool = False
-    clock: Asked = "auto"
+    clock: AskedClock = "auto"
     precision: float = 0.02
     max_seconds: float = 2.0
     name: str | None = None
     seed: int = 0
     anchors: Mapping[Architecture, float] | None = None
+    executor: Executor | None = None
+    on: str | None = None
     on_progress: Callable[[Progress], None] = lambda progress: None
 
     def __post_init__(self) -> None:
@@ -140,11 +143,13 @@ def profile(
         seed: of the choice and the order.
         anchors: architectures that are measured in every round and what they take in the first setting, in milliseconds: the
             profile is then on their scale. By default three of the space, on the scale of this session.
+        executor, on: measure another machine: a `nas_bo.execution.Ray`, which is closed in the end, and a resource that the node was
+            started with. The file, and what is kept of an interrupted profile, are here.
 
     Raises:
         ProfileError: too few architectures, the file cannot be written, or the kept part is of another profile.
         MissingExtra, ObjectiveError: the runtime is not installed, the device absent or busy, no such clock.
-        SearchError: the kept part cannot be written.
+        SearchError: the kept part cannot be written, or the node cannot be reached or used.
     """
     begun = time.perf_counter()
     how = settings_of(ProfileSettings, "profile", options)
@@ -156,27 +161,30 @@ def profile(
     path = Path(out)
     if path.is_dir():
         raise ProfileError(f"{str(path)!r} is a folder; give the name of a file, such as device.json")
-    runs = how.runtime()
-    check_timed(str(runs.device))
-    if how.clock != "auto":
-        clock_for(how.clock, str(runs.device), threads=how.threads)
-    how.session(runs)  # says what is wrong, before a file is made
+    with place_of(how, space, settings[0]) as place:
+        return _profiled(space, path, settings, how, place, begun)
+
+
+def _profiled(
+    space: type[Space], path: Path, settings: Sequence[Setting], how: ProfileSettings, place: Place, begun: float
+) -> Profile:
+    runs = place.runs()  # says what is wrong, before a file is made
     part = path.with_name(path.name + ".part")
     kept = Lines(part)
     asked = {
         "space": space_mark(space),
         "runtime": runs.name,
-        "conditions": runs.conditions(),
+        "conditions": runs.conditions,
         "settings": [asdict(s) for s in settings],
         "architectures": how.architectures,
-        "device": str(runs.device),
+        "device": runs.device,
         "clock": how.clock,
         "seed": how.seed,
     }
     _same(kept.get("asked"), asked, part)
     kept.put("asked", asked)
     with _worth_keeping(kept, part):
-        measured_on = _device(how, kept, str(runs.device), len(settings))
+        measured_on = _device(how, kept, place, runs.device, len(settings))
         base = measured_on if all(s.dtype in measured_on.gflops for s in settings) else Roofline()
         rooflines = base if isinstance(base, Roofline) else Roofline.of(base, settings[0].dtype)
         archs = informative(pool(space, seed=how.seed), how.architectures, settings, rooflines)
@@ -193,8 +201,8 @@ def profile(
             def say(done: int, of: int) -> None:
                 how.on_progress(Progress(what, done, of, time.perf_counter() - begun))
 
-            session = how.session(runs, anchors, visits, sessions)
-            return session.measure(todo, keep, say, lambda: how.on_progress(Progress("waiting", 0, len(todo), 0.0)))
+            hears = Hears(keep, say, lambda: how.on_progress(Progress("waiting", 0, len(todo), 0.0)))
+            return place.measure(Asked(todo, anchors, visits, sessions), hears)
 
         tied = list(how.anchors) if how.anchors else _anchors(archs, settings[0], rooflines)
         known = [(Wanted(arch, settings[0]), ms) for arch, ms in (how.anchors or {}).items()]
@@ -219,7 +227,7 @@ def profile(
             ),
             drift=outcome.drift,
             tables=_tables(space, settings, measure, how.seed) if how.lookup else {},
-            conditions=runs.conditions(),
+            conditions=runs.conditions,
         )
         _enough(found)
     found = replace(found, quality=cross_validated(found, how.seed))
@@ -228,10 +236,7 @@ def profile(
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.perf_counter() - begun, 1),
         "clock": ", ".join(clocks),
-        "versions": {
-            **provenance.versions(("nas_bo", "torch") if "torch" in sys.modules else ("nas_bo",)),
-            "system": f"{platform.system()} {platform.machine()}",
-        },
+        "versions": place.versions(),
         "anchors": list(dict.fromkeys(a.id for a in tied)),
     }
     found = replace(found, about=about)
@@ -240,14 +245,13 @@ def profile(
     return found
 
 
-def _device(how: ProfileSettings, kept: Lines, device: str, settings: int) -> Device:
+def _device(how: ProfileSettings, kept: Lines, place: Place, device: str, settings: int) -> Device:
     """What is measured on, the same when a profile is continued."""
     told = kept.get("device")
     if told is None:
         total = how.architectures * settings
         how.on_progress(Progress("device", 0, total, 0.0))
-        with measurement_lock.machine(lambda: how.on_progress(Progress("waiting", 0, total, 0.0))):
-            here = Device.here(device, threads=how.threads)
+        here = place.device(device, lambda: how.on_progress(Progress("waiting", 0, total, 0.0)))
         told = (here if how.name is None else replace(here, name=_name(how.name))).to_dict()
         kept.put("device", told)
     return Device.from_dict(told)

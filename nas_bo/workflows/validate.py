@@ -148,9 +148,12 @@ def validate(
     tracker = tracker_of(settings.track, None, "validate")
     distinct = Problem(space, _distinct(plan))
     executor = executor_of(settings.executor, settings.workers, distinct, "validate", settings.timeout)
-    make_ready(space, plan.own, None, silent)
-    chosen = _choose(plan, records, record, settings.architectures, seed)
-    _evaluate(plan, records, evaluation_store.Trained(record), chosen, executor, settings.notify)
+    try:
+        make_ready(space, plan.own, None, silent)
+        chosen = _choose(plan, records, record, settings.architectures, seed)
+        _evaluate(plan, records, evaluation_store.Trained(record), chosen, executor, settings.notify)
+    finally:
+        executor.close()
     report = _report(plan, records, chosen, seed)
     if study is not None:
         evaluation_store.keep_report(study, report)
@@ -355,20 +358,17 @@ def _evaluate(
         return
     problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
     spent: list[float] = []
-    try:
-        watch = evaluation_store.Watch(records, team, [key for key, _, _ in todo])
-        for key, objective, arch in todo:
-            team.submit(key, problems[id(objective)], arch)
-        for left in range(len(todo) - 1, -1, -1):
-            watch.begin(todo[len(todo) - 1 - left][0])
-            key_, outcome = team.take()
-            records.put(str(key_), _record(outcome))
-            spent.append(outcome.seconds)
-            later = sum(spent) / len(spent) * left / workers_of(team)
-            label = label_of(outcome.architecture, plan.space)
-            notify(Progress("validate", total - left, total, later, outcome, label))
-    finally:
-        team.close()
+    watch = evaluation_store.Watch(records, team, [key for key, _, _ in todo])
+    for key, objective, arch in todo:
+        team.submit(key, problems[id(objective)], arch)
+    for left in range(len(todo) - 1, -1, -1):
+        watch.begin(todo[len(todo) - 1 - left][0])
+        key_, outcome = team.take()
+        records.put(str(key_), _record(outcome))
+        spent.append(outcome.seconds)
+        later = sum(spent) / len(spent) * left / workers_of(team)
+        label = label_of(outcome.architecture, plan.space)
+        notify(Progress("validate", total - left, total, later, outcome, label))
 
 
 def _distinct(plan: _Plan) -> list[Objective]:

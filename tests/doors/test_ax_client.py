@@ -16,7 +16,7 @@ pytest.importorskip("tabulate")
 from ax.api.client import Client
 
 from nas_bo import ax as nas_ax
-from nas_bo.errors import HostError
+from nas_bo.errors import HostError, SearchError
 from nas_bo.strategies import NSGA2, Random
 from nas_bo.study import from_attributes
 from tests.doors.ax_problem import Cost, Deep, Flat, Slow, begin, depth, loss, wide
@@ -198,10 +198,18 @@ def test_a_runner_takes_an_executor_of_ones_own(tmp_path):
             self.taken += 1
             return super().take()
 
-    client = nas_ax.client(Deep, [loss, Cost()], strategy=Random(seed=0))
-    client._experiment.runner.executor = counting = Counting()
+    counting = Counting()
+    client = nas_ax.client(Deep, [loss, Cost()], strategy=Random(seed=0), executor=counting)
     run(client, 3)
     assert counting.taken == 3 and statuses(client) == ["COMPLETED"] * 3
+    for wrong, said in (
+        ({"executor": 4}, "it is an object with submit"),
+        ({"executor": counting, "workers": 2}, "give one of them"),
+    ):
+        with pytest.raises(SearchError, match=said):
+            nas_ax.client(Deep, [loss], **wrong)
+    with pytest.raises(HostError, match="that you report are not evaluated"):
+        nas_ax.client(Deep, ["loss"], executor=counting)
 
 
 # ---- names of the loss ------------------------------------------------------------------------------------------------

@@ -15,21 +15,25 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nas_bo import elsewhere, search
+from nas_bo import elsewhere, profile, search
 from nas_bo.errors import DataError, ObjectiveError, SearchError
 from nas_bo.execution import Ray
 from nas_bo.execution.selection import executor_of
+from nas_bo.hardware.workload import Setting
 from nas_bo.objective import Value
 from nas_bo.objectives import Latency
 from nas_bo.problem import Problem
+from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.testing import ExecutorTests
 from nas_bo.testing.evaluations import Small, at, loss, size, sleeps
 from nas_bo.trial import State
+from nas_bo.workflows.compare_standard import compare_standard
 from nas_bo.workflows.validate import validate
 from tests.execution.preempted import STEPS
 from tests.execution.test_preemption import continued
-from tests.problems import Retrainable
+from tests.problems import Retrainable, Toy, cost
+from tests.workflows.test_standard import Costs, Grown
 
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
@@ -83,6 +87,10 @@ class Logged:
 
     def go(self) -> None:
         Path(self.folder, "go").touch()
+
+
+def where_it_ran(arch):
+    return float(os.getpid())
 
 
 @dataclass(frozen=True)
@@ -253,6 +261,38 @@ def test_searches_and_validations_give_what_local_processes_give(cluster, free):
     assert str([(j.name, j.n, j.tau) for j in here.judged]) == str([(j.name, j.n, j.tau) for j in there.judged])
 
 
+def test_a_profile_of_a_node(cluster, free, tmp_path):
+    """Its worker measures in a process of its own; the file and the models on it are made here."""
+    short = Setting(context=16)
+    found = profile(
+        TinyGPT, tmp_path / "pi5.json", (short,), executor=Ray(workers=1), on="place", architectures=5, max_seconds=0.1
+    )
+    assert len(found.records) == 5 and found.about["versions"]["torch"] and not ray.util.list_named_actors()
+    with pytest.raises(SearchError, match="was started with the resource 'pi5'"):
+        profile(TinyGPT, tmp_path / "no.json", (short,), executor=Ray(workers=1), on="pi5")
+    assert not (tmp_path / "no.json.part").exists()
+
+
+def test_the_standard_design_is_trained_there(cluster, free, monkeypatch):
+    """`validate --baseline standard` of a search that had none."""
+    found = search(Toy, [Grown(), Costs()], strategy=Random(seed=0), trials=6, retrain=0, baseline=None)
+    submitted = []
+    submit = Ray.submit
+    monkeypatch.setattr(Ray, "submit", lambda self, key, *more: submitted.append(key) or submit(self, key, *more))
+    there = compare_standard(found.study, Toy, executor=Ray(workers=1), allow=("tests",))
+    assert there.gain is not None and {one.id for one in there.retrained} <= set(submitted)
+
+
+def test_a_client_of_ax_evaluates_there(cluster, free):
+    from nas_bo import ax as nas_ax
+
+    client = nas_ax.client(Toy, [where_it_ran, cost], strategy=Random(seed=0), executor=Ray(workers=2))
+    client.run_trials(max_trials=4, parallelism=2)
+    client._experiment.runner.close()
+    pids = set(client._experiment.lookup_data().df.query("metric_name == 'where_it_ran'")["mean"])
+    assert len(pids) in (1, 2) and float(os.getpid()) not in pids
+
+
 def test_what_is_about_a_device_is_measured_there(cluster, free):
     """Wherever the trial runs, and in the end too; the name of the column says so."""
     here = Somewhere("place")
@@ -304,6 +344,20 @@ def test_a_driver_that_is_asked_to_end_leaves_trainings_that_go_on(cluster, free
     (tmp_path / "kept").mkdir()
     first, _ = continued(tmp_path, str(tmp_path / "kept"), executor=Ray(workers=1))
     assert 512 <= first.info["loss"]["resumed"] < STEPS * 512
+
+
+def test_a_profile_by_the_command(cluster, free, tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from nas_bo.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    asked = ["profile", "--phase", "prefill", "--context", "16", "--architectures", "5", "--max-seconds", "0.1"]
+    ran = CliRunner().invoke(app, [*asked, "--ray", cluster.address, "--on", "place"])
+    assert ran.exit_code == 0 and (tmp_path / "device.json").exists(), ran.output
+    for some, said in ((["--ray", cluster.address], "say which by --on"), (["--on", "place"], "give --ray ADDRESS")):
+        ran = CliRunner().invoke(app, [*asked, *some])
+        assert ran.exit_code == 2 and said in " ".join(ran.output.split())
 
 
 def test_the_command_takes_it(cluster, free, tmp_path, monkeypatch):

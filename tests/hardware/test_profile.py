@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas_bo import profile
+from nas_bo import elsewhere, profile
 from nas_bo.errors import NasBoError, ObjectiveError, ProfileError
 from nas_bo.hardware.latency.model import LatencyModel
 from nas_bo.hardware.latency.profile import SCHEMA, Profile, space_mark
@@ -50,6 +50,40 @@ def test_it_measures_fits_and_judges(made):
     assert {often[anchor] for anchor in found.about["anchors"]} == {max(often.values())}  # they were in every round
     assert "held-out" in str(found) and "my-box" not in found.about
     assert found.about["versions"]["torch"] and found.conditions["threads"] == 1
+
+
+def test_what_another_machine_measures_is_kept_here(made, tmp_path, monkeypatch):
+    """By calls whose arguments and answers are packed, as between machines; interrupted, and continued."""
+    from nas_bo.execution import InProcess
+
+    asked: list[str] = []
+
+    def there(place, function, *arguments):
+        asked.append(f"{place} {function.__name__}")
+        if function.__name__ == "_fetch" and asked.count("pi5 _fetch") == 3:
+            raise KeyboardInterrupt
+        function, arguments = pickle.loads(pickle.dumps((function, arguments)))
+        return pickle.loads(pickle.dumps(function(*arguments)))
+
+    monkeypatch.setattr("nas_bo.hardware.measuring.session.clock_for", lambda *_: Work(noise=0.03))
+    monkeypatch.setattr("nas_bo.hardware.measuring.session.KEPT_EVERY", 0.0)
+    monkeypatch.setattr("nas_bo.workflows.profile_place.FETCHED_S", 0.0)
+    path, part = tmp_path / "device.json", tmp_path / "device.json.part"
+    how = {"architectures": 6, "clock": "cpu", "name": "their box", "on": "pi5"}
+    with elsewhere.reaching(there):
+        with pytest.raises(KeyboardInterrupt):
+            profile(TinyGPT, path, (SHORT,), executor=InProcess(), **how)
+        assert part.exists() and not path.exists()
+        found = profile(TinyGPT, path, (SHORT,), executor=InProcess(), **how)
+    assert found.device.name == "their-box" and len(found.records) == 6 and not part.exists()
+    assert {one.split()[1] for one in asked} == {"_runs", "_device", "_begin", "_fetch", "_versions"}
+    assert asked.count("pi5 _device") == 1  # that was kept
+    for wrong, said in (
+        ({"on": None}, "a profile is of one machine; give on="),
+        ({"executor": None}, "give executor=Ray"),
+    ):
+        with pytest.raises(ProfileError, match=said):
+            profile(TinyGPT, path, (SHORT,), **{**how, "executor": InProcess(), **wrong})
 
 
 def test_the_file_says_it_all_and_comes_back(made):
