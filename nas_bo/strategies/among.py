@@ -5,6 +5,7 @@ Notation: n candidates.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,11 +15,13 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.problem import Problem
 from nas_bo.space import Space
+from nas_bo.strategies.auto import Auto
 from nas_bo.strategies.bayes import Bayes
 from nas_bo.strategies.strategy import Choosing, Seeded, Strategy, admissible, seen_ids
 from nas_bo.surrogate.features import features_of, varying
 from nas_bo.surrogate.profile import profile_of
 from nas_bo.trial import State, Trial
+from nas_bo.wording import counted
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Among:
 
     `Bayes` and `Random` choose among them directly. Of another strategy each suggestion becomes the nearest architecture that is left,
     by its summaries and its profile over depth, each scaled to its range: the history then holds what was evaluated, so the
-    strategy continues from there.
+    strategy continues from there. A study notes how many architectures there are and a digest of them, not the architectures: a search
+    that continues it is given them again.
 
     Attributes:
         architectures: of the problem's space; equal ones count once.
@@ -48,6 +52,10 @@ class Among:
             )
         object.__setattr__(self, "architectures", once)
 
+    def __repr__(self) -> str:
+        digest = hashlib.sha256("".join(arch.id for arch in self.architectures).encode()).hexdigest()[:12]
+        return f"Among(<{counted(len(self.architectures), 'architecture')}, {digest}>, strategy={self.strategy!r})"
+
     @property
     def seed(self) -> int:
         """That of the strategy, 0 where it has none."""
@@ -59,12 +67,13 @@ class Among:
         left = [arch for arch in self.architectures if arch.id not in seen and admissible(problem, arch)]
         if not left:
             return []
-        if isinstance(self.strategy, Choosing):
-            return self.strategy.choose(problem, trials, left, n)
+        strategy = self.strategy.choice(len(trials))[0] if isinstance(self.strategy, Auto) else self.strategy
+        if isinstance(strategy, Choosing):
+            return strategy.choose(problem, trials, left, n)
         chosen: list[Architecture] = []
         while len(chosen) < min(n, len(left)):
             asked = [*trials, *(Trial(arch, state=State.RUNNING) for arch in chosen)]
-            wanted = self.strategy.suggest(problem, asked, 1)
+            wanted = strategy.suggest(problem, asked, 1)
             rest = [arch for arch in left if arch not in chosen]
             chosen.append(rest[nearest(problem.space, rest, wanted[0])] if wanted else rest[0])
         return chosen

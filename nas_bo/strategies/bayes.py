@@ -19,6 +19,7 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.breeding import cross, mutate
+from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.strategies.fidelity import still_to_pay, unfinished
 from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
@@ -109,19 +110,20 @@ class Bayes:
         rng = generator("bayes", self.seed, len(trials))
         done = sum(trial.state is not State.RUNNING for trial in trials)
         first = n if done < 2 else max(0, min(n, self.startup - len(trials)))
-        batch = spread(problem, trials, first, rng, candidates) if first else []
+        known = known_of(problem, [*candidates, *(trial.architecture for trial in trials)])
+        batch = spread(problem, trials, first, rng, candidates, known) if first else []
         pending = [*(t.architecture for t in trials if t.state is State.RUNNING), *batch]
         rest = [arch for arch in candidates if arch not in batch]
         if len(batch) == n or not rest:
             return batch
         try:
-            belief = Belief(problem, trials, ranked=True)
+            belief = Belief(problem, trials, ranked=True, known=known)
             belief.believe(pending)
             draws = np.random.default_rng(rng.getrandbits(63))
-            known, inputs = belief.exact(rest), belief.inputs(belief.genomes(rest))
+            exact, inputs = belief.exact(rest), belief.inputs(belief.genomes(rest))
             left = np.ones(len(rest), dtype=bool)
             while len(batch) < n and left.any():
-                score = np.nan_to_num(scorer(belief, draws)(inputs, known), nan=-np.inf)
+                score = np.nan_to_num(scorer(belief, draws)(inputs, exact), nan=-np.inf)
                 at = int(np.argmax(np.where(left, score, -np.inf)))
                 at = at if left[at] else int(np.argmax(left))
                 left[at] = False

@@ -41,20 +41,31 @@ class _Solved:
 class Known:
     """What a problem tells about architectures for nothing.
 
+    Args:
+        given: the architectures to choose from, of which the approximation then learns: a table may know these alone. Without them
+            architectures of the whole space are drawn.
+
     Attributes:
         positions: which of the problem's objectives are known, (e,) of their positions.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, given: Sequence[Architecture] = ()) -> None:
         self._columns = problem.columns
         self._features = features_of(problem.space)
         self._memory: dict[str, tuple[np.ndarray, bool]] = {}
         genomes = self._features.genomes
-        rng = np.random.default_rng(generator("known").getrandbits(63))
-        taught = np.concatenate([genomes.tilted(2 * TAUGHT // 3, rng), genomes.random(TAUGHT // 3, rng)])
-        self.positions = self._find([genomes.decode(row) for row in taught[:20]], problem)
+        source = generator("known")
+        if given:
+            ordered = sorted(given, key=lambda arch: arch.id)
+            archs = source.sample(ordered, min(TAUGHT, len(ordered)))  # ~ uniform
+            taught = genomes.encode(archs)
+        else:
+            rng = np.random.default_rng(source.getrandbits(63))
+            taught = np.concatenate([genomes.tilted(2 * TAUGHT // 3, rng), genomes.random(TAUGHT // 3, rng)])
+            archs = [genomes.decode(row) for row in taught]
+        self.positions = self._find(archs[:20], problem)
         if self.positions:
-            self._teach(taught, np.array([self.exact(problem, genomes.decode(row))[0] for row in taught]))
+            self._teach(taught, np.array([self.exact(problem, arch)[0] for arch in archs]))
 
     def _find(self, archs: Sequence[Architecture], problem: Problem) -> list[int]:
         """Those that are known for any of the architectures; of some they may raise."""
@@ -145,11 +156,14 @@ def _cubic(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.asarray((1 + first @ second.T / max(1, first.shape[1]) ** 0.5) ** 3)
 
 
-_made: WeakKeyDictionary[Problem, Known] = WeakKeyDictionary()
+_made: WeakKeyDictionary[Problem, dict[frozenset[str], Known]] = WeakKeyDictionary()
 
 
-def known_of(problem: Problem) -> Known:
-    """The `Known` of a problem, made once."""
-    if problem not in _made:
-        _made[problem] = Known(problem)
-    return _made[problem]
+def known_of(problem: Problem, given: Sequence[Architecture] = ()) -> Known:
+    """The `Known` of a problem, and of the architectures to choose from, made once."""
+    made, key = _made.setdefault(problem, {}), frozenset(arch.id for arch in given)
+    if key not in made:
+        for other in [one for one in made if one and given]:  # another list, which is not asked for any more
+            del made[other]
+        made[key] = Known(problem, given)
+    return made[key]

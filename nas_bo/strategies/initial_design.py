@@ -10,7 +10,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.cheap_objectives import known_of
+from nas_bo.strategies.cheap_objectives import Known, known_of
 from nas_bo.strategies.strategy import fresh, seen_ids
 from nas_bo.surrogate.features import features_of, varying
 from nas_bo.trial import Trial
@@ -26,6 +26,7 @@ def spread(
     n: int,
     rng: random.Random,
     among: Sequence[Architecture] | None = None,
+    known: Known | None = None,
 ) -> list[Architecture]:
     """Up to `n` unseen admissible architectures, each as far as possible from all before it and from the history.
 
@@ -38,7 +39,8 @@ def spread(
     if not problem.space.decisions():
         arch = fresh(problem, seen_ids(trials), rng)
         return [arch] if arch is not None and n else []
-    features, known = features_of(problem.space), known_of(problem)
+    features = features_of(problem.space)
+    known = known or known_of(problem)
     draws, seen = np.random.default_rng(rng.getrandbits(63)), seen_ids(trials)
     genomes = features.genomes
     if among is not None:
@@ -49,7 +51,7 @@ def spread(
         pool = np.concatenate(parts)
     pool = pool[np.sort(np.unique(pool, axis=0, return_index=True)[1])]
     history = genomes.encode([t.architecture for t in trials])
-    places = _places(np.concatenate([pool, history]), problem)
+    places = _places(np.concatenate([pool, history]), problem, known)
     nearest = np.full(len(pool), np.inf)
     for place in places[len(pool) :]:
         nearest = np.minimum(nearest, ((places[: len(pool)] - place) ** 2).sum(-1))
@@ -73,9 +75,9 @@ def spread(
     return chosen
 
 
-def _places(genomes: np.ndarray, problem: Problem) -> np.ndarray:
+def _places(genomes: np.ndarray, problem: Problem, known: Known) -> np.ndarray:
     """(n, columns): summaries and known objectives, each that varies scaled to its range."""
-    features, known = features_of(problem.space), known_of(problem)
+    features = features_of(problem.space)
     summaries = features.of(genomes)
     columns = np.concatenate([summaries[:, : features.width], known.approximate(summaries)], axis=1)
     weight = np.array([1.0] * features.width + [COST] * len(known.positions))

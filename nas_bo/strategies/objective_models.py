@@ -8,7 +8,7 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.cheap_objectives import known_of
+from nas_bo.strategies.cheap_objectives import Known, known_of
 from nas_bo.strategies.fidelity import direct, noise_of, sources_of
 from nas_bo.strategies.history import absurd
 from nas_bo.strategies.limits import Limits
@@ -52,17 +52,23 @@ class Belief:
     Args:
         all_rungs: see `sources_of`.
         ranked: whether a committee on ranks may stand for an objective with a heavy tail (see `RankProcess`).
+        known: that of the architectures to choose from, where these are given; by default that of the whole space.
 
     Raises:
         ValueError: too little is known to fit anything.
     """
 
     def __init__(
-        self, problem: Problem, trials: Sequence[Trial], all_rungs: bool = False, ranked: bool = False
+        self,
+        problem: Problem,
+        trials: Sequence[Trial],
+        all_rungs: bool = False,
+        ranked: bool = False,
+        known: Known | None = None,
     ) -> None:
         self.problem, self.columns, self._trials = problem, problem.columns, trials
         self._ranked: np.ndarray | None = None
-        self.known = known_of(problem)
+        self.known = known or known_of(problem)
         self._features = features_of(problem.space)
         self._profile, self._structure = profile_of(problem.space), structure_of(problem.space)
         arranged = len(self._structure.names)
@@ -97,8 +103,8 @@ class Belief:
         self._width = inputs.shape[1]
         self._smoother(done, inputs)
         self.limits = Limits(problem, done, inputs, own, bool(usable), self._failed)
-        width, known = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
-        ties = np.concatenate([self._features.ties[:width], known, self._features.ties[width:]])[keep]
+        width, untied = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
+        ties = np.concatenate([self._features.ties[:width], untied, self._features.ties[width:]])[keep]
         self.constants: dict[int, float] = {}
         self.processes: dict[int, GaussianProcess | CoKriging | RankProcess] = {}
         places: np.ndarray | None = None

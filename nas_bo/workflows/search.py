@@ -181,15 +181,33 @@ def default_strategy(seed: int) -> Strategy:
 
 
 def begun_strategy(asked: Strategy | Literal["auto"] | None, seed: int, storage: Storage | None, name: str) -> Strategy:
-    """The strategy that was asked for, or that a study which is there was begun with, or the default."""
+    """The strategy that was asked for, or that a study which is there was begun with, or the default.
+
+    Raises:
+        SearchError: the study chooses among given architectures, and they were not given again.
+    """
     from nas_bo.strategies.auto import Auto, as_begun
 
     if isinstance(asked, Strategy) and not isinstance(asked, Auto):
         return asked
     before = studies.begun_by(storage, name)
     chosen = as_begun(before) if before else None
+    if before.startswith("Among("):
+        raise SearchError(
+            f"the study {name!r} chooses among given architectures, {before.partition('<')[2].partition('>')[0]}, and does not keep them: "
+            "to continue it, give them again, strategy=Among(architectures, ...)"
+        )
     if chosen is None:
-        return asked if isinstance(asked, Auto) else default_strategy(seed)
+        default = asked if isinstance(asked, Auto) else default_strategy(seed)
+        if before:
+            _log.warning(
+                "the study %r was begun with %.200s, which cannot be made again from what is noted; it continues with %r. Give strategy= "
+                "to continue with that one",
+                name,
+                before,
+                default,
+            )
+        return default
     if not isinstance(chosen, Auto):
         _log.info("the study %r continues with the strategy that it was begun with, %r", name, chosen)
     return chosen

@@ -84,6 +84,17 @@ def test_bayes_needs_fewer_looks_than_chance(table):
     assert best["Bayes"] <= places[3] and best["Bayes"] <= best["Random"]
 
 
+def test_what_a_table_holds_is_known_although_the_space_is_larger(table):
+    """The columns of a table are asked for at its rows only, and no model can guess these numbers."""
+    deep = [arch for arch in table if len(arch.layers) > 4]  # random draws do not hit these
+    sizes = {arch.id: float(at) for at, arch in enumerate(random.Random(1).sample(deep, len(deep)))}
+    size = Function(lambda arch: sizes[arch.id], "size", cost="analytic")
+    task = Problem(Decoder, [Function(loss, "loss", cost="trained"), size])
+    trials = searched(Among(deep, Bayes(startup=4)), task, 12)
+    assert min(t.values["size"] for t in trials) == 0
+    assert sum(t.values["size"] < len(deep) / 4 for t in trials[4:]) >= 6
+
+
 def test_a_heavy_tail_that_places_explain_is_modelled_by_ranks(table):
     task = problem()
     trials = [task.evaluate(arch) for arch in table[:60]]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import pickle
+import random
 
 import pytest
 
 from nas_bo import AskTell, search
 from nas_bo.errors import SearchError
 from nas_bo.optuna import Sampler
-from nas_bo.strategies import NSGA2, Auto, Bayes, Random, Strategy
+from nas_bo.strategies import NSGA2, Among, Auto, Bayes, Random, Strategy
 from nas_bo.strategies.auto import as_begun
 from tests.strategies import cases
 
@@ -65,6 +66,33 @@ def test_a_study_that_is_continued_keeps_the_strategy_that_it_began_with(tmp_pat
     found(path, 6, strategy=Random(seed=9))
     assert found(path, 9) == whole[:9]
     assert found(path, 12, strategy="auto") == whole
+
+
+def test_a_study_among_given_architectures_is_continued_with_them_or_not_at_all(tmp_path):
+    rng = random.Random(0)
+    given = list({a.id: a for a in (cases.Nested.sample(rng) for _ in range(30))}.values())[:8]
+    words = {"retrain": 0, "storage": str(tmp_path / "s.log"), "study_name": "s"}
+    search(cases.Nested, [cases.loss], trials=3, strategy=Among(given, Auto(seed=2)), **words)
+    for again in ({}, {"strategy": "auto"}):
+        with pytest.raises(SearchError, match=r"8 architectures, \w{12}.*strategy=Among\(architectures") as told:
+            search(cases.Nested, [cases.loss], trials=6, **again, **words)
+        assert "\n" not in str(told.value)
+    result = search(cases.Nested, [cases.loss], trials=20, strategy=Among(given, Auto(seed=2)), **words)
+    assert sorted(t.architecture.id for t in result.trials) == sorted(a.id for a in given)
+    assert "8 architectures" in repr(Among(given)) and repr(Among(given)) != repr(Among(given[:7]))
+
+
+class Mine:
+    def suggest(self, problem, trials, n):
+        return Random(seed=4).suggest(problem, trials, n)
+
+
+def test_a_strategy_that_cannot_be_made_again_is_named(tmp_path, caplog):
+    words = {"retrain": 0, "storage": str(tmp_path / "s.log"), "study_name": "s"}
+    search(cases.Nested, [cases.loss], trials=2, strategy=Mine(), **words)
+    with caplog.at_level(logging.WARNING, "nas_bo"):
+        search(cases.Nested, [cases.loss], trials=3, **words)
+    assert any("Mine" in r.message and "continues with Auto" in r.message for r in caplog.records)
 
 
 @pytest.mark.parametrize(
