@@ -1,7 +1,8 @@
 """An export as a run next to the trial that it comes from, and as a version of a registered model with an alias.
 
 A folder of transformers gets MLflow's flavour of that name, so that ``mlflow.transformers.load_model`` and
-``mlflow.pyfunc.load_model`` load it; files of ONNX get that of ONNX. Neither has a pickle in it. Others are kept as they are.
+``mlflow.pyfunc.load_model`` load it, the latter with what `GENERATION` names as params of `predict`; files of ONNX get that of ONNX. Neither
+has a pickle in it. Others are kept as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from nas_bo.process import owner
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+    from mlflow.models import ModelSignature
 
+GENERATION: Mapping[str, tuple[str, int | float | bool]] = {
+    "max_new_tokens": ("integer", 128),
+    "do_sample": ("boolean", False),
+    "temperature": ("double", 1.0),
+    "top_k": ("integer", 50),
+    "top_p": ("double", 1.0),
+}
+"""What ``mlflow.pyfunc`` passes on to the generation of text: its type, and what transformers takes where the model says nothing. A seed is not
+among them: transformers takes none there, ``transformers.set_seed`` is the way."""
 EXPERIMENT = "nas_bo exports"  # where the trial is in no experiment of the store
 
 
@@ -162,7 +173,10 @@ def _flavoured(folder: Path, format: str, draft: Path) -> Path:
         before = told.level
         told.setLevel(logging.ERROR)  # it looks for a model card and a license where a hub would have them
         try:
-            flavour.save_model(parts, str(draft), task="text-generation", pip_requirements=packages)
+            signature = _signature(parts["model"].generation_config.to_dict())
+            flavour.save_model(
+                parts, str(draft), task="text-generation", pip_requirements=packages, signature=signature
+            )
         finally:
             told.setLevel(before)
         for path in folder.iterdir():
@@ -180,6 +194,16 @@ def _flavoured(folder: Path, format: str, draft: Path) -> Path:
                 (draft / path.name).write_bytes(path.read_bytes())
         return draft
     return folder
+
+
+def _signature(said: Mapping[str, Any]) -> ModelSignature:
+    """Text to text, with params whose defaults are what the generation configuration of the model says."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema
+
+    given = {name: default if said.get(name) is None else said[name] for name, (_, default) in GENERATION.items()}
+    params = [ParamSpec(name, kind, given[name]) for name, (kind, _) in GENERATION.items()]
+    return ModelSignature(Schema([ColSpec("string")]), Schema([ColSpec("string")]), ParamSchema(params))
 
 
 def _packages(*wanted: str) -> list[str]:

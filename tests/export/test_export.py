@@ -254,8 +254,12 @@ def test_an_export_is_a_version_of_a_registered_model_that_stock_mlflow_loads(ll
         "import mlflow, pathlib, sys; mlflow.set_tracking_uri(sys.argv[1])\n"
         "text = mlflow.transformers.load_model('models:/tiny@best')('def ', do_sample=False, max_new_tokens=12)[0]['generated_text']\n"
         "folder = mlflow.artifacts.download_artifacts('models:/tiny@best')\n"
-        "import pandas; frame = mlflow.pyfunc.load_model('models:/tiny@best').predict(pandas.DataFrame({'prompt': ['def ']}))\n"
-        "assert 'def ' in str(frame), frame\n"
+        "import pandas; loaded, frame = mlflow.pyfunc.load_model('models:/tiny@best'), pandas.DataFrame({'prompt': ['def ']})\n"
+        "assert 'def ' in str(loaded.predict(frame)), frame\n"
+        "few = {'do_sample': False, 'max_new_tokens': 12}\n"
+        "assert [*loaded.predict(frame, params=few)] == [text], text\n"
+        "warm = {'do_sample': True, 'max_new_tokens': 12, 'temperature': 5.0, 'top_k': 1, 'top_p': 1.0}\n"
+        "assert [*loaded.predict(frame, params=warm)] == [text], 'the likeliest token, whatever the temperature'\n"
         "assert not [p for p in pathlib.Path(folder).rglob('*') if p.suffix in ('.pkl', '.pickle', '.bin', '.pt')]\n"
         "print(repr(text))"
     )
@@ -335,3 +339,25 @@ def test_a_byte_level_tokenizer_goes_out_with_the_model(tmp_path, format):
     if format == "gguf":
         with pytest.raises(ExportError, match="byte-level BPE"):
             export(trained, tmp_path / "other", format)
+
+
+EXPERTS = named(
+    decoder(
+        (
+            block("attention", heads=4, kv_group=2, head_dim=8),
+            block("moe", experts=4, top_k=2, ratio=1, activation="silu", gated=True),
+        )
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("format", "said"), [("huggingface", "MixtralForCausalLM"), ("gguf", "GGUF 'llama'"), ("onnx", "ONNX")]
+)
+def test_a_mixture_of_experts_goes_out_by_the_command(format, said, tmp_path, monkeypatch):
+    folder(tmp_path, EXPERTS)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", "trained", "--to", "out", "--format", format, "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert found["check"]["good"] and found["check"]["difference"] < 1e-3 and said in found["what"], found
