@@ -163,11 +163,16 @@ def file(
     kv = [0 if one is None else one.kv_heads for one in mixers]
     mlps = [stock_part_of(layer.mlp, spec.frame).mlp for layer in spec.layers]
     hidden = [0 if one is None else one.hidden for one in mlps]
+    mixtures = [one for one in mlps if one is not None and one.experts]
     writer.add_name(ident)
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(spec.width)
     writer.add_block_count(len(spec.layers))
     writer.add_feed_forward_length(hidden if name == "deci" else hidden[0])
+    if mixtures:
+        writer.add_expert_count(mixtures[0].experts)
+        writer.add_expert_used_count(mixtures[0].top_k)
+        writer.add_expert_feed_forward_length(mixtures[0].hidden)
     writer.add_head_count(heads if name == "deci" else max(heads) or 1)
     writer.add_head_count_kv(kv if each else kv[0])
     writer.add_key_length(dim)
@@ -225,6 +230,14 @@ def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:
         if absent(mlp):
             continue
         yield f"{to}ffn_norm.weight", weights[f"{at}mlp_norm.weight"]
+        if mlp.experts:
+            gate, up = np.split(weights[f"{at}mlp.up"], 2, axis=1)
+            yield f"{to}ffn_gate_inp.weight", weights[f"{at}mlp.router.weight"]
+            yield from (
+                (f"{to}ffn_{part}_exps.weight", one)
+                for part, one in (("gate", gate), ("up", up), ("down", weights[f"{at}mlp.out"]))
+            )
+            continue
         up = weights[f"{at}mlp.up.weight"]
         if mlp.gated:
             gate, up = np.split(up, 2)

@@ -37,7 +37,7 @@ TYPES = {
 WITHOUT_LLAMA_CPP = ("F32", "F16", "BF16", "Q8_0")  # all others have some tensor of a K type
 INSTEAD = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 """Where the length of rows is not divisible by 256; where it is not by 32 either, F16."""
-KEPT = ("norm.weight", "shortconv.conv.weight")  # the ends of names of what stays in float32
+KEPT = ("norm.weight", "shortconv.conv.weight", "ffn_gate_inp.weight")  # the ends of names of what stays in float32
 
 
 def named(kind: str) -> str:

@@ -88,6 +88,7 @@ TRANSFORMERS = (
 
 GGUF = (
     Home("llama", activations=("silu",), scalings=(None, "linear")),
+    Home("llama", mlps=("moe",), activations=("silu",), renormalise=True, least_top_k=2, scalings=(None, "linear")),
     Home("deci", activations=("silu",), sizes="each", scalings=(None, "linear")),
     Home("qwen3", activations=("silu",), qk_norm="head", scalings=(None, "linear")),
     Home("arcee", gated=False, activations=("relu2",), scalings=(None, "linear")),

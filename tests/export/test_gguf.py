@@ -13,6 +13,7 @@ from tests.export.test_huggingface import (
     CONV,
     FLAT,
     GATED,
+    MOE,
     SKIP,
     SMALL,
     A,
@@ -32,6 +33,9 @@ CASES = {
     "llama": decoder((A, GATED), (A, GATED)),
     "llama, linear": decoder((A, GATED), (A, GATED), rope_scaling="linear", rope_factor=2.0, tied=False, norm_eps=1e-5),
     "llama, tied layers": decoder((A, GATED), (A, GATED), tie_layers=2, rope_theta=5e5),
+    "llama, experts": decoder(
+        (A, MOE), (A, block("moe", experts=4, top_k=2, ratio=0.5, activation="silu", gated=True))
+    ),
     "deci": decoder((attention(4, 4), GATED), (attention(2, 2), SMALL), (attention(8, 4), GATED)),
     "deci, no attention at first": decoder((SKIP, GATED), (A, SMALL)),
     "deci, no MLP": decoder((A, SKIP), (attention(2, 1), GATED)),
