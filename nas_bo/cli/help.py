@@ -21,7 +21,7 @@ WIDE = {"max_content_width": 120, "help_option_names": ["--help", "-h"]}
 
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "search": {
-        "What is searched, and how": ("space", "source", "operators", "bits", "objective", "strategy", "trials", "hours", "seed", "baseline", "no_baseline"),
+        "What is searched, and how": ("space", "source", "operators", "bits", "device_map", "objective", "strategy", "trials", "hours", "seed", "baseline", "no_baseline"),
         "Training": (
             "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "teacher", "retrain", "retrain_others", "device",
             "workers", "ray", "cpus_per_trial", "gpus_per_trial", "trial_timeout",

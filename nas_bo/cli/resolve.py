@@ -49,6 +49,7 @@ class Asked:
     teachers: Sequence[str] = ()
     operators: str | None = None
     bits: str | None = None
+    device_map: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def job(asked: Asked) -> Job:
     proxies: list[Objective] = []
     reference: dict[str, Architecture] | None = None
     if asked.source is not None:
-        teacher = Pretrained(asked.source)
+        teacher = Pretrained(asked.source, device_map=asked.device_map)  # type: ignore[arg-type]
         loss = _inside(asked, costs, teacher)
         parts = _parts(asked.operators, asked.bits)
         chosen, vocab, proxies = teacher.space(parts), teacher.vocab_size, [teacher.block_scores(loss, parts=parts)]
@@ -97,6 +98,10 @@ def job(asked: Asked) -> Job:
             raise SearchError(
                 f"--bits {asked.bits}: they are those of the layers of a trained model; name it with --from, or make bits a field of the space, "
                 "as in bits = choice(8, 4, 3)"
+            )
+        if asked.device_map is not None:
+            raise SearchError(
+                f"--device-map {asked.device_map}: that is where the weights of a trained model are; name it with --from, or leave --device-map out"
             )
         chosen = named_space(asked.space)
         taught = tuple(asked.teachers) or None

@@ -59,6 +59,13 @@ def search(
             "them, at least 8. Parts are judged with their weights rounded.",
         ),
     ] = None,
+    device_map: Annotated[
+        str | None,
+        typer.Option(
+            help='With --from, "disk" keeps the weights of a model that does not fit in memory in a file of the cache folder, and reads those of '
+            "a block when it runs.",
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -229,7 +236,18 @@ def search(
         text = Text(data, tokenizer, text_key, token_dtype, vocab_size)
         job = resolve.job(
             resolve.Asked(
-                space, text, objective or (), strategy, budget, seed, costs, source, teacher or (), operators, bits
+                space,
+                text,
+                objective or (),
+                strategy,
+                budget,
+                seed,
+                costs,
+                source,
+                teacher or (),
+                operators,
+                bits,
+                device_map,
             )
         )
         against = resolve.compared(baseline or [], job, no_baseline)

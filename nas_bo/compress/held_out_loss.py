@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from nas_bo import measurement_lock
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
-from nas_bo.model.inference import as_tensor, check_vocabulary, torch_threads
+from nas_bo.model.inference import as_tensor, check_vocabulary, rows_of_pass, torch_threads
 
 QUANTILE = 1.96
 LEVEL = 0.95
@@ -72,7 +72,7 @@ def held_out(model: Decoder, corpus: Corpus, tokens: int = 65_536, sequence: int
     sequence = min(sequence, len(corpus.validation) - 1, most or sequence)
     texts = corpus.held_out(tokens, sequence)
     device = model.embedding.weight.device
-    rows, losses = max(1, 4096 // sequence), []
+    rows, losses = rows_of_pass(sequence, model.vocab_size), []
     was = model.training
     model.eval()
     try:

@@ -199,6 +199,7 @@ def _of_batch(
     """The scores on one batch (B, T + 1)."""
     squares: dict[str, Tensor] = {}
     sums: dict[str, Tensor] = {}
+    norms: dict[str, Tensor] = {}
     gates: dict[str, Tensor] = {}
     experts: dict[str, Tensor] = {}
     routers = {f"{p.where}.router.weight": p for p in places if p.mixture is not None}
@@ -214,6 +215,7 @@ def _of_batch(
             score = _reap(place.mixture, gates[place.where], expert, y)
             experts.setdefault(place.where, torch.zeros(place.count, device=y.device))[expert] += score
             return
+        norms[name] = place.weight.detach().float().norm(dim=0)  # now, when it has just been read
         squares[name] = squares.get(name, torch.zeros_like(x[0])) + x.square().mean(0)
         sums[name] = sums.get(name, torch.zeros_like(x[0])) + x.abs().mean(0)
 
@@ -229,7 +231,7 @@ def _of_batch(
             gradients = dict(zip((p.out for p in places if p.mixture is None), found, strict=True))
         else:
             with torch.no_grad():
-                model(batch[:, :-1])
+                model(batch[:, :-1], last=True)
     scores: dict[tuple[str, str], Tensor] = {}
     for place in places:
         if place.mixture is not None:
@@ -237,7 +239,7 @@ def _of_batch(
             continue
         weight = place.weight.detach().float()
         if method == "wanda":
-            each = (squares[place.out].sqrt() * weight.norm(dim=0)).view(place.count, -1).norm(dim=1)
+            each = (squares[place.out].sqrt() * norms[place.out]).view(place.count, -1).norm(dim=1)
         elif method == "activation":
             each = sums[place.out].view(place.count, -1).mean(1)
         elif method == "taylor":

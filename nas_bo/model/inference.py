@@ -18,6 +18,13 @@ from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.schedule import EVALUATION_TOKENS
 
+LOGITS = 1 << 26  # of one pass that looks at all of them
+
+
+def rows_of_pass(sequence: int, vocab_size: int) -> int:
+    """Windows that are read at once: 4,096 tokens, fewer where their logits would take more than 256 MB."""
+    return max(1, min(4096, LOGITS // vocab_size) // sequence)
+
 
 @torch.inference_mode()
 def evaluate(
@@ -39,7 +46,7 @@ def evaluate(
     check_vocabulary(model, corpus)
     windows = corpus.held_out(tokens, sequence)
     device = model.embedding.weight.device
-    rows = max(1, 4096 // sequence)
+    rows = rows_of_pass(sequence, model.vocab_size)
     total = torch.zeros((), dtype=torch.float64, device=device)
     was_training = model.training
     model.eval()
@@ -66,7 +73,7 @@ def window_losses(model: Decoder, corpus: Corpus, tokens: int, sequence: int = 6
     """
     check_vocabulary(model, corpus)
     windows = corpus.held_out(tokens, sequence)
-    device, rows = model.embedding.weight.device, max(1, 4096 // sequence)
+    device, rows = model.embedding.weight.device, rows_of_pass(sequence, model.vocab_size)
     found: list[Tensor] = []
 
     def each(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -35,6 +35,7 @@ from nas_bo.model.layers.common import Context
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 from nas_bo.model.training_loop import Loop
 from nas_bo.pretrained.operators import BlockDistillation, Operator
+from nas_bo.pretrained.repair import fitted
 from nas_bo.supernet.slicing import sliceable
 
 if TYPE_CHECKING:
@@ -48,7 +49,6 @@ REMEMBERED_BYTES = 1 << 28  # of what the whole model says about batches, per li
 JUDGED_BATCHES = 4
 JUDGED_SEED = 1_000_003  # added to that of the distillation
 FITTED_BATCHES = 4  # by which the output matrix is fitted
-RIDGE = 1e-3  # of the mean second moment, towards the matrix that was taken over
 
 _log = logging.getLogger(__name__)
 
@@ -181,28 +181,23 @@ class BlockLibrary:
 
     @torch.no_grad()
     def _fit_output(self, whole: Decoder, student: Decoder, index: int) -> None:
-        """The output matrix by least squares: W = (X^T X + r I)^-1 (X^T Y + r W0)."""
+        """The output matrix by least squares (`nas_bo.pretrained.repair.fitted`)."""
         out = _mixer(student, index).get_submodule("out")
-        weight, bias = out.weight, out.bias
+        weight = out.weight
         if not isinstance(weight, Tensor):
             return
-        size = weight.shape[1]
-        moments = torch.zeros(size, size, dtype=torch.float64, device=weight.device)
-        wanted = torch.zeros(size, weight.shape[0], dtype=torch.float64, device=weight.device)
+        rows, rest = [], []
         for batch in self._batches(0, min(FITTED_BATCHES, self.settings.steps), self.settings.seed):
             x, context, y = _at_mixer(whole, index, batch[:, :-1])
             given: list[Tensor] = []
             hook = out.register_forward_pre_hook(lambda _m, args: given.append(args[0]))  # noqa: B023
             _mixer(student, index)(x, context, None)
             hook.remove()
-            rows, goal = given[0].flatten(0, 1).double(), y.flatten(0, 1).double()
-            if isinstance(bias, Tensor):
-                goal = goal - bias.double()
-            moments += rows.T @ rows
-            wanted += rows.T @ goal
-        ridge = RIDGE * float(moments.diagonal().mean()) + 1e-12
-        moments.diagonal().add_(ridge)
-        weight.copy_(torch.linalg.solve(moments, wanted + ridge * weight.double().T).T)
+            rows.append(given[0].flatten(0, 1))
+            rest.append((y - out(given[0])).flatten(0, 1))
+        better = fitted(weight, torch.cat(rows), torch.cat(rest))
+        if better is not None:
+            weight.copy_(better)
 
     def _train(self, whole: Decoder, student: Decoder, index: int) -> None:
         settings = self.settings
@@ -283,6 +278,7 @@ _libraries: WeakKeyDictionary[Decoder, dict[tuple[object, ...], BlockLibrary]] =
 def with_mixer(model: Decoder, index: int, spec: Operator | None, weights: Weights) -> Decoder:
     """The model with another mixer in one layer, None for its own; all other weights are those of `model`, and none of them learns."""
     from nas_bo.model.decoder import Decoder
+    from nas_bo.pretrained import on_disk
 
     layers = list(model.spec.layers)
     if spec is not None:
@@ -294,6 +290,7 @@ def with_mixer(model: Decoder, index: int, spec: Operator | None, weights: Weigh
         own = spec is not None and name.startswith(prefix)
         place.data = weights[name[len(prefix) :]] if own else theirs[name].detach()
         place.requires_grad_(False)
+    on_disk.follow(made, model)
     return made.eval()
 
 

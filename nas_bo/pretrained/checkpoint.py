@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from nas_bo.model.decoder import Decoder
     from nas_bo.pretrained.weights import Weights
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class TrainedDecoder:
@@ -40,6 +43,8 @@ class TrainedDecoder:
     Args:
         path: the folder, or the GGUF file.
         dtype: of the weights in memory.
+        device_map: "disk" keeps the weights in a file of the user's cache folder and in memory only those of the block that runs
+            (`nas_bo.pretrained.on_disk`): for models that do not fit, on the CPU.
 
     Raises:
         ExportError: there is no such folder, it has no configuration, or its weights are pickles or damaged.
@@ -48,10 +53,17 @@ class TrainedDecoder:
 
     path: str
     dtype: Literal["float32", "bfloat16"] = checked("float32", one_of("float32", "bfloat16"))
+    device_map: Literal["disk"] | None = checked(None, one_of(None, "disk"))
 
     def __post_init__(self) -> None:
         check_fields(self, ModelError)
         object.__setattr__(self, "path", str(self.path))
+        if self.device_map is not None and (self._gguf or self._ours):
+            kind = "a GGUF file, which transformers reads as a whole" if self._gguf else "of nas_bo, read as a whole"
+            raise ModelError(
+                f"Pretrained(device_map={self.device_map!r}): {self.path!r} is {kind}; give the folder of a model of transformers, whose weights are read "
+                "one after the other"
+            )
         if not self._gguf and not self._folder.is_dir():
             raise ExportError(
                 f"there is no folder {self.path!r}; give that of a model of transformers, with config.json and safetensors. Nothing is "
@@ -150,18 +162,24 @@ class TrainedDecoder:
 
         from nas_bo.model.counts import parameters
         from nas_bo.model.decoder import Decoder
+        from nas_bo.pretrained.on_disk import Releasing, WeightsOnDisk
         from nas_bo.pretrained.room import check_room, free_bytes
         from nas_bo.pretrained.weights import Weights
 
-        size = parameters(self.spec, self.vocab_size)
+        on_disk = self.device_map == "disk"
+        size = parameters(
+            self.spec if not on_disk else self.spec._replace(layers=self.spec.layers[:1]), self.vocab_size
+        )
         check_room(self.name, size, self.dtype, free_bytes(), 2 if self._gguf else 1)
         if self._ours:
             return folder.load(self.path).model.to(dtype_of(self.dtype))
-        model = Decoder(self.spec, self.vocab_size).to(dtype_of(self.dtype))  # of empty tensors
+        model, dtype = Decoder(self.spec, self.vocab_size), dtype_of(self.dtype)  # of empty tensors
+        disk = WeightsOnDisk(model, self.name, dtype) if on_disk else None
+        model = model.to(dtype)
         theirs: Mapping[str, Tensor] = self._gguf_weights() if self._gguf else self._weights()
         table = names(self.home, self._described.heads)
         try:
-            copy_in(model, self.spec, theirs, table)
+            copy_in(model, self.spec, theirs if disk is None else Releasing(theirs, disk), table)
         except KeyError as error:
             raise ExportError(f"the weights of {self.name} lack {error}; copy the folder again") from None
         except RuntimeError as error:  # of torch, for shapes
@@ -173,6 +191,8 @@ class TrainedDecoder:
                 f"{counted(len(left), 'weight')} of {self.name} {plural(len(left), 'has', 'have')} no place in the decoder, such as {left[0]!r}; without them its logits would be "
                 "others, so it cannot be taken"
             )
+        if disk is not None:
+            disk.release()
         return model.eval()
 
     def _weights(self) -> Weights:
@@ -240,8 +260,30 @@ class TrainedDecoder:
             raise ModelError(
                 f"the configuration of {self.path!r} cannot be read by transformers {transformers.__version__}: {(str(error).splitlines() or [type(error).__name__])[0]:.200}"
             ) from None
-        said: Config = found.to_dict()
+        said: dict[str, object] = found.to_dict()
+        how = said.get("quantization_config")
+        if how is not None and not self._gguf:
+            self._check_plain(how)
+            said.pop("quantization_config")
         return said
+
+    def _check_plain(self, how: object) -> None:
+        """Of a folder whose configuration speaks of quantization: what its weights are decides (raises ModelError)."""
+        from nas_bo.pretrained.weights import Weights
+
+        method = how.get("quant_method", how) if isinstance(how, Mapping) else how
+        integers = Weights(self._folder).quantized()
+        if integers is not None:
+            raise ModelError(
+                f"the weights in {self.path!r} are quantized ({method!s:.80}): {integers}, which is not understood; give the folder of the model "
+                "before it was quantized, or one with its weights as plain numbers (float32, float16 or bfloat16)"
+            )
+        _log.warning(
+            "config.json of %s speaks of quantization (%.80s) and its weights are plain numbers: they are taken as they are, and what it may say "
+            "about activations is left out",
+            self.name,
+            method,
+        )
 
     @cached_property
     def _described(self) -> Described:

@@ -109,7 +109,6 @@ _FIXED: Mapping[str, tuple[object, ...]] = {
     "clip_qkv": (None,),
     "conv_bias": (False,),
     "is_decoder": (True, False),
-    "quantization_config": (None,),
 }
 """Fields of which only these values are what the decoder does."""
 
@@ -197,11 +196,6 @@ def _check_rest(seen: _Seen) -> None:
             if value not in _FIXED[name]:
                 raise ModelError(
                     f"config.json has {name}={value!r:.80}, and the decoder is only {' or '.join(map(repr, _FIXED[name]))} there"
-                    + (
-                        "; give the folder of the model before it was quantized"
-                        if name == "quantization_config"
-                        else ""
-                    )
                 )
         elif value not in (None, False, [], {}):
             raise ModelError(

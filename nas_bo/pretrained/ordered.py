@@ -137,13 +137,18 @@ def ordered(
     """
     import torch
 
-    key = (teacher.fingerprint, teacher.dtype, corpus.fingerprint, calibration, width, str(device))
+    from nas_bo.pretrained.on_disk import release
+
+    key = (teacher.fingerprint, teacher.dtype, teacher.device_map, corpus.fingerprint, calibration, width, str(device))
     if key not in _kept:
         _kept.clear()  # two of them may be too much for the memory
         model = teacher.model().to(device)
         windows = torch.from_numpy(calibration.windows(corpus)).flatten(0, 1)
         found = importances(model, windows, calibration.method)
         orders = {key: one.order() for key, one in found.items()}
-        put_in_order(model, orders if width else {key: one for key, one in orders.items() if key[1] != "width"})
+        for key_of, order in orders.items():
+            if width or key_of[1] != "width":
+                put_in_order(model, {key_of: order})
+                release(model)
         _kept[key] = OrderedModel(model, found, windows, corpus, calibration.seed)
     return _kept[key]

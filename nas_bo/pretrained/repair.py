@@ -11,7 +11,7 @@ Shapes: N tokens of the text, C channels of the stream, K columns of a matrix.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -26,9 +26,8 @@ from nas_bo.model.connections import connected
 from nas_bo.model.decoder import Decoder, Layer
 from nas_bo.model.products import Watching
 
-RIDGE = 128.0
-"""Pulls each matrix to what it was, as strongly as so many tokens of mean size would that say it was right. Between what was best for five parts
-of a small model on 4,096 and on 16,384 tokens."""
+RIDGES = tuple(128.0 * 4.0**step for step in range(-2, 5))
+"""Pull each matrix to what it was, as strongly as so many tokens of mean size would that say it was right."""
 PARTS = ("mixer", "mlp")
 
 
@@ -164,25 +163,71 @@ class Repair:
             weight.data = after
 
 
-def fitted(weight: Tensor, given: Tensor, rest: Tensor, ridge: float = RIDGE) -> Tensor | None:
-    """W + D, with the D that minimises |X D^T - R|^2 + r |D|^2, r being `ridge` times the mean square in X; None where that is not finite.
+def fitted(weight: Tensor, given: Tensor, rest: Tensor, ridges: Sequence[float] = RIDGES) -> Tensor | None:
+    """W + D, with the D that minimises |X D^T - R|^2 + r |D|^2, r being one of `ridges` times the mean square in X: that with which each half of
+    the rows predicts the other best (twofold cross-validation). None where no change predicts better than all, or a number is not finite.
 
     Args:
         weight: W (C, K).
         given: X (N, K).
         rest: R (N, C), what is missing.
+        ridges: rising.
     """
-    x, many = given.float(), len(given)
-    r = ridge * x.square().mean().clamp(min=1e-20)
-    if many < x.shape[1]:  # the same by the other side: X^T (X X^T + r)^-1 R
-        change = _solved(x @ x.t(), r, rest).t() @ x
-    else:
-        change = _solved(x.t() @ x, r, x.t() @ rest).t()
-    made = (weight.detach().float() + change).to(weight.dtype)
-    return made if bool(torch.isfinite(made).all()) else None
+    x = given.float()
+    made = _Regression(x, rest.float())
+    scale = float(x.square().mean().clamp(min=1e-20))
+    ridge = _least(ridges, lambda ridge: made.error(ridge * scale), float(made.right.square().sum()))
+    if ridge is None:
+        return None
+    found = (weight.detach().float() + made.change(ridge * scale)).to(weight.dtype)
+    return found if bool(torch.isfinite(found).all()) else None
 
 
-def _solved(matrix: Tensor, ridge: Tensor, right: Tensor) -> Tensor:
+def _least(ridges: Sequence[float], error: Callable[[float], float], without: float) -> float | None:
+    """The one of least error, looked for from the middle upwards, then downwards; None where that is not below `without`."""
+    at = len(ridges) // 2
+    least, best = error(ridges[at]), at
+    for step in (1, -1):
+        while 0 <= best + step < len(ridges) and (next_one := error(ridges[best + step])) < least:
+            least, best = next_one, best + step
+        if best != at:
+            break
+    return ridges[best] if least < without else None
+
+
+class _Regression:
+    """Ridge regression of R (N, C) on X (N, K), by the smaller one of X^T X and X X^T."""
+
+    def __init__(self, x: Tensor, right: Tensor) -> None:
+        self.x, self.right, self.by_rows = x, right, len(x) < x.shape[1]
+        half = len(x) // 2
+        self.halves = slice(0, half), slice(half, len(x))
+        if self.by_rows:
+            self.gram = x @ x.t()
+        else:
+            self.moments = [x[rows].t() @ x[rows] for rows in self.halves]
+            self.products = [x[rows].t() @ right[rows] for rows in self.halves]
+
+    def error(self, ridge: float) -> float:
+        """The sum of squares that each half leaves of the other."""
+        total = 0.0
+        for index, rows in enumerate(self.halves):
+            others = self.halves[1 - index]
+            if self.by_rows:  # X^T (X X^T + r)^-1 R
+                said = self.gram[others, rows] @ _solved(self.gram[rows, rows], ridge, self.right[rows])
+            else:
+                said = self.x[others] @ _solved(self.moments[index], ridge, self.products[index])
+            total += float((self.right[others] - said).square().sum())
+        return total
+
+    def change(self, ridge: float) -> Tensor:
+        """(C, K), of all rows."""
+        if self.by_rows:
+            return _solved(self.gram, ridge, self.right).t() @ self.x
+        return _solved(self.moments[0] + self.moments[1], ridge, self.products[0] + self.products[1]).t()
+
+
+def _solved(matrix: Tensor, ridge: float, right: Tensor) -> Tensor:
     damped = matrix + ridge * torch.eye(len(matrix), device=matrix.device)
     lower, failed = torch.linalg.cholesky_ex(damped)
     found: Tensor = (

@@ -51,8 +51,8 @@ def check_room(name: str, parameters: int, dtype: str, free: float, copies: int 
     )
     raise ModelError(
         f"{name} has {parameters / 1e6:,.1f}M parameters, which take {_gb(needed)} as {dtype}, and {_gb(free)} of memory are free. All of it is kept in memory "
-        f"while its parts are judged (layers are not read one after the other): {advice}. Else free memory, or take a machine with more; training a "
-        f"part on needs about {TRAINED} times its weights in addition"
+        f'while its parts are judged: {advice}. Else keep it on disk and one block at a time in memory, with Pretrained(..., device_map="disk") '
+        f"(--device-map disk), free memory, or take a machine with more; training a part on needs about {TRAINED} times its weights in addition"
     )
 
 

@@ -94,12 +94,15 @@ def weight_of(weight: Tensor, name: str, whole: DecoderSpec, spec: DecoderSpec) 
 def sliced(teacher: Decoder, spec: DecoderSpec, copy: bool = False, library: BlockLibrary | None = None) -> Decoder:
     """The decoder `spec` with weights of `teacher` (`weights_of`), in evaluation mode; with `copy` they are its own (raises ModelError)."""
     from nas_bo.model.decoder import Decoder
+    from nas_bo.pretrained import on_disk
 
     weights = weights_of(teacher, spec, library)
     model = Decoder(spec, teacher.vocab_size).to(teacher.embedding.weight.device)
     for name, place in model.named_parameters():
         weight = weights[name].detach()
         place.data = weight.clone() if copy else weight
+    if not copy:
+        on_disk.follow(model, teacher)
     return model.eval()
 
 

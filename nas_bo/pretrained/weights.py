@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from safetensors import safe_open
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth")
+PLAIN = ("F64", "F32", "F16", "BF16")  # as safetensors names data types
 MAPPED = 1 << 26  # bytes that are read before a file is opened again: pages that were read count as memory until then
 _NOT_WEIGHTS = re.compile(r"(rotary_emb\.inv_freq|attn\.(masked_)?bias|attention\.(masked_)?bias|rotary_emb\.[a-z_]+)$")
 _PREFIXES = ("", "transformer.", "model.", "gpt_neox.")
@@ -144,6 +145,14 @@ class Weights(Mapping[str, Tensor]):
             for expert in range(self.experts)
         ]
         return torch.stack(each)
+
+    def quantized(self) -> str | None:
+        """The first of the weights that are no plain floating-point numbers, with its data type; None where all are."""
+        for name, file in self._files.items():
+            kind = str(self._file(file).get_slice(name).get_dtype())  # type: ignore[no-untyped-call]
+            if kind not in PLAIN and not _NOT_WEIGHTS.search(name):
+                return f"{name} is {kind}"
+        return None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)

@@ -83,10 +83,10 @@ def test_a_sub_model_makes_the_blocks_that_it_needs(loss):
 def test_blocks_that_were_made_alone_are_repaired_together(loss):
     space = loss.teacher.space(operators=BOTH)
     arch = changed(space, whole(space), {f"layers.{index}.mixer": "linear_attention" for index in range(2)})
-    # 1,024 tokens are too few to fit so many weights to: on some processors the repaired part is then worse on held-out text
-    enough = CalibrationText(batches=4, sequences=64, sequence=32)
-    repaired = dataclasses.replace(loss, repair=True, calibration=enough)
-    assert float(repaired(arch)) < float(loss(arch))
+    for batches in (1, 2):  # of 1,024 tokens, which are few for so many weights
+        few = CalibrationText(batches=batches, sequences=32, sequence=32)
+        repaired, plain = (dataclasses.replace(loss, repair=one, calibration=few) for one in (True, False))
+        assert float(repaired(arch)) < float(plain(arch))
 
 
 def test_the_trained_weights_are_not_touched(loss):

@@ -8,20 +8,47 @@ import torch
 from nas_bo.model.spec import check
 from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.controls import controls
-from nas_bo.pretrained.repair import RIDGE, fitted
+from nas_bo.pretrained.repair import RIDGES, fitted
 from nas_bo.pretrained.replaced import Replaced
 from nas_bo.pretrained.slices import sliced
 from nas_bo.pretrained.space import whole
 
 
-@pytest.mark.parametrize("many", [7, 40])
-def test_a_fit_is_that_of_ridge_regression_on_either_side(many):
+def drawn(many, noise, columns=12):
+    """A matrix, what it is given, and what lacks: a small change of it, and noise."""
     rng = torch.Generator().manual_seed(0)
-    weight, x, rest = (torch.randn(shape, generator=rng) for shape in ((3, 12), (many, 12), (many, 3)))
-    r = RIDGE * x.square().mean()
+    weight, change, x = (torch.randn(shape, generator=rng) for shape in ((3, columns), (3, columns), (many, columns)))
+    return weight, x, x @ change.t() + noise * torch.randn(many, 3, generator=rng)
+
+
+@pytest.mark.parametrize("many", [8, 40])
+def test_a_fit_is_that_of_ridge_regression_on_either_side(many):
+    weight, x, rest = drawn(many, 0.01)
+    r = 0.5 * x.square().mean()
     expected = weight + torch.linalg.solve(x.t() @ x + r * torch.eye(12), x.t() @ rest).t()
-    assert torch.allclose(fitted(weight, x, rest), expected, atol=1e-5)
+    assert torch.allclose(fitted(weight, x, rest, [0.5]), expected, atol=1e-4)
     assert fitted(weight, x, rest / 0.0) is None
+
+
+@pytest.mark.parametrize("many", [8, 40, 400])
+def test_what_few_rows_say_by_chance_is_not_fitted(many):
+    weight, x, _ = drawn(many, 0.0)
+    found = fitted(weight, x, torch.randn(many, 3, generator=torch.Generator().manual_seed(1)))
+    assert found is None or (found - weight).norm() < 0.05 * weight.norm()
+
+
+def test_the_ridge_is_the_one_that_predicts_rows_that_were_left_out():
+    weight, x, rest = drawn(400, 0.1)
+    assert torch.equal(fitted(weight, x, rest), fitted(weight, x, rest, RIDGES[:1]))
+    weight, x, noisy = drawn(64, 30.0, 48)  # more noise than 64 rows can tell from what is to be learned
+    change, wrong = (torch.linalg.lstsq(x, one).solution.t() for one in (drawn(64, 0.0, 48)[2], noisy))
+    fresh = torch.randn(2000, 48, generator=torch.Generator().manual_seed(5))
+
+    def missing(found):
+        return float((fresh @ (weight + change - found).t()).square().mean())
+
+    chosen = fitted(weight, x, noisy)
+    assert missing(weight if chosen is None else chosen) <= 1.1 * missing(weight) < missing(weight + wrong)
 
 
 PARTS = {

@@ -54,12 +54,30 @@ def changed(folder: Path, **config: object) -> Path:
         ({"hidden_act": "tanh"}, "hidden_act='tanh'"),
         ({"attention_multiplier": 0.3}, "attention_multiplier=0.3"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}, "kind 'dynamic'"),
-        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config"),
     ],
 )
 def test_what_is_not_understood_is_named(config, said, tmp_path):
     with pytest.raises(ModelError, match=said):
         Pretrained(str(changed(saved(tmp_path), **config)))
+
+
+def test_a_configuration_that_speaks_of_quantization_is_judged_by_the_weights(tmp_path, caplog):
+    """transformers leaves it in the configuration of a GGUF file whose weights it made plain numbers again."""
+    from safetensors.torch import load_file, save_file
+
+    folder = saved(tmp_path)
+    before = Pretrained(str(folder)).model().state_dict()
+    changed(folder, quantization_config={"quant_method": "gguf"})
+    with caplog.at_level("WARNING"):
+        found = Pretrained(str(folder)).model().state_dict()
+    assert all(torch.equal(found[name], before[name]) for name in before)
+    assert "speaks of quantization (gguf)" in caplog.text
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    name = "model.layers.0.mlp.up_proj.weight"
+    save_file({**weights, name: weights[name].to(torch.int8)}, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"quantized \\(gguf\\): {name} is I8"):
+        Pretrained(str(folder))
 
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
