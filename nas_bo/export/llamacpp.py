@@ -204,10 +204,10 @@ class Loaded:
         self.vocab_size: int = lib.llama_vocab_n_tokens(self._vocab)
         self._sequences = batch
 
-    def call(self, tokens: list[list[int]], start: int) -> Call:
-        """A batch of rows of equally many tokens that follow `start` others, ready to be run."""
+    def call(self, tokens: list[list[int]], start: int, last: bool = False) -> Call:
+        """A batch of rows of equally many tokens that follow `start` others, ready to be run; with the logits of the `last` of each alone."""
         assert self._context is not None  # it is not closed
-        return Call(self._lib, self._context, tokens, start)
+        return Call(self._lib, self._context, tokens, start, last)
 
     def logits(self, count: int) -> bytes:
         """Of all tokens of the last call, float32 as bytes, row after row."""
@@ -241,7 +241,7 @@ class Loaded:
 class Call:
     """One call of llama.cpp: it decodes the same tokens each time."""
 
-    def __init__(self, lib: Any, context: int, tokens: list[list[int]], start: int) -> None:
+    def __init__(self, lib: Any, context: int, tokens: list[list[int]], start: int, last: bool = False) -> None:
         self._lib, self._context = lib, context
         count = sum(map(len, tokens))
         self._batch = batch = lib.llama_batch_init(count, 0, 1)
@@ -249,7 +249,8 @@ class Call:
         i = 0
         for row, ids in enumerate(tokens):
             for at, one in enumerate(ids, start):
-                batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.logits[i] = one, at, 1, 1
+                batch.token[i], batch.pos[i], batch.n_seq_id[i] = one, at, 1
+                batch.logits[i] = not last or at == start + len(ids) - 1
                 batch.seq_id[i][0] = row
                 i += 1
 

@@ -61,6 +61,8 @@ class Setting:
         phase: "prefill" is one call on (batch, context) tokens; "decode" is one more token per sequence, which makes
             `context`.
         ignore: top-level fields of the space that are the user's own and no part of the network.
+        logits: of a prefill: of the "last" token of each sequence, which are all that a continuation needs, or of "all", as models of the
+            user's own give them and as nas_bo before 0.2 measured.
 
     Raises:
         ObjectiveError: there is no such phase or data type, or a size is not a whole number above 0.
@@ -72,9 +74,12 @@ class Setting:
     dtype: str = checked("float32", one_of(*BYTES))
     vocab_size: int = checked(256, whole_number(1))
     ignore: tuple[str, ...] = ()
+    logits: counts.Logits = checked("last", one_of("last", "all"))
 
     def __post_init__(self) -> None:
         check_fields(self, ObjectiveError)
+        if self.phase == "decode":
+            object.__setattr__(self, "logits", "last")
 
 
 class Part(NamedTuple):
@@ -131,6 +136,7 @@ def workload(
     dtype: str = "float32",
     vocab_size: int = 256,
     ignore: Collection[str] = (),
+    logits: counts.Logits = "last",
 ) -> Workload:
     """What one forward pass of `arch` does.
 
@@ -138,7 +144,7 @@ def workload(
         ModelError: the architecture cannot be built.
         ObjectiveError: there is no such phase or data type, or a size is not a whole number above 0.
     """
-    setting = Setting(phase, batch, context, dtype, vocab_size, tuple(ignore))
+    setting = Setting(phase, batch, context, dtype, vocab_size, tuple(ignore), logits)
     spec = specified(arch, setting)
     shell, *layers = (works(part, setting) for part in parts(spec))
     rows = [shell[0]]
@@ -190,7 +196,7 @@ def works(part: Part, setting: Setting) -> tuple[Work, ...]:
     alone = DecoderSpec(part.width, () if layer is None else (layer,), *part[2:-1])
     size, batch = BYTES[setting.dtype], setting.batch
     found = []
-    rows = counts.rows(alone, setting.vocab_size, setting.phase, setting.context, batch)
+    rows = counts.rows(alone, setting.vocab_size, setting.phase, setting.context, batch, setting.logits)
     if part.finer is not None and part.finer.long_skips:
         rows = [counts.skip_row("layers.0.", part.width, setting.context if setting.phase == "prefill" else 1)]
     for row in rows:

@@ -25,7 +25,9 @@ from nas_bo.model.spec import DecoderSpec, LayerSpec, check
 from nas_bo.validated import check_values, one_of, whole_number
 
 Arch = Architecture | Node | DecoderSpec
-_PHASE, _SIZE = one_of("prefill", "decode"), whole_number(1)
+Logits = Literal["last", "all"]
+"""Of which tokens of a prefill logits are made."""
+_PHASE, _SIZE, _LOGITS = one_of("prefill", "decode"), whole_number(1), one_of("last", "all")
 
 
 class Operation(NamedTuple):
@@ -119,11 +121,13 @@ def operations(
     context: int,
     batch: int = 1,
     ignore: Collection[str] = (),
+    logits: Logits = "last",
 ) -> list[Operation]:
     """The operations of one forward pass, in order.
 
-    "prefill" is one call on (batch, context) tokens without a cache; its FLOPs sum up to `flops(...)`. "decode" is one
-    call on one more token per sequence, when the cache holds context - 1 and this token makes `context`.
+    "prefill" is one call on (batch, context) tokens without a cache, with the logits of the last of them, which are those that a continuation
+    needs, or of "all": then its FLOPs sum up to `flops(...)`. "decode" is one call on one more token per sequence, when the cache holds
+    context - 1 and this token makes `context`.
 
     Raises:
         ModelError: the architecture cannot be built, or the phase or sizes are none.
@@ -131,9 +135,10 @@ def operations(
     spec = _spec(arch, ignore)
     check_values("operations", ModelError, _PHASE, phase=phase)
     check_values("operations", ModelError, _SIZE, context=context, batch=batch)
+    check_values("operations", ModelError, _LOGITS, logits=logits)
     return [
         Operation(name, flops * batch, weights, activations * batch, kernels)
-        for name, flops, weights, activations, kernels, _, _ in rows(spec, vocab_size, phase, context, batch)
+        for name, flops, weights, activations, kernels, _, _ in rows(spec, vocab_size, phase, context, batch, logits)
     ]
 
 
@@ -225,13 +230,14 @@ def steps(spec: DecoderSpec) -> bool:
 # ---- operations ---------------------------------------------------------------------------------------------------
 
 
-def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) -> list[Row]:
+def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int, logits: Logits = "last") -> list[Row]:
     """As `operations`, with FLOPs and activations of one sequence and weights of the whole batch."""
     check_length(spec.details, context)
     frame, width, new = spec.frame, spec.width, context if phase == "prefill" else 1
     scaled, placed = spec.details.embedding_scale is not None, spec.details.max_length is not None
     call = Call(phase, new, context, batch)
-    norm = _norm_row("norm", frame, new)
+    ends = new if logits == "all" else 1
+    norm = _norm_row("norm", frame, ends)
     read = (min(vocab, new * batch) + new * placed) * width
     found = [Row("embedding", 0, read, new * width * (1 + 2 * scaled + 3 * placed), 1 + scaled + 3 * placed)]
     given = {to for _, to in skips(len(spec.layers), spec.details)}
@@ -243,8 +249,8 @@ def rows(spec: DecoderSpec, vocab: int, phase: str, context: int, batch: int) ->
         found += [Row(at + row[0], *row[1:]) for row in rows_of[layer]]
     found.append(norm)
     capped = spec.details.logit_cap is not None
-    moved = new * (width + vocab * (1 + 6 * capped))
-    found.append(Row("head", 2 * new * width * vocab, vocab * width, moved, 1 + 3 * capped))
+    moved = ends * (width + vocab * (1 + 6 * capped))
+    found.append(Row("head", 2 * ends * width * vocab, vocab * width, moved, 1 + 3 * capped))
     return found
 
 

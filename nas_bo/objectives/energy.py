@@ -104,6 +104,7 @@ class Energy:
         }
         said |= {"dtype": self.dtype, "model": self.model}
         said |= {"output_length": self.output_length} if self.phase == "request" else {}
+        said |= {"logits": "last"} if self.phase != "decode" else {}
         if self.meter is not None:
             return {**said, "meter": self.meter.name}
         figures = plain_device(self.target)

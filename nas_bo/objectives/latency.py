@@ -51,7 +51,7 @@ def _guide(device: str | None) -> Roofline:
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one prefill of `context` tokens, of one token after `context` cached ones (``phase="decode"``), or of
+    """Milliseconds of one prefill of `context` tokens with the logits of the last of them, of one token after `context` cached ones (``phase="decode"``), or of
     a whole request (``phase="request"``): a prefill of `context` tokens, which gives the first token, and `output_length - 1`
     decoded ones, all taken to cost what the one in the middle does.
 
@@ -160,10 +160,11 @@ class Latency:
     def settings(self) -> list[tuple[Setting, float]]:
         """What is run, and how often."""
         sizes = (self.dtype, self.vocab_size, tuple(self.ignore))
+        logits: Literal["last", "all"] = "last" if self.build is None else "all"
         if self.phase != "request":
-            return [(Setting(self.phase, self.batch, self.context, *sizes), 1.0)]
+            return [(Setting(self.phase, self.batch, self.context, *sizes, logits=logits), 1.0)]
         decoded = self.output_length - 1
-        steps = [(Setting("prefill", self.batch, self.context, *sizes), 1.0)]
+        steps = [(Setting("prefill", self.batch, self.context, *sizes, logits=logits), 1.0)]
         middle = self.context + (decoded + 1) // 2
         return [*steps, (Setting("decode", self.batch, middle, *sizes), float(decoded))] if decoded else steps
 
@@ -171,6 +172,7 @@ class Latency:
         said = {"phase": self.phase, "context": self.context, "batch": self.batch, "vocab_size": self.vocab_size}
         more: dict[str, object] = {} if self.dtype == "float32" else {"dtype": self.dtype}
         more |= {} if self.phase != "request" else {"output_length": self.output_length}
+        more |= {"logits": "last"} if self.phase != "decode" and self.build is None else {}
         more |= {} if self.runtime is None else {"runtime": self.runtime}
         more |= {} if self.on is None else {"on": self.on}
         found = self._found

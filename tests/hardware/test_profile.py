@@ -113,6 +113,26 @@ def test_a_search_elsewhere_asks_the_file(made):
         Latency(context=16, target=path, model="measured")(unseen)
 
 
+def test_times_of_version_1_are_read_and_never_taken_for_those_of_now(made, caplog):
+    """There a prefill made the logits of all tokens."""
+    found, _ = made
+    said = found.to_dict()
+    now = Profile.from_dict(json.loads(json.dumps(said)))
+    before = {**said, "profile": 1, "settings": [{k: v for k, v in s.items() if k != "logits"} for s in said["settings"]]}
+    old = Profile.from_dict(json.loads(json.dumps(before)))
+    assert [s.logits for s in old.settings] == ["all", "last"] and [s.logits for s in now.settings] == ["last", "last"]
+    assert now == found and old.fingerprint != found.fingerprint
+    assert Profile.from_dict(old.to_dict()).settings == old.settings
+    assert not caplog.text
+    latency = Latency(context=16, target=old)
+    assert "logits of all tokens in a prefill" in caplog.text and "profile the device again" in caplog.text
+    model = old.model(SHORT)
+    assert model.setting == replace(SHORT, logits="all") and latency(TinyGPT.sample(0)) == model.predict(TinyGPT.sample(0))
+    assert latency.conditions() != Latency(context=16, target=found).conditions()
+    with pytest.raises(ProfileError, match="logits of all tokens"):
+        found.model(replace(SHORT, logits="all"))
+
+
 def test_what_it_is_not_of_is_refused_with_what_to_do(made):
     found, path = made
     with pytest.raises(ProfileError, match=r"of the space 'TinyGPT'.*asked for is 'Hybrid'.*run `nas-bo profile`"):
@@ -142,7 +162,7 @@ def test_a_space_with_another_rule_has_the_same_layers():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda d: d.update(profile=SCHEMA + 1), "version 2, and this nas_bo reads 1"),
+        (lambda d: d.update(profile=SCHEMA + 1), "version 3, and this nas_bo reads 1 and 2"),
         (lambda d: d["measured"][0].update(ms=math.nan), "takes nan ms"),
         (lambda d: d["measured"][0].update(ms=-1), "takes -1 ms"),
         (lambda d: d["measured"][0].update(setting=9), "setting 9, of 2"),

@@ -18,7 +18,7 @@ from nas_bo.hardware.measuring.session import Session, Wanted
 from nas_bo.hardware.runtimes import NAMES, runtime
 from nas_bo.hardware.runtimes.exported import function
 from nas_bo.hardware.runtimes.interface import agree
-from nas_bo.hardware.workload import Setting
+from nas_bo.hardware.workload import Setting, workload
 from nas_bo.objectives import Latency
 from nas_bo.problem import Problem
 from nas_bo.search_spaces import TinyGPT
@@ -85,8 +85,22 @@ def test_a_model_as_a_function_is_the_model(setting, arch):
     model, tokens = built(arch, setting)
     with torch.inference_mode():
         whole = model(tokens[:, : setting.context + (setting.phase == "decode")]).numpy()
-    expected = whole[:, -1:] if setting.phase == "decode" else whole
-    assert np.allclose(made.expected, expected, atol=1e-4)
+    assert np.allclose(made.expected, whole[:, -1:], atol=1e-4)
+
+
+@pytest.mark.parametrize("logits", ["last", "all"])
+def test_what_is_timed_is_what_is_counted(logits):
+    """Without attention, whose FLOPs torch does not see on a CPU."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    arch = decoder(({"kind": "conv", "kernel": 4}, {"kind": "dense", "ratio": 2}))
+    setting = replace(PREFILL, batch=2, logits=logits)
+    runs = runtime("eager", "cpu")
+    ready = runs.prepare(arch, setting)
+    with runs.running(), FlopCounterMode(display=False) as counter:
+        ready.ready()()
+    done = workload(arch, "prefill", 2, 24, logits=logits)
+    assert counter.get_total_flops() == done.flops > 0
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,13 @@ def test_parameters_and_flops_are_exact(arch: Node, tokens: int, batch: int) -> 
 @settings(max_examples=30, deadline=None)
 @given(architectures(), st.integers(1, 150), st.integers(1, 3))
 def test_prefill_operations_add_up(arch: Node, tokens: int, batch: int) -> None:
-    rows = operations(arch, VOCAB, "prefill", tokens, batch)
+    rows = operations(arch, VOCAB, "prefill", tokens, batch, logits="all")
     assert sum(row.flops for row in rows) == flops(arch, VOCAB, tokens, batch)
+    ends = operations(arch, VOCAB, "prefill", tokens, batch)
+    model = build(arch, VOCAB, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(batch, tokens, dtype=torch.long, device="meta"), last=True)
+    assert sum(row.flops for row in ends) == counter.get_total_flops()
     assert len({row.name for row in rows}) == len(rows)
     assert all(min(row[1:]) >= 0 for row in rows)
 

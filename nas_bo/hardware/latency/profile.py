@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from nas_bo.hardware.latency.roofline import Roofline
     from nas_bo.hardware.latency.roofline_model import RooflineModel
 
-SCHEMA = 1  # version of the file
+SCHEMA = 2  # version of the file
+READ = (1, 2)  # in version 1 a prefill made the logits of all tokens
 KINDS = ("learned", "roofline", "lookup", "measured")
 Kind = Literal["learned", "roofline", "lookup", "measured"]
+_log = logging.getLogger(__name__)
 _NEEDED = ("device", "runtime", "space", "settings", "architectures", "measured")
 
 
@@ -154,6 +157,16 @@ class Profile:
         for at, has in enumerate(self.settings):
             if _sizes(has) == asked:
                 return at
+        if setting.logits == "last":
+            for at, has in enumerate(self.settings):
+                if has.logits == "all" and _sizes(replace(has, logits="last")) == asked:
+                    _log.warning(
+                        "the profile of %r was made before nas_bo 0.2, which made the logits of all tokens in a prefill: its times of %s are longer than those "
+                        "of a prefill that makes the last token's alone; profile the device again",
+                        self.device.name,
+                        described(has),
+                    )
+                    return at
         if setting.dtype not in {s.dtype for s in self.settings}:
             of = ", ".join(sorted({s.dtype for s in self.settings}))
             raise ProfileError(
@@ -212,7 +225,7 @@ class Profile:
 
     def _core(self) -> dict[str, object]:
         return {
-            "settings": [{**vars(s), "ignore": list(s.ignore)} for s in self.settings],
+            "settings": [_plain(s) for s in self.settings],
             "measured": [r.to_dict() for r in self.records],
         }
 
@@ -226,16 +239,16 @@ class Profile:
         """
         if not isinstance(data, Mapping) or "profile" not in data:
             raise ProfileError(f"{where} is not a profile of a device; `nas-bo profile` writes one")
-        if data["profile"] != SCHEMA:
+        if data["profile"] not in READ:
             raise ProfileError(
-                f"{where} has version {data['profile']!r}, and this nas_bo reads {SCHEMA}; profile the device again, or install "
+                f"{where} has version {data['profile']!r}, and this nas_bo reads {' and '.join(map(str, READ))}; profile the device again, or install "
                 "the nas_bo that wrote it"
             )
         missing = [name for name in _NEEDED if name not in data]
         if missing:
             raise ProfileError(f"{where} has no {missing[0]!r}: the file is cut off or was edited; profile again")
         try:
-            settings = tuple(Setting(**{**s, "ignore": tuple(s["ignore"])}) for s in data["settings"])
+            settings = tuple(Setting(**{"logits": "all", **s, "ignore": tuple(s["ignore"])}) for s in data["settings"])
             archs = {key: Architecture.from_dict(one) for key, one in data["architectures"].items()}
             drift = data.get("drift", {})
             about = ("made", "seconds", "clock", "versions", "anchors")
@@ -318,7 +331,15 @@ def space_mark(space: type[Space]) -> str:
 
 
 def _sizes(setting: Setting) -> tuple[object, ...]:
-    return setting.phase, setting.batch, setting.context, setting.dtype, setting.vocab_size
+    return setting.phase, setting.batch, setting.context, setting.dtype, setting.vocab_size, setting.logits
+
+
+def _plain(setting: Setting) -> dict[str, object]:
+    """A setting as version 1 wrote it, and that the logits are those of the last token where they are, of a prefill."""
+    found = {**vars(setting), "ignore": list(setting.ignore)}
+    if setting.phase == "decode" or setting.logits == "all":
+        del found["logits"]
+    return found
 
 
 def _lines(profile: Profile) -> Sequence[str]:

@@ -100,4 +100,5 @@ def _spec_from(values: Sequence[Any]) -> object:
 def described(setting: Setting) -> str:
     """A setting in words."""
     what = "one token after" if setting.phase == "decode" else "prefill of"
-    return f"{what} {setting.batch} x {setting.context} {plural(setting.context, 'token')}, {setting.dtype}, vocabulary {setting.vocab_size}"
+    logits = ", logits of all tokens" if setting.logits == "all" else ""
+    return f"{what} {setting.batch} x {setting.context} {plural(setting.context, 'token')}, {setting.dtype}, vocabulary {setting.vocab_size}{logits}"

@@ -231,7 +231,7 @@ def _run_of(arch: Arch, setting: Setting, where: str) -> Callable[[], object]:
         model = build(arch, setting.vocab_size, setting.ignore, where, made).eval()
     tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)
     if setting.phase == "prefill":
-        return lambda: model(tokens)
+        return lambda: model(tokens, last=setting.logits == "last")
     cache = model.new_cache(setting.batch, setting.context)
     if setting.context > 1:
         model(tokens[:, :-1], cache=cache)

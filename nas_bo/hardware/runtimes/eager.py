@@ -106,7 +106,10 @@ class InTorch:
     def __init__(self, model: Any, tokens: Tensor, setting: Setting, graphs: bool = False) -> None:
         import torch
 
+        from nas_bo.model.decoder import Decoder
+
         self._model, self._tokens, self._context = model, tokens, setting.context
+        self._ends = {"last": True} if setting.logits == "last" and isinstance(model, Decoder) else {}
         self.steps = DECODED if setting.phase == "decode" else 1
         self.held_bytes = sum(p.numel() * p.element_size() for p in model.parameters())
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -135,7 +138,7 @@ class InTorch:
         return self._run
 
     def _prefill(self) -> Tensor:
-        logits: Tensor = self._model(self._tokens[:, : self._context])
+        logits: Tensor = self._model(self._tokens[:, : self._context], **self._ends)
         return logits
 
     def _decode(self) -> Tensor:

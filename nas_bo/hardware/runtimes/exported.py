@@ -38,7 +38,7 @@ class Function:
     Attributes:
         module: ``module(*inputs)`` is the logits, for decoding followed by the new states.
         inputs: tokens, for decoding followed by the states.
-        expected: the logits that eager torch gives, (batch, tokens, vocabulary).
+        expected: the logits that eager torch gives, (batch, tokens, vocabulary); of a prefill after its last token, unless `Setting.logits` says "all".
         weight_bytes: of its parameters.
     """
 
@@ -64,8 +64,8 @@ def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
     with torch.inference_mode():
         if setting.phase == "prefill":
             inputs: tuple[Tensor, ...] = (tokens[:, : setting.context].contiguous(),)
-            module: nn.Module = model
-            expected = model(*inputs)
+            module: nn.Module = _last(model) if setting.logits == "last" else model
+            expected = module(*inputs)
         else:
             cache = model.new_cache(setting.batch, setting.context + DECODED)
             model(tokens[:, : setting.context], cache=cache)
@@ -153,6 +153,22 @@ def _flat(state: State) -> tuple[Tensor, ...]:
     if state is None:
         return ()
     return state if isinstance(state, tuple) else (state,)
+
+
+def _last(model: nn.Module) -> nn.Module:
+    """A module tokens (B, T) -> logits (B, 1, V) after the last of them."""
+    import torch
+
+    class Last(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            found: Tensor = self.model(tokens, last=True)
+            return found
+
+    return Last().eval()
 
 
 def _step(model: nn.Module, setting: Setting, counts: list[int]) -> nn.Module:

@@ -4,7 +4,7 @@ measured as such a file.
 The model is written as a GGUF file (`nas_bo.export.gguf`). In float32 its logits must be those of eager torch; with fewer bits they
 are compared within what the rounding of random weights may do, and the file in float32 is checked before. Both are run by another
 process first, which a file that llama.cpp cannot read may end. Keys and values are float16, llama.cpp's default. A prefill gives the
-logits of all tokens, as the other runtimes do.
+logits of the last token of each sequence, as the other runtimes do.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ class InLlamaCpp:
         context = setting.context
         self._model = Loaded(str(path), len(rows), context + DECODED, threads, exact=False)
         self._context = context
-        self._prompt = self._model.call([row[:context] for row in rows], 0)
+        self._prompt = self._model.call([row[:context] for row in rows], 0, last=setting.logits == "last")
         self._steps = [self._model.call([[row[at]] for row in rows], at) for at in range(context, context + DECODED)]
         self.steps = DECODED if setting.phase == "decode" else 1
         self.held_bytes = held_bytes
