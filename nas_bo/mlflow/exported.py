@@ -196,7 +196,7 @@ def _flavoured(folder: Path, format: str, draft: Path) -> Path:
     return folder
 
 
-def _signature(said: Mapping[str, Any]) -> ModelSignature:
+def _signature(said: Mapping[str, object]) -> ModelSignature:
     """Text to text, with params whose defaults are what the generation configuration of the model says."""
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema

@@ -268,7 +268,7 @@ class TrainedDecoder:
         return said
 
     def _check_plain(self, how: object) -> None:
-        """Of a folder whose configuration speaks of quantization: what its weights are decides (raises ModelError)."""
+        """Of a folder whose configuration has `quantization_config`: what its weights are decides (raises ModelError)."""
         from nas_bo.pretrained.weights import Weights
 
         method = how.get("quant_method", how) if isinstance(how, Mapping) else how
@@ -279,7 +279,7 @@ class TrainedDecoder:
                 "before it was quantized, or one with its weights as plain numbers (float32, float16 or bfloat16)"
             )
         _log.warning(
-            "config.json of %s speaks of quantization (%.80s) and its weights are plain numbers: they are taken as they are, and what it may say "
+            "config.json of %s has quantization_config (%.80s) and its weights are plain numbers: they are taken as they are, and what it may say "
             "about activations is left out",
             self.name,
             method,

@@ -147,7 +147,7 @@ class Weights(Mapping[str, Tensor]):
         return torch.stack(each)
 
     def quantized(self) -> str | None:
-        """The first of the weights that are no plain floating-point numbers, with its data type; None where all are."""
+        """The first of the weights that is not of a plain floating-point type, with its type; None where all are."""
         for name, file in self._files.items():
             kind = str(self._file(file).get_slice(name).get_dtype())  # type: ignore[no-untyped-call]
             if kind not in PLAIN and not _NOT_WEIGHTS.search(name):

@@ -90,10 +90,10 @@ def test_a_model_as_a_function_is_the_model(setting, arch):
 
 @pytest.mark.parametrize("logits", ["last", "all"])
 def test_what_is_timed_is_what_is_counted(logits):
-    """Without attention, whose FLOPs torch does not see on a CPU."""
+    """Without a mixer, whose FLOPs torch does not see on a CPU."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    arch = decoder(({"kind": "conv", "kernel": 4}, {"kind": "dense", "ratio": 2}))
+    arch = decoder(({"kind": "skip"}, {"kind": "dense", "ratio": 2}))
     setting = replace(PREFILL, batch=2, logits=logits)
     runs = runtime("eager", "cpu")
     ready = runs.prepare(arch, setting)
