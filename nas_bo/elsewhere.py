@@ -6,7 +6,7 @@ process and in those of its workers; outside of these there is no other place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -39,6 +39,23 @@ class MeasuresHere(Protocol):
 
     @property
     def measures_here(self) -> bool: ...
+
+
+@runtime_checkable
+class NeedsGpus(Protocol):
+    """An objective that must see several GPUs.
+
+    Attributes:
+        gpus_needed: how many; 0 where one, or none, is enough.
+    """
+
+    @property
+    def gpus_needed(self) -> int: ...
+
+
+def gpus_needed(objectives: Iterable[object]) -> int:
+    """What the most demanding of these must see."""
+    return max((one.gpus_needed for one in objectives if isinstance(one, NeedsGpus)), default=0)
 
 
 _reach: Reach | None = None
@@ -75,4 +92,4 @@ def reaching(reach: Reach) -> Iterator[None]:
         reached_by(before)
 
 
-__all__ = ["MeasuresHere", "Placed", "Reach", "call", "reached_by", "reaching"]
+__all__ = ["MeasuresHere", "NeedsGpus", "Placed", "Reach", "call", "gpus_needed", "reached_by", "reaching"]

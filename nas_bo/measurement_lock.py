@@ -166,6 +166,11 @@ def joined(folder: str | Path) -> Iterator[None]:
         _gate, _owner = before
 
 
+def joined_folder() -> Path | None:
+    """The folder that this process shares; None where it is not one of several."""
+    return None if _gate is None else _gate.folder
+
+
 def leave() -> None:
     """No longer."""
     global _gate, _owner

@@ -2,9 +2,9 @@
 the driver is asked to end (SIGTERM), as by a scheduler that takes the machine back.
 
     python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver database asked] [--tokens 20000] [--minutes 60]
-        [--quick]
+        [--more] [--quick]
 
-Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
+`--more` adds to the searches of the results there, where they had the same trials and tokens. Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
 server of this machine, in a process of its own; the same search without a fault is what it is compared with. Counted are
 
 * lost: trials of the search without a fault that are missing, failed, or have another architecture or loss;
@@ -167,6 +167,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=math.inf, help="after which no further search is begun")
     parser.add_argument("--only", nargs="*", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--more", action="store_true", help="add to what is in the results")
     parser.add_argument("--part", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args(arguments)
@@ -175,7 +176,12 @@ def main(arguments: list[str] | None = None) -> None:
         return
     if asked.quick:
         asked.times, asked.trials, asked.tokens = 1, 6, 2000
-    rng, cases, until = random.Random(asked.seed), [], time.monotonic() + 60 * asked.minutes
+    before, cases, kept = {}, [], RESULTS / "scale_faults.json"
+    if asked.more and kept.exists():
+        before = json.loads(kept.read_text())
+        same = (before["trials"], before["tokens"]) == (asked.trials, asked.tokens)
+        cases = before["cases"] if same else []
+    rng, until = random.Random(f"{asked.seed} {len(cases)}"), time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as made, raylets() as cluster, postgres.serving() as server:
         folder = Path(made)
         cluster.add(1)
@@ -185,7 +191,7 @@ def main(arguments: list[str] | None = None) -> None:
         reference = whole.trials_found()
         print(f"{takes:.1f} s without a fault, {len(reference)} trials", flush=True)
         for time_ in range(asked.times):
-            for kind in asked.only:
+            for kind in sorted(asked.only, key=lambda kind: sum(one["fault"] == kind for one in cases)):
                 if time.monotonic() > until:
                     break
                 case = Case(folder / f"{kind}{time_}", cluster, server, asked.trials, asked.tokens)
@@ -207,9 +213,9 @@ def main(arguments: list[str] | None = None) -> None:
         figures[kind] = {"searches": len(own), **sums, **spreads}
     document = envelope(
         f"faults of a Ray cluster of {NODES} raylets in searches of {asked.trials} trials: lost, evaluated twice, seconds over those without",
-        "ray", "torch", "optuna", "psycopg", seed=asked.seed, tokens=asked.tokens, seconds=round(takes, 1), figures=figures, cases=cases,
+        "ray", "torch", "optuna", "psycopg", seed=asked.seed, trials=asked.trials, tokens=asked.tokens, seconds=round(takes, 1), figures=figures, cases=cases,
     )  # fmt: skip
-    write(document, RESULTS / "scale_faults.json", keep=not asked.quick)
+    write(document, kept, keep=not asked.quick)
 
 
 if __name__ == "__main__":

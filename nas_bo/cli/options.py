@@ -59,7 +59,8 @@ CpusPerTrial = Annotated[
 GpusPerTrial = Annotated[
     float | None,
     typer.Option(
-        help="With --ray, GPUs of each worker, or a part of one such as 0.5. By default none.",
+        help="With --ray, GPUs of each worker, or a part of one such as 0.5; by default none. In a search 2 and more train each candidate "
+        "together, for candidates larger than one GPU; without --ray on this machine.",
         callback=within(0, what="a number"),
     ),
 ]
@@ -143,10 +144,23 @@ def processes(workers: int | None) -> int:
     return min(4, cores) if workers is None else workers
 
 
-def on_ray(address: str | None, workers: int | None, cpus: float | None, gpus: float | None) -> Executor | None:
-    """What `Ray`, `CpusPerTrial` and `GpusPerTrial` mean; None without the first (raises SearchError, MissingExtra)."""
+def together_on(gpus: float | None) -> int:
+    """How many GPUs train a candidate together (raises SearchError)."""
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise SearchError(f"--gpus-per-trial {gpus:g}: it is a whole number, or a part of one GPU such as 0.5")
+    return max(1, int(gpus or 1))
+
+
+def on_ray(
+    address: str | None, workers: int | None, cpus: float | None, gpus: float | None, *, together: bool = False
+) -> Executor | None:
+    """What `Ray`, `CpusPerTrial` and `GpusPerTrial` mean; None without the first (raises SearchError, MissingExtra).
+
+    Args:
+        together: whether several GPUs without a cluster are those of this machine.
+    """
     if address is None:
-        if cpus is not None or gpus is not None:
+        if cpus is not None or (gpus is not None and not (together and together_on(gpus) > 1)):
             option = "--cpus-per-trial" if gpus is None else "--gpus-per-trial"
             raise SearchError(
                 f"{option}: workers of a Ray cluster are given CPUs and GPUs; give --ray ADDRESS, --ray auto or --ray local too"

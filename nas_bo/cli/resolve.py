@@ -50,6 +50,7 @@ class Asked:
     operators: str | None = None
     bits: str | None = None
     device_map: str | None = None
+    gpus: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,10 @@ def job(asked: Asked) -> Job:
     proxies: list[Objective] = []
     reference: dict[str, Architecture] | None = None
     if asked.source is not None:
+        if asked.gpus > 1:
+            raise SearchError(
+                f"--gpus-per-trial {asked.gpus} with --from: the parts of a trained model are judged on one GPU; leave one of them out"
+            )
         teacher = Pretrained(asked.source, device_map=asked.device_map)  # type: ignore[arg-type]
         loss = _inside(asked, costs, teacher)
         parts = _parts(asked.operators, asked.bits)
@@ -106,7 +111,12 @@ def job(asked: Asked) -> Job:
         chosen = named_space(asked.space)
         taught = tuple(asked.teachers) or None
         loss = ValidationLoss(
-            tokens=asked.budget or BUDGET, seed=asked.seed, device=costs.device, teacher=taught, **asdict(text)
+            tokens=asked.budget or BUDGET,
+            seed=asked.seed,
+            device=costs.device,
+            teacher=taught,
+            gpus_per_trial=asked.gpus,
+            **asdict(text),
         )
         vocab = 256 if text.tokenizer is None and loss.unit == "bits/byte" else loss.corpus().vocab_size
     costly = Quantities(costs, vocab)

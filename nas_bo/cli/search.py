@@ -31,6 +31,7 @@ from nas_bo.cli.options import (
     duration,
     on_ray,
     processes,
+    together_on,
 )
 from nas_bo.cli.typed_options import within
 
@@ -248,6 +249,7 @@ def search(
                 operators,
                 bits,
                 device_map,
+                gpus=together_on(gpus_per_trial),
             )
         )
         against = resolve.compared(baseline or [], job, no_baseline)
@@ -256,7 +258,9 @@ def search(
         from nas_bo.workflows.search import search as run
 
         tracked = tracking(mlflow, storage, duration("--mlflow-patience", mlflow_patience))
-        executor = on_ray(ray, workers, cpus_per_trial, gpus_per_trial)
+        executor = on_ray(ray, workers, cpus_per_trial, gpus_per_trial, together=True)
+        if executor is None and workers is None and together_on(gpus_per_trial) > 1:
+            workers = 1
         count = processes(workers) if executor is None else workers_of(executor)
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials, job.bounds)

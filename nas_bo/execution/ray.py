@@ -165,6 +165,12 @@ class Ray(Team[Work]):
     def check_problem(self, problem: Problem) -> None:
         """Raises SearchError where the problem cannot be sent, no node can hold a worker, or one would evaluate something else."""
         self._connect()
+        asked, given = elsewhere.gpus_needed(problem.evaluated()), self._asked.needs.get("GPU", 0)
+        if asked > given:
+            raise SearchError(
+                f"Ray(num_gpus={given:g}): an objective trains each candidate on {asked} GPUs (gpus_per_trial), and a worker has fewer; give "
+                f"Ray(num_gpus={asked})"
+            )
         able = ray_cluster.fit(self._asked.needs)
         room = sum(node.holds(self._asked.needs) for node in able)
         if self._workers is not None and self._workers > room:

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from nas_bo import elsewhere
 from nas_bo.errors import SearchError
 from nas_bo.execution.executor import Checking, Executor, check_not_importing, limit
 from nas_bo.execution.in_process import InProcess
 from nas_bo.execution.processes import Processes
 from nas_bo.problem import Problem
+
+
+def _check_gpus(asked: int, workers: int, who: str) -> None:
+    """Raises SearchError where local processes would train on GPUs that are not there, or that another one uses."""
+    if not asked:
+        return
+    import torch
+
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if workers > 1 or there < asked:
+        found = f"this process sees {there}" if there < asked else f"{workers} local processes would use the same ones"
+        raise SearchError(
+            f"{who}(): each candidate is trained on {asked} GPUs (gpus_per_trial), and {found}; ask for fewer, use workers=1, a cluster that has "
+            f"them (Ray(num_gpus={asked})), or device='cpu' to try it on processors"
+        )
 
 
 def check_executor(executor: Executor | None, workers: int, who: str) -> None:
@@ -40,6 +56,7 @@ def executor_of(
     check_not_importing(who)
     check_executor(executor, workers, who)
     if executor is None:
+        _check_gpus(elsewhere.gpus_needed(problem.evaluated()), workers, who)
         executor = InProcess() if workers == 1 and timeout is None else Processes(workers)
     if isinstance(executor, Checking):
         try:

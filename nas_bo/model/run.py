@@ -18,6 +18,7 @@ from nas_bo.model.inference import as_tensor, evaluate
 from nas_bo.model.not_finite import MEND, blamed, has_own_blocks
 from nas_bo.model.parametrization import of_settings
 from nas_bo.model.schedule import EVALUATION_TOKENS
+from nas_bo.model.sharding import ALONE, Sharing
 from nas_bo.model.teacher import Lesson, criterion, lessons_of
 from nas_bo.model.training_loop import (
     DIVERGED_ABOVE,
@@ -56,7 +57,9 @@ class Run:
         progress: Progress | None = None,
         evaluation_tokens: int = EVALUATION_TOKENS,
         how: Distillation | None = None,
+        sharing: Sharing = ALONE,
     ) -> None:
+        self.sharing = sharing
         self.model, self.corpus, self.steps, self.seed, self.progress = model, corpus, steps, seed, progress
         self.batch, self.sequence = int(settings["batch_size"]), int(settings["sequence"])
         self.settings, self.evaluation_tokens = settings, evaluation_tokens
@@ -101,12 +104,13 @@ class Run:
             mean = self.look(losses)
             if self.progress is not None and report.due(self.step == self.steps):
                 self.progress(self.step, self.steps, mean)
-            if save is not None and keep.due():
+            if save is not None and self.sharing.agreed(keep.due()):
                 save()
 
         for stop in sorted({stop for stop in stops if self.step < stop < until} | {until}):
             self.model.train()
-            with deferred(save) as leave_when_asked:
+            alone = save if self.sharing is ALONE else None  # several save together, at a step that all know
+            with deferred(alone) as leave_when_asked:
                 self.loop.go(self.taught, self._passes, look, stop, leave_when_asked)
             if stop < until:
                 self.validate()
@@ -114,7 +118,8 @@ class Run:
 
     def batches(self, first: int, count: int) -> Tensor:
         """Of so many steps, (count, B, T + 1)."""
-        return as_tensor(self.corpus.batches(first, count, self.batch, self.sequence, self.seed), self.device)
+        every = as_tensor(self.corpus.batches(first, count, self.batch, self.sequence, self.seed), self.device)
+        return self.sharing.rows(every)
 
     def taught(self, first: int, count: int) -> Batches[_Batch]:
         """The same, with a teacher each with its lesson."""
@@ -138,6 +143,7 @@ class Run:
 
     def look(self, losses: list[float]) -> float:
         """Take in the losses of the last steps; gives their mean (raises TrainingDiverged)."""
+        losses = self.sharing.means(losses)
         bad = self.loop.diverged(losses)
         if bad is not None and self._good is not None and not math.isfinite(bad[1]):
             self._blame(self._good, bad[0])
@@ -199,10 +205,11 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         """All that `restore` needs to continue bit for bit: tensors, numbers, lists and dicts."""
+        unseen = torch.stack(self.loop.unseen).tolist() if self.loop.unseen else []
         return {
-            "model": self.model.state_dict(),
-            "optimizer": self.loop.optimizer.state_dict(),
-            "unseen": torch.stack(self.loop.unseen) if self.loop.unseen else None,
+            "model": self.sharing.whole(self.model.state_dict()),
+            "optimizer": self.sharing.whole(self.loop.optimizer.state_dict()),
+            "unseen": torch.tensor(self.sharing.means(unseen)) if unseen else None,
             "curve": [list(point) for point in self.curve],
             "validation": [list(point) for point in self.validation],
             "evaluation_tokens": self.evaluation_tokens,
@@ -210,8 +217,10 @@ class Run:
 
     def restore(self, step: int, state: Mapping[str, Any]) -> None:
         """Be where `state` was taken, after `step` steps."""
-        self.model.load_state_dict(state["model"])
-        self.loop.optimizer.load_state_dict(state["optimizer"])
+        self.model.load_state_dict(self.sharing.parts(state["model"], self.model.state_dict()))
+        weights = (weight for group in self.loop.optimizer.param_groups for weight in group["params"])
+        moments = {at: {"exp_avg": weight, "exp_avg_sq": weight} for at, weight in enumerate(weights)}
+        self.loop.optimizer.load_state_dict(self.sharing.parts(state["optimizer"], {"state": moments}))
         self.loop.unseen = [] if state["unseen"] is None else list(state["unseen"].to(self.device).unbind(0))
         self.curve = [(int(at), float(value)) for at, value in state["curve"]]
         if state["evaluation_tokens"] == self.evaluation_tokens:  # else they were measured on other text

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import torch
 
@@ -27,6 +27,7 @@ from nas_bo.model.own_training import own_decoder, own_name
 from nas_bo.model.parametrization import STANDARD, parametrization_of
 from nas_bo.model.run import Run
 from nas_bo.model.schedule import DEFAULTS, settings_of
+from nas_bo.model.sharding import ALONE, Shard
 from nas_bo.model.spec import check
 from nas_bo.model.training_loop import Progress
 from nas_bo.model.training_settings import TrainingOptions, TrainingSettings, given
@@ -34,7 +35,10 @@ from nas_bo.seeds import Seed, whole_seed
 from nas_bo.settings import takes
 from nas_bo.validated import check_values, number
 
-__all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "TrainingSettings", "train"]
+if TYPE_CHECKING:
+    from nas_bo.model.sharded_training import ShardedTraining
+
+__all__ = ["DEFAULTS", "Progress", "Training", "TrainingResult", "TrainingSettings", "train", "training_of"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,9 @@ def train(
             those of the text.
         first_weights: a name for the weights of a `Decoder` that is given, such as a digest of where they are from: with it there can be a
             `checkpoint`, which is then of a run that began with the weights of that name.
+        gpus_per_trial: processes that train it together, each with a GPU and a part of every weight, for what is larger than one GPU: FSDP2 of
+            torch (`nas_bo.model.sharding`). The loss is that of one process within rounding. With ``device="cpu"`` they are processes
+            on processors. Not with a `Decoder`, `build`, `teacher`, blocks of your own or mixtures of experts.
         parametrization: how first weights and rates depend on width and depth: "standard" (also None), "completep", or a
             `nas_bo.model.CompleteP` with a base of yours, with which one `lr` serves larger and deeper decoders.
 
@@ -127,7 +134,18 @@ def train(
         TrainingDiverged: the loss is not finite, or after warm-up far above that of guessing.
         CheckpointError: the checkpoint is of another run, unreadable, or already beyond `stop_at`.
     """
-    return Training(arch, corpus, tokens, seed, settings=given("train", settings, options)).to(stop_at)
+    return training_of(arch, corpus, tokens, seed, settings=given("train", settings, options)).to(stop_at)
+
+
+def training_of(
+    arch: Architecture | Node | Decoder, corpus: Corpus, tokens: float, seed: Seed, *, settings: TrainingSettings
+) -> Training | ShardedTraining:
+    """The run, in this process or in as many as its settings say."""
+    if settings.gpus_per_trial > 1:
+        from nas_bo.model.sharded_training import ShardedTraining
+
+        return ShardedTraining(arch, corpus, tokens, whole_seed(seed, "train", ModelError), settings)
+    return Training(arch, corpus, tokens, seed, settings=settings)
 
 
 class Training:
@@ -149,9 +167,14 @@ class Training:
         seed: Seed = 0,
         *,
         settings: TrainingSettings | Mapping[str, float | None] | None = None,
+        shard: Shard | None = None,
         **options: Unpack[TrainingOptions],
     ) -> None:
         made = given("Training", settings, options)
+        if made.gpus_per_trial > 1 and shard is None:
+            raise ModelError(
+                f"gpus_per_trial={made.gpus_per_trial}: this is a run of one process; use train() or ValidationLoss(gpus_per_trial=...)"
+            )
         device, threads, ignore, build, checkpoint = made.device, made.threads, made.ignore, made.build, made.checkpoint
         seed = whole_seed(seed, "train", ModelError)
         sizes = parametrization_of(made.parametrization)
@@ -160,6 +183,8 @@ class Training:
                 "parametrization= was given with build=, a model of your own, of whose weights nobody knows what they do; leave it out"
             )
         self.settings = settings_of({} if isinstance(arch, Decoder) else arch, made.recipe()) | sizes.settings()
+        if shard is not None:
+            self.settings["gpus_per_trial"] = made.gpus_per_trial
         check_values("train", ModelError, number(at_least=1).advise("the default is 200,000"), tokens=tokens)
         how = as_distillation(made.teacher)
         if how is not None:
@@ -187,14 +212,17 @@ class Training:
                 model = own_decoder(build, arch, corpus.vocab_size, seed).to(chosen)
             else:
                 generator = torch.Generator().manual_seed(seed % (1 << 63))
-                model = decoder(arch, corpus.vocab_size, ignore, generator=generator, parametrization=sizes).to(chosen)
+                model = decoder(arch, corpus.vocab_size, ignore, generator=generator, parametrization=sizes)
+                if shard is not None:
+                    shard.split(model)
+                model = model.to(chosen)
             check_vocabulary(model, corpus)
             if build is not None and not isinstance(arch, Decoder):
                 model.check_causal(min(32, int(self.settings["sequence"])))
             if has_own_blocks(model):
                 check_first_pass(model)
             more = made.bf16, made.progress, made.evaluation_tokens, how
-            self._run = Run(model, corpus, self.settings, steps, seed, *more)
+            self._run = Run(model, corpus, self.settings, steps, seed, *more, ALONE if shard is None else shard)
             if build is not None:
                 self._run.loop.worst = math.inf  # its first weights are the user's, who may begin far above guessing
             self._path: str | Path | None = None
@@ -271,7 +299,7 @@ class Training:
         self._cpu_seconds += time.process_time() - cpu
 
     def _restore(self, path: str | Path) -> None:
-        there = files.load(path, self._identity, self._run.device)
+        there = files.load(path, self._identity, self._run.device if self._run.sharing is ALONE else "cpu")
         if there is None:
             return
         state = there["state"]
@@ -288,7 +316,9 @@ class Training:
             )
             spent = [[step, *both] for step, both in self._spent.items()]
             state = {"seconds": self._seconds + wall, "cpu_seconds": self._cpu_seconds + cpu, "spent": spent}
-            files.save(self._path, self._identity, self._run.step, {**self._run.state(), **state})
+            whole = {**self._run.state(), **state}
+            if self._run.sharing.first:
+                files.save(self._path, self._identity, self._run.step, whole)
 
 
 def _name(arch: Architecture | Node, ignore: Collection[str]) -> str:

@@ -42,6 +42,7 @@ class Machine(TypedDict, total=False):
     threads: int | None
     ignore: Collection[str]
     evaluation_tokens: int
+    gpus_per_trial: int
 
 
 class TrainingOptions(Recipe, Machine, total=False):
@@ -85,6 +86,7 @@ class TrainingSettings:
     teacher: Teaching | None = None
     first_weights: str | None = None
     parametrization: Parametrization | str | None = None
+    gpus_per_trial: int = checked(1, whole_number(1))
 
     def __post_init__(self) -> None:
         check_fields(self, ModelError)

@@ -26,11 +26,12 @@ from nas_bo.objectives.trained_models import offer
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
 from nas_bo.trial import Direction, Trial
-from nas_bo.validated import check_fields, check_values, checked, each, number, whole_number
+from nas_bo.validated import check_fields, check_values, checked, each, must, number, whole_number
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
+    from nas_bo.model.sharded_training import ShardedTraining
     from nas_bo.model.training import Progress, Training, TrainingResult
 
 MIN_TOKENS = 1_000  # below a few steps there is nothing to compare
@@ -84,6 +85,8 @@ class ValidationLoss:
             the batches is computed once for all architectures. The value stays the loss on held-out text.
         parametrization: how first weights, learning rates and the like depend on width and depth: "standard" (also None), "completep", or
             a `nas_bo.model.CompleteP` with a base of yours.
+        gpus_per_trial: GPUs of one machine that train one architecture together, where it is larger than one of them (see `nas_bo.model.train`);
+            the executor gives them: ``Ray(num_gpus=2)``.
         vocab_size, token_dtype, text_key: as vocab_size, dtype and text_key in `nas_bo.model.load_corpus`.
     """
 
@@ -120,6 +123,7 @@ class ValidationLoss:
         default=None, kw_only=True, repr=False
     )  # in `conditions`, where it is known by its weights
     parametrization: Parametrization | str | None = field(default=None, kw_only=True, repr=False)  # likewise
+    gpus_per_trial: int = field(default=1, kw_only=True, repr=False, metadata=must(whole_number(1)))
 
     @classmethod
     def quick(cls, tokens: float = 200_000, cost: float = 0.25, **dials: Any) -> Self:
@@ -165,6 +169,12 @@ class ValidationLoss:
         if self.build is not None and (self.width_factor != 1 or self.growth is not None):
             raise ObjectiveError(
                 "ValidationLoss(build=...) with width_factor or growth: both know the decoder of nas_bo only; leave them out"
+            )
+        if self.gpus_per_trial > 1 and (self.build is not None or self.teacher is not None or self.probe is not None):
+            name = next(n for n in ("build", "teacher", "probe") if vars(self)[n] is not None)
+            raise ObjectiveError(
+                f"ValidationLoss(gpus_per_trial={self.gpus_per_trial}, {name}=...): only decoders of nas_bo that learn from text at a given rate are "
+                "trained by several processes; leave one of them out"
             )
         sizes = parametrization_of(self.parametrization, "ValidationLoss")
         if sizes != STANDARD and self.build is not None:
@@ -272,8 +282,12 @@ class ValidationLoss:
     def check_architecture(self, arch: Architecture) -> None:
         """Raise ModelError where the model cannot be built, or one of your own cannot be run."""
         if self.build is None:
-            details = check(arch, self.ignore).details
-            check_length(details, self.sequence or arch.get("sequence") or int(DEFAULTS["sequence"]))
+            spec = check(arch, self.ignore)
+            check_length(spec.details, self.sequence or arch.get("sequence") or int(DEFAULTS["sequence"]))
+            if self.gpus_per_trial > 1:
+                from nas_bo.model.sharded_training import check_rows_apart
+
+                check_rows_apart(spec, self.gpus_per_trial)
             return
         from nas_bo.hardware.traced import traced
         from nas_bo.hardware.workload import Setting
@@ -308,7 +322,9 @@ class ValidationLoss:
 
         return self.build is None and acts_after(arch, self.ignore)
 
-    def _after(self, arch: Architecture, begun: tuple[Training, dict[str, object]] | None = None) -> Value:
+    def _after(
+        self, arch: Architecture, begun: tuple[Training | ShardedTraining, dict[str, object]] | None = None
+    ) -> Value:
         """The value of an architecture that says what is done to it after training: of the one training that serves all that differ
         in this alone, plus what it changes."""
         import time
@@ -347,8 +363,9 @@ class ValidationLoss:
 
         return arch if self.width_factor == 1 else narrower(arch, self.width_factor)
 
-    def _begin(self, arch: Architecture, checkpoint: str | None) -> tuple[Training, dict[str, Any]]:
-        from nas_bo.model import Training
+    def _begin(self, arch: Architecture, checkpoint: str | None) -> tuple[Training | ShardedTraining, dict[str, Any]]:
+        from nas_bo.model.training import training_of
+        from nas_bo.model.training_settings import given
 
         corpus = self.corpus() if self.data_share == 1 else part_of(self, self.data_share)
         chosen = self._chosen(arch)
@@ -362,8 +379,10 @@ class ValidationLoss:
         if self.extrapolate:
             ends = {*(rung for rung in self.rungs if rung < self.fidelity), self.fidelity}
             how["validate_at"] = [end * part for end in ends if end < 1 for part in EXTRAPOLATE_FROM]
-        training = Training(chosen, corpus, self.tokens, self.seed, settings=settings, checkpoint=checkpoint, **how)
-        return training, about
+        made = given(
+            "ValidationLoss", settings, {**how, "checkpoint": checkpoint, "gpus_per_trial": self.gpus_per_trial}
+        )
+        return training_of(chosen, corpus, self.tokens, self.seed, settings=made), about
 
     def _how(self) -> dict[str, Any]:
         """What `nas_bo.model.Training` gets by name."""
@@ -382,10 +401,11 @@ class ValidationLoss:
         settings: Mapping[str, float | None],
         checkpoint: str | Path | None = None,
         progress: Progress | None = None,
-    ) -> Training:
+    ) -> Training | ShardedTraining:
         """The whole run of `tokens` tokens, to be trained on from `checkpoint`; what of `settings` is not None replaces what the
         objective or the architecture says about it (see `nas_bo.model.Training`)."""
-        from nas_bo.model import Training
+        from nas_bo.model.training import training_of
+        from nas_bo.model.training_settings import given
 
         corpus = self.corpus()
         chosen: dict[str, float | None] = {"sequence": self.sequence, "batch_size": self.batch_size}
@@ -393,9 +413,8 @@ class ValidationLoss:
         how = self._how()
         if self.probe is not None and chosen.get("lr") is None:
             chosen["lr"] = self.probe(arch, corpus, self.seed, chosen, **how)[0]
-        return Training(
-            arch, corpus, self.tokens, self.seed, settings=chosen, checkpoint=checkpoint, progress=progress, **how
-        )
+        more = {**how, "checkpoint": checkpoint, "progress": progress, "gpus_per_trial": self.gpus_per_trial}
+        return training_of(arch, corpus, self.tokens, self.seed, settings=given("ValidationLoss", chosen, more))
 
     def trained(self, arch: Architecture) -> TrainingResult:
         """The training of a call with its model: bit for bit the same weights that a call evaluates."""
@@ -411,6 +430,11 @@ class ValidationLoss:
         """The decoder that a call evaluates; see `nas_bo.objectives.trained_models.TrainsDecoder`."""
         return self.trained(arch).model
 
+    @property
+    def gpus_needed(self) -> int:
+        """GPUs that a training must see, where one is not enough; else 0."""
+        return 0 if self.gpus_per_trial == 1 or self.device == "cpu" else self.gpus_per_trial
+
     def check_source(self) -> None:
         """Raise ObjectiveError where checkpoints cannot be written."""
         self._folder()
@@ -420,7 +444,9 @@ class ValidationLoss:
             checkpoint_folder.make(self.checkpoints, "ValidationLoss", ObjectiveError)
         return self.checkpoints
 
-    def _value(self, arch: Architecture, training: Training, about: dict[str, object], share: float) -> Value:
+    def _value(
+        self, arch: Architecture, training: Training | ShardedTraining, about: dict[str, object], share: float
+    ) -> Value:
         result = training.measured(share)
         if result is None and training.done > share + 1e-9:  # a checkpoint that is beyond, and was not looked at here
             result = self._begin(arch, None)[0].to(share)
@@ -471,7 +497,7 @@ _DIALS = {
     if each.name
     in (
         "fidelity", "sequence", "batch_size", "data_share", "width_factor", "evaluation_tokens", "probe",
-        "extrapolate", "growth",
+        "extrapolate", "growth", "gpus_per_trial",
     )
 }  # fmt: skip
 

@@ -21,7 +21,7 @@ from nas_bo.execution import Ray
 from nas_bo.execution.selection import executor_of
 from nas_bo.hardware.workload import Setting
 from nas_bo.objective import Value
-from nas_bo.objectives import Latency
+from nas_bo.objectives import Latency, ValidationLoss
 from nas_bo.problem import Problem
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
@@ -401,6 +401,7 @@ def test_a_resource_that_no_node_has(cluster):
     said = refused(Ray(num_gpus=1))
     assert "GPU 1" in said and "CPU 2, place 1" in said and "would wait forever" in said
     assert "pi5 1" in refused(Ray(resources={"pi5": 1}))
+    assert "give Ray(num_gpus=2)" in refused(Ray(num_gpus=1), ValidationLoss(gpus_per_trial=2))
 
 
 def test_which_attribute_cannot_be_sent(cluster):
