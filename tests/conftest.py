@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer.testing
+from _pytest.assertion import rewrite
 from hypothesis import HealthCheck, settings
 
 from tests import fork_server
@@ -54,6 +55,21 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None
         fork_server.start(os.environ[fork_server.PLACE])
         for spec in specs:
             spec.python = for_a_shell()
+    rewrite_assertions(config)
+
+
+def rewrite_assertions(config: pytest.Config) -> None:
+    """Once, while that process loads the libraries, for files that are new: each process of the run would do it again."""
+    state = config.stash[rewrite.assertstate_key]
+    for argument in [] if sys.dont_write_bytecode else config.args:
+        path = config.rootpath / argument.partition("::")[0]
+        for file in [path] if path.is_file() else path.rglob("test_*.py"):
+            compiled = rewrite.get_cache_dir(file) / f"{file.stem}{rewrite.PYC_TAIL}"
+            if pytest_ignore_collect(file, config) or rewrite._read_pyc(file, compiled) is not None:
+                continue
+            if rewrite.try_makedirs(compiled.parent):
+                stat, code = rewrite._rewrite_test(file, config)
+                rewrite._write_pyc(state, code, stat, compiled)
 
 
 # The options of all commands are read out of their functions once, not for each command that a test runs in this process.

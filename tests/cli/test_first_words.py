@@ -14,6 +14,7 @@ import nas_bo
 from nas_bo.cli.app import app
 from tests.command import ROOT, environment
 from tests.command import nas_bo as command
+from tests.processes import python
 
 
 def test_the_command_alone_shows_five_commands_and_a_hint():
@@ -70,7 +71,7 @@ def completed(folder: Path, *words: str) -> list[str]:
     env = environment(
         COMP_WORDS=" ".join(["nas-bo", *words]), COMP_CWORD=str(len(words)), _NAS_BO_COMPLETE="complete_bash"
     )
-    done = subprocess.run([sys.executable, "-m", "nas_bo"], cwd=folder, env=env, capture_output=True, text=True)
+    done = python("-m", "nas_bo", cwd=folder, env=env)
     assert not done.stderr, done.stderr
     return done.stdout.split()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from nas_bo.foreign_recipe import Allowed
 from tests.cli.test_ask_trust import EVIL
 from tests.command import environment
 from tests.command import nas_bo as command
+from tests.processes import for_a_shell
 
 mcp = pytest.importorskip("mcp", reason="needs the extra agents")
 Answer = tuple[bool, Any]  # whether it is an error, the document or the text
@@ -33,9 +33,11 @@ def session(tmp_path_factory) -> dict[str, Any]:
 
 
 async def _talk(folder) -> dict[str, Any]:
+    python, *words = for_a_shell().split()
     start = mcp.StdioServerParameters(
-        command=sys.executable, args=["-m", "nas_bo", "mcp", "--budget-limit", "5000"], cwd=folder, env=environment()
-    )
+        command=python, args=[*words, "-m", "nas_bo", "mcp", "--budget-limit", "5000"], cwd=folder,
+        env=environment(),
+    )  # fmt: skip
     async with mcp.Client(start) as client:
         said: dict[str, Any] = {"folder": folder, "tools": (await client.list_tools()).tools}
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
-
 from nas_bo.architecture import Architecture
 from nas_bo.model import attention, dense, skip, word
 from nas_bo.model.blocks import Drawn, Row, matrix
@@ -60,24 +58,9 @@ class Shift:
         return Drawn("token shift", f"rank {spec.rank}", "#123456")
 
     def module(self, spec, frame):
+        from tests.conformance.own_layers import ShiftModule
+
         return ShiftModule(spec, frame)
-
-
-class ShiftModule(torch.nn.Module):
-    def __init__(self, spec, frame):
-        super().__init__()
-        self.share = torch.nn.Parameter(torch.empty(frame.width))
-        self.down = torch.nn.Linear(frame.width, spec.rank, bias=frame.bias)
-        self.out = torch.nn.Linear(spec.rank, frame.width, bias=frame.bias)
-
-    def forward(self, x, context, state=None):
-        seen = torch.cat((self.new_state(len(x), 0, x) if state is None else state, x), 1)
-        share = self.share.sigmoid()
-        y = self.out(self.down(share * seen[:, 1:] + (1 - share) * seen[:, :-1]))
-        return y, None if state is None else seen[:, -1:].clone()
-
-    def new_state(self, batch, length, like):
-        return like.new_zeros(batch, 1, len(self.share))
 
 
 class ThinSpec(NamedTuple):
@@ -102,16 +85,9 @@ class Thin:
         return [matrix("up", frame.width, frame.width, False, call.new)]
 
     def module(self, spec, frame):
+        from tests.conformance.own_layers import ThinModule
+
         return ThinModule(frame.width)
-
-
-class ThinModule(torch.nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.up = torch.nn.Linear(width, width, bias=False)
-
-    def forward(self, x):
-        return torch.relu(self.up(x)), None
 
 
 class MeanSpec(NamedTuple):
@@ -136,17 +112,9 @@ class Mean:
         yield Row("mean", 0, frame.width, 4 * call.new * frame.width, 3)
 
     def module(self, spec, frame):
+        from tests.conformance.own_layers import MeanModule
+
         return MeanModule(frame.width)
-
-
-class MeanModule(torch.nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.gain = torch.nn.Parameter(torch.empty(width))
-
-    def forward(self, x, context, state=None):
-        count = torch.arange(1, x.shape[1] + 1, device=x.device, dtype=x.dtype)
-        return self.gain * x.cumsum(1) / count.unsqueeze(1), None
 
 
 shift, thin, mean = word(Shift()), word(Thin()), word(Mean())

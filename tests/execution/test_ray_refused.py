@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
+
+from tests.processes import python
 
 CODE = """
 import sys
@@ -22,18 +22,18 @@ except NasBoError as error:
 
 
 def said(arguments: str = "", before: str = "") -> str:
-    """In a process of its own, which has not joined a cluster."""
+    """In a process of its own, which has not joined a cluster; in a new interpreter where it begins by hiding a package."""
     code = CODE.format(arguments=arguments, before=before)
-    ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
-    )
+    new = {"PYTHONHASHSEED": "0"} if before else {}
+    ran = python("-c", code, env={**os.environ, "PYTHONPATH": os.getcwd(), **new})
     assert ran.stdout.count("\n") == 1, ran.stdout + ran.stderr
     return ran.stdout
 
 
 def test_it_is_not_installed():
     hidden = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda name, *a: None if name == 'ray' else find(name, *a)"
-    assert said(before=hidden).startswith("MissingExtra") and "pip install 'nas_bo[ray]'" in said(before=hidden)
+    text = said(before=hidden)
+    assert text.startswith("MissingExtra") and "pip install 'nas_bo[ray]'" in text
 
 
 def test_nobody_answers_at_the_address():

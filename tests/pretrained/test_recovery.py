@@ -2,8 +2,6 @@
 rungs."""
 
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -18,6 +16,7 @@ from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.space import whole
 from nas_bo.stopping import SuccessiveHalving
 from nas_bo.workflows.train import CHECKPOINT
+from tests.processes import python
 
 TOKENS = 4_096
 
@@ -110,7 +109,7 @@ def test_a_recovery_that_is_killed_goes_on_to_the_same_weights(small, loss, tmp_
         "resolve.stored(sys.argv[1], None).train(sys.argv[2], 'bits_per_byte', 8000, progress=killed)\n"
     )
     out = tmp_path / "out"
-    done = subprocess.run([sys.executable, "-c", code, study, str(out)], capture_output=True, text=True, check=False)
+    done = python("-c", code, study, out)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert (out / CHECKPOINT).exists() and not (out / folder.ABOUT).exists()
     again, other = (result.train(to, "bits_per_byte", 8_000) for to in (out, tmp_path / "whole"))
