@@ -170,8 +170,12 @@ class PatientStorage(BaseStorage):
                 raise self._damaged(error) from error
             raise HostError(
                 f"{self.patience.what} refuses what was to be read or written ({said(error)}), which trying again does not change. What it "
-                "holds is kept. A database server takes names of up to 512 characters and what its tables were made for; shorten the name, "
-                "repair the database, or give another storage"
+                "holds is kept. "
+                + to_do(
+                    error,
+                    "A database server takes names of up to 512 characters and what its tables were made for; shorten the name, repair the "
+                    "database, or give another storage",
+                )
             ) from error
         except Exhausted as error:
             cause = error.__cause__ or error
@@ -290,6 +294,16 @@ class PatientStorage(BaseStorage):
 
     def remove_session(self) -> None:
         self.inner.remove_session()
+
+
+def to_do(error: BaseException, otherwise: str) -> str:
+    """What to do about what a storage refuses: of a database, a right that its user lacks."""
+    if "permission denied" not in said(error):
+        return otherwise
+    return (
+        "The user in the URL lacks a right: let the owner of the database grant it (create on the schema, where there are no tables yet; select, "
+        "insert, update and delete on all of its tables and usage of its sequences), or give another user"
+    )
 
 
 def said(error: BaseException) -> str:

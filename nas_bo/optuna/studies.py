@@ -76,8 +76,10 @@ def open_study(
         raise
     except Exception as error:
         raise HostError(
-            f"the storage {database_url.shown(storage)!r} cannot be opened ({storages.said(error)}); give a URL "
-            "such as sqlite:///study.db, or the path of a file in a folder that can be written"
+            f"the storage {database_url.shown(storage)!r} cannot be opened ({storages.said(error)}). "
+            + patient.to_do(
+                error, "Give a URL such as sqlite:///study.db, or the path of a file in a folder that can be written"
+            )
         ) from error
     _check_lengths(storage, about, space)
     about = json.loads(json.dumps(about, default=plain))  # as it will be when read again: tuples are lists

@@ -122,3 +122,29 @@ def test_what_the_server_refuses_is_one_message(database):  # noqa: F811
         study.set_user_attr("k" * 600, 1)
     study.set_user_attr("k", 1)
     assert study.user_attrs["k"] == 1
+
+
+def test_a_right_that_is_missing_is_one_message(database):  # noqa: F811
+    """Tables cannot be made, or are there and may not be read, or not be written."""
+    psycopg = pytest.importorskip("psycopg")
+    name = database.rpartition("/")[2]
+    theirs = database.replace("postgres@", f"{name}_user@")
+    wanted = {"strategy": Random(seed=0), "trials": 2, "retrain": 0}
+
+    def refused() -> None:
+        with pytest.raises(HostError, match="permission denied .*let the owner of the database grant it") as caught:
+            search(Toy, [loss, cost], storage=theirs, **wanted)
+        assert "\n" not in str(caught.value)
+
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute(f"create role {name}_user login")
+        refused()
+        search(Toy, [loss, cost], storage=database, **wanted)
+        refused()
+        owner.execute(f"grant select on all tables in schema public to {name}_user")
+        refused()
+        owner.execute(f"grant insert, update, delete on all tables in schema public to {name}_user")
+        owner.execute(f"grant usage on all sequences in schema public to {name}_user")
+        assert len(search(Toy, [loss, cost], storage=theirs, **{**wanted, "trials": 3}).trials) == 3
+        owner.execute(f"drop owned by {name}_user")
+        owner.execute(f"drop role {name}_user")
