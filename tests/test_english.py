@@ -103,12 +103,15 @@ def _files() -> list[Path]:
 def found(path: Path) -> list[str]:
     """Every word of the list in a file, a line each."""
     text = path.read_text()
-    return [
-        f"{path.relative_to(ROOT)}:{line}: {hit.group(0)!r} ({why}); write: {instead} | {said[max(0, hit.start() - 40) : hit.end() + 40]}"
-        for line, said in (_of_markdown(text) if path.suffix == ".md" else _of_python(text))
-        for pattern, instead, why in WORDS
-        for hit in re.finditer(pattern, said, re.IGNORECASE)
-    ]  # fmt: skip
+    parts = list((_of_markdown if path.suffix == ".md" else _of_python)(text))
+    whole = "\n".join(said for _, said in parts)  # a line each, so that a file is searched once for each word
+    hits = []
+    for pattern, instead, why in WORDS:
+        for hit in re.finditer(pattern, whole, re.IGNORECASE | re.MULTILINE):
+            line = parts[whole.count("\n", 0, hit.start())][0]
+            around = whole[max(0, hit.start() - 40) : hit.end() + 40]
+            hits.append(f"{path.relative_to(ROOT)}:{line}: {hit.group(0)!r} ({why}); write: {instead} | {around}")
+    return hits
 
 
 def test_no_word_of_the_list_is_used():
