@@ -283,6 +283,7 @@ class _Child:
         self._grace_s = 0.0  # between the request to end, and the end
         self._error: Exception | None = None
         self._who = self._node = ""
+        self._own = str(ray.get_runtime_context().get_node_id())  # of this process
         self._needs = ", ".join(f"{name} {amount:g}" for name, amount in asked.needs.items())
         made = ray.remote(ray_worker.Evaluator).options(**asked.options())
         self._actor: _Actor = made.remote(platform.node(), gate, token)
@@ -363,10 +364,10 @@ class _Child:
             if self._to_end:
                 return Ending("it was ended")
             if self._node and _quiet(lambda: ray_cluster.is_dead(self._node)):
-                return Ending("its node has died, or cannot be reached any more", of_machine=True)
+                return self._of_node("its node has died, or cannot be reached any more")
             if not isinstance(error, ActorUnavailableError):
                 died = "node has died" in str(error) or "its node" in str(error)
-                return Ending("its node has died" if died else _how(error), of_machine=died)
+                return self._of_node("its node has died") if died else Ending(_how(error))
             if clock() > until:
                 return Ending("its node cannot be reached", of_machine=True)
             try:
@@ -375,6 +376,11 @@ class _Child:
             except Exception as later:
                 error = error if isinstance(later, Overdue) else later
                 time.sleep(LOOK_EVERY_S)
+
+    def _of_node(self, how: str) -> Ending:
+        if self._node == self._own:
+            how = "so did the Ray node of this process, which Ray ends now; the same call continues"
+        return Ending(how, of_machine=True)
 
     def _end_tree(self) -> None:
         """End the process with all that it has started: from here where it is on this machine, else by another worker of its node."""
