@@ -24,6 +24,8 @@ import torch
 from nas_bo import measurement_lock, temporary
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError, NasBoError
+from nas_bo.model.blocks.block import Sparse
+from nas_bo.model.blocks.table import block_of
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
 from nas_bo.model.schedule import settings_of
@@ -180,7 +182,7 @@ def check_rows_apart(spec: DecoderSpec, gpus: int) -> None:
             f"gpus_per_trial={gpus}: {type(own[0]).__name__} is a block of your own, and whether it computes each row of a batch by itself is not "
             "known; train it on one GPU"
         )
-    if any(layer.mlp.kind == "moe" for layer in spec.layers):
+    if any(isinstance(block_of(one), Sparse) for layer in spec.layers for one in layer):
         raise ModelError(
             f"gpus_per_trial={gpus} with a mixture of experts: its balance loss is of the whole batch, of which each process has a part, so the "
             "loss would be another one; train it on one GPU"
