@@ -28,13 +28,13 @@ def lines(raw: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in raw.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("name", ["deep", "deep-noisy", "limits", "mixed"])
+@pytest.mark.parametrize("name", ["deep", "deep-noisy", "limits", "mixed", "pipeline"])
 def test_a_synthetic_problem_is_a_valid_space_with_a_reference_that_chance_does_not_reach(name: str) -> None:
     from benchmarks.search_efficiency.problems import synthetic
 
     case, rng = synthetic(name), random.Random(0)
     archs = [case.space.sample(rng) for _ in range(300)]
-    assert len({a.id for a in archs}) > 290
+    assert len({a.id for a in archs}) > 270  # a branch of few choices repeats
     for arch in archs:
         assert case.space.contains(arch)
         assert case.space.architecture(arch.flat).id == arch.id

@@ -8,7 +8,7 @@
 Problems: HW-GPT-Bench scale s on h100 and a100, with two and three objectives (FOLDER holds hwgpt.py, hwgpt_s.npz and
 reference.json of that benchmark; left out without it), and two synthetic spaces: `deep`, conditional, 4 to 12 layers
 (`deep-noisy`: with noise on the loss), and `limits`, three objectives under two limits; `nb201-...`: NAS-Bench-201; `llmforge` and `llmforge-loss`:
-1,161 decoders that were trained, of which one is chosen at a time. Arms: the strategies of nas_bo,
+1,161 decoders that were trained, of which one is chosen at a time. `pipeline`: a choice among models, conditional on two levels. Arms: the strategies of nas_bo,
 each also as NAME:blackbox, which may compute nothing by itself; Optuna's samplers; optuna-integration's BoTorchSampler;
 Ax's default; pymoo's NSGA-II. Figure: regret = 1 - HV(first n evaluations) / HV(reference front), of feasible points.
 

@@ -1,4 +1,4 @@
-"""The problems of `search_efficiency`: published data (from a folder) and three synthetic spaces."""
+"""The problems of `search_efficiency`: published data (from a folder) and synthetic spaces."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.search_efficiency.problems import deep, hw_gpt_bench, limits, llmforge, mixed, nas_bench_201
+from benchmarks.search_efficiency.problems import deep, hw_gpt_bench, limits, llmforge, mixed, nas_bench_201, pipeline
 from benchmarks.search_efficiency.problems.case import Case
 
 REFERENCE = Path(__file__).parent / "reference.json"
-SYNTHETIC = ("deep", "deep-noisy", "limits", "mixed")
+SYNTHETIC = ("deep", "deep-noisy", "limits", "mixed", "pipeline")
 NAMES = (*hw_gpt_bench.CASES, *nas_bench_201.CASES, *llmforge.CASES, *SYNTHETIC)
 POINTS = {"deep": (3.9, 20.0), "limits": (3.8, 6.0, 25.0)}
 NOISE = {"loss": 0.01}
@@ -21,6 +21,9 @@ def synthetic(name: str) -> Case:
     """One of `SYNTHETIC`, with the stored reference hypervolume where it was computed for this very problem."""
     if name == "mixed":
         return Case(name, mixed.Boosters, {"loss": mixed.loss}, ("loss",), (mixed.POINT,), mixed.POINT - mixed.LEAST)
+    if name == "pipeline":
+        reach = pipeline.POINT - pipeline.LEAST
+        return Case(name, pipeline.Pipeline, {"error": pipeline.error}, ("error",), (pipeline.POINT,), reach)
     family = name.removesuffix("-noisy")
     stored: dict[str, Any] = json.loads(REFERENCE.read_text()).get(family, {}) if REFERENCE.exists() else {}
     here = POINTS[family]

@@ -32,6 +32,7 @@ TITLES = {
     "nb201-error": "NAS-Bench-201: error",
     "nb201-error-fields": "NAS-Bench-201, six fields: error",
     "mixed": "mixed: loss of three kinds of boosters with parameters of their own",
+    "pipeline": "pipeline: error of three kinds of models, conditional on two levels",
     "deep": "deep: loss, latency",
     "deep-noisy": "deep, noisy loss: loss, latency",
     "limits": "limits: loss, latency, parameters; latency and memory limited",
