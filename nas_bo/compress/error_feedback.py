@@ -22,13 +22,17 @@ DAMPING = 0.01
 MOST_DAMPING = 1e3
 
 
+def damping_of(columns: int, tokens: int) -> float:
+    """The ridge for second moments of so many inputs as a share of the mean of their diagonal: the number of columns per token (after Hoerl,
+    Kennard and Baldwin 1975, "Ridge regression: some simulations", for about as much signal as noise), `DAMPING` at the least. With less of
+    it, what few tokens say by chance is taken for what holds for all."""
+    return max(DAMPING, columns / tokens)
+
+
 def ridge(hessian: Tensor, tokens: int) -> Tensor:
-    """(C, C) second moments of `tokens` inputs with a ridge, for a regression on these inputs: the number of columns per token times the
-    mean of the diagonal (after Hoerl, Kennard and Baldwin 1975, "Ridge regression: some simulations", for about as much signal as noise),
-    `DAMPING` at the least. With less of it, what few tokens say by chance is taken for what holds for all."""
+    """(C, C) second moments of `tokens` inputs with a ridge (`damping_of`), for a regression on these inputs."""
     made = hessian.clone()
-    share = max(DAMPING, hessian.shape[-1] / tokens)
-    made.diagonal().add_(share * hessian.diagonal().mean().clamp(min=1e-30))
+    made.diagonal().add_(damping_of(hessian.shape[-1], tokens) * hessian.diagonal().mean().clamp(min=1e-30))
     return made
 
 
@@ -111,4 +115,4 @@ def factor(hessian: Tensor, dead: Tensor, damping: float = DAMPING) -> Tensor:
         damping *= 10
 
 
-__all__ = ["factor", "ridge", "settle"]
+__all__ = ["damping_of", "factor", "ridge", "settle"]

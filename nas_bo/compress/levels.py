@@ -24,7 +24,14 @@ FINE = 8  # bits from which on error feedback changes nothing that can be measur
 
 
 class Source(Protocol):
-    """What is known about the matrices of a model that is part of another one."""
+    """What is known about the matrices of a model that is part of another one.
+
+    Attributes:
+        count: of the tokens that the moments are of.
+    """
+
+    @property
+    def count(self) -> int: ...
 
     def moments(self, name: str) -> Tensor:
         """The second moments (C, C) of what a matrix is given, of experts (E, C, C)."""
@@ -81,6 +88,12 @@ class Levels:
     def _calibrates(self, name: str, bits: int) -> bool:
         return bits in INTEGERS and bits < FINE and name in self._matrices and name not in EMBEDDINGS
 
+    @property
+    def count(self) -> int:
+        """Tokens that the moments are of."""
+        rows, length = self._tokens.shape
+        return rows * (length - 1) if self._source is None else self._source.count
+
     def moments(self, name: str) -> Tensor:
         """The second moments (C, C) of what a matrix is given, of experts (E, C, C), in float64."""
         if self._source is not None:
@@ -92,7 +105,8 @@ class Levels:
     def _given(self, name: str) -> tuple[Inputs | None, ...]:
         if name not in self._inputs:
             seen = self.moments(name)
-            self._inputs[name] = tuple(map(Inputs.of, seen.unbind(0) if self._matrices[name].dim() == 3 else (seen,)))
+            each = seen.unbind(0) if self._matrices[name].dim() == 3 else (seen,)
+            self._inputs[name] = tuple(Inputs.of(one, self.count) for one in each)
         return self._inputs[name]
 
     def _calibrate(self, names: Collection[str], bits: int) -> None:

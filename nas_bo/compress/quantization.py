@@ -161,7 +161,7 @@ def quantize(
                     name: _target(weight, seen[name], crossed[name], count) if name in crossed else weight
                     for name, weight in there.items()
                 }
-                found, dead = _calibrated(targets, asked, how, seen)
+                found, dead = _calibrated(targets, asked, how, seen, count)
                 packed |= found
                 unseen += dead
                 for name, weight in there.items():
@@ -294,7 +294,7 @@ def _target(weight: Tensor, hessian: Tensor, crossed: Tensor, tokens: int) -> Te
 
 
 def _calibrated(
-    targets: Mapping[str, Tensor], asked: Mapping[str, int], how: _How, seen: Mapping[str, Tensor]
+    targets: Mapping[str, Tensor], asked: Mapping[str, int], how: _How, seen: Mapping[str, Tensor], tokens: int
 ) -> tuple[dict[str, Packed], list[str]]:
     """The matrices, or all their experts one by one; and the names of those of which some were given nothing."""
     made: dict[str, list[Settled]] = {name: [] for name in targets}
@@ -303,7 +303,7 @@ def _calibrated(
     for name, target in targets.items():
         each, moments = (target, seen[name]) if target.dim() == 3 else (target.unsqueeze(0), seen[name].unsqueeze(0))
         for index, (one, hessian) in enumerate(zip(each.detach().float(), moments, strict=True)):
-            inputs = Inputs.of(hessian)
+            inputs = Inputs.of(hessian, tokens)
             made[name].append(rounded(one, asked[name], how.group, symmetric=how.symmetric))
             if inputs is not None:
                 jobs.append(Job(one, inputs, asked[name]))

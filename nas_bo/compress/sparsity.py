@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nas_bo.compress.calibration import Calibration, Moments, Passes, matrices, moments, windows
-from nas_bo.compress.error_feedback import BLOCK, settle
+from nas_bo.compress.error_feedback import BLOCK, damping_of, settle
 from nas_bo.errors import CompressError
 from nas_bo.model.decoder import Decoder
 from nas_bo.validated import check_values, number, one_of
@@ -96,6 +96,7 @@ def sparsify(
             f'sparsify("2:4"): {odd[0]} has {there[odd[0]].shape[-1]} columns, which is not a multiple of 4; give a share such as 0.5'
         )
     passes = None if tokens is None else Passes(made, tokens)
+    count = 0 if tokens is None else tokens[:, 1:].numel()
     for index in range(len(made.layers)):
         names = {name: weight for name, weight in there.items() if name.startswith(f"layers.{index}.")}
         seen: Moments = {}
@@ -107,15 +108,15 @@ def sparsify(
             for number_of, each in enumerate(experts):
                 whole = seen.get(name)
                 own = None if whole is None else whole[number_of] if weight.dim() == 3 else whole
-                each.copy_(_sparse(each.float(), sparsity, method, own))
+                each.copy_(_sparse(each.float(), sparsity, method, own, count))
     zeros = sum(int((weight == 0).sum()) for weight in there.values())
     return SparseModel(made.eval(), sparsity, method, zeros, sum(weight.numel() for weight in there.values()))
 
 
-def _sparse(weight: Tensor, sparsity: float | str, method: str, hessian: Tensor | None) -> Tensor:
+def _sparse(weight: Tensor, sparsity: float | str, method: str, hessian: Tensor | None, tokens: int) -> Tensor:
     """(R, C) -> (R, C) with zeros."""
     if method == "sparsegpt" and hessian is not None:
-        return _sparsegpt(weight, sparsity, hessian)
+        return _sparsegpt(weight, sparsity, hessian, tokens)
     norms = torch.ones(weight.shape[1]) if hessian is None else hessian.diagonal().float().sqrt()
     return weight.masked_fill(_least(weight.abs() * norms.to(weight.device), sparsity), 0.0)
 
@@ -131,7 +132,7 @@ def _least(scores: Tensor, sparsity: float | str) -> Tensor:
     return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, least, True)
 
 
-def _sparsegpt(weight: Tensor, sparsity: float | str, hessian: Tensor) -> Tensor:
+def _sparsegpt(weight: Tensor, sparsity: float | str, hessian: Tensor, tokens: int) -> Tensor:
     """The mask is chosen before every block, 4 columns of a pattern, from the present weights: w^2 / d^2 (algorithm 1, line 8). Of a
     share the whole block is compared, so rows may differ."""
     goes = torch.zeros_like(weight, dtype=torch.bool)
@@ -151,4 +152,5 @@ def _sparsegpt(weight: Tensor, sparsity: float | str, hessian: Tensor) -> Tensor
         return w.masked_fill(goes[:, column], 0.0)
 
     every = 4 if isinstance(sparsity, str) else BLOCK
-    return settle(weight, hessian, settled, begins, every=every, by_size=False)
+    damping = damping_of(weight.shape[1], tokens)
+    return settle(weight, hessian, settled, begins, every=every, by_size=False, damping=damping)

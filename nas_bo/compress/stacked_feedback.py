@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nas_bo.compress.error_feedback import DAMPING, INNER, factor
+from nas_bo.compress.error_feedback import DAMPING, INNER, damping_of, factor
 
 SHRUNK = tuple(1 - 0.06 * step for step in range(12))
 """Shares of a group's range that are tried."""
@@ -37,13 +37,14 @@ class Inputs:
     upper: Tensor
 
     @staticmethod
-    def of(hessian: Tensor) -> Inputs | None:
-        """None where all inputs were 0 (raises CompressError)."""
+    def of(hessian: Tensor, tokens: int) -> Inputs | None:
+        """Of the second moments of so many inputs; None where all were 0 (raises CompressError)."""
         diagonal = hessian.diagonal()
         if not bool((diagonal > 0).any()):
             return None
         order = torch.argsort(diagonal, descending=True, stable=True)
-        return Inputs(hessian, order, factor(hessian[order][:, order], (diagonal <= 0)[order]))
+        damping = damping_of(len(diagonal), tokens)
+        return Inputs(hessian, order, factor(hessian[order][:, order], (diagonal <= 0)[order], damping))
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,10 @@ class OfTheWhole:
     def __init__(self, whole: Levels, part: Decoder) -> None:
         self.whole, self.part = whole, part
 
+    @property
+    def count(self) -> int:
+        return self.whole.count
+
     def moments(self, name: str) -> Tensor:
         weight = self.whole.model.get_parameter(name)
         columns = torch.arange(weight.shape[-1], device=weight.device).expand(weight.shape)

@@ -62,7 +62,7 @@ def test_matrices_settled_together_are_as_good_as_one_by_one_and_a_second_round_
     model = learned()
     there = {name: weight.detach() for name, weight in matrices(model).items()}
     seen = hessians(model, windows(model, text(), "test"), matrices(model))
-    jobs = [Job(weight, Inputs.of(seen[name]), bits) for name, weight in there.items()]
+    jobs = [Job(weight, Inputs.of(seen[name], 4096), bits) for name, weight in there.items()]
     once, twice = settled_together(jobs, 32), settled_together(jobs, 32, 2)
     errors = []
     for place, (name, weight) in enumerate(there.items()):
@@ -80,12 +80,14 @@ def test_several_widths_of_columns_that_are_no_multiple_of_the_group():
     inputs[:, 7] = 0  # of a column that is given nothing
     seen = (inputs.t() @ inputs).double() / 500
     weights = [torch.randn(rows, 45, generator=draw) for rows in (5, 40, 12)]
-    made = settled_together([Job(w, Inputs.of(seen), bits) for w, bits in zip(weights, (2, 4, 3), strict=True)], 32)
+    made = settled_together(
+        [Job(w, Inputs.of(seen, 4096), bits) for w, bits in zip(weights, (2, 4, 3), strict=True)], 32
+    )
     for weight, settled, bits in zip(weights, made, (2, 4, 3), strict=True):
         one = settled.weight(32)
         assert all(len(part.unique()) <= 2**bits for row in one for part in row.split(32))
         assert worse(weight, one, seen) < worse(weight, nearest(weight, bits), seen)
-    assert Inputs.of(torch.zeros(4, 4, dtype=torch.float64)) is None
+    assert Inputs.of(torch.zeros(4, 4, dtype=torch.float64), 4096) is None
 
 
 def test_of_a_small_model_all_matrices_are_made_at_once_of_a_large_one_those_that_are_asked_for(monkeypatch):
