@@ -197,9 +197,9 @@ class TrainedDecoder:
 
     def _weights(self) -> Weights:
         """The files of its weights, opened (raises ExportError where they are pickles, damaged or not there)."""
-        from nas_bo.pretrained.weights import Weights
+        from nas_bo.pretrained.weights import MAPPED, Weights
 
-        return Weights(self._folder, self._described.experts)
+        return Weights(self._folder, self._described.experts, MAPPED if self.device_map is None else 0)
 
     def _gguf_weights(self) -> Mapping[str, Tensor]:
         transformers = imported()

@@ -49,8 +49,8 @@ class Weights(Mapping[str, Tensor]):
         ExportError: there are none, only pickles, or a file is damaged.
     """
 
-    def __init__(self, folder: Path, experts: int = 0) -> None:
-        self.folder, self.experts = folder, experts
+    def __init__(self, folder: Path, experts: int = 0, mapped: int = MAPPED) -> None:
+        self.folder, self.experts, self.most_mapped = folder, experts, mapped
         self.taken: set[str] = set()
         self._open: dict[str, safe_open] = {}
         self._mapped = 0
@@ -104,7 +104,7 @@ class Weights(Mapping[str, Tensor]):
         file = self._files[name]
         found: Tensor = self._file(file).get_tensor(name)  # type: ignore[no-untyped-call]
         self._mapped += found.nbytes
-        if self._mapped > MAPPED:
+        if self._mapped > self.most_mapped:
             self._open.pop(file)
             self._mapped = 0
         return found
