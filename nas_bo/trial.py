@@ -45,6 +45,11 @@ class ObjectiveSpec:
     at_least: float | None = None
 
     @property
+    def usual_way(self) -> str:
+        """How its values are obtained where an objective notes nothing of it; empty where only the objective knows."""
+        return "computed from the architecture" if self.cost == "analytic" else ""
+
+    @property
     def sign(self) -> float:
         """+1 when smaller is better, -1 when larger is."""
         return 1.0 if self.direction == "minimize" else -1.0

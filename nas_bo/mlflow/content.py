@@ -163,7 +163,7 @@ def of_trial(study: StudyRecord, one: TrialRecord) -> Content:
     _constraints(made, trial, ours)
     _reported(made, one, trial)
     _params(made, one.params, frozenset(known) & frozenset(one.params), label)
-    _tags(made, one, trial)
+    _tags(made, one, trial, cols)
     described(made, trial, cols)
     if ours:
         made.files |= architecture_files(trial.architecture, label, vocabulary(study.about))
@@ -253,10 +253,8 @@ def error_text(trial: Trial) -> str:
 
 def described(made: Content, trial: Trial, cols: Sequence[ObjectiveSpec]) -> None:
     """The description of a run: what was found, and how."""
-    rows = [
-        f"| {escaped(c.title)} | {figure(trial.values.get(c.name))} | {escaped(how(trial.info.get(c.name, {})))} |"
-        for c in cols
-    ]
+    ways = {c.name: how(trial.info.get(c.name, {})) or (c.usual_way if c.name in trial.values else "") for c in cols}
+    rows = [f"| {escaped(c.title)} | {figure(trial.values.get(c.name))} | {escaped(ways[c.name])} |" for c in cols]
     lead = escaped(trial.reason) if trial.reason else ""
     table = "\n".join(["| objective | value | how |", "|---|---:|---|", *rows])
     made.tag(NOTE, "\n\n".join(filter(None, [lead, table])))
@@ -331,6 +329,13 @@ def how(info: Mapping[str, object]) -> str:
     skip = ("how", "curve", "curve_name", "seconds", "cpu_seconds", "parameters")
     rest = [f"{k} {figure(v) if isinstance(v, float) else v}" for k, v in info.items() if k not in skip and _scalar(v)]
     return "; ".join(([str(info["how"])] if "how" in info else []) + rest)
+
+
+def hows(made: Content, trial: Trial, cols: Sequence[ObjectiveSpec]) -> None:
+    """A tag for each objective: how its number was obtained."""
+    usual = {c.name: c.usual_way for c in cols}
+    for objective, info in trial.info.items():
+        made.tag(f"nas.how.{objective}", how(info) or usual.get(objective) or "not noted")
 
 
 def numbers(made: Content, trial: Trial) -> None:
@@ -422,7 +427,7 @@ def _params(made: Content, params: Mapping[str, object], in_space: frozenset[str
         made.spilled.setdefault("params", {}).update({name: params[name] for name in layered})
 
 
-def _tags(made: Content, one: TrialRecord, trial: Trial) -> None:
+def _tags(made: Content, one: TrialRecord, trial: Trial, cols: Sequence[ObjectiveSpec]) -> None:
     made.tag("nas.kind", "trial")
     made.tag("nas.trial", f"{one.number:03d}")
     made.tag("nas.state", state(one))
@@ -433,8 +438,7 @@ def _tags(made: Content, one: TrialRecord, trial: Trial) -> None:
         made.tag("nas.error", trial.reason.splitlines()[0][:500])
         if len(trial.reason) > 500 or "\n" in trial.reason:
             made.spilled["reason"] = trial.reason
-    for objective, info in trial.info.items():
-        made.tag(f"nas.how.{objective}", how(info) or "not noted")
+    hows(made, trial, cols)
     lost = [c for c, v in trial.values.items() if not math.isfinite(v)]
     if lost:
         made.tag("nas.not_finite", ", ".join(f"{c} = {trial.values[c]}" for c in lost))

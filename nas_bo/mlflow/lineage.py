@@ -103,8 +103,7 @@ def beside(session: Session, name: str, kind: str, uid: str, trial: Trial, label
         made.tag(tag, value)
     if trial.reason:
         made.tag("nas.error", trial.reason)
-    for objective, info in trial.info.items():
-        made.tag(f"nas.how.{objective}", content.how(info) or "not noted")
+    content.hows(made, trial, session.columns)
     content.described(made, trial, [c for c in session.columns if c.name in trial.values] or session.columns)
     made.files = content.architecture_files(trial.architecture, label, vocabulary(session.about))
     return made

@@ -264,12 +264,11 @@ def _sources(summary: Summary) -> str:
     lines = []
     for c in summary.columns:
         infos = [t.info[c.name] for t in summary.trials if c.name in t.info]
-        ways = _ways(infos)
+        unsaid = c.usual_way or "not noted"
+        ways = _ways(infos, unsaid)
         spent = sum(i["seconds"] for i in infos if _finite(i.get("seconds")))
         spreads = sorted(float(i["spread"]) for i in infos if _finite(i.get("spread")))
-        how = (
-            "; ".join(f"{way} ({counted(n, 'trial')})" if len(ways) > 1 else way for way, n in ways[:4]) or "not noted"
-        )
+        how = "; ".join(f"{way} ({counted(n, 'trial')})" if len(ways) > 1 else way for way, n in ways[:4]) or unsaid
         spread = f"median {spreads[len(spreads) // 2]:.1%}" if spreads else ""
         lines.append(
             _row(
@@ -287,7 +286,7 @@ def _sources(summary: Summary) -> str:
     return _table(["objective", "wanted", "kind", "how", "spread", "time in all"], lines)
 
 
-def _ways(infos: Sequence[Any]) -> list[tuple[str, int]]:
+def _ways(infos: Sequence[Any], unsaid: str) -> list[tuple[str, int]]:
     """How the numbers of a column were obtained and how many of them, the commonest first. What is counted (repeats) and
     differs is a range."""
     groups: dict[tuple[str, ...], list[Any]] = {}
@@ -303,7 +302,7 @@ def _ways(infos: Sequence[Any]) -> list[tuple[str, int]]:
             ranges[name] = values[0] if len(values) == 1 else f"{values[0]} to {values[-1]}"
         parts = _way({**ranges})
         how = [*key[:1], *parts, *key[1:]] if group[0].get("how") is None else [*key, *parts]
-        found.append(("; ".join(how) or "not noted", len(group)))
+        found.append(("; ".join(how) or unsaid, len(group)))
     return sorted(found, key=lambda pair: -pair[1])
 
 

@@ -67,6 +67,7 @@ def add(study: optuna.Study, seed: int, loss: float | None, latency: float = 10.
     noted = {
         "val_loss": {"how": "trained", "seconds": 1.5, "curve": curve, "parameters": 1234, "seed": 0} | info,
         "latency_ms": {"how": "measured", "device": "cpu", "repeats": 9, "spread": 0.03},
+        "parameters": {"seconds": 0.001},
     }
     reason = "val_loss: diverged at step 3" if loss is None else ""
     ours = Trial(arch, values, violations, state, reason, noted, seconds=2.5)
@@ -135,6 +136,8 @@ def test_a_trial_of_ours():
         "| latency\\_ms [ms] | 10 | measured; device cpu; repeats 9; spread 0.03000 |".replace("[ms]", "\\[ms\\]")
         in note
     )
+    assert "| parameters | 128.0k | computed from the architecture |" in note
+    assert made.tags["nas.how.parameters"] == "computed from the architecture"
 
 
 def test_short_series_are_metrics_over_steps_and_cost_no_file():
