@@ -10,7 +10,7 @@ reference.json of that benchmark; left out without it), and two synthetic spaces
 (`deep-noisy`: with noise on the loss), and `limits`, three objectives under two limits; `nb201-...`: NAS-Bench-201; `llmforge` and `llmforge-loss`:
 1,161 decoders that were trained, of which one is chosen at a time. `pipeline`: a choice among models, conditional on two levels. Arms: the strategies of nas_bo,
 each also as NAME:blackbox, which may compute nothing by itself; Optuna's samplers; optuna-integration's BoTorchSampler;
-Ax's default; pymoo's NSGA-II. Figure: regret = 1 - HV(first n evaluations) / HV(reference front), of feasible points.
+Ax's default; pymoo's NSGA-II; SMAC3, syne-tune and NePS, which need an environment of their own (`arms/automl.py`). Figure: regret = 1 - HV(first n evaluations) / HV(reference front), of feasible points.
 
 Every finished run is one line of the raw file, so it may be stopped at any time and started again; a run cut short
 (Ctrl-C, the limit of an arm) is kept as far as it came. `--again ARM` does an arm anew. The complete thing is about

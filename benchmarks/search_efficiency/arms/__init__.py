@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.search_efficiency.arms import ax_client, optuna_samplers, ours, pymoo_nsga2
+from benchmarks.search_efficiency.arms import automl, ax_client, optuna_samplers, ours, pymoo_nsga2
 from benchmarks.search_efficiency.arms.session import Arm, Session
 
 
 def every() -> dict[str, Arm]:
     """All arms by name, cheap ones first."""
-    found = [*ours.arms(), *pymoo_nsga2.arms(), *optuna_samplers.arms(), *ax_client.arms()]
-    order = {"optuna-gp": 1, "ax": 2, "optuna-botorch": 3}
+    found = [*ours.arms(), *pymoo_nsga2.arms(), *optuna_samplers.arms(), *automl.arms(), *ax_client.arms()]
+    order = {"optuna-gp": 1, "neps": 2, "ax": 3, "optuna-botorch": 4}
     return {arm.name: arm for arm in sorted(found, key=lambda arm: order.get(arm.name, 0))}
 
 
