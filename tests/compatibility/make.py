@@ -59,8 +59,9 @@ def facts(arch: Architecture) -> dict[str, Any]:
         "drawing": drawing(arch)[:60] + str(len(drawing(arch))),
     }
     for setting in SETTINGS:
+        whole = {"logits": "all"} if "logits" in vars(setting) else {}  # 0.1 knew no other
         work = workload(
-            arch, *(getattr(setting, name) for name in ("phase", "batch", "context", "dtype", "vocab_size"))
+            arch, *(getattr(setting, name) for name in ("phase", "batch", "context", "dtype", "vocab_size")), **whole
         )
         rows = [list(one) for one in work.operations]
         numbers[setting.phase] = {

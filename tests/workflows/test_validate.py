@@ -288,6 +288,7 @@ def test_every_dial_of_a_searched_loss_is_read_from_what_the_study_keeps():
     turned = {
         "fidelity": 0.3, "sequence": 32, "batch_size": 4, "data_share": 0.5, "width_factor": 0.5, "evaluation_tokens": 4096,
         "probe": LearningRateProbe((0.5, 2.0), 10_000), "extrapolate": True, "growth": Growth(0.1, 0.2),
+        "gpus_per_trial": 2,
     }  # fmt: skip
     assert set(turned) == set(validation_loss._DIALS)
     for name, value in turned.items():
