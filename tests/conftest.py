@@ -130,7 +130,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return rank.get(str(path), rank.get(path.parts[0] if len(path.parts) > 1 else "", len(rank)))
 
     for item in items:
-        if is_quick(item.path.relative_to(item.config.rootpath / "tests")):
+        if is_quick(item.path.relative_to(item.config.rootpath / "tests")) and item.get_closest_marker("slow") is None:
             item.add_marker("quick")
     items.sort(key=place)  # stable: files stay whole
 
