@@ -52,6 +52,3 @@ def used_now(path: Path) -> None:
     """Note that a file is still of use, for `make_room`."""
     with suppress(OSError):
         os.utime(path)
-
-
-__all__ = ["cache_folder", "make_room", "used_now"]

@@ -164,6 +164,3 @@ def _reads_as(url: str, file: str) -> bool:
 
     made = make_url(url)
     return made.database == file and not made.query
-
-
-__all__ = ["file_of", "is_url", "parsed", "shown", "sqlite_file", "sqlite_url", "with_driver"]

@@ -18,7 +18,6 @@ class Reach(Protocol):
 
     def __call__(self, place: str, function: Callable[..., object], *arguments: object) -> object:
         """``function(*arguments)``, called in a process that stays, on a machine with this place; raises what it raises."""
-        ...
 
 
 @runtime_checkable
@@ -90,6 +89,3 @@ def reaching(reach: Reach) -> Iterator[None]:
         yield
     finally:
         reached_by(before)
-
-
-__all__ = ["MeasuresHere", "NeedsGpus", "Placed", "Reach", "call", "gpus_needed", "reached_by", "reaching"]

@@ -209,6 +209,3 @@ def _within(place: str, root: str) -> bool:
 
 def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
-
-
-__all__ = ["BUDGET", "Allow", "Allowed", "check", "note", "rebuild"]

@@ -152,7 +152,6 @@ class CorrectsEarly(Protocol):
 
     def early_correction(self, trials: Sequence[Trial], /) -> Callable[[Architecture, float], float]:
         """(architecture, share of the budget) -> what to take off."""
-        ...
 
 
 @runtime_checkable
@@ -193,7 +192,6 @@ class ChecksSource(Protocol):
 
     def check_source(self) -> None:
         """Raise ObjectiveError, or another NasBoError, where no trial could mean anything."""
-        ...
 
 
 @runtime_checkable
@@ -206,7 +204,6 @@ class Ready(Protocol):
         Args:
             profile: `nas_bo.profile`, for what takes more than a few seconds; None in a short search, which does without.
         """
-        ...
 
 
 @runtime_checkable
@@ -215,7 +212,6 @@ class Remeasured(Protocol):
 
     def remeasure(self, archs: Sequence[Architecture], say: Say, /) -> list[Value | Unsupported]:
         """Values of all, measured in turn with each other, in their order."""
-        ...
 
 
 @runtime_checkable
@@ -251,7 +247,6 @@ class Additive(Protocol):
     def terms(self, space: type[Space], /) -> Mapping[str, Sequence[Term]]:
         """Block ("layers.3.mlp") -> all that it can be, as in the whole model first; under "" one term without decisions, the value
         of the whole model."""
-        ...
 
 
 OFFERS: Mapping[str, type] = {

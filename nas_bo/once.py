@@ -106,6 +106,3 @@ def _say_if_dear(memory: _Memory, name: str) -> None:
             1e3 * least,
             LOOKED_AT,
         )
-
-
-__all__ = ["once"]

@@ -101,6 +101,3 @@ class Patience:
 def duration(seconds: float) -> str:
     """45 s, 5 min"""
     return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:.3g} min"
-
-
-__all__ = ["PATIENCE_S", "Exhausted", "Patience", "duration"]

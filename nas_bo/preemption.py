@@ -76,6 +76,3 @@ def _nothing() -> None:
 def resumable(objectives: Iterable[object]) -> bool:
     """Whether a training of one of these leaves a checkpoint when it is asked to end."""
     return any(isinstance(one, Resumable) and one.checkpoints is not None for one in objectives)
-
-
-__all__ = ["GRACE_S", "Resumable", "deferred", "resumable"]

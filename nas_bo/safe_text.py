@@ -85,6 +85,3 @@ def _text(data: object) -> str:
         return lines(str(data)[:LONGEST_MESSAGE])
     except Exception as error:
         return f"a {type(data).__name__} that has no text ({type(error).__name__})"
-
-
-__all__ = ["is_printed", "lines", "message", "plain", "printable", "told"]

@@ -52,6 +52,3 @@ def takes(kind: type[DataclassInstance]) -> Callable[[F], F]:
         return function
 
     return show
-
-
-__all__ = ["settings_of", "takes"]

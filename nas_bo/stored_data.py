@@ -135,6 +135,3 @@ def _is_table(data: object) -> bool:
 
 def _is_mapping(data: object) -> bool:
     return isinstance(data, Mapping)
-
-
-__all__ = ["about", "evaluated", "infos", "is_number", "numbers", "remeasured", "trial"]

@@ -440,19 +440,15 @@ class Source(Protocol):
 
     def head(self) -> StudyRecord:
         """The record without its trials."""
-        ...
 
     def ended(self, without: Collection[int] = ()) -> list[TrialRecord]:
         """The trials that have ended, by number, but for those numbers."""
-        ...
 
     def trial(self, given: object) -> TrialRecord | None:
         """A trial, given by its number or as the host has it; None where it has not ended."""
-        ...
 
     def running(self) -> int:
         """How many trials have begun and not ended."""
-        ...
 
     def follow(self, look: Callable[[], None], every: float) -> AbstractContextManager[None]:
         """Call `look` after whatever may end a trial, for as long as this lasts.
@@ -460,7 +456,6 @@ class Source(Protocol):
         Raises:
             HostError: the host calls whoever wants to know by itself.
         """
-        ...
 
 
 READERS = {"optuna": "nas_bo.optuna.reading", "ax": "nas_bo.ax.reading"}  # package of a host -> its `source`

@@ -144,6 +144,3 @@ def _entries(folder: Path) -> list[Path]:
         return list(folder.iterdir())
     except OSError:
         return []
-
-
-__all__ = ["draft", "folder", "made", "private", "sweep", "sweep_drafts", "whole"]

@@ -256,6 +256,3 @@ def storage(url: str | os.PathLike[str]) -> StorageConfig:
 def _is_known(objective: Objective) -> bool:
     """Whether a strategy can have it without a trial."""
     return objective.cost == "analytic" or isinstance(objective, Predicting)
-
-
-__all__ = ["client", "storage"]

@@ -54,6 +54,3 @@ def config(url: str) -> StorageConfig:
         ) from error
     metrics, runners = {**CORE_METRIC_REGISTRY, Metric: METRIC}, {**CORE_RUNNER_REGISTRY, Runner: RUNNER}
     return StorageConfig(url=url, registry_bundle=_Bundle(metric_clss=metrics, runner_clss=runners))
-
-
-__all__ = ["config"]

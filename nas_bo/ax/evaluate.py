@@ -177,5 +177,3 @@ CORE_ENCODER_REGISTRY[Runner] = _runner_to_json
 CORE_ENCODER_REGISTRY[Metric] = _metric_to_json
 CORE_DECODER_REGISTRY["NasBoRunner"] = _runner_from_json
 CORE_DECODER_REGISTRY["NasBoMetric"] = _metric_from_json
-
-__all__ = ["Metric", "Runner"]

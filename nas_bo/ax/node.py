@@ -134,5 +134,3 @@ def _from_json(state: str, transition_criteria: list[TransitionCriterion] | None
 
 CORE_ENCODER_REGISTRY[NasBoNode] = _to_json
 CORE_DECODER_REGISTRY[NasBoNode.__name__] = _from_json
-
-__all__ = ["NasBoNode"]

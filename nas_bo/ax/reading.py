@@ -287,6 +287,3 @@ def follow(client: Client, look: Callable[[], None], every: float) -> Iterator[N
 
 def _missing(value: object) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-__all__ = ["AxSource", "Terms", "Wanted", "follow", "limit", "objectives", "source", "wanted"]

@@ -207,6 +207,3 @@ class Tools:
 def _bounds(limits: Mapping[str, float] | None) -> list[str] | None:
     """As `nas-bo ask --at-most` has them."""
     return None if limits is None else [f"{name}={value!r}" for name, value in limits.items()]
-
-
-__all__ = ["Tools"]

@@ -409,6 +409,3 @@ def tell(
                 refused = True
     if refused:
         raise typer.Exit(2)
-
-
-__all__ = ["Asking", "ask", "document", "keep", "not_allowed", "outcome", "read", "session", "tell"]

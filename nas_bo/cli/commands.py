@@ -73,6 +73,3 @@ class Loaded(Mapping[str, object]):
 
 
 def _nothing() -> None: ...
-
-
-__all__ = ["COMMANDS", "GROUPS", "Loaded"]

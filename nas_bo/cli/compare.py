@@ -131,6 +131,3 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     from nas_bo.report.digits import aligned
 
     return aligned(rows, right=[i for i, head in enumerate(rows[0]) if head not in left])
-
-
-__all__ = ["compare", "document", "text"]

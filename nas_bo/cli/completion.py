@@ -127,8 +127,3 @@ def _of_journal(path: Path) -> dict[str, dict[str, object]]:
                 record = json.loads(line)
                 list(found.values())[record["study_id"]].update(record["user_attr"])
     return found
-
-
-__all__ = [
-    "devices", "extras", "formats", "objectives", "picks", "spaces", "spaces_or_inspect", "strategies", "studies", "targets",
-]  # fmt: skip

@@ -104,6 +104,3 @@ def dashboard(
             else:
                 say(f"{address}\nPress Ctrl-C to stop.")
             signal.pause()
-
-
-__all__ = ["Shown", "dashboard", "opened"]

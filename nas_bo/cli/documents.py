@@ -353,6 +353,3 @@ def print_document(kind: str, data: Mapping[str, object]) -> None:
     """Print one document on stdout."""
     made = labelled(kind, data)
     say(json.dumps(made) if KINDS[kind].lines else json.dumps(made, indent=1))
-
-
-__all__ = ["KINDS", "Kind", "labelled", "print_document"]

@@ -116,6 +116,3 @@ def mcp(
         logging.getLogger("mcp").setLevel(logging.ERROR)
         may = allowed(allow, allow_path, budget_limit)
         server(Tools(storage, may, duration("--trial-timeout", trial_timeout), device)).run()
-
-
-__all__ = ["mcp", "server"]

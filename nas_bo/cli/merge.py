@@ -43,6 +43,3 @@ def merge(
         say(
             f"study {found.study.study_name!r} in {shown}: {counted(found.added, 'trial')} added, {found.known} known{left}"
         )
-
-
-__all__ = ["merge"]

@@ -80,6 +80,3 @@ def _flush_c() -> None:
     if os.name == "posix":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).fflush(None)
-
-
-__all__ = ["answering", "note", "say", "shown"]

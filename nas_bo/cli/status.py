@@ -139,6 +139,3 @@ def _shown(storage: str) -> str:
     from nas_bo.database_url import shown
 
     return shown(storage)
-
-
-__all__ = ["described", "status", "told"]

@@ -113,6 +113,3 @@ def factor(hessian: Tensor, dead: Tensor, damping: float = DAMPING) -> Tensor:
                 "evaluate the trained model first"
             )
         damping *= 10
-
-
-__all__ = ["damping_of", "factor", "ridge", "settle"]

@@ -164,6 +164,3 @@ class Levels:
         places = dict(made.named_parameters())
         for name, width in asked.items():
             places[name].data = self.weight(name, width, name.startswith(begin) if begin else False)
-
-
-__all__ = ["Levels", "Source"]

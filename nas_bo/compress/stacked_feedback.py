@@ -213,6 +213,3 @@ def _fitted(wanted: Tensor, parts: Tensor, hessians: Tensor, scales: Tensor, gro
     found = torch.linalg.solve(inner.double(), (right + damped * scales).double()).float()
     kept = torch.where(found.sign() == scales.sign(), found, scales).bfloat16().float()
     return torch.where(kept == 0, scales, kept)
-
-
-__all__ = ["Inputs", "Job", "Settled", "rounded", "settled_together"]

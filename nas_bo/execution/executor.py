@@ -27,7 +27,6 @@ class Executor(Protocol):
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
         """Start ``problem.evaluate(arch, judge)``, or queue it. No two of one key are submitted before the first is taken."""
-        ...
 
     def take(self) -> tuple[Hashable, Trial]:
         """Wait for the next outcome, and give it with its key.
@@ -35,12 +34,10 @@ class Executor(Protocol):
         Raises:
             LookupError: nothing is left to wait for.
         """
-        ...
 
     def close(self) -> None:
         """End at once whatever runs, forget what was submitted, and give everything back. It may be called twice; what is
         submitted later may start everything again (those of nas_bo do)."""
-        ...
 
 
 @runtime_checkable
@@ -60,7 +57,6 @@ class Checking(Protocol):
 
     def check_problem(self, problem: Problem) -> None:
         """Raises SearchError, with the reason."""
-        ...
 
 
 @runtime_checkable
@@ -81,11 +77,9 @@ class Polled(Protocol):
 
     def ended(self) -> list[tuple[Hashable, Trial]]:
         """What `take` would give at once."""
-        ...
 
     def cancel(self, key: Hashable) -> None:
         """End the evaluation of this key, whatever it is doing; it has no outcome. Nothing happens where there is none."""
-        ...
 
 
 @runtime_checkable
@@ -95,7 +89,6 @@ class Limited(Protocol):
     def limit(self, seconds: float | None) -> None:
         """What is submitted from now on fails when it takes longer, in seconds of wall time from its own begin; None for no
         limit."""
-        ...
 
 
 @runtime_checkable
@@ -109,7 +102,6 @@ class Isolating(Protocol):
             deaths: how many processes have died that evaluated it; 0 where one died of a similar evaluation. Where it cannot be evaluated
                 elsewhere, one was bad luck; from the second on it fails.
         """
-        ...
 
 
 def evaluate(problem: Problem, arch: Architecture, judge: Judge | None = None) -> Trial:
@@ -156,9 +148,3 @@ def limit(executor: Executor, seconds: float | None, who: str) -> None:
             f"{who}(timeout={seconds:g}): {type(executor).__name__} cannot end an evaluation (it has no method limit(seconds)); use "
             "workers=1 or more, Processes(1), or leave timeout out"
         )
-
-
-__all__ = [
-    "Checking", "Concurrent", "Executor", "Gated", "Isolating", "Limited", "Polled", "evaluate", "failed", "gate_of", "limit",
-    "workers_of",
-]  # fmt: skip

@@ -72,6 +72,3 @@ def _apart(key: Hashable, problem: Problem, arch: Architecture, judge: Judge | N
         if executor is not None:
             executor.close()
     return evaluate(problem, arch, judge)
-
-
-__all__ = ["InProcess"]

@@ -94,6 +94,3 @@ def uninterrupted() -> Iterator[None]:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-__all__ = ["ended_by_sigterm", "terminable", "uninterrupted", "whole"]

@@ -187,6 +187,3 @@ def _how(code: int) -> str:
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}, a crash in native code or a signal from outside"
     return f"it ended itself with exit code {code}"
-
-
-__all__ = ["Processes"]

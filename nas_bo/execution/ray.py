@@ -433,6 +433,3 @@ def _how(error: Exception) -> str:
         return "its node was short of memory, so Ray ended it"
     found = re.search(r"exit type: (\w+)[,. ]*Worker exit detail: (.{1,160}?)(?:\. |$)", text)
     return f"{found[2]} ({found[1]})" if found else text[:240]
-
-
-__all__ = ["Ray"]

@@ -256,6 +256,3 @@ def _public(version: str, name: str) -> str:
 def _first(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
-
-
-__all__ = ["Node", "apart", "check", "check_installed", "connect", "fit", "is_dead", "most", "nodes", "place"]

@@ -40,6 +40,3 @@ class Places:
         if raised:
             raise found
         return found
-
-
-__all__ = ["Places"]

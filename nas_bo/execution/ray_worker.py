@@ -131,6 +131,3 @@ def end(who: str, grace_s: float = 0.0) -> None:
     while not process.is_dead(who) and time.monotonic() < until:
         time.sleep(LOOK_EVERY_S)
     tree.kill()
-
-
-__all__ = ["Evaluator", "end", "look"]

@@ -89,6 +89,3 @@ def _pickler() -> Callable[[io.BytesIO], _Pickles]:
             return super().reducer_override(obj)
 
     return Pickler
-
-
-__all__ = ["dumps", "why_not"]

@@ -66,21 +66,17 @@ class Child(Protocol[Sent]):
 
     def ready(self) -> None:
         """Wait until it has begun to work; raises where it does not."""
-        ...
 
     def answer(self, work: Sent, limit: float | None) -> bytes:
         """What it says to an evaluation; raises `Overdue` after `limit` seconds, anything else where it died."""
-        ...
 
     def lives(self) -> bool: ...
 
     def terminate(self, grace_s: float = END_WITHIN_S) -> None:
         """Make it end within so many seconds, without waiting for it: `answer` then raises."""
-        ...
 
     def end(self, wait_s: float = END_WITHIN_S) -> Ending:
         """Wait for its end, then bring it about, and that of all it has started."""
-        ...
 
 
 @dataclass
@@ -405,6 +401,3 @@ class Hand(Generic[Work]):
 def _close_all() -> None:
     for one in list(_open):
         one.close()
-
-
-__all__ = ["Child", "Ending", "Overdue", "Team"]

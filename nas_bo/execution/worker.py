@@ -86,6 +86,3 @@ def _evaluated(arch: Architecture, read: Callable[[], tuple[Problem, Judge | Non
         return evaluate(problem, arch, judge)
     except KeyboardInterrupt as error:  # not of the keyboard, which does not reach here
         return failed(arch, told(error))
-
-
-__all__ = ["answered", "packed", "unpacked", "work"]

@@ -32,7 +32,6 @@ class Graph(Protocol):
 
     def run(self, given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         """Inputs by name -> outputs, the logits first."""
-        ...
 
 
 def agreement(

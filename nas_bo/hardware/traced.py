@@ -223,6 +223,3 @@ def short_logits(model: object, has: int, wants: int) -> str:
     return (
         f"{type(model).__name__} returned logits of {has} of {wants} positions; training needs those of every position"
     )
-
-
-__all__ = ["Size", "Traced", "TracedRoofline", "size", "traced", "training_peak"]

@@ -111,6 +111,3 @@ def _port(place: str, tracking: str) -> int | None:
     scheme = urlsplit(place).scheme
     scheme = urlsplit(tracking).scheme if scheme == "mlflow-artifacts" else scheme
     return urlsplit(place).port or {"http": 80, "https": 443}.get(scheme)
-
-
-__all__ = ["check", "inside", "put", "text"]

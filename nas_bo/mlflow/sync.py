@@ -170,6 +170,3 @@ def _address(kept: str, root: Path) -> str:
         f"its record is for {printable(kept)[:200]}, which is not next to it; where that is yours, name it{password}: --mlflow "
         "(uri=), or set MLFLOW_TRACKING_URI"
     )
-
-
-__all__ = ["Synced", "sync", "sync_study"]

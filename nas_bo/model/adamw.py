@@ -19,6 +19,3 @@ class AdamW(torch.optim.AdamW):
         state_dict = unwrap(torch.optim.AdamW.state_dict)
         load_state_dict = unwrap(torch.optim.AdamW.load_state_dict)
         step = torch.no_grad()(unwrap(torch.optim.AdamW.step))
-
-
-__all__ = ["AdamW"]

@@ -220,6 +220,3 @@ def cache_share(mixer: object, after: After, size: float) -> float:
         return 1.0
     each = after.kv_bits + ((SCALE_BITS + after.kv_bits) / GROUP if after.kv_bits < 16 else 0)
     return each / (8 * size)
-
-
-__all__ = ["BITS", "GROUP", "NOTHING", "SCALE_BITS", "After", "after_of", "deployed", "stored_bits", "weight_bytes"]

@@ -123,6 +123,3 @@ def _opened(url: str) -> tuple[_Files, str]:
 
 def _said(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-__all__ = ["SUFFIX", "check", "fetch", "is_url", "local", "make", "of", "store"]

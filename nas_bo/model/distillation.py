@@ -181,6 +181,3 @@ def _digest(files: tuple[tuple[str, int, int], ...]) -> str:
         with open(path, "rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()[:16]
-
-
-__all__ = ["Distillation", "Teacher", "Teaching", "as_distillation"]

@@ -43,7 +43,6 @@ class Growing(Protocol):
 
     def grow(self, arch: Architecture, parameters: float) -> Architecture | Mapping[str, object]:
         """A larger architecture of the same design with about so many parameters."""
-        ...
 
 
 def larger(
@@ -267,6 +266,3 @@ def _flatten(value: object, path: str, flat: dict[str, Primitive]) -> None:
             _flatten(one, f"{path}.{index}", flat)
     else:
         flat[path] = cast("Primitive", value)  # of a tree that is built, which says what else there is
-
-
-__all__ = ["Growing", "GrowthRule", "grown", "larger"]

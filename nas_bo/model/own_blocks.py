@@ -129,6 +129,3 @@ def _count(block: Block[Any], one: Any, alone: DecoderSpec) -> None:
             "operations(), on which FLOPs and modelled latency rest",
             block.kind, f"{said - beside:,}", one, alone.width, f"{has - beside:,}",
         )  # fmt: skip
-
-
-__all__ = ["try_own_blocks"]

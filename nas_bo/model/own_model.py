@@ -35,11 +35,9 @@ class CachedDecoder(Protocol):
 
     def new_cache(self, batch: int, length: int) -> Any:
         """An empty cache for `batch` sequences of at most `length` tokens, on the device of the weights."""
-        ...
 
     def __call__(self, tokens: Tensor, *, cache: object) -> object:
         """Logits of `tokens` (batch, new), which come after those that the cache has seen; the cache takes them in."""
-        ...
 
 
 @runtime_checkable

@@ -63,15 +63,12 @@ class Parametrization(Protocol):
 
     def factors(self, name: str, role: str, spec: DecoderSpec, embedding_power: float = 0.0) -> Factors:
         """Of the weight of that name in a `Decoder`, whose role is one of `Decoder.role`."""
-        ...
 
     def check(self, spec: DecoderSpec, roles: Mapping[str, str]) -> None:
         """Raise ModelError for a decoder with these weights, name -> role, of which it cannot say."""
-        ...
 
     def settings(self) -> dict[str, float]:
         """Its numbers, among the settings of a run; {} of today's recipe, whose runs do not name it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -199,6 +196,3 @@ def of_settings(settings: Mapping[str, float]) -> Parametrization:
     if "base_width" not in settings:
         return STANDARD
     return CompleteP(int(settings["base_width"]), int(settings["base_depth"]))
-
-
-__all__ = ["STANDARD", "CompleteP", "Factors", "Parametrization", "Standard", "of_settings", "parametrization_of"]

@@ -74,6 +74,3 @@ def _unpacked(model: Decoder, weights: dict[str, Tensor], said: Mapping[str, Any
         model = made
     model.load_state_dict(unpacked(weights, said, shapes))
     return model
-
-
-__all__ = ["ARCH", "WEIGHTS", "read_decoder"]

@@ -264,6 +264,3 @@ def _train(folder: Path, rank: int, count: int) -> None:
 
 if __name__ == "__main__":
     _main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
-
-
-__all__ = ["ShardedTraining", "check_rows_apart"]

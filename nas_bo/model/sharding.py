@@ -28,23 +28,18 @@ class Sharing(Protocol):
 
     def rows(self, batches: Tensor) -> Tensor:
         """Those of this process, of batches (steps, B, T + 1)."""
-        ...
 
     def means(self, losses: list[float]) -> list[float]:
         """The means over all processes."""
-        ...
 
     def agreed(self, here: bool) -> bool:
         """What the first one says."""
-        ...
 
     def whole(self, state: S) -> S:
         """The same with whole tensors, on the CPU, where processes have parts; nested dicts and lists."""
-        ...
 
     def parts(self, whole: S, like: object) -> S:
         """The inverse of `whole`: parts where `like` has them."""
-        ...
 
 
 class Alone:
@@ -137,6 +132,3 @@ class Shard:
         elif isinstance(whole, Tensor) and isinstance(like, DTensor):
             found = distribute_tensor(whole.to(self.device), like.device_mesh, like.placements)
         return cast(S, found)
-
-
-__all__ = ["ALONE", "Shard", "Sharing"]

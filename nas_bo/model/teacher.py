@@ -357,6 +357,3 @@ def lessons_of(
         return None
     shape = int(settings["batch_size"]), int(settings["sequence"])
     return Lessons(how, corpus, shape, steps, seed, model.embedding.weight.device, bf16)
-
-
-__all__ = ["Lesson", "Lessons", "Teachers", "criterion", "divergence", "lessons_of"]

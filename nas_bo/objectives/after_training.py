@@ -234,6 +234,3 @@ def change(one: Kept, spec: DecoderSpec, corpus: Corpus, tokens: int, seed: int)
     spread = float(apart.std()) / math.sqrt(len(apart)) if len(apart) > 1 else 0.0
     gap = float(torch.nan_to_num(apart, nan=math.inf).mean())
     return gap, {"trained": one.value, "gap": gap, "gap_sd": spread, "gap_tokens": int(len(apart) * one.sequence)}
-
-
-__all__ = ["Kept", "acts_after", "change", "kept", "key_of"]

@@ -34,11 +34,9 @@ class TrainsDecoder(Protocol):
     @property
     def judging(self) -> tuple[int, int]:
         """How many held-out tokens a value is of, and tokens of a window."""
-        ...
 
     def judged(self, arch: Architecture, /) -> Decoder:
         """The decoder that a call evaluates, in evaluation mode (raises as a call does)."""
-        ...
 
     def corpus(self) -> Corpus: ...
 

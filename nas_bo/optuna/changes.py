@@ -42,7 +42,6 @@ class WritesChanges(Protocol):
             optuna.exceptions.UpdateFinishedTrialError: the trial has ended.
             KeyError: there is no such trial.
         """
-        ...
 
 
 def write_changes(storage: BaseStorage, trial_id: int, changes: Changes) -> None:
@@ -70,6 +69,3 @@ def write(trial: optuna.Trial, changes: Changes) -> None:
     if changes:
         write_changes(trial.storage, trial._trial_id, changes)
     trial._cached_frozen_trial.user_attrs.update(changes.user_attrs)
-
-
-__all__ = ["Changes", "WritesChanges", "write", "write_changes", "write_each"]

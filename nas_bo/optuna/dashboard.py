@@ -42,7 +42,6 @@ class Files(Protocol):
 
     def names(self, study_id: int, trial: FrozenTrial | None) -> Sequence[str]:
         """The names of the files of a trial, or of the study itself."""
-        ...
 
     def make(self, study_id: int, trial_id: int | None, name: str) -> bytes: ...
 
@@ -208,6 +207,3 @@ def serve(storage: str | BaseStorage, files: Files, folder: Path, port: int = 80
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-__all__ = ["Files", "Shown", "serve"]

@@ -556,6 +556,3 @@ def _utc(local: datetime | None) -> datetime | None:
 
 def _local(utc: datetime | None) -> datetime | None:
     return None if utc is None else utc.replace(tzinfo=UTC).astimezone().replace(tzinfo=None)
-
-
-__all__ = ["CachedDatabase", "Database"]

@@ -81,6 +81,3 @@ def _time(noted: object) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo is not None else None
-
-
-__all__ = ["beating", "silent"]

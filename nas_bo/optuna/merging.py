@@ -139,6 +139,3 @@ def _check(name: str, began: Mapping[str, object], other: str, about: Mapping[st
     remedy = "They are not one study; leave them apart, or compare their fronts by hand"
     studies.check_same(name, began, about, f"the study {other!r} to be merged", remedy)
     studies.check_same(other, about, began, f"the study {name!r} to be merged", remedy)
-
-
-__all__ = ["Merged", "identity", "merge", "origin"]

@@ -41,7 +41,6 @@ class Together(Protocol):
     def together(self) -> AbstractContextManager[None]:
         """What this thread writes within is there as a whole when it ends, or not at all; nobody sees a part of it, or all
         do: then it costs one access to the disk."""
-        ...
 
 
 @runtime_checkable
@@ -312,6 +311,3 @@ def said(error: BaseException) -> str:
         error = error.__cause__
     text = str(error.details() if isinstance(error, _OfProxy) else error)
     return f"{type(error).__name__}: {redacted((text.strip().splitlines() or [''])[0])}"
-
-
-__all__ = ["PatientStorage", "Together", "hurry", "passes", "said", "storage", "together"]

@@ -51,6 +51,3 @@ def proxy(url: str) -> BaseStorage:
             f"optuna.storages.run_grpc_proxy_server(optuna.storages.RDBStorage('postgresql://...'), host='0.0.0.0', port={port})"
         ) from None
     return found
-
-
-__all__ = ["SCHEME", "proxy"]

@@ -134,6 +134,3 @@ def abandon(study: Study) -> None:
 def is_dead(by: str) -> bool:
     """Whether nobody will end the trials of this owner; False where that cannot be known."""
     return by == RELEASED or process.is_dead(by)
-
-
-__all__ = ["ASKED", "RELEASED", "Running", "abandon", "left", "listed", "running", "take"]

@@ -200,6 +200,3 @@ def _rungs(info: Mapping[str, object]) -> list[Peer]:
 def _counts(trial: TrialRecord) -> bool:
     """Whether others are compared with it: failed and infeasible ones say nothing about what is worth continuing with."""
     return trial.state is not State.FAILED and all(amount <= 0 for amount in trial.violations.values())
-
-
-__all__ = ["StagedTrial", "staged"]

@@ -153,6 +153,3 @@ def tell_outcome(study: Study, trial: optuna.Trial, outcome: Trial, label: str |
         return tell(study, trial, "pruned" if pruned else "fail", outcome.reason)
 
     return together(study, write)
-
-
-__all__ = ["EvaluationFailed", "conclude", "constrain", "keep", "record", "tell", "tell_outcome", "unknown"]

@@ -105,6 +105,3 @@ def follow(part: Decoder, model: Decoder) -> None:
     """Where the weights of a model are on disk, also release pages when a part of it has run."""
     if (disk := _kept.get(model)) is not None:
         disk.follow(part)
-
-
-__all__ = ["Releasing", "WeightsOnDisk", "follow", "release"]

@@ -46,6 +46,3 @@ class OfTheWhole:
     def _of(self, weight: Tensor, name: str) -> Tensor:
         inside = name.startswith("layers.")
         return weight_of(weight, name, self.whole.model.spec, self.part.spec) if inside else weight
-
-
-__all__ = ["OfTheWhole"]

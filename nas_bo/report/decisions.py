@@ -109,6 +109,3 @@ def _share(right: np.ndarray, there: np.ndarray, picked: np.ndarray) -> np.ndarr
     with np.errstate(invalid="ignore"):
         found: np.ndarray = right[0][one, other].sum((1, 2)) / total
     return found
-
-
-__all__ = ["Accuracy", "decision_accuracy"]

@@ -492,6 +492,3 @@ def _pieces(one: Interval) -> dict[str, float | None]:
 
 def _or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-__all__ = ["Gain", "gains_of", "training_noise"]

@@ -151,6 +151,3 @@ def _key(kinds: Sequence[str], compared: bool) -> str:
             f'<text x="{WIDE - 200}" y="{y + 4}">compared with</text>'
         )
     return "".join(parts)
-
-
-__all__ = ["front_svg"]

@@ -160,6 +160,3 @@ def _runs(words: list[str]) -> str:
         else:
             runs.append((word, 1))
     return ",".join(word if n == 1 else f"{n}*{word}" for word, n in runs)
-
-
-__all__ = ["check_label", "fields_label", "label_of", "labels_of"]

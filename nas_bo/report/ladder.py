@@ -357,6 +357,3 @@ def _clean(value: object) -> object:
     if isinstance(value, Mapping):
         return {name: _clean(one) for name, one in value.items()}
     return [_clean(one) for one in value] if isinstance(value, (list, tuple)) else value
-
-
-__all__ = ["CONTROL", "FRONT", "PLAIN", "Climber", "Decision", "Ladder", "Rung"]

@@ -84,6 +84,3 @@ def _fitted(x: np.ndarray, y: np.ndarray, at: np.ndarray) -> np.ndarray:
     slopes = slopes.mean() + kept * (slopes - slopes.mean())
     found: np.ndarray = y[-1] + slopes * (at - x[-1])  # through the last point: what is nearest says most
     return found
-
-
-__all__ = ["Law", "law"]

@@ -125,6 +125,3 @@ def _unclear(text: str) -> bool:
 
 def _missing(value: object) -> bool:
     return isinstance(value, float) and math.isnan(value)
-
-
-__all__ = ["NONE", "frame", "trials_csv"]

@@ -68,5 +68,3 @@ def with_bits(
 
 TinyGPTBits = with_bits(TinyGPT)
 """The default space with the bits of each layer and of the cache: 8, 4, 3 or 2."""
-
-__all__ = ["TinyGPTBits", "with_bits"]

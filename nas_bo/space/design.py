@@ -296,6 +296,3 @@ def _beyond(values: Sequence[float], *, up: bool) -> float:
     lower = values[0] - (values[1] - values[0])
     half = values[0] // 2 if isinstance(values[0], int) else values[0] / 2
     return lower if lower > 0 else max(half, 1) if isinstance(values[0], int) else half
-
-
-__all__ = ["Advice", "Inspection", "advise", "inspect"]

@@ -492,6 +492,3 @@ def _check_linear_rules(cls: type[Space]) -> None:
                         f"{cls.title}: the linear rule {rule.name!r} names {name!r}, which is not a number that is "
                         "always active; write the rule as a function with @require"
                     )
-
-
-__all__ = ["Membership", "Space", "is_space"]

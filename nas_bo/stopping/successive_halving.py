@@ -43,7 +43,6 @@ class Stopping(Protocol):
 
     def judge(self, problem: Problem, trials: Sequence[Trial], arch: Architecture) -> Judge:
         """What decides at the rungs of the trial of `arch` (see `Problem.evaluate`), from the trials before it."""
-        ...
 
 
 @runtime_checkable
@@ -55,7 +54,6 @@ class ByPeers(Protocol):
         self, columns: Sequence[ObjectiveSpec], peers: Mapping[str, Sequence[tuple[float, Mapping[str, float]]]]
     ) -> Judge:
         """See `SuccessiveHalving.among`."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ class Sampling(Protocol):
 
     def draw(self, extent: Extent, rng: random.Random) -> list[Architecture]:
         """The architectures of one step. All randomness comes from `rng`."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,3 @@ def plain(trial: Trial) -> Trial:
     """What does not differ from one evaluation to the next."""
     info = {name: {k: v for k, v in noted.items() if k != "seconds"} for name, noted in trial.info.items()}
     return replace(trial, seconds=0.0, info=info)
-
-
-__all__ = ["ExecutorTests"]

@@ -103,6 +103,3 @@ class ObjectiveTests:
 
 def _never(name: str, share: float, values: object) -> bool:
     return False
-
-
-__all__ = ["ObjectiveTests"]

@@ -95,6 +95,3 @@ class SpaceTests:
             spec = check(arch, self.ignore)
             made = build(spec, 11, device="meta")
             assert sum(weight.numel() for weight in made.parameters()) == counts.parameters(spec, 11)
-
-
-__all__ = ["SpaceTests"]

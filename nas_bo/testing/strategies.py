@@ -99,6 +99,3 @@ class StrategyTests:
             assert len(trials) <= 6, "an architecture is suggested twice"
         assert len(trials) == 6, f"it ended after {len(trials)} of 6 architectures"
         assert len(self.strategy.suggest(problem, [], 50)) == 6
-
-
-__all__ = ["StrategyTests"]

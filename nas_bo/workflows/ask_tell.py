@@ -280,6 +280,3 @@ def _told(objective: Objective) -> bool:
 
 def _listed(values: Mapping[str, float]) -> str:
     return "".join(f", {name} {value:.6g}" for name, value in values.items())
-
-
-__all__ = ["AskTell", "Asked"]

@@ -89,6 +89,3 @@ def compare_standard(
         why = found.not_compared or "none of its objectives can be trained again"
         raise SearchError(f"the study {result.title!r} cannot be compared with a standard design: {why}")
     return found
-
-
-__all__ = ["compare_standard"]

@@ -182,6 +182,3 @@ def remeasure(run: SearchRun, others: Mapping[str, Architecture]) -> None:
     archs = [t.architecture for t in (*front(known, run.problem.columns), *again)]
     if known:
         session.remeasure(run.study, run.problem, [*others.values(), *archs], session.saying(run.tell_progress))
-
-
-__all__ = ["compare", "note_comparison", "remeasure", "retrain"]

@@ -337,6 +337,3 @@ def _tracker(word: str) -> Check:
     except NasBoError as error:
         return Check("places", shown, "broken", str(error), "", True)
     return Check("places", shown, "ok", "it answers and can be written", "", True)
-
-
-__all__ = ["Check", "Examined", "examine", "extras_there", "install_line"]

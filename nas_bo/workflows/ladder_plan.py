@@ -484,6 +484,3 @@ def _seconds_of_a_token(objective: ValidationLoss, arch: Architecture, step: int
     run = replace(objective, tokens=float(steps * step), evaluation_tokens=1).training(arch, {})
     first = run.to(1 / steps)  # the first step also allocates
     return (run.to((TIMED_STEPS + 1) / steps).seconds - first.seconds) / TIMED_STEPS / step
-
-
-__all__ = ["Grown", "LadderPlan", "Member", "flops_of", "plan_of", "timed"]

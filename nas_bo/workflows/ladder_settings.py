@@ -103,6 +103,3 @@ class LadderSettings:
     def notify(self, progress: Progress) -> None:
         if self.on_progress is not None:
             self.on_progress(progress)
-
-
-__all__ = ["LadderOptions", "LadderSettings"]

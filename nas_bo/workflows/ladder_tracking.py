@@ -28,11 +28,9 @@ class LadderTracking(Protocol):
 
     def rung(self, plan: LadderPlan, outcomes: Sequence[Outcome]) -> None:
         """All trainings of a rung have ended; some of them may be logged already."""
-        ...
 
     def finish(self, ladder: Ladder) -> None:
         """The ladder is complete."""
-        ...
 
 
 class Nowhere:
@@ -130,6 +128,3 @@ def tracking_of(settings: LadderSettings, result: Result, plan: LadderPlan) -> L
         )
     tracker.check()
     return InMlflow(tracker, result)
-
-
-__all__ = ["InMlflow", "LadderTracking", "Nowhere", "tracking_of"]

@@ -85,6 +85,3 @@ def _output() -> Callable[[str], object] | None:
         handle.update(HTML(text))
 
     return show
-
-
-__all__ = ["NotebookProgress", "progress_html"]

@@ -216,6 +216,3 @@ def _fetch(name: str) -> list[tuple[object, ...]]:
 
 def _nothing(progress: Progress) -> None:
     """Only the process that asked reports."""
-
-
-__all__ = ["Asked", "Elsewhere", "Hears", "Place", "Runs", "place_of"]

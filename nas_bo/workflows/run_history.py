@@ -180,6 +180,3 @@ class RunHistory:
     def front(self) -> list[Trial]:
         """Best in the first objective first."""
         return self._front.members
-
-
-__all__ = ["GrowingFront", "RunHistory"]

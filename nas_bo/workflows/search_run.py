@@ -279,6 +279,3 @@ class SearchRun:
             mean = sum(self.seconds) / len(self.seconds)
             left = mean * max(0, total - done) / self.workers
         self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front))
-
-
-__all__ = ["SearchRun"]

@@ -106,6 +106,3 @@ class SearchSettings:
     def notify(self, progress: Progress) -> None:
         if self.on_progress is not None:
             self.on_progress(progress)
-
-
-__all__ = ["SearchOptions", "SearchSettings"]

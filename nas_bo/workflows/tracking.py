@@ -20,25 +20,20 @@ class Tracking(Protocol):
 
     def check(self) -> None:
         """Raises NasBoError before anything is evaluated, where nothing could be logged."""
-        ...
 
     def log(self, study: object, trial: object) -> None:
         """A trial has ended."""
-        ...
 
     def log_study(self, study: object) -> object:
         """A study continues: whatever of it is not reported yet."""
-        ...
 
     def finish(
         self, study: object, files: Mapping[str, str | bytes | Path] = ..., *, summary: Summary | None = ...
     ) -> object:
         """A study, or its validation, is complete: `files` by name, and what is drawn from `summary`."""
-        ...
 
     def url(self, study: object) -> str:
         """Where it is shown."""
-        ...
 
 
 @runtime_checkable
@@ -83,6 +78,3 @@ def tracker_of(track: object, storage: object, who: str) -> Tracking | None:
     tracker = Tracker(uri=str(track), spool=beside(storage))
     tracker.check()
     return tracker
-
-
-__all__ = ["Tracking", "Warmed", "tracker_of"]

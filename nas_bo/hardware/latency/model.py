@@ -40,11 +40,9 @@ class LatencyModel(Protocol):
     def predict(self, arch: Arch) -> Value:
         """Milliseconds. `info` has `low` and `high` (None while no interval is known), their `level`, `how`, `device`,
         `runtime` and `measured`."""
-        ...
 
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds and half widths of their intervals (inf while none is known), (n,) each."""
-        ...
 
 
 @runtime_checkable

@@ -30,7 +30,6 @@ class Prepared(Protocol):
 
     def ready(self) -> Callable[[], object]:
         """Set back to the start, untimed; what comes back is what is timed. On CUDA it need not wait for the device."""
-        ...
 
 
 class Runtime(Protocol):
@@ -54,11 +53,9 @@ class Runtime(Protocol):
 
     def conditions(self) -> Mapping[str, object]:
         """Versions and settings on which times depend. Raises MissingExtra, and ObjectiveError for a missing device."""
-        ...
 
     def running(self) -> AbstractContextManager[None]:
         """Around everything that is timed."""
-        ...
 
     def prepare(self, arch: Arch, setting: Setting) -> Prepared:
         """Build with random weights (the same for every runtime) and make ready.
@@ -67,7 +64,6 @@ class Runtime(Protocol):
             Unsupported: this runtime cannot run the architecture in this setting, or runs it to another result.
             ModelError: the architecture cannot be built.
         """
-        ...
 
 
 @runtime_checkable
@@ -76,7 +72,6 @@ class Weighs(Protocol):
 
     def weight_bytes(self, arch: object, setting: Setting) -> float:
         """Bytes of the weights, known before anything is prepared (raises ModelError)."""
-        ...
 
 
 def agree(name: str, got: np.ndarray, expected: np.ndarray, bound: float) -> float:

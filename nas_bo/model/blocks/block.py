@@ -155,20 +155,16 @@ class Block(Protocol[S]):
 
     def check(self, fields: Mapping[str, Any], frame: Frame) -> S:
         """The block of these values (all fields are there). Raises ModelError for what cannot be built, with the reason."""
-        ...
 
     def parameters(self, spec: S, frame: Frame) -> int:
         """Number of parameters, without the norm before the block."""
-        ...
 
     def operations(self, spec: S, frame: Frame, call: Call) -> Iterable[Row]:
         """What one pass does, in order."""
-        ...
 
     def module(self, spec: S, frame: Frame) -> nn.Module:
         """The torch module, the one method that imports torch. Of a mixer ``forward(x, context, state)`` gives (y, state),
         of an mlp ``forward(x)`` gives (y, a loss of its own or None), with x and y (B, T, C)."""
-        ...
 
 
 # ---- what a block may offer beyond ------------------------------------------------------------------------------------
@@ -178,7 +174,6 @@ class Block(Protocol[S]):
 class Labelled(Protocol[C]):
     def label(self, spec: C, frame: Frame) -> str:
         """A few letters for short names, without spaces; without it, the kind and the values of the fields."""
-        ...
 
 
 @runtime_checkable
@@ -186,7 +181,6 @@ class Peaking(Protocol[C]):
     def peak_values(self, spec: C, frame: Frame, call: Call) -> int:
         """The most values alive at once inside the block, for the whole batch, its normed input aside; without it, all that its
         operations read and write."""
-        ...
 
 
 @runtime_checkable
@@ -196,7 +190,6 @@ class Steppable(Protocol[C]):
 
     def state_values(self, spec: C, frame: Frame, context: int) -> int:
         """Values that it remembers after so many tokens."""
-        ...
 
 
 @runtime_checkable
@@ -217,11 +210,9 @@ class Sliceable(Protocol[C]):
 
     def slices(self, spec: C, frame: Frame, bank: str, prefix: str) -> Iterable[Cut]:
         """Every parameter of the module; `bank` and `prefix` begin the names of banks and of parameters."""
-        ...
 
     def apart(self, spec: C, frame: Frame) -> Mapping[str, Any]:
         """Values of the fields that may get weights of their own."""
-        ...
 
 
 @runtime_checkable
@@ -230,7 +221,6 @@ class Sparse(Protocol[C]):
 
     def idle_parameters(self, spec: C, frame: Frame) -> int:
         """Parameters that one token does not pass through."""
-        ...
 
 
 @runtime_checkable
@@ -239,11 +229,9 @@ class Trained(Protocol[C]):
 
     def saved_values(self, spec: C, frame: Frame, batch: int, length: int) -> int:
         """Values kept for the gradients."""
-        ...
 
     def undone_values(self, spec: C, frame: Frame, batch: int, length: int) -> int:
         """Values that come and go while the gradients are computed, at their worst."""
-        ...
 
 
 @runtime_checkable
@@ -260,19 +248,15 @@ class Lending(Protocol[S]):
 
     def borrows(self, spec: S) -> bool:
         """Whether it reads those of an earlier layer."""
-        ...
 
     def shape(self, spec: S) -> dict[str, Any]:
         """What must be equal in the layer that has them and in the one that reads them."""
-        ...
 
     def lender(self, spec: S) -> S:
         """The same mixer with keys and values of its own."""
-        ...
 
     def lent_values(self, spec: S, frame: Frame, cached: bool) -> int:
         """Values per token of a prefill that stay alive because later layers read them; `cached`: with a cache."""
-        ...
 
 
 @runtime_checkable
@@ -282,7 +266,6 @@ class Initialised(Protocol):
     @property
     def initial(self) -> Mapping[str, str]:
         """Name of a parameter inside the module -> role."""
-        ...
 
 
 @runtime_checkable
@@ -292,7 +275,6 @@ class Exact(Protocol):
     @property
     def exact(self) -> tuple[str, ...]:
         """Names of parameters inside the module."""
-        ...
 
 
 @runtime_checkable
@@ -302,11 +284,9 @@ class Prunable(Protocol[C]):
     def units(self, spec: C, frame: Frame) -> Mapping[str, int]:
         """Kind of unit -> how many there are. Along every axis of a slice that grows with their number, each has an equal share,
         one after another."""
-        ...
 
     def with_units(self, spec: C, frame: Frame, kind: str, count: int) -> Mapping[str, Any]:
         """The fields of the same block with so many of them."""
-        ...
 
 
 @runtime_checkable
@@ -322,7 +302,6 @@ class Widening(Protocol):
 
     def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
         """The fields at the width `wide` of a block with `fields` at `width`."""
-        ...
 
 
 @runtime_checkable
@@ -338,7 +317,6 @@ class Joining(Protocol[S]):
 
     def joined(self, spec: S, length: int) -> S:
         """The same block for at most `length` tokens, which returns new states and changes none."""
-        ...
 
 
 @runtime_checkable
@@ -347,7 +325,6 @@ class Replaceable(Protocol[C]):
 
     def successor(self, spec: C) -> Mapping[str, Any]:
         """Fields with which a block of another operator takes it: as many heads, of the same size."""
-        ...
 
 
 @runtime_checkable
@@ -357,7 +334,6 @@ class Succeeding(Protocol[S]):
     def succeeds(self, spec: S, trained: object) -> S | None:
         """The whole block that `spec` is or is a part of, where it is another operator than `trained`, the block after checking whose place
         it takes; None where it is a part of that, or may not take its place."""
-        ...
 
 
 @runtime_checkable

@@ -34,7 +34,6 @@ class Task(Protocol):
     def batch(self, rng: np.random.Generator, rows: int) -> tuple[Tokens, Tokens]:
         """tokens and targets, both (rows, length) of type int64; the target of a position is the token that follows
         it, or `IGNORED`. The same generator state gives the same batch; every row has at least one target."""
-        ...
 
 
 def stream(seed: int, part: int, index: int) -> np.random.Generator:
