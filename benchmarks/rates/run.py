@@ -9,7 +9,7 @@ of 20 trials, each window with a search (or a session) of its own that has read 
 of the windows. `search` is one worker, without a tracker and without a report; `ask_tell` asks and tells in one process; `threads`
 asks and tells from 32 threads of one process, each with a session of its own, on a journal, on PostgreSQL and on PostgreSQL behind Optuna's gRPC proxy, a process of its own (`proxy`). `door` is `Study.optimize` in
 memory with `nas_bo.optuna.Sampler` and a strategy that costs nothing, next to Optuna's own random sampler. Studies are filled to 3,000 trials for
-searches in memory, on a journal and in SQLite, to 1,000 else. What is measured is written after every part, next to what the file holds already.
+searches in memory, on a journal and in SQLite and for the door, to 1,000 else. What is measured is written after every part, next to what the file holds already.
 PostgreSQL is a server of its own that is started for this (as in the tests, without waiting for the disk), or the empty database that
 `--postgresql` names.
 """
@@ -46,6 +46,7 @@ STORAGES = {"memory": None, "journal": "study.log", "sqlite": "study.db"}
 WINDOW, WINDOWS = 20, 3
 SIZES = {"memory": (100, 3000), "journal": (100, 3000), "sqlite": (100, 3000), "postgresql": (100, 1000)}
 ASKED = (100, 1000)
+DOOR = (100, 1000, 3000)
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 
@@ -257,7 +258,7 @@ def measure(asked: argparse.Namespace, address: str) -> None:
         found = json.loads(Path(asked.out).read_text())["figures"]
     for kind in asked.only:
         sizes = {
-            name: (30,) if asked.quick else ASKED if kind in ("ask_tell", "door") else SIZES[name]
+            name: (30,) if asked.quick else {"ask_tell": ASKED, "door": DOOR}.get(kind, SIZES[name])
             for name in storages
             if name != "proxy"
         }
@@ -272,7 +273,7 @@ def measure(asked: argparse.Namespace, address: str) -> None:
                     of_server = stack.enter_context(proxied(of_server))
                 where = place(storage, Path(folder), of_server)
                 if kind == "door":
-                    part = door(sizes.get(storage, ASKED))
+                    part = door(sizes.get(storage, DOOR))
                 elif kind == "threads":
                     part = threads(where, 32, 2 if asked.quick else 10)
                 else:

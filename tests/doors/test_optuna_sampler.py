@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from nas_bo import optuna as door
 from nas_bo.objectives import Parameters
 from nas_bo.optuna import Sampler
+from nas_bo.optuna.inferred.study_space import Evidence
 from nas_bo.problem import Value
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, choice, integer, repeat, require
@@ -578,3 +579,18 @@ def test_whole_numbers_of_huge_ranges(strategy, caplog) -> None:
     assert all(t.state is TrialState.COMPLETE for t in study.trials)
     assert len(asked.calls[-1][1]) == 11, "no trial is lost"
     assert set(asked.calls[-1][0].space.domains()) == {"a", "b", "c"}
+
+
+def test_what_is_kept_of_trials_does_not_grow_with_them():
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(layered, n_trials=100)
+    many = [
+        create_trial(params=t.params, distributions=t.distributions, value=t.value)
+        for _ in range(5)
+        for t in study.trials
+    ]
+    for number, trial in enumerate(many):
+        trial.number = number
+    few, all_of_them = Evidence(None), Evidence(None)
+    assert few.view(many[:100]).space is all_of_them.view(many).space
+    assert len(pickle.dumps(few._tally)) == pytest.approx(len(pickle.dumps(all_of_them._tally)), rel=0.02)

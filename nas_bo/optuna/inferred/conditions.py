@@ -5,7 +5,8 @@ records; what is there for some values of one other parameter and never for the 
 breaks where a guess is wrong: a parameter that is asked for without a proposal is drawn at random, one that is
 proposed without being asked for is skipped, and the next finished trial corrects the guess.
 
-Notation: a table has one row for each trial (or record) and one column for each parameter, NaN where it does not exist.
+Notation: a table has one row for each trial (or record) and one column for each parameter; only how often columns were there,
+alone and with a value of another, is kept of it.
 """
 
 from __future__ import annotations
@@ -14,11 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from nas_bo.optuna.coding import Coding
-from nas_bo.optuna.inferred.branches import Table, find_parents
+from nas_bo.optuna.inferred.branches import find_parents
 from nas_bo.optuna.inferred.record_lists import MARKS, Records, find_lists
+from nas_bo.optuna.inferred.tables import Table
 from nas_bo.space.domain import Choice, Domain, Repeat, When
 from nas_bo.space.extend import FieldNames
 
@@ -41,12 +41,11 @@ def arrange(table: Table, taken: Collection[str] = (), given: Mapping[str, str] 
         given: parameters that are fields already, always there: name -> field. Others may depend on them.
     """
     given = given or {}
-    active = ~np.isnan(table.values)
-    lists = list(find_lists(table, active, given, depth))
+    lists = list(find_lists(table, given, depth))
     listed = {column for found in lists for family in found.families for column in family.columns.values()}
     plain = [c for c in range(len(table.names)) if c not in listed]
-    parents = find_parents(table, active, plain, given)
-    seldom = active.mean(0) < SELDOM if len(active) else np.zeros(len(table.names), dtype=bool)
+    parents = find_parents(table, plain, given)
+    seldom = table.there < SELDOM * table.rows
     always = [c for c in plain if c not in parents and not seldom[c] and table.names[c] not in given]
     named = FieldNames(taken)
     fields = {c: given.get(name) or named.new(_unmarked(name)) for c, name in enumerate(table.names) if c in plain}
@@ -98,8 +97,7 @@ def _add_list(
     into: Plan, found: Records, table: Table, count: str | int, named: FieldNames, depth: int, prefix: str
 ) -> None:
     families = sorted(found.families, key=lambda f: min(f.columns.values()))
-    pooled = np.stack([found.pooled(table.values, f) for f in families], axis=1)
-    inner = arrange(Table(tuple(f.stem for f in families), tuple(f.coding for f in families), pooled), depth=depth + 1)
+    inner = arrange(found.pooled(table, families), depth=depth + 1)
     heads = {f.stem.partition(MARKS[depth])[0] for f in families}
     name = heads.pop() if len(heads) == 1 else f"per_{count}" if isinstance(count, str) else "records"
     name = named.new(_unmarked(name))

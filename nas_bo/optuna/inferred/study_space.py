@@ -18,8 +18,8 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SpaceError
 from nas_bo.optuna.bridge import architecture, distributions
 from nas_bo.optuna.coding import Coding, coding, cover
-from nas_bo.optuna.inferred.branches import Table
 from nas_bo.optuna.inferred.conditions import Plan, arrange
+from nas_bo.optuna.inferred.tables import Table, Tally
 from nas_bo.optuna.reading import STATES, from_frozen, trial_record
 from nas_bo.problem import Problem
 from nas_bo.space import Space
@@ -187,8 +187,7 @@ class Evidence:
         self._dists: dict[str, BaseDistribution | None] = {}
         self._codings: dict[str, tuple[BaseDistribution, Coding | None]] = {}
         self._first: dict[str, tuple[int, int]] = {}  # the trial and the place in it where a name occurred first
-        self._columns: dict[str, int] = {}
-        self._rows, self._matrix = 0, np.full((64, 32), np.nan)
+        self._tally = Tally()
         self._view: View | None = None
         self._key = ""
         self._lock = threading.RLock()
@@ -223,16 +222,13 @@ class Evidence:
                 architecture(self.base, trial.params)
             except SpaceError:
                 return
-        for place, (name, value) in enumerate(trial.params.items()):
+        for place, name in enumerate(trial.params):
             dist = trial.distributions[name]
             known = self._dists.setdefault(name, dist)
             if known is not None and known != dist and name not in self._own:
                 self._dists[name] = cover((known, dist))
             self._first[name] = min((trial.number, place), self._first.get(name, (trial.number, place)))
-            self._matrix = _with_room(self._matrix, self._rows, self._columns.setdefault(name, len(self._columns)))
-            self._matrix[self._rows, self._columns[name]] = dist.to_internal_repr(value)
-        self._matrix = _with_room(self._matrix, self._rows, 0)  # a trial may have no parameters at all
-        self._rows += 1
+        self._tally.add({name: trial.distributions[name].to_internal_repr(v) for name, v in trial.params.items()})
 
     def _table(self) -> tuple[Table, dict[str, str]]:
         """The parameters that are not the space's own, after those of its top level, on which they may depend."""
@@ -247,12 +243,7 @@ class Evidence:
             code = None if name in self._own or dist is None else self._coding(name, dist)
             if code is not None:
                 codings[name] = code
-        values = np.full((self._rows, len(codings)), np.nan)
-        there = [c for c, name in enumerate(codings) if name in self._columns]
-        values[:, there] = self._matrix[
-            : self._rows, [self._columns[name] for name in codings if name in self._columns]
-        ]
-        return Table(tuple(codings), tuple(codings.values()), values), given
+        return self._tally.table(codings), given
 
     def _coding(self, name: str, dist: BaseDistribution) -> Coding | None:
         before = self._codings.get(name)
@@ -277,17 +268,9 @@ class Evidence:
                 self.hints.popitem(last=False)
 
 
-def _with_room(matrix: np.ndarray, row: int, column: int) -> np.ndarray:
-    """`matrix`, doubled until it has that row and that column."""
-    while row >= matrix.shape[0] or column >= matrix.shape[1]:
-        more = (matrix.shape[0] if row >= matrix.shape[0] else 0, matrix.shape[1] if column >= matrix.shape[1] else 0)
-        matrix = np.pad(matrix, ((0, more[0]), (0, more[1])), constant_values=np.nan)
-    return matrix
-
-
 def flat_view(search_space: Mapping[str, BaseDistribution]) -> View:
     """The view of a search space that somebody else made up: everything always exists."""
     known = {name: code for name, dist in sorted(search_space.items()) if (code := coding(dist)) is not None}
-    plan = arrange(Table(tuple(known), tuple(known.values()), np.zeros((1, len(known)))))
+    plan = arrange(Table(tuple(known), tuple(known.values()), 1, np.ones(len(known), dtype=int), {}))
     names = {path: (name, code) for path, name, code in plan.leaves}
     return View(derived(None, plan.fields), None, names, dict(search_space))
