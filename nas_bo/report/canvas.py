@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
@@ -49,6 +51,15 @@ def lay_out(canvas: FigureCanvasAgg, title: Text | None = None) -> None:
             left=(gap + left) / wide, right=1 - (gap + right) / wide, bottom=(below + low) / high, top=1 - (above + top) / high,
             wspace=across / one_wide, hspace=down / one_high,
         )  # fmt: skip
+
+
+def plain_ticks(axis: Axis, said: Callable[[float], str]) -> None:
+    """Numbers, not powers of ten, at 1, 2 and 5 of a log scale."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda v, _pos: said(v)))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def png(canvas: FigureCanvasAgg) -> bytes:

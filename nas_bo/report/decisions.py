@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nas_bo.report.digits import bare
 from nas_bo.report.ranks import EQUAL, FEWEST, ends
 from nas_bo.wording import counted
 
@@ -46,7 +47,8 @@ class Accuracy:
         return f"{self.value:.2f} ({between}{counted(self.pairs, 'pair')})"
 
     def to_dict(self) -> dict[str, object]:
-        return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in asdict(self).items()}
+        found: dict[str, object] = bare(asdict(self))
+        return found
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Accuracy:

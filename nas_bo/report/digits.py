@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 
@@ -12,6 +13,15 @@ from nas_bo.trial import ObjectiveSpec
 
 LOG_SPAN = 5  # a positive cost that spans more than this is drawn on a log axis
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k"))
+
+
+def bare(value: object) -> Any:
+    """Data for JSON: numbers that are not finite are None, tuples are lists."""
+    if isinstance(value, Mapping):
+        return {name: bare(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [bare(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def figure(value: float | None) -> str:

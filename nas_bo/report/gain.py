@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas_bo.knee import interval
-from nas_bo.report.digits import figure
+from nas_bo.report.digits import bare, figure
 from nas_bo.report.ranks import Interval
 from nas_bo.trial import ObjectiveSpec
 from nas_bo.validated import is_number
@@ -175,17 +175,17 @@ class Gain:
             "unit": self.quality.unit,
             "cost": None if self.cost is None else self.cost.name,
             "cost_unit": None if self.cost is None else self.cost.unit,
-            "better": _pieces(self.better),
-            "factor": _pieces(self.factor),
+            "better": bare(asdict(self.better)),
+            "factor": bare(asdict(self.factor)),
             "shown": self.shown,
-            "from": _or_none(self.low),
-            "to": _or_none(self.high),
+            "from": bare(self.low),
+            "to": bare(self.high),
             "baselines": list(self.labels),
             "standard": self.standard,
             "members": self.members,
             "budgets": self.again,
-            "noise": _or_none(self.noise),
-            "seconds": _or_none(self.seconds),
+            "noise": bare(self.noise),
+            "seconds": bare(self.seconds),
             "why": self.why,
         }
 
@@ -484,11 +484,3 @@ def _ends(figure_: Interval, scale: float) -> str:
     low, high = (figure_.low, figure_.high) if figure_.value >= 0 else (-figure_.high, -figure_.low)
     digits = 2 if scale >= 0.0995 else 3
     return f" (95 % interval {low:.{digits}f} to {high:.{digits}f})"
-
-
-def _pieces(one: Interval) -> dict[str, float | None]:
-    return {"value": _or_none(one.value), "low": _or_none(one.low), "high": _or_none(one.high)}
-
-
-def _or_none(value: float) -> float | None:
-    return value if math.isfinite(value) else None

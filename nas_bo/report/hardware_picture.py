@@ -14,7 +14,7 @@ import numpy as np
 from nas_bo.hardware.latency.profile_file import described
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Setting, Work, parts, specified, workload, works
-from nas_bo.report.canvas import canvas_of, png
+from nas_bo.report.canvas import canvas_of, plain_ticks, png
 from nas_bo.report.drawing import EDGE
 from nas_bo.report.picture import INK, calm
 from nas_bo.wording import counted
@@ -70,7 +70,8 @@ def predicted_picture(profile: Profile, kind: str = "learned", *, seed: int = 0,
             axes.set_yscale("log")
             axes.set_xlim(ends[0], ends[1])
             axes.set_ylim(ends[0], ends[1])
-            _plain(axes, both=True)
+            for axis in (axes.xaxis, axes.yaxis):
+                plain_ticks(axis, "{:g}".format)
             inside = float(np.mean(np.abs(truth - mean) <= half)) if np.isfinite(half).all() else None
             said = "" if inside is None else f", {inside:.0%} in 90 % intervals"
             axes.set_title(
@@ -206,13 +207,3 @@ def _drawn(draw: Callable[[Figure], None], title: str, size: tuple[float, float]
     draw(figure)
     figure.suptitle(title.replace("$", r"\$"), fontsize=11, color=INK, x=0.01, ha="left")
     return png(canvas)
-
-
-def _plain(axes: Axes, both: bool = False) -> None:
-    """Numbers, not powers of ten, at 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    for axis in (axes.xaxis, axes.yaxis) if both else (axes.xaxis,):
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axis.set_major_formatter(FuncFormatter(lambda v, _pos: f"{v:g}"))
-        axis.set_minor_formatter(NullFormatter())

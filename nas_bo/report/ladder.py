@@ -17,7 +17,7 @@ from typing import Any
 from nas_bo.errors import ReportError, SearchError
 from nas_bo.foreign_document import reading
 from nas_bo.report.decisions import ASKED, ASKED_EQUAL, Accuracy, decision_accuracy
-from nas_bo.report.digits import aligned, figure
+from nas_bo.report.digits import aligned, bare, figure
 from nas_bo.report.scaling_law import Law, law
 
 VERSION = 1  # of the data
@@ -279,8 +279,8 @@ class Ladder:
             "unit": self.unit,
             "seeds": self.seeds,
             "recipe": dict(self.recipe),
-            "rungs": [_clean(asdict(r)) for r in self.rungs],
-            "architectures": [_clean(asdict(c)) for c in self.climbers],
+            "rungs": [bare(asdict(r)) for r in self.rungs],
+            "architectures": [bare(asdict(c)) for c in self.climbers],
             "notes": list(self.notes),
             "first_line": self.first_line,
             "decisions": [
@@ -294,15 +294,15 @@ class Ladder:
                 for d in self.decisions
             ],
             "ceiling": {"overall": self.ceiling[0].to_dict(), "equal": self.ceiling[1].to_dict()},
-            "noise_sd": _clean(self.noise),
+            "noise_sd": bare(self.noise),
             "promoted": [c.id for c in self.promoted],
             "control": None if self.control is None else self.control.id,
             "law": {
                 "held_out": self.law.held_out.to_dict(),
                 "ranking": self.law.ranking.to_dict(),
                 "shown": self.law.shown,
-                "forecast": _clean(self.law.forecast),
-                "sizes": _clean(self.law.sizes),
+                "forecast": bare(self.law.forecast),
+                "sizes": bare(self.law.sizes),
             },
         }
 
@@ -348,12 +348,3 @@ class Ladder:
                 f"the report cannot be written to {str(folder)!r}: {said}; choose another --out"
             ) from error
         return written
-
-
-def _clean(value: object) -> object:
-    """Numbers that are not finite are None, tuples are lists."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _clean(one) for name, one in value.items()}
-    return [_clean(one) for one in value] if isinstance(value, (list, tuple)) else value

@@ -6,7 +6,7 @@ import math
 import textwrap
 from typing import TYPE_CHECKING
 
-from nas_bo.report.canvas import canvas_of, png
+from nas_bo.report.canvas import canvas_of, plain_ticks, png
 from nas_bo.report.decisions import ASKED, ASKED_EQUAL, Accuracy
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.picture import INK, calm
@@ -44,12 +44,8 @@ def _losses(axes: Axes, ladder: Ladder) -> None:
         color = CONTROLS if c.plain else GOES if c.id in goes else STAYS
         style = (0, (4, 2)) if c.plain else "-"
         axes.plot(x, y, color=color, linewidth=1.4, marker="o", markersize=4, linestyle=style, zorder=3)
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _pos: figure_text(v)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes.xaxis, figure_text)
     axes.set_xlabel("parameters", fontsize=9, color=INK)
     axes.set_ylabel(f"{ladder.name} [{ladder.unit}]   ← better", fontsize=9, color=INK)
     for color, style, label in (

@@ -81,10 +81,7 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> Text:
             fontsize=9,
         )
     for axes in panels:
-        axes.grid(True, which="major", color="#e6e9ee", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=9, colors=INK)
+        calm(axes)
     return title
 
 

@@ -58,22 +58,14 @@ def ends(low: float, high: float) -> str:
 
 def tau(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
     """Kendall's tau-b of every row: (draws, n) twice -> (draws,); nan where one side is constant. `size` is not used."""
-    x, y = _signs(a), _signs(b)
-    untied = np.sqrt((x != 0).sum(1) * (y != 0).sum(1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = np.where(untied > 0, (x * y).sum(1) / untied, np.nan)
-    return found
+    return _cosine(_signs(a), _signs(b))
 
 
 def rho(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
     """Spearman's rho of every row, ties at their mean rank: (draws, n) twice -> (draws,)."""
     from scipy.stats import rankdata
 
-    x, y = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (a, b))
-    norm = np.sqrt((x * x).sum(1) * (y * y).sum(1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = np.where(norm > 0, (x * y).sum(1) / norm, np.nan)
-    return found
+    return _cosine(*(rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (a, b)))
 
 
 def tau_size_removed(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> np.ndarray:
@@ -102,11 +94,7 @@ def tau_within(a: np.ndarray, b: np.ndarray, size: np.ndarray | None = None) -> 
     if size is None:
         return np.full(len(a), np.nan)
     alike = _alike(size)
-    x, y = _signs(a) * alike, _signs(b) * alike
-    untied = np.sqrt((x != 0).sum(1) * (y != 0).sum(1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        found: np.ndarray = np.where(untied > 0, (x * y).sum(1) / untied, np.nan)
-    return found
+    return _cosine(_signs(a) * alike, _signs(b) * alike)
 
 
 def _alike(size: np.ndarray) -> np.ndarray:
@@ -265,6 +253,14 @@ def _places(values: np.ndarray, k: int) -> np.ndarray:
     inside, tied = (values < edge).astype(float), (values == edge).astype(float)
     held: np.ndarray = inside + tied * ((k - inside.sum()) / tied.sum())
     return held
+
+
+def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of every row: (draws, m) twice -> (draws,); nan where one side is zero."""
+    norm = np.sqrt((x * x).sum(1) * (y * y).sum(1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: np.ndarray = np.where(norm > 0, (x * y).sum(1) / norm, np.nan)
+    return found
 
 
 def _signs(values: np.ndarray) -> np.ndarray:

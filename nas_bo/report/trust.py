@@ -16,6 +16,7 @@ import numpy as np
 from nas_bo.errors import SearchError
 from nas_bo.foreign_document import reading
 from nas_bo.report import verdict
+from nas_bo.report.digits import bare
 from nas_bo.report.ranks import (
     FEWEST,
     FEWEST_FOR_INTERVAL,
@@ -206,7 +207,7 @@ class TrustReport:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-safe data, nan as None; `from_dict` is its inverse."""
         told: dict[str, Any] = {"first_line": self.first_line, "recommendation": self.recommendation()}
-        return told | {k: v for k, v in _bare(asdict(self)).items()}
+        return {**told, **bare(asdict(self))}
 
     @staticmethod
     @reading("the data of a trust report", SearchError)
@@ -505,14 +506,6 @@ def _noise(values: np.ndarray) -> float:
 def _mean(row: np.ndarray) -> float:
     seen = row[np.isfinite(row)]
     return float(seen.mean()) if len(seen) else math.nan
-
-
-def _bare(value: object) -> Any:
-    if isinstance(value, dict):
-        return {k: _bare(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_bare(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: Any) -> float:

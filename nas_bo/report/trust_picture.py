@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas_bo.report.canvas import canvas_of, png
+from nas_bo.report.canvas import canvas_of, plain_ticks, png
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.picture import INK, calm
 from nas_bo.report.ranks import Interval
@@ -39,13 +39,9 @@ def trust_picture(report: TrustReport, *, dpi: int = 120) -> bytes:
     for axes, judged in zip(panels, shown, strict=True):
         dots = _ranks(axes, report, judged) or dots
     if dots is not None:
-        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
         bar = figure.colorbar(dots, ax=panels, fraction=0.03, pad=0.02, aspect=30)
         bar.set_label("parameters", color=INK, fontsize=9)
-        bar.ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _pos: figure_text(v)))
-        bar.ax.yaxis.set_minor_formatter(NullFormatter())
+        plain_ticks(bar.ax.yaxis, figure_text)
         bar.ax.tick_params(labelsize=8, colors=INK)
     _bars(figure.add_subplot(grid[down, :]), report)
     import textwrap
