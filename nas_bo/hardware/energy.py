@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nas_bo.hardware.devices.device import Device
-from nas_bo.hardware.latency.parts_index import PartsIndex
+from nas_bo.hardware.latency.parts_index import PartsTable
 from nas_bo.hardware.latency.roofline_model import RooflineModel
 from nas_bo.hardware.workload import Part, Setting, works
 from nas_bo.model.counts import Arch
@@ -53,8 +53,7 @@ class EnergyModel:
             )
         else:
             self.prices = device
-        self._index = PartsIndex(setting)
-        self._table = np.zeros((1, 1))
+        self._parts = PartsTable(setting, 1, self._millijoules)
 
     def predict(self, arch: Arch) -> Value:
         """Millijoules; `info` says that they are modelled.
@@ -66,14 +65,12 @@ class EnergyModel:
 
     def predict_many(self, architectures: Sequence[Arch]) -> np.ndarray:
         """(n,) millijoules."""
-        rows = self._index.rows(architectures, self._learn)
-        found: np.ndarray = self._table[rows, 0].sum(1)
+        found = self._parts.sums(architectures)[:, 0]
         if self._roofline is not None:
             found = found + self._watts * self._roofline.predict_many(architectures)[0]  # W * ms = mJ
         return found
 
-    def _learn(self, part: Part) -> None:
+    def _millijoules(self, part: Part) -> list[float]:
         found = works(part, self.setting)
         flops, moved = sum(work.flops for work in found), sum(work.moved_bytes for work in found)
-        millijoules = (flops * self.prices.pj_per_flop + moved * self.prices.pj_per_byte) * 1e-9
-        self._table = np.vstack([self._table, [[millijoules]]])
+        return [(flops * self.prices.pj_per_flop + moved * self.prices.pj_per_byte) * 1e-9]

@@ -10,12 +10,11 @@ import numpy as np
 from nas_bo.errors import ObjectiveError
 from nas_bo.hardware.devices.device import Device
 from nas_bo.hardware.latency.additive import Posterior, alike, fit
-from nas_bo.hardware.latency.model import MadeByProfile, answer
+from nas_bo.hardware.latency.model import Fitted
 from nas_bo.hardware.latency.parts_index import PartsIndex, occurrences
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import Part, Setting, Work, works
 from nas_bo.model.counts import Arch
-from nas_bo.objective import Value
 from nas_bo.wording import counted
 
 
@@ -25,7 +24,7 @@ class Base(Protocol):
     def operations_ms(self, found: Sequence[Work]) -> np.ndarray: ...
 
 
-class Learned(MadeByProfile):
+class Learned(Fitted):
     """Predicts milliseconds in one setting, with an interval, after being fitted to measured architectures.
 
     Args:
@@ -74,11 +73,6 @@ class Learned(MadeByProfile):
         self._variances = after.doubt.whole, after.doubt.price, after.doubt.noise
         self._prior: np.ndarray = np.zeros((1, 1))
         self._known: np.ndarray = np.zeros((1, len(measured_ms)))
-
-    def predict(self, arch: Arch) -> Value:
-        """Milliseconds; see `LatencyModel`."""
-        mean, half = self.predict_many([arch])
-        return answer(self, float(mean[0]), float(half[0]), self.level)
 
     def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
         """Milliseconds and half widths of their intervals, (n,) each."""

@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
-
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.latency.calibration import Calibration, calibrate, checked_times
-from nas_bo.hardware.latency.model import MadeByProfile, answer
-from nas_bo.hardware.latency.parts_index import PartsIndex
+from nas_bo.hardware.latency.calibration import checked_times
+from nas_bo.hardware.latency.weighted_sum import WeightedSum
 from nas_bo.hardware.workload import EMPTY, Part, Setting, as_timed, parts
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import borrowing, plain
 from nas_bo.model.counts import Arch
 from nas_bo.model.spec import DecoderSpec, LayerSpec
-from nas_bo.objective import Value
 
 COPIES = 2  # of a layer in the model that times it
 LEAST_SHARE = 0.01  # of its model that a layer takes at least, whatever the noise of the difference says
@@ -30,7 +26,7 @@ Timer = Callable[[Sequence[DecoderSpec]], Sequence[float]]
 """Milliseconds of models; all at once, so that they can be measured interleaved. `nas_bo.model.build` builds them."""
 
 
-class Lookup(MadeByProfile):
+class Lookup(WeightedSum):
     """Predicts milliseconds as a sum over a table of measured parts.
 
     Args:
@@ -58,9 +54,7 @@ class Lookup(MadeByProfile):
                     f"the table has {milliseconds!r} ms for {_said(part)}; every time must be a finite number of at least 0"
                 )
         self.table, self.setting, self.device, self.runtime, self.level = dict(table), setting, device, runtime, level
-        self._index = PartsIndex(setting, timed=True)
-        self._parts = np.zeros((1, 1))
-        self._set(Calibration((1.0, 0.0), float("inf"), 0))
+        super().__init__((1.0, 0.0), timed=True)
 
     @classmethod
     def build(
@@ -89,51 +83,21 @@ class Lookup(MadeByProfile):
             table[part] = float(max(each, LEAST_SHARE * times[with_it]))
         return cls(table, setting, device=device, runtime=runtime, level=level)
 
-    def fit(self, architectures: Sequence[Arch], measured_ms: Sequence[float]) -> Lookup:
-        """The same table with a scale and a fixed overhead fitted to whole models.
-
-        Raises:
-            ObjectiveError: nothing measured, not one time per architecture, or times that are not numbers above 0.
-        """
-        made = Lookup(self.table, self.setting, device=self.device, runtime=self.runtime, level=self.level)
-        columns = np.column_stack([made._sums(architectures), np.ones(len(architectures))])
-        made._set(calibrate(columns, np.array([1.0, 0.0]), measured_ms, self.level))
-        return made
-
-    @property
-    def measured(self) -> int:
-        return self.calibration.measured
-
     @property
     def fitted(self) -> dict[str, float]:
         """The two numbers: `scale` and `fixed_ms`."""
         return dict(zip(("scale", "fixed_ms"), self.calibration.weights, strict=True))
 
-    def predict(self, arch: Arch) -> Value:
-        """Milliseconds; see `LatencyModel` (raises ObjectiveError for a layer that the table does not have)."""
-        milliseconds, half = self.predict_many([arch])
-        return answer(self, float(milliseconds[0]), float(half[0]), self.level)
-
-    def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
-        scale, fixed = self.calibration.weights
-        milliseconds = self._sums(architectures) * scale + fixed
-        return milliseconds, milliseconds * self.calibration.share
-
-    def _set(self, calibration: Calibration) -> None:
-        self.calibration = calibration
-
-    def _sums(self, architectures: Sequence[Arch]) -> np.ndarray:
-        rows = self._index.rows(architectures, self._learn)
-        found: np.ndarray = self._parts[rows, 0].sum(1)
-        return found
-
-    def _learn(self, part: Part) -> None:
+    def _row(self, part: Part) -> list[float]:
         if part not in self.table:
             raise ObjectiveError(
                 f"the table of {len(self.table)} measured parts has no {_said(part)}; build it from architectures that have "
                 "this layer, or use a learned model, which needs no table"
             )
-        self._parts = np.vstack([self._parts, [[self.table[part]]]])
+        return [self.table[part]]
+
+    def _again(self) -> Lookup:
+        return Lookup(self.table, self.setting, device=self.device, runtime=self.runtime, level=self.level)
 
 
 def _timed(part: Part) -> list[DecoderSpec]:

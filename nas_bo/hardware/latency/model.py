@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
@@ -83,6 +84,26 @@ class MadeByProfile:
 
     of_space: SpaceCheck | None = None
     fingerprint: str | None = None
+
+
+class Fitted(MadeByProfile, ABC):
+    """A latency model whose `predict` is one row of its `predict_many`."""
+
+    how: str
+    device: str
+    runtime: str
+    setting: Setting
+    measured: int
+    level: float
+
+    def predict(self, arch: Arch) -> Value:
+        """Milliseconds; see `LatencyModel`."""
+        milliseconds, half = self.predict_many([arch])
+        return answer(self, float(milliseconds[0]), float(half[0]), self.level)
+
+    @abstractmethod
+    def predict_many(self, architectures: Sequence[Arch]) -> tuple[np.ndarray, np.ndarray]:
+        """Milliseconds and half widths of their intervals, (n,) each."""
 
 
 @runtime_checkable

@@ -48,6 +48,30 @@ class PartsIndex:
         return self._index[key]
 
 
+class PartsTable:
+    """Rows of numbers, one for each distinct part, and their sums over the parts of models.
+
+    Args:
+        row: the (columns,) numbers of a part, asked for once; it may refuse the part by raising.
+        timed: as of `PartsIndex`.
+    """
+
+    def __init__(
+        self, setting: Setting, columns: int, row: Callable[[Part], Sequence[float] | np.ndarray], timed: bool = False
+    ) -> None:
+        self._index, self._row = PartsIndex(setting, timed), row
+        self._table = np.zeros((1, columns))
+
+    def sums(self, architectures: Sequence[Arch]) -> np.ndarray:
+        """(n, columns)."""
+        rows = self._index.rows(architectures, self._learn)
+        found: np.ndarray = self._table[rows].sum(1)
+        return found
+
+    def _learn(self, part: Part) -> None:
+        self._table = np.vstack([self._table, self._row(part)])
+
+
 def occurrences(architectures: Sequence[Arch], setting: Setting) -> tuple[list[Work], np.ndarray]:
     """The distinct operations of architectures as they are timed, and how often each has each: (n, operations)."""
     index: dict[Work, int] = {}
