@@ -6,7 +6,7 @@ Shapes: B batch, T new tokens, P tokens before them, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,20 +54,18 @@ class Stepping(nn.Module):
         after = list(before)
         with torch.no_grad():
             self._run(torch.zeros((1, 1), dtype=torch.long), torch.zeros(1, dtype=torch.long), after)
-        self._counts = [len(_flat(state)) for state in before]
+        self._counts = [len(flat(state)) for state in before]
         self.states = tuple(
             State(index, tuple(a.shape), next((i for i, (x, y) in enumerate(zip(a.shape, b.shape, strict=True)) if x != y), None))
             for index, (old, new) in enumerate(zip(before, after, strict=True))
-            for a, b in zip(_flat(old), _flat(new), strict=True)
+            for a, b in zip(flat(old), flat(new), strict=True)
         )  # fmt: skip
 
     def forward(self, tokens: Tensor, position: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """tokens (B, T) at positions P, P + 1, ..., with position (1,) = P -> (logits (B, T, V), *new states)."""
-        left = iter(states)
-        taken = [tuple(next(left) for _ in range(count)) for count in self._counts]
-        kept: list[object] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
+        kept = unflat(states, self._counts)
         logits = self._run(tokens, position, kept)
-        return (logits, *(one for state in kept for one in _flat(state)))
+        return (logits, *(one for state in kept for one in flat(state)))
 
     def empty(self, batch: int) -> list[Tensor]:
         """The states before the first token."""
@@ -161,7 +159,15 @@ def _joined(mixer: Any) -> Any:
     return mixer if block is None else block.joined(mixer, LONGEST)
 
 
-def _flat(state: object) -> tuple[Tensor, ...]:
+def flat(state: object) -> tuple[Tensor, ...]:
+    """The tensors of what a layer remembers."""
     if state is None:
         return ()
     return state if isinstance(state, tuple) else (state,)
+
+
+def unflat(states: Sequence[Tensor], counts: Sequence[int]) -> list[Any]:
+    """What layers remember, of the tensors of all and how many each has."""
+    left = iter(states)
+    taken = [tuple(next(left) for _ in range(count)) for count in counts]
+    return [None if not one else one[0] if len(one) == 1 else one for one in taken]

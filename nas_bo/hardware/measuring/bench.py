@@ -28,7 +28,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.hardware.latency.roofline import GPU, Roofline
 from nas_bo.hardware.measuring import anchors as ladder
 from nas_bo.hardware.measuring import machine
-from nas_bo.hardware.measuring.clock import BUSY, Clock, busy, clock_for, undisturbed
+from nas_bo.hardware.measuring.clock import BUSY, Clock, busy, clock_for, visited
 from nas_bo.hardware.measuring.scale import FASTER, UNDISTURBED, Speeds
 from nas_bo.hardware.runtimes.eager import Eager
 from nas_bo.hardware.runtimes.interface import Prepared, Runtime
@@ -422,17 +422,8 @@ def _repeats(ms: float) -> tuple[int, int]:
 
 def _visit(prepared: Prepared, clock: Clock, about: float = 0.0) -> tuple[float, float]:
     """Milliseconds and wall over CPU time: medians."""
-    first, counted = _repeats(about * prepared.steps)
-    times, ratios = [], []
-    with undisturbed():
-        for _ in range(first):
-            prepared.ready()()
-        for _ in range(counted):
-            spent, ratio = clock(prepared.ready())
-            times.append(spent)
-            ratios.append(ratio)
-    ms = statistics.median(times) / prepared.steps
-    return max(ms, 1e-6), statistics.median(ratios)
+    ms, ratio = visited(prepared, clock, *_repeats(about * prepared.steps))
+    return max(ms, 1e-6), ratio
 
 
 def _waiting() -> None:

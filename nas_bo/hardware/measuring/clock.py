@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import gc
 import os
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nas_bo.errors import ObjectiveError
 from nas_bo.wording import counted
+
+if TYPE_CHECKING:
+    from nas_bo.hardware.runtimes.interface import Prepared
 
 Asked = Literal["auto", "cpu", "wall"]
 BUSY = 1.05  # wall time over CPU time of a fixed piece of work, above which a machine counts as shared
@@ -99,6 +103,19 @@ def busy() -> float:
     except (AttributeError, OSError):  # a system without such a thing
         others = 0.0
     return max(ratio, 1.0 + others)
+
+
+def visited(prepared: Prepared, clock: Clock, first: int, counted: int) -> tuple[float, float]:
+    """Milliseconds and wall over CPU time: medians of so many runs, after `first` ones that do not count."""
+    times, ratios = [], []
+    with undisturbed():
+        for _ in range(first):
+            prepared.ready()()
+        for _ in range(counted):
+            spent, ratio = clock(prepared.ready())
+            times.append(spent)
+            ratios.append(ratio)
+    return statistics.median(times) / prepared.steps, statistics.median(ratios)
 
 
 @contextmanager

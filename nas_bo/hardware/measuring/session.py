@@ -19,7 +19,7 @@ from typing import NamedTuple
 from nas_bo import measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError, Unsupported
-from nas_bo.hardware.measuring.clock import Asked, Clock, clock_for, undisturbed
+from nas_bo.hardware.measuring.clock import Asked, Clock, clock_for, visited
 from nas_bo.hardware.measuring.drift import Drift, drift_of
 from nas_bo.hardware.measuring.measure import check_idle, interval
 from nas_bo.hardware.measuring.measurement import Measurement
@@ -200,21 +200,13 @@ class Session:
             keep(self._session, fresh)
 
     def _visit(self, item: _Item, number: int, clock: Clock) -> Visit:
-        prepared = item.prepared
-        times, ratios = [], []
-        with undisturbed():
-            prepared.ready()()
-            for _ in range(self.repeats):
-                spent, ratio = clock(prepared.ready())
-                times.append(spent)
-                ratios.append(ratio)
-        ms = statistics.median(times) / prepared.steps
+        ms, ratio = visited(item.prepared, clock, 1, self.repeats)
         if not ms > 0:
             raise ObjectiveError(
                 f"the clock ({clock.said}) is too coarse: {item.wanted.setting.phase} took no time on it; measure a larger "
                 "batch or context, or with clock='wall'"
             )
-        visit = Visit(item.wanted.key, number, ms, statistics.median(ratios))
+        visit = Visit(item.wanted.key, number, ms, ratio)
         self._visits.setdefault(visit.key, []).append(visit)
         return visit
 

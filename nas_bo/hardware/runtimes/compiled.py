@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,11 +35,8 @@ class Compiled:
     def conditions(self) -> dict[str, object]:
         return {**self._eager.conditions(), "mode": "torch.compile, fixed shapes"}
 
-    def running(self) -> AbstractContextManager[None]:
-        return self._no_gradients()
-
     @contextmanager
-    def _no_gradients(self) -> Iterator[None]:
+    def running(self) -> Iterator[None]:
         import torch
 
         # not inference mode, which guards of compiled code do not know
@@ -54,7 +51,7 @@ class Compiled:
         made = function(arch, setting, str(self.device), self.name)
         compiled: Any = torch.compile(made.module, dynamic=False)
         try:
-            with self._no_gradients():
+            with self.running():
                 got = first(compiled(*made.inputs))
         except Exception as error:  # whatever the compiler behind it raises
             text = " ".join(str(error).split())[:200]

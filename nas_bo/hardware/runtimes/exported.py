@@ -28,8 +28,6 @@ from nas_bo.model.spec import DecoderSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from nas_bo.model.decoder import State
-
 
 @dataclass(frozen=True)
 class Function:
@@ -60,6 +58,8 @@ def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
     spec = specified(arch, setting)
     if setting.phase == "decode":
         spec = _joined(spec, setting.context + DECODED)
+    from nas_bo.export.stepping import flat
+
     model, tokens = built(spec, setting, device, name)
     with torch.inference_mode():
         if setting.phase == "prefill":
@@ -69,7 +69,7 @@ def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
         else:
             cache = model.new_cache(setting.batch, setting.context + DECODED)
             model(tokens[:, : setting.context], cache=cache)
-            states = [[s.contiguous() for s in _flat(state)] for state in cache.states]
+            states = [[s.contiguous() for s in flat(state)] for state in cache.states]
             module = _step(model, setting, [len(state) for state in states])
             inputs = (
                 tokens[:, setting.context : setting.context + 1].contiguous(),
@@ -149,12 +149,6 @@ def _joined(spec: DecoderSpec, length: int) -> DecoderSpec:
     return spec._replace(layers=tuple(layers))
 
 
-def _flat(state: State) -> tuple[Tensor, ...]:
-    if state is None:
-        return ()
-    return state if isinstance(state, tuple) else (state,)
-
-
 def _last(model: nn.Module) -> nn.Module:
     """A module tokens (B, T) -> logits (B, 1, V) after the last of them."""
     import torch
@@ -175,6 +169,7 @@ def _step(model: nn.Module, setting: Setting, counts: list[int]) -> nn.Module:
     """A module (token, *states) -> (logits, *new states) at the position after `context` tokens."""
     import torch
 
+    from nas_bo.export.stepping import flat, unflat
     from nas_bo.model.decoder import Cache
 
     class Step(torch.nn.Module):
@@ -183,12 +178,9 @@ def _step(model: nn.Module, setting: Setting, counts: list[int]) -> nn.Module:
             self.model = model
 
         def forward(self, token: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-            left = iter(states)
-            taken = [tuple(next(left) for _ in range(n)) for n in counts]
-            kept: list[State] = [None if not one else one[0] if len(one) == 1 else one for one in taken]
-            cache = Cache(setting.batch, setting.context + DECODED, setting.context, kept)
+            cache = Cache(setting.batch, setting.context + DECODED, setting.context, unflat(states, counts))
             logits = self.model(token, cache=cache)
-            return (logits, *(s for state in cache.states for s in _flat(state)))
+            return (logits, *(s for state in cache.states for s in flat(state)))
 
     return Step().eval()
 

@@ -9,8 +9,8 @@ logits of the last token of each sequence, as the other runtimes do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -73,9 +73,8 @@ class LlamaCppRuntime:
                 raise MissingExtra(package, extra) from None
         return {"threads": self.threads, "weights": self.type, **found}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        yield
+    def running(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def prepare(self, arch: Arch, setting: Setting) -> InLlamaCpp:
         import torch

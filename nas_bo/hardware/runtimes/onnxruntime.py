@@ -6,8 +6,7 @@ of eager torch before its time counts. A decoded token is one call with keys, va
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
@@ -46,9 +45,8 @@ class OnnxRuntime:
     def conditions(self) -> dict[str, object]:
         return {"threads": self.threads, **versions("onnx", "onnxruntime", "onnx", "onnxscript", "torch")}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        yield
+    def running(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def prepare(self, arch: Arch, setting: Setting) -> Called:
         import onnxruntime

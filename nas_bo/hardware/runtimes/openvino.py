@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from nas_bo.errors import Unsupported
@@ -38,9 +37,8 @@ class OpenVino:
     def conditions(self) -> dict[str, object]:
         return {"threads": self.threads, **versions("openvino", "openvino", "onnx", "onnxscript", "torch")}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        yield
+    def running(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def prepare(self, arch: Arch, setting: Setting) -> Called:
         import io
