@@ -19,7 +19,7 @@ from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import connected
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
-from nas_bo.model.inference import as_tensor, check_vocabulary
+from nas_bo.model.inference import as_tensor, check_vocabulary, evaluating
 from nas_bo.model.products import Watching
 from nas_bo.wording import counted
 
@@ -151,14 +151,12 @@ class Passes:
 
         hooks = [] if last is None else [model.layers[last].register_forward_hook(stop)]
         before = list(model.layers[: self._at])
-        was = model.training
-        model.eval()
         try:
             if stream is not None:
                 hooks.append(model.layers[self._at].register_forward_pre_hook(enter))
                 for index in range(self._at):
                     model.layers[index] = _Through()
-            with watching:
+            with evaluating(model), watching:
                 model(self.parts[part][:, :-1])
         except _Enough:
             pass
@@ -167,7 +165,6 @@ class Passes:
                 model.layers[index] = layer
             for hook in hooks:
                 hook.remove()
-            model.train(was)
 
 
 class _Through(nn.Module):

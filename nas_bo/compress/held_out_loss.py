@@ -11,13 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
-from nas_bo import measurement_lock
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Decoder
-from nas_bo.model.inference import as_tensor, check_vocabulary, rows_of_pass, torch_threads
+from nas_bo.model.inference import window_losses
 
 QUANTILE = 1.96
 LEVEL = 0.95
@@ -60,29 +57,12 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
     return mean - half, mean + half
 
 
-@torch.inference_mode()
 def held_out(model: Decoder, corpus: Corpus, tokens: int = 65_536, sequence: int = 128) -> HeldOut:
     """The loss on about `tokens` tokens of held-out text, in windows of `sequence` tokens, the same for every model.
 
     Raises:
         DataError: the held-out text is shorter than a window, or its vocabulary larger than the model's.
     """
-    check_vocabulary(model, corpus)
     most = model.spec.details.max_length
     sequence = min(sequence, len(corpus.validation) - 1, most or sequence)
-    texts = corpus.held_out(tokens, sequence)
-    device = model.embedding.weight.device
-    rows, losses = rows_of_pass(sequence, model.vocab_size), []
-    was = model.training
-    model.eval()
-    try:
-        with torch_threads(1), measurement_lock.working() as step:
-            for start in range(0, len(texts), rows):
-                step()
-                batch = as_tensor(texts[start : start + rows], device)
-                logits = model(batch[:, :-1]).float()
-                each = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
-                losses.append(each.view(len(batch), -1).mean(1).double().cpu().numpy())
-    finally:
-        model.train(was)
-    return HeldOut(np.concatenate(losses) / math.log(2) / corpus.bytes_per_token, corpus.unit)
+    return HeldOut(window_losses(model, corpus, tokens, sequence).numpy(), corpus.unit)

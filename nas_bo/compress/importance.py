@@ -32,6 +32,7 @@ from nas_bo.model.blocks.block import Prunable, Sliceable, role_of
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.decoder import Decoder
+from nas_bo.model.inference import evaluating
 from nas_bo.model.layers.moe import Mixture
 from nas_bo.model.products import Watching
 from nas_bo.validated import check_values, one_of
@@ -91,9 +92,7 @@ def importances(
     tokens = None if calibration is None and method == "weight" else windows(model, calibration, who)
     places = [place for place in _places(model) if place.unit in units]
     found: dict[tuple[str, str], list[Tensor]] = {}
-    was = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         if tokens is None:
             for place in places:
                 found[place.where, place.unit] = [_of_weights(model, place)]
@@ -101,8 +100,6 @@ def importances(
             for batch in batches(tokens):
                 for key, scores in _of_batch(model, batch, method, places, units).items():
                     found.setdefault(key, []).append(scores)
-    finally:
-        model.train(was)
     return {
         key: Importance(key[0], key[1], *_mean_and_spread(torch.stack(scores)), len(scores))
         for key, scores in found.items()

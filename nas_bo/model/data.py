@@ -40,8 +40,6 @@ STANDARD_LIBRARY_WITHOUT = frozenset(
 
 logger = logging.getLogger(__name__)
 
-_log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
@@ -377,7 +375,7 @@ def _from_tokens(path: Path, encoder: Encoder | None, vocab_size: int | None, dt
         )
     train, validation = _cut(tokens, blocks=1)
     if encoder is None and vocab_size is None and not said and high < 255:
-        _log.warning(
+        logger.warning(
             "%s has token ids up to %d only, and models get the default of 256: where that is all, vocab_size=%d (--vocab-size) makes "
             "them smaller and their losses lower; tokenizer='bytes' says that the ids are bytes",
             path.name,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas_bo import measurement_lock
 from nas_bo.errors import DataError, ModelError
@@ -43,24 +43,30 @@ def evaluate(
     Raises:
         DataError: the validation text is shorter than one window, or its vocabulary larger than the model's.
     """
+    device = model.embedding.weight.device
+    total = torch.zeros((), dtype=torch.float64, device=device)
+
+    def look(batch: Tensor) -> None:
+        _, nll = model.loss(batch[:, :-1], batch[:, 1:])
+        total.add_(nll.double() * len(batch))
+
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        windows = _read(model, corpus, tokens, sequence, threads, look)
+    return float(total) / windows / math.log(2) / corpus.bytes_per_token
+
+
+def _read(
+    model: Decoder, corpus: Corpus, tokens: int, sequence: int, threads: int | None, look: Callable[[Tensor], None]
+) -> int:
+    """Show the windows of `evaluate` to `look`, (B, sequence + 1) at a time, with the model in evaluation mode; gives their number."""
     check_vocabulary(model, corpus)
     windows = corpus.held_out(tokens, sequence)
-    device = model.embedding.weight.device
-    rows = rows_of_pass(sequence, model.vocab_size)
-    total = torch.zeros((), dtype=torch.float64, device=device)
-    was_training = model.training
-    model.eval()
-    try:
-        amp = torch.autocast(device.type, torch.bfloat16, enabled=bf16)
-        with torch_threads(threads), amp, measurement_lock.working() as step:
-            for start in range(0, len(windows), rows):
-                step()
-                batch = as_tensor(windows[start : start + rows], device)
-                _, nll = model.loss(batch[:, :-1], batch[:, 1:])
-                total += nll.double() * len(batch)
-    finally:
-        model.train(was_training)
-    return float(total) / len(windows) / math.log(2) / corpus.bytes_per_token
+    device, rows = model.embedding.weight.device, rows_of_pass(sequence, model.vocab_size)
+    with evaluating(model), torch_threads(threads), measurement_lock.working() as step:
+        for start in range(0, len(windows), rows):
+            step()
+            look(as_tensor(windows[start : start + rows], device))
+    return len(windows)
 
 
 @torch.inference_mode()
@@ -71,9 +77,6 @@ def window_losses(model: Decoder, corpus: Corpus, tokens: int, sequence: int = 6
     Raises:
         DataError: as `evaluate`.
     """
-    check_vocabulary(model, corpus)
-    windows = corpus.held_out(tokens, sequence)
-    device, rows = model.embedding.weight.device, rows_of_pass(sequence, model.vocab_size)
     found: list[Tensor] = []
 
     def each(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,16 +84,10 @@ def window_losses(model: Decoder, corpus: Corpus, tokens: int, sequence: int = 6
         found.append(nats.view(-1, sequence).double().mean(1))
         return nats.mean(), nats.mean()
 
-    was_training = model.training
-    model.eval()
-    try:
-        with torch_threads(threads), measurement_lock.working() as step:
-            for start in range(0, len(windows), rows):
-                step()
-                batch = as_tensor(windows[start : start + rows], device)
-                model.loss(batch[:, :-1], batch[:, 1:], each)
-    finally:
-        model.train(was_training)
+    def look(batch: Tensor) -> None:
+        model.loss(batch[:, :-1], batch[:, 1:], each)
+
+    _read(model, corpus, tokens, sequence, threads, look)
     return torch.cat(found).cpu() / math.log(2) / corpus.bytes_per_token
 
 
@@ -141,6 +138,17 @@ def check_vocabulary(model: Decoder, corpus: Corpus) -> None:
             f"the corpus {corpus.name!r} has {corpus.vocab_size} token ids and the model only {model.vocab_size}; "
             "build the model with the vocab_size of the corpus"
         )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model is in evaluation mode inside, and afterwards as it was."""
+    was = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was)
 
 
 @contextmanager

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import nullcontext
-from types import TracebackType
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from nas_bo.errors import ModelError
 from nas_bo.model import own_model
 from nas_bo.model.decoder import Criterion, cross_entropy
+from nas_bo.model.inference import evaluating
 from nas_bo.model.parametrization import STANDARD, Parametrization
 
 BASE_FAN_IN, VECTOR_RATE = 128, 2.0  # as those of our decoder
@@ -61,10 +62,8 @@ class OwnDecoder(nn.Module):
             other[:, half:] + torch.randint(1, max(2, self.vocab_size), (2, length - half), generator=draws)
         ) % (self.vocab_size)
         where = next(self.parameters()).device
-        before = self.training
-        self.eval()
-        seen, changed = (self(one.to(where))[:, :half].float() for one in (tokens, other))
-        self.train(before)
+        with evaluating(self):
+            seen, changed = (self(one.to(where))[:, :half].float() for one in (tokens, other))
         apart = float((seen - changed).abs().max())
         if apart > FUTURE * max(1e-6, float(seen.std())):
             raise ModelError(
@@ -113,32 +112,19 @@ class OwnDecoder(nn.Module):
     def set_extra_state(self, state: int) -> None:
         self._steps = int(state)
 
-    def _random_state(self, device: torch.device) -> _Drawing:
-        return _Drawing(
-            device, int.from_bytes(hashlib.sha256(f"{self._seed} {self._steps}".encode()).digest()[:7], "big")
-        )
+    @contextmanager
+    def _random_state(self, device: torch.device) -> Iterator[None]:
+        """torch's global random state is one of the step inside, and afterwards what it was."""
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(
+                int.from_bytes(hashlib.sha256(f"{self._seed} {self._steps}".encode()).digest()[:7], "big")
+            )
+            yield
 
 
 class _First:
     def __init__(self, weight: nn.Parameter) -> None:
         self.weight = weight
-
-
-class _Drawing:
-    """torch's global random state is a given one inside, and afterwards what it was."""
-
-    def __init__(self, device: torch.device, seed: int) -> None:
-        self._fork = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-        self._seed = seed
-
-    def __enter__(self) -> None:
-        self._fork.__enter__()
-        torch.manual_seed(self._seed)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._fork.__exit__(kind, error, trace)
 
 
 def own_decoder(build: own_model.Build, arch: object, vocab_size: int, seed: int) -> OwnDecoder:

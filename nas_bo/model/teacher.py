@@ -12,7 +12,7 @@ import logging
 import math
 import os
 from contextlib import suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,7 +28,7 @@ from nas_bo.model import own_model
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Criterion, cross_entropy
 from nas_bo.model.distillation import OURS, Distillation, check_size, described
-from nas_bo.model.inference import as_tensor
+from nas_bo.model.inference import as_tensor, evaluating
 from nas_bo.model.read_folder import read_decoder
 from nas_bo.validated import check_values, whole_number
 from nas_bo.wording import counted
@@ -170,14 +170,9 @@ class Teachers:
         """tokens (B, T) -> logarithms of probabilities (B, T, V), float32."""
         found = []
         for model in self._models:
-            before = model.training
             where = next(model.parameters()).device
-            model.eval()
-            try:
-                with torch.autocast(where.type, torch.bfloat16, enabled=self._bf16):
-                    logits = own_model.run(model, tokens.to(where))
-            finally:
-                model.train(before)
+            with evaluating(model), torch.autocast(where.type, torch.bfloat16, enabled=self._bf16):
+                logits = own_model.run(model, tokens.to(where))
             if logits.shape[1] != tokens.shape[1]:
                 raise ModelError(
                     f"the teacher {type(model).__name__} gives logits of {logits.shape[1]} positions for {tokens.shape[1]} tokens; it "
@@ -230,7 +225,6 @@ class Lessons:
         self._narrow = corpus.vocab_size <= 1 << 15  # ids in 16 bits
         each = 2 * self._kept + (0 if how.top_k is None else self._kept * (2 if self._narrow else 4))
         self.bytes_each = shape[0] * shape[1] * each
-        self._teachers: Teachers | None = None
         self.path: Path | None = None
         said = how.conditions()
         if 0 < steps * self.bytes_each <= how.cache_bytes:
@@ -309,10 +303,12 @@ class Lessons:
             return logs
         return logs + lesson.ids.cpu().numpy().astype(np.int16 if self._narrow else np.int32).tobytes()
 
+    @cached_property
+    def _teachers(self) -> Teachers:
+        return Teachers(self.how, self._corpus, self._device, self._bf16)
+
     def _lesson(self, batch: np.ndarray) -> Lesson:
         """batch (B, T + 1)."""
-        if self._teachers is None:
-            self._teachers = Teachers(self.how, self._corpus, self._device, self._bf16)
         logs = self._teachers(as_tensor(batch[:, :-1], self._device))
         if self.how.top_k is None:
             return Lesson(logs.to(torch.bfloat16))
@@ -324,8 +320,6 @@ class Lessons:
         batch = self._corpus.batches(0, 1, *self._shape, self._seed)
         if self.path is not None and _size(self.path) >= self.bytes_each:
             return  # it was good enough for somebody
-        if self._teachers is None:
-            self._teachers = Teachers(self.how, self._corpus, self._device, self._bf16)
         logs = self._teachers(as_tensor(batch[0, :, :-1], self._device)).flatten(0, 1)
         nats = float(F.nll_loss(logs, as_tensor(batch[0, :, 1:], self._device).flatten()))
         guessing = math.log(self._corpus.vocab_size)

@@ -6,18 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from nas_bo.architecture import Primitive
-from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of, narrow_head, widened_heads
+from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
+from nas_bo.model.blocks.heads import OfHeads
+from nas_bo.model.blocks.linear_attention import CHUNK
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from torch import nn
-
-CHUNK = 64
-"""Tokens that are handled in parallel; from chunk to chunk the state is carried."""
 
 
 class GatedDeltaSpec(NamedTuple):
@@ -31,7 +29,7 @@ class GatedDeltaSpec(NamedTuple):
         return self.heads * self.head_dim
 
 
-class GatedDeltaBlock:
+class GatedDeltaBlock(OfHeads):
     """Gated DeltaNet (arXiv 2412.06464) with `heads` states of head_dim * head_dim values; `kernel` is that of the short
     convolution of queries, keys and values. `head_dim` None is width / heads."""
 
@@ -80,12 +78,6 @@ class GatedDeltaBlock:
     def undone_values(self, spec: GatedDeltaSpec, frame: Frame, batch: int, length: int) -> int:
         return 6 * batch * length * spec.inner
 
-    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]:
-        return {**fields, "head_dim": narrow_head(fields, width, narrow)}
-
-    def widened(self, fields: Mapping[str, object], width: int, wide: int) -> dict[str, object]:
-        return widened_heads(fields, width, wide)
-
     def slices(self, spec: GatedDeltaSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         heads, inner = spec.heads, (spec.heads, spec.head_dim)
         parts: dict[str, tuple[int, ...]] = {"q": inner, "k": inner, "v": inner, "g": inner}
@@ -97,15 +89,6 @@ class GatedDeltaBlock:
         yield plain(f"{prefix}step_bias", f"{bank}/heads{heads}/step_bias", (heads,))
         yield plain(f"{prefix}gain", f"{bank}/gain", (spec.head_dim,))
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
-
-    def apart(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, object]:
-        return spec._asdict()
-
-    def units(self, spec: GatedDeltaSpec, frame: Frame) -> Mapping[str, int]:
-        return {"heads": spec.heads}
-
-    def with_units(self, spec: GatedDeltaSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
-        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def succeeds(self, spec: GatedDeltaSpec, trained: object) -> GatedDeltaSpec | None:
         return spec if isinstance(trained, AttentionSpec) else None

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.attention import head_dim_of, narrow_head, widened_heads
+from nas_bo.model.blocks.attention import head_dim_of
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Shared, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
+from nas_bo.model.blocks.heads import OfHeads
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class LatentAttentionSpec(NamedTuple):
         return self.latent + self.turned
 
 
-class LatentAttentionBlock:
+class LatentAttentionBlock(OfHeads):
     """Multi-head latent attention (arXiv 2405.04434) with `heads` heads over `latent` values per token. `turned` is the size of the
     part of queries and keys that rotary positions turn (None: half of head_dim, even); without positions it is 0. `head_dim` None is
     width / heads."""
@@ -111,10 +111,10 @@ class LatentAttentionBlock:
 
     def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
         latent = max(1, round(fields["latent"] * narrow / width))
-        return {**fields, "head_dim": narrow_head(fields, width, narrow), "latent": latent}
+        return {**super().narrowed(fields, width, narrow), "latent": latent}
 
     def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
-        return {**widened_heads(fields, width, wide), "latent": max(1, round(fields["latent"] * wide / width))}
+        return {**super().widened(fields, width, wide), "latent": max(1, round(fields["latent"] * wide / width))}
 
     def slices(self, spec: LatentAttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         inner, half = (spec.heads, spec.head_dim), spec.turned // 2
@@ -129,15 +129,6 @@ class LatentAttentionBlock:
         yield plain(f"{prefix}gain", f"{bank}/latent{spec.latent}/gain", (spec.latent,))
         yield from rows(f"{prefix}up", bank, {"k_up": inner, "v_up": inner}, spec.latent, False)
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
-
-    def apart(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, object]:
-        return spec._asdict()
-
-    def units(self, spec: LatentAttentionSpec, frame: Frame) -> Mapping[str, int]:
-        return {"heads": spec.heads}
-
-    def with_units(self, spec: LatentAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
-        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def label(self, spec: LatentAttentionSpec, frame: Frame) -> str:
         return f"M{spec.heads}r{spec.latent}"

@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from nas_bo.architecture import Primitive
-from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of, narrow_head, widened_heads
+from nas_bo.model.blocks.attention import AttentionSpec, head_dim_of
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
+from nas_bo.model.blocks.heads import OfHeads
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class LinearAttentionSpec(NamedTuple):
     head_dim: int
 
 
-class LinearAttentionBlock:
+class LinearAttentionBlock(OfHeads):
     kind = "linear_attention"
     slots: tuple[Slot, ...] = ("mixer",)
     fields: Mapping[str, Default] = {"heads": ..., "head_dim": None}
@@ -76,12 +76,6 @@ class LinearAttentionBlock:
     def undone_values(self, spec: LinearAttentionSpec, frame: Frame, batch: int, length: int) -> int:
         return 0  # less than the layer around it needs
 
-    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]:
-        return {**fields, "head_dim": narrow_head(fields, width, narrow)}
-
-    def widened(self, fields: Mapping[str, object], width: int, wide: int) -> dict[str, object]:
-        return widened_heads(fields, width, wide)
-
     def slices(self, spec: LinearAttentionSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         heads, inner = spec.heads, (spec.heads, spec.head_dim)
         parts: dict[str, tuple[int, ...]] = {"q": inner, "k": inner, "v": inner, "g": inner, "step": (heads,)}
@@ -89,15 +83,6 @@ class LinearAttentionBlock:
         yield plain(f"{prefix}log_decay", f"{bank}/heads{heads}/log_decay", (heads,))
         yield plain(f"{prefix}step_bias", f"{bank}/heads{heads}/step_bias", (heads,))
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
-
-    def apart(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, object]:
-        return spec._asdict()
-
-    def units(self, spec: LinearAttentionSpec, frame: Frame) -> Mapping[str, int]:
-        return {"heads": spec.heads}
-
-    def with_units(self, spec: LinearAttentionSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
-        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def succeeds(self, spec: LinearAttentionSpec, trained: object) -> LinearAttentionSpec | None:
         return spec if isinstance(trained, AttentionSpec) else None

@@ -6,12 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from nas_bo.architecture import Primitive
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.attention import narrow_head, widened_heads
 from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, matrix, size_of
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
+from nas_bo.model.blocks.heads import OfHeads
 from nas_bo.model.blocks.linear_attention import CHUNK
 from nas_bo.wording import counted
 
@@ -31,7 +30,7 @@ class SsmSpec(NamedTuple):
         return self.heads * self.head_dim
 
 
-class SsmBlock:
+class SsmBlock(OfHeads):
     """Mamba-2 (arXiv 2405.21060) with `heads` heads of `head_dim` channels (None: 2 * width / heads), each with `state` values per
     channel; `kernel` is that of the short convolution."""
 
@@ -89,11 +88,11 @@ class SsmBlock:
 
     def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
         wide = fields.get("head_dim") or 2 * width / fields["heads"]
-        return {**fields, "head_dim": narrow_head({**fields, "head_dim": wide}, width, narrow)}
+        return super().narrowed({**fields, "head_dim": wide}, width, narrow)
 
     def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
         dim = fields.get("head_dim") or 2 * width // fields["heads"]
-        return widened_heads({**fields, "head_dim": dim}, width, wide)
+        return super().widened({**fields, "head_dim": dim}, width, wide)
 
     def slices(self, spec: SsmSpec, frame: Frame, bank: str, prefix: str) -> Iterator[Cut]:
         heads, inner, state = spec.heads, (spec.heads, spec.head_dim), spec.state
@@ -110,15 +109,6 @@ class SsmBlock:
         yield plain(f"{prefix}through", f"{bank}/through", (heads,))
         yield plain(f"{prefix}gain", f"{bank}/gain", inner)._replace(shapes=((spec.inner,),))
         yield from out(f"{prefix}out", bank, frame.width, inner, frame.bias)
-
-    def apart(self, spec: SsmSpec, frame: Frame) -> Mapping[str, object]:
-        return spec._asdict()
-
-    def units(self, spec: SsmSpec, frame: Frame) -> Mapping[str, int]:
-        return {"heads": spec.heads}
-
-    def with_units(self, spec: SsmSpec, frame: Frame, kind: str, count: int) -> Mapping[str, Primitive]:
-        return {**{name: value for name, value in spec._asdict().items() if name in self.fields}, "heads": count}
 
     def label(self, spec: SsmSpec, frame: Frame) -> str:
         return f"S{spec.heads}n{spec.state}"

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_bo.model.blocks.gated_delta import CHUNK, GatedDeltaSpec
+from nas_bo.model.blocks.gated_delta import GatedDeltaSpec
 from nas_bo.model.layers.common import Context, Linear, at_least_float32
 from nas_bo.model.layers.conv import convolve, remember
+from nas_bo.model.layers.linear_attention import in_chunks
 
 
 class GatedDelta(nn.Module):
@@ -44,14 +45,7 @@ class GatedDelta(nn.Module):
         step = F.softplus(at_least_float32(step + self.step_bias)).transpose(1, 2)  # (B, H, T)
         decay = -step * at_least_float32(self.log_decay).exp().unsqueeze(-1)
         write = at_least_float32(write).sigmoid().transpose(1, 2)
-        keep, parts = state is not None, []
-        for begin in range(0, length, CHUNK):
-            piece = slice(begin, begin + CHUNK)
-            last = begin + CHUNK >= length
-            at = (q[:, :, piece], k[:, :, piece], v[:, :, piece], decay[:, :, piece], write[:, :, piece])
-            y, carried = delta(*at, carried, keep or not last)
-            parts.append(y)
-        y = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        y, carried = in_chunks(delta, (q, k, v, decay, write), carried)
         y = F.rms_norm(y, (dim,), self.gain.to(y.dtype), 1e-6).transpose(1, 2).reshape(batch, length, inner)
         return self.out(y * F.silu(gate)), None if inputs is None or carried is None else (inputs, carried)
 

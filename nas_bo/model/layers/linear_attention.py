@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -35,18 +36,25 @@ class LinearAttention(nn.Module):
         step = F.softplus(at_least_float32(step + self.step_bias)).transpose(1, 2)  # (B, H, T)
         v = v * step.unsqueeze(-1).to(v.dtype)
         decay = -step * at_least_float32(self.log_decay).exp().unsqueeze(-1)
-        keep, parts = state is not None, []
-        for begin in range(0, length, CHUNK):
-            last = begin + CHUNK >= length
-            piece = slice(begin, begin + CHUNK)
-            y, state = scan(q[:, :, piece], k[:, :, piece], v[:, :, piece], decay[:, :, piece], state, keep or not last)
-            parts.append(y)
-        y = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        y, state = in_chunks(scan, (q, k, v, decay), state)
         y = F.rms_norm(y, (dim,), eps=1e-6).transpose(1, 2).reshape(batch, length, self.inner)
         return self.out(y * F.silu(gate)), state
 
     def new_state(self, batch: int, length: int, like: Tensor) -> Tensor:
         return like.new_zeros((batch, self.spec.heads, self.spec.head_dim, self.spec.head_dim))
+
+
+def in_chunks(
+    one: Callable[..., tuple[Tensor, Tensor | None]], given: tuple[Tensor, ...], state: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """`one`, such as `scan`, on each `CHUNK` tokens of what is `given`, (B, H, T, ...) each, with the state before the first chunk -> y
+    (B, H, T, D), and the state after the last chunk where there was one before the first."""
+    length, keep, parts = given[0].shape[2], state is not None, []
+    for begin in range(0, length, CHUNK):
+        piece, last = slice(begin, begin + CHUNK), begin + CHUNK >= length
+        y, state = one(*(part[:, :, piece] for part in given), state, keep or not last)
+        parts.append(y)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 2), state
 
 
 def scan(

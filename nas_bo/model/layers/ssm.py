@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_bo.model.blocks.linear_attention import CHUNK
 from nas_bo.model.blocks.ssm import SsmSpec
 from nas_bo.model.layers.common import Context, Linear, at_least_float32
 from nas_bo.model.layers.conv import convolve, remember
-from nas_bo.model.layers.linear_attention import scan
+from nas_bo.model.layers.linear_attention import in_chunks, scan
 
 
 class Ssm(nn.Module):
@@ -46,15 +45,7 @@ class Ssm(nn.Module):
         step = F.softplus(at_least_float32(step + self.step_bias)).transpose(1, 2)  # (B, H, T)
         decay = -step * at_least_float32(self.log_decay).exp().unsqueeze(-1)
         v = u * step.unsqueeze(-1).to(u.dtype)
-        keep, parts = state is not None, []
-        for begin in range(0, length, CHUNK):
-            piece = slice(begin, begin + CHUNK)
-            last = begin + CHUNK >= length
-            y, carried = scan(
-                c[:, :, piece], b[:, :, piece], v[:, :, piece], decay[:, :, piece], carried, keep or not last
-            )
-            parts.append(y)
-        y = parts[0] if len(parts) == 1 else torch.cat(parts, 2)
+        y, carried = in_chunks(scan, (c, b, v, decay), carried)
         y = (y + u * self.through.view(-1, 1, 1).to(u.dtype)).transpose(1, 2).reshape(batch, length, inner)
         y = F.rms_norm(y * F.silu(z), (inner,), self.gain.to(y.dtype), 1e-6)
         return self.out(y), None if inputs is None or carried is None else (inputs, carried)
