@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from nas_bo.workflows.result import Result
 
 INCOMPLETE = 4  # exit code of a search that is done and kept, but not in MLflow, or without its report
+
+
+WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept", ".txt": "text"}
+
+
+class Report(Protocol):
+    """What `tell` tells."""
+
+    def to_dict(self) -> dict[str, Any]: ...
 
 
 class Moment:
@@ -77,6 +86,20 @@ def finish(
     if not result.front:
         raise typer.Exit(3)
     if missing:
+        raise typer.Exit(INCOMPLETE)
+
+
+def tell(kind: str, report: Report, written: Sequence[Path], as_json: bool, tracked: Tracking | None) -> None:
+    """Say what came of a validation or a ladder and where its files are, and leave with the exit code that this means."""
+    missing = "" if tracked is None else tracked.missing()
+    if as_json:
+        print_document(kind, {**report.to_dict(), "files": [str(path) for path in written]})
+    else:
+        say(f"\n{report}\n")
+        for path in written:
+            say(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
+    if missing:
+        say(f"nas-bo: {missing}", err=True)
         raise typer.Exit(INCOMPLETE)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nas_bo.cli.documents import print_document
-from nas_bo.cli.ending import INCOMPLETE
+from nas_bo.cli.ending import tell
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
     Allow,
@@ -36,8 +36,6 @@ from nas_bo.foreign_document import text_of
 
 if TYPE_CHECKING:
     from nas_bo.workflows.ladder_settings import LadderOptions
-
-WORDS = {".png": "picture", ".json": "data", ".txt": "text"}
 
 
 def ladder(
@@ -134,17 +132,7 @@ def ladder(
             asked["executor"], asked["timeout"], asked["checkpoints"] = executor, limit, out
             asked["track"], asked["on_progress"] = None if tracked is None else tracked.tracker, shown.update
             made = climb(result, found, **asked)
-        written = made.save(out)
-        missing = "" if tracked is None else tracked.missing()
-    if as_json:
-        print_document("ladder", {**made.to_dict(), "files": [str(path) for path in written]})
-    else:
-        say(f"\n{made}\n")
-        for path in written:
-            say(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
-    if missing:
-        say(f"nas-bo: {missing}", err=True)
-        raise typer.Exit(INCOMPLETE)
+        tell("ladder", made, made.save(out), as_json, tracked)
 
 
 def _rungs(text: str) -> int | list[float]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from nas_bo.cli.documents import print_document
-from nas_bo.cli.ending import INCOMPLETE
+from nas_bo.cli import ending
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
     CpusPerTrial,
@@ -29,13 +27,7 @@ from nas_bo.cli.options import (
     on_ray,
     processes,
 )  # fmt: skip
-from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
-
-if TYPE_CHECKING:
-    from nas_bo.report import TrustReport
-
-WORDS = {".png": "picture", ".html": "page", ".json": "data", ".jsonl": "kept"}
 
 
 def validate(
@@ -108,8 +100,6 @@ def validate(
 
         if baseline is not None:
             validation_words.check_baseline(baseline, storage)
-            from nas_bo.cli import ending
-
             executor = on_ray(ray, workers, cpus_per_trial, gpus_per_trial)
             count = processes(workers) if executor is None else 1
             limit = None if trial_timeout is None else duration("--trial-timeout", trial_timeout)
@@ -139,19 +129,4 @@ def validate(
                 keep=job.keep, workers=count, executor=executor, timeout=limit, track=None if tracked is None else tracked.tracker, seed=seed,
                 on_progress=shown.update,
             )  # fmt: skip
-        written = validation_words.write(job, report)
-        missing = "" if tracked is None else tracked.missing()
-    _say(report, written, as_json, missing)
-    if missing:
-        raise typer.Exit(INCOMPLETE)
-
-
-def _say(report: TrustReport, written: Sequence[Path], as_json: bool, missing: str) -> None:
-    if as_json:
-        print_document("trust", {**report.to_dict(), "files": [str(p) for p in written]})
-    else:
-        say(f"\n{report}\n")
-        for path in written:
-            say(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
-    if missing:
-        say(f"nas-bo: {missing}", err=True)
+        ending.tell("trust", report, validation_words.write(job, report), as_json, tracked)

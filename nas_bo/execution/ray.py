@@ -67,13 +67,15 @@ class _Asked:
     needs: Mapping[str, float]
     runtime_env: Mapping[str, object] | None
 
+    def environment(self) -> dict[str, object]:
+        return {} if self.runtime_env is None else {"runtime_env": dict(self.runtime_env)}
+
     def options(self) -> dict[str, object]:
         """As Ray takes them."""
         own = {name: amount for name, amount in self.needs.items() if name not in ("CPU", "GPU")}
-        more: dict[str, object] = {} if self.runtime_env is None else {"runtime_env": dict(self.runtime_env)}
         return {
             "num_cpus": self.needs.get("CPU", 0), "num_gpus": self.needs.get("GPU", 0), "resources": own,
-            "max_restarts": 0, "max_task_retries": 0, "enable_task_events": False, **more,
+            "max_restarts": 0, "max_task_retries": 0, "enable_task_events": False, **self.environment(),
         }  # fmt: skip
 
 
@@ -198,13 +200,10 @@ class Ray(Team[Work]):
                 ),
                 ", ".join(hosts),
             )
-        own: dict[str, object] = (
-            {} if self._asked.runtime_env is None else {"runtime_env": dict(self._asked.runtime_env)}
-        )
         for place, node in at.items():
             if place not in self._here.places:
                 arguments = (platform.node(), self.gate, self._token)
-                self._here.places[place] = _start(place, node.id, self._token, arguments, own)
+                self._here.places[place] = _start(place, node.id, self._token, arguments, self._asked.environment())
         elsewhere.reached_by(ray_places.Places(self._token))
 
     def _connect(self) -> None:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Protocol
 
 from nas_bo.elsewhere import MeasuresHere
 from nas_bo.errors import MissingExtra, SearchError
@@ -23,12 +22,6 @@ LOOK_S = 180.0  # until every node has answered: a new process loads torch, on a
 CLOCK_S = 5.0  # by which the clock of a node may differ before a warning names it
 
 _log = logging.getLogger(__name__)
-
-
-class Reference(Protocol):
-    """Of ray: what will be there, or is in the object store."""
-
-    def future(self) -> object: ...
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from nas_bo.wording import counted
 from nas_bo.workflows import evaluation_store
 from nas_bo.workflows.ladder_plan import Grown, LadderPlan, Member, flops_of, plan_of, timed
 from nas_bo.workflows.ladder_settings import LadderOptions, LadderSettings
-from nas_bo.workflows.ladder_tracking import LadderTracking, tracking_of
+from nas_bo.workflows.ladder_tracking import InMlflow, tracking_of
 from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.result import Result
 from nas_bo.workflows.stored_result import load_result
@@ -89,7 +89,8 @@ def ladder(study: Studied, space: type[Space] | None = None, **options: Unpack[L
         executor.close()
     made = _ladder(plan, records)
     records.put("ladder", made.to_dict())
-    tracking.finish(made)
+    if tracking is not None:
+        tracking.finish(made)
     if settings.checkpoints is not None:
         shutil.rmtree(_folder(settings.checkpoints), ignore_errors=True)
     return made
@@ -184,7 +185,7 @@ def _folder(checkpoints: str | Path) -> Path:
     return Path(checkpoints) / "ladder"
 
 
-def _train(plan: LadderPlan, records: Records, executor: Executor, tracking: LadderTracking) -> None:
+def _train(plan: LadderPlan, records: Records, executor: Executor, tracking: InMlflow | None) -> None:
     """Whatever is not there yet, rung by rung; a rung on which nothing ends well ends the ladder."""
     settings, jobs = plan.settings, jobs_of(plan)
     weights = {job.key: plan.rungs[job.rung].tokens * flops_of(job.architecture, plan.loss) for job in jobs}
@@ -214,7 +215,8 @@ def _train(plan: LadderPlan, records: Records, executor: Executor, tracking: Lad
                 f"ladder(): no training of rung {rung + 1} ({counted(plan.rungs[rung].middle, 'parameter')}) gave a number; the last one because of: "
                 f"{reasons[-1]}. What was trained is kept; fix the cause and give another file with keep="
             )
-        tracking.rung(plan, [(job.member, job.rung, job.seed, records.get(job.key)) for job in of_rung])
+        if tracking is not None:
+            tracking.rung(plan, [(job.member, job.rung, job.seed, records.get(job.key)) for job in of_rung])
 
 
 def _with_checkpoints(objective: ValidationLoss, settings: LadderSettings) -> ValidationLoss:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
@@ -23,24 +23,6 @@ Outcome = tuple[Member, int, int, Mapping[str, Any]]
 """(architecture, rung from 0, seed from 0, what is kept of the training)."""
 
 
-class LadderTracking(Protocol):
-    """Where trainings are logged."""
-
-    def rung(self, plan: LadderPlan, outcomes: Sequence[Outcome]) -> None:
-        """All trainings of a rung have ended; some of them may be logged already."""
-
-    def finish(self, ladder: Ladder) -> None:
-        """The ladder is complete."""
-
-
-class Nowhere:
-    def rung(self, plan: LadderPlan, outcomes: Sequence[Outcome]) -> None:
-        pass
-
-    def finish(self, ladder: Ladder) -> None:
-        pass
-
-
 class InMlflow:
     """Runs of kind "ladder", and the report with the study's run."""
 
@@ -48,6 +30,7 @@ class InMlflow:
         self._tracker, self._study = tracker, result.study
 
     def rung(self, plan: LadderPlan, outcomes: Sequence[Outcome]) -> None:
+        """All trainings of a rung have ended; some of them may be logged already."""
         from nas_bo.mlflow import content, lineage
 
         with self._tracker.opened(self._study) as session:
@@ -81,6 +64,7 @@ class InMlflow:
                     lineage.attach(session.client, child.run_id, f"nas.ladder.{rung + 1}.{seed + 1}", run_id, said)
 
     def finish(self, ladder: Ladder) -> None:
+        """The ladder is complete."""
         from nas_bo.mlflow import artifacts
 
         with self._tracker.opened(self._study) as session:
@@ -107,11 +91,11 @@ def _as_trial(plan: LadderPlan, arch: Architecture, kept: Mapping[str, Any]) -> 
     )
 
 
-def tracking_of(settings: LadderSettings, result: Result, plan: LadderPlan) -> LadderTracking:
-    """Where the trainings of a call are logged, checked (raises SearchError, HostError)."""
+def tracking_of(settings: LadderSettings, result: Result, plan: LadderPlan) -> InMlflow | None:
+    """Where the trainings of a call are logged, checked; None where they are not (raises SearchError, HostError)."""
     track = settings.track
     if track is None:
-        return Nowhere()
+        return None
     if result.study is None:
         raise SearchError(
             "ladder(track=...): trainings are logged next to the trials of a study, and this result has none; load it from its storage"

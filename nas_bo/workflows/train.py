@@ -10,7 +10,7 @@ a call that was killed does not make them again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -132,10 +132,10 @@ def train(
     loss = replace(loss, tokens=float(about["tokens"]), seed=int(about["seed"]))
     there = _there(folder, about, settings, ladder)
     if there is not None:
-        with _watched(progress, about) as watching:
-            watching.ended(folder, there)
+        with _watched(progress, about) as ended:
+            ended(folder, there)
         return Trained(folder, there, resumed=True)
-    with _watched(progress, about) as watching:
+    with _watched(progress, about) as ended:
         kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
         files.write(folder, {})
         foreign_recipe.note(serialization.describe(loss))  # allowed above
@@ -164,7 +164,7 @@ def train(
         files.write(folder, files.files(made.model, trial.architecture, about, loss.ignore))
         for name in (CHECKPOINT, LADDER):
             (folder / name).unlink(missing_ok=True)
-        watching.ended(folder, about)
+        ended(folder, about)
     return Trained(folder, about, begun)
 
 
@@ -181,35 +181,26 @@ def _recovered(
     """`train` for a part of a trained model."""
     loss, about = sub_model.asked(result, trial, part, tokens, seed, settings)
     there = sub_model.there(folder, about)
-    with _watched(progress, about) as watching:
+    with _watched(progress, about) as ended:
         begun = there is not None or sub_model.finished(trial, loss, folder, about, progress)
         told = about if there is None else there
-        watching.ended(folder, told)
+        ended(folder, told)
     return Trained(folder, told, begun)
 
 
-class _Nobody:
-    """Watches nothing."""
-
-    def began(self, about: Mapping[str, object]) -> None:
-        pass
-
-    def ended(self, folder: Path, about: Mapping[str, object]) -> None:
-        pass
-
-    def failed(self, error: BaseException) -> None:
-        pass
-
-
 @contextmanager
-def _watched(progress: Progress | None, about: Mapping[str, object]) -> Iterator[Watching]:
-    """`progress` where it watches; what ends the training before its end is passed to it."""
-    watching: Watching = progress if isinstance(progress, Watching) else _Nobody()
-    watching.began(about)
+def _watched(
+    progress: Progress | None, about: Mapping[str, object]
+) -> Iterator[Callable[[Path, dict[str, Any]], None]]:
+    """What to call at the end; where `progress` watches it hears of that, of the beginning, and of what ends the training before."""
+    if not isinstance(progress, Watching):
+        yield lambda folder, about: None
+        return
+    progress.began(about)
     try:
-        yield watching
+        yield progress.ended
     except BaseException as error:
-        watching.failed(error)
+        progress.failed(error)
         raise
 
 
