@@ -71,7 +71,7 @@ class Stepping(nn.Module):
         """The states before the first token."""
         return [torch.zeros((batch, *one.shape[1:])) for one in self.states]
 
-    def _run(self, tokens: Tensor, position: Tensor, states: list[object]) -> Tensor:
+    def _run(self, tokens: Tensor, position: Tensor, states: list[Tensor | tuple[Tensor, ...] | None]) -> Tensor:
         context = _Open(self.model, position, tokens.shape[1], tokens.device)
         hidden, _ = self.model._through(self.model._embed(tokens, position), context, states)
         return self.model._logits(hidden)
@@ -166,7 +166,7 @@ def flat(state: object) -> tuple[Tensor, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-def unflat(states: Sequence[Tensor], counts: Sequence[int]) -> list[Any]:
+def unflat(states: Sequence[Tensor], counts: Sequence[int]) -> list[Tensor | tuple[Tensor, ...] | None]:
     """What layers remember, of the tensors of all and how many each has."""
     left = iter(states)
     taken = [tuple(next(left) for _ in range(count)) for count in counts]

@@ -47,8 +47,7 @@ class Accuracy:
         return f"{self.value:.2f} ({between}{counted(self.pairs, 'pair')})"
 
     def to_dict(self) -> dict[str, object]:
-        found: dict[str, object] = bare(asdict(self))
-        return found
+        return {name: bare(value) for name, value in asdict(self).items()}
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> Accuracy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from rich.cells import cell_len
 
@@ -15,7 +14,7 @@ LOG_SPAN = 5  # a positive cost that spans more than this is drawn on a log axis
 SCALES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e5, "k"))
 
 
-def bare(value: object) -> Any:
+def bare(value: object) -> object:
     """Data for JSON: numbers that are not finite are None, tuples are lists."""
     if isinstance(value, Mapping):
         return {name: bare(one) for name, one in value.items()}

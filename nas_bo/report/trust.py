@@ -207,7 +207,7 @@ class TrustReport:
     def to_dict(self) -> dict[str, Any]:
         """As JSON-safe data, nan as None; `from_dict` is its inverse."""
         told: dict[str, Any] = {"first_line": self.first_line, "recommendation": self.recommendation()}
-        return {**told, **bare(asdict(self))}
+        return told | {name: bare(value) for name, value in asdict(self).items()}
 
     @staticmethod
     @reading("the data of a trust report", SearchError)

@@ -191,7 +191,7 @@ def _recovered(
 @contextmanager
 def _watched(
     progress: Progress | None, about: Mapping[str, object]
-) -> Iterator[Callable[[Path, dict[str, Any]], None]]:
+) -> Iterator[Callable[[Path, Mapping[str, object]], None]]:
     """What to call at the end; where `progress` watches it hears of that, of the beginning, and of what ends the training before."""
     if not isinstance(progress, Watching):
         yield lambda folder, about: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 from nas_bo.architecture import Primitive
 from nas_bo.model.blocks.attention import narrow_head, widened_heads
@@ -15,18 +15,18 @@ class HeadsSpec(Protocol):
     @property
     def heads(self) -> int: ...
 
-    def _asdict(self) -> dict[str, Any]: ...
+    def _asdict(self) -> Mapping[str, Primitive]: ...
 
 
 class OfHeads:
-    """A block whose heads are the units that can be taken away; all its fields may get weights of their own."""
+    """A block whose heads are the units that can be removed; all its fields may get weights of their own."""
 
     fields: Mapping[str, Default]
 
-    def narrowed(self, fields: Mapping[str, Any], width: int, narrow: int) -> dict[str, object]:
+    def narrowed(self, fields: Mapping[str, object], width: int, narrow: int) -> dict[str, object]:
         return {**fields, "head_dim": narrow_head(fields, width, narrow)}
 
-    def widened(self, fields: Mapping[str, Any], width: int, wide: int) -> dict[str, object]:
+    def widened(self, fields: Mapping[str, object], width: int, wide: int) -> dict[str, object]:
         return widened_heads(fields, width, wide)
 
     def apart(self, spec: HeadsSpec, frame: Frame) -> Mapping[str, object]:
