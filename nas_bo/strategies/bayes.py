@@ -24,7 +24,7 @@ from nas_bo.strategies.fidelity import still_to_pay, unfinished
 from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.objective_models import Belief
-from nas_bo.strategies.scores import Score, scorer
+from nas_bo.strategies.scores import MANY, Score, scorer
 from nas_bo.strategies.shared_training import Setting, SharedTrainings, decisions_after, pin
 from nas_bo.strategies.strategy import admissible, check_settings, fresh, generator, seen_ids
 from nas_bo.surrogate.genomes import genomes_of
@@ -32,7 +32,8 @@ from nas_bo.trial import State, Trial
 from nas_bo.validated import checked, whole_number
 
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
-ROUNDS = 8
+ROUNDS = (0.5,) * 6 + (0.0,) * 2  # of evolution: the probability that two candidates are crossed
+LATER = (0.5, 0.0)  # the rounds for a later member of a batch, which begins with the candidates of the one before
 PARENTS = 40  # candidates that are varied in every round
 EXPLORED = 24  # trials from which on a surrogate that explains little is helped by evolution
 WIDER = 2.0  # times that an exploring suggestion takes the surrogate to be less certain, with one objective
@@ -193,6 +194,7 @@ class Bayes:
                 "Bayes: at trial %d the surrogate leaves much open: it explores in %.0f %%", len(trials), 100 * share
             )
         batch: list[Architecture] = []
+        looked: _Candidates | None = None
         while len(batch) < n:
             waiting = [arch for key, arch in stopped.items() if key not in seen]
             explore = share > 0 and rng.random() < share  # ~ Bernoulli
@@ -205,7 +207,15 @@ class Bayes:
                 )
             if arch is None:
                 score = scorer(belief, rng, WIDER if explore else 1.0)
-                arch = self._maximise(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, setting)
+                if looked is None or explore:
+                    found = self._search(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, setting)
+                else:
+                    found = looked
+                    found.rescore(score, self.candidates)
+                    self._evolve(found, LATER, rng)
+                if not explore and len(problem.columns) <= MANY:
+                    looked = found
+                arch = found.take() or fresh(problem, seen, generator("bayes", self.seed, len(seen)))
             if arch is None:
                 break
             batch.append(arch)
@@ -214,7 +224,7 @@ class Bayes:
                 belief.believe([arch])
         return batch
 
-    def _maximise(
+    def _search(
         self,
         belief: Belief,
         score: Score,
@@ -224,46 +234,43 @@ class Bayes:
         seen: set[str],
         rng: np.random.Generator,
         setting: Setting | None = None,
-    ) -> Architecture | None:
-        """The best-scored unseen admissible architecture among about `candidates`: random ones, variations of the best
-        trials and those whose evaluation was stopped first, then the best so far are varied again and again."""
-
-        def made(rows: np.ndarray) -> np.ndarray:
-            return rows if setting is None else pin(belief.problem, setting, rows)
-
+    ) -> _Candidates:
+        """About `candidates` architectures with their scores: random ones, variations of the best trials and those whose
+        evaluation was stopped first, then the best so far are varied again and again."""
         genomes = genomes_of(belief.problem.space)
         cheaper = {
             row.tobytes(): -math.log(left[arch.id])
             for arch, row in zip(stopped, genomes.encode(stopped), strict=True)
             if left[arch.id] < 1
         }
-        found = _Candidates(belief, score, seen, cheaper)
+        found = _Candidates(belief, score, seen, cheaper, setting)
         wild = int(RANDOM * self.candidates)
-        found.add(made(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)])))
+        found.add(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)]))
         if parents:
             best = genomes.encode(parents)
             chosen = rng.integers(0, len(best), int(VARIED * self.candidates))
-            found.add(made(mutate(genomes, best[chosen], rng)))
+            found.add(mutate(genomes, best[chosen], rng))
         if stopped:
-            found.add(genomes.encode(stopped))
-        number = int((1 - RANDOM - VARIED) * self.candidates / ROUNDS)
-        for r in range(ROUNDS):
-            pool = found.verify(PARENTS if r < ROUNDS - 2 else PARENTS // 4)
+            found.add(genomes.encode(stopped), pinned=False)
+        self._evolve(found, ROUNDS, rng)
+        return found
+
+    def _evolve(self, found: _Candidates, rounds: Sequence[float], rng: np.random.Generator) -> None:
+        """Vary the best so far, once for each of `rounds`: the probability that two are crossed; with 0 only the very best are varied."""
+        genomes = genomes_of(found.belief.problem.space)
+        number = int((1 - RANDOM - VARIED) * self.candidates / len(ROUNDS))
+        for crossing in rounds:
+            pool = found.verify(PARENTS if crossing else PARENTS // 4)
             if not len(pool):
                 break
             first, second = rng.integers(0, len(pool), (2, number))
-            crossed = rng.random(number) < (0.5 if r < ROUNDS - 2 else 0.0)
+            crossed = rng.random(number) < crossing
             children = found.genomes[pool[first]]
             children[crossed] = cross(genomes, children[crossed], found.genomes[pool[second]][crossed], rng)
             children[~crossed] = mutate(genomes, children[~crossed], rng)
             again = crossed & (rng.random(number) < 0.5)
             children[again] = mutate(genomes, children[again], rng)
-            found.add(made(children), found.correction[pool[first]])
-        pool = found.verify(PARENTS // 4)
-        if len(pool):
-            return genomes.decode(found.genomes[pool[0]])
-        source = generator("bayes", self.seed, len(seen))
-        return fresh(belief.problem, seen, source)
+            found.add(children, found.correction[pool[first]])
 
 
 class _Candidates:
@@ -273,8 +280,15 @@ class _Candidates:
     error of the difference between parent and child.
     """
 
-    def __init__(self, belief: Belief, score: Score, seen: set[str], cheaper: Mapping[bytes, float]) -> None:
-        self._belief, self._seen = belief, seen
+    def __init__(
+        self,
+        belief: Belief,
+        score: Score,
+        seen: set[str],
+        cheaper: Mapping[bytes, float],
+        setting: Setting | None = None,
+    ) -> None:
+        self.belief, self._seen, self._setting = belief, seen, setting
         self._gain, self._cheaper = score, cheaper  # what is added to the logarithm of the gain, by genome
         width, known = len(genomes_of(belief.problem.space).paths), len(belief.known.positions)
         self.genomes = np.zeros((0, width))
@@ -283,10 +297,13 @@ class _Candidates:
         self._approximate = np.zeros((0, known))
         self._scores = np.zeros(0)
         self._verified = np.zeros(0, dtype=bool)
+        self._stale = np.zeros(0, dtype=bool)  # scored before something was believed
         self._rows: set[bytes] = set()
 
-    def add(self, genomes: np.ndarray, correction: np.ndarray | None = None) -> None:
-        """Score genomes (n, genes) that are not there yet."""
+    def add(self, genomes: np.ndarray, correction: np.ndarray | None = None, pinned: bool = True) -> None:
+        """Score genomes (n, genes) that are not there yet, `pinned` to the setting if there is one."""
+        if self._setting is not None and pinned:
+            genomes = pin(self.belief.problem, self._setting, genomes)
         correction = np.zeros((len(genomes), self.correction.shape[1])) if correction is None else correction
         new = []
         for i, row in enumerate(genomes):
@@ -297,8 +314,8 @@ class _Candidates:
         if not new:
             return
         genomes, correction = genomes[new], correction[new]
-        inputs, approximate = self._belief.look(genomes)
-        known = self._belief.known.from_scale(approximate + correction) if correction.shape[1] else correction
+        inputs, approximate = self.belief.look(genomes)
+        known = self.belief.known.from_scale(approximate + correction) if correction.shape[1] else correction
         scores = np.nan_to_num(self._score(genomes, inputs, known), nan=-np.inf, neginf=-np.inf)
         self._inputs = inputs if self._inputs is None else np.concatenate([self._inputs, inputs])
         self.genomes = np.concatenate([self.genomes, genomes])
@@ -306,6 +323,42 @@ class _Candidates:
         self._approximate = np.concatenate([self._approximate, approximate])
         self._scores = np.concatenate([self._scores, scores])
         self._verified = np.concatenate([self._verified, np.zeros(len(genomes), dtype=bool)])
+        self._stale = np.concatenate([self._stale, np.zeros(len(genomes), dtype=bool)])
+
+    def rescore(self, score: Score, most: int) -> None:
+        """The best `most` for another score that is about nowhere above the last one, as after something was believed: the old
+        score of a candidate is then a bound, until the new one is asked for (Minoux, 1978, "Accelerated greedy algorithms for maximizing
+        submodular set functions", in "Optimization techniques", Springer)."""
+        assert self._inputs is not None
+        self._gain = score
+        best = np.argsort(-self._scores, kind="stable")[:most]
+        self.genomes, self.correction, self._inputs = self.genomes[best], self.correction[best], self._inputs[best]
+        self._approximate, self._scores = self._approximate[best], self._scores[best]
+        self._verified, self._stale = self._verified[best], np.ones(len(best), dtype=bool)
+
+    def _refresh(self, number: int) -> None:
+        """Score the best again until none of the best `number` has an old score."""
+        assert self._inputs is not None
+        known = self.belief.known
+        while self._stale.any():
+            order = np.argsort(-self._scores, kind="stable")
+            order = order[self._scores[order] > -np.inf]
+            if not self._stale[order[:number]].any():
+                return
+            old = order[self._stale[order]][: 2 * number]
+            exact = self._approximate[old] + self.correction[old]
+            exact = known.from_scale(exact) if exact.shape[1] else exact
+            scores = self._score(self.genomes[old], self._inputs[old], exact)
+            self._scores[old] = np.nan_to_num(scores, nan=-np.inf, neginf=-np.inf)
+            self._stale[old] = False
+
+    def take(self) -> Architecture | None:
+        """The best candidate, which is none any more; None where no candidate is left."""
+        best = self.verify(PARENTS // 4)
+        if not len(best):
+            return None
+        self._scores[best[0]] = -np.inf
+        return genomes_of(self.belief.problem.space).decode(self.genomes[best[0]])
 
     def _score(self, genomes: np.ndarray, inputs: np.ndarray, known: np.ndarray) -> np.ndarray:
         found = self._gain(inputs, known)
@@ -317,8 +370,9 @@ class _Candidates:
         """Row numbers of the `number` best verified candidates, best first: unseen, admissible, scored exactly. Those that
         look best are verified, and again those that then look best, `CHECKED` times."""
         assert self._inputs is not None
-        belief, genomes = self._belief, genomes_of(self._belief.problem.space)
+        belief, genomes = self.belief, genomes_of(self.belief.problem.space)
         for _ in range(CHECKED):
+            self._refresh(number)
             order = np.argsort(-self._scores, kind="stable")[:number]
             todo = order[~self._verified[order] & (self._scores[order] > -np.inf)]
             if not len(todo):

@@ -87,6 +87,7 @@ class Belief:
         genomes = self._features.genomes.encode([t.architecture for t in done])
         self.incumbents = self._features.genomes.encode(list(usable.values()))
         self.incumbents_known = self.exact(list(usable.values()))
+        self._points: np.ndarray | None = None
         self.modelled = [j for j in range(len(self.columns)) if j not in self.known.positions]
 
         raw, _ = self._raw(genomes)
@@ -213,6 +214,20 @@ class Belief:
 
     # ---- predictions ------------------------------------------------------------------------------------------
 
+    def points(self) -> np.ndarray:
+        """What is expected of the incumbents, (k, m) as in `predict`; what is believed changes no expectation."""
+        if self._points is None:
+            inputs = self.inputs(self.incumbents)
+            self._points = np.zeros((len(inputs), len(self.columns)))
+            self._points[:, self.known.positions] = self.incumbents_known
+            for j, value in self.constants.items():
+                self._points[:, j] = value
+            for j, process in self.processes.items():
+                seen = self._seen(process, inputs)
+                exact = isinstance(process, GaussianProcess)
+                self._points[:, j] = process.expect(seen) if exact else process.predict(seen)[0]
+        return self._points
+
     def predict(self, inputs: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation of every objective, (n, m) each, minimised, on the scales of `bends`; 0 spread for
         what is known (n, e)."""
@@ -298,6 +313,8 @@ class Belief:
         likely = self.log_chance(inputs, mean, sd) > np.log(0.5)
         self.incumbents = np.concatenate([self.incumbents, genomes[likely]])
         self.incumbents_known = np.concatenate([self.incumbents_known, known[likely]])
+        if self._points is not None:
+            self._points = np.concatenate([self._points, mean[likely]])
         self.limits.believe(inputs[:, : self._width])
         for process in self.processes.values():
             process.believe(self._seen(process, inputs))

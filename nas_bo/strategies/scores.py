@@ -54,7 +54,7 @@ def gain_of(belief: Belief, rng: np.random.Generator) -> Gain:
     m = len(belief.columns)
     points = np.zeros((0, m))
     if len(belief.incumbents):
-        points = belief.predict(belief.inputs(belief.incumbents), belief.incumbents_known)[0]
+        points = belief.points()
         points = points[np.isfinite(points).all(1)]
     if not len(points):
         return _any

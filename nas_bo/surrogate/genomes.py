@@ -25,6 +25,7 @@ from nas_bo.space.neighbours import pattern
 OFF = -1.0
 COUNTED = 2**31  # whole numbers of a larger range are positions: few such indices are exact, or steps of one useful
 REMEMBERED = 50_000  # genomes of architectures kept per space
+DECODED = 5_000  # architectures of genomes kept per space: those that look best are looked at again and again
 
 
 class List:
@@ -80,6 +81,7 @@ class Genomes:
         self.ordered = np.array([d.ordered for d in self.domains])
         self._at = at
         self._encoded: dict[tuple[tuple[str, Primitive], ...], np.ndarray] = {}
+        self._decoded: dict[bytes, Architecture] = {}
         self._index = [
             {(type(v), v): i for i, v in enumerate(d.values)} if isinstance(d, Choice) else None for d in self.domains
         ]
@@ -169,7 +171,16 @@ class Genomes:
 
     def decode(self, row: np.ndarray) -> Architecture:
         """The architecture of one genome (genes,)."""
+        key = row.tobytes()
+        arch = self._decoded.get(key)
+        if arch is None:
+            arch = self._built(row)
+            if len(self._decoded) >= DECODED:
+                self._decoded.clear()
+            self._decoded[key] = arch
+        return arch
 
+    def _built(self, row: np.ndarray) -> Architecture:
         def pick(path: str, domain: Domain) -> Primitive:
             i = self._at[path]
             return _at(domain, float(row[i])) if self.real[i] or domain.size is None else domain.values[int(row[i])]

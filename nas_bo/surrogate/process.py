@@ -158,7 +158,8 @@ class GaussianProcess:
         k = self._kernel(self._t, self._inputs, self._inputs)
         for jitter in (JITTER, 1e-4, 1e-2):
             try:
-                self._root = np.linalg.cholesky(k + (np.exp(self._t[-1]) + jitter) * np.eye(len(k)))
+                self._nugget = float(np.exp(self._t[-1])) + jitter
+                self._root = np.linalg.cholesky(k + self._nugget * np.eye(len(k)))
                 break
             except np.linalg.LinAlgError:
                 if jitter == 1e-2:
@@ -201,11 +202,21 @@ class GaussianProcess:
 
     def believe(self, inputs: np.ndarray) -> None:
         """Condition on the predicted mean at inputs (n, d): what is pending is no longer uncertain (the "kriging
-        believer" of Ginsbourger et al., 2010)."""
-        means = (self.predict(inputs)[0] - self.mean) / self.scale
+        believer" of Ginsbourger et al., 2010). Rows are added to the Cholesky factor; expectations stay, so their weights are 0."""
+        from scipy.linalg import solve_triangular
+
+        k = self._kernel(self._t, inputs, self._inputs)
+        white = solve_triangular(self._root, k.T, lower=True, check_finite=False)
+        left = self._kernel(self._t, inputs, inputs) + self._nugget * np.eye(len(inputs)) - white.T @ white
         self._inputs = np.concatenate([self._inputs, inputs])
-        self._targets = np.concatenate([self._targets, means])
-        self._condition()
+        self._targets = np.concatenate([self._targets, k @ self._weights])
+        try:
+            corner = np.linalg.cholesky(left)
+        except np.linalg.LinAlgError:
+            self._condition()
+            return
+        self._root = np.block([[self._root, np.zeros(white.shape)], [white.T, corner]])
+        self._weights = np.concatenate([self._weights, np.zeros(len(inputs))])
 
 
 class _Kernel:
