@@ -28,8 +28,8 @@ from nas_bo.problem import Problem
 from nas_bo.strategies import Bayes
 from nas_bo.trial import Trial
 
-HISTORIES, ASKS = (100, 500, 1000, 2000, 5000), 8
-BATCH, AFTER, BATCHES = 64, 500, 3
+HISTORIES, ASKS = (100, 500, 1000, 2000, 5000), 5
+BATCH, AFTER, BATCHES = 64, 500, 2
 
 
 def history(case: Case, problem: Problem, n: int) -> list[Trial]:
@@ -53,13 +53,16 @@ def single(case: Case, known: bool, n: int, asks: int) -> dict[str, Any]:
         cpu, found = timed(problem, trials, 1)
         seconds.append(cpu)
         trials.append(problem.evaluate(found[0]))
+    print(case.name, n, [round(cpu, 3) for cpu in seconds], flush=True)
     return {"first": round(seconds[0], 3), "asks": spread(seconds[1:]), "repeats": asks}
 
 
 def batch(case: Case, known: bool, repeats: int, n: int = BATCH) -> dict[str, Any]:
     problem = case.problem(0, known)
     trials = history(case, problem, AFTER)
-    return {"batch": spread([timed(problem, trials, n, seed)[0] for seed in range(repeats)]), "repeats": repeats}
+    seconds = [timed(problem, trials, n, seed)[0] for seed in range(repeats)]
+    print(case.name, n, "at once", [round(cpu, 3) for cpu in seconds], flush=True)
+    return {"batch": spread(seconds), "repeats": repeats}
 
 
 def main() -> None:
@@ -78,7 +81,9 @@ def main() -> None:
             figures[name][f"{BATCH} after {AFTER}"] = batch(case, known, BATCHES)
     what = "processor seconds of an ask of Bayes, one thread"
     machine = {"load_before": load}
-    write(envelope(what, "nas-bo", "numpy", "scipy", machine=machine, cpu_s=figures), "search_asks.json", not given.quick)
+    write(
+        envelope(what, "nas-bo", "numpy", "scipy", machine=machine, cpu_s=figures), "search_asks.json", not given.quick
+    )
 
 
 if __name__ == "__main__":

@@ -54,6 +54,12 @@ def boxes(front: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndar
     if len(reference) == 1:
         return np.array([[-np.inf]]), np.array([[front.min(initial=reference[0])]])
     edges = np.concatenate([[-np.inf], np.unique(front[:, -1]), reference[-1:]])
+    if len(reference) == 2:  # the same without a call for each slab
+        front = front[np.argsort(front[:, 1])]
+        least = np.minimum.accumulate([reference[0], *front[:, 0]])[
+            np.searchsorted(front[:, 1], edges[:-1], side="right")
+        ]
+        return np.column_stack([np.full(len(least), -np.inf), edges[:-1]]), np.column_stack([least, edges[1:]])
     lower, upper = [], []
     for start, stop in itertools.pairwise(edges):
         low, high = boxes(_thin(front[front[:, -1] <= start, :-1]), reference[:-1])

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -33,11 +34,15 @@ from nas_bo.validated import checked, whole_number
 
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
 ROUNDS = (0.5,) * 6 + (0.0,) * 2  # of evolution: the probability that two candidates are crossed
-LATER = (0.5, 0.0)  # the rounds for a later member of a batch, which begins with the candidates of the one before
+LATER = (0.5, 0.5, 0.0)  # the rounds for a later member of a batch, which begins with the candidates of the one before
+FEWER = 0.04  # of the candidates in each of these
 PARENTS = 40  # candidates that are varied in every round
 EXPLORED = 24  # trials from which on a surrogate that explains little is helped by evolution
 WIDER = 2.0  # times that an exploring suggestion takes the surrogate to be less certain, with one objective
+REFRESHED = 80  # candidates with an old score that are scored again at a time, at least
 CHECKED = 4  # times that many are built at most in each round, where rules or the error of an approximation reject most
+
+Pin = Callable[[np.ndarray], np.ndarray]  # genomes (n, genes) -> the nearest where candidates must lie
 
 logger = logging.getLogger(__name__)
 
@@ -208,11 +213,12 @@ class Bayes:
             if arch is None:
                 score = scorer(belief, rng, WIDER if explore else 1.0)
                 if looked is None or explore:
-                    found = self._search(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, setting)
+                    pinned = None if setting is None else partial(pin, problem, setting)
+                    found = self._search(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, pinned)
                 else:
                     found = looked
                     found.rescore(score, self.candidates)
-                    self._evolve(found, LATER, rng)
+                    self._evolve(found, LATER, FEWER, rng)
                 if not explore and len(problem.columns) <= MANY:
                     looked = found
                 arch = found.take() or fresh(problem, seen, generator("bayes", self.seed, len(seen)))
@@ -233,7 +239,7 @@ class Bayes:
         left: Mapping[str, float],
         seen: set[str],
         rng: np.random.Generator,
-        setting: Setting | None = None,
+        pinned: Pin | None = None,
     ) -> _Candidates:
         """About `candidates` architectures with their scores: random ones, variations of the best trials and those whose
         evaluation was stopped first, then the best so far are varied again and again."""
@@ -243,7 +249,7 @@ class Bayes:
             for arch, row in zip(stopped, genomes.encode(stopped), strict=True)
             if left[arch.id] < 1
         }
-        found = _Candidates(belief, score, seen, cheaper, setting)
+        found = _Candidates(belief, score, seen, cheaper, pinned)
         wild = int(RANDOM * self.candidates)
         found.add(np.concatenate([genomes.random(wild // 2, rng), genomes.tilted(wild - wild // 2, rng)]))
         if parents:
@@ -252,13 +258,14 @@ class Bayes:
             found.add(mutate(genomes, best[chosen], rng))
         if stopped:
             found.add(genomes.encode(stopped), pinned=False)
-        self._evolve(found, ROUNDS, rng)
+        self._evolve(found, ROUNDS, (1 - RANDOM - VARIED) / len(ROUNDS), rng)
         return found
 
-    def _evolve(self, found: _Candidates, rounds: Sequence[float], rng: np.random.Generator) -> None:
-        """Vary the best so far, once for each of `rounds`: the probability that two are crossed; with 0 only the very best are varied."""
+    def _evolve(self, found: _Candidates, rounds: Sequence[float], share: float, rng: np.random.Generator) -> None:
+        """Vary the best so far, once for each of `rounds`: the probability that two are crossed; with 0 only the very best are varied.
+        Each adds so large a share of `candidates`."""
         genomes = genomes_of(found.belief.problem.space)
-        number = int((1 - RANDOM - VARIED) * self.candidates / len(ROUNDS))
+        number = int(share * self.candidates)
         for crossing in rounds:
             pool = found.verify(PARENTS if crossing else PARENTS // 4)
             if not len(pool):
@@ -267,9 +274,8 @@ class Bayes:
             crossed = rng.random(number) < crossing
             children = found.genomes[pool[first]]
             children[crossed] = cross(genomes, children[crossed], found.genomes[pool[second]][crossed], rng)
-            children[~crossed] = mutate(genomes, children[~crossed], rng)
-            again = crossed & (rng.random(number) < 0.5)
-            children[again] = mutate(genomes, children[again], rng)
+            mutated = ~crossed | (rng.random(number) < 0.5)
+            children[mutated] = mutate(genomes, children[mutated], rng)
             found.add(children, found.correction[pool[first]])
 
 
@@ -286,9 +292,9 @@ class _Candidates:
         score: Score,
         seen: set[str],
         cheaper: Mapping[bytes, float],
-        setting: Setting | None = None,
+        pinned: Pin | None = None,
     ) -> None:
-        self.belief, self._seen, self._setting = belief, seen, setting
+        self.belief, self._seen, self._pinned = belief, seen, pinned
         self._gain, self._cheaper = score, cheaper  # what is added to the logarithm of the gain, by genome
         width, known = len(genomes_of(belief.problem.space).paths), len(belief.known.positions)
         self.genomes = np.zeros((0, width))
@@ -301,9 +307,9 @@ class _Candidates:
         self._rows: set[bytes] = set()
 
     def add(self, genomes: np.ndarray, correction: np.ndarray | None = None, pinned: bool = True) -> None:
-        """Score genomes (n, genes) that are not there yet, `pinned` to the setting if there is one."""
-        if self._setting is not None and pinned:
-            genomes = pin(self.belief.problem, self._setting, genomes)
+        """Score genomes (n, genes) that are not there yet, `pinned` to where candidates must lie, if there is something."""
+        if self._pinned is not None and pinned:
+            genomes = self._pinned(genomes)
         correction = np.zeros((len(genomes), self.correction.shape[1])) if correction is None else correction
         new = []
         for i, row in enumerate(genomes):
@@ -345,7 +351,7 @@ class _Candidates:
             order = order[self._scores[order] > -np.inf]
             if not self._stale[order[:number]].any():
                 return
-            old = order[self._stale[order]][: 2 * number]
+            old = order[self._stale[order]][: max(number, REFRESHED)]
             exact = self._approximate[old] + self.correction[old]
             exact = known.from_scale(exact) if exact.shape[1] else exact
             scores = self._score(self.genomes[old], self._inputs[old], exact)

@@ -95,7 +95,11 @@ class Belief:
         if not len(keep):
             raise ValueError("the trials differ in nothing that can be encoded")
         self.bends: list[Bend | Ranks] = [UNBENT] * len(self.columns)
-        self._keep, self._low, self._span = keep, raw[:, keep].min(0), np.ptp(raw[:, keep], axis=0)
+        # the scale of those that are fitted to: one trial that lies further out does not make all hyperparameters be fitted again
+        first = raw[: settled(len(raw)), keep]
+        self._keep, self._low, self._span = keep, first.min(0), np.ptp(first, axis=0)
+        late = self._span <= 1e-9  # these vary in later trials alone
+        self._low[late], self._span[late] = raw[:, keep[late]].min(0), np.ptp(raw[:, keep[late]], axis=0)
         summaries = int((keep < self._features.width).sum())
         own = int((keep < self._features.width + len(self.known.positions)).sum())
         self._rows: dict[bytes, int] | None = None
@@ -224,8 +228,9 @@ class Belief:
                 self._points[:, j] = value
             for j, process in self.processes.items():
                 seen = self._seen(process, inputs)
-                exact = isinstance(process, GaussianProcess)
-                self._points[:, j] = process.expect(seen) if exact else process.predict(seen)[0]
+                self._points[:, j] = (
+                    process.expect(seen) if isinstance(process, GaussianProcess) else process.predict(seen)[0]
+                )
         return self._points
 
     def predict(self, inputs: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -108,7 +108,8 @@ def reference_of(
     lie before it is a failure, and nothing is gained there.
     """
     straight = np.column_stack([bend.back(points[:, j]) for j, bend in enumerate(bends)])
-    reference = reference_point(straight)
+    front = straight[undominated(straight)]
+    reference = reference_point(front if (np.ptp(front, axis=0) > 0).all() else straight)
     for j in range(len(reference)):
         worst = float(straight[:, j].max())
         if j not in known:

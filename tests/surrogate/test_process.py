@@ -75,6 +75,18 @@ def test_what_is_believed_is_no_longer_uncertain_and_changes_no_expectation():
     assert after == pytest.approx(before, abs=0.05 * y.std()) and (narrow < 0.7 * wide).all()
 
 
+def test_believing_is_the_same_as_conditioning_on_what_was_expected():
+    x, y = data(30)
+    process = GaussianProcess(x, y, own=3)
+    new, asked = np.random.default_rng(9).random((3, 5)), np.random.default_rng(8).random((40, 5))
+    means = process.predict(new)[0]
+    whole = GaussianProcess(np.concatenate([x, new]), np.concatenate([y, means]), own=3, like=process)
+    process.believe(new[:1])
+    process.believe(new[1:])
+    for found, told in zip(process.predict(asked), whole.predict(asked), strict=True):
+        assert found == pytest.approx(told, rel=1e-5, abs=1e-5)
+
+
 def test_remembered_hyperparameters_change_nothing():
     x, y = data(40)
     surrogate._memory.clear()
