@@ -110,6 +110,29 @@ LONG_FIRST = (
 )  # fmt: skip
 
 
+# Files that one process runs, since it makes once what all of them need: syntax trees; what torch loads for its first graph.
+TOGETHER = {
+    f"tests/{file}": name
+    for name, files in {
+        "laws": ("test_types.py", "test_imports.py", "test_wording.py", "conformance/test_one_file.py"),
+        "graphs": ("export/test_onnx.py", "export/test_openvino.py", "export/test_export.py"),
+    }.items()
+    for file in files
+}
+
+
+@pytest.hookimpl(optionalhook=True, tryfirst=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return TOGETHER.get(file, file)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """`-m quick` does not even import other files."""
     tests = config.rootpath / "tests"

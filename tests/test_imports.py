@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import QUICK
+from tests.sources import ROOT, trees
 
-ROOT = Path(__file__).parent.parent / "nas_bo"
 ROOMS = ["space", "model", "search_spaces", "supernet", "export", "compress", "hardware", "surrogate", "objectives", "pretrained", "strategies", "stopping", "report", "execution"]  # fmt: skip
 DOORS = ["optuna", "ax", "mlflow", "lm_eval"]
 ABOVE = ["workflows", "testing", "cli"]  # what sees the doors; each sees those before it
@@ -23,15 +23,10 @@ HEAVY = ("torch", "optuna", "ax", "botorch", "mlflow", "pandas", "matplotlib", "
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
-
-
-@cache
 def _imports(path: Path, everywhere: bool = True, shown: bool = False) -> frozenset[str]:
     """Names of imported modules; only those executed at import when not `everywhere`, none for types only with `shown`."""
     found: set[str] = set()
-    tree = _tree(path)
+    tree = trees()[path]
     skip: set[ast.AST] = set()
     for node in ast.walk(tree) if shown or not everywhere else ():
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -55,7 +50,7 @@ def _room(module: str) -> str | None:
 
 
 def _files() -> list[Path]:
-    return sorted(ROOT.rglob("*.py"))
+    return [*trees()]
 
 
 def _place(path: Path) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 from collections import Counter
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent / "nas_bo"
+from tests.sources import ROOT, trees
+
 ANY = {  # room -> the most; "" are the files next to the rooms
     "": 95, "ax": 25, "cli": 43, "compress": 22, "export": 50, "hardware": 43, "mlflow": 21, "model": 135, "objectives": 40,
     "optuna": 47, "pretrained": 10, "report": 34, "search_spaces": 3, "space": 31, "strategies": 8, "supernet": 21,
@@ -27,21 +28,27 @@ MANY = {  # that have more, and why
 }
 
 
-@lru_cache
-def _trees() -> dict[Path, list[ast.AST]]:
-    return {path.relative_to(ROOT): list(ast.walk(ast.parse(path.read_text()))) for path in sorted(ROOT.rglob("*.py"))}
+def _nodes(word: str = "") -> Iterator[tuple[Path, Iterator[ast.AST]]]:
+    """The nodes of each file in which the word is."""
+    for path, tree in trees().items():
+        if not word or word in path.read_text():
+            yield path.relative_to(ROOT), ast.walk(tree)
 
 
-def _words(nodes: list[ast.AST]) -> int:
+def _words(nodes: Iterator[ast.AST]) -> int:
     """`Any` in annotations, aliases and imports, also inside texts that are annotations."""
-    names = sum(isinstance(node, ast.Name) and node.id == "Any" for node in nodes)
-    imported = (node.names for node in nodes if isinstance(node, ast.ImportFrom) and node.module == "typing")
-    return names + sum(alias.name == "Any" for aliases in imported for alias in aliases)
+    count = 0
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            count += node.id == "Any"
+        elif isinstance(node, ast.ImportFrom) and node.module == "typing":
+            count += sum(alias.name == "Any" for alias in node.names)
+    return count
 
 
 def test_any_does_not_grow():
     found: Counter[str] = Counter()
-    for path, nodes in _trees().items():
+    for path, nodes in _nodes("Any"):
         found[path.parts[0] if len(path.parts) > 1 else ""] += _words(nodes)
     more = {room: n for room, n in found.items() if n > ANY.get(room, 0)}
     assert not more, f"more of Any than before (room: now), where the most is {ANY}: {more}"
@@ -51,7 +58,7 @@ def test_attributes_are_rarely_looked_for():
     """A capability is a small protocol (`nas_bo.objective`), and `isinstance` asks for it."""
     called = Counter(
         node.func.id
-        for nodes in _trees().values()
+        for _, nodes in _nodes("attr(")
         for node in nodes
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     )
@@ -62,7 +69,7 @@ def test_attributes_are_rarely_looked_for():
 def test_functions_have_few_arguments():
     """What belongs together is one value; options of commands are what typer reads."""
     many = []
-    for path, nodes in _trees().items():
+    for path, nodes in _nodes():
         for node in nodes:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 given = node.args

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 from nas_bo.wording import counted, plural
+from tests.sources import ROOT, trees
 
-ROOT = Path(__file__).parent.parent / "nas_bo"
 NOUNS = [
     "anchors", "arch", "architectures", "arms", "attempts", "baselines", "blocks", "bytes", "candidates", "channels",
     "characters", "choices", "clocks", "columns", "combinations", "constraints", "contexts", "cores", "corpora",
@@ -73,9 +72,8 @@ def _numbered(tree: ast.AST) -> list[str]:
 
 def test_numbers_agree_with_their_nouns():
     found = []
-    for path in sorted(ROOT.rglob("*.py")):
+    for path, tree in trees().items():
         source = path.read_text()
-        tree = ast.parse(source)
         texts = [str(one.value) for one in ast.walk(tree) if isinstance(one, ast.Constant)]
         hits = _numbered(tree) + [text[:60] for text in texts if re.search(r"[a-z]\(e?s\)(?! V)", text)]
         hits += [hit[0] for hit in PERCENT.finditer(source) if hit[1] != "characters"]

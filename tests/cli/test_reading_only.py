@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -54,6 +53,9 @@ COMMANDS = [
 ALL = """
 import json, sys
 commands, out = json.loads(sys.argv[1]), sys.argv[2]
+if sys.argv[3]:
+    from tests.cli.test_reading_only import obey_modes
+    obey_modes()
 from typer.testing import CliRunner
 from nas_bo.cli.app import app
 said = []
@@ -64,31 +66,53 @@ print(json.dumps(said))
 """
 
 
-def run(folder: Path, out: Path, *prefix: str) -> None:
-    """All commands in one process."""
+def obey_modes() -> None:
+    """As root, of this process from now on: without the capabilities that set it above the modes of files."""
+    import ctypes
+
+    above = (1, 2, 3)  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER of linux/capability.h
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable: the first 32 bits, then the others
+    if libc.capget(header, data):
+        raise OSError(ctypes.get_errno(), "capget")
+    for number in range(3):
+        data[number] &= ~sum(1 << bit for bit in above)
+    if libc.capset(header, data):
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def run(folder: Path, out: Path, modes: bool = False) -> None:
+    """All commands in one process, which obeys the modes of files where it is asked to."""
     env = environment(HOME=str(out), MPLCONFIGDIR=str(out), TMPDIR=str(out))
-    words = ["-c", ALL, json.dumps(COMMANDS), str(out)]
-    if prefix:
-        done = subprocess.run([*prefix, sys.executable, *words], cwd=folder, env=env, capture_output=True, text=True)
-    else:
-        done = python(*words, cwd=folder, env=env)
+    done = python("-c", ALL, json.dumps(COMMANDS), out, "1" if modes else "", cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
     wrong = [one for one in json.loads(done.stdout.splitlines()[-1]) if one[1] != 0]
     assert not wrong, wrong
 
 
+WRITES = """
+import sys
+from tests.cli.test_reading_only import obey_modes
+obey_modes()
+open(sys.argv[1], "ab")
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root is above the modes of files")
+def test_a_process_that_obeys_modes_cannot_write(kept):
+    (kept / "s.db").chmod(0o444)
+    done = python("-c", WRITES, kept / "s.db", env=environment())
+    assert done.returncode == 1 and "PermissionError" in done.stderr
+
+
 def test_what_may_not_be_written_is_read(kept, tmp_path):
     """By modes, which root obeys without the capabilities that set it above them."""
-    prefix = []
-    if os.geteuid() == 0:
-        if not shutil.which("setpriv"):
-            pytest.skip("root obeys no modes")
-        prefix = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner"]
     for path in (*kept.rglob("*"), kept):
         path.chmod(0o555 if path.is_dir() else 0o444)
     try:
         before = state(kept)
-        run(kept, tmp_path, *prefix)
+        run(kept, tmp_path, modes=os.geteuid() == 0)
         assert state(kept) == before and list(tmp_path.rglob("front.html"))
     finally:
         kept.chmod(0o755)

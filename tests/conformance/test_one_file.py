@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nas_bo.model.blocks.table import OURS, known
+from tests.sources import ROOT, trees
 
-ROOT = Path(__file__).parent.parent.parent / "nas_bo"
 SPECS = {block.Spec.__name__ for block in known().values()}
 OWN = [ROOT / "model" / "blocks", ROOT / "model" / "layers"]
 
@@ -34,13 +34,13 @@ def _asks(tree: ast.AST) -> list[str]:
 
 
 def _files() -> list[Path]:
-    return [path for path in sorted(ROOT.rglob("*.py")) if not any(own in path.parents for own in OWN)]
+    return [path for path in trees() if not any(own in path.parents for own in OWN)]
 
 
 def test_nobody_asks_which_kind_a_block_is():
     texts = {path: path.read_text() for path in _files()}
     named = {path: text for path, text in texts.items() if any(word in text for word in (*SPECS, "kind"))}
-    asking = {str(path): asked for path, text in named.items() if (asked := _asks(ast.parse(text)))}
+    asking = {str(path): asked for path, text in named.items() if (asked := _asks(trees()[path]))}
     assert len(texts) > 400 and len(named) > 50 and not asking, asking  # what asks names a kind or a specification
 
 

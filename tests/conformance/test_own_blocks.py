@@ -82,7 +82,7 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
 # ---- everywhere -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_search_goes_on_where_it_stopped(tmp_path, workers):
     asked = {"strategy": Random(seed=1), "storage": str(tmp_path / "own.db"), "retrain": 0, "workers": workers}
     first = search(Own, [loss, Parameters(), Flops()], trials=4, **asked)
@@ -348,7 +348,10 @@ def mixed_with(block):
     return Mixed
 
 
-@pytest.mark.parametrize(("block", "why"), [(Logarithm(), "values"), (Root(), "gradients"), (Later(), "values")])
+@pytest.mark.parametrize(
+    ("block", "why"),
+    [pytest.param(Logarithm(), "values", marks=pytest.mark.slow), (Root(), "gradients"), (Later(), "values")],
+)
 def test_a_block_that_gives_nan_is_named_in_a_supernet_and_in_a_gradient_search(tmp_path, block, why):
     corpus = load_corpus(text(tmp_path / "words.txt"))
     space = mixed_with(block)

@@ -115,12 +115,12 @@ def start() -> None:
     raise AssertionError((_commands["start"][1] / "said").read_text())
 
 
-def made(server: str, name: str) -> str:
-    """The address of a new database."""
+def made(server: str, name: str, template: str = "template1") -> str:
+    """The address of a new database, empty or as another one is."""
     import psycopg
 
     with psycopg.connect(f"postgresql://postgres@{server}/postgres", autocommit=True) as connection:
-        connection.execute(f'create database "{name}"'.encode())
+        connection.execute(f'create database "{name}" template "{template}"'.encode())
     return f"postgresql://postgres@{server}/{name}"
 
 

@@ -24,7 +24,9 @@ TRIALS = 24
 @pytest.mark.parametrize(
     ("name", "strategy", "goal"),
     [
-        ("branin_currin", Bayes(seed=0, startup=8, candidates=200), 30.0),  # two objectives; hypervolume of at most 59
+        pytest.param(
+            "branin_currin", Bayes(seed=0, startup=8, candidates=200), 30.0, marks=pytest.mark.slow
+        ),  # two objectives; hypervolume of at most 59
         ("hartmann6", NSGA2(seed=0, population=8), -0.3),  # six reals, minimised; the best is -3.3
         ("jenatton", Successive((Random(seed=0), 8), Bayes(seed=0, candidates=200)), 0.4),  # hierarchical; at best 0.1
     ],

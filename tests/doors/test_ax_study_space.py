@@ -206,7 +206,14 @@ def test_a_parameter_of_the_user_may_depend_on_one_of_ours() -> None:
 # ---- fixed parameters -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", [Random(), NSGA2(startup=4), Bayes(startup=4, candidates=60)])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(Random(), marks=pytest.mark.slow),
+        NSGA2(startup=4),
+        pytest.param(Bayes(startup=4, candidates=60), marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(
     ("fixed", "holds"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from datetime import timedelta
 
 import optuna
@@ -19,6 +20,7 @@ from nas_bo.optuna import patient, storages, studies
 from nas_bo.optuna.changes import Changes
 from nas_bo.problem import Problem
 from nas_bo.strategies import Random
+from tests.doors import postgres
 from tests.doors.postgres import database, server  # noqa: F401
 from tests.problems import Toy, cost, loss
 
@@ -29,23 +31,40 @@ def of_file(path):
     return patient.storage(storages.backend(str(path)), "study.db", 1)
 
 
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """A file with Optuna's tables, which tests copy."""
+    path = tmp_path_factory.mktemp("tables") / "study.db"
+    of_file(path).remove_session()
+    return path
+
+
 class TestConformance(StorageTestCase):
     """Optuna's own suite for storages."""
 
     @pytest.fixture
-    def storage(self, tmp_path):
+    def storage(self, tables, tmp_path):
+        shutil.copy(tables, tmp_path / "study.db")
         return of_file(tmp_path / "study.db")
+
+
+def of_server(url):
+    return patient.storage(storages.backend(url), "postgresql", 1)
+
+
+@pytest.fixture(scope="module")
+def template(server):  # noqa: F811
+    """The name of a database with Optuna's tables, which the server copies."""
+    made = of_server(postgres.made(server, "tables"))
+    made.remove_session()
+    made.inner._backend.engine.dispose()
+    return "tables"
 
 
 class TestConformanceOnPostgreSQL(StorageTestCase):
     @pytest.fixture
-    def storage(self, server):  # noqa: F811
-        import psycopg
-
-        name = f"s{random.randrange(10**9)}"
-        with psycopg.connect(f"postgresql://postgres@{server}/postgres", autocommit=True) as connection:
-            connection.execute(f'create database "{name}"')
-        yield (made := patient.storage(storages.backend(f"postgresql://postgres@{server}/{name}"), "postgresql", 1))
+    def storage(self, server, template):  # noqa: F811
+        yield (made := of_server(postgres.made(server, f"s{random.randrange(10**9)}", template)))
         made.remove_session()
         made.inner._backend.engine.dispose()
 
@@ -236,7 +255,7 @@ class Counted:
 def test_a_trial_costs_the_same_after_many(tmp_path):
     path = str(tmp_path / "study.db")
     study = search(Toy, [loss, cost], strategy=Random(seed=0), trials=4, storage=path, retrain=0).study
-    made = search(Toy, [loss, cost], strategy=Random(seed=1), trials=1500, retrain=0).study.trials
+    made = search(Toy, [loss, cost], strategy=Random(seed=1), trials=500, retrain=0).study.trials
     engine = study._storage.inner._database.engine
     counts = Counted()
     seen = []
@@ -266,7 +285,7 @@ def test_a_trial_costs_the_same_after_many(tmp_path):
         with study._storage.inner.together():
             for trial in made[10:]:
                 study.add_trial(trial)
-        search(Toy, [loss, cost], strategy=Random(seed=2), trials=1506, storage=path, retrain=0, on_progress=progress)
+        search(Toy, [loss, cost], strategy=Random(seed=2), trials=506, storage=path, retrain=0, on_progress=progress)
     finally:
         for event, listen in listeners:
             sqlalchemy.event.remove(sqlalchemy.engine.Engine, event, listen)

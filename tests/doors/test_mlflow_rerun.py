@@ -41,7 +41,15 @@ def result(uri, tmp_path_factory):
     storage = str(tmp_path_factory.mktemp("study") / "s.db")
     objectives = [QUALITY, Latency(max_seconds=0.2), Parameters()]
     return search(
-        TinyGPT, objectives, trials=3, strategy=Random(), storage=storage, track=uri, retrain=1.5, retrain_others=0
+        TinyGPT,
+        objectives,
+        trials=3,
+        strategy=Random(),
+        storage=storage,
+        track=uri,
+        retrain=1.5,
+        retrain_others=0,
+        baseline=None,
     )
 
 

@@ -1,4 +1,5 @@
-"""Optuna's own suite for samplers (126 cases), on spaces that nobody named, for every strategy."""
+"""Optuna's own suite for samplers (126 cases), on spaces that nobody named, for every strategy: every day for those of the default
+search and for one that only draws, every night for the others, which reach the door by the same way."""
 
 from __future__ import annotations
 
@@ -24,6 +25,8 @@ STRATEGIES = {
 }
 
 
+DAILY = ("Random", "NSGA2", "Bayes")
+
 TRAINING = {
     "Darts",
     "GDAS",
@@ -48,6 +51,8 @@ def nothing_fails_silently(caplog):
 
 
 class TestConformance(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
-    @pytest.fixture(params=STRATEGIES)
+    @pytest.fixture(
+        params=[name if name in DAILY else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES]
+    )
     def sampler(self, request):
         return lambda: Sampler(strategy=STRATEGIES[request.param]())

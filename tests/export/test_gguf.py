@@ -121,13 +121,15 @@ def test_what_llama_cpp_quantises_is_what_the_package_gguf_reads():
 
 @pytest.mark.parametrize("space", NAMED)
 def test_random_architectures_of_every_space_are_exact_or_say_why_not(space, tmp_path):
+    written = 0
     for seed in range(20):
         arch = NAMED[space].sample(seed)
         best = fits(arch, GGUF)[0]
         if best.reasons:
             with pytest.raises(ExportError, match=r"no architecture of llama\.cpp"):
                 gguf.fit(Thin(arch), 1e9)
-        elif arch.width <= 96:
+        elif arch.width <= 96 and written < 4:
+            written += 1
             (tmp_path / str(seed)).mkdir()
             assert gguf.write(made(arch), tmp_path / str(seed), 1e9)[1].good
 

@@ -42,9 +42,18 @@ def ids(strategy, problem, trials, n):
     return [arch.id for arch in strategy.suggest(problem, trials, n)]
 
 
+# Every history on one large and on both smallest spaces, every space after one healthy and one odd history; all of both at night.
+EVERY_HISTORY, EVERY_SPACE = (cases.Nested, cases.Constant, cases.Tiny), ("complete", "strange")
+SITUATIONS = [
+    pytest.param(history, space, id=f"{name}-{space.__name__}",
+                 marks=[] if space in EVERY_HISTORY or name in EVERY_SPACE else pytest.mark.slow)
+    for history, name in zip(cases.HISTORIES, cases.HISTORY_NAMES, strict=True)
+    for space in cases.SPACES
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda s: type(s).__name__)
-@pytest.mark.parametrize("space", cases.SPACES, ids=lambda s: s.__name__)
-@pytest.mark.parametrize("history", cases.HISTORIES, ids=cases.HISTORY_NAMES)
+@pytest.mark.parametrize(("history", "space"), SITUATIONS)
 def test_suggestions_are_valid_fresh_and_repeatable(strategy, space, history):
     dear = isinstance(strategy, Bayes) and space is not cases.Nested  # qLogNEHVI takes seconds
     for objectives in (cases.one, cases.two) if dear else (cases.one, cases.two, cases.three):

@@ -151,7 +151,7 @@ QUICKLY = ValidationLoss.quick(tokens=8000, cost=0.7, device="cpu", data=argpars
 
 @pytest.fixture(scope="module")
 def searched_quickly():
-    return search(TinyGPT, [QUICKLY], strategy=Random(seed=0), trials=3, retrain=2)
+    return search(TinyGPT, [QUICKLY], strategy=Random(seed=0), trials=3, retrain=2, baseline=None)
 
 
 @pytest.mark.parametrize("version", ["0.1", "now"])

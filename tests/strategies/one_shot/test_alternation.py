@@ -28,7 +28,9 @@ from tests.strategies.one_shot.cases import (
 )
 
 
-@pytest.mark.parametrize("kind", [Darts, GDAS, ProxylessNAS])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(Darts, marks=pytest.mark.slow), GDAS, ProxylessNAS]
+)  # three times the others
 def test_a_search_over_the_whole_vocabulary(kind):
     steps = []
     search = kind(**SHORT, seed=3)
