@@ -15,8 +15,6 @@ from nas_bo.errors import CompressError
 
 BLOCK = 128
 """Columns whose errors are gathered before those behind them are changed."""
-INNER = 32
-"""Likewise, where nothing is chosen block by block: the same numbers in less time."""
 DAMPING = 0.01
 """Added to the diagonal of H, as a share of its mean."""
 MOST_DAMPING = 1e3
@@ -43,7 +41,6 @@ def settle(
     begins: Callable[[Tensor, Tensor, int], None] | None = None,
     *,
     every: int = BLOCK,
-    by_size: bool = True,
     damping: float = DAMPING,
 ) -> Tensor:
     """The weight with every column settled, one after another.
@@ -54,34 +51,24 @@ def settle(
         settled: (w (R,), column) -> (R,), what the column becomes.
         begins: (W (R, n), d (n,), first) before every `every` columns: their present values, and the diagonal of the factor of
             the inverse of H.
-        by_size: settle the columns with the largest inputs first, while others can still make up for them.
     """
     size = weight.shape[1]
-    diagonal = hessian.diagonal()
-    dead = diagonal <= 0
-    order = (
-        torch.argsort(diagonal, descending=True, stable=True) if by_size else torch.arange(size, device=weight.device)
-    )
-    work = weight.float().t()[order].contiguous()  # (C, R), so that a column is one piece
-    upper = factor(hessian[order][:, order], dead[order], damping)
-    made = torch.empty_like(work)
-    block = INNER if begins is None else BLOCK
-    columns, scale = order.tolist(), upper.diagonal().tolist()
-    for first in range(0, size, block):
-        last = min(first + block, size)
+    work = weight.float().t().clone(memory_format=torch.contiguous_format)  # (C, R), so that a column is one piece
+    upper = factor(hessian, hessian.diagonal() <= 0, damping)
+    made, scale = torch.empty_like(work), upper.diagonal().tolist()
+    for first in range(0, size, BLOCK):
+        last = min(first + BLOCK, size)
         errors = torch.zeros(last - first, work.shape[1], device=work.device)
         for at in range(first, last):
             if begins is not None and at % every == 0:
                 end = min(at + every, last)
                 begins(work[at:end].t(), upper.diagonal()[at:end], at)
             w, error = work[at], errors[at - first]
-            made[at] = settled(w, columns[at])
+            made[at] = settled(w, at)
             torch.sub(w, made[at], out=error).div_(scale[at])
             work[at + 1 : last].addr_(upper[at, at + 1 : last], error, alpha=-1)
         work[last:] -= upper[first:last, last:].t() @ errors
-    back = torch.empty_like(order)
-    back[order] = torch.arange(size, device=order.device)
-    return made[back].t().contiguous()
+    return made.t().contiguous()
 
 
 def factor(hessian: Tensor, dead: Tensor, damping: float = DAMPING) -> Tensor:

@@ -153,4 +153,4 @@ def _sparsegpt(weight: Tensor, sparsity: float | str, hessian: Tensor, tokens: i
 
     every = 4 if isinstance(sparsity, str) else BLOCK
     damping = damping_of(weight.shape[1], tokens)
-    return settle(weight, hessian, settled, begins, every=every, by_size=False, damping=damping)
+    return settle(weight, hessian, settled, begins, every=every, damping=damping)

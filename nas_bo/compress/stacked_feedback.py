@@ -14,10 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nas_bo.compress.error_feedback import DAMPING, INNER, damping_of, factor
+from nas_bo.compress.error_feedback import DAMPING, damping_of, factor
 
 SHRUNK = tuple(1 - 0.06 * step for step in range(12))
 """Shares of a group's range that are tried."""
+INNER = 32
+"""Columns whose errors are gathered before those behind them are changed."""
 MOST_NUMBERS = 1 << 22
 """Of a stack: larger ones are settled one after another, and a large matrix alone."""
 
