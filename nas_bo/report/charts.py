@@ -7,7 +7,7 @@ from html import escape
 from itertools import combinations
 
 from nas_bo.report.coordinates import Axis
-from nas_bo.report.digits import figure
+from nas_bo.report.digits import cut, figure
 from nas_bo.report.importance import Importance
 from nas_bo.report.progress import Step, units
 from nas_bo.trial import ObjectiveSpec
@@ -49,7 +49,7 @@ def parallel(axes: Sequence[Axis], kinds: Sequence[str], rows: Sequence[int], na
         better = {"low": " ↓ better", "high": " ↑ better", "": ""}[axis.better]
         lines += _title(x, axis.title + better, 14 + 16 * (i % 3), i == 0, i == len(axes) - 1)
         lines += [
-            f'<text class=tick x={x + 5:.0f} y={y(axis, value) + 4:.0f}>{escape(_cut(text, 14))}</text>'
+            f'<text class=tick x={x + 5:.0f} y={y(axis, value) + 4:.0f}>{escape(cut(text, 14))}</text>'
             for value, text in axis.ticks
         ]  # fmt: skip
     return f'<svg class=chart viewBox="0 0 {WIDE} {high}" role=img aria-label="parallel coordinates">{"".join(lines)}</svg>'
@@ -118,7 +118,7 @@ def _importance(one: Importance, column: ObjectiveSpec) -> str:
         alone, whole = one.first[i] / most * wide, one.total[i] / most * wide
         low, high = left + one.low[i] / most * wide, left + one.high[i] / most * wide
         parts.append(
-            f"<text x={left - 8} y={y + 13} text-anchor=end>{escape(_cut(one.names[i], 40))}</text>"
+            f"<text x={left - 8} y={y + 13} text-anchor=end>{escape(cut(one.names[i], 40))}</text>"
             f'<rect class=alone x={left} y={y + 2} width="{alone:.1f}" height=14 />'
             f'<rect class=joint x="{left + alone:.1f}" y={y + 2} width="{max(0.0, whole - alone):.1f}" height=14 />'
             f'<path class=axis d="M{low:.1f} {y + 9}H{high:.1f}"/>'
@@ -144,8 +144,4 @@ def _together(one: Importance) -> str:
 def _title(x: float, text: str, y: int, first: bool, last: bool) -> list[str]:
     anchor = "start" if first else "end" if last else "middle"
     x += -50 if first else 50 if last else 0
-    return [f"<text x={x:.0f} y={y} text-anchor={anchor}>{escape(_cut(text, 40))}</text>"]
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return [f"<text x={x:.0f} y={y} text-anchor={anchor}>{escape(cut(text, 40))}</text>"]

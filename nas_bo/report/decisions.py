@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from nas_bo.report.digits import bare
-from nas_bo.report.ranks import EQUAL, FEWEST, ends
+from nas_bo.report.ranks import EQUAL, FEWEST, Interval, ends
 from nas_bo.wording import counted
 
 DRAWS = 1000
@@ -27,23 +27,16 @@ ASKED, ASKED_EQUAL = (
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Interval):
     """A share of pairs, 0 to 1, with its 95 % interval and the number of pairs; nan where it is not defined."""
 
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
     pairs: int = 0
-
-    @property
-    def known(self) -> bool:
-        return not math.isnan(self.value)
 
     def text(self) -> str:
         """``.83 (.72 to .91; 45 pairs)``."""
         if not self.known:
             return "not known"
-        between = f"{ends(self.low, self.high)}; " if not math.isnan(self.low) else ""
+        between = f"{ends(self.low, self.high)}; " if self.bounded else ""
         return f"{self.value:.2f} ({between}{counted(self.pairs, 'pair')})"
 
     def to_dict(self) -> dict[str, object]:

@@ -23,6 +23,11 @@ def bare(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def cut(text: str, most: int) -> str:
+    """The text in at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def figure(value: float | None) -> str:
     """A number for people, at most four digits and a suffix: 2.430, 1,250, 250.0k, 1.235M; "" for None."""
     if value is None:

@@ -20,7 +20,7 @@ from nas_bo.model.blocks.skip import SKIP, absent
 from nas_bo.model.blocks.table import block_of
 from nas_bo.model.connections import skips, sources
 from nas_bo.model.spec import DecoderSpec, LayerSpec, check
-from nas_bo.report.digits import figure
+from nas_bo.report.digits import cut, figure
 from nas_bo.wording import counted
 
 EDGE = "#5b6776"  # embedding and head
@@ -234,8 +234,8 @@ def _plain(arch: Architecture | Node, title: str) -> str:
         y = TOP + 30 * i
         parts.append(
             f'<rect x="180" y="{y}" width="{WIDE - 190}" height="24" rx="4" fill="#f6f8fa" stroke="{LINE}"/>'
-            + _text(8, y + 16, _cut(name, 26), SOFT, 12)
-            + _text(190, y + 16, _cut(text, 105), INK, 12)
+            + _text(8, y + 16, cut(name, 26), SOFT, 12)
+            + _text(190, y + 16, cut(text, 105), INK, 12)
         )
     return _svg(TOP + 30 * len(rows) + 8, parts, label)
 
@@ -254,7 +254,7 @@ def _fields(value: object) -> str:
 
 
 def _head(title: str, below: str) -> str:
-    return _text(8, 20, _cut(title, 90), INK, 15, bold=True) + _text(8, 38, below, SOFT, 12)
+    return _text(8, 20, cut(title, 90), INK, 15, bold=True) + _text(8, 38, below, SOFT, 12)
 
 
 def _text(x: int, y: int, text: str, colour: str, size: int, bold: bool = False) -> str:
@@ -264,10 +264,6 @@ def _text(x: int, y: int, text: str, colour: str, size: int, bold: bool = False)
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %" if share >= 0.001 else "under 0.1 %"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _svg(height: int, parts: Sequence[str], title: str) -> str:

@@ -46,11 +46,6 @@ def label_of(arch: Architecture, space: type[Space] | None = None) -> str:
     return _own(arch, space) or _decoder(arch) or _of_fields(arch.flat, arch.counts, None)
 
 
-def fields_label(flat: Mapping[str, Primitive], differ: frozenset[str] | None = None) -> str:
-    """Flat fields as a label; only those in `differ`, where it is given."""
-    return _of_fields(flat, (), differ)
-
-
 def check_label(space: type[Space], arch: Architecture) -> None:
     """Raise SpaceError where the `label` of a space raises or gives no text."""
     hook = _hook(space)

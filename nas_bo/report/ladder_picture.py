@@ -93,5 +93,5 @@ def _decisions(axes: Axes, ladder: Ladder) -> None:
 def _whisker(axes: Axes, x: float, one: Accuracy) -> None:
     if not one.known:
         axes.text(x, 0.02, "not known", rotation=90, ha="center", va="bottom", fontsize=8, color=INK)
-    elif not math.isnan(one.low):
+    elif one.bounded:
         axes.plot([x, x], [one.low, one.high], color=INK, linewidth=1.3, solid_capstyle="butt", zorder=4)

@@ -152,8 +152,8 @@ def point(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None =
 def interval(statistic: Statistic, pairs: Sequence[Pair], size: np.ndarray | None, draws: int, seed: int) -> Interval:
     """`point` with its interval over resamples of the architectures."""
     value = point(statistic, pairs, size)
-    if math.isnan(value):
-        return Interval()
+    if math.isnan(value) or len(pairs[0][0]) < FEWEST_FOR_INTERVAL:
+        return Interval(value)
     if abs(value) > 1 - 1e-9:
         if statistic is tau_within:  # k pairs in order, as k throws of a coin: Clopper & Pearson 1934, one side
             agreed = 0 if size is None else _told_apart(pairs, size)
@@ -196,8 +196,8 @@ def difference(
 ) -> Interval:
     """The statistic, by default tau, of `first` minus that of `second`, resampled together: the paired bootstrap."""
     value = point(statistic, first, size) - point(statistic, second, size)
-    if math.isnan(value):
-        return Interval()
+    if math.isnan(value) or len(first[0][0]) < FEWEST_FOR_INTERVAL:
+        return Interval(value)
     one, other = (resampled(statistic, pairs, size, draws, seed) for pairs in (first, second))
     return bounds(value, one - other)
 

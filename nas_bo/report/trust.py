@@ -19,7 +19,6 @@ from nas_bo.report import verdict
 from nas_bo.report.digits import bare
 from nas_bo.report.ranks import (
     FEWEST,
-    FEWEST_FOR_INTERVAL,
     FEWEST_PAIRS,
     Interval,
     Pair,
@@ -28,7 +27,6 @@ from nas_bo.report.ranks import (
     difference,
     interval,
     pairs_within,
-    point,
     recall,
     regret,
     residual,
@@ -390,8 +388,6 @@ class _Bench:
         return ""
 
     def _figure(self, statistic: Statistic, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
-        if len(views[0][0]) < FEWEST_FOR_INTERVAL:
-            return Interval(point(statistic, views, sizes))
         return interval(statistic, views, sizes, self.draws, self.seed)
 
     def _combined(self, views: Sequence[Pair], sizes: np.ndarray | None) -> tuple[Interval, Interval]:
@@ -406,17 +402,12 @@ class _Bench:
         if sizes is None or pairs_within(sizes) < FEWEST_PAIRS:
             return UNKNOWN
         by_size = [(-sizes, truth) for _, truth in views]
-        value = point(tau_within, views, sizes) - point(tau_within, by_size, sizes)
-        if math.isnan(value) or len(sizes) < FEWEST_FOR_INTERVAL:
-            return Interval(value)
         return difference(views, by_size, self.draws, self.seed, tau_within, sizes)
 
     def _against(self, views: Sequence[Pair], sizes: np.ndarray | None) -> Interval:
         if sizes is None or len(sizes) < FEWEST or np.ptp(sizes) == 0:
             return Interval()
         by_size = [(-sizes, truth) for _, truth in views]
-        if len(sizes) < FEWEST_FOR_INTERVAL:
-            return Interval(point(tau, views) - point(tau, by_size))
         return difference(views, by_size, self.draws, self.seed)
 
 
@@ -461,8 +452,6 @@ def _of_two(
     rows = np.isfinite(a) & np.isfinite(b)
     pairs = [(a[rows], b[rows])]
     size = None if size is None else size[rows]
-    if rows.sum() < FEWEST_FOR_INTERVAL:
-        return Interval(point(statistic, pairs, size))
     return interval(statistic, pairs, size, draws, seed)
 
 
