@@ -6,8 +6,7 @@ process and in those of its workers; outside of these there is no other place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Protocol, runtime_checkable
 
 from nas_bo.errors import ObjectiveError
@@ -78,14 +77,3 @@ def reached_by(reach: Reach | None) -> None:
     """From now on places are reached so from this process; None: not at all."""
     global _reach
     _reach = reach
-
-
-@contextmanager
-def reaching(reach: Reach) -> Iterator[None]:
-    """`reached_by`, for as long as the block lasts."""
-    before = _reach
-    reached_by(reach)
-    try:
-        yield
-    finally:
-        reached_by(before)

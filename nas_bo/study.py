@@ -45,7 +45,6 @@ VALIDATED = "validated"  # the trust report of `validate`
 EVALUATING = (
     "evaluating"  # {"id", "by", "deaths"}: what a search evaluates in its own process in addition to its trials
 )
-ASKING = "asking"  # the options of the first `nas-bo ask`
 
 # of a trial, with the prefix
 TRIAL = f"{PREFIX}trial"  # see `attributes`

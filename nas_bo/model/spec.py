@@ -4,7 +4,7 @@ plain values that the builder and the counts read. Loads no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -24,9 +24,6 @@ from nas_bo.model.connections import borrowing, check_connections
 
 HYPERPARAMETERS = ("lr", "weight_decay", "batch_size", "sequence", "warmup", "decay", "clip", "embedding_power")
 """Top-level fields that are not part of the network; `nas_bo.model.train` reads them."""
-
-
-MixerSpec = Any  # the `Spec` of a block that may be a mixer: a NamedTuple with `kind`
 
 
 class LayerSpec(NamedTuple):
@@ -65,9 +62,6 @@ class DecoderSpec(NamedTuple):
         return Frame(self.width, self.norm, self.position, self.parallel, self.bias, self.finer)
 
 
-MIXER_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block in known("mixer").items()}
-MLP_FIELDS: dict[str, Mapping[str, Any]] = {kind: block.fields for kind, block in known("mlp").items()}
-"""The fields of our blocks with their defaults."""
 _GLOBALS: dict[str, tuple[Any, ...]] = {
     "norm": ("rms", "layer"),
     "position": ("rotary", "none", "learned"),

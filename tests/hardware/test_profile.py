@@ -70,11 +70,11 @@ def test_what_another_machine_measures_is_kept_here(made, tmp_path, monkeypatch)
     monkeypatch.setattr("nas_bo.workflows.profile_place.FETCHED_S", 0.0)
     path, part = tmp_path / "device.json", tmp_path / "device.json.part"
     how = {"architectures": 6, "clock": "cpu", "name": "their box", "on": "pi5"}
-    with elsewhere.reaching(there):
-        with pytest.raises(KeyboardInterrupt):
-            profile(TinyGPT, path, (SHORT,), executor=InProcess(), **how)
-        assert part.exists() and not path.exists()
-        found = profile(TinyGPT, path, (SHORT,), executor=InProcess(), **how)
+    monkeypatch.setattr(elsewhere, "_reach", there)
+    with pytest.raises(KeyboardInterrupt):
+        profile(TinyGPT, path, (SHORT,), executor=InProcess(), **how)
+    assert part.exists() and not path.exists()
+    found = profile(TinyGPT, path, (SHORT,), executor=InProcess(), **how)
     assert found.device.name == "their-box" and len(found.records) == 6 and not part.exists()
     assert {one.split()[1] for one in asked} == {"_runs", "_device", "_begin", "_fetch", "_versions"}
     assert asked.count("pi5 _device") == 1  # that was kept
