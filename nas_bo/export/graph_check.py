@@ -44,7 +44,7 @@ def agreement(
         whole, cached: the graph without and with states; one of them at least.
         held_out: where logits cannot be equal, the text that says what fewer bits cost.
     """
-    runs: list[_Whole | _Cached] = [] if whole is None else [_Whole(whole)]
+    runs: list[_Whole] = [] if whole is None else [_Whole(whole)]
     runs += [] if cached is None else [_Cached(cached)]
     if held_out is not None:
         return max((weighed(model, runtime, run, held_out) for run in runs), key=lambda cost: cost.after)
@@ -79,11 +79,11 @@ class _Whole:
         return self._graph.run({"tokens": tokens})[0]
 
 
-class _Cached:
+class _Cached(_Whole):
     """With states, as a user runs it."""
 
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        super().__init__(graph)
         self._names, shapes = zip(*graph.inputs, strict=True)
         self._shapes = shapes[2:]
         self.one = shapes[0][1] == 1  # token a call
@@ -106,16 +106,12 @@ class _Cached:
         self._at += tokens.shape[1]
         return logits
 
-    def __call__(self, ids: Sequence[int]) -> Logits:
-        found: Logits = self.batch(np.array([ids], np.int64))[0]
-        return found
-
     def batch(self, tokens: Logits) -> Logits:
         self.forget(len(tokens))
         return self.more(tokens)
 
 
-def _apart(model: Decoder, run: _Whole | _Cached, length: int) -> float:
+def _apart(model: Decoder, run: _Whole, length: int) -> float:
     """The largest difference on a batch of so many tokens each."""
     import torch
 

@@ -17,6 +17,7 @@ from nas_bo.export.bundle import Bundle
 from nas_bo.export.check import Check, compared
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.huggingface import POSITIONS, generation, imported, logits, with_cache, without_bars, write_tokenizer
+from nas_bo.export.stepping import LONGEST
 from nas_bo.model.blocks.block import Joining
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, is_ours, offered
@@ -26,8 +27,6 @@ from nas_bo.model.decoder import Decoder, _rotary_dims
 from nas_bo.model.spec import DecoderSpec
 
 MODULE = "modeling_nas_bo"
-LONGEST = 1 << 30
-"""A window that nothing falls out of: keys and values are then joined to those before instead of written into a place for them."""
 DECODER = "nas_bo.model.decoder"
 METHODS = ("_run", "context", "_through", "_layer", "_embed", "_logits")  # of the decoder, as they are
 GIVEN = ("ModelError", "ROTARY_TABLE", "_module", "SPECS", "MODULES", "NasBoConfig", "NasBoCache", "NasBoForCausalLM")

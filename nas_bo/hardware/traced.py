@@ -16,12 +16,11 @@ import numpy as np
 
 from nas_bo.errors import ModelError
 from nas_bo.hardware.devices.device import Device
-from nas_bo.hardware.latency.model import answer
+from nas_bo.hardware.latency.model import Fitted
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, Setting, Work
 from nas_bo.model import own_model
 from nas_bo.model.device import dtype_of
-from nas_bo.objective import Value
 
 T = TypeVar("T")
 KEPT = 4096  # traces per process
@@ -104,7 +103,7 @@ def training_peak(build: own_model.Build, arch: object, batch: int, sequence: in
     return _training_peak(_Same(build), arch, batch, sequence, vocab_size)
 
 
-class TracedRoofline:
+class TracedRoofline(Fitted):
     """The roofline of traced operations: what `RooflineModel` is for our decoder.
 
     Args:
@@ -114,17 +113,13 @@ class TracedRoofline:
         DeviceError: the device lacks a figure for the data type of the setting.
     """
 
-    how = "roofline"
+    how, level = "roofline", 0.9
     measured = 0
 
     def __init__(self, build: own_model.Build, base: Device | Roofline, setting: Setting, device: str = "") -> None:
         self.build, self.setting, self.runtime = build, setting, "eager"
         self.base = Roofline.of(base, setting.dtype) if isinstance(base, Device) else base
         self.device = device or (base.name if isinstance(base, Device) else "")
-
-    def predict(self, arch: object) -> Value:
-        """Milliseconds; see `LatencyModel`."""
-        return answer(self, float(self.predict_many([arch])[0][0]), float("inf"), 0.9)
 
     def predict_many(self, architectures: Sequence[object]) -> tuple[np.ndarray, np.ndarray]:
         found = [self.base.operations_ms(traced(self.build, a, self.setting).operations).sum() for a in architectures]

@@ -124,13 +124,9 @@ def ordered(
     teacher: TrainedDecoder,
     corpus: Corpus,
     calibration: CalibrationText,
-    width: bool = False,
     device: str | torch.device = "cpu",
 ) -> OrderedModel:
     """The model of `teacher` in the order that `calibration` says; the last one stays in memory.
-
-    Args:
-        width: put the channels of the stream in order as well.
 
     Raises:
         ExportError, ModelError, DataError: the model cannot be read, or the text is too short.
@@ -139,7 +135,7 @@ def ordered(
 
     from nas_bo.pretrained.on_disk import release
 
-    key = (teacher.fingerprint, teacher.dtype, teacher.device_map, corpus.fingerprint, calibration, width, str(device))
+    key = (teacher.fingerprint, teacher.dtype, teacher.device_map, corpus.fingerprint, calibration, str(device))
     if key not in _kept:
         _kept.clear()  # two of them may be too much for the memory
         model = teacher.model().to(device)
@@ -147,7 +143,7 @@ def ordered(
         found = importances(model, windows, calibration.method)
         orders = {key: one.order() for key, one in found.items()}
         for key_of, order in orders.items():
-            if width or key_of[1] != "width":
+            if key_of[1] != "width":
                 put_in_order(model, {key_of: order})
                 release(model)
         _kept[key] = OrderedModel(model, found, windows, corpus, calibration.seed)

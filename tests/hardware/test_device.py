@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas_bo.errors import DeviceError, NasBoError
-from nas_bo.hardware.devices.device import BLOCKS, FIGURES, KINDS, Device
+from nas_bo.hardware.devices.device import FIGURES, KINDS, Device, blocks
 from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES
 
@@ -32,7 +32,7 @@ devices = st.builds(
     by_type,
     st.none() | numbers,
     st.none() | st.floats(0, 1e6),
-    st.none() | st.lists(st.sampled_from(BLOCKS), unique=True).map(tuple),
+    st.none() | st.lists(st.sampled_from(blocks()), unique=True).map(tuple),
     st.dictionaries(st.sampled_from([*FIGURES, "gflops.int8", "operations"]), texts),
 )
 

@@ -63,6 +63,6 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
     def gone(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr("nas_bo.hardware.runtimes.llama_cpp.version", gone)
+    monkeypatch.setattr("nas_bo.hardware.runtimes.onnxruntime.version", gone)
     with pytest.raises(MissingExtra, match=r"nas_bo\[llamacpp\]"):
         runtime("llama.cpp")

@@ -30,8 +30,6 @@ from nas_bo.validated import Check, check_fields, checked, must, number, one_of
 
 SCHEMA = 1  # version of the file
 KINDS = ("gpu", "cpu", "npu")
-BLOCKS = tuple(sorted(known().keys() - {SKIP.kind}))
-"""Kinds of our blocks, which a device may support or not; your own may be added."""
 FIGURES = ("gflops", "gbytes", "memory_bytes", "cache_bytes", "overhead_us", "pj_per_flop", "pj_per_byte", "idle_watts")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
 _BY_TYPE = ("gflops", "pj_per_flop")
@@ -48,8 +46,8 @@ SIZE = Check(
 TEXT = Check("text", lambda value: isinstance(value, str))
 
 
-def _blocks() -> list[str]:
-    """Kinds of blocks that a device may support or not."""
+def blocks() -> list[str]:
+    """Kinds of blocks that a device may support or not, your own among them."""
     return sorted(known().keys() - {SKIP.kind})
 
 
@@ -297,12 +295,12 @@ class Device:
             return None
         if isinstance(given, str) or not isinstance(given, (list, tuple)):
             raise self._wrong(
-                "operations", given, f"a list of kinds of blocks ({', '.join(_blocks())}), or left out for all"
+                "operations", given, f"a list of kinds of blocks ({', '.join(blocks())}), or left out for all"
             )
         for kind in given:
-            if kind not in _blocks():
+            if kind not in blocks():
                 raise DeviceError(
-                    f"the device {self.name!r} supports an operation {kind!r} that no block has; there are {', '.join(_blocks())}"
+                    f"the device {self.name!r} supports an operation {kind!r} that no block has; there are {', '.join(blocks())}"
                 )
         return tuple(given)
 

@@ -12,17 +12,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nas_bo import temporary
-from nas_bo.errors import ExportError, MissingExtra, Unsupported
+from nas_bo.errors import ExportError, Unsupported
 from nas_bo.hardware.runtimes.eager import built
 from nas_bo.hardware.runtimes.interface import DECODED, agree
-from nas_bo.hardware.runtimes.onnxruntime import only_cpu
+from nas_bo.hardware.runtimes.onnxruntime import only_cpu, versions
 from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 
@@ -65,12 +64,7 @@ class LlamaCppRuntime:
         object.__setattr__(self, "name", "llama.cpp" if self.type == "F32" else f"llama.cpp-{self.type.lower()}")
 
     def conditions(self) -> dict[str, object]:
-        found = {}
-        for package, extra in (("xllamacpp", "llamacpp"), ("gguf", "gguf")):
-            try:
-                found[package] = version(package)
-            except PackageNotFoundError:
-                raise MissingExtra(package, extra) from None
+        found = {**versions("llamacpp", "xllamacpp"), **versions("gguf", "gguf")}
         return {"threads": self.threads, "weights": self.type, **found}
 
     def running(self) -> AbstractContextManager[None]:
