@@ -50,7 +50,7 @@ def about(data: object) -> dict[str, Any]:
     if not (isinstance(columns, list) and all(_is_column(one) for one in columns)):
         wrong.append("columns")
     wrong += [key for key in TABLES if key in made and not _is_table(made[key])]
-    wrong += [key for key in PLAIN if made.get(key) is not None and not _is_mapping(made[key])]
+    wrong += [key for key in PLAIN if made.get(key) is not None and not isinstance(made[key], Mapping)]
     if "proxies" in made and not (isinstance(made["proxies"], list) and all(map(_is_column, made["proxies"]))):
         wrong.append("proxies")
     wrong += [key for key in ("strategy", "device", "started") if key in made and not isinstance(made[key], str)]
@@ -92,11 +92,8 @@ def evaluated(data: object) -> dict[str, Any] | None:
 
 def numbers(data: Any) -> dict[str, float]:
     """The numbers by name in it."""
-    return (
-        {k: v for k, v in data.items() if isinstance(k, str) and is_number(v, finite=False)}
-        if _is_mapping(data)
-        else {}
-    )
+    there = data.items() if isinstance(data, Mapping) else ()
+    return {k: v for k, v in there if isinstance(k, str) and is_number(v, finite=False)}
 
 
 def infos(data: object) -> dict[str, dict[str, object]]:
@@ -131,7 +128,3 @@ def _is_column(data: object) -> bool:
 
 def _is_table(data: object) -> bool:
     return isinstance(data, Mapping) and all(isinstance(one, Mapping) for one in data.values())
-
-
-def _is_mapping(data: object) -> bool:
-    return isinstance(data, Mapping)

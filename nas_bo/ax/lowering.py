@@ -181,8 +181,7 @@ def _plan(space: type[Space]) -> dict[str, Lowered]:
 def _gates(path: str, counts: list[int], space: type[Space]) -> tuple[tuple[str, int], ...]:
     if len(counts) - 1 > MAX_GATES:
         raise HostError(
-            f"{space.title}: the count {path!r} has {counted(len(counts), 'value')}; in Ax it is a chain of {len(counts) - 1} "
-            "nested "
+            f"{space.title}: the count {path!r} has {counted(len(counts), 'value')}; in Ax it is a chain of {len(counts) - 1} nested "
             f"booleans, and at most {MAX_GATES} are possible. Repeat larger blocks, or step the count: "
             "integer(..., step=...)"
         )
@@ -214,8 +213,7 @@ def parameters(space: type[Space]) -> list[RangeParameterConfig | ChoiceParamete
     configs = list(_configs(space))
     if not configs:
         raise HostError(
-            f"{space.title} has nothing to decide (every field is a constant or has a single value), and Ax cannot "
-            "search "
+            f"{space.title} has nothing to decide (every field is a constant or has a single value), and Ax cannot search "
             "an empty space; add a choice, or evaluate the one architecture directly: space.sample(0)"
         )
     for config in configs:
@@ -272,8 +270,7 @@ def _configs(space: type[Space]) -> Iterator[Config]:
             step = domain.step if domain.step > 1 else None
             if step and domain.size > 1000:
                 raise HostError(
-                    f"{space.title}: {path!r} has {counted(domain.size, 'value')} in steps of {step}, and Ax holds at most "
-                    "1000; leave "
+                    f"{space.title}: {path!r} has {counted(domain.size, 'value')} in steps of {step}, and Ax holds at most 1000; leave "
                     "out the step, or make it coarser"
                 )
             yield RangeParameterConfig(path, (domain.low, domain.high), "int", step, "log" if domain.log else None)
@@ -323,20 +320,17 @@ def _constraint(space: type[Space], rule: Rule, linear: Linear, configs: Mapping
             continue
         if item.gates:
             raise HostError(
-                f"{where}: {name!r} is the count of a repeat, which in Ax is a chain of booleans. Write the rule "
-                "as a function "
+                f"{where}: {name!r} is the count of a repeat, which in Ax is a chain of booleans. Write the rule as a function "
                 "with @require (generation() obeys it), or bound the count itself: integer(low, high)"
             )
         if isinstance(config, RangeParameterConfig) and config.scaling == "log":
             raise HostError(
-                f"{where}: {name!r} is on a log scale, which Ax does not constrain. Leave out log=True, or write "
-                "the rule as a "
+                f"{where}: {name!r} is on a log scale, which Ax does not constrain. Leave out log=True, or write the rule as a "
                 "function with @require (generation() obeys it)"
             )
         if not isinstance(config, RangeParameterConfig) or config.step_size is not None:
             raise HostError(
-                f"{where}: {name!r} is {item.domain.describe()}, a choice for Ax, which would constrain the "
-                "position among the "
+                f"{where}: {name!r} is {item.domain.describe()}, a choice for Ax, which would constrain the position among the "
                 "values instead of the value. Search a plain integer(low, high) and multiply it in the model, or "
                 "write the "
                 "rule as a function with @require (generation() obeys it)"
@@ -356,8 +350,7 @@ def _constraint(space: type[Space], rule: Rule, linear: Linear, configs: Mapping
         fits = False
     if not fits:
         raise HostError(
-            f"{where}: Ax does not understand the names in {text!r}, since some of them mean something in sympy or "
-            "in Python "
+            f"{where}: Ax does not understand the names in {text!r}, since some of them mean something in sympy or in Python "
             f"(such as E, N, beta, test, lambda). Rename the fields {', '.join(weights)}"
         )
     return text

@@ -37,8 +37,7 @@ def pack(value: object) -> object:
         fields = {f.name: pack(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
         return {"object": _importable(type(value)), "fields": fields}
     raise HostError(
-        f"{value!r} cannot be saved with the Ax client: it is neither plain data, nor a dataclass, nor a class or "
-        "function "
+        f"{value!r} cannot be saved with the Ax client: it is neither plain data, nor a dataclass, nor a class or function "
         f"of a module. Make {type(value).__name__} a dataclass at the top level of a module, or save no JSON and call "
         "nas_bo.ax.generation(...) again after loading the experiment"
     )
@@ -88,8 +87,7 @@ def _importable(value: object) -> str:
         found = None
     if found is not value:
         raise HostError(
-            f"{path} cannot be saved with the Ax client, since it cannot be imported by that name; define it at "
-            "the top level "
+            f"{path} cannot be saved with the Ax client, since it cannot be imported by that name; define it at the top level "
             "of a module (not inside a function, not as a lambda)"
         )
     return path
@@ -117,8 +115,7 @@ def _space(data: dict[str, Any]) -> type[Space]:
     if isinstance(found, type) and issubclass(found, Space):
         if found.fingerprint() != data["fingerprint"]:
             raise HostError(
-                f"the space {data['space']!r} has changed since the Ax client was saved (fingerprint "
-                f"{found.fingerprint()}, "
+                f"the space {data['space']!r} has changed since the Ax client was saved (fingerprint {found.fingerprint()}, "
                 f"saved {data['fingerprint']}); restore it, or start a new experiment"
             )
         return found

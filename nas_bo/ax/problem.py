@@ -44,8 +44,7 @@ class Told:
     def __call__(self, arch: Architecture, /) -> float:
         if self.given is None:
             raise HostError(
-                f"{self.name!r} is known to nas_bo only by its values in the Ax experiment; pass the objective "
-                "itself to "
+                f"{self.name!r} is known to nas_bo only by its values in the Ax experiment; pass the objective itself to "
                 "generation(..., objectives=[...]) to have it computed"
             )
         return self.given(arch)
@@ -131,8 +130,7 @@ def problem(
         name = spelled(given.name, [*told, *limited])
         if name in told and told[name].direction != given.direction:
             raise HostError(
-                f"the objective {name!r} says {given.direction}, the Ax experiment says {told[name].direction}; in "
-                "Ax a minus "
+                f"the objective {name!r} says {given.direction}, the Ax experiment says {told[name].direction}; in Ax a minus "
                 f"sign minimises: objective='-{name}, ...'"
             )
         if name in told:
@@ -151,8 +149,7 @@ def problem(
 def _limit(constraint: OutcomeConstraint) -> tuple[Told, float, float]:
     if constraint.relative:
         raise HostError(
-            f"the outcome constraint {constraint.expression!r} is relative to a baseline; strategies of nas_bo "
-            "need the number "
+            f"the outcome constraint {constraint.expression!r} is relative to a baseline; strategies of nas_bo need the number "
             "itself: measure the baseline once and write the bound in the metric's own unit"
         )
     terms, sign, bound = limit(constraint)

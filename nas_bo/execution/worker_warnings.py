@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -75,7 +75,7 @@ class Ear(logging.Handler):
     ) -> None:
         """What stands for `warnings.showwarning`."""
         if concerns_user(filename, category=category):
-            with self.lock or _nothing():
+            with self.lock or nullcontext():
                 self.take(Heard(str(message), filename, lineno, category=category))
 
 
@@ -91,11 +91,6 @@ def hearing(ear: Ear) -> Iterator[None]:
     finally:
         ours.removeHandler(ear)
         logging.lastResort, warnings.showwarning = before
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def sendable(heard: Sequence[Heard]) -> list[Heard]:

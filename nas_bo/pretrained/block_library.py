@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Tensor, nn
 
+from nas_bo import temporary
 from nas_bo.cache_folder import cache_folder, make_room, used_now
 from nas_bo.errors import ModelError
 from nas_bo.hardware.measuring import machine
@@ -145,13 +146,11 @@ class BlockLibrary:
 
         about = json.dumps({"facts": facts, "kl": block.kl, "added": block.added})
         plain = {name: weight.detach().cpu().contiguous() for name, weight in block.weights.items()}
-        draft = path.with_suffix(".draft")
-        with suppress(OSError):
+        with suppress(OSError), temporary.whole(path) as draft:
             data = save(plain, metadata={"block": about})
             if self.settings.folder is None:
                 make_room(self.folder, KEPT_BYTES, len(data))
             draft.write_bytes(data)
-            draft.replace(path)
 
     # ---- making ------------------------------------------------------------------------------------------------------------
 

@@ -94,6 +94,8 @@ class Integer:
     step: int = 1
     log: bool = False
 
+    ordered = True
+
     @property
     def size(self) -> int:
         return (self.high - self.low) // self.step + 1
@@ -101,10 +103,6 @@ class Integer:
     @property
     def values(self) -> range:
         return range(self.low, self.high + 1, self.step)
-
-    @property
-    def ordered(self) -> bool:
-        return True
 
     def sample(self, rng: random.Random) -> int:
         if self.log:  # ~ log-uniform over [low - 1/2, high + 1/2), rounded
@@ -147,14 +145,11 @@ class Real:
     log: bool = False
 
     size = None
+    ordered = True
 
     @property
     def values(self) -> Sequence[Primitive]:
         raise SpaceError("a real interval cannot be enumerated; use integer(..., step=...) or choice(...) for a grid")
-
-    @property
-    def ordered(self) -> bool:
-        return True
 
     def sample(self, rng: random.Random) -> float:
         return self.at(rng.random())

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from nas_bo import elsewhere, measurement_lock, provenance
 from nas_bo.architecture import Architecture
@@ -30,6 +30,7 @@ from nas_bo.space import Space
 if TYPE_CHECKING:
     from nas_bo.workflows.profile import ProfileSettings, Progress
 
+T = TypeVar("T")
 FETCHED_S = 2.0  # at least so often one knows here how far a session is
 
 
@@ -62,60 +63,37 @@ class Hears:
 
 
 class Place:
-    """This process."""
+    """This process, or a node of a cluster by the name of its resource."""
 
-    def __init__(self, how: ProfileSettings) -> None:
-        self._how = how
+    def __init__(self, how: ProfileSettings, on: str | None = None) -> None:
+        alone = replace(how, executor=None, on=None, anchors=None, on_progress=_nothing)
+        self._how, self._on = how if on is None else alone, on
+
+    def _call(self, function: Callable[..., T], *arguments: object) -> T:
+        return function(*arguments) if self._on is None else cast("T", elsewhere.call(self._on, function, *arguments))
 
     def runs(self) -> Runs:
         """Raises MissingExtra, ObjectiveError: see `profile`."""
-        return _runs(self._how)
+        return self._call(_runs, self._how)
 
     def device(self, torch_device: str, waiting: Callable[[], None]) -> Device:
         """What `torch_device` can do; `waiting` is called where another session is measured on that machine, as far as that is known."""
-        return _device(self._how, torch_device, waiting)
+        return self._call(_device, self._how, torch_device, *([waiting] if self._on is None else []))
 
     def versions(self) -> dict[str, str]:
-        return _versions()
+        return self._call(_versions)
 
     def measure(self, asked: Asked, hears: Hears) -> Outcome:
-        return _measure(self._how, asked, hears)
-
-
-class Elsewhere(Place):
-    """A node of a cluster, by the name of its resource."""
-
-    def __init__(self, how: ProfileSettings, on: str) -> None:
-        super().__init__(replace(how, executor=None, on=None, anchors=None, on_progress=_nothing))
-        self._on = on
-
-    def runs(self) -> Runs:
-        found = elsewhere.call(self._on, _runs, self._how)
-        assert isinstance(found, Runs)
-        return found
-
-    def device(self, torch_device: str, waiting: Callable[[], None]) -> Device:
-        found = elsewhere.call(self._on, _device, self._how, torch_device)
-        assert isinstance(found, Device)
-        return found
-
-    def versions(self) -> dict[str, str]:
-        found = elsewhere.call(self._on, _versions)
-        assert isinstance(found, dict)
-        return found
-
-    def measure(self, asked: Asked, hears: Hears) -> Outcome:
-        name = elsewhere.call(self._on, _begin, self._how, asked)
+        if self._on is None:
+            return _measure(self._how, asked, hears)
+        name = self._call(_begin, self._how, asked)
         while True:
-            found = elsewhere.call(self._on, _fetch, name)
-            assert isinstance(found, list)
-            for what, *arguments in found:
+            for what, *arguments in self._call(_fetch, name):
                 if what == "outcome":
-                    outcome: Outcome = arguments[0]
-                    return outcome
+                    return cast("Outcome", arguments[0])
                 if what == "error":
-                    raise arguments[0]
-                vars(hears)[what](*arguments)
+                    raise cast("Exception", arguments[0])
+                vars(hears)[str(what)](*arguments)
 
 
 @contextmanager
@@ -143,7 +121,7 @@ def place_of(how: ProfileSettings, space: type[Space], setting: Setting) -> Iter
 
     executor = executor_of(how.executor, 1, Problem(space, [Latency(on=how.on, ignore=setting.ignore)]), "profile")
     try:
-        yield Elsewhere(how, how.on)
+        yield Place(how, how.on)
     finally:
         executor.close()
 
