@@ -1,6 +1,6 @@
 """What an ask of `Bayes` costs as the history grows, and one for 64 proposals at once.
 
-    python -m benchmarks.search_efficiency.asks --data FOLDER [--quick]
+    python -m benchmarks.search_efficiency.asks --data FOLDER [--problems hwgpt-h100 deep] [--quick]
 
 Processor seconds of one thread, after a history of random architectures: GPT-S of HW-GPT-Bench on an H100, perplexity and latency, of which the
 latency is known (FOLDER as for `benchmarks.search_efficiency.run`), and `deep`, where both are unknown. An ask for one proposal is followed by
@@ -30,6 +30,7 @@ from nas_bo.trial import Trial
 
 HISTORIES, ASKS = (100, 500, 1000, 2000, 5000), 5
 BATCH, AFTER, BATCHES = 64, 500, 2
+KNOWN = {"hwgpt-h100": True, "deep": False}  # problem -> whether its latency is known
 
 
 def history(case: Case, problem: Problem, n: int) -> list[Trial]:
@@ -68,12 +69,13 @@ def batch(case: Case, known: bool, repeats: int, n: int = BATCH) -> dict[str, An
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder of HW-GPT-Bench; without it `deep` alone")
+    parser.add_argument("--problems", nargs="+", choices=KNOWN, default=list(KNOWN))
     parser.add_argument("--quick", action="store_true", help="a short history, once; nothing is kept")
     given = parser.parse_args()
     load = os.getloadavg()[0]
     figures: dict[str, Any] = {}
-    for name in ["deep"] if given.data is None else ["hwgpt-h100", "deep"]:
-        case, known = problems.load([name], given.data)[0], name != "deep"
+    for name in ["deep"] if given.data is None else given.problems:
+        case, known = problems.load([name], given.data)[0], KNOWN[name]
         sizes = HISTORIES[:1] if given.quick else HISTORIES
         single(case, known, 20, 1)  # imports
         figures[name] = {f"1 after {n}": single(case, known, n, 2 if given.quick else ASKS) for n in sizes}

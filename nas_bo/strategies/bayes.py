@@ -22,6 +22,7 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.strategies.fidelity import still_to_pay, unfinished
+from nas_bo.strategies.filling_design import fill
 from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.nsga2 import NSGA2, best_trials
 from nas_bo.strategies.objective_models import Belief
@@ -71,7 +72,7 @@ class Bayes:
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
-        startup: how many trials come first that span the space and its known objectives.
+        startup: how many trials come first that fill the space and its known objectives (see `nas_bo.strategies.filling_design`).
         candidates: how many architectures are scored for one suggestion.
         settings: in how many ways each training is looked at on the average at most, where the space has fields that act after training.
         trainings: how many trainings there are at most in such a space; when they are spent, the settings of them that promise a gain
@@ -97,7 +98,7 @@ class Bayes:
         rng = generator("bayes", self.seed, len(trials))
         done = sum(trial.state is not State.RUNNING for trial in trials)
         first = n if done < 2 else max(0, min(n, self.startup - len(trials)))
-        batch = spread(problem, trials, first, rng) if first else []
+        batch = fill(problem, trials, first, rng) if first else []
         if len(batch) < first or len(batch) == n:
             return batch
         pending = [*(t.architecture for t in trials if t.state is State.RUNNING), *batch]
@@ -164,7 +165,7 @@ class Bayes:
         trials = shared.compared(setting)
         rng = generator("bayes", self.seed, len(shared.trials))
         if shared.begun < self.startup or len(shared.trainings) < 2:
-            for arch in spread(problem, trials, 1, rng):
+            for arch in fill(problem, trials, 1, rng):
                 made = setting.of(problem, arch)
                 if made.id not in seen and admissible(problem, made):
                     return made

@@ -72,6 +72,8 @@ def sources_of(
         all_rungs: model rungs also where no trial was stopped at one, so that they tell nothing of the whole that the
             final values do not.
     """
+    if not problem.proxies and not all_rungs and not any(trial.state is State.STOPPED for trial in trials):
+        return {}
     told: dict[str, dict[float, float]] = {}  # one that was stopped and finished later counts once, as its last trial
     for trial in trials:
         told.setdefault(trial.architecture.id, {}).update(trial.rungs(column.name))

@@ -80,13 +80,13 @@ class Belief:
         if len(there):
             self._accidents[there] = absurd(np.array([steered[i] for i in there]))
         usable = {
-            t.architecture.id: t.architecture
-            for t, values, accident in zip(done, steered, self._accidents, strict=True)
-            if values is not None and not accident and violation(t) == 0
+            done[i].architecture.id: i
+            for i, (values, accident) in enumerate(zip(steered, self._accidents, strict=True))
+            if values is not None and not accident and violation(done[i]) == 0
         }
-        genomes = self._features.genomes.encode([t.architecture for t in done])
-        self.incumbents = self._features.genomes.encode(list(usable.values()))
-        self.incumbents_known = self.exact(list(usable.values()))
+        archs = [t.architecture for t in done]
+        genomes, exact, feasible = self._features.genomes.encode(archs), self.exact(archs), list(usable.values())
+        self.incumbents, self.incumbents_known = genomes[feasible], exact[feasible]
         self._points: np.ndarray | None = None
         self.modelled = [j for j in range(len(self.columns)) if j not in self.known.positions]
 
@@ -138,7 +138,7 @@ class Belief:
                 if ranked and len(rows) >= RANKED and self._profile.names and tailed(values[rows]):
                     places = self._places(genomes) if places is None else places
                     self._rank(j, places[rows], values[rows], made)
-        self._residuals(done)
+        self._residuals(done, exact)
         self._placed = any(isinstance(process, RankProcess) for process in self.processes.values())
         if any(isinstance(process, CoKriging) for process in self.processes.values()):
             self._rows = {row.tobytes(): i for i, row in enumerate(genomes)}
@@ -286,10 +286,9 @@ class Belief:
             found += np.log((near @ ~self._failed + PRIOR_SUCCESSES) / (near.sum(1) + PRIOR_SUCCESSES))
         return found
 
-    def _residuals(self, done: Sequence[Trial]) -> None:
-        """How far measurements lie from a prediction that stands for them, per objective (m,)."""
+    def _residuals(self, done: Sequence[Trial], predicted: np.ndarray) -> None:
+        """How far measurements lie from a prediction (n, e) that stands for them, per objective (m,)."""
         self._spread = np.zeros(len(self.columns))
-        predicted = self.exact([t.architecture for t in done])
         for at, j in enumerate(self.known.positions):
             column = self.columns[j]
             errors = np.array([column.sign * t.values.get(column.name, np.nan) for t in done]) - predicted[:, at]
