@@ -22,7 +22,7 @@ FILES = 32
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415478da63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
 )  # a PNG
-HELD_OUT = 12_288  # tokens, where programs take a fifth of the text
+HELD_OUT = 4_096  # tokens, where programs take a sixteenth of the text
 # variables: its address, the file of processor times that is the asker's, and of programs that need not be exact
 PLACE, RUN, SHORT = "FORK_SERVER", "FORK_SERVER_RUN", "FORK_SERVER_SHORT"
 LOADED = (
@@ -174,7 +174,7 @@ def nothing_to_tear_down() -> None:
 
 
 def shorten() -> None:
-    """For programs and commands in which no figure counts: a fifth of the default held-out text, and of the rounds in which
+    """For programs and commands in which no figure counts: a sixteenth of the default held-out text, and a fifth of the rounds in which
     latencies are measured; pictures are composed and not rendered. Everything else is as it stands."""
     from nas_bo.model.data import Corpus
 

@@ -46,9 +46,9 @@ def flats(result) -> list[dict]:
 
 
 def test_the_same_seed_gives_the_same_search_and_another_seed_another():
-    first, second, other = default(seed=4), default(seed=4), default(seed=5)
+    first, second, other = default(seed=4), default(seed=4), default(seed=5, trials=6)
     assert flats(first) == flats(second) and [t.values for t in first.trials] == [t.values for t in second.trials]
-    assert flats(first) != flats(other)
+    assert flats(first)[:6] != flats(other)
     assert len({t.architecture.id for t in first.trials}) == 20
 
 
