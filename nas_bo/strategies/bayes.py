@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -72,7 +73,8 @@ class Bayes:
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
-        startup: how many trials come first that fill the space and its known objectives (see `nas_bo.strategies.filling_design`).
+        startup: how many trials come first that fill the space (see `nas_bo.strategies.filling_design`) or, with several objectives, span it and the known
+            ones (see `nas_bo.strategies.initial_design`).
         candidates: how many architectures are scored for one suggestion.
         settings: in how many ways each training is looked at on the average at most, where the space has fields that act after training.
         trainings: how many trainings there are at most in such a space; when they are spent, the settings of them that promise a gain
@@ -98,7 +100,7 @@ class Bayes:
         rng = generator("bayes", self.seed, len(trials))
         done = sum(trial.state is not State.RUNNING for trial in trials)
         first = n if done < 2 else max(0, min(n, self.startup - len(trials)))
-        batch = fill(problem, trials, first, rng) if first else []
+        batch = _design(problem, trials, first, rng) if first else []
         if len(batch) < first or len(batch) == n:
             return batch
         pending = [*(t.architecture for t in trials if t.state is State.RUNNING), *batch]
@@ -165,7 +167,7 @@ class Bayes:
         trials = shared.compared(setting)
         rng = generator("bayes", self.seed, len(shared.trials))
         if shared.begun < self.startup or len(shared.trainings) < 2:
-            for arch in fill(problem, trials, 1, rng):
+            for arch in _design(problem, trials, 1, rng):
                 made = setting.of(problem, arch)
                 if made.id not in seen and admissible(problem, made):
                     return made
@@ -278,6 +280,11 @@ class Bayes:
             mutated = ~crossed | (rng.random(number) < 0.5)
             children[mutated] = mutate(genomes, children[mutated], rng)
             found.add(children, found.correction[pool[first]])
+
+
+def _design(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) -> list[Architecture]:
+    """The first trials: with one objective they fill the space, with several they begin in its corners, near the ends of a front."""
+    return (fill if len(problem.columns) == 1 else spread)(problem, trials, n, rng)
 
 
 class _Candidates:

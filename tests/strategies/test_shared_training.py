@@ -119,8 +119,9 @@ def test_a_joint_search_beats_rounding_the_front_of_a_plain_one(seed):
     rounded = [
         Problem(one, plain.objectives).evaluate(one.architecture(t.architecture)) for t in best for one in ROUNDED
     ]
-    volumes = hypervolumes(joint, [*then, *rounded])
-    assert volumes[0] > volumes[1]
+    far = np.array([8.0, math.log(400_000)])  # not the worst of all trials: one odd architecture would decide
+    volumes = [moocore.hypervolume(points(arm), ref=far) for arm in (joint, [*then, *rounded])]
+    assert volumes[0] > 1.01 * volumes[1]
 
 
 def test_a_training_is_first_looked_at_as_all_are_compared():
