@@ -1,4 +1,4 @@
-"""Ctrl-C, held back for as long as something must not be cut in the middle."""
+"""Ctrl-C and SIGTERM, held back for as long as something must not be cut in the middle."""
 
 from __future__ import annotations
 
@@ -16,57 +16,62 @@ _held = False  # by the outermost `whole` of the first thread
 
 @contextmanager
 def whole() -> Iterator[None]:
-    """Ctrl-C within this comes where it ends, a second one at once; also a decorator of functions.
+    """Ctrl-C and SIGTERM within this come where it ends, a second one at once; also a decorator of functions.
 
     For steps of a storage: a database session that is cut in the middle refuses what follows, and that is where the
-    interrupted search notes what it leaves. In threads other than the first, which never get Ctrl-C, this does nothing.
+    interrupted search notes what it leaves. In threads other than the first, which never get a signal, this does nothing.
     """
     global _held
     if _held or threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before):
-        yield
-        return
-    came = False
+    found = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): handler for number, handler in found.items() if callable(handler)}
+    came: list[int] = []
 
     def later(number: int, frame: FrameType | None) -> None:
-        nonlocal came
         if came:
-            before(number, frame)
-        came = True
+            before[number](number, frame)
+        came.append(number)
         patience.interrupted.set()  # nothing outside is waited for meanwhile
 
-    signal.signal(signal.SIGINT, later)
+    for number in before:
+        signal.signal(number, later)
     _held = True
     try:
         yield
     finally:
         _held = False
         patience.interrupted.clear()
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         if came:
-            before(signal.SIGINT, None)
+            before[came[0]](came[0], None)
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM within this is Ctrl-C: a machine that is taken back, or a cluster's scheduler, asks with it, and what ended is kept.
+    """SIGTERM within this is Ctrl-C: a machine that is taken back, or a cluster's scheduler, asks with it, and what ended is kept. So it is
+    where Ctrl-C itself is ignored, as in what a script starts with `&`.
 
     In threads other than the first, and where the program has a handler of its own, this does nothing. That of `ray.init()`, behind which
     a driver ends at once, is not such a one.
     """
     first, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
     rays = isinstance(before, FunctionType) and before.__module__ == "ray._private.worker"
-    if not first or not (before is signal.SIG_DFL or rays) or not callable(signal.getsignal(signal.SIGINT)):
+    if not first or not (before is signal.SIG_DFL or rays):
         yield
         return
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
 
 
 @contextmanager

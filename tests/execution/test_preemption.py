@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from nas_bo import search
-from nas_bo.execution.interrupts import terminable
+from nas_bo.execution.interrupts import terminable, whole
 from nas_bo.preemption import deferred
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
@@ -38,9 +38,14 @@ def continued(tmp_path, checkpoints, **where):
     return found.trials
 
 
-def test_a_training_goes_on(tmp_path):
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["heard", "ignored"])
+def test_a_training_goes_on(ctrl_c, tmp_path):
     (tmp_path / "kept").mkdir()
-    first, second = continued(tmp_path, str(tmp_path / "kept"))
+    before = signal.signal(signal.SIGINT, ctrl_c)  # ignored: in what a script starts with `&`
+    try:
+        first, second = continued(tmp_path, str(tmp_path / "kept"))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert first.info["loss"]["resumed"] == 512 and second.info["loss"]["resumed"] == 0
     whole = Preempted(str(tmp_path), None, 0)(first.architecture)
     assert float(whole) == first.values["loss"]
@@ -51,6 +56,24 @@ def test_a_training_of_a_worker_goes_on(tmp_path):
     (tmp_path / "kept").mkdir()
     first, _ = continued(tmp_path, str(tmp_path / "kept"), workers=2)
     assert 512 <= first.info["loss"]["resumed"] < STEPS * 512
+
+
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["heard", "ignored"])
+def test_a_step_of_a_storage_is_whole(ctrl_c):
+    before, steps = signal.signal(signal.SIGINT, ctrl_c), []
+    try:
+        with terminable(), pytest.raises(KeyboardInterrupt):
+            with whole():
+                os.kill(os.getpid(), signal.SIGTERM)
+                steps.append("ended")
+            steps.append("went on")
+        with terminable(), pytest.raises(KeyboardInterrupt), whole():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)  # a second one does not wait
+            pytest.fail("it was held back")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps == ["ended"]
 
 
 def test_what_holds_a_signal_back(monkeypatch):
