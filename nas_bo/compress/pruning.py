@@ -16,8 +16,8 @@ from torch import Tensor
 
 from nas_bo.architecture import Architecture, Node, Primitive
 from nas_bo.compress.calibration import Calibration, hessians, windows
-from nas_bo.compress.error_feedback import DAMPING
 from nas_bo.compress.importance import METHODS, Method, importances
+from nas_bo.compress.ridges import without_columns
 from nas_bo.errors import CompressError, near
 from nas_bo.model.blocks.block import Frame, Prunable, Sliceable, role_of
 from nas_bo.model.blocks.skip import absent
@@ -87,7 +87,7 @@ def prune(
         layers: the share of whole layers, those of least block influence.
         method: of `nas_bo.compress.importances`; "random" as a control.
         calibration: a corpus, or windows (B, T + 1) of token ids. Not needed by "weight" and "random" without repair and layers.
-        repair: correct what reads the units that stay, by least squares.
+        repair: correct what reads the units that stay, by least squares, as far as one half of the calibration predicts the other.
 
     Raises:
         CompressError: a layer that there is not or that has no such units, a share out of range, nothing to remove, or no
@@ -117,8 +117,8 @@ def prune(
         if not counts:
             continue
         chosen = {where: choose(where, unit, count) for where, count in counts.items()}
-        moments = _moments(made, tokens, chosen) if repair and unit != "experts" and tokens is not None else {}
-        made = _without(made, unit, chosen, moments, blocks)
+        inputs = _Inputs(made, tokens, chosen) if repair and unit != "experts" and tokens is not None else None
+        made = _without(made, unit, chosen, inputs, blocks)
         for where, keep in chosen.items():
             stays.setdefault(where, {})[unit] = keep.tolist()
     if dropped:
@@ -230,22 +230,37 @@ class _Choice:
 # ---- the smaller model --------------------------------------------------------------------------------------------------
 
 
-def _moments(model: Decoder, tokens: Tensor, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Second moments of what the matrices out of these blocks are given, by name."""
+class _Inputs:
+    """What the matrices out of some blocks are given: second moments on both halves of the text, by name."""
+
+    def __init__(self, model: Decoder, tokens: Tensor, chosen: Mapping[str, Tensor]) -> None:
+        middle = tokens.shape[1] // 2
+        parts = tokens.chunk(2) if len(tokens) > 1 else (tokens[:, : middle + 1], tokens[:, middle:])
+        wanted = _outs(model, chosen)
+        self.tokens = sum(part.shape[0] * (part.shape[1] - 1) for part in parts)
+        self.halves = [hessians(model, part, wanted) for part in parts]
+
+    def without(self, name: str, weight: Tensor, kept: Tensor) -> Tensor:
+        """`weight` with the columns `kept`, corrected."""
+        return without_columns(weight, [half[name] for half in self.halves], self.tokens, kept)
+
+
+def _outs(model: Decoder, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The matrices out of these blocks, by name."""
     wanted = {}
     for where in chosen:
         module, block = model.get_submodule(where), block_of(_blocks(model.spec)[where])
         for name, weight in module.named_parameters():
             if weight.dim() == 2 and role_of(name, 2, block) == "out":
                 wanted[f"{where}.{name}"] = weight
-    return hessians(model, tokens, wanted)
+    return wanted
 
 
 def _without(
     model: Decoder,
     unit: str,
     chosen: Mapping[str, Tensor],
-    moments: Mapping[str, Tensor],
+    inputs: _Inputs | None,
     blocks: dict[str, Node],
 ) -> Decoder:
     """The model whose blocks at `chosen` have these units only; `blocks` gets what they are now."""
@@ -263,7 +278,7 @@ def _without(
         blocks[where] = Node({"kind": old.kind, **fields})
         total = _units(old, spec.frame, unit)
         weights |= _cut(
-            weights, old, new, spec.frame, f"{where}.", keep.to(model.embedding.weight.device), total, moments
+            weights, old, new, spec.frame, f"{where}.", keep.to(model.embedding.weight.device), total, inputs
         )
     return _filled(spec._replace(layers=tuple(LayerSpec(**layer) for layer in layers)), model, weights)
 
@@ -276,7 +291,7 @@ def _cut(
     prefix: str,
     keep: Tensor,
     total: int,
-    moments: Mapping[str, Tensor],
+    inputs: _Inputs | None,
 ) -> dict[str, Tensor]:
     """The weights of a block with the units `keep` of `total`."""
     block: Any = block_of(old)
@@ -294,8 +309,8 @@ def _cut(
                     part = part.index_select(axis, _entries(keep, a // total))
             parts.append(part.reshape(shape))
         made[before.name] = parts[0] if len(parts) == 1 else torch.cat(parts, before.axis)
-        if before.name in moments:
-            made[before.name] = _repaired(weight, moments[before.name], _entries(keep, weight.shape[1] // total))
+        if inputs is not None and before.name in inputs.halves[0]:
+            made[before.name] = inputs.without(before.name, weight, _entries(keep, weight.shape[1] // total))
     return made
 
 
@@ -303,18 +318,6 @@ def _entries(keep: Tensor, each: int) -> Tensor:
     """Units -> their entries along an axis where each has so many."""
     found: Tensor = (keep.unsqueeze(1) * each + torch.arange(each, device=keep.device)).flatten()
     return found
-
-
-def _repaired(weight: Tensor, moments: Tensor, entries: Tensor) -> Tensor:
-    """W (R, C), H (C, C) -> W' (R, entries) that nearly minimises the mean square of W x - W' x[entries]: W[entries] and what
-    columns that stay can tell about those that go, with a ridge on that addition."""
-    inner = moments[entries][:, entries]
-    kept = weight[:, entries].double()
-    missing = weight.double() @ moments[:, entries] - kept @ inner  # (R, entries)
-    ridge = DAMPING * inner.diagonal().mean().clamp(min=1e-12)
-    damped = inner + ridge * torch.eye(len(entries), dtype=inner.dtype, device=inner.device)
-    made: Tensor = kept + torch.linalg.solve(damped, missing.t()).t()
-    return made.to(weight.dtype).contiguous()
 
 
 def of_layers(model: Decoder, keep: Sequence[int]) -> Decoder:

@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from nas_bo.compress.ridges import RIDGES, least
 from nas_bo.errors import ModelError
 from nas_bo.model.blocks.block import role_of
 from nas_bo.model.blocks.table import block_of
@@ -26,8 +27,6 @@ from nas_bo.model.connections import connected
 from nas_bo.model.decoder import Decoder, Layer
 from nas_bo.model.products import Watching
 
-RIDGES = tuple(128.0 * 4.0**step for step in range(-2, 5))
-"""Pull each matrix to what it was, as strongly as so many tokens of mean size would that say it was right."""
 PARTS = ("mixer", "mlp")
 
 
@@ -176,23 +175,11 @@ def fitted(weight: Tensor, given: Tensor, rest: Tensor, ridges: Sequence[float] 
     x = given.float()
     made = _Regression(x, rest.float())
     scale = float(x.square().mean().clamp(min=1e-20))
-    ridge = _least(ridges, lambda ridge: made.error(ridge * scale), float(made.right.square().sum()))
+    ridge = least(ridges, lambda ridge: made.error(ridge * scale), float(made.right.square().sum()))
     if ridge is None:
         return None
     found = (weight.detach().float() + made.change(ridge * scale)).to(weight.dtype)
     return found if bool(torch.isfinite(found).all()) else None
-
-
-def _least(ridges: Sequence[float], error: Callable[[float], float], without: float) -> float | None:
-    """The one of least error, looked for from the middle upwards, then downwards; None where that is not below `without`."""
-    at = len(ridges) // 2
-    least, best = error(ridges[at]), at
-    for step in (1, -1):
-        while 0 <= best + step < len(ridges) and (next_one := error(ridges[best + step])) < least:
-            least, best = next_one, best + step
-        if best != at:
-            break
-    return ridges[best] if least < without else None
 
 
 class _Regression:

@@ -7,6 +7,7 @@ import torch
 
 from nas_bo.compress import held_out, importances, prune
 from nas_bo.compress.importance import METHODS
+from nas_bo.compress.ridges import without_columns
 from nas_bo.errors import CompressError
 from nas_bo.model import build
 from nas_bo.model.blocks.table import block_of
@@ -191,3 +192,26 @@ def test_the_score_of_weights_does_not_see_a_rescaling_within_a_unit():
         before["layers.0.mlp", "channels"].scores, after["layers.0.mlp", "channels"].scores, rtol=1e-4
     )
     assert all(bool((one.scores > 0).all()) for one in before.values())
+
+
+@pytest.mark.parametrize("rank", [8, 96])
+def test_a_correction_says_no_more_than_its_tokens(rank):
+    draws = torch.Generator().manual_seed(0)
+    columns, count, kept = 96, 128, torch.arange(48)
+    mixed = (
+        torch.randn(rank, columns, generator=draws, dtype=torch.float64) if rank < columns else torch.eye(96).double()
+    )
+    halves = [torch.randn(count // 2, rank, generator=draws, dtype=torch.float64) @ mixed for _ in range(2)]
+    weight = torch.randn(32, columns, generator=draws)
+    made = without_columns(weight, [x.t() @ x / len(x) for x in halves], count, kept)
+
+    def missing(part):
+        rest = weight.double().clone()
+        rest[:, kept] -= part.double()
+        return float((rest @ mixed.t()).square().sum())  # on all text there is
+
+    alone = missing(weight[:, kept])
+    if rank < columns:  # what stays tells what went
+        assert missing(made) < 0.05 * alone
+    else:  # it tells nothing, and a fit to so few tokens would say that it does
+        assert missing(made) <= 1.02 * alone
