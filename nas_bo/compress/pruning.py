@@ -247,7 +247,7 @@ class _Inputs:
 
 def _outs(model: Decoder, chosen: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The matrices out of these blocks, by name."""
-    wanted = {}
+    wanted: dict[str, Tensor] = {}
     for where in chosen:
         module, block = model.get_submodule(where), block_of(_blocks(model.spec)[where])
         for name, weight in module.named_parameters():

@@ -40,9 +40,9 @@ def without_columns(weight: Tensor, halves: Sequence[Tensor], tokens: int, kept:
         inner = moments[kept][:, kept]
         missing = whole @ moments[:, kept] - own @ inner  # (R, K)
         damping = ridge / count * inner.diagonal().mean().clamp(min=1e-12)
-        return torch.linalg.solve(
-            inner + damping * torch.eye(len(kept), dtype=inner.dtype, device=inner.device), missing.t()
-        ).t()
+        damped = inner + damping * torch.eye(len(kept), dtype=inner.dtype, device=inner.device)
+        found: Tensor = torch.linalg.solve(damped, missing.t())
+        return found.t()
 
     def left(moments: Tensor, more: Tensor | float) -> float:
         missing = whole.clone()
