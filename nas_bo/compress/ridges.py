@@ -35,26 +35,25 @@ def without_columns(weight: Tensor, halves: Sequence[Tensor], tokens: int, kept:
     """
     whole = weight.double()
     own = whole[:, kept]
+    inner = [moments[kept][:, kept] for moments in halves]
+    missing = [whole @ moments[:, kept] - own @ one for moments, one in zip(halves, inner, strict=True)]  # (R, K)
 
-    def addition(moments: Tensor, ridge: float, count: float) -> Tensor:
-        inner = moments[kept][:, kept]
-        missing = whole @ moments[:, kept] - own @ inner  # (R, K)
-        damping = ridge / count * inner.diagonal().mean().clamp(min=1e-12)
-        damped = inner + damping * torch.eye(len(kept), dtype=inner.dtype, device=inner.device)
-        found: Tensor = torch.linalg.solve(damped, missing.t())
+    def addition(of: Tensor, wanted: Tensor, ridge: float, count: float) -> Tensor:
+        damping = ridge / count * of.diagonal().mean().clamp(min=1e-12)
+        damped = of + damping * torch.eye(len(kept), dtype=of.dtype, device=of.device)
+        found: Tensor = torch.linalg.solve(damped, wanted.t())
         return found.t()
 
-    def left(moments: Tensor, more: Tensor | float) -> float:
-        missing = whole.clone()
-        missing[:, kept] -= own + more
-        return float(((missing @ moments) * missing).sum())
-
-    first, second = halves
-
     def error(ridge: float) -> float:
-        count = tokens / 2
-        return left(second, addition(first, ridge, count)) + left(first, addition(second, ridge, count))
+        """By how much the mean squares of both halves grow when each is told by the other."""
+        grown = 0.0
+        for other in (1, 0):
+            more = addition(inner[1 - other], missing[1 - other], ridge, tokens / 2)
+            grown += float(((more @ inner[other] - 2 * missing[other]) * more).sum())
+        return grown
 
-    ridge = least(RIDGES, error, left(first, 0.0) + left(second, 0.0))
-    made = own if ridge is None else own + addition((first + second) / 2, ridge, tokens)
+    ridge = least(RIDGES, error, 0.0)
+    if ridge is None:
+        return own.to(weight.dtype).contiguous()
+    made = own + addition(torch.stack(inner).mean(0), torch.stack(missing).mean(0), ridge, tokens)
     return made.to(weight.dtype).contiguous()
