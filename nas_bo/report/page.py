@@ -157,7 +157,8 @@ def _data(summary: Summary, shown: Sequence[Trial]) -> str:
                 "final": str(r.get("id", "")) in last,
             }
             for r in summary.retrained
-            if r.get("values")
+            # not those whose latency alone was measured again
+            if r.get("values") and set(summary.final.again) <= set(r["values"])
         ],
         "baselines": [
             {"label": str(b.get("label", "")), "values": _values(_shown_of(b, summary), summary)}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import ExportError
+from nas_bo.errors import ExportError, near
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.check import Check, Cost, require
@@ -137,7 +137,7 @@ def export(
         MissingExtra: what writes or runs the format is not installed.
     """
     if format not in FORMATS:
-        raise ExportError(f"there is no format {format!r}; there are {', '.join(FORMATS)}")
+        raise ExportError(f"there is no format {format!r}{near(format, FORMATS)}; there are {', '.join(FORMATS)}")
     if padding is not None and not 0 <= padding < 1e6:
         raise ExportError(f"padding={padding!r} is a share of the weights, 0 or more, such as 0.1")
     kind = _fewer(format, {"padding": padding, "type": type, "bits": bits, "remote_code": remote_code or None}, text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -235,6 +236,15 @@ def test_the_page_and_the_picture_tell_the_final_front_from_that_of_the_search()
     assert size(picture(s))[1] > 500
     for t in data["trials"]:
         assert "ends" not in t  # what was measured without an interval has no bar
+
+
+def test_what_was_only_timed_again_is_not_drawn_as_evaluated_again():
+    s = again(summary())
+    whole = json.loads(Page(page(s)).raw["data"])["retrained"]
+    waits = next(t for t in s.final.searched if t.architecture.id not in s.final.known)
+    timed = {"id": waits.architecture.id, "values": {"latency_ms": 1.0}, "info": {}, "factor": 2.0}
+    one = dataclasses.replace(s, retrained=[*s.retrained, timed])
+    assert json.loads(Page(page(one)).raw["data"])["retrained"] == whole
 
 
 def test_on_a_narrow_screen_every_value_has_the_head_of_its_column_and_no_head_can_end_the_style():
