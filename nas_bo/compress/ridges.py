@@ -45,7 +45,7 @@ def without_columns(weight: Tensor, halves: Sequence[Tensor], tokens: int, kept:
         return found.t()
 
     def error(ridge: float) -> float:
-        """By how much the mean squares of both halves grow when each is told by the other."""
+        """By how much the mean squares of both halves grow when each has the addition of the other."""
         grown = 0.0
         for other in (1, 0):
             more = addition(inner[1 - other], missing[1 - other], ridge, tokens / 2)
