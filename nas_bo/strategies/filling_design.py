@@ -12,11 +12,10 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.cheap_objectives import Known, known_of
+from nas_bo.strategies.initial_design import POOL, farthest, filled_up
 from nas_bo.strategies.strategy import fresh, seen_ids
 from nas_bo.surrogate.features import features_of
 from nas_bo.trial import Trial
-
-POOL = 400  # architectures that the design chooses from
 
 
 def fill(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) -> list[Architecture]:
@@ -36,23 +35,8 @@ def fill(problem: Problem, trials: Sequence[Trial], n: int, rng: random.Random) 
     pool = draws.permutation(np.unique(pool, axis=0))
     history = genomes.encode([t.architecture for t in trials])
     places = _Places(np.concatenate([pool, history]), problem, known)
-    nearest = np.full(len(pool), np.inf)
-    for i in range(len(pool), len(pool) + len(history)):
-        nearest = np.minimum(nearest, places.distances(i)[: len(pool)])
-    chosen: list[Architecture] = []
-    while len(chosen) < n and (nearest >= 0).any():
-        at = int(np.argmax(nearest))
-        arch = genomes.decode(pool[at])
-        nearest[at] = -1.0
-        if arch.id in seen or not known.exact(problem, arch)[1]:
-            continue
-        seen.add(arch.id)
-        chosen.append(arch)
-        nearest = np.minimum(nearest, places.distances(at)[: len(pool)])
-    while len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
-        seen.add(last.id)
-        chosen.append(last)
-    return chosen
+    chosen = farthest(problem, known, pool, len(history), lambda i: places.distances(i)[: len(pool)], n, seen)
+    return filled_up(problem, chosen, n, seen, rng)
 
 
 class _Places:

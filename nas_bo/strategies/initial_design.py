@@ -4,7 +4,7 @@ Technometrics 11): the first trials span the space, its corners and its known ob
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -52,24 +52,60 @@ def spread(
     pool = pool[np.sort(np.unique(pool, axis=0, return_index=True)[1])]
     history = genomes.encode([t.architecture for t in trials])
     places = _places(np.concatenate([pool, history]), problem, known)
-    nearest = np.full(len(pool), np.inf)
-    for place in places[len(pool) :]:
-        nearest = np.minimum(nearest, ((places[: len(pool)] - place) ** 2).sum(-1))
-    corners = list(range(min(2, len(pool))))[len(trials) :]
+    size = len(pool)
+
+    def distances(i: int) -> np.ndarray:
+        return np.asarray(((places[:size] - places[i]) ** 2).sum(-1))
+
+    first = list(range(min(2, size)))
     if among is not None:
-        middle = places[: len(pool)].mean(0)
-        corners = [int(((places[: len(pool)] - middle) ** 2).sum(-1).argmax())][len(trials) :]
+        first = [int(((places[:size] - places[:size].mean(0)) ** 2).sum(-1).argmax())]
+    chosen = farthest(problem, known, pool, len(history), distances, n, seen, first[len(trials) :])
+    return chosen if among is not None else filled_up(problem, chosen, n, seen, rng)
+
+
+def farthest(
+    problem: Problem,
+    known: Known,
+    pool: np.ndarray,
+    history: int,
+    distances: Callable[[int], np.ndarray],
+    n: int,
+    seen: set[str],
+    first: Sequence[int] = (),
+) -> list[Architecture]:
+    """Up to `n` unseen admissible architectures of a pool, each as far as possible from all before it.
+
+    Args:
+        pool: genomes (k, genes).
+        history: how many others there are, at places k and following.
+        distances: the place of one -> how far all of the pool are from it (k,).
+        seen: ids; those of what is chosen are added.
+        first: places in the pool that go before the farthest.
+    """
+    genomes = features_of(problem.space).genomes
+    nearest = np.full(len(pool), np.inf)
+    for place in range(len(pool), len(pool) + history):
+        nearest = np.minimum(nearest, distances(place))
     chosen: list[Architecture] = []
+    before = list(first)
     while len(chosen) < n and (nearest >= 0).any():
-        at = corners.pop(0) if corners else int(np.argmax(nearest))
+        at = before.pop(0) if before else int(np.argmax(nearest))
         arch = genomes.decode(pool[at])
         nearest[at] = -1.0
         if arch.id in seen or not known.exact(problem, arch)[1]:
             continue
         seen.add(arch.id)
         chosen.append(arch)
-        nearest = np.minimum(nearest, ((places[: len(pool)] - places[at]) ** 2).sum(-1))
-    while among is None and len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
+        nearest = np.minimum(nearest, distances(at))
+    return chosen
+
+
+def filled_up(
+    problem: Problem, chosen: list[Architecture], n: int, seen: set[str], rng: random.Random
+) -> list[Architecture]:
+    """`chosen` with random architectures up to `n`, as far as there are any."""
+    while len(chosen) < n and (last := fresh(problem, seen, rng)) is not None:
         seen.add(last.id)
         chosen.append(last)
     return chosen
