@@ -126,8 +126,9 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 
 
 def leave_at_once() -> None:
-    """From now on Ctrl-C ends the process without a traceback, while it waits for what runs when it exits."""
-    signal.signal(signal.SIGINT, _leave)
+    """From now on Ctrl-C, where it is not ignored, ends the process without a traceback, while it waits for what runs when it exits."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _leave)
 
 
 def _leave(*_: object) -> None:

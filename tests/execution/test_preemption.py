@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from nas_bo import search
+from nas_bo.cli.failure import leave_at_once
 from nas_bo.execution.interrupts import terminable, whole
 from nas_bo.preemption import deferred
 from nas_bo.search_spaces import TinyGPT
@@ -74,6 +75,15 @@ def test_a_step_of_a_storage_is_whole(ctrl_c):
     finally:
         signal.signal(signal.SIGINT, before)
     assert steps == ["ended"]
+
+
+def test_the_end_of_a_command_does_not_hear_a_ctrl_c_that_is_ignored():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        leave_at_once()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_what_holds_a_signal_back(monkeypatch):
