@@ -253,7 +253,8 @@ def patiently(make: Callable[[], Made]) -> Made:
     """What `make` makes, tried again where another process makes the same at this moment."""
     for attempt in range(1, TRIES + 1):
         try:
-            return make()
+            with whole():  # a session that is cut in the middle raises anything, and keeps the database locked
+                return make()
         except optuna.exceptions.DuplicatedStudyError:  # the answer, which waiting does not change
             raise
         except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -16,8 +17,11 @@ from sqlalchemy.engine import Engine
 
 from nas_bo import search
 from nas_bo.execution.interrupts import uninterrupted, whole
-from nas_bo.optuna import storages
+from nas_bo.optuna import storages, studies
+from nas_bo.optuna.reading import kept
 from nas_bo.strategies import Random
+from nas_bo.study import STUDY
+from nas_bo.trial import ObjectiveSpec
 from tests.problems import Toy, cost, loss
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -106,22 +110,29 @@ def test_a_second_one_does_not_wait():
     assert done == ["first"]
 
 
+def open_again(path, study, name):
+    about = kept(study, STUDY)
+    return studies.open_study(path, name, [ObjectiveSpec(**c) for c in about["columns"]], about)
+
+
+NUMBERS = itertools.count()
 READS = {
     "trials": lambda path, study: study.trials,
     "attributes": lambda path, study: study.user_attrs,
     "write": lambda path, study: study.set_user_attr("a", 1),
     "load": lambda path, study: storages.load(path).trials,
     "names": lambda path, study: storages.names(path),
+    "make": lambda path, study: open_again(path, study, f"new {next(NUMBERS)}"),
 }
 
 
 @pytest.mark.parametrize("what", READS)
 def test_an_interrupted_read_leaves_the_database_to_others(tmp_path, what):
-    """Ctrl-C before and after each statement: nothing is locked afterwards, with whatever is still held of the interruption."""
+    """Ctrl-C before and after each statement, and where a transaction begins or ends: nothing is locked afterwards, with whatever is still held of the interruption."""
     path = str(tmp_path / "s.db")
     study = run(path).study
     kept: list[BaseException] = []
-    moments = ("before_cursor_execute", "after_cursor_execute")
+    moments = ("begin", "before_cursor_execute", "after_cursor_execute", "commit", "rollback")
     for at in range(1000):
         left = [at]
 
