@@ -84,8 +84,25 @@ def _fit(spec: DecoderSpec, home: Home, vocab_size: int) -> Fit:
     if reasons:
         return Fit(home, reasons)
     made = uniform(spec, home)
-    more = parameters(made, vocab_size) / max(1, parameters(spec._replace(finer=_untied(spec).finer), vocab_size)) - 1
-    return Fit(home, (), made, more)
+    held = parameters(made, vocab_size) + (_beside(made) if home.shared else 0)
+    return Fit(home, (), made, held / max(1, parameters(spec._replace(finer=_untied(spec).finer), vocab_size)) - 1)
+
+
+def _beside(spec: DecoderSpec) -> int:
+    """Zeros in a class with `shared` experts: those of each mixture, and the mixture next to each dense MLP."""
+    mixture = next(one for one in mlps_of(spec) if one.experts)
+    each = 3 * spec.width * mixture.hidden  # of one expert, gated
+    router = spec.width * mixture.experts
+    return sum(
+        each * shared_experts(spec) if layer.mlp.experts else each * mixture.experts + router for layer in spec.layers
+    )
+
+
+def shared_experts(spec: DecoderSpec) -> int:
+    """How many experts of a mixture are as large as the largest dense MLP, at least one."""
+    mlps = mlps_of(spec)
+    mixture = next(one for one in mlps if one.experts)
+    return max(1, *(-(-one.hidden // mixture.hidden) for one in mlps if not one.experts), 1)
 
 
 def _untied(spec: DecoderSpec) -> DecoderSpec:
@@ -249,6 +266,8 @@ def uniform(spec: DecoderSpec, home: Home) -> DecoderSpec:
     kernel = max((one.kernel for one in convs(spec)), default=3)
     dense = _common_mlp(spec, home, "dense")
     moe = _common_mlp(spec, home, "moe")
+    if home.shared:
+        dense = dense._replace(hidden=moe.hidden * -(-dense.hidden // moe.hidden))
     layers = []
     for layer in spec.layers:
         if absent(layer.mixer):

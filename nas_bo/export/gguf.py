@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from nas_bo.export.gguf_types import INSTEAD, TYPES, rounded
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import stock_part_of
 from nas_bo.model.decoder import Decoder
@@ -30,7 +31,9 @@ CONTEXT = 2048
 SAMPLE = "def f(x):\n    return 'é' + x  # 1\n"
 NEVER = "ĀĀ ĀĀ"
 """llama.cpp wants a merge. This one never happens, since neither half does; another would make tokens that there are none of."""
-PAIRED = ("llama", "deci", "arcee")
+Tensors: TypeAlias = Iterator[tuple[str, NDArray[np.float32]]]
+"""(name there, array) of weights."""
+PAIRED = ("llama", "bailingmoe", "deci", "arcee")
 """Where rotary positions turn neighbours, not halves."""
 
 
@@ -173,6 +176,11 @@ def file(
         writer.add_expert_count(mixtures[0].experts)
         writer.add_expert_used_count(mixtures[0].top_k)
         writer.add_expert_feed_forward_length(mixtures[0].hidden)
+    if fit.home.shared:
+        writer.add_leading_dense_block_count(0)
+        writer.add_expert_shared_count(fitting.shared_experts(spec))
+        writer.add_expert_weights_norm(fitting.renormalised(mixtures[0]))
+        writer.add_expert_weights_scale(1.0)
     writer.add_head_count(heads if name == "deci" else max(heads) or 1)
     writer.add_head_count_kv(kv if each else kv[0])
     writer.add_key_length(dim)
@@ -198,7 +206,7 @@ def file(
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     kinds: dict[str, int] = {}
-    for where, array, made in rounded(_tensors(name, spec, model), kind, len(spec.layers), spec.tied):
+    for where, array, made in rounded(_tensors(fit.home, spec, model), kind, len(spec.layers), spec.tied):
         writer.add_tensor(where, array, raw_dtype=None if made in ("F32", "F16") else gguf.GGMLQuantizationType[made])
         sizes = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[made]]
         kinds[made] = kinds.get(made, 0) + array.nbytes * sizes[0] // sizes[1]
@@ -209,13 +217,13 @@ def file(
     return kinds
 
 
-def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:
-    """(name there, array) of every weight."""
+def _tensors(home: homes.Home, spec: DecoderSpec, model: Decoder) -> Tensors:
+    name = home.name
     weights = {key: weight.detach().numpy() for key, weight in model.named_parameters()}
     yield "token_embd.weight", weights["embedding.weight"]
     yield ("token_embd_norm.weight" if name == "lfm2" else "output_norm.weight"), weights["norm.weight"]
-    if not spec.tied:
-        yield "output.weight", weights["head.weight"]
+    if home.shared or not spec.tied:  # llama.cpp ties no head of `bailingmoe`
+        yield "output.weight", weights["embedding.weight" if spec.tied else "head.weight"]
     for index, (mixer, mlp) in enumerate(spec.layers):
         at, to = f"layers.{index}.", f"blk.{index}."
         if not absent(mixer):
@@ -230,23 +238,49 @@ def _tensors(name: str, spec: DecoderSpec, model: Decoder) -> Any:
         if absent(mlp):
             continue
         yield f"{to}ffn_norm.weight", weights[f"{at}mlp_norm.weight"]
-        if mlp.experts:
-            gate, up = np.split(weights[f"{at}mlp.up"], 2, axis=1)
+        if home.shared:
+            yield from _with_shared(spec, mlp, weights, at, to)
+        elif mlp.experts:
             yield f"{to}ffn_gate_inp.weight", weights[f"{at}mlp.router.weight"]
-            yield from (
-                (f"{to}ffn_{part}_exps.weight", one)
-                for part, one in (("gate", gate), ("up", up), ("down", weights[f"{at}mlp.out"]))
-            )
-            continue
-        up = weights[f"{at}mlp.up.weight"]
-        if mlp.gated:
-            gate, up = np.split(up, 2)
-            yield f"{to}ffn_gate.weight", gate
-        yield f"{to}ffn_up.weight", up
-        yield f"{to}ffn_down.weight", weights[f"{at}mlp.out.weight"]
+            yield from _mlp(f"{to}ffn_", "_exps", mlp, weights[f"{at}mlp.up"], weights[f"{at}mlp.out"])
+        else:
+            yield from _mlp(f"{to}ffn_", "", mlp, weights[f"{at}mlp.up.weight"], weights[f"{at}mlp.out.weight"])
 
 
-def _attention(name: str, mixer: AttentionSpec, weights: dict[str, Any], at: str, to: str) -> Any:
+def _mlp(to: str, end: str, mlp: MlpSpec, up: NDArray[np.float32], out: NDArray[np.float32]) -> Tensors:
+    """up (wide, C) or (E, wide, C)"""
+    if mlp.gated:
+        gate, up = np.split(up, 2, axis=-2)
+        yield f"{to}gate{end}.weight", gate
+    yield f"{to}up{end}.weight", up
+    yield f"{to}down{end}.weight", out
+
+
+def _with_shared(
+    spec: DecoderSpec, mlp: MlpSpec, weights: Mapping[str, NDArray[np.float32]], at: str, to: str
+) -> Tensors:
+    """A mixture and the expert that all tokens share, one of them of zeros."""
+    mixture = next(one for one in fitting.mlps_of(spec) if one.experts)
+    size, width = mixture.experts, spec.width
+    hidden = mixture.hidden * fitting.shared_experts(spec)
+
+    def zeros(*shape: int) -> NDArray[np.float32]:
+        return np.zeros(shape, np.float32)
+
+    routed = (zeros(size, width), zeros(size, mixture.wide, width), zeros(size, width, mixture.hidden))
+    shared = (zeros(2 * hidden, width), zeros(width, hidden))
+    if mlp.experts:
+        routed = (weights[f"{at}mlp.router.weight"], weights[f"{at}mlp.up"], weights[f"{at}mlp.out"])
+    else:
+        shared = (weights[f"{at}mlp.up.weight"], weights[f"{at}mlp.out.weight"])
+    yield f"{to}ffn_gate_inp.weight", routed[0]
+    yield from _mlp(f"{to}ffn_", "_exps", mixture, *routed[1:])
+    yield from _mlp(f"{to}ffn_", "_shexp", mixture, *shared)
+
+
+def _attention(
+    name: str, mixer: AttentionSpec, weights: Mapping[str, NDArray[np.float32]], at: str, to: str
+) -> Tensors:
     q, k, v = np.split(weights[f"{at}mixer.qkv.weight"], np.cumsum(mixer.sizes)[:2])
     if name in PAIRED:
         q, k = _paired(q, mixer.heads), _paired(k, mixer.kv_heads)
@@ -256,7 +290,7 @@ def _attention(name: str, mixer: AttentionSpec, weights: dict[str, Any], at: str
         yield f"{to}attn_{part}_norm.weight", weights[f"{at}mixer.{part}_norm.weight"]
 
 
-def _paired(rows: NDArray[np.floating], heads: int) -> NDArray[np.floating]:
+def _paired(rows: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
     """(H D, C) whose halves turn together -> rows whose neighbours do."""
     x = rows.reshape(heads, 2, -1, rows.shape[1])
     return x.swapaxes(1, 2).reshape(rows.shape)

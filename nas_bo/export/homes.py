@@ -34,6 +34,8 @@ class Home:
         attention_bias: the same of attention's, where it differs; "qkv" for those of queries, keys and values alone.
         renormalise: of mixtures; None is either.
         dense_too: whether layers without a mixture may be next to mixtures.
+        shared: each mixture has an expert that all tokens go to, of a multiple of its other experts' channels; that one holds a dense MLP, next to
+            experts of zeros.
         scalings: of rotary positions.
     """
 
@@ -58,6 +60,7 @@ class Home:
     partial: bool = False
     renormalise: bool | None = None
     dense_too: bool = False
+    shared: bool = False
     least_top_k: int = 1
     tied: tuple[bool, ...] = (True, False)
     scalings: tuple[str | None, ...] = (None, "linear", "llama3", "yarn")
@@ -89,6 +92,7 @@ TRANSFORMERS = (
 GGUF = (
     Home("llama", activations=("silu",), scalings=(None, "linear")),
     Home("llama", mlps=("moe",), activations=("silu",), renormalise=True, least_top_k=2, scalings=(None, "linear")),
+    Home("bailingmoe", mlps=("moe",), activations=("silu",), dense_too=True, shared=True, scalings=(None, "linear")),
     Home("deci", activations=("silu",), sizes="each", scalings=(None, "linear")),
     Home("qwen3", activations=("silu",), qk_norm="head", scalings=(None, "linear")),
     Home("arcee", gated=False, activations=("relu2",), scalings=(None, "linear")),

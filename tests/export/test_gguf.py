@@ -29,6 +29,7 @@ pytest.importorskip("xllamacpp")
 
 from nas_bo.export import gguf
 
+ONE = block("moe", experts=4, top_k=1, ratio=1, activation="silu", gated=True)
 CASES = {
     "llama": decoder((A, GATED), (A, GATED)),
     "llama, linear": decoder((A, GATED), (A, GATED), rope_scaling="linear", rope_factor=2.0, tied=False, norm_eps=1e-5),
@@ -36,6 +37,9 @@ CASES = {
     "llama, experts": decoder(
         (A, MOE), (A, block("moe", experts=4, top_k=2, ratio=0.5, activation="silu", gated=True))
     ),
+    "bailingmoe, one expert, a dense MLP that is wider": decoder((A, ONE), (attention(2, 1), GATED), (A, SKIP)),
+    "bailingmoe, two experts": decoder((A, MOE), (attention(4, 4), SMALL), tied=False),
+    "bailingmoe, no dense MLP": decoder((A, ONE), (SKIP, ONE)),
     "deci": decoder((attention(4, 4), GATED), (attention(2, 2), SMALL), (attention(8, 4), GATED)),
     "deci, no attention at first": decoder((SKIP, GATED), (A, SMALL)),
     "deci, no MLP": decoder((A, SKIP), (attention(2, 1), GATED)),
@@ -65,6 +69,20 @@ def test_llama_cpp_computes_the_same(name, tmp_path):
     told, check, unchecked = gguf.write(made(CASES[name]), tmp_path, 10.0)
     assert f"{name.split(',')[0]!r}" in told and not unchecked
     assert check.good and check.cached, check
+
+
+def test_zeros_next_to_mixtures_and_dense_layers_are_counted(tmp_path):
+    import gguf as package
+
+    model = made(CASES["bailingmoe, one expert, a dense MLP that is wider"])
+    told, _, _ = gguf.write(model, tmp_path, 10.0)
+    there = {t.name: int(t.n_elements) for t in package.GGUFReader(str(tmp_path / "model.gguf")).tensors}
+    own = sum(weight.numel() for weight in model.model.parameters())
+    padding = gguf.fit(model, 10.0).padding
+    assert there.pop("output.weight") == there["token_embd.weight"]  # the tied head is written once more
+    assert sum(there.values()) == round((1 + padding) * own) and f"{padding:.1%} of zeros" in told
+    with pytest.raises(ExportError, match="'bailingmoe' holds this architecture only with"):
+        gguf.fit(model, 0.1)
 
 
 WIDE = decoder(
