@@ -4,10 +4,11 @@ The front is what it has: at a cost, the best member that costs no more; at a qu
 compared with may lie between its sizes: there it is interpolated in the logarithm of the cost by parabolas that stay between their
 neighbours, and how far those are from straight lines counts as uncertainty. There is no claim beyond the largest
 and the smallest of its sizes. Members of the front were chosen by the search and have the values of their re-training, so that no winner is
-shown with its luck.
+shown with its luck. A baseline that the search proposed itself, and that is on the front, is one point of both: it has the values of the front,
+and where all baselines are such points the search gained nothing over them.
 
 Intervals are of 95 %, from draws of what is not known: the noise of a training (from how far searched and re-trained values of the same
-architectures are from one straight line), the intervals of measured costs, and the interpolation.
+architectures are from one straight line; none where nothing is trained), the intervals of measured costs, and the interpolation.
 
 Notation: n members of the front, m baselines, D draws, G points at which both are compared.
 """
@@ -26,7 +27,7 @@ from nas_bo.report.digits import bare, figure
 from nas_bo.report.ranks import Interval
 from nas_bo.trial import ObjectiveSpec
 from nas_bo.validated import is_number
-from nas_bo.wording import counted
+from nas_bo.wording import counted, plural
 
 if TYPE_CHECKING:
     from nas_bo.report.summary import Record, Summary
@@ -55,6 +56,9 @@ class Gain:
         members: of the front.
         again: at how many times the budget of the search both were trained.
         noise: standard deviation of the quality between two trainings of one architecture; nan where it is not known.
+        pairs: architectures that were trained twice, from which the noise is.
+        trained: whether the quality is that of a training; False of parts of a trained model that are judged as they are.
+        same: which of `labels` are on the front themselves.
         seconds: of processor time that the baselines took; nan where it was not noted.
         why: why there are no numbers; "" where there are.
     """
@@ -70,6 +74,9 @@ class Gain:
     members: int = 0
     again: float = 1.0
     noise: float = math.nan
+    pairs: int = 0
+    trained: bool = True
+    same: tuple[str, ...] = ()
     seconds: float = math.nan
     why: str = ""
 
@@ -91,18 +98,29 @@ class Gain:
     def sentence(self) -> str:
         """The first line of a report."""
         if not self.known:
-            return f"Gain: not known, {self.why}."
+            return f"Gain: not known, {self.why}." if self.why else f"Gain: none, {self._nothing_better()}."
         parts = [part for part in (self._at_cost(), self._at_quality()) if part]
         text = f"Gain: {'; '.join(parts)}"
         if self.better.bounded and self.better.low <= 0 <= self.better.high:
             text += f". That is not shown to be {'better' if self.better.value >= 0 else 'worse'} than {self.name}"
         elif not self.better.bounded:
-            text += ". No interval is known" + (
-                ", since nothing was trained twice"
-                if math.isnan(self.noise)
-                else ", since equal trainings differ in nothing"
-            )
+            text += f". No interval is known, since {self._no_interval()}"
         return text + "."
+
+    def _nothing_better(self) -> str:
+        names = " and ".join(one.removeprefix("plain ") for one in self.same)
+        return f"the search found nothing better than {self.name}: {names} {plural(len(self.same), 'is', 'are')} on its front"
+
+    def _no_interval(self) -> str:
+        """Why there is none, and what one would take."""
+        if not self.trained:
+            return "nothing is trained, and no cost has an interval"
+        if not math.isnan(self.noise):
+            return "equal trainings differ in nothing"
+        if self.again == 1.0:
+            return "nothing was trained twice (--retrain 2)"
+        enough = f"the noise of a training is estimated from {FEWEST_PAIRS}"
+        return f"{counted(self.pairs, 'architecture')} {plural(self.pairs, 'was', 'were')} trained twice, and {enough}"
 
     def __str__(self) -> str:
         return f"{self.sentence} {self.basis}".strip()
@@ -140,7 +158,11 @@ class Gain:
         if self.again != 1.0:
             text += f", all trained at {self.again:g} times the budget of the search with another seed"
         if math.isfinite(self.seconds):
-            text += f"; the baselines took {counted(len(self.labels), 'training')}, {self.seconds:.3g} s"
+            what = "training" if self.trained else "evaluation"
+            text += f"; the baselines took {counted(len(self.labels), what)}, {self.seconds:.3g} s"
+        if self.same:
+            names = " and ".join(one.removeprefix("plain ") for one in self.same)
+            text += f"; {names} {plural(len(self.same), 'is', 'are')} on the front"
         return text + "."
 
     def _at_cost(self) -> str:
@@ -185,6 +207,8 @@ class Gain:
             "members": self.members,
             "budgets": self.again,
             "noise": bare(self.noise),
+            "trained_twice": self.pairs,
+            "on_the_front": list(self.same),
             "seconds": bare(self.seconds),
             "why": self.why,
         }
@@ -244,18 +268,24 @@ def _gain(
     final = summary.final
     again = quality.name in final.again
     found = Gain(quality, cost, standard=standard, again=final.factor if again else 1.0)
-    base, labels, seconds = [], [], 0.0
+    best = {t.architecture.id: t for t in final.members}
+    base, labels, ids, seconds = [], [], [], 0.0
     for one in group:
         values = {**one.get("values", {}), **(one.get("retrained", {}) if again else {})}
         whole = all(is_number(values.get(c.name)) for c in (quality, cost) if c is not None)
         fits = one.get("state", "complete") == "complete" or bool(one.get("whole"))
         if whole and fits and (not again or quality.name in one.get("retrained", {})):
-            base.append((values, {**one.get("info", {}), **one.get("retrained_info", {})}))
+            own = best.get(str(one.get("id", "")))
+            told = {**one.get("info", {}), **one.get("retrained_info", {})}
+            base.append((values, told) if own is None else (own.values, own.info))
             labels.append(str(one.get("label", "")))
+            ids.append(str(one.get("id", "")))
             seconds += _seconds(one, quality)
     members = [final.best(t) for t in summary.front()]
     members = [t for t in members if t.feasible and (not again or t.architecture.id in final.known)]
-    found = replace(found, labels=tuple(labels), seconds=seconds, members=len(members))
+    same = tuple(label for label, key in zip(labels, ids, strict=True) if key in best)
+    trained = not (base and all(_untrained(info.get(quality.name) or {}) for _, info in base))
+    found = replace(found, labels=tuple(labels), same=same, trained=trained, seconds=seconds, members=len(members))
     if not base:
         reasons = "; ".join(dict.fromkeys(str(one.get("reason")) for one in group if one.get("reason")))
         return replace(found, why=f"no baseline has all values{f' ({reasons})' if reasons else ''}")
@@ -263,16 +293,20 @@ def _gain(
         return replace(
             found, why="no trial is feasible" if not summary.front() else "no member of the front was trained again"
         )
-    noise, freedom = math.nan, 0
+    if len(same) == len(labels):
+        return found
+    noise, freedom, twice = math.nan, 0, 0
     if again:
         before = summary.by_id()
         pairs = [(before[k].values, t.values) for k, t in final.known.items() if k in before]
-        noise, freedom = training_noise(
-            [(a[quality.name], b[quality.name]) for a, b in pairs if quality.name in a and quality.name in b]
-        )
+        known = [(a[quality.name], b[quality.name]) for a, b in pairs if quality.name in a and quality.name in b]
+        noise, freedom = training_noise(known)
+        twice = len(known)
     rng = np.random.default_rng(0)
-    draws = noise * np.sqrt(freedom / rng.chisquare(freedom, DRAWS)) if freedom and noise > 0 else np.zeros(0)
-    found = replace(found, noise=noise)
+    draws = np.zeros(0 if trained else DRAWS)
+    if freedom and noise > 0:
+        draws = noise * np.sqrt(freedom / rng.chisquare(freedom, DRAWS))
+    found = replace(found, noise=noise, pairs=twice)
     if cost is None:
         chosen = min(summary.front(), key=lambda t: quality.sign * t.values[quality.name])
         best = min(quality.sign * values[quality.name] for values, _ in base)
@@ -281,7 +315,8 @@ def _gain(
     told = [(t.values, t.info) for t in members]
     log = all(values[cost.name] > 0 for values, _ in (*told, *base))
     front, theirs = (_points(some, quality, cost, log) for some in (told, base))
-    return _compared(found, front, theirs, draws, rng, log)
+    places = {t.architecture.id: i for i, t in enumerate(members)}
+    return _compared(found, front, theirs, [places.get(key, -1) for key in ids], draws, rng, log)
 
 
 def _points(
@@ -316,11 +351,19 @@ def _normal(share: float) -> float:
 
 
 def _compared(
-    found: Gain, front: _Points, theirs: _Points, draws: np.ndarray, rng: np.random.Generator, log: bool
+    found: Gain,
+    front: _Points,
+    theirs: _Points,
+    same: Sequence[int],
+    draws: np.ndarray,
+    rng: np.random.Generator,
+    log: bool,
 ) -> Gain:
+    """`same`: for each of `theirs` the place of the same architecture in `front`, -1 where it is none of it."""
     cost = found.cost
     assert cost is not None
     nodes = _own_front(theirs)
+    shared = [same[node] for node in nodes]
     low, high = max(float(theirs.cost.min()), float(front.cost.min())), float(theirs.cost.max())
     if low > high:
         what = "less" if cost.direction == "minimize" else "more"
@@ -343,6 +386,9 @@ def _compared(
                 bc + theirs.unsure[nodes] * z.standard_normal(len(bc)),
             )
             bend = float(z.standard_normal())
+            for k, i in enumerate(shared):
+                if i >= 0:
+                    bq[k], bc[k] = fq[i], fc[i]
         there = curve.at(at, bc, bq, bend)
         gained = there - _first(fc[best], fq[best], at)
         if not len(level):
@@ -452,6 +498,11 @@ def _exponential(one: Interval) -> Interval:
 
 
 # ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def _untrained(info: Record) -> bool:
+    """Whether a value says that it is of a part of a trained model as it is."""
+    return "held_out_tokens" in info and "tokens" not in info
 
 
 def _seconds(base: Record, quality: ObjectiveSpec) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,50 @@ def test_without_a_second_training_there_is_no_interval_and_that_is_said():
     (gain,) = gains_of(world(again=False))
     assert gain.known and not gain.better.bounded and "nothing was trained twice" in gain.sentence
     assert gain.name == "the baselines" and gain.again == 1.0
+
+
+def test_a_baseline_that_is_on_the_front_is_no_comparison():
+    """It is measured twice, as a trial and as a baseline: the difference is noise, and no gain."""
+    summary = world()
+    front = {t.architecture.id: t for t in summary.final.members}
+    ids = list(front)[2:5]
+    own = {**summary.baselines[0]["retrained_info"]}
+
+    def measured_again(key: str) -> dict:
+        values = {"latency_ms": 0.97 * front[key].values["latency_ms"]}
+        again = {"bits_per_byte": front[key].values["bits_per_byte"]}
+        return {"label": key, "id": key, "standard": True, "state": "complete", "values": values, "retrained": again, "retrained_info": own}  # fmt: skip
+
+    (none,) = gains_of(replace(summary, baselines=[measured_again(key) for key in ids]))
+    assert not none.known and none.same == tuple(ids) and none.to_dict()["on_the_front"] == ids
+    assert none.sentence == (
+        f"Gain: none, the search found nothing better than the plain decoder: {' and '.join(ids)} are on its front."
+    )
+    better = gains_of(summary)[0].better.value
+    (one,) = gains_of(replace(summary, baselines=[measured_again(ids[0]), *summary.baselines]))
+    assert 0 < one.better.value < better and one.same == (ids[0],) and f"{ids[0]} is on the front." in one.basis
+    (alone,) = gains_of(replace(summary, baselines=[measured_again(ids[0]), summary.baselines[2]]))
+    assert alone.better.high >= alone.better.value
+
+
+def test_what_is_not_trained_took_no_trainings_and_has_the_interval_of_its_times():
+    how = {"bits_per_byte": {"how": "a part of a trained model, as it is", "held_out_tokens": 16_384, "seconds": 0.5}}
+    summary = world(again=False)
+    trials = [replace(t, info={**t.info, **how}) for t in summary.trials]
+    (gain,) = gains_of(replace(summary, trials=trials, baselines=[{**b, "info": how} for b in summary.baselines]))
+    assert "the baselines took 3 evaluations, 1.5 s" in gain.basis and "training" not in f"{gain}"
+    assert gain.better.bounded and gain.better.low < gain.better.value < gain.better.high
+    timeless = [replace(t, info=how) for t in summary.trials]
+    (gain,) = gains_of(
+        replace(summary, trials=timeless, baselines=[{**summary.baselines[0], "info": how}], columns=(LOSS, SIZE))
+    )
+    assert "No interval is known, since nothing is trained, and no cost has an interval." in gain.sentence
+
+
+def test_too_few_second_trainings_are_counted():
+    summary = world()
+    (gain,) = gains_of(replace(summary, retrained=summary.retrained[:3]))
+    assert "3 architectures were trained twice, and the noise of a training is estimated from 5." in gain.sentence
 
 
 def test_every_cost_has_a_gain_and_the_measured_one_is_first():
