@@ -95,7 +95,7 @@ def tell(kind: str, report: Report, written: Sequence[Path], as_json: bool, trac
     if as_json:
         print_document(kind, {**report.to_dict(), "files": [str(path) for path in written]})
     else:
-        say(f"\n{report}\n")
+        say(f"\n{report}\n", prose=True)
         for path in written:
             say(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
     if missing:
@@ -134,7 +134,7 @@ def _say(
         sync = {"not_tracked": {"why": missing, "command": tracked.mend}} if tracked is not None and missing else {}
         print_document("result", {**result.to_dict(), **more, **sync})
     else:
-        say(f"\n{result}\n")
+        say(f"\n{result}\n", prose=True)
         for path in written[:2]:
             say(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
         shown = database_url.shown(storage)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
@@ -21,9 +23,24 @@ from nas_bo.safe_text import lines
 _answer: TextIO | None = None  # where answers go while `answering` lasts
 
 
-def say(text: object, err: bool = False) -> None:
-    """Lines of text, or a document of JSON, on stdout; with `err` on stderr."""
-    typer.echo(shown(text), file=None if err else _answer, err=err)
+def say(text: object, err: bool = False, prose: bool = False) -> None:
+    """Lines of text, or a document of JSON, on stdout; with `err` on stderr. In a terminal messages, and with `prose` answers, are folded
+    between words."""
+    file = sys.stderr if err else _answer or sys.stdout
+    told = shown(text)
+    typer.echo(folded(told) if (err or prose) and file.isatty() else told, file=None if err else _answer, err=err)
+
+
+def folded(text: str, wide: int | None = None) -> str:
+    """Sentences of a text in lines that a terminal of `wide` columns, by default this one, does not break within words; tables, addresses and
+    all else that is set with spaces stay as they are."""
+    wide = shutil.get_terminal_size().columns if wide is None else wide
+    return "\n".join(
+        line
+        if len(line) <= wide or "   " in line or "  " in line.strip() or line.startswith((" ", "{", "["))
+        else "\n".join(textwrap.wrap(line, max(20, wide), break_long_words=False, break_on_hyphens=False))
+        for line in text.split("\n")
+    )
 
 
 def note(text: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,10 @@ from nas_bo.wording import counted, plural
 from nas_bo.workflows.search import Progress
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.live import Live
-    from rich.table import Table
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
 
 SHOWN = 12  # points of the front that a terminal shows while the search runs
 
@@ -59,6 +61,11 @@ class _Time:
         """``0:23 elapsed, 2:10 left``"""
         passed = f"{clock(time.monotonic() - self._began)} elapsed"
         return passed if left is None else f"{passed}, {clock(left)} left"
+
+    def end(self, left: float | None) -> Callable[[], float | None]:
+        """What is left from now on, each time that it is asked."""
+        at = time.monotonic()
+        return lambda: None if left is None else max(0.0, left - (time.monotonic() - at))
 
 
 class _Lines:
@@ -129,60 +136,85 @@ class _Live:
     def starting(self, space: type[Space], workers: int, trials: int, bounds: Collection[str] = ()) -> None:
         self._bounds = bounds
         self._time.start()
-        from rich.text import Text
-
-        text = f"starting {counted(workers, 'worker')} to search {space.title}, {counted(trials, 'trial')} ..."
-        self._live.update(Text(shown(text)))
+        self._live.update(
+            _Screen(
+                lambda: (
+                    f"starting {counted(workers, 'worker')} to search {space.title}, {counted(trials, 'trial')}, "
+                    f"{self._time.said(None)}"
+                )
+            )
+        )
 
     def update(self, progress: Progress) -> None:
-        from rich.console import Group
         from rich.progress_bar import ProgressBar
-        from rich.text import Text
 
         if progress.trial is not None:
             self._labels[progress.trial.architecture.id] = progress.label
-        head = f"{progress.phase} {progress.done}/{progress.total}, {self._time.said(progress.seconds_left)}"
-        last = ""
+        done, ends = f"{progress.phase} {progress.done}/{progress.total}", self._time.end(progress.seconds_left)
+        last = ("", "", "")
         if progress.trial is not None:
             mark = "+" if joined(progress) else " "
-            last = f"{mark} {progress.label}  {outcome(progress.trial, self._bounds)}{NEW if mark == '+' else ''}"
+            said = f"{outcome(progress.trial, self._bounds)}{NEW if mark == '+' else ''}"
+            last = (f"{mark} ", progress.label, f"  {said}")
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
-        self._live.update(Group(head, bar, Text(shown(last), no_wrap=True, overflow="ellipsis"), self._front(progress)))
+        lines = [last, ("", "", ""), *self._front(progress)]
+        self._live.update(_Screen(lambda: f"{done}, {self._time.said(ends())}", bar, lines))
 
-    def _front(self, progress: Progress) -> Table:
-        from rich.table import Table
+    def _front(self, progress: Progress) -> list[tuple[str, str, str]]:
+        """The lines of a table, each with the name of the architecture between what is before and after it."""
+        names = ["trial", *(progress.front[0].values if progress.front else ())]
+        heads = [f"{name}{' (bound)' * (name in self._bounds)}" for name in names]
+        rows = []
+        for t in progress.front[:SHOWN]:
+            mark = "+ " if progress.trial is not None and _same(t, progress.trial) else ""
+            values = [known(v, t.info.get(name)) for name, v in t.values.items()]
+            rows.append([f"{mark}{t.number}", *values])
+        for i, head in enumerate(heads):
+            self._widths[head] = max([len(head), 7, self._widths.get(head, 0), *(len(row[i]) for row in rows)])
+        self._rows = max(self._rows, len(rows))
+        labels = [self._labels.get(t.architecture.id, t.architecture.id[:8]) for t in progress.front[:SHOWN]]
+        wide = self._widths["architecture"] = max([12, self._widths.get("architecture", 0), *map(len, labels)])
+        found = [(f"front so far: {counted(len(progress.front), 'trial')}", "", "")]
+        for label, row in zip(["architecture", *labels], [heads, *rows], strict=True):
+            first, *values = (cell.rjust(self._widths[head]) for cell, head in zip(row, heads, strict=True))
+            found.append((f"{first}  ", label.ljust(wide), "".join(f"  {value}" for value in values)))
+        more = len(progress.front) - len(rows)
+        found += [("", "", "")] * (self._rows - len(rows))
+        return [*found, (f"and {more} more" if more else "", "", "")]
+
+
+class _Screen:
+    """What is drawn again every second: a line that is made anew each time, and lines that fit the terminal, since what is in the middle of
+    them is shortened."""
+
+    def __init__(
+        self, head: Callable[[], str], bar: ProgressBar | None = None, lines: Sequence[tuple[str, str, str]] = ()
+    ) -> None:
+        self._head, self._bar, self._lines = head, bar, lines
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text | ProgressBar]:
         from rich.text import Text
 
-        table = Table(title=f"front so far: {counted(len(progress.front), 'trial')}", title_justify="left", box=None)
-        names = ["trial", "architecture", *(progress.front[0].values if progress.front else ())]
-        rows: list[list[str | Text]] = [
-            [
-                ("+ " if progress.trial is not None and _same(t, progress.trial) else "") + str(t.number),
-                Text(shown(self._labels.get(t.architecture.id, t.architecture.id[:8]))),
-                *(known(v, t.info.get(name)) for name, v in t.values.items()),
-            ]
-            for t in progress.front[:SHOWN]
-        ]
-        self._rows = max(self._rows, len(rows))
-        for i, name in enumerate(names):
-            wide = max(
-                [len(name) + 8 * (name in self._bounds), 4, self._widths.get(name, 0), *(len(row[i]) for row in rows)]
-            )
-            self._widths[name] = wide
-            left = name == "architecture"
-            table.add_column(
-                Text(shown(f"{name}{' (bound)' * (name in self._bounds)}")),
-                justify="left" if left else "right",
-                min_width=wide,
-                no_wrap=True,
-            )
-        for row in rows:
-            table.add_row(*row)
-        for _ in range(self._rows - len(rows)):
-            table.add_row()
-        more = len(progress.front) - len(rows)
-        table.add_row("", f"and {more} more" if more else "")
-        return table
+        wide = options.max_width
+        yield Text(fitting((shown(self._head()), "", ""), wide), no_wrap=True)
+        if self._bar is not None:
+            yield self._bar
+            yield Text("")
+        for before, middle, after in self._lines:
+            yield Text(fitting((shown(before), shown(middle), shown(after)), wide), no_wrap=True)
+
+
+LEAST = 12  # characters of a name that stay before what is after it is cut as well
+
+
+def fitting(parts: tuple[str, str, str], wide: int) -> str:
+    """The three parts as a line of at most `wide` characters: the middle gives way first."""
+    before, middle, after = parts
+    room = max(LEAST, wide - len(before) - len(after))
+    if len(middle) > room:
+        middle = middle[: room - 1] + "…"
+    line = before + middle + after
+    return line.rstrip() if len(line) <= wide else line[: wide - 1] + "…"
 
 
 NEW = "  joined the front"

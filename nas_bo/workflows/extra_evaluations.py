@@ -46,6 +46,7 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
         key, outcome = run.executor.take()
         label = todo[str(key)][0]
         whole = whole_of(run.problem, outcome.architecture)
+        run.seconds.append(outcome.seconds)
         kept = compared.record(label, outcome if whole is None else with_own_loss(outcome, run.problem, whole))
         studies.keep(study, baseline(str(key)), kept if whole is None else {**kept, "whole": True})
         run.tell_progress("baseline", ended, len(todo), outcome, label)
@@ -133,6 +134,23 @@ def retrain(
     return plain
 
 
+def to_come(run: SearchRun, own: int) -> float:
+    """How many evaluations `retrain` will take as long as, at most, by what is known of the front now; in budgets of the search.
+
+    Args:
+        own: how many baselines are trained again.
+    """
+    factor, problem = float(run.settings.retrain or 0), run.problem
+    if not factor or not any(_grows(one) for one in problem.objectives):
+        return 0.0
+    wanted = compared.wants_standard(run.settings.baseline) and compared.comparable(problem)
+    most = retraining_check.WITH_STANDARD if wanted else retraining_check.MAX_RETRAINED
+    largest = len(run.past.front) + max(0, run.total - run.past.finished)  # that the front can still become
+    chosen = min(most, 1 if len(problem.columns) == 1 else largest)
+    chosen += max(0, min(run.settings.retrain_others, run.total // 10, retraining_check.MAX_CHECKED - chosen))
+    return factor * (chosen + own + wanted * _sizes(run))
+
+
 def _of_design(label: str, outcome: Trial, trained: Sequence[str]) -> dict[str, object]:
     """The record of a plain decoder: its trained values are those of the larger budget, and kept with the re-trainings."""
     costs = {name: value for name, value in outcome.values.items() if name not in trained}
@@ -144,8 +162,7 @@ def _plain(run: SearchRun, best: Sequence[Trial], knee: Trial) -> dict[str, Arch
     """Label -> plain decoder, noted in the study before they are trained; where there is none, why is noted."""
     study, problem = run.study, run.problem
     costs = [c for kind in ("measured", "analytic") for c in problem.columns if c.cost == kind]
-    n = SIZES if run.total >= SHORT else SIZES - 1
-    found = standard(problem, best, knee, costs[0] if costs else None, n)
+    found = standard(problem, best, knee, costs[0] if costs else None, _sizes(run))
     studies.keep(
         study, COMPARED, {"why": found.why} if found.why else {"standard": [a.id for a in found.architectures]}
     )
@@ -154,6 +171,11 @@ def _plain(run: SearchRun, best: Sequence[Trial], knee: Trial) -> dict[str, Arch
         asked = studies.head(study).asked_baselines
         studies.keep(study, BASELINES, {**asked, **{label: arch.id for label, arch in plain.items()}})
     return plain
+
+
+def _sizes(run: SearchRun) -> int:
+    """How many plain decoders are compared with."""
+    return SIZES if run.total >= SHORT else SIZES - 1
 
 
 def note_comparison(run: SearchRun) -> None:

@@ -15,7 +15,7 @@ class Progress:
     Attributes:
         phase: "profile" (of this machine), "baseline", "search", "retrain", "measure" (the front, side by side), "validate", or "ladder".
         done, total: trials (or re-trainings) ended, and wanted.
-        seconds_left: estimate from what the others took; None before the first.
+        seconds_left: estimate from what the others took, of all that is still to be evaluated, re-trainings and baselines included; None before the first.
         trial: the one that just ended; None at the start of a phase.
         label: its short name.
         front: the front so far.

@@ -141,6 +141,7 @@ def search(
     study = studies.open_study(settings.storage, name, problem.columns, stated, sampler, space, patience)
     foreign_recipe.note(stated["recipe"], inside=True)  # what comes after this search opens the same files
     run = SearchRun(problem, strategy, study, executor, settings, tracker)
+    run.later = partial(extra_evaluations.to_come, run, len(others))
     interrupted = False
     try:
         with terminable(), gate_of(executor), beating(study, run.evaluating):

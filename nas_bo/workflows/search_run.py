@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from nas_bo import chance, measurement_lock
@@ -64,6 +64,7 @@ class SearchRun:
         self.exhausted = False
         self.levels = chance.stated(problem.objectives)
         self.seconds: list[float] = []  # that evaluations took
+        self.later: Callable[[], float] = lambda: 0.0  # how many evaluations come after the search, in budgets of it
         self._running: dict[int, studies.HostTrial] = {}
         self._labels: dict[str, str] = {}
         self._passed_over: set[int] = set()
@@ -277,5 +278,8 @@ class SearchRun:
         left = None
         if self.seconds:
             mean = sum(self.seconds) / len(self.seconds)
-            left = mean * max(0, total - done) / self.workers
+            rest = max(0.0, total - done)
+            rest += max(0, self.total - self.past.finished) if phase == "baseline" else 0
+            rest += self.later() if phase in ("baseline", "search") else 0
+            left = min(mean * rest / self.workers, max(0.0, self.until - clock()))
         self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front))

@@ -5,7 +5,11 @@ from __future__ import annotations
 import io
 import re
 
-from nas_bo.cli.progress import _Lines, _Live, clock
+import pytest
+
+from nas_bo.cli import progress as display
+from nas_bo.cli.output import folded
+from nas_bo.cli.progress import _Lines, _Live, clock, fitting
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, integer
 from nas_bo.trial import State, Trial
@@ -83,3 +87,45 @@ def test_the_live_display_never_shrinks_and_never_wraps():
 def test_words():
     assert (count(0, "trial"), count(1, "trial"), count(2, "trial")) == ("0 trials", "1 trial", "2 trials")
     assert clock(23) == "0:23" and clock(3765) == "1:02:45"
+
+
+@pytest.mark.parametrize("wide", [80, 100, 120])
+def test_a_terminal_of_any_width_shows_whole_lines_and_all_values(wide, monkeypatch):
+    from rich.console import Console
+
+    seen, now = [], [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+
+    class Live:
+        def update(self, what):
+            for second in (0.0, 2.0):  # drawn again, without news
+                now[0] += second
+                console = Console(file=io.StringIO(), width=wide)
+                console.print(what)
+                seen.append(console.file.getvalue().splitlines())
+
+    shown = _Live(Live())
+    shown.starting(TinyGPT, 2, 40)
+    assert [len(lines) for lines in seen] == [1, 1] and seen[1] == [
+        "starting 2 workers to search TinyGPT, 40 trials, 0:02 elapsed"
+    ]
+    label = "d96 2*A4/2.x2g C8.- A4/2.x3g " * 4
+    for n in (0, 1, 2):
+        front = [trial(i, 2.0 + i, 9.0 - i) for i in range(n)]
+        shown.update(Progress("search", n, 40, 10.0 * n or None, front[-1] if front else None, label, front))
+    assert all(len(line) <= wide for lines in seen for line in lines)
+    assert seen[2][2:5] == ["", "", "front so far: 0 trials"]
+    first, later = seen[-2:]
+    assert first[0] == "search 2/40, 0:06 elapsed, 0:20 left" and later[0] == "search 2/40, 0:08 elapsed, 0:18 left"
+    last, head, row = (next(line for line in later if word in line) for word in ("joined", "architecture", "+ 1"))
+    assert "…" in last and last.endswith("latency_ms      8  joined the front") and "val_loss" in last
+    assert head.index("val_loss") + len("val_loss") == row.rindex("3") + 1 and row.endswith("8") and "…" in row
+
+
+def test_what_does_not_fit_gives_way_in_the_middle_and_sentences_are_folded_between_words():
+    assert fitting(("+ ", "abcdefghijklmnop", "  1.0"), 40) == "+ abcdefghijklmnop  1.0"
+    assert fitting(("+ ", "abcdefghijklmnop", "  1.0"), 20) == "+ abcdefghijkl…  1.0"[:20]
+    assert fitting(("+ ", "abcdefghijklmnop", "  1.0"), 10) == "+ abcdefg…"
+    sentence, table = "one two three four five", "trial  architecture        bits"
+    assert folded(f"{sentence}\n{table}", 20) == f"one two three four\nfive\n{table}"
+    assert folded("http://127.0.0.1:5000/a-long-address", 20) == "http://127.0.0.1:5000/a-long-address"

@@ -120,6 +120,21 @@ def test_own_baselines_are_trained_again_with_the_front_and_come_first():
         run(baseline="plain")
 
 
+def test_the_time_left_counts_baselines_and_second_trainings():
+    told = []
+    run(baseline=[{"ours": Toy.sample(3)}, "standard"], on_progress=told.append)
+    first = next(one for one in told if one.phase == "baseline")
+    before = [one for one in told if one.phase in ("baseline", "search") and one.trial is not None]
+    (begins,) = (one for one in told if one.phase == "retrain" and one.trial is None)
+    mean = sum(one.trial.seconds for one in before) / len(before)
+    assert before[-1].done == before[-1].total and begins.total > 4
+    assert before[-1].seconds_left == pytest.approx(2 * begins.total * mean)
+    assert first.seconds_left == pytest.approx((24 + 2 * (10 + 2 + 1 + 3)) * first.trial.seconds)
+    told.clear()
+    run(retrain=0, on_progress=told.append)
+    assert [one.seconds_left for one in told if one.phase == "search"][-1] == 0
+
+
 def test_without_a_retraining_the_report_says_why_there_is_no_gain():
     result = run(retrain=0)
     assert result.gain is None and "nothing was trained again" in str(result).splitlines()[0] and not result.baselines
