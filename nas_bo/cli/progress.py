@@ -184,7 +184,7 @@ class _Live:
 
 
 class _Screen:
-    """What is drawn again every second: a line that is made anew each time, and lines that fit the terminal, since what is in the middle of
+    """What is drawn again every second: a first line that is computed each time, and lines that fit the terminal, since what is in the middle of
     them is shortened."""
 
     def __init__(

@@ -135,7 +135,7 @@ def retrain(
 
 
 def to_come(run: SearchRun, own: int) -> float:
-    """How many evaluations `retrain` will take as long as, at most, by what is known of the front now; in budgets of the search.
+    """How many evaluations `retrain` will take as long as, at most, as the front is now; in budgets of the search.
 
     Args:
         own: how many baselines are trained again.
