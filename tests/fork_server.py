@@ -166,8 +166,13 @@ def remember_migrations() -> None:
 
 
 def nothing_to_tear_down() -> None:
-    """A process that ends need not take apart what torch has registered."""
+    """A process that ends need not take apart what torch has registered, nor say how long torch compiled: for that it imports a library."""
+    import atexit
     import weakref
+
+    from torch._dynamo import utils
+
+    atexit.unregister(utils.dump_compile_times)
 
     for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
         finalizer.atexit = False
