@@ -18,7 +18,7 @@ import typer.testing
 from _pytest.assertion import rewrite
 from hypothesis import HealthCheck, settings
 
-from tests import fork_server
+from tests import fork_server, nightly
 from tests.processes import for_a_shell
 
 # What a shell starts in the background ignores Ctrl-C, and tests that interrupt a search would wait for its end in vain.
@@ -152,6 +152,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         path = item.path.relative_to(item.config.rootpath / "tests")
         return rank.get(str(path), rank.get(path.parts[0] if len(path.parts) > 1 else "", len(rank)))
 
+    nightly.mark(items)
     for item in items:
         if is_quick(item.path.relative_to(item.config.rootpath / "tests")) and item.get_closest_marker("slow") is None:
             item.add_marker("quick")

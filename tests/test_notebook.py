@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from nas_bo import NotebookProgress
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.trial import State, Trial
 from nas_bo.workflows.progress import Progress
+from tests.fork_server import SHORT
+from tests.processes import python
 
 NOTEBOOK = Path(__file__).parents[1] / "examples" / "first_search.ipynb"
 
@@ -32,6 +35,17 @@ def test_the_notebook_runs_and_shows_the_front(tmp_path):
     assert "<progress" in progress[-1] and "10 of 10" in progress[-1]
     assert (tmp_path / "first.db").exists() and (tmp_path / "winner" / "model.json").exists()
     assert not any(one.output_type == "error" for outputs in shown.values() for one in outputs)
+
+
+def test_its_cells_run_as_a_program(tmp_path):
+    """Every day; the kernel starts at night (`nightly.py`)."""
+    cells = [one["source"] for one in json.loads(NOTEBOOK.read_text())["cells"] if one["cell_type"] == "code"]
+    lines = [line for cell in cells for line in [*"".join(cell).splitlines(), ""] if not line.lstrip().startswith("%")]
+    shown = 'assert result._repr_html_().startswith("<svg") and result._repr_html_().count("<title>trial ") == 10'
+    env = {**os.environ, "PYTHONPATH": str(NOTEBOOK.parents[1]), "OMP_NUM_THREADS": "1", SHORT: "1"}
+    done = python("-c", "\n".join([*lines, shown]), cwd=tmp_path, env=env, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "first.db").exists() and (tmp_path / "winner" / "model.json").exists()
 
 
 def _progress(done: int) -> Progress:

@@ -3,6 +3,8 @@ file of their own, so that two processes share the work."""
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 import pytest
 
 from tests.docs.blocks import ROOT, blocks, commands, program, run
@@ -27,6 +29,43 @@ def test_what_is_not_run(page):
             for command in commands(block):
                 assert command.startswith(NOT_RUN), f"{page.name}: {command!r} could be run"
         assert block.language in ("python", "console", "text", "json", "toml"), f"{page.name}: {block.language!r}"
+
+
+def test_names_exist():
+    """Every night each page runs as a program; every day what it imports of ours is there, and so are the commands and options that it names."""
+    import ast
+    import shlex
+    from importlib import import_module
+
+    import typer.main
+
+    from nas_bo.cli.app import app
+
+    root = typer.main.get_command(app)
+    for page in PAGES:
+        for block in blocks(page.read_text()):
+            if block.language == "python" and not block.left_out and block.title[-3:] in ("", ".py"):
+                for node in ast.walk(ast.parse(block.text)):
+                    if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "nas_bo":
+                        module = import_module(f"{node.module}")
+                        for alias in node.names:
+                            assert getattr(module, alias.name, None) or import_module(f"{node.module}.{alias.name}"), (
+                                page
+                            )
+            for line in commands(block) if block.language == "console" else ():
+                lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+                lexer.whitespace_split = True
+                command, rest = root, list(takewhile(lambda word: not set(word) <= set("();<>|&"), lexer))
+                if rest[:1] != ["nas-bo"]:
+                    continue
+                rest = rest[1:]
+                while rest and (inner := getattr(command, "commands", {}).get(rest[0])):
+                    command, rest = inner, rest[1:]
+                known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {
+                    "--help",
+                    "--version",
+                }
+                assert {word.partition("=")[0] for word in rest if word.startswith("--")} <= known, f"{page}: {line}"
 
 
 def test_blocks_are_found():

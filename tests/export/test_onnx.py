@@ -25,7 +25,9 @@ EVERY = decoder(
     (attention(share_kv=True, window=7), GATED),
 )
 STATE = decoder((block("ssm", heads=2, state=8), MOE))
-PLACED = decoder((attention(4, 1), block("dense", ratio=1)), norm="layer", position="learned", max_length=128)
+PLACED = decoder(
+    (attention(4, 1), block("dense", ratio=1)), (CONV, ONE), norm="layer", position="learned", max_length=128
+)
 
 
 @pytest.mark.parametrize("arch", [EVERY, pytest.param(STATE, marks=pytest.mark.slow)], ids=["blocks", "a state"])

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import ModelError
@@ -17,6 +16,7 @@ from nas_bo.hardware.measuring.memory_measure import measured_inference, measure
 from nas_bo.hardware.workload import Setting, workload
 from nas_bo.model import build, check, connections_fit, counts, label
 from tests.model.architectures import CONV, DENSE, GATED, LINEAR, MOE, SKIP, block, decoder, layer
+from tests.model.torch_flops import counted
 
 VOCAB = 13
 OWN = block("attention", heads=4, kv_group=2, head_dim=8)
@@ -74,19 +74,19 @@ def connected(draw: st.DrawFn) -> Node:
 @given(connected())
 def test_counts_are_those_of_the_module(arch: Node) -> None:
     spec = check(arch)
-    model = build(arch, VOCAB, device="meta")
+    model = build(arch, VOCAB)
     assert counts.parameters(arch, VOCAB) == sum(weight.numel() for weight in model.parameters())
     for length in (1, 2, 7, 70):
-        tokens = torch.zeros(2, length, dtype=torch.long, device="meta")
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        tokens = torch.zeros(2, length, dtype=torch.long)
+        with counted() as counter:
             model(tokens)
         assert counts.flops(arch, VOCAB, length, 2) == counter.get_total_flops()
         cache = model.new_cache(2, length)
         with torch.no_grad():
             if length > 1:
                 model(tokens[:, 1:], cache=cache)
-            with FlopCounterMode(display=False) as counter:
-                model(tokens[:, :1], cache=cache)
+        with counted() as counter:
+            model(tokens[:, :1], cache=cache)
         rows = counts.operations(arch, VOCAB, "decode", length, 2)
         assert sum(row.flops for row in rows) == counter.get_total_flops()
         held = [t for s in cache.states if s is not None for t in (s if isinstance(s, tuple) else (s,))]

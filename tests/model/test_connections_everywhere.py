@@ -152,6 +152,7 @@ def test_a_search_over_them_resumes(tmp_path) -> None:
             objectives=[ValidationLoss(tokens=2_000, evaluation_tokens=2_048), Parameters()],
             trials=trials,
             retrain=0,
+            baseline=None,
             storage=f"sqlite:///{tmp_path}/study.db",
             track=f"sqlite:///{tmp_path}/mlflow.db",
         )

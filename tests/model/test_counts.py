@@ -6,26 +6,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
 
 from nas_bo.architecture import Node
 from nas_bo.errors import ModelError
 from nas_bo.model import active_parameters, blocks, build, counts, flops, kv_cache_bytes, operations, parameters
 from tests.model.architectures import ATTENTION, CONV, DENSE, LINEAR, MOE, SKIP, WINDOW, architectures, decoder, layer
+from tests.model.torch_flops import counted
 
 VOCAB = 17
 
 
 def torch_flops(model: torch.nn.Module, tokens: int, batch: int) -> int:
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(batch, tokens, dtype=torch.long, device="meta"))
+    with counted() as counter:
+        model(torch.zeros(batch, tokens, dtype=torch.long))
     return counter.get_total_flops()
 
 
 @settings(max_examples=30, deadline=None)
 @given(architectures(), st.integers(1, 150), st.integers(1, 3))
 def test_parameters_and_flops_are_exact(arch: Node, tokens: int, batch: int) -> None:
-    model = build(arch, VOCAB, device="meta")
+    model = build(arch, VOCAB)
     assert parameters(arch, VOCAB) == sum(weight.numel() for weight in model.parameters())
     assert flops(arch, VOCAB, tokens, batch) == torch_flops(model, tokens, batch)
 
@@ -36,9 +36,9 @@ def test_prefill_operations_add_up(arch: Node, tokens: int, batch: int) -> None:
     rows = operations(arch, VOCAB, "prefill", tokens, batch, logits="all")
     assert sum(row.flops for row in rows) == flops(arch, VOCAB, tokens, batch)
     ends = operations(arch, VOCAB, "prefill", tokens, batch)
-    model = build(arch, VOCAB, device="meta")
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.zeros(batch, tokens, dtype=torch.long, device="meta"), last=True)
+    model = build(arch, VOCAB)
+    with counted() as counter:
+        model(torch.zeros(batch, tokens, dtype=torch.long), last=True)
     assert sum(row.flops for row in ends) == counter.get_total_flops()
     assert len({row.name for row in rows}) == len(rows)
     assert all(min(row[1:]) >= 0 for row in rows)
@@ -47,13 +47,13 @@ def test_prefill_operations_add_up(arch: Node, tokens: int, batch: int) -> None:
 @settings(max_examples=30, deadline=None)
 @given(architectures(), st.integers(2, 90), st.integers(1, 3))
 def test_decode_operations_and_cache_bytes_match_a_real_cache(arch: Node, context: int, batch: int) -> None:
-    model = build(arch, VOCAB, device="meta")
-    tokens = torch.zeros(batch, context, dtype=torch.long, device="meta")
+    model = build(arch, VOCAB)
+    tokens = torch.zeros(batch, context, dtype=torch.long)
+    cache = model.new_cache(batch, context)
     with torch.no_grad():
-        cache = model.new_cache(batch, context)
         model(tokens[:, :-1], cache=cache)
-        with FlopCounterMode(display=False) as counter:
-            model(tokens[:, -1:], cache=cache)
+    with counted() as counter:
+        model(tokens[:, -1:], cache=cache)
     assert sum(row.flops for row in operations(arch, VOCAB, "decode", context, batch)) == counter.get_total_flops()
     held = 0
     for state in cache.states:

@@ -105,24 +105,24 @@ def apart_from(student, teacher, corpus):
 @pytest.mark.parametrize("top_k", [None, 4])
 def test_lessons_are_computed_once_and_are_the_same_as_without_keeping(corpus, teacher, cache, monkeypatch, top_k):
     how = Distillation(teacher, top_k=top_k)
-    first = train(STUDENT, corpus, 3200, settings=SMALL, teacher=how)
+    first = train(STUDENT, corpus, 1600, settings=SMALL, teacher=how)
     (file,) = kept(cache)
     size = file.stat().st_size
-    assert size == 100 * 2 * 16 * (2 * 256 if top_k is None else 4 * 4)
+    assert size == 50 * 2 * 16 * (2 * 256 if top_k is None else 4 * 4)
 
     def never(*_):
         raise AssertionError("the teacher was asked again")
 
     with monkeypatch.context() as patched:
         patched.setattr(Teachers, "__call__", never)
-        again = train(STUDENT, corpus, 3200, settings=SMALL, teacher=how)
-        other = train(decoder(layer(ATTENTION, SKIP), width=16), corpus, 3200, settings=SMALL, teacher=how)
-    plain = train(STUDENT, corpus, 3200, settings=SMALL, teacher=Distillation(teacher, top_k=top_k, cache_bytes=0))
+        again = train(STUDENT, corpus, 1600, settings=SMALL, teacher=how)
+        other = train(decoder(layer(ATTENTION, SKIP), width=16), corpus, 1600, settings=SMALL, teacher=how)
+    plain = train(STUDENT, corpus, 1600, settings=SMALL, teacher=Distillation(teacher, top_k=top_k, cache_bytes=0))
     assert torch.equal(weights(first), weights(again)) and torch.equal(weights(first), weights(plain))
     assert math.isfinite(other.bits_per_byte)
-    train(STUDENT, corpus, 4800, settings=SMALL, teacher=how)  # a longer run: only its rest is added
+    train(STUDENT, corpus, 2400, settings=SMALL, teacher=how)  # a longer run: only its rest is added
     assert [one.name for one in kept(cache)] == [file.name] and file.stat().st_size == 1.5 * size
-    train(STUDENT, corpus, 3200, seed=1, settings=SMALL, teacher=how)  # other batches
+    train(STUDENT, corpus, 1600, seed=1, settings=SMALL, teacher=how)  # other batches
     assert len(kept(cache)) == 2
 
 
