@@ -72,6 +72,13 @@ def file_of(storage: object) -> Path | None:
     return sqlite_file(storage) if is_url(storage) else Path(storage).expanduser().absolute()
 
 
+def is_server(storage: object) -> bool:
+    """Whether it is the URL of what lies on a server: no file and no memory of this process."""
+    if not isinstance(storage, str) or not is_url(storage):
+        return False
+    return not storage.startswith(("sqlite", "file:"))
+
+
 def with_driver(url: str) -> str:
     """The URL with a driver that is installed; both ``postgres://`` and ``postgresql://`` mean psycopg 3, where it is there.
 
@@ -91,6 +98,8 @@ def with_driver(url: str) -> str:
         if driver == "psycopg" and not _there("psycopg"):
             raise MissingExtra("psycopg", "postgres")
         made = made.set(drivername=f"postgresql+{driver}")
+    if made.drivername == "mysql" and _there("pymysql") and not _there("MySQLdb"):
+        made = made.set(drivername="mysql+pymysql")
     try:
         made.get_dialect().import_dbapi()
     except NoSuchModuleError:

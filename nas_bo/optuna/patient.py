@@ -30,7 +30,16 @@ from nas_bo.study import CLAIM
 
 T = TypeVar("T")
 AT_ONCE = -1.0  # instead of seconds: nothing is tried again
-LASTING = ("malformed", "not a database", "no such column", "has no column")  # damage that does not pass
+# damage that does not pass, and what MySQL calls the lack of a right
+LASTING = (
+    "malformed",
+    "not a database",
+    "no such column",
+    "has no column",
+    "Unknown column",
+    "command denied",
+    "Access denied",
+)
 LOST_LOCK = "did not possess lock"  # Optuna's journal: somebody took its lock for that of a dead process
 
 
@@ -296,8 +305,11 @@ class PatientStorage(BaseStorage):
 
 
 def to_do(error: BaseException, otherwise: str) -> str:
-    """What to do about what a storage refuses: of a database, a right that its user lacks."""
-    if "permission denied" not in said(error):
+    """What to do about what a storage refuses: of a database, a right that its user lacks, or letters that it cannot hold."""
+    text = said(error)
+    if "Incorrect string value" in text:
+        return "The database was made for fewer letters (MySQL's latin1 or utf8): make it with `character set utf8mb4`, or use plain letters"
+    if "permission denied" not in text and "command denied" not in text:
         return otherwise
     return (
         "The user in the URL lacks a right: let the owner of the database grant it (create on the schema, where there are no tables yet; select, "

@@ -78,7 +78,10 @@ def open_study(
         raise HostError(
             f"the storage {database_url.shown(storage)!r} cannot be opened ({storages.said(error)}). "
             + patient.to_do(
-                error, "Give a URL such as sqlite:///study.db, or the path of a file in a folder that can be written"
+                error,
+                "Is the server running and reachable, and are user, password, host, port and database of the URL right?"
+                if database_url.is_server(storage)
+                else "Give a URL such as sqlite:///study.db, or the path of a file in a folder that can be written",
             )
         ) from error
     _check_lengths(storage, about, space)
@@ -101,7 +104,7 @@ def open_study(
 
 def _check_lengths(storage: Storage | None, about: Mapping[str, Any], space: type[Space] | None) -> None:
     """Raise HostError where a name is longer than a server of databases takes, before anything is evaluated."""
-    if not isinstance(storage, str) or not database_url.is_url(storage) or database_url.file_of(storage) is not None:
+    if not isinstance(storage, str) or not database_url.is_server(storage):
         return
     constraints = {f"{CONSTRAINTS}{name}": name for name in about.get("constraints", ())}
     names = {**constraints, **dict.fromkeys(distributions(space) if space is not None else ())}

@@ -97,6 +97,13 @@ def test_a_moment_is_not_worth_a_line(caplog):
         (OperationalError("INSERT", {}, Exception("database is locked")), True),
         (OperationalError("INSERT", {}, Exception("the database system is starting up")), True),
         (OperationalError("INSERT", {}, Exception("database disk image is malformed")), False),
+        (
+            OperationalError(
+                "INSERT", {}, Exception(1142, "INSERT command denied to user 'u'@'h' for table `studies`")
+            ),
+            False,
+        ),
+        (OperationalError("INSERT", {}, Exception(2006, "MySQL server has gone away")), True),
         (DataError("INSERT", {}, Exception("value too long")), False),
         (OSError(28, "No space left on device"), True),
         (ConnectionResetError(), True),
