@@ -22,7 +22,10 @@ FILES = 32
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415478da63f8ffff3f0005fe02fe0def46b80000000049454e44ae426082"
 )  # a PNG
-HELD_OUT = 4_096  # tokens, where programs take a sixteenth of the text
+HELD_OUT, TRAINED = (
+    4_096,
+    2_000,
+)  # tokens, where programs take a sixteenth of the text, and train on a quarter, but not on less than these
 # variables: its address, the file of processor times that is the asker's, and of programs that need not be exact
 PLACE, RUN, SHORT = "FORK_SERVER", "FORK_SERVER_RUN", "FORK_SERVER_SHORT"
 LOADED = (
@@ -179,9 +182,17 @@ def nothing_to_tear_down() -> None:
 
 
 def shorten() -> None:
-    """For programs and commands in which no figure counts: a sixteenth of the default held-out text, and a fifth of the rounds in which
-    latencies are measured; pictures are composed and not rendered. Everything else is as it stands."""
+    """For programs and commands in which no figure counts: a sixteenth of the default held-out text, a quarter of the tokens of a training,
+    and a fifth of the rounds in which latencies are measured; pictures are composed and not rendered. Everything else is as it stands."""
     from nas_bo.model.data import Corpus
+    from nas_bo.model.training import Training
+
+    begin = Training.__init__
+
+    def briefly(self: Training, arch: Any, corpus: Corpus, tokens: float = 200_000, *seed: Any, **options: Any) -> None:
+        begin(self, arch, corpus, min(tokens, max(tokens / 4, TRAINED)), *seed, **options)
+
+    Training.__init__ = briefly  # type: ignore[method-assign, assignment]
 
     held_out = Corpus.held_out
     Corpus.held_out = lambda self, tokens, sequence: held_out(self, min(tokens, HELD_OUT), sequence)  # type: ignore[method-assign]

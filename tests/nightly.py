@@ -51,6 +51,30 @@ DAILY: dict[str, tuple[str, ...]] = {
     ),
     "strategies/test_bad_histories.py::test_choices_of_one_value_cost_nothing": ("NSGA2", "Reinforce"),
     "objectives/test_limits_of_devices.py::test_what_does_not_fit_is_never_tried_in_a_search": ("NSGA2",),
+    # how good a strategy is: benchmarks/ measure it; a case of each way into it stays
+    "strategies/test_limits.py::test_optuna_told_by_set_constraint": ("0",),
+    "strategies/test_limits.py::test_optuna_told_by_constraints_func": (),  # test_optuna_told_by_set_constraint
+    "strategies/test_limits.py::test_limits_of_a_problem": ("measured",),
+    "strategies/test_limits.py::test_two_limits_of_very_different_scales": (),  # test_more_limits_than_are_modelled_one_by_one
+    "strategies/test_limits.py::test_one_absurd_amount_spoils_nothing": ("inf", "None", "nan"),
+    "strategies/test_evolution.py::test_beats_random": ("LocalSearch",),
+    "strategies/test_evolution.py::test_screening_saves_evaluations": (),  # test_the_screen_prefers_what_is_good_...
+    "strategies/test_evolution.py::test_few_trials_are_no_worse_than_random": ("20",),
+    "strategies/test_evolution.py::test_screening_survives_any_history_with_all_objectives_unknown": ("complete", "strange"),
+    "strategies/test_fidelity.py::test_stopped_trials_teach_about_the_whole": ("1.0",),
+    "strategies/test_fidelity.py::test_histories_of_hardly_anything_but_stopped_trials": ("0", "2"),
+    "strategies/test_among.py::test_bayes_needs_fewer_looks_than_chance": (),  # test_only_given_architectures_each_once_and_all_in_the_end
+    "strategies/test_shared_training.py::test_a_joint_search_beats_rounding_the_front_of_a_plain_one": ("0",),
+    "strategies/one_shot/test_estimates.py::test_what_cannot_be_mixed_is_sampled": ("Same",),
+    # every score on every kind of a block together, at night also on each alone
+    "objectives/test_zero_cost.py::test_every_block_of_the_vocabulary_has_a_score": tuple(
+        f"arch{arch}-{score}"
+        for arch in (0, 1)
+        for score in ("Synflow", "Snip", "Grasp", "GradientNorm", "Naswot", "JacobianCovariance", "ZenScore", "InitialLoss")
+    ),
+    "objectives/test_own_model.py::test_latency_is_measured_and_guided": ("huggingface",),
+    "objectives/test_own_model.py::test_decoding_is_run_where_there_is_a_cache": ("huggingface",),
+    "objectives/test_own_model.py::test_every_repeat_of_decoding_begins_after_the_prompt": ("Attention",),
     # the doors; Optuna's suite of storages runs on SQLite every day
     "doors/test_database.py": (
         "TestConformance", "test_it_writes_and_reads_what_optunas_own_storage_does", "test_running_and_waiting_trials_are_given_without_the_others",
@@ -61,6 +85,14 @@ DAILY: dict[str, tuple[str, ...]] = {
     "doors/test_ax_study_space.py::test_fixed_parameters_are_obeyed": ("fixed1-<lambda>-strategy1", "fixed2-<lambda>-strategy1", "fixed4-<lambda>-strategy1"),
     "doors/test_ax_parts.py::test_candidates_keep_the_exact_limits_of_parts": ("strategy1-True",),
     "doors/test_ax_benchmark.py::test_ax_benchmark_problems": ("hartmann6-strategy1--0.3",),
+    "doors/test_equal_choices.py::test_every_strategy_proposes_distinct_points_until_none_is_left": (
+        *(f"{case}-NSGA2" for case in ("none, one, true", "zero, false", "one, 1.0", "written twice", "beyond floats", "nan", "signed zeros", "tuples")),
+        *(f"everything-{kind}" for kind in ("Bayes", "Random", "RegularizedEvolution", "LocalSearch", "Reinforce")),
+    ),
+    "doors/test_foreign_study.py::test_another_study_is_refused_and_stays_as_it_is": (*(f"search-different{case}" for case in range(8)), "AskTell-different4"),
+    "doors/test_mlflow_looks.py::test_the_hypervolume_is_that_of_the_report": ("3",),
+    "doors/test_mlflow_new_database.py::test_a_database_is_migrated_once_and_then_copied": ("None", "half"),
+    "doors/test_journal.py::test_a_cut_line_is_removed_and_the_search_goes_on": ("1", "17"),
     "doors/test_ax.py::test_generation_end_to_end": ("3",),
     # the command
     "cli/test_names_and_places.py::test_a_path_is_taken_as_it_stands": ("a?b", "a%20b", "x{y}"),
@@ -70,6 +102,15 @@ DAILY: dict[str, tuple[str, ...]] = {
     "cli/test_first_words.py::test_a_storage_that_cannot_be_read_completes_nothing": ("broken.db", "postgresql://nobody/x"),
     # workflows
     "workflows/test_ladder.py::test_workers_give_the_same_and_the_study_keeps_it": (),  # test_a_ladder_that_was_killed_...; executors have a suite
+    "workflows/test_ladder.py::test_a_ladder_that_was_killed_goes_on_and_ends_as_if_it_had_not_been": (),  # test_the_same_call_trains_nothing_again_...
+    "workflows/test_ladder.py::test_every_training_is_a_run_in_mlflow_linked_with_its_trial": (),  # test_a_training_is_a_run_next_to_its_trial_once
+    "workflows/test_search.py::test_the_same_seed_gives_the_same_search_and_another_seed_another": (),  # cli/test_command.py, of two processes
+    "workflows/test_search.py::test_a_weighted_sum_is_steered_without_the_noise_of_its_measured_part": (),  # doors/test_ax_parts.py, ..._noise_of_measured_parts_...
+    "workflows/test_validate.py::test_what_was_searched_by_a_quick_estimate_is_not_re_trained": ("now",),
+    "workflows/test_teacher.py::test_a_winner_learns_from_it": (),  # test_on_the_command_line
+    "test_once.py::test_an_ax_experiment_as_well": (),  # the same of Optuna and of a search, in that file
+    "test_benchmarks.py::test_peers_see_the_limits": ("optuna-nsga2",),
+    "test_benchmarks.py::test_a_synthetic_problem_is_a_valid_space_with_a_reference_that_chance_does_not_reach": ("deep-noisy", "limits", "pipeline"),
     "workflows/test_train.py::test_a_run_that_was_killed_goes_on_to_the_same_weights": (),  # test_a_process_that_is_killed_...
     "workflows/test_baselines.py::test_the_largest_is_no_smaller_than_anything_drawn": ("Hybrid",),
     # blocks: the example is itself an example of CI, and three others of somebody's own pass the suite every day
@@ -77,6 +118,7 @@ DAILY: dict[str, tuple[str, ...]] = {
     "conformance/test_own_blocks.py::test_the_example_runs": (),
     "conformance/test_own_blocks.py::test_other_processes_know_it": ("TestShift",),
     "conformance/test_own_blocks.py::test_a_block_that_gives_nan_is_named_in_a_supernet_and_in_a_gradient_search": ("block1-gradients",),
+    "conformance/test_strategies.py::test_other_processes_suggest_the_same": ("TestMinimal", "TestNSGA2", "TestBayes"),
     "conformance/test_blocks.py::test_it_learns": ("TestAttention", "TestMoe"),
 }  # fmt: skip
 
