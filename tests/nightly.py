@@ -34,6 +34,11 @@ DAILY: dict[str, tuple[str, ...]] = {
     "export/test_gguf.py::test_random_architectures_of_every_space_are_exact_or_say_why_not": ("tiny_gpt", "lfm2_tiny"),
     "export/test_gguf.py::test_smaller_types_run_in_llama_cpp_and_say_what_they_cost": ("F16", "Q8_0", "Q4_K_M"),
     "export/test_remote.py::test_what_searches_find_leaves": ("Mixers",),
+    "supernet/test_training.py::test_a_run_that_is_cut_off_goes_on_to_the_same_bits": ("Sandwich(between=Uniform(passes=2, leads=False), largest=True, smallest=True)",),
+    "supernet/test_weights.py::test_the_extracted_model_gives_the_logits_of_the_slice_to_the_bit_and_so_do_its_blocks_one_by_one": (
+        "Everything", "Connections",
+    ),
+    "hardware/test_llama_cpp.py::test_it_agrees_with_eager_torch_and_is_timed": ("llama.cpp-attention-prefill", "llama.cpp-q8_0-convolutions-decode"),
     # one kind of a block, of what is the same for all
     "model/test_parametrization.py::test_what_steps_do_to_activations_does_not_grow_with_width_and_depth": ("attention", "ssm"),
     "model/test_parametrization.py::test_at_its_base_it_is_the_recipe_of_today_to_the_bit": ("attention", "conv"),
@@ -90,6 +95,10 @@ DAILY: dict[str, tuple[str, ...]] = {
         *(f"everything-{kind}" for kind in ("Bayes", "Random", "RegularizedEvolution", "LocalSearch", "Reinforce")),
     ),
     "doors/test_foreign_study.py::test_another_study_is_refused_and_stays_as_it_is": (*(f"search-different{case}" for case in range(8)), "AskTell-different4"),
+    # pages of MLflow in a browser; what they show is read from its store every day, and our own page is opened in the browser
+    "doors/test_mlflow_server.py::test_the_link_opens_on_the_front": (),
+    "doors/test_mlflow_server.py::test_the_parent_shows_the_result_and_the_report": (),
+    "doors/test_mlflow_spool.py::test_two_processes_of_four_threads_log_every_trial_once": (),  # test_mlflow.py: threads, and two processes
     "doors/test_mlflow_looks.py::test_the_hypervolume_is_that_of_the_report": ("3",),
     "doors/test_mlflow_new_database.py::test_a_database_is_migrated_once_and_then_copied": ("None", "half"),
     "doors/test_journal.py::test_a_cut_line_is_removed_and_the_search_goes_on": ("1", "17"),
