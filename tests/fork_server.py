@@ -25,7 +25,7 @@ PIXEL = bytes.fromhex(
 HELD_OUT, TRAINED = (
     4_096,
     2_000,
-)  # tokens, where programs take a sixteenth of the text, and train on a quarter, but not on less than these
+)  # tokens, where programs take a sixteenth of the text, and losses train on a quarter, but not on less than these
 # variables: its address, the file of processor times that is the asker's, and of programs that need not be exact
 PLACE, RUN, SHORT = "FORK_SERVER", "FORK_SERVER_RUN", "FORK_SERVER_SHORT"
 LOADED = (
@@ -182,18 +182,22 @@ def nothing_to_tear_down() -> None:
 
 
 def shorten() -> None:
-    """For programs and commands in which no figure counts: a sixteenth of the default held-out text, a quarter of the tokens of a training,
-    and a fifth of the rounds in which latencies are measured; pictures are composed and not rendered. Everything else is as it stands."""
+    """For programs and commands in which no figure counts: a sixteenth of the default held-out text, a quarter of the tokens that a
+    validation loss trains on, and a fifth of the rounds in which latencies are measured; pictures are composed and not rendered.
+    Everything else is as it stands."""
+    import copy
+
     from nas_bo.model.data import Corpus
-    from nas_bo.model.training import Training
+    from nas_bo.objectives import ValidationLoss
 
-    begin = Training.__init__
+    begin = ValidationLoss._begin
 
-    def briefly(self: Training, arch: Any, corpus: Corpus, tokens: float = 200_000, *seed: Any, **options: Any) -> None:
-        begin(self, arch, corpus, min(tokens, max(tokens / 4, TRAINED)), *seed, **options)
+    def briefly(self: ValidationLoss, arch: Any, checkpoint: str | None) -> Any:
+        brief = copy.copy(self)
+        object.__setattr__(brief, "tokens", min(self.tokens, max(self.tokens / 4, TRAINED)))
+        return begin(brief, arch, checkpoint)
 
-    Training.__init__ = briefly  # type: ignore[method-assign, assignment]
-
+    ValidationLoss._begin = briefly  # type: ignore[method-assign]
     held_out = Corpus.held_out
     Corpus.held_out = lambda self, tokens, sequence: held_out(self, min(tokens, HELD_OUT), sequence)  # type: ignore[method-assign]
     measure_briefly()
