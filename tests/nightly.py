@@ -77,8 +77,9 @@ DAILY: dict[str, tuple[str, ...]] = {
         for arch in (0, 1)
         for score in ("Synflow", "Snip", "Grasp", "GradientNorm", "Naswot", "JacobianCovariance", "ZenScore", "InitialLoss")
     ),
-    "objectives/test_own_model.py::test_latency_is_measured_and_guided": ("huggingface",),
-    "objectives/test_own_model.py::test_decoding_is_run_where_there_is_a_cache": ("huggingface",),
+    "objectives/test_predicted.py::test_proxies_sharpen_where_they_are_and_are_left_out_where_not": (),  # test_files_give_back_..., with a proxy
+    "objectives/test_own_model.py::test_latency_is_measured_and_guided": ("Attention",),
+    "objectives/test_own_model.py::test_decoding_is_run_where_there_is_a_cache": ("Attention",),
     "objectives/test_own_model.py::test_every_repeat_of_decoding_begins_after_the_prompt": ("Attention",),
     # the doors; Optuna's suite of storages runs on SQLite every day
     "doors/test_database.py": (
@@ -101,6 +102,9 @@ DAILY: dict[str, tuple[str, ...]] = {
     "doors/test_mlflow_spool.py::test_two_processes_of_four_threads_log_every_trial_once": (),  # test_mlflow.py: threads, and two processes
     "doors/test_mlflow_looks.py::test_the_hypervolume_is_that_of_the_report": ("3",),
     "doors/test_mlflow_new_database.py::test_a_database_is_migrated_once_and_then_copied": ("None", "half"),
+    "doors/test_optuna_staged.py::test_any_sampler_and_threads": (
+        "tpe-1", "tpe-4", "nsga2-1", "nsga2-4", "ours-1", "ours-4", "ours, without a space-4",
+    ),
     "doors/test_journal.py::test_a_cut_line_is_removed_and_the_search_goes_on": ("1", "17"),
     "doors/test_ax.py::test_generation_end_to_end": ("3",),
     # the command
