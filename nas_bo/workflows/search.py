@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Literal, Unpack
@@ -161,6 +162,8 @@ def search(
     except KeyboardInterrupt:
         interrupted = True
         patient.hurry(study)  # who interrupts does not wait for a storage
+        with suppress(StorageUnavailable, SearchError, KeyboardInterrupt):  # a second one does not wait for this
+            run.keep_ended()
     finally:
         with uninterrupted():
             executor.close()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from nas_bo import chance, measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError, StorageUnavailable
-from nas_bo.execution.executor import Executor, Isolating, workers_of
+from nas_bo.execution.executor import Executor, Isolating, Polled, workers_of
 from nas_bo.execution.interrupts import whole
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
@@ -229,6 +229,13 @@ class SearchRun:
         key, outcome = self.executor.take()
         with measurement_lock.working(), whole():  # what ended is stored, counted and tracked, or nothing of it
             self._tell(next(number for number in self._running if number == key), outcome)
+
+    def keep_ended(self) -> None:
+        """What has ended and was not taken yet, as where the search was interrupted while a strategy was fitted."""
+        for key, outcome in self.executor.ended() if isinstance(self.executor, Polled) else ():
+            if key in self._running:  # else it is of what comes before or after the search
+                with measurement_lock.working(), whole():
+                    self._tell(int(str(key)), outcome)
 
     def _tell(self, number: int, outcome: Trial) -> None:
         name = self.label(outcome.architecture)

@@ -84,6 +84,57 @@ def test_the_search_is_interrupted_and_the_same_call_goes_on(share, begun, tmp_p
     assert [t.state.name for t in again.study.trials] == ["COMPLETE"] * TRIALS
 
 
+class AtOnce:
+    """An executor of which everything has ended before anything is taken."""
+
+    workers = 2
+
+    def __init__(self) -> None:
+        self.evaluated: list[str] = []
+        self._ended: list[tuple[object, object]] = []
+
+    def check_problem(self, problem) -> None:
+        pass
+
+    def submit(self, key, problem, arch, judge=None) -> None:
+        self.evaluated.append(arch.id)
+        self._ended.append((key, problem.evaluate(arch)))
+
+    def take(self):
+        return self._ended.pop(0)
+
+    def ended(self):
+        found, self._ended = self._ended, []
+        return found
+
+    def cancel(self, key) -> None:
+        pass
+
+    def close(self) -> None:
+        self._ended.clear()
+
+
+class Interrupted:
+    """Random search, with a Ctrl-C while it thinks about the trial `at`."""
+
+    def __init__(self, at: int) -> None:
+        self._at, self._random = at, Random(seed=0)
+
+    def suggest(self, problem, trials, n):
+        if len(trials) == self._at:
+            signal.raise_signal(signal.SIGINT)
+        return self._random.suggest(problem, trials, n)
+
+
+def test_what_ended_while_the_strategy_thought_is_kept(tmp_path):
+    wanted = {"trials": 6, "retrain": 0, "baseline": None, "storage": str(tmp_path / "s.db")}
+    executor = AtOnce()
+    found = search(Toy, [loss, cost], strategy=Interrupted(3), executor=executor, **wanted)
+    assert found.interrupted and [t.state.name for t in found.study.trials] == ["COMPLETE"] * 3
+    again = search(Toy, [loss, cost], strategy=Interrupted(-1), executor=executor, **wanted)
+    assert sorted(executor.evaluated) == sorted(t.architecture.id for t in again.trials) and len(again.trials) == 6
+
+
 @pytest.mark.parametrize("held", [whole, uninterrupted])
 def test_what_is_held_back_comes_at_the_end_also_through_another_thread(held):
     done, now = [], threading.Event()
