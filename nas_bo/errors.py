@@ -84,12 +84,13 @@ class CompressError(NasBoError, ValueError):
 
 
 class MissingExtra(NasBoError, ImportError):
-    """A package is not installed; the message has the pip line that installs it, also for those who work in a clone."""
+    """A package is not installed; the message has the pip line that installs it, as nas_bo was installed."""
 
     def __init__(self, package: str, extra: str) -> None:
+        from nas_bo.install_line import install_line
+
         super().__init__(
-            f"this needs the package {package!r}, which is not installed; install it with: pip install 'nas_bo[{extra}]', or, "
-            f"in a clone of the repository, with: pip install -c constraints.txt '.[{extra}]'"
+            f"this needs the package {package!r}, which is not installed; install it with: {install_line(extra)}"
         )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 
+from nas_bo import install_line
 from nas_bo.errors import MissingExtra
+
+ROOT = Path(__file__).parent.parent
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
 REQUIRED, EXTRAS = PROJECT["dependencies"], PROJECT["optional-dependencies"]
@@ -30,10 +34,24 @@ def test_what_the_first_examples_need_is_always_installed():
 
 
 @pytest.mark.parametrize("extra", sorted(EXTRAS))
-def test_the_hint_works_from_an_index_and_from_a_clone(extra):
-    """What a message names is an extra; in a clone there is no package of that name to ask an index for."""
-    said = str(MissingExtra("anything", extra))
-    assert f"pip install 'nas_bo[{extra}]'" in said and f"pip install -c constraints.txt '.[{extra}]'" in said
+def test_the_hint_is_for_the_way_in_which_it_was_installed(extra, monkeypatch, tmp_path):
+    """No index has the package of somebody who installed a clone, who may be in another folder now."""
+    monkeypatch.chdir(ROOT)
+    assert str(MissingExtra("anything", extra)).endswith(f"pip install -c constraints.txt '.[{extra}]'")
+    monkeypatch.chdir(tmp_path)
+    away = f"pip install -c {shlex.quote(str(ROOT / 'constraints.txt'))} '{ROOT}[{extra}]'"
+    assert install_line.install_line(extra).endswith(away)
+    monkeypatch.setattr(install_line, "HERE", tmp_path)  # site-packages
+    git = {"url": "https://host/nas_bo", "vcs_info": {"vcs": "git", "commit_id": "abc"}}
+    for noted, ends in (
+        ({"url": ROOT.as_uri(), "dir_info": {}}, away),
+        ({"url": (tmp_path / "gone").as_uri(), "dir_info": {}}, f"pip install 'nas_bo[{extra}]'"),
+        ({"url": "file:///x/nas_bo-0.2.0.whl", "archive_info": {}}, f"'nas_bo[{extra}] @ file:///x/nas_bo-0.2.0.whl'"),
+        (git, f"'nas_bo[{extra}] @ git+https://host/nas_bo@abc'"),
+        ({}, f"pip install 'nas_bo[{extra}]'"),
+    ):
+        monkeypatch.setattr(install_line, "_origin", lambda noted=noted: noted)
+        assert install_line.install_line(extra).endswith(ends)
 
 
 def test_every_extra_that_a_message_names_exists():

@@ -22,6 +22,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ExportError, MissingExtra, NasBoError, SpaceError
 from nas_bo.export.text import BYTES, TOKENIZER, Text
 from nas_bo.foreign_document import WRONG, text_of
+from nas_bo.model import own_class
 from nas_bo.safe_text import told
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
 CARD, DRAWING = "README.md", "architecture.svg"
 UNFINISHED = ("training.pt", "ladder.json")  # of a training that continues when it is called again
+BYTES_NAME = "bytes"  # of a tokenizer
 FORMAT = 1
 PACKED = 2  # the format of a model whose weights are integers (`nas_bo.model.packed`)
 
@@ -62,10 +64,12 @@ class TrainedModel:
             ExportError: it is gone, or was never known.
         """
         path = self.folder / TOKENIZER
+        if self.about.get("tokenizer") == BYTES_NAME:
+            return None
         if path.is_file():
             return path
-        named = self.about.get("tokenizer", "bytes" if self.model.vocab_size == BYTES else "tokens")
-        if named == "bytes":
+        named = self.about.get("tokenizer", BYTES_NAME if self.model.vocab_size == BYTES else "tokens")
+        if named == BYTES_NAME:
             return None
         if named == "tokens":
             raise ExportError(
@@ -128,6 +132,8 @@ def place(target: Path) -> Path:
 def about(folder: str | Path) -> dict[str, Any]:
     """The content of ``model.json`` (raises ExportError where it is not there, or of another format)."""
     path = Path(folder)
+    if not (path / ABOUT).is_file() and (ours := own_class.about(path)) is not None and (path / WEIGHTS).is_file():
+        return ours
     lacking = [name for name in (ARCH, ABOUT, WEIGHTS) if not (path / name).is_file()]
     if lacking and any((path / name).is_file() for name in UNFINISHED):
         raise ExportError(

@@ -19,6 +19,7 @@ from nas_bo.export.folder import TrainedModel
 from nas_bo.export.gguf_types import INSTEAD, TYPES, rounded
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
 from nas_bo.export.weights import filled
+from nas_bo.install_line import install_line
 from nas_bo.model.blocks.attention import AttentionSpec
 from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.skip import absent
@@ -61,7 +62,7 @@ def write(
     told = f"GGUF {best.home.name!r} in {'float32' if kind == 'F32' else _mixed(kind, kinds)}, {path.stat().st_size / 1e6:.3g} MB"
     told += f", {best.padding:.1%} of zeros added" if best.padding > 0 else ""
     if llamacpp.library() is None:
-        return told, None, "llama.cpp is not there to run it: pip install 'nas_bo[llamacpp]'"
+        return told, None, f"llama.cpp is not there to run it: {install_line('llamacpp')}"
     try:
         with llamacpp.LlamaCpp(path, made.model.vocab_size) as run:
             if run.tokenized(SAMPLE) != Text(made.tokenizer).ids(SAMPLE):

@@ -18,6 +18,7 @@ from nas_bo.export.check import Check, compared
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.huggingface import POSITIONS, generation, imported, logits, with_cache, without_bars, write_tokenizer
 from nas_bo.export.stepping import LONGEST
+from nas_bo.model import own_class
 from nas_bo.model.blocks.block import Joining
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, is_ours, offered
@@ -177,10 +178,11 @@ def write(made: TrainedModel, folder: Path) -> tuple[str, Check]:
     spec, details = made.model.spec, made.model.spec.details
     network = _network(made.model)
     config = {
-        "model_type": "nas_bo",
+        "model_type": own_class.KIND,
         "architectures": ["NasBoForCausalLM"],
         "auto_map": {"AutoConfig": f"{MODULE}.NasBoConfig", "AutoModelForCausalLM": f"{MODULE}.NasBoForCausalLM"},
         "network": network,
+        "ignore": list(made.ignore),
         "vocab_size": made.model.vocab_size,
         "hidden_size": spec.width,
         "num_hidden_layers": len(spec.layers),

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nas_bo.cache_folder import cache_folder, make_room, used_now
 from nas_bo.errors import MissingExtra, ModelError, NasBoError
-from nas_bo.model import own_model
+from nas_bo.model import own_class, own_model
 from nas_bo.model.data import Corpus
 from nas_bo.model.decoder import Criterion, cross_entropy
 from nas_bo.model.distillation import OURS, Distillation, check_size, described
@@ -121,10 +121,11 @@ def _changed(folder: str) -> tuple[int, ...]:
 @lru_cache(maxsize=4)
 def _loaded(folder: str, device: str, _vocab_size: object, _at: tuple[int, ...]) -> nn.Module:
     path = Path(folder)
-    if not (path / OURS).is_file():
+    ours = described(folder) if (path / OURS).is_file() else own_class.about(path)
+    if ours is None:
         return _of_hugging_face(folder).to(device)
     try:
-        return read_decoder(path, described(folder), device)[1]
+        return read_decoder(path, ours, device)[1]
     except NasBoError:
         raise
     except Exception as error:  # of JSON, safetensors and torch

@@ -18,6 +18,7 @@ from nas_bo.export import folder
 from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import BYTES, TOKENIZER
+from nas_bo.model import own_class
 from nas_bo.model.device import dtype_of
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
 from nas_bo.pretrained.configuration import INDEX, SINGLE, Config, Described, described
@@ -115,10 +116,12 @@ class TrainedDecoder:
             ExportError: it has a tokenizer, which is not there.
         """
         if self._ours:
-            path = self._folder / TOKENIZER
+            path, said = self._folder / TOKENIZER, folder.about(self.path)
+            if said.get("tokenizer") == "bytes":
+                return None
             if path.is_file():
                 return str(path)
-            named = folder.about(self.path).get("tokenizer", "bytes" if self.vocab_size == BYTES else "tokens")
+            named = said.get("tokenizer", "bytes" if self.vocab_size == BYTES else "tokens")
             if named == "bytes":
                 return None
             raise ExportError(
@@ -236,7 +239,7 @@ class TrainedDecoder:
 
     @property
     def _ours(self) -> bool:
-        return (self._folder / folder.ABOUT).is_file()
+        return (self._folder / folder.ABOUT).is_file() or own_class.about(self._folder) is not None
 
     @property
     def _gguf(self) -> bool:
@@ -257,6 +260,11 @@ class TrainedDecoder:
                     self.path, local_files_only=True, trust_remote_code=False
                 )
         except Exception as error:  # a foreign file: transformers raises all kinds
+            if self._folder.is_dir() and (kind := own_class.own_code(self._folder)):
+                raise ModelError(
+                    f"the model in {self.path!r} is of a class in that folder ({kind}), and the code of a model is never run here; give one of a "
+                    "class of transformers itself, or, of an export of nas_bo, the folder of `nas-bo train` that it was made from"
+                ) from None
             raise ModelError(
                 f"the configuration of {self.path!r} cannot be read by transformers {transformers.__version__}: {(str(error).splitlines() or [type(error).__name__])[0]:.200}"
             ) from None

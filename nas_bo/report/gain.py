@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -268,22 +268,23 @@ def _gain(
     final = summary.final
     again = quality.name in final.again
     found = Gain(quality, cost, standard=standard, again=final.factor if again else 1.0)
-    best = {t.architecture.id: t for t in final.members}
-    base, labels, ids, seconds = [], [], [], 0.0
+    on_front = {t.architecture.id: t for t in final.members}
+    base: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+    labels, ids, seconds = [], [], 0.0
     for one in group:
         values = {**one.get("values", {}), **(one.get("retrained", {}) if again else {})}
         whole = all(is_number(values.get(c.name)) for c in (quality, cost) if c is not None)
         fits = one.get("state", "complete") == "complete" or bool(one.get("whole"))
         if whole and fits and (not again or quality.name in one.get("retrained", {})):
-            own = best.get(str(one.get("id", "")))
-            told = {**one.get("info", {}), **one.get("retrained_info", {})}
-            base.append((values, told) if own is None else (own.values, own.info))
+            own = on_front.get(str(one.get("id", "")))
+            noted = {**one.get("info", {}), **one.get("retrained_info", {})}
+            base.append((values, noted) if own is None else (own.values, own.info))
             labels.append(str(one.get("label", "")))
             ids.append(str(one.get("id", "")))
             seconds += _seconds(one, quality)
     members = [final.best(t) for t in summary.front()]
     members = [t for t in members if t.feasible and (not again or t.architecture.id in final.known)]
-    same = tuple(label for label, key in zip(labels, ids, strict=True) if key in best)
+    same = tuple(label for label, key in zip(labels, ids, strict=True) if key in on_front)
     trained = not (base and all(_untrained(info.get(quality.name) or {}) for _, info in base))
     found = replace(found, labels=tuple(labels), same=same, trained=trained, seconds=seconds, members=len(members))
     if not base:

@@ -15,7 +15,8 @@ import shutil
 import sys
 import tempfile
 import tomllib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +28,7 @@ import nas_bo
 from nas_bo import database_url
 from nas_bo.cache_folder import cache_folder
 from nas_bo.errors import MissingExtra, NasBoError, SearchError, near
+from nas_bo.install_line import HERE, clone, install_line
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -35,6 +37,31 @@ if TYPE_CHECKING:
 PYTHON = ((3, 11), (3, 14))  # from, and below
 TIMEOUT_S = 5.0  # of a server of MLflow
 DEVELOPERS = ("test", "docs", "benchmark")  # extras that only a clone of the repository needs
+PURPOSES: Mapping[str, Mapping[str, str]] = {
+    "export, and search inside trained models": {
+        "transformers": "folders of Hugging Face, read and written",
+        "gguf": "files for llama.cpp",
+        "llamacpp": "llama.cpp itself, to run and to quantize them",
+        "onnx": "files for ONNX Runtime",
+        "openvino": "files for OpenVINO",
+        "nncf": "the same with weights of few bits",
+    },
+    "other hosts": {
+        "ax": "searches in an Ax client",
+        "ray": "searches on a cluster",
+        "dashboard": "studies in Optuna's dashboard",
+        "agents": "the server for coding agents",
+        "lightning": "trainings by Lightning",
+    },
+    "shared storages": {"postgres": "studies in PostgreSQL", "grpc": "studies behind Optuna's proxy"},
+    "measuring": {
+        "energy": "meters of energy",
+        "lm-eval": "tasks of the LM evaluation harness",
+        "predict": "boosted trees as a surrogate",
+    },
+    "work on nas_bo itself": {"test": "the tests", "docs": "the site", "benchmark": "the benchmarks"},
+}
+"""What extras are for: purpose -> extra -> what it adds."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 State = Literal["ok", "missing", "unavailable", "broken"]
@@ -79,16 +106,44 @@ class Examined:
     def __str__(self) -> str:
         wide = min(28, max(len(one.name) for one in self.checks))
         lines, group = [f"nas-bo {nas_bo.__version__}"], ""
+        titles = {"extras": f"Extras, all optional; one is installed with: {install_line('NAME')}"}
         for one in self.checks:
             if one.group != group:
                 group = one.group
-                lines += ["", group.capitalize()]
-            text = "; ".join(filter(None, [one.found, one.fix]))
-            lines.append(f"  {one.state:<11} {one.name:<{wide}}  {text}".rstrip())
-        end = "All that was asked for works."
+                lines += ["", titles.get(group, group.capitalize())]
+            if one.group != "extras":
+                lines.append(_line(one, wide, one.found, one.fix))
+            elif one.name == _first_extra(self.checks):
+                lines += self._extras(wide)
+        if not any(one.asked and one.group != "packages" and one.name != "cpu" for one in self.checks):
+            end = "nas-bo works here. What is optional is not needed for a search."
+        else:
+            end = "All that was asked for works."
         if self.failed:
             end = f"Not all that was asked for works: {', '.join(one.name for one in self.failed)}."
         return "\n".join([*lines, "", end])
+
+    def _extras(self, wide: int) -> Iterator[str]:
+        """The extras by what they are for: those that are there, then those that are not."""
+        known = {one.name: one for one in self.checks if one.group == "extras"}
+        named = {name for those in PURPOSES.values() for name in those}
+        for purpose, those in {**PURPOSES, "others": dict.fromkeys(known.keys() - named, "")}.items():
+            there = sorted((one for name in those if (one := known.get(name))), key=lambda one: one.state != "ok")
+            if there:
+                yield f"  {purpose}"
+            for one in there:
+                broken = one.state != "ok" and (one.asked or "where" in one.found)
+                fix = one.fix if one.asked or "(" in one.fix else ""
+                yield _line(one, wide, those[one.name], one.found if broken else "", fix if one.state != "ok" else "")
+
+
+def _first_extra(checks: Sequence[Check]) -> str:
+    return next((one.name for one in checks if one.group == "extras"), "")
+
+
+def _line(one: Check, wide: int, *told: str) -> str:
+    state = "optional" if one.state == "missing" and not one.asked else one.state
+    return f"  {state:<11} {one.name:<{wide}}  {'; '.join(filter(None, told))}".rstrip()
 
 
 def examine(
@@ -128,18 +183,12 @@ def examine(
 # ---- packages --------------------------------------------------------------------------------------------------------
 
 
-def _clone() -> Path | None:
-    """The clone of the repository that this package is in, if it is in one."""
-    root = Path(nas_bo.__file__).parents[1]
-    return root if (root / "pyproject.toml").is_file() and (root / "nas_bo").is_dir() else None
-
-
 def _requirements() -> tuple[list[Requirement], dict[str, list[Requirement]]]:
     """What nas_bo requires, and what each of its extras does."""
     from packaging.requirements import Requirement
 
-    root = _clone()
-    if root is not None:
+    root = clone()
+    if root is not None and root == HERE:
         project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         extras = {name: [Requirement(one) for one in all_] for name, all_ in project["optional-dependencies"].items()}
         return [Requirement(one) for one in project["dependencies"]], extras
@@ -190,15 +239,6 @@ def _lacking(one: Requirement) -> str:
     return "" if fits else f"{one.name} {version}, where {one.specifier} is needed"
 
 
-def install_line(extra: str) -> str:
-    """The line that installs an extra into this Python, for a clone or for an installed package."""
-    pip = shutil.which("pip")
-    own = pip is not None and Path(pip).parent == Path(sys.executable).parent
-    python = "" if own else f"{sys.executable} -m "  # the pip that a shell finds may be that of another Python
-    what = f"-c constraints.txt '.[{extra}]'" if _clone() is not None else f"'nas_bo[{extra}]'"
-    return f"{python}pip install {what}"
-
-
 def _packages() -> Iterator[Check]:
     version = platform.python_version()
     fits = PYTHON[0] <= sys.version_info[:2] < PYTHON[1]
@@ -215,10 +255,8 @@ def _packages() -> Iterator[Check]:
         elif lacking:
             state: State = "missing" if lacking == one.name else "broken"
             yield Check("packages", one.name, state, lacking, f"pip install '{one.name}{one.specifier}'", True)
-    try:
+    with suppress(metadata.PackageNotFoundError):  # what is not there is among the extras
         yield Check("packages", "ax", "ok", metadata.version("ax-platform"))
-    except metadata.PackageNotFoundError:
-        yield Check("packages", "ax", "missing", "", install_line("ax"))
 
 
 def _extra(name: str, known: dict[str, list[Requirement]], asked: bool) -> Check:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from nas_bo import install_line
 from nas_bo.cli.app import app
 from nas_bo.errors import SearchError
 from nas_bo.workflows import installation
@@ -56,21 +57,40 @@ def test_an_installed_package_is_read_from_its_metadata(monkeypatch):
             return ["gguf", "all"]
 
     needed = ["numpy>=1", 'gguf>=0.17; extra == "gguf"', 'nas_bo[gguf]; extra == "all"']
-    monkeypatch.setattr(installation, "_clone", lambda: None)
+    monkeypatch.setattr(installation, "clone", lambda: None)
     monkeypatch.setattr(metadata, "metadata", lambda _: About())
     monkeypatch.setattr(metadata, "requires", lambda _: needed)
     assert installation.extras_there() == ["all", "gguf"]
-    assert installation.install_line("gguf").endswith("pip install 'nas_bo[gguf]'")
 
 
 def test_the_line_that_installs_is_for_the_python_that_runs(monkeypatch):
     own = str(Path(sys.executable).parent / "pip")
     for found, begins in ((own, "pip install"), ("/elsewhere/bin/pip", sys.executable), (None, sys.executable)):
-        monkeypatch.setattr(installation.shutil, "which", lambda _, found=found: found)
-        assert installation.install_line("gguf").startswith(begins)
+        monkeypatch.setattr(install_line.shutil, "which", lambda _, found=found: found)
+        assert install_line.install_line("gguf").startswith(begins)
     test = next(one for one in examine().checks if one.name == "test")
     packages = test.found.removeprefix("no ").split(", ")
     assert len(packages) == len(set(packages))
+
+
+def test_what_is_optional_is_called_so_and_has_a_purpose(monkeypatch):
+    def nothing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    known = {name for those in installation.PURPOSES.values() for name in those}
+    assert known == set(installation.extras_there())
+    monkeypatch.setattr(installation.metadata, "version", lambda name: "3.0" if name in NEEDED else nothing(name))
+    monkeypatch.setattr(installation, "_lacking", lambda one: "" if one.name in NEEDED else one.name)
+    lines = str(Examined([one for one in examine().checks if one.group == "extras" or one.asked])).splitlines()
+    shown = {line.split()[1]: line for line in lines if line.startswith("  optional")}
+    assert set(shown) == known and not any("missing" in line for line in lines)
+    assert sum("pip install" in line for line in lines) == 1  # once for all
+    assert lines[-1].startswith("nas-bo works here.")
+    asked = str(Examined([examine(extras=["ray"]).checks[-1], *examine(extras=["ray"]).failed]))
+    assert "missing     ray" in asked and ".[ray]'" in asked and "Not all that was asked for works: ray." in asked
+
+
+NEEDED = {one.name for one in installation._requirements()[0]}
 
 
 def test_an_extra_that_does_not_exist_is_refused():

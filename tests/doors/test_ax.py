@@ -462,7 +462,7 @@ def test_importing_the_door_does_not_import_ax() -> None:
     code = (
         "import sys; sys.modules['ax'] = None; from nas_bo import ax\nfrom nas_bo.space import Space, choice\n"
         "from nas_bo.errors import MissingExtra\n"
-        "try: ax.parameters(Space.of('S', a=choice(1, 2)))\nexcept MissingExtra as e: assert 'nas_bo[ax]' in str(e)\n"
+        "try: ax.parameters(Space.of('S', a=choice(1, 2)))\nexcept MissingExtra as e: assert '[ax]' in str(e)\n"
         "else: raise SystemExit(1)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

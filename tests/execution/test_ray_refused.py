@@ -33,7 +33,7 @@ def said(arguments: str = "", before: str = "") -> str:
 def test_it_is_not_installed():
     hidden = "import importlib.util as u; find = u.find_spec; u.find_spec = lambda name, *a: None if name == 'ray' else find(name, *a)"
     text = said(before=hidden)
-    assert text.startswith("MissingExtra") and "pip install 'nas_bo[ray]'" in text
+    assert text.startswith("MissingExtra") and "pip install " in text and "[ray]'" in text
 
 
 def test_nobody_answers_at_the_address():

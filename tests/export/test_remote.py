@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
-from nas_bo.errors import ExportError
+from nas_bo.errors import ExportError, ModelError
+from nas_bo.export import folder as files
 from nas_bo.model.spec import check
+from nas_bo.model.teacher import loaded
+from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.search_spaces import Connections, Mixers, TinyGPT
 from nas_bo.workflows.export import continued, export
 from tests.export.test_export import folder, named
@@ -82,6 +86,24 @@ def test_where_there_is_no_nas_bo_text_is_written_with_a_cache_and_in_beams(tmp_
     assert beams == uncached_beams
     assert lengths == [4] + [1] * 11
     assert "trust_remote_code=True" in (out / "README.md").read_text()
+
+
+def test_it_is_read_again_without_its_code(tmp_path):
+    """`nas-bo search --from hf`, `generate hf`, `--teacher hf`: exactly the model, whatever the Python file next to it would do."""
+    trained = folder(tmp_path, named(ARCHS["every mixer"]))
+    out = export(trained, tmp_path / "hf", remote_code=True).folder
+    (out / "modeling_nas_bo.py").write_text("raise SystemExit('code of a model was run')")
+    ids = torch.arange(40)[None]
+    wanted = files.load(trained).model(ids)
+    for found in (files.load(out).model, TrainedDecoder(str(out)).model(), loaded(str(out), torch.device("cpu"))):
+        assert torch.equal(found(ids), wanted)
+    assert files.load(out).tokenizer is None is TrainedDecoder(str(out)).tokenizer
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "model_type": "of_somebody"}))
+    with pytest.raises(
+        ModelError, match=r"class in that folder \(modeling_nas_bo.NasBoConfig\), and the code of a model is never run"
+    ):
+        TrainedDecoder(str(out))
 
 
 def test_blocks_of_your_own_go_out_with_their_source(tmp_path):
