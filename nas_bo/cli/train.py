@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from nas_bo.errors import SearchError
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
+    from nas_bo.mlflow import TrainingRun
     from nas_bo.model.training_loop import Progress
 
 SAID_EVERY_S = 5.0
@@ -84,7 +85,6 @@ def train(
             "batch_size": batch_size,
             "sequence": sequence,
         }
-        progress: Progress | None = None if as_json else _said()
         tracked = None
         from nas_bo.cli.tracking import store
 
@@ -92,7 +92,8 @@ def train(
         if where is not None:
             from nas_bo.mlflow import TrainingRun
 
-            progress = tracked = TrainingRun(where, then=progress)
+            tracked = TrainingRun(where)
+        progress: Progress | None = tracked if as_json else _Said(tracked)
         made = run(
             resolve.stored(storage, study), to, pick, tokens,
             settings=settings, ladder=ladder, seed=seed, teacher=teacher or None, allow=allowed(allow, allow_path, budget_limit), progress=progress,
@@ -110,7 +111,9 @@ def train(
         )
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
     say(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
-    say(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}")
+    say(
+        f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}{_text(about)}"
+    )
     if about.get("compress"):
         say(f"as in the search: nas-bo compress {made.folder} {about['compress']} --to DIR")
     if in_mlflow is not None:
@@ -118,6 +121,15 @@ def train(
     model = files.load(made.folder)
     leaving = command(made.folder, model.architecture, model.model.vocab_size, model.ignore)
     say(f'next: nas-bo generate {shlex.quote(str(made.folder))} "def ", {leaving}')
+
+
+def _text(about: Mapping[str, Any]) -> str:
+    """Of which text the values are, and what the search, with its own budget, had said."""
+    held_out = about.get("held_out")
+    before = about["searched"].get("searched", {})
+    searched = ", ".join(f"{before[name]:.4f}" for name in about["values"] if name in before)
+    text = f", on {counted(held_out['tokens'], 'held-out token')}" if held_out else ""
+    return text + (f" (in the search {searched}, after the training that it had there)" if searched else "")
 
 
 def _rate(text: str) -> float:
@@ -131,16 +143,39 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _said() -> Callable[[int, int, float], None]:
-    """A line on stderr every few seconds."""
-    began = last = time.monotonic()
+class _Said:
+    """A line on stderr every few seconds, in the unit of the values; what watches the training as well hears all of it.
 
-    def step_said(step: int, steps: int, nats: float) -> None:
-        nonlocal last
+    Args:
+        then: such as `nas_bo.mlflow.TrainingRun`.
+    """
+
+    def __init__(self, then: TrainingRun | None) -> None:
+        self._then, self._began = then, time.monotonic()
+        self._last, self._bits, self._unit = self._began, 1 / math.log(2), "bits per token"
+
+    def began(self, about: Mapping[str, Any]) -> None:
+        if "bits/byte" in about["units"].values():
+            self._bits, self._unit = 1 / math.log(2) / float(about["bytes_per_token"]), "bits per byte"
+        if self._then is not None:
+            self._then.began(about)
+
+    def __call__(self, step: int, steps: int, nats: float) -> None:
         now = time.monotonic()
-        if now - last < SAID_EVERY_S and step < steps:
-            return
-        last = now
-        say(f"step {step:,} of {steps:,}  {nats:.3f} nats per token  {now - began:.0f} s", err=True)
+        if now - self._last >= SAID_EVERY_S or step >= steps:
+            self._last = now
+            seconds = now - self._began
+            say(
+                f"step {step:,} of {steps:,}  {self._bits * nats:.3f} {self._unit} in training  {seconds:.0f} s",
+                err=True,
+            )
+        if self._then is not None:
+            self._then(step, steps, nats)
 
-    return step_said
+    def ended(self, folder: Path, about: Mapping[str, object]) -> None:
+        if self._then is not None:
+            self._then.ended(folder, about)
+
+    def failed(self, error: BaseException) -> None:
+        if self._then is not None:
+            self._then.failed(error)

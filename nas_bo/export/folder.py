@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from nas_bo.model import Decoder
+    from nas_bo.model.data import Corpus
 
 WEIGHTS, ARCH, ABOUT = "model.safetensors", "arch.json", "model.json"
 CARD, DRAWING = "README.md", "architecture.svg"
@@ -99,6 +100,16 @@ def files(model: Decoder, arch: Architecture, about: Mapping[str, object], ignor
         WEIGHTS: save(weights, metadata={"format": "pt", "architecture": arch.id}),
         ABOUT: json.dumps(said, indent=1).encode(),
     }
+
+
+def judged_on(corpus: Corpus, judging: tuple[int, int]) -> dict[str, object]:
+    """What ``model.json`` says of the text that the values are of.
+
+    Args:
+        judging: held-out tokens, and tokens of a window.
+    """
+    tokens = min(judging[0], len(corpus.validation))
+    return {"held_out": {"tokens": tokens, "sequence": judging[1]}, "bytes_per_token": corpus.bytes_per_token}
 
 
 def write(folder: Path, content: Mapping[str, bytes]) -> None:

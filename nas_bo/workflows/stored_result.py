@@ -100,7 +100,12 @@ def load_result(
         retrained=_final(ended, retrained, session.Session.of(record).on(scale), columns),
         trust=trust,
         validation=TrustReport.from_dict(record.validated) if record.validated else None,
-        notes=[*_notes(ended, columns, interrupted, exhausted), *scales.said(changed), *_of_others(record)],
+        notes=[
+            *_notes(ended, columns, interrupted, exhausted),
+            *scales.said(changed),
+            *_of_part(record),
+            *_of_others(record),
+        ],
         facts=facts,
         study=study,
         record=record,
@@ -265,6 +270,16 @@ def _rounded(record: StudyRecord) -> list[str]:
     return [
         f"Optuna keeps whole numbers as floats: beyond 2**53 the last digits of {', '.join(record.rounded)} may differ from those "
         "that the trial was run with. Where every digit matters, suggest a smaller range, or keep the number with set_user_attr."
+    ]
+
+
+def _of_part(record: StudyRecord) -> list[str]:
+    """Of a search inside a trained model: of which text its losses are."""
+    return [
+        f"{name} is of {counted(int(said['held_out_tokens']), 'held-out token')} in windows of {said['sequence']}, of the whole model as of its parts; on "
+        "other text, as `nas-bo train` may have taken for the whole, it is another number."
+        for name, said in record.conditions.items()
+        if "held_out_tokens" in said and "calibration" in said
     ]
 
 

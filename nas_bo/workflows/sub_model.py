@@ -81,6 +81,8 @@ def asked(
         "seed": loss.seed,
         "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
         "tokenizer": corpus.tokenizer,
+        "units": {loss.name: loss.unit},
+        **files.judged_on(corpus, loss.judging),
         **({} if not after else {"compress": after}),
         "trust": None if result.trust is None else str(result.trust),
         "provenance": {
@@ -143,7 +145,6 @@ def finished(
         "searched_architecture": trial.architecture.id,
         "parameters": parameters(arch, model.vocab_size),
         "values": {loss.name: value},
-        "units": {loss.name: loss.unit},
     }
     use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ nas-bo export {folder.name} --format huggingface --to hf\n```\n'
     picture = drawing(arch, vocab_size=model.vocab_size)

@@ -148,7 +148,6 @@ def train(
         corpus = loss.corpus()
         about |= {
             "values": {loss.name: made.bits_per_byte},
-            "units": {loss.name: loss.unit},
             "tokens": made.tokens,
             "steps": made.steps,
             "parameters": made.parameters,
@@ -296,6 +295,8 @@ def _asked(
         "seed": loss.seed if seed is None else int(seed),
         "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
         "tokenizer": corpus.tokenizer,
+        "units": {loss.name: loss.unit},
+        **files.judged_on(corpus, loss.judging),
         **({} if how is None else {"teacher": {"folders": list(how.teachers), **how.conditions()}}),
         **({} if not after else {"compress": after}),
         "trust": None if result.trust is None else str(result.trust),
