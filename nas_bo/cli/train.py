@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -110,10 +110,9 @@ def train(
             f"learning rate {about['ladder']['lr']:g}, the best of short runs of {counted(about['ladder']['of']['rung'], 'token')} ({tried})"
         )
     values = ", ".join(f"{name} {value:.4f} {about['units'][name]}" for name, value in about["values"].items())
+    text = _text(about.get("held_out", {}).get("tokens", 0), about["values"], about["searched"].get("searched", {}))
     say(f"{made.folder}: trial {about['searched']['trial']}, {about['searched']['label']}")
-    say(
-        f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}{_text(about)}"
-    )
+    say(f"{counted(about['parameters'], 'parameter')} after {counted(about['tokens'], 'token')}: {values}{text}")
     if about.get("compress"):
         say(f"as in the search: nas-bo compress {made.folder} {about['compress']} --to DIR")
     if in_mlflow is not None:
@@ -123,12 +122,10 @@ def train(
     say(f'next: nas-bo generate {shlex.quote(str(made.folder))} "def ", {leaving}')
 
 
-def _text(about: Mapping[str, Any]) -> str:
-    """Of which text the values are, and what the search, with its own budget, had said."""
-    held_out = about.get("held_out")
-    before = about["searched"].get("searched", {})
-    searched = ", ".join(f"{before[name]:.4f}" for name in about["values"] if name in before)
-    text = f", on {counted(held_out['tokens'], 'held-out token')}" if held_out else ""
+def _text(tokens: int, values: Mapping[str, float], before: Mapping[str, float]) -> str:
+    """Of how much text the values are, and what the search, with its own budget, had said."""
+    searched = ", ".join(f"{before[name]:.4f}" for name in values if name in before)
+    text = f", on {counted(tokens, 'held-out token')}" if tokens else ""
     return text + (f" (in the search {searched}, after the training that it had there)" if searched else "")
 
 
@@ -154,9 +151,10 @@ class _Said:
         self._then, self._began = then, time.monotonic()
         self._last, self._bits, self._unit = self._began, 1 / math.log(2), "bits per token"
 
-    def began(self, about: Mapping[str, Any]) -> None:
-        if "bits/byte" in about["units"].values():
-            self._bits, self._unit = 1 / math.log(2) / float(about["bytes_per_token"]), "bits per byte"
+    def began(self, about: Mapping[str, object]) -> None:
+        units, size = about.get("units"), about.get("bytes_per_token")
+        if isinstance(units, Mapping) and "bits/byte" in units.values() and isinstance(size, float):
+            self._bits, self._unit = 1 / math.log(2) / size, "bits per byte"
         if self._then is not None:
             self._then.began(about)
 

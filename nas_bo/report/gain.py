@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -37,6 +37,8 @@ POINTS = 33  # G
 FEWEST_PAIRS = 5  # architectures trained twice, from which the noise of a training is estimated
 LEVEL = 0.9  # of an interval that does not say its own
 UNKNOWN = Interval()
+_Told: TypeAlias = "tuple[Mapping[str, float], Mapping[str, Record]]"
+"""Values, and how each was obtained."""
 TIMES = ("ns", "us", "ms", "s")  # units of what is faster where it is less
 
 
@@ -53,7 +55,8 @@ class Gain:
         low, high: the range of the cost that was compared, in its own unit; nan without a cost.
         labels: what it was compared with.
         standard: whether that is the standard design of the space.
-        members: of the front.
+        members: of the front that are compared: where it was trained again, those of the front of the search that were.
+        front: of the front of the search.
         again: at how many times the budget of the search both were trained.
         noise: standard deviation of the quality between two trainings of one architecture; nan where it is not known.
         pairs: architectures that were trained twice, from which the noise is.
@@ -72,6 +75,7 @@ class Gain:
     labels: tuple[str, ...] = ()
     standard: bool = True
     members: int = 0
+    front: int = 0
     again: float = 1.0
     noise: float = math.nan
     pairs: int = 0
@@ -154,7 +158,10 @@ class Gain:
                 if self.high > self.low
                 else f", at {self.cost.name} {ends}{unit}"
             )
-        text = f"Compared: {counted(self.members, 'architecture')} of the front with {what} ({', '.join(one.removeprefix('plain ') for one in self.labels)}){where}"
+        ours = f"{counted(self.members, 'architecture')} of the front"
+        if self.members < self.front:
+            ours += f" of the search ({self.front} are on it, {self.members} were trained again)"
+        text = f"Compared: {ours} with {what} ({', '.join(one.removeprefix('plain ') for one in self.labels)}){where}"
         if self.again != 1.0:
             text += f", all trained at {self.again:g} times the budget of the search with another seed"
         if math.isfinite(self.seconds):
@@ -269,7 +276,7 @@ def _gain(
     again = quality.name in final.again
     found = Gain(quality, cost, standard=standard, again=final.factor if again else 1.0)
     on_front = {t.architecture.id: t for t in final.members}
-    base: list[tuple[Mapping[str, Any], Mapping[str, Any]]] = []
+    base: list[_Told] = []
     labels, ids, seconds = [], [], 0.0
     for one in group:
         values = {**one.get("values", {}), **(one.get("retrained", {}) if again else {})}
@@ -286,7 +293,15 @@ def _gain(
     members = [t for t in members if t.feasible and (not again or t.architecture.id in final.known)]
     same = tuple(label for label, key in zip(labels, ids, strict=True) if key in on_front)
     trained = not (base and all(_untrained(info.get(quality.name) or {}) for _, info in base))
-    found = replace(found, labels=tuple(labels), same=same, trained=trained, seconds=seconds, members=len(members))
+    found = replace(
+        found,
+        labels=tuple(labels),
+        same=same,
+        trained=trained,
+        seconds=seconds,
+        members=len(members),
+        front=len(summary.front()),
+    )
     if not base:
         reasons = "; ".join(dict.fromkeys(str(one.get("reason")) for one in group if one.get("reason")))
         return replace(found, why=f"no baseline has all values{f' ({reasons})' if reasons else ''}")

@@ -210,7 +210,11 @@ def _lead(summary: Summary) -> str:
         return f"{trials_said}. The best is {name}: {told}."
     where = f"{len(final.members)} on the Pareto front"
     if final.again:
-        where = f"{len(final.searched)} on the front of the search, {len(final.members)} on the final front"
+        again = sum(t.architecture.id in final.known for t in final.searched)
+        where = (
+            f"{len(final.searched)} on the front of the search; {len(final.known)} were evaluated again, {again} of them from that front, and "
+            f"{len(final.members)} of these are the final front"
+        )
     return f"{trials_said}, {where}. The knee is {name}: {told}."
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, product
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from nas_bo.errors import SearchError
 from nas_bo.knee import interval
@@ -104,6 +106,7 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
     else:
         _errors(axes, best, x, y)
         _dots(axes, best, x, y, s=46, color=FRONT, edgecolors="white", linewidths=0.8, label="Pareto front", zorder=6)
+    names: list[tuple[str, tuple[float, float]]] = []
     for i, base in enumerate(summary.baselines):
         values = base.get("values", {})
         if settled:
@@ -111,16 +114,7 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
         if _has(values, x, y):
             at = (values[x.name], values[y.name])
             axes.scatter([at[0]], [at[1]], marker="s", s=44, color=BASELINE, zorder=7, label="" if i else "baseline")
-            across = (axes.transData + axes.transAxes.inverted()).transform(at)[0]
-            axes.annotate(
-                _plain(base.get("label", ""), 24),
-                at,
-                xytext=(7, -3) if across < 0.7 else (-7, -3),  # names of models are long, and the picture ends there
-                ha="left" if across < 0.7 else "right",
-                textcoords="offset points",
-                fontsize=8,
-                color=BASELINE,
-            )
+            names.append((_plain(base.get("label", ""), 24), at))
     middle = summary.knee()
     starred = middle is not None
     if middle is not None and starred:
@@ -130,8 +124,15 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
         )
     _scale(axes, "x", x, summary)
     _scale(axes, "y", y, summary)
+    drawn = [*known, *(final.known.values() if settled else ())]
+    places = [(t.values[x.name], t.values[y.name]) for t in drawn if _has(t.values, x, y)]
+    places += [place for _, place in names]
     if middle is not None and starred:
-        _call_out(axes, summary, middle, at)
+        number = (
+            f"{middle.number}: " if middle.number is not None and summary.labels.get(middle.architecture.id) else ""
+        )
+        names.insert(0, ("knee, " + _plain(number + summary.label(middle), 34), at))
+    _name(axes, names, places, bool(middle is not None and starred))
     for column, draw, name in ((x, axes.axvline, "x"), (y, axes.axhline, "y")):
         for bound, sign in ((column.at_most, "≤"), (column.at_least, "≥")):
             if bound is not None:
@@ -191,22 +192,52 @@ def _errors(axes: Axes, members: Sequence[Trial], x: ObjectiveSpec, y: Objective
             axes.plot([t.values[x.name]] * 2, [low, high], **at)
 
 
-def _call_out(axes: Axes, summary: Summary, middle: Trial, at: tuple[float, float]) -> None:
-    """The knee's name, towards the inside of the panel so that it is never cut off."""
-    fx, fy = axes.transAxes.inverted().transform(axes.transData.transform(at))
-    number = f"{middle.number}: " if middle.number is not None and summary.labels.get(middle.architecture.id) else ""
-    axes.annotate(
-        "knee, " + _plain(number + summary.label(middle), 34),
-        at,
-        xytext=(-18 if fx > 0.55 else 18, -26 if fy > 0.8 else 26),
-        textcoords="offset points",
-        ha="right" if fx > 0.55 else "left",
-        fontsize=9,
-        color=INK,
-        zorder=9,
-        bbox={"boxstyle": "round,pad=0.3", "facecolor": "white", "edgecolor": KNEE, "linewidth": 0.8, "alpha": 0.92},
-        arrowprops={"arrowstyle": "-", "color": KNEE, "linewidth": 0.8},
-    )
+def _name(
+    axes: Axes,
+    names: Sequence[tuple[str, tuple[float, float]]],
+    places: Sequence[tuple[float, float]],
+    knee: bool,
+) -> None:
+    """Names next to their points, each where it covers the fewest points and none of the others; with `knee` the first is that of the knee."""
+    dots = axes.transData.transform(np.array(places, dtype=float).reshape(-1, 2))
+    window, scale = axes.get_window_extent(), axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
+    taken: list[tuple[float, float, float, float]] = []
+    for text, at in names:
+        boxed = knee and not taken
+        size = 9 if boxed else 8
+        wide, high = 0.62 * size * len(text) * scale, 1.5 * size * scale
+        px, py = axes.transData.transform(at)
+        best: tuple[float, tuple[float, float], tuple[float, float, float, float]] | None = None
+        for up, across in product(
+            (26, -26, 52) if boxed else (6, -6, 16, -16, 30, -30, 44), (18, -18) if boxed else (7, -7)
+        ):
+            left = px + across * scale - (wide if across < 0 else 0)
+            low = py + up * scale - high / 2
+            box = (left, low, left + wide, low + high)
+            inside = (dots > (left - 4, low - 4)) & (dots < (left + wide + 4, low + high + 4))
+            beyond = box[0] < window.x0 or box[2] > window.x1 or box[1] < window.y0 or box[3] > window.y1
+            over = any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken)
+            cost = float(inside.all(1).sum()) + 100 * beyond + 20 * over
+            if best is None or cost < best[0]:
+                best = cost, (across, up), box
+        assert best is not None
+        taken.append(best[2])
+        frame: dict[str, Any] = {"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0, "alpha": 0.75}
+        if boxed:
+            frame |= {"boxstyle": "round,pad=0.3", "edgecolor": KNEE, "linewidth": 0.8, "alpha": 0.92}
+        axes.annotate(
+            text,
+            at,
+            xytext=best[1],
+            textcoords="offset points",
+            ha="left" if best[1][0] > 0 else "right",
+            va="center",
+            fontsize=size,
+            color=INK if boxed else BASELINE,
+            zorder=9 if boxed else 8.5,
+            bbox=frame,
+            arrowprops={"arrowstyle": "-", "color": KNEE, "linewidth": 0.8} if boxed else None,
+        )
 
 
 def _history(axes: Axes, summary: Summary, column: ObjectiveSpec) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import io
+import math
 import re
+from pathlib import Path
 
 import pytest
 
 from nas_bo.cli import progress as display
 from nas_bo.cli.output import folded
 from nas_bo.cli.progress import _Lines, _Live, clock, fitting
+from nas_bo.cli.train import _Said
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.space import Space, integer
 from nas_bo.trial import State, Trial
 from nas_bo.wording import counted as count
 from nas_bo.workflows.search import Progress
+from nas_bo.workflows.train import Watching
 
 
 class Numbers(Space):
@@ -129,3 +133,22 @@ def test_what_does_not_fit_gives_way_in_the_middle_and_sentences_are_folded_betw
     sentence, table = "one two three four five", "trial  architecture        bits"
     assert folded(f"{sentence}\n{table}", 20) == f"one two three four\nfive\n{table}"
     assert folded("http://127.0.0.1:5000/a-long-address", 20) == "http://127.0.0.1:5000/a-long-address"
+
+
+@pytest.mark.parametrize(
+    ("unit", "shown"), [("bits/byte", "1.000 bits per byte"), ("bits/token", "4.000 bits per token")]
+)
+def test_a_training_is_reported_in_the_unit_of_its_values(unit, shown, capsys):
+    heard = []
+
+    class Tracking:
+        began = ended = failed = __call__ = lambda self, *told: heard.append(told)
+
+    said = _Said(Tracking())
+    assert isinstance(said, Watching)
+    about = {"units": {"val_loss": unit}, "bytes_per_token": 4.0}
+    said.began(about)
+    said(10, 10, 4 * math.log(2))
+    assert capsys.readouterr().err.startswith(f"step 10 of 10  {shown} in training")
+    said.ended(Path(), about)
+    assert heard == [(about,), (10, 10, 4 * math.log(2)), (Path(), about)]

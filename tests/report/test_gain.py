@@ -6,10 +6,11 @@ import json
 import math
 import sys
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
+from matplotlib.text import Annotation, Text
 
 from nas_bo.mlflow import content
 from nas_bo.report import Summary, page, picture
@@ -139,6 +140,9 @@ def test_a_baseline_that_is_on_the_front_is_no_comparison():
     better = gains_of(summary)[0].better.value
     (one,) = gains_of(replace(summary, baselines=[measured_again(ids[0]), *summary.baselines]))
     assert 0 < one.better.value < better and one.same == (ids[0],) and f"{ids[0]} is on the front." in one.basis
+    assert "12 architectures of the front with" in one.basis
+    (part,) = gains_of(replace(summary, retrained=summary.retrained[:6]))
+    assert "6 architectures of the front of the search (12 are on it, 6 were trained again) with" in part.basis
     (alone,) = gains_of(replace(summary, baselines=[measured_again(ids[0]), summary.baselines[2]]))
     assert alone.better.high >= alone.better.value
 
@@ -198,6 +202,18 @@ def test_no_line_of_the_picture_is_longer_than_the_picture(monkeypatch):
     (figure,) = drawn
     (title,) = [text for text in figure.findobj(Text) if "Gain: " in text.get_text()]
     assert title.get_window_extent(figure.canvas.get_renderer()).x1 <= figure.bbox.x1
+
+
+def test_names_in_the_picture_cover_no_other_name(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(sys.modules["nas_bo.report.picture"], "png", lambda canvas: drawn.append(canvas.figure) or b"")
+    close = world(baselines=(0.9, 0.95, 1.0, 2.4))
+    picture(replace(close, baselines=[{**b, "label": f"uniform width {b['label']}"} for b in close.baselines]))
+    (figure,) = drawn
+    names = [one for one in figure.findobj(Annotation) if one.get_text().startswith(("uniform", "knee"))]
+    boxes = [Text.get_window_extent(one, figure.canvas.get_renderer()) for one in names]
+    assert len(boxes) == 5 and not any(a.overlaps(b) for a, b in combinations(boxes, 2))
+    assert all(box.x1 <= figure.bbox.x1 and box.x0 >= 0 for box in boxes)
 
 
 def test_all_reports_begin_with_it():

@@ -230,7 +230,7 @@ def test_the_page_and_the_picture_tell_the_final_front_from_that_of_the_search()
     assert kinds.count("front") == len(s.front()) - len(s.final.members) > 0
     assert sum(r["final"] for r in data["retrained"]) == len(s.final.members)
     assert all(r["ends"][0] is None and len(r["ends"][1]) == 2 for r in data["retrained"])
-    assert "on the final front" in text and "re-trained x2" in text and "±" in text
+    assert "are the final front" in text and "re-trained x2" in text and "±" in text
     assert "was not re-evaluated" not in text and "not evaluated again" in text
     assert f"The knee is <b>{s.label(s.knee())}</b>" in text and figure(s.knee().values["val_loss"]) in text
     assert size(picture(s))[1] > 500
