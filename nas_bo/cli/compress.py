@@ -76,11 +76,15 @@ def compress(
 ) -> None:
     """Prune and quantize a trained model, and say what each step costs on held-out text."""
     with errors():
-        from nas_bo.cli.train import _said
+        from nas_bo.cli.train import _Said
+        from nas_bo.export import folder as files
         from nas_bo.workflows.compress import compress as run
 
+        lines = _Said(None)
+        if data is None:
+            lines.began(files.about(folder))
         made = run(
-            folder, to, data=data, allow=allowed(allow, allow_path, budget_limit), progress=None if as_json else _said(),
+            folder, to, data=data, allow=allowed(allow, allow_path, budget_limit), progress=None if as_json else lines,
             bits=None if bits is None else _bits(bits), group=group, method=method, symmetric=symmetric,
             activations=activations, prune=prune, heads=heads, layers=layers, score=score,
             sparsity=_sparsity(sparsity), tokens=tokens, teacher=distill, lr=lr, seed=seed,

@@ -103,7 +103,7 @@ def files(model: Decoder, arch: Architecture, about: Mapping[str, object], ignor
 
 
 def judged_on(corpus: Corpus, judging: tuple[int, int]) -> dict[str, object]:
-    """What ``model.json`` says of the text that the values are of.
+    """What ``model.json`` says about the text that was held out for the values.
 
     Args:
         judging: held-out tokens, and tokens of a window.

@@ -115,7 +115,9 @@ class Examined:
                 lines.append(_line(one, wide, one.found, one.fix))
             elif one.name == _first_extra(self.checks):
                 lines += self._extras(wide)
-        if not any(one.asked and one.group != "packages" and one.name != "cpu" for one in self.checks):
+        if not any(
+            one.asked and one.group != "packages" and one.name not in ("cpu", "cache folder") for one in self.checks
+        ):
             end = "nas-bo works here. What is optional is not needed for a search."
         else:
             end = "All that was asked for works."
