@@ -65,6 +65,20 @@ def test_commands_have_the_options_that_it_names():
         assert {word for word in words if word.startswith("-")} <= known | {"--help", "--version"}, line
 
 
+def test_what_its_commands_write_into_a_clone_is_no_change_of_the_clone():
+    named = set(re.findall(r"--(?:to|out) ([\w.-]+)", README)) | set(re.findall(r"\.train\(\"([\w.-]+)\"", README))
+    named |= set(re.findall(r"sqlite:///([\w.-]+)", README)) | {
+        "nas-bo.db",
+        "mlflow.db",
+        "mlflow_artifacts",
+        "nas-bo-out",
+    }
+    assert {"winner", "hf", "out", "part", "board.json"} <= named
+    files = sorted(name if "." in name else f"{name}/file" for name in named)
+    done = subprocess.run(["git", "check-ignore", "--no-index", *files], cwd=ROOT, capture_output=True, text=True)
+    assert sorted(done.stdout.split()) == files, done.stderr
+
+
 def test_it_can_be_read_in_five_minutes():
     """Optuna's has 1,186 words, Ax's 883."""
     assert len(README.split()) <= 1300

@@ -151,6 +151,17 @@ def about(folder: str | Path) -> dict[str, Any]:
             f"the training in {str(path)!r} has not come to its end, so there is no model yet; the `nas-bo train` command that began it "
             "continues it"
         )
+    if path.is_file():
+        storage = path.suffix in (".db", ".log")
+        raise ExportError(
+            f"{str(path)!r} is a file"
+            + (
+                f", the storage of a search: `nas-bo train {path} --to DIR` makes the folder of a model from it"
+                if storage
+                else ""
+            )
+            + "; give a folder that `nas-bo train` wrote"
+        )
     if lacking:
         what = "there is no folder" if not path.is_dir() else f"there is no {lacking[0]} in"
         raise ExportError(f"{what} {str(path)!r}; give a folder that `nas-bo train` wrote, or a model of the registry")

@@ -66,8 +66,10 @@ class TrainedDecoder:
                 "one after the other"
             )
         if not self._gguf and not self._folder.is_dir():
+            file = self._folder.is_file()
+            what = f"{self.path!r} is a file, not a folder" if file else f"there is no folder {self.path!r}"
             raise ExportError(
-                f"there is no folder {self.path!r}; give that of a model of transformers, with config.json and safetensors. Nothing is "
+                f"{what}; give that of a model of transformers, with config.json and safetensors. Nothing is "
                 "downloaded: fetch it first, for example with `hf download`"
             )
         if self._gguf and not self._folder.is_file():

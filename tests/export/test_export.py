@@ -11,6 +11,7 @@ from nas_bo.cli.app import app
 from nas_bo.errors import ExportError
 from nas_bo.export import folder as files
 from nas_bo.export.text import Text, byte_tokenizer
+from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.workflows.export import FORMATS, continued, export
 from tests.cli.test_command import nas_bo
 from tests.export.test_huggingface import CASES, SKIP, block, decoder, randomised
@@ -361,3 +362,13 @@ def test_a_mixture_of_experts_goes_out_by_the_command(format, said, tmp_path, mo
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)
     assert found["check"]["good"] and found["check"]["difference"] < 1e-3 and said in found["what"], found
+
+
+def test_the_storage_of_a_search_in_the_place_of_a_folder_is_recognised(tmp_path):
+    (tmp_path / "study.db").write_text("")
+    with pytest.raises(
+        ExportError, match=r"is a file, the storage of a search: `nas-bo train .*study.db --to DIR` makes"
+    ):
+        files.about(tmp_path / "study.db")
+    with pytest.raises(ExportError, match=r"study.db' is a file, not a folder; give that of a model"):
+        TrainedDecoder(str(tmp_path / "study.db"))
