@@ -192,7 +192,7 @@ def figures_and_pictures_are_made_where_they_are_looked_at(request: pytest.Fixtu
     """In the tests of the hardware and of the report. Elsewhere latencies are measured briefly, and pictures are a few of the
     files that a study leaves."""
     ends = []
-    if request.path.parent.name in ("doors", "workflows", "cli"):
+    if request.path.parent.name in ("doors", "workflows", "cli", "objectives"):
         ends += [fork_server.do_not_render()] if "matplotlib" in sys.modules else []
         ends += [fork_server.measure_briefly()] if "torch" in sys.modules else []
     yield
