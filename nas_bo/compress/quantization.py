@@ -5,8 +5,7 @@
 ``gptq``   GPTQ (Frantar et al. 2022, arXiv 2210.17323): layer by layer, on what the layers before it, quantized already,
            give for a calibration text, in models of few layers towards what the trained layer gives in the trained model (the
            asymmetric form of Li et al. 2025, arXiv 2504.02692, in closed form); a group's range is the one of least squared error, weighted by
-           the inputs, with a zero point between the codes (0 is a level where weights were made zero before), and scales are fitted to the
-           codes by least squares
+           the inputs, and scales are fitted to the codes by least squares
 =========  ==========================================================================================================
 
 What is quantized are the matrices of blocks (of your own as well, see `nas_bo.model.blocks.block.Exact`), embeddings and the head. Norms,
@@ -147,7 +146,7 @@ def quantize(
     places = dict(made.named_parameters())
     packed: dict[str, Packed] = {}
     unseen: list[str] = []
-    how = _How(group, symmetric, _has_zeros(made))
+    how = _How(group, symmetric)
     with torch.no_grad():
         if tokens is not None:
             passes, exact = Passes(made, tokens), Passes(model, tokens)
@@ -274,13 +273,6 @@ def nearest(weight: Tensor, bits: int, group: int = GROUP) -> Tensor:
 class _How(NamedTuple):
     group: int
     symmetric: bool
-    whole: bool  # zero points are whole codes
-
-
-def _has_zeros(model: Decoder) -> bool:
-    """Whether more than a hundredth of its matrices is 0, as after `nas_bo.compress.sparsify`: 0 is to be a level then."""
-    weights = list(matrices(model).values())
-    return sum(int((one == 0).sum()) for one in weights) > sum(one.numel() for one in weights) / 100
 
 
 def _flat(weight: Tensor) -> Tensor:
@@ -316,7 +308,7 @@ def _calibrated(
             if inputs is not None:
                 jobs.append(Job(one, inputs, asked[name]))
                 places.append((name, index))
-    settled = settled_together(jobs, how.group, ROUNDS, symmetric=how.symmetric, whole=how.whole)
+    settled = settled_together(jobs, how.group, ROUNDS, symmetric=how.symmetric)
     for (name, index), one in zip(places, settled, strict=True):
         made[name][index] = one
     packed = {

@@ -59,8 +59,7 @@ class Job:
 
 
 class Settled(NamedTuple):
-    """A matrix in few bits: codes (R, C) from 0 to 2 ** bits - 1; of each group (R, G) the scale and the zero point, a multiple of
-    `nas_bo.model.packed.zero_step`."""
+    """A matrix in few bits: codes (R, C) from 0 to 2 ** bits - 1; of each group (R, G) the scale and the zero point."""
 
     codes: Tensor
     scales: Tensor
@@ -73,14 +72,11 @@ class Settled(NamedTuple):
         return (self.codes - zeros).mul_(scales)
 
 
-def settled_together(
-    jobs: Sequence[Job], group: int, rounds: int = 1, *, symmetric: bool = False, whole: bool = False
-) -> list[Settled]:
+def settled_together(jobs: Sequence[Job], group: int, rounds: int = 1, *, symmetric: bool = False) -> list[Settled]:
     """One for each job.
 
     Args:
         rounds: of codes, then scales for them.
-        whole: zero points are whole codes, so that 0 is a level.
         symmetric: no zero points; the weight of a group that is farthest from 0 has the code 0, as in llama.cpp's Q4_0.
     """
     found: list[Settled | None] = [None] * len(jobs)
@@ -94,7 +90,7 @@ def settled_together(
             stack = [numbers.pop()]
             while numbers and (len(stack) + 1) * rows * columns <= MOST_NUMBERS:
                 stack.append(numbers.pop())
-            made = _settle([jobs[number] for number in stack], rows, group, rounds, symmetric, whole)
+            made = _settle([jobs[number] for number in stack], rows, group, rounds, symmetric)
             for number, *each in zip(stack, *made, strict=True):
                 found[number] = Settled(*(of[: jobs[number].weight.shape[0]] for of in each))
     return [one for one in found if one is not None]
@@ -103,15 +99,13 @@ def settled_together(
 def rounded(weight: Tensor, bits: int, group: int, *, symmetric: bool = False) -> Settled:
     """A matrix (R, C) rounded to the nearest, each group in the whole range of its weights."""
     most = torch.tensor([float((1 << bits) - 1)], device=weight.device)
-    scales, zeros = _ranges(weight.unsqueeze(0), most, None, group, symmetric, True)
+    scales, zeros = _ranges(weight.unsqueeze(0), most, None, group, symmetric)
     parts = _grouped(weight, group) / scales[0].unsqueeze(-1) + zeros[0].unsqueeze(-1)
     codes = parts.round_().clamp_(0, float(most)).flatten(1)[:, : weight.shape[1]]
     return Settled(codes, scales[0], zeros[0])
 
 
-def _settle(
-    jobs: Sequence[Job], rows: int, group: int, rounds: int, symmetric: bool, whole: bool
-) -> tuple[Tensor, Tensor, Tensor]:
+def _settle(jobs: Sequence[Job], rows: int, group: int, rounds: int, symmetric: bool) -> tuple[Tensor, Tensor, Tensor]:
     """Codes (S, R, C), scales and zero points (S, R, G); of matrices with fewer rows the first ones."""
     columns = jobs[0].weight.shape[1]
     device = jobs[0].weight.device
@@ -120,7 +114,7 @@ def _settle(
         each[: len(job.weight)] = job.weight.detach()
     most = torch.tensor([float((1 << job.bits) - 1) for job in jobs], device=device)
     hessians = torch.stack([job.inputs.hessian for job in jobs]).float()
-    scales, zeros = _ranges(weights, most, hessians.diagonal(dim1=1, dim2=2), group, symmetric, whole)
+    scales, zeros = _ranges(weights, most, hessians.diagonal(dim1=1, dim2=2), group, symmetric)
     wanted = weights @ hessians
     for _ in range(rounds):
         codes = _fed_back(weights, jobs, most, scales, zeros, group)
@@ -137,12 +131,11 @@ def _grouped(numbers: Tensor, group: int) -> Tensor:
 
 
 def _ranges(
-    weights: Tensor, most: Tensor, importance: Tensor | None, group: int, symmetric: bool, whole: bool
+    weights: Tensor, most: Tensor, importance: Tensor | None, group: int, symmetric: bool
 ) -> tuple[Tensor, Tensor]:
     """Of each group, (S, R, G): scale and zero point with the least squared error among shares of its range, where weights of a column
     count as `importance` (S, C); without it those of the whole range."""
     parts, top = _grouped(weights, group), most.view(-1, 1, 1)
-    finer = 1.0 if whole else 256 / (top + 1)  # steps of a zero point in a code
     low = torch.zeros(())
     if symmetric:
         step = parts.gather(-1, parts.abs().argmax(-1, keepdim=True)).squeeze(-1) * (-2 / (top + 1))
@@ -154,16 +147,12 @@ def _ranges(
     for share in SHRUNK if importance is not None else (1.0,):
         scales = (step * share).bfloat16().float()
         scales = torch.where(scales == 0, 1.0, scales)
-        zeros = (
-            ((top + 1) / 2).expand_as(scales)
-            if symmetric
-            else torch.minimum((low * finer * -share / scales).round_() / finer, top)
-        )
+        zeros = ((top + 1) / 2).expand_as(scales) if symmetric else torch.minimum((low * -share / scales).round_(), top)
         if importance is None:
             return scales, zeros
         s, z = scales.unsqueeze(-1), zeros.unsqueeze(-1)
-        error = (parts / s).add_(z).round_().clamp_(min=0)
-        error = torch.minimum(error, top.unsqueeze(-1), out=error).sub_(z)
+        error = (parts / s).round_()
+        error = torch.minimum(torch.maximum(error, -z, out=error), top.unsqueeze(-1) - z, out=error)
         error = error.mul_(s).sub_(parts).square_().mul_(_grouped(importance, group).unsqueeze(1)).sum(-1)
         if best is None:
             best, least = (scales, zeros), error

@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from nas_bo.model.spec import DecoderSpec, LayerSpec
 
 BITS = (32, 16, 8, 4, 3, 2)
-GROUP = 32  # weights of a row with one scale, as `nas_bo.compress.quantize` has them
-SCALE_BITS, ZERO_BITS = 16, 8  # of a scale, and of the zero point next to it
+GROUP, SCALE_BITS = 32, 16  # weights of a row with one scale, and what it takes; as `nas_bo.compress.quantize` has them
 LEAST_AROUND = 8  # bits of embedding and head: few weights, of which every token reads some
 MOST = 0.9
 
@@ -148,7 +147,7 @@ def stored_bits(rows: int, columns: int, bits: int, sparsity: float = 0.0, whole
         whole: bits of the data type that it has otherwise.
     """
     each = min(bits, whole)
-    scales = rows * math.ceil(columns / GROUP) * (SCALE_BITS + ZERO_BITS) if each < 16 and bits < whole else 0
+    scales = rows * math.ceil(columns / GROUP) * (SCALE_BITS + each) if each < 16 and bits < whole else 0
     full = rows * columns * each
     kept = rows * columns - round(rows * columns * sparsity)
     return (min(full, kept * each + rows * columns) if sparsity else full) + scales

@@ -1,9 +1,8 @@
 """Weights as packed integers: what the file of a quantized model holds, and the weights that it stands for.
 
 A weight of R rows and C columns (experts of a mixture are rows below each other) is cut into groups of `group` columns. Each group
-has a scale s and, unless it is symmetric, a zero point z; a weight is s * (code - z), with codes of 0 to 2 ** bits - 1. Codes are packed
-without gaps, the first in the highest bits; scales are bfloat16. A zero point is a byte, of which the first `bits` bits are before the point:
-levels that must contain 0 are not the best ones for weights that lie around it.
+has a scale s and, unless it is symmetric, a zero point z; a weight is s * (code - z), with codes of 0 to 2 ** bits - 1. Codes and zero
+points are packed without gaps, the first in the highest bits; scales are bfloat16.
 """
 
 from __future__ import annotations
@@ -45,12 +44,7 @@ def packed_bytes(shape: tuple[int, ...], bits: int, group: int, symmetric: bool)
     if bits not in INTEGERS:
         return count * bits // 8
     scales = count // shape[-1] * -(-shape[-1] // group)
-    return -(-count * bits // 8) + 2 * scales + (0 if symmetric else scales)
-
-
-def zero_step(bits: int) -> float:
-    """What the last bit of a zero point is worth, in codes."""
-    return 2.0 ** (bits - 8)
+    return -(-count * bits // 8) + 2 * scales + (0 if symmetric else -(-scales * bits // 8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +54,7 @@ class Packed:
     Attributes:
         codes: (bytes,) uint8, of all weights in order.
         scales: (rows, groups) bfloat16.
-        zeros: (rows, groups) uint8, the zero points in `zero_step`; None where all are 2 ** (bits - 1), the symmetric form.
+        zeros: (bytes,) uint8, one zero point for each scale; None where all are 2 ** (bits - 1), the symmetric form.
         shape: of the weight.
     """
 
@@ -75,9 +69,10 @@ class Packed:
     def of(
         codes: Tensor, scales: Tensor, zeros: Tensor | None, bits: int, group: int, shape: tuple[int, ...]
     ) -> Packed:
-        """From codes (rows, columns) and zeros (rows, groups), multiples of `zero_step`."""
-        points = None if zeros is None else (zeros / zero_step(bits)).round().to(torch.uint8).cpu()
-        return Packed(pack(codes, bits), scales.bfloat16().cpu(), points, bits, group, shape)
+        """From integers: codes (rows, columns), zeros (rows, groups)."""
+        return Packed(
+            pack(codes, bits), scales.bfloat16().cpu(), None if zeros is None else pack(zeros, bits), bits, group, shape
+        )
 
     @property
     def nbytes(self) -> int:
@@ -92,7 +87,7 @@ class Packed:
         if self.zeros is None:
             zeros = torch.full((rows, groups), float(1 << (self.bits - 1)))
         else:
-            zeros = self.zeros.float() * zero_step(self.bits)
+            zeros = unpack(self.zeros, self.bits, rows * groups).view(rows, groups).float()
         scales, zeros = (one.repeat_interleave(self.group, 1)[:, :columns] for one in (self.scales.float(), zeros))
         return (scales * (codes - zeros)).view(self.shape)
 
@@ -128,8 +123,7 @@ def unpacked(
             raise ModelError(f"the quantized model lacks the codes, scales or zero points of {name}; quantize it again")
         packed = Packed(codes, scales, zeros, bits, group, shape)
         rows, groups = prod(shape[:-1]), -(-shape[-1] // group)
-        shapes_fit = all(tuple(one.shape) == (rows, groups) for one in (scales, zeros) if one is not None)
-        if not shapes_fit or packed.nbytes != packed_bytes(shape, bits, group, zeros is None):
+        if tuple(scales.shape) != (rows, groups) or packed.nbytes != packed_bytes(shape, bits, group, zeros is None):
             raise ModelError(
                 f"the quantized model has {packed.nbytes} bytes for {name}, of shape {shape} and {bits} bits, which need "
                 f"{packed_bytes(shape, bits, group, zeros is None)}; quantize it again"

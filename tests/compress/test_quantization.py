@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from nas_bo.compress import held_out, quantization, quantize, stored_bytes
 from nas_bo.compress.calibration import Passes, hessians, matrices, moments, windows
 from nas_bo.compress.error_feedback import settle
-from nas_bo.compress.quantization import nearest
 from nas_bo.errors import CompressError, ModelError
 from nas_bo.model import build
 from nas_bo.model.packed import INTEGERS, pack, packed_bytes, unpack, unpacked
@@ -67,14 +66,13 @@ def test_sizes_are_computed_and_are_those_of_the_file(bits, symmetric):
     content = save(small.state())
     head = 8 + int.from_bytes(content[:8], "little")
     assert small.nbytes == len(content) - head == stored_bytes(model.spec, 64, bits, 24, symmetric=symmetric)
-    assert packed_bytes((10, 33), 3, 32, False) == 124 + 2 * 20 + 20 and packed_bytes((10, 33), 16, 32, False) == 660
+    assert packed_bytes((10, 33), 3, 32, False) == 124 + 2 * 20 + 8 and packed_bytes((10, 33), 16, 32, False) == 660
 
 
-@pytest.mark.parametrize("method", ["rtn", "gptq"])
-def test_a_file_comes_back_as_the_same_weights(method):
+def test_a_file_comes_back_as_the_same_weights():
     model = made(EVERYTHING)
     for bits in (2, {"default": 3, "layers.0.mixer": 16, "head": 32}):
-        small = quantize(model, bits, group=24, method=method, calibration=tokens(), symmetric=bits == 2)
+        small = quantize(model, bits, group=24, symmetric=bits == 2)
         shapes = {name: tuple(w.shape) for name, w in model.named_parameters()}
         state = unpacked(small.state(), small.about(), shapes)
         there = build(model.spec, 64)
@@ -83,27 +81,6 @@ def test_a_file_comes_back_as_the_same_weights(method):
     broken = {**small.state(), "layers.0.mlp.up.weight.codes": torch.zeros(3, dtype=torch.uint8)}
     with pytest.raises(ModelError, match=r"bytes for layers.0.mlp.up.weight, of shape \(128, 32\) and 3 bits"):
         unpacked(broken, small.about(), shapes)
-
-
-def test_weights_that_have_few_levels_already_are_kept_whatever_their_least_one_is():
-    model = made(PLAIN)
-    weight = model.layers[0].mlp.up.weight.data
-    draws = torch.Generator().manual_seed(0)
-    levels = torch.randint(0, 16, weight.shape, generator=draws).float()
-    levels[:, ::32], levels[:, 1::32] = 0, 15
-    weight.copy_((levels - 7.375) / 64)  # no level is 0
-    bits = {"layers.0.mlp.up.weight": 4, "default": 32}
-    fed = quantize(model, bits, method="gptq", calibration=tokens()).model.layers[0].mlp.up.weight
-    assert torch.allclose(fed, weight, atol=1e-6) and float((weight - nearest(weight, 4)).abs().max()) > 0.004
-
-
-def test_zeros_that_were_made_before_mostly_stay_zeros():
-    model = made(PLAIN)
-    for weight in matrices(model).values():
-        weight.data[:, ::2] = 0
-    small = matrices(quantize(model, 4, method="gptq", calibration=tokens()).model)
-    kept = [float((small[name][:, ::2] == 0).float().mean()) for name in matrices(model)]
-    assert min(kept) > 0.5, kept
 
 
 def test_a_group_of_zeros_and_a_single_column_stay_what_they_are():

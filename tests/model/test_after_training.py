@@ -170,8 +170,8 @@ def test_matrices_are_those_of_the_module_that_learn_as_such():
 
 
 def test_bits_of_a_matrix_count_scales_and_zero_points():
-    assert stored_bits(4, 64, 4) == 4 * 64 * 4 + 4 * 2 * (16 + 8)
-    assert stored_bits(4, 65, 2) == 4 * 65 * 2 + 4 * 3 * (16 + 8)
+    assert stored_bits(4, 64, 4) == 4 * 64 * 4 + 4 * 2 * (16 + 4)
+    assert stored_bits(4, 65, 2) == 4 * 65 * 2 + 4 * 3 * (16 + 2)
     assert stored_bits(4, 64, 16) == 4 * 64 * 16 and stored_bits(4, 64, 32) == 4 * 64 * 32
     assert stored_bits(4, 64, 32, whole=16) == 4 * 64 * 16
     assert stored_bits(4, 64, 8, 0.5) == 4 * 32 * 8 + 4 * 64 + 4 * 2 * 24  # a mask instead of the zeros
