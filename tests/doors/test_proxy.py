@@ -103,7 +103,7 @@ def test_where_nobody_answers(monkeypatch):
         assert "secret" not in str(caught.value)
     monkeypatch.setitem(sys.modules, "grpc", None)
     monkeypatch.setattr(proxy, "find_spec", lambda _: None)
-    with pytest.raises(MissingExtra, match=r"nas_bo\[grpc\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[grpc\]"):
         storages.backend("grpc://127.0.0.1:1")
 
 

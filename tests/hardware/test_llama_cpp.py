@@ -64,5 +64,5 @@ def test_without_the_package_it_says_how_to_install_it(monkeypatch):
         raise PackageNotFoundError(name)
 
     monkeypatch.setattr("nas_bo.hardware.runtimes.onnxruntime.version", gone)
-    with pytest.raises(MissingExtra, match=r"nas_bo\[llamacpp\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[llamacpp\]"):
         runtime("llama.cpp")

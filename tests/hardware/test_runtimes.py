@@ -170,7 +170,7 @@ def test_a_runtime_that_is_not_installed_says_how_to_install_it(monkeypatch):
         return real(name)
 
     monkeypatch.setattr("nas_bo.hardware.runtimes.onnxruntime.version", gone)
-    with pytest.raises(MissingExtra, match=r"pip install 'nas_bo\[openvino\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[openvino\]"):
         runtime("openvino")
     with pytest.raises(MissingExtra):
         Latency(runtime="openvino")

@@ -233,7 +233,7 @@ def test_a_missing_package_is_named(text_file: Path, monkeypatch: pytest.MonkeyP
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(MissingExtra, match=r"nas_bo\[data\]"):
+    with pytest.raises(MissingExtra, match=r"pip install .*\[data\]"):
         load_corpus(text_file, tokenizer="any.json")
 
 
