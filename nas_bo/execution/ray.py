@@ -202,7 +202,7 @@ class Ray(Team[Work]):
             )
         for place, node in at.items():
             if place not in self._here.places:
-                arguments = (platform.node(), self.gate, self._token)
+                arguments = (process.owner(), self.gate, self._token)
                 self._here.places[place] = _start(place, node.id, self._token, arguments, self._asked.environment())
         elsewhere.reached_by(ray_places.Places(self._token))
 
@@ -285,7 +285,7 @@ class _Child:
         self._own = str(ray.get_runtime_context().get_node_id())  # of this process
         self._needs = ", ".join(f"{name} {amount:g}" for name, amount in asked.needs.items())
         made = ray.remote(ray_worker.Evaluator).options(**asked.options())
-        self._actor: _Actor = made.remote(platform.node(), gate, token)
+        self._actor: _Actor = made.remote(process.owner(), gate, token)
 
     def ready(self) -> None:
         asked, said = self._actor.about.remote(), False

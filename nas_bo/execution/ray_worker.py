@@ -6,6 +6,7 @@ import os
 import pickle
 import platform
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,16 +30,20 @@ class Evaluator:
     """What a Ray actor of an executor is: evaluates what it is asked, and keeps the problems.
 
     Args:
-        machine, gate: of the driver: its workers on the same machine share its folder (`nas_bo.measurement_lock`).
+        driver, gate: who drives it (`process.owner`), and its folder: its workers on the same machine share that (`nas_bo.measurement_lock`),
+            and end when it is killed, without the seconds that Ray takes to notice, in which an evaluation would end for nobody.
         token: names the executor: its workers on another machine share a folder with this name there.
     """
 
-    def __init__(self, machine: str, gate: str, token: str) -> None:
+    def __init__(self, driver: str, gate: str, token: str) -> None:
         process_tree.lead()
         process_tree.guard()
+        here = process.parted(driver)[0] == platform.node() and Path(gate).is_dir() and not process.is_dead(driver)
+        if here:
+            threading.Thread(target=_follow, args=(driver,), daemon=True).start()
         self._problems: dict[str, Problem] = {}
         elsewhere.reached_by(Places(token))
-        join(gate if platform.node() == machine and Path(gate).is_dir() else _shared(token))
+        join(gate if here else _shared(token))
 
     def about(self) -> tuple[str, str]:
         """Which process this is, and on which node."""
@@ -73,6 +78,12 @@ class Evaluator:
                 del self._problems[next(iter(self._problems))]
             self._problems[key] = pickle.loads(ray.get(held[0]))
         return self._problems[key]
+
+
+def _follow(driver: str) -> None:
+    while not process.is_dead(driver):
+        time.sleep(LOOK_EVERY_S)
+    process_tree.end_all()
 
 
 def _shared(token: str) -> Path:

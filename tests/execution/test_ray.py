@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nas_bo import elsewhere, profile, search
+from nas_bo import elsewhere, process, profile, search
 from nas_bo.errors import DataError, ObjectiveError, SearchError
 from nas_bo.execution import Ray
 from nas_bo.execution.selection import executor_of
@@ -38,6 +39,7 @@ from tests.workflows.test_standard import Costs, Grown
 ray = pytest.importorskip("ray", reason="the extra ray is not installed")
 
 from nas_bo.execution import ray_cluster  # noqa: E402
+from nas_bo.execution.ray_worker import Evaluator  # noqa: E402
 from tests.execution.ray_here import raylets  # noqa: E402
 
 pytestmark = [
@@ -337,6 +339,22 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, free, logged, tmp_path):
     again = [arch for arch, _ in logged.begun()[len(before) :]]
     assert sorted(again) == sorted({t.architecture.id for t in found.trials})
     psutil.wait_procs([psutil.Process(int(p)) for _, p in before if psutil.pid_exists(int(p))], timeout=120)
+
+
+def test_a_worker_ends_with_its_driver_before_ray_notices(cluster, free, tmp_path):
+    """Its job, which is that of this process, goes on: it is not Ray that ends it."""
+    script = "from nas_bo import process; print(process.owner(), flush=True); input()"
+    driver = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        worker = ray.remote(Evaluator).remote(driver.stdout.readline().strip(), str(tmp_path), "token")
+        assert psutil.pid_exists(process.parted(ray.get(worker.about.remote(), timeout=120)[0])[1])
+        driver.kill()
+        driver.wait()
+        with pytest.raises(ray.exceptions.RayActorError):
+            ray.get(worker.call.remote(pickle.dumps((time.sleep, (600,)))), timeout=120)
+    finally:
+        driver.kill()
+        driver.wait()
 
 
 def test_a_driver_that_is_asked_to_end_leaves_trainings_that_go_on(cluster, free, tmp_path):
