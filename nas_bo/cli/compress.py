@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, allowed
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import above_zero, within
-from nas_bo.errors import CompressError
+from nas_bo.errors import CompressError, NasBoError
 
 
 def compress(
@@ -82,7 +83,8 @@ def compress(
 
         lines = _Said(None)
         if data is None:
-            lines.began(files.about(folder))
+            with suppress(NasBoError):  # the run says what is wrong, after what is wrong with the options
+                lines.began(files.about(folder))
         made = run(
             folder, to, data=data, allow=allowed(allow, allow_path, budget_limit), progress=None if as_json else lines,
             bits=None if bits is None else _bits(bits), group=group, method=method, symmetric=symmetric,

@@ -134,7 +134,7 @@ def test_urls_mean_what_sqlalchemy_says(tmp_path, monkeypatch):
         ("sqlite:///a?b.db", "after a `[?]`, which begins the options in a URL"),
         ("sqlite:///a.db?colour=red", "'colour' after a `[?]`"),
         ("nonsense://x", "a kind of database that SQLAlchemy does not know"),
-        ("mysql+pymysql://u:secret@h/d", "needs the package 'pymysql'.*pip install pymysql"),
+        ("mysql+mysqldb://u:secret@h/d", "needs the package 'MySQLdb'.*pip install mysqlclient"),
         ("postgresql+psycopg2://u:secret@h/d", "needs the package 'psycopg2'"),
         ("postgresql://u:se/cret@h:x/d", "not a URL of a database"),
         ("a?b.txt", "neither a URL .* nor a file ending in .db"),
