@@ -192,6 +192,9 @@ def _errors(axes: Axes, members: Sequence[Trial], x: ObjectiveSpec, y: Objective
             axes.plot([t.values[x.name]] * 2, [low, high], **at)
 
 
+FAR = 20  # points between a name and what it names, from which on a line joins them
+
+
 def _name(
     axes: Axes,
     names: Sequence[tuple[str, tuple[float, float]]],
@@ -236,7 +239,9 @@ def _name(
             color=INK if boxed else BASELINE,
             zorder=9 if boxed else 8.5,
             bbox=frame,
-            arrowprops={"arrowstyle": "-", "color": KNEE, "linewidth": 0.8} if boxed else None,
+            arrowprops={"arrowstyle": "-", "color": KNEE if boxed else BASELINE, "linewidth": 0.8}
+            if boxed or abs(best[1][1]) > FAR
+            else None,
         )
 
 
