@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
+import select
+import time
+from contextlib import suppress
+
+LOOK_EVERY_S = 0.05  # whether a process has ended, where the system does not say so
 
 
 def owner() -> str:
@@ -38,6 +43,21 @@ def is_dead(who: str) -> bool:
         return True
     now = _began(pid)
     return now is not None and now != who.rpartition(":")[2]  # the number was given to another process since
+
+
+def wait_for(who: str) -> None:
+    """Wait until a process of this machine (as `owner` says it) has ended: on Linux the system wakes who waits."""
+    with suppress(OSError, AttributeError):  # no such process any more; a system without this
+        seen = os.pidfd_open(parted(who)[1] or -1)
+        try:
+            ended = select.poll()
+            ended.register(seen, select.POLLIN)
+            if not is_dead(who):
+                ended.poll()
+        finally:
+            os.close(seen)
+    while not is_dead(who):
+        time.sleep(LOOK_EVERY_S)
 
 
 def _began(pid: int) -> str | None:

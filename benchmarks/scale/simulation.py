@@ -5,7 +5,8 @@
 
 Evaluations are those of HW-GPT-Bench (gpt-s, H100: perplexity and latency); how long one takes is drawn from a log-normal distribution with a
 median of ten minutes (sigma 0.5). Trials are begun as `search` does it: number n is proposed from the outcomes of all trials before
-n - 2 x workers + 1 and from the architectures of the others, so none may begin while one that is so much older still runs. A failure is a
+n - 2 x workers + 1 and from the architectures of the others, so none may begin while one that is so much older still runs; or, with
+`search(asynchronous=True)`, from all that has ended when a worker is free. A failure is a
 worker that is lost at a random moment of an evaluation, which begins again on another one.
 
 Counted are evaluations and hours until the hypervolume is that of one worker after a given number of evaluations: 500 of `NSGA2`, 200 of `Bayes`.
@@ -48,6 +49,7 @@ class Run:
     workers: int
     failures: float
     seed: int
+    asynchronous: bool = False
 
     @property
     def trials(self) -> int:
@@ -55,7 +57,7 @@ class Run:
 
     @property
     def key(self) -> str:
-        return f"{self.strategy}/{self.workers}/{self.failures:g}/{self.seed}"
+        return f"{self.strategy}/{self.workers}/{self.failures:g}/{self.seed}" + "/asynchronous" * self.asynchronous
 
 
 class Clock:
@@ -82,7 +84,9 @@ def simulate(run: Run, case: Case, until: float = math.inf) -> dict[str, Any]:
     """Its curve: [evaluations, hours, hypervolume], to the hypervolume `until`."""
     strategy: Strategy = NSGA2(seed=run.seed) if run.strategy == "NSGA2" else Bayes(seed=run.seed)
     problem = case.problem(run.seed)
-    window = 1 if run.workers == 1 else 2 * run.workers
+    ordered = run.workers > 1 and not run.asynchronous
+    window = 2 * run.workers if ordered else 1
+    most = window if ordered else run.workers
     clock, now = Clock(run), 0.0
     outcomes: list[Trial] = []  # by number
     ends: list[float] = []
@@ -94,10 +98,16 @@ def simulate(run: Run, case: Case, until: float = math.inf) -> dict[str, Any]:
     steps = {round(10 * 1.05**k) for k in range(160)} | {run.trials}
     while len(ended) < run.trials and (not curve or curve[-1][2] < until):
         number = len(outcomes)
-        if number < run.trials and len(running) < window and min(oldest, default=number) > number - window:
-            settled = outcomes[: max(0, number - window + 1)]
-            late = [Trial(t.architecture, state=State.RUNNING, number=t.number) for t in outcomes[len(settled) :]]
-            proposed = strategy.suggest(problem, settled + late, 1)
+        if (
+            number < run.trials
+            and len(running) < most
+            and not (ordered and min(oldest, default=number) <= number - window)
+        ):
+            late = set(range(max(0, number - window + 1), number)) if ordered else oldest
+            seen = [
+                Trial(t.architecture, state=State.RUNNING, number=t.number) if t.number in late else t for t in outcomes
+            ]
+            proposed = strategy.suggest(problem, seen, 1)
             if not proposed:
                 break
             found = problem.evaluate(proposed[0])
@@ -144,7 +154,8 @@ def summary(runs: Sequence[Run], done: dict[str, Any], case: Case) -> dict[str, 
             continue
         volume = one["curve"][-1][2]
         found = reached(own["curve"], volume)
-        mine = figures.setdefault(run.strategy, {}).setdefault(str(run.workers), {}).setdefault(f"{run.failures:g}", [])
+        kind = run.strategy + ", asynchronous" * run.asynchronous
+        mine = figures.setdefault(kind, {}).setdefault(str(run.workers), {}).setdefault(f"{run.failures:g}", [])
         first = reached(one["curve"], volume)
         mine.append((found, first, own))
     for by_workers in figures.values():
@@ -180,7 +191,11 @@ def picture(done: dict[str, Any], case: Case, path: Path) -> None:
         ("#D55E00", "o"),
         ("#000000", "*"),
     )
-    lines = [run for run in map(parsed, done) if run.strategy == "NSGA2" and not run.failures and run.seed == 0]
+    lines = [
+        run
+        for run in map(parsed, done)
+        if run.strategy == "NSGA2" and not run.failures and run.seed == 0 and not run.asynchronous
+    ]
     for run, (color, marker) in zip(sorted(lines, key=lambda r: r.workers), styles, strict=False):
         points = [p for p in done[run.key]["curve"] if p[1] > 0]
         axes.plot(
@@ -199,8 +214,8 @@ def picture(done: dict[str, Any], case: Case, path: Path) -> None:
 
 
 def parsed(key: str) -> Run:
-    strategy, workers, failures, seed = key.split("/")
-    return Run(strategy, int(workers), float(failures), int(seed))
+    strategy, workers, failures, seed, *more = key.split("/")
+    return Run(strategy, int(workers), float(failures), int(seed), bool(more))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -212,17 +227,28 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--bayes-seeds", type=int, default=1)
     parser.add_argument("--bayes-workers", nargs="*", type=int, default=[1, 64])
+    parser.add_argument(
+        "--asynchronous", nargs="*", type=int, default=[64, 256, 1000], help="workers of asynchronous searches"
+    )
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args(arguments)
     if asked.quick:  # the synthetic problem, which needs no data
         case, done = problems.load(["deep"], None)[0], {}
         asked.workers, asked.failures, asked.seeds, asked.bayes_seeds = [1, 4], [0.0, 0.2], 1, 0
+        asked.asynchronous = [4]
         MOST["NSGA2"], ELSE["NSGA2"], asked.failing_workers = {1: 40}, 60, 4
     else:
         case, done = problems.load(["hwgpt-h100"], asked.data)[0], known()
     runs = [Run("NSGA2", w, 0.0, s) for s in range(asked.seeds) for w in asked.workers]
     runs += [Run("NSGA2", asked.failing_workers, f, s) for s in range(asked.seeds) for f in asked.failures if f]
     runs += [Run("Bayes", w, 0.0, s) for s in range(asked.bayes_seeds) for w in asked.bayes_workers]
+    runs += [Run("NSGA2", w, 0.0, s, True) for s in range(asked.seeds) for w in asked.asynchronous]
+    runs += [
+        Run("Bayes", w, 0.0, s, True)
+        for s in range(asked.bayes_seeds)
+        for w in asked.bayes_workers
+        if w in asked.asynchronous
+    ]
     for run in runs:
         if run.key not in done:
             one = done.get(Run(run.strategy, 1, 0.0, run.seed).key)

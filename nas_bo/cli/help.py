@@ -24,7 +24,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "What is searched, and how": ("space", "source", "operators", "bits", "device_map", "objective", "strategy", "trials", "hours", "seed", "baseline", "no_baseline"),
         "Training": (
             "data", "tokenizer", "text_key", "token_dtype", "vocab_size", "budget", "teacher", "retrain", "retrain_others", "device",
-            "workers", "ray", "cpus_per_trial", "gpus_per_trial", "trial_timeout",
+            "workers", "asynchronous", "ray", "cpus_per_trial", "gpus_per_trial", "trial_timeout",
         ),
         "What costs are measured or predicted for": ("target", "dtype", "context", "batch"),
         "Limits, kept before anything is trained": (

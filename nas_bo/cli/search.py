@@ -202,6 +202,13 @@ def search(
         str | None, typer.Option(help="Torch device to train and measure on. By default CUDA if there is one.")
     ] = None,
     trial_timeout: TrialTimeout = None,
+    asynchronous: Annotated[
+        bool,
+        typer.Option(
+            "--asynchronous",
+            help="Propose from all that has ended when a worker is free: faster with many workers, but a seed no longer gives the same search.",
+        ),
+    ] = False,
     hours: Annotated[
         str | None,
         typer.Option(
@@ -272,6 +279,7 @@ def search(
                 strategy=job.strategy,
                 trials=trials,
                 workers=count if executor is None else 1,
+                asynchronous=asynchronous,
                 executor=executor,
                 storage=storage,
                 study_name=study,

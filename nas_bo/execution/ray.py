@@ -278,7 +278,8 @@ class _Child:
         import ray
 
         self._woken = threading.Event()
-        self._to_end = self._busy = False
+        self._to_end = False
+        self._evaluation: _Reference | None = None  # an evaluation that it has not answered yet
         self._grace_s = 0.0  # between the request to end, and the end
         self._error: Exception | None = None
         self._who = self._node = ""
@@ -304,9 +305,9 @@ class _Child:
         self._who, self._node = found
 
     def answer(self, work: Work, limit: float | None) -> bytes:
-        self._busy = True
-        found = self._said(self._actor.evaluate.remote(work.arch, work.key, list(work.held), work.judge), limit)
-        self._busy = False
+        self._evaluation = self._actor.evaluate.remote(work.arch, work.key, list(work.held), work.judge)
+        found = self._said(self._evaluation, limit)
+        self._evaluation = None
         assert isinstance(found, bytes)
         return found
 
@@ -330,8 +331,8 @@ class _Child:
         with suppress(Exception):  # the cluster may be gone, and with it what is to end
             if not ray.is_initialized():  # any further call would start another Ray
                 return found
-            if self._busy and not found.of_machine:
-                self._end_tree()
+            if self._evaluation is not None and not found.of_machine:
+                self._end_tree(self._evaluation)
             ray.kill(self._actor, no_restart=True)
         return found
 
@@ -381,17 +382,18 @@ class _Child:
             how = "so did the Ray node of this process, which Ray ends now; the same call continues"
         return Ending(how, of_machine=True)
 
-    def _end_tree(self) -> None:
-        """End the process with all that it has started: from here where it is on this machine, else by another worker of its node."""
+    def _end_tree(self, asked: _Reference) -> None:
+        """End the process with all that it has started: from here where it is on this machine, else by another worker of its node. A request
+        to end may leave the process, where it ends the evaluation alone."""
         if process.parted(self._who)[0] == platform.node():
-            ray_worker.end(self._who, self._grace_s)
+            ray_worker.end(self._who, self._grace_s, asked.future().done)
             return
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(self._node, soft=False)
         task = ray.remote(num_cpus=0, max_retries=0)(ray_worker.end).options(scheduling_strategy=there)
-        ray.wait([task.remote(self._who, self._grace_s)], timeout=self._grace_s + 5 * END_WITHIN_S)
+        ray.wait([task.remote(self._who, self._grace_s), asked], timeout=self._grace_s + 5 * END_WITHIN_S)
 
 
 def _start(place: str, node: str, token: str, arguments: tuple[str, ...], runtime_env: dict[str, object]) -> object:

@@ -21,7 +21,6 @@ from nas_bo.measurement_lock import join
 from nas_bo.problem import Problem
 from nas_bo.safe_text import told
 
-LOOK_EVERY_S = 0.05  # whether a process has ended
 _own = temporary.Late("quiet")  # of this process, where the user has no folder
 KEPT = 64  # problems: a validation has one for each objective
 
@@ -81,8 +80,7 @@ class Evaluator:
 
 
 def _follow(driver: str) -> None:
-    while not process.is_dead(driver):
-        time.sleep(LOOK_EVERY_S)
+    process.wait_for(driver)
     process_tree.end_all()
 
 
@@ -129,9 +127,9 @@ def look() -> Callable[[bytes], dict[str, object]]:
     return looked
 
 
-def end(who: str, grace_s: float = 0.0) -> None:
+def end(who: str, grace_s: float = 0.0, answered: Callable[[], bool] = lambda: False) -> None:
     """End a process of this machine (as `process.owner` says it) with all that it has started; where it has `grace_s` seconds it is asked
-    first."""
+    first, and ended when it has `answered`."""
     _, pid = process.parted(who)
     if pid is None or process.is_dead(who):
         return
@@ -139,6 +137,6 @@ def end(who: str, grace_s: float = 0.0) -> None:
     if grace_s:
         with suppress(OSError):
             os.kill(pid, signal.SIGTERM)
-    while not process.is_dead(who) and time.monotonic() < until:
-        time.sleep(LOOK_EVERY_S)
+    while not (process.is_dead(who) or answered() or time.monotonic() > until):
+        time.sleep(process.LOOK_EVERY_S)
     tree.kill()

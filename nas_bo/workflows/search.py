@@ -78,6 +78,9 @@ def search(
             rungs of objectives with `stages`. None trains everything to the end.
         trials: how many trials the study should have when done, failed and infeasible ones included.
         workers: local processes; 1 evaluates in this process. Objectives and space must then be importable.
+        asynchronous: propose from all that has ended, as soon as a worker is free. By default a proposal sees all trials but the last
+            ``2 * workers``, whichever worker is faster, so that a seed gives the same search again; with many workers that takes
+            more evaluations and leaves some workers idle (docs/concepts/scale.md).
         executor: where evaluations run instead (`nas_bo.execution.Executor`). The search closes it in the end.
         storage: an Optuna storage, its URL, or the path of a `.db` or `.log` file; None keeps the study in memory.
         study_name: by default the space's name, with the seed where it is not 0.

@@ -57,8 +57,11 @@ class SearchRun:
         self.settings, self.stopping, self.total, self.tracker = settings, settings.stopping, settings.trials, tracker
         self.workers = workers_of(executor)
         # A trial is proposed from the outcomes of all trials but the last `window`, in whatever order those end: so
-        # the search does not depend on which worker is faster. Twice the workers, so that none waits for another.
-        self.window = 1 if self.workers == 1 else 2 * self.workers
+        # the search does not depend on which worker is faster. Twice the workers, so that hardly any waits for another.
+        # An asynchronous search knows all that has ended, and begins a trial when a worker is free.
+        self.ordered = self.workers > 1 and not settings.asynchronous
+        self.window = 2 * self.workers if self.ordered else 1
+        self.most = self.window if self.ordered else self.workers  # trials that run at once
         self.until = math.inf if settings.hours is None else clock() + 3600 * settings.hours
         self.own: list[int] = []
         self.exhausted = False
@@ -107,19 +110,21 @@ class SearchRun:
     # ---- a trial begins --------------------------------------------------------------------------------------------
 
     def _wants_more(self) -> bool:
-        if self.exhausted or len(self._running) >= self.window or self.is_over():
+        if self.exhausted or len(self._running) >= self.most or self.is_over():
             return False
         if not self._looked:  # else nothing was done since the last outcome was read back
             self.past.look()
         self._looked = False
         number = self.past.count
         if self.past.waiting:
-            if self.stopping is not None:  # as below: what is stopped must not depend on which worker is faster
-                number = self.past.waiting[0]
-                if min(self._running, default=number) <= number - self.window:
-                    return False
-            return self.past.finished + len(self._running) < self.total
-        return number < self.total and min(self._running, default=number) > number - self.window
+            # as below: what is stopped must not depend on which worker is faster
+            waits = self.stopping is not None and self._is_too_far(self.past.waiting[0])
+            return not waits and self.past.finished + len(self._running) < self.total
+        return number < self.total and not self._is_too_far(number)
+
+    def _is_too_far(self, number: int) -> bool:
+        """Whether a trial may not begin yet, since one runs whose outcome it has to know."""
+        return self.ordered and min(self._running, default=number) <= number - self.window
 
     def evaluating(self) -> list[studies.HostTrial]:
         """The trials that this process evaluates now; other threads may ask."""

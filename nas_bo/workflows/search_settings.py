@@ -33,6 +33,7 @@ class SearchOptions(TypedDict, total=False):
     stopping: Stopping | None
     trials: int
     workers: int
+    asynchronous: bool
     executor: Executor | None
     storage: Storage | None
     study_name: str | None
@@ -84,6 +85,7 @@ class SearchSettings:
     )
     trials: int = checked(40, whole_number(1))
     workers: int = checked(1, whole_number(1))
+    asynchronous: bool = checked(False, Check("True or False", lambda value: isinstance(value, bool)))
     executor: Executor | None = None
     storage: Storage | None = None
     study_name: str | None = None

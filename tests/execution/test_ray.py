@@ -364,6 +364,26 @@ def test_a_driver_that_is_asked_to_end_leaves_trainings_that_go_on(cluster, free
     assert 512 <= first.info["loss"]["resumed"] < STEPS * 512
 
 
+@dataclass(frozen=True)
+class Continued(Logged):
+    """What waits for it is a checkpoint, as far as an executor can know."""
+
+    checkpoints: str = "kept"
+
+
+def test_a_worker_that_is_asked_to_end_is_not_waited_for_when_it_has_ended_the_evaluation(
+    cluster, free, tmp_path, monkeypatch
+):
+    """Ray raises SystemExit in it, which is an evaluation that failed: the process itself would go on for the whole time it is given."""
+    monkeypatch.setattr("nas_bo.execution.team.GRACE_S", 3600.0)
+    executor, logged = Ray(workers=1), Continued(str(tmp_path))
+    executor.submit(0, Problem(Small, [logged]), at(1))
+    ((_, pid),) = logged.wait_for(1)
+    executor.close()
+    psutil.wait_procs([psutil.Process(int(pid))] if psutil.pid_exists(int(pid)) else [], timeout=120)
+    assert not psutil.pid_exists(int(pid)) and not (tmp_path / "go").exists()
+
+
 def test_a_profile_by_the_command(cluster, free, tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
