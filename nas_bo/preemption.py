@@ -11,21 +11,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol, runtime_checkable
+
+from nas_bo.objective import Resumable
 
 GRACE_S = 20.0  # for a step and a checkpoint, before a process that was asked to end is killed
-
-
-@runtime_checkable
-class Resumable(Protocol):
-    """An objective whose trainings can be continued by another process.
-
-    Attributes:
-        checkpoints: the folder or URL where their states are; None where nothing is kept.
-    """
-
-    @property
-    def checkpoints(self) -> str | None: ...
 
 
 @contextmanager

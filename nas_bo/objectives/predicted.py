@@ -125,11 +125,10 @@ class Predicted:
 
     @staticmethod
     def _of(made: Fitted) -> Predicted:
-        earlier = made.earlier if isinstance(made.earlier, Predicted) else None
         settings = made.settings
         return Predicted(
             f"predicted_{made.target.name}", made.target.unit, made.target.direction, made.card, made.base_card, made.space,
-            made.base, made.full, settings.regressor, made.examples, earlier, settings.proxies, made.truth,
+            made.base, made.full, settings.regressor, made.examples, made.earlier, settings.proxies, made.truth,
         )  # fmt: skip
 
     @property

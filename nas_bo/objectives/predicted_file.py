@@ -5,19 +5,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.foreign_document import reading, text_of
 from nas_bo.objective import Objective
 from nas_bo.objectives.predicted_card import Card
-from nas_bo.objectives.predicted_fit import Example, FitSettings, Fitted, Learned, build
+from nas_bo.objectives.predicted_fit import Example, FitSettings, Fitted, build
 from nas_bo.objectives.predicted_inputs import Proxy, Rung, proxy_name
 from nas_bo.space import Space
 from nas_bo.surrogate.boosting import GradientBoosting
@@ -27,59 +26,17 @@ from nas_bo.surrogate.gaussian import GP
 from nas_bo.surrogate.regressor import Regressor
 from nas_bo.surrogate.ridge import Ridge
 from nas_bo.surrogate.trees import RandomTrees
-from nas_bo.trial import Direction, ObjectiveSpec
+from nas_bo.trial import ObjectiveSpec
+
+if TYPE_CHECKING:
+    from nas_bo.objectives.predicted import Predicted
 
 SCHEMA = 1  # version of the file
 PROBES = 8  # examples whose predictions are kept
 SAME = 0.05  # how far they may lie from those of a model fitted again, of the cross-validated error
-P = TypeVar("P", bound="Predictor")
 OURS: dict[str, type[Any]] = {
     kind.__name__: kind for kind in (Committee, GP, Ridge, RandomTrees, GradientBoosting, MLPEnsemble)
 }
-
-
-class Predictor(Protocol):
-    """What a file holds of a `nas_bo.objectives.Predicted`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def direction(self) -> Direction: ...
-    @property
-    def card(self) -> Card: ...
-    @property
-    def base_card(self) -> Card: ...
-    @property
-    def space(self) -> type[Space]: ...
-    @property
-    def base(self) -> Learned: ...
-    @property
-    def full(self) -> Learned | None: ...
-    @property
-    def model(self) -> Regressor: ...
-    @property
-    def examples(self) -> Sequence[Example]: ...
-    @property
-    def earlier(self) -> Predictor | None: ...
-    @property
-    def proxies(self) -> tuple[Proxy, ...]: ...
-
-    def estimate(
-        self, archs: Sequence[Architecture], proxies: Sequence[Mapping[str, float]] | None = None
-    ) -> Sequence[Interval]: ...
-
-
-class Interval(Protocol):
-    """What is expected of one architecture."""
-
-    @property
-    def value(self) -> float: ...
-    @property
-    def low(self) -> float: ...
-    @property
-    def high(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -91,7 +48,7 @@ class Given:
     known: tuple[Objective, ...]
 
 
-def data(predicted: Predictor) -> dict[str, object]:
+def data(predicted: Predicted) -> dict[str, object]:
     """What it is made of: everything but cards and probes."""
     learned, base = predicted.full or predicted.base, predicted.base_card
     model = predicted.model
@@ -119,7 +76,7 @@ def _proxy(proxy: Proxy) -> object:
     return {"of": proxy.of, "share": proxy.share} if isinstance(proxy, Rung) else proxy_name(proxy)
 
 
-def save(predicted: Predictor, path: str | Path) -> Path:
+def save(predicted: Predicted, path: str | Path) -> Path:
     """See `Predicted.save`."""
     path = Path(path)
     cards = {"full": predicted.card.to_dict(), "base": predicted.base_card.to_dict()}
@@ -141,7 +98,7 @@ def _plain(value: object) -> object:
     return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else str(value)
 
 
-def probes(predicted: Predictor) -> list[list[float]]:
+def probes(predicted: Predicted) -> list[list[float]]:
     """[value, low, high] of the first examples, with their proxies."""
     rows = predicted.examples[:PROBES]
     found = predicted.estimate([row.arch for row in rows], [row.proxies for row in rows])
@@ -149,7 +106,9 @@ def probes(predicted: Predictor) -> list[list[float]]:
 
 
 @reading("the file of a predictor", ObjectiveError)
-def load(path: str | Path, space: type[Space], make: Callable[[Fitted], P], given: Given, *, refit: bool) -> P:
+def load(
+    path: str | Path, space: type[Space], make: Callable[[Fitted], Predicted], given: Given, *, refit: bool
+) -> Predicted:
     """See `Predicted.load`; `make` makes a predictor of what was fitted."""
     try:
         told = json.loads(text_of(path))
@@ -185,11 +144,11 @@ def load(path: str | Path, space: type[Space], make: Callable[[Fitted], P], give
 def _read(
     told: Mapping[str, Any],
     space: type[Space],
-    make: Callable[[Fitted], P],
+    make: Callable[[Fitted], Predicted],
     given: Given,
     cards: Mapping[str, Card] | None,
     before: list[Card],
-) -> P:
+) -> Predicted:
     name, settings, model, known = told["model"]["name"], told["model"]["settings"], given.model, given.known
     if model is None:
         if name not in OURS:
@@ -223,7 +182,7 @@ def _read(
     return make(build(rows, ObjectiveSpec(**told["target"]), space, fit, earlier, None, cards))
 
 
-def _compare(found: Predictor, then: list[list[float]], path: str) -> None:
+def _compare(found: Predicted, then: list[list[float]], path: str) -> None:
     now = np.array(probes(found))
     away = float(np.abs(now - np.array(then)).max()) if now.shape == np.shape(then) else math.inf
     if not away <= SAME * found.card.rmse + 1e-9:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Protocol, TypeAlias, TypedDict, Union, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypedDict, Union, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from nas_bo.surrogate.regressor import Blocks, Regressor
 from nas_bo.trial import ObjectiveSpec, Trial
 from nas_bo.wording import counted
 
+if TYPE_CHECKING:
+    from nas_bo.objectives.predicted import Predicted
+
 FEWEST = 6  # architectures; fewer leave nothing to check the model by
 WIDE = 3.0  # positive targets whose largest is so many times the smallest are learned as logarithms
 Trials: TypeAlias = Union[Trial, "HoldsTrials", Sequence["Trials"]]
@@ -39,17 +42,6 @@ class Example:
     arch: Architecture
     value: float
     proxies: Mapping[str, float]
-
-
-class Earlier(Protocol):
-    """What is asked of the predictor of an earlier study."""
-
-    @property
-    def space(self) -> type[Space]: ...
-    @property
-    def base(self) -> Learned: ...
-    @property
-    def card(self) -> Card: ...
 
 
 @dataclass(frozen=True)
@@ -66,7 +58,7 @@ class Learned:
     inputs: Inputs
     conformal: CrossConformal
     n: int
-    earlier: Earlier | None
+    earlier: Predicted | None
     sign: float
     logarithm: bool
 
@@ -102,7 +94,7 @@ class FitOptions(TypedDict, total=False):
 
     model: Regressor | None
     proxies: Sequence[Proxy]
-    earlier: Trials | Earlier | None
+    earlier: Trials | Predicted | None
     known: Sequence[Objective]
     vocab_size: int
     ignore: Sequence[str]
@@ -115,7 +107,7 @@ class FitSettings:
 
     model: Regressor | None = None
     proxies: tuple[Proxy, ...] = ()
-    earlier: Trials | Earlier | None = None
+    earlier: Trials | Predicted | None = None
     known: tuple[Objective, ...] = ()
     vocab_size: int = 256
     ignore: tuple[str, ...] = ()
@@ -150,7 +142,7 @@ class Fitted:
     base_card: Card
     full: Learned | None
     card: Card
-    earlier: Earlier | None
+    earlier: Predicted | None
     truth: Objective | None
 
 
@@ -159,7 +151,7 @@ def fitted(
     target: str | Objective | ObjectiveSpec,
     space: type[Space],
     settings: FitSettings,
-    earlier: Earlier | None,
+    earlier: Predicted | None,
 ) -> Fitted:
     """See `Predicted.fit`; `earlier` is the predictor that `settings.earlier` became."""
     found, columns = gather(trials)
@@ -260,7 +252,7 @@ def build(
     target: ObjectiveSpec,
     space: type[Space],
     settings: FitSettings,
-    earlier: Earlier | None,
+    earlier: Predicted | None,
     truth: Objective | None = None,
     cards: Mapping[str, Card] | None = None,
 ) -> Fitted:
@@ -304,7 +296,7 @@ def usable(rows: Sequence[Example], names: tuple[str, ...]) -> list[Example]:
 
 
 def learn(
-    plan: Plan, rows: Sequence[Example], names: tuple[str, ...], earlier: Earlier | None, card: Card | None
+    plan: Plan, rows: Sequence[Example], names: tuple[str, ...], earlier: Predicted | None, card: Card | None
 ) -> tuple[Learned, Card]:
     """One model and its card. An earlier predictor is used where the cross-validated error is no larger with it."""
     sign = plan.target.sign
@@ -312,7 +304,9 @@ def learn(
     archs = [row.arch for row in rows]
     measured = np.array([[row.proxies[name] for name in names] for row in rows]).reshape(len(rows), len(names))
 
-    def learned(before: Earlier | None, more_than_a_line: bool = True) -> tuple[Learned, np.ndarray, Blocks, Regressor]:
+    def learned(
+        before: Predicted | None, more_than_a_line: bool = True
+    ) -> tuple[Learned, np.ndarray, Blocks, Regressor]:
         shape = Learned(plan.inputs, None, len(rows), before, sign, plan.logarithm)  # type: ignore[arg-type]
         columns = table(shape, archs, measured)
         more = columns.shape[1] - len(plan.inputs.names)

@@ -8,17 +8,16 @@ recognized by its token, a trial that has ended by its state, everything else is
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from functools import partial, wraps
+from operator import methodcaller
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage
-from optuna.study import Study, StudyDirection
-from optuna.study._frozen import FrozenStudy
+from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo.errors import HostError, NasBoError, StorageUnavailable
@@ -28,6 +27,7 @@ from nas_bo.patience import PATIENCE_S, Exhausted, Patience, duration
 from nas_bo.redaction import redacted
 from nas_bo.study import CLAIM
 
+P = ParamSpec("P")
 T = TypeVar("T")
 AT_ONCE = -1.0  # instead of seconds: nothing is tried again
 # damage that does not pass, and what MySQL calls the lack of a right
@@ -117,6 +117,21 @@ def passes(error: BaseException) -> bool:
         return LOST_LOCK in str(error)
     grpc = type(error).__module__.partition(".")[0] == "grpc"
     return grpc or isinstance(error, OSError)
+
+
+def _tried(
+    method: Callable[Concatenate[BaseStorage, P], T], *, reads: bool = False
+) -> Callable[Concatenate[BaseStorage, P], T]:
+    """A method of the storage within a patient one."""
+
+    @wraps(method, updated=())  # its mark of being abstract aside
+    def call(self: BaseStorage, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        assert isinstance(self, PatientStorage)
+        inner, called = self.inner, methodcaller(method.__name__, *args, **kwargs)
+        found: T = (self._read if reads else self._write)(lambda: called(inner))
+        return found
+
+    return call
 
 
 class PatientStorage(BaseStorage):
@@ -209,17 +224,14 @@ class PatientStorage(BaseStorage):
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 
-    def create_new_study(self, directions: Sequence[StudyDirection], study_name: str | None = None) -> int:
-        return self._write(lambda: self.inner.create_new_study(directions, study_name))
-
-    def delete_study(self, study_id: int) -> None:
-        self._write(lambda: self.inner.delete_study(study_id))
-
-    def set_study_user_attr(self, study_id: int, key: str, value: object) -> None:
-        self._write(lambda: self.inner.set_study_user_attr(study_id, key, value))
-
-    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        self._write(lambda: self.inner.set_study_system_attr(study_id, key, value))
+    create_new_study = _tried(BaseStorage.create_new_study)
+    delete_study = _tried(BaseStorage.delete_study)
+    set_study_user_attr = _tried(BaseStorage.set_study_user_attr)
+    set_study_system_attr = _tried(BaseStorage.set_study_system_attr)
+    set_trial_param = _tried(BaseStorage.set_trial_param)
+    set_trial_intermediate_value = _tried(BaseStorage.set_trial_intermediate_value)
+    set_trial_user_attr = _tried(BaseStorage.set_trial_user_attr)
+    set_trial_system_attr = _tried(BaseStorage.set_trial_system_attr)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         def make() -> int:
@@ -232,11 +244,6 @@ class PatientStorage(BaseStorage):
             return make() if there is None else there
 
         return self._write(make, find_or_make)
-
-    def set_trial_param(
-        self, trial_id: int, param_name: str, param_value_internal: float, distribution: BaseDistribution
-    ) -> None:
-        self._write(lambda: self.inner.set_trial_param(trial_id, param_name, param_value_internal, distribution))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         def end() -> bool:
@@ -253,49 +260,21 @@ class PatientStorage(BaseStorage):
 
         return self._write(end, end_again)
 
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        self._write(lambda: self.inner.set_trial_intermediate_value(trial_id, step, intermediate_value))
-
-    def set_trial_user_attr(self, trial_id: int, key: str, value: object) -> None:
-        self._write(lambda: self.inner.set_trial_user_attr(trial_id, key, value))
-
-    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        self._write(lambda: self.inner.set_trial_system_attr(trial_id, key, value))
-
     def write_changes(self, trial_id: int, changes: Changes) -> None:
         """See `nas_bo.optuna.changes.WritesChanges`."""
         self.run_together(lambda: write_changes(self.inner, trial_id, changes))
 
     # ---- reading ----------------------------------------------------------------------------------------------------
 
-    def get_study_id_from_name(self, study_name: str) -> int:
-        return self._read(lambda: self.inner.get_study_id_from_name(study_name))
-
-    def get_study_name_from_id(self, study_id: int) -> str:
-        return self._read(lambda: self.inner.get_study_name_from_id(study_id))
-
-    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return self._read(lambda: self.inner.get_study_directions(study_id))
-
-    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        return self._read(lambda: self.inner.get_study_user_attrs(study_id))
-
-    def get_study_system_attrs(self, study_id: int) -> dict[str, object]:
-        return self._read(lambda: self.inner.get_study_system_attrs(study_id))
-
-    def get_all_studies(self) -> list[FrozenStudy]:
-        return self._read(self.inner.get_all_studies)
-
-    def get_trial_id_from_study_id_trial_number(self, study_id: int, trial_number: int) -> int:
-        return self._read(lambda: self.inner.get_trial_id_from_study_id_trial_number(study_id, trial_number))
-
-    def get_trial(self, trial_id: int) -> FrozenTrial:
-        return self._read(lambda: self.inner.get_trial(trial_id))
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        return self._read(lambda: self.inner.get_all_trials(study_id, deepcopy, states))
+    get_study_id_from_name = _tried(BaseStorage.get_study_id_from_name, reads=True)
+    get_study_name_from_id = _tried(BaseStorage.get_study_name_from_id, reads=True)
+    get_study_directions = _tried(BaseStorage.get_study_directions, reads=True)
+    get_study_user_attrs = _tried(BaseStorage.get_study_user_attrs, reads=True)
+    get_study_system_attrs = _tried(BaseStorage.get_study_system_attrs, reads=True)
+    get_all_studies = _tried(BaseStorage.get_all_studies, reads=True)
+    get_trial_id_from_study_id_trial_number = _tried(BaseStorage.get_trial_id_from_study_id_trial_number, reads=True)
+    get_trial = _tried(BaseStorage.get_trial, reads=True)
+    get_all_trials = _tried(BaseStorage.get_all_trials, reads=True)
 
     def get_best_trial(self, study_id: int) -> FrozenTrial:
         return self._call(lambda: self.inner.get_best_trial(study_id))
