@@ -36,8 +36,8 @@ from nas_bo.validated import checked, whole_number
 
 RANDOM, VARIED = 0.1, 0.15  # of the candidates: random ones, variations of the best trials; the rest evolves from these
 ROUNDS = (0.5,) * 6 + (0.0,) * 2  # of evolution: the probability that two candidates are crossed
-LATER = (0.5, 0.5, 0.0)  # the rounds for a later member of a batch, which begins with the candidates of the one before
-FEWER = 0.04  # of the candidates in each of these
+LATER = (0.5, 0.0)  # the rounds for a later member of a batch, which begins with the candidates of the one before
+FEWER = 0.05  # of the candidates in each of these
 PARENTS = 40  # candidates that are varied in every round
 EXPLORED = 24  # trials from which on a surrogate that explains little is helped by evolution
 WIDER = 2.0  # times that an exploring suggestion takes the surrogate to be less certain, with one objective

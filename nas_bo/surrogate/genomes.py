@@ -21,6 +21,7 @@ from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer, Real
 from nas_bo.space.neighbours import pattern
+from nas_bo.space.tree import Decision
 
 OFF = -1.0
 COUNTED = 2**31  # whole numbers of a larger range are positions: few such indices are exact, or steps of one useful
@@ -181,11 +182,11 @@ class Genomes:
         return arch
 
     def _built(self, row: np.ndarray) -> Architecture:
-        def pick(path: str, domain: Domain) -> Primitive:
-            i = self._at[path]
+        def pick(path: str, decision: Decision) -> Primitive:
+            i, domain = self._at[path], decision.domain
             return _at(domain, float(row[i])) if self.real[i] or domain.size is None else domain.values[int(row[i])]
 
-        return self.space.decide(pick)
+        return self.space.decide_canonical(pick)
 
     def positions(self, genomes: np.ndarray) -> np.ndarray:
         """Where every gene lies between the ends of its domain, in [0, 1] (meaningless for unordered ones and OFF)."""
