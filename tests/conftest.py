@@ -72,6 +72,8 @@ def rewrite_assertions(config: pytest.Config) -> None:
                 rewrite._write_pyc(state, code, stat, compiled)
 
 
+fork_server.collect_seldom()
+
 # The options of all commands are read out of their functions once, not for each command that a test runs in this process.
 typer.testing._get_command = cache(typer.testing._get_command)
 

@@ -31,7 +31,7 @@ PLACE, RUN, SHORT = "FORK_SERVER", "FORK_SERVER_RUN", "FORK_SERVER_SHORT"
 LOADED = (
     "numpy", "torch", "optuna", "pandas", "scipy.stats", "matplotlib.pyplot", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
     "moocore", "safetensors.torch", "ax.api.client", "botorch", "concurrent.futures.process", "multiprocessing.spawn",
-    "transformers.pipelines", "transformers.models.llama.modeling_llama",
+    "transformers.pipelines", "transformers.models.llama.modeling_llama", "pytest",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def serve(listening: socket.socket, owner: int) -> None:
             __import__(name)
     load_our_own()
     remember_migrations()
+    collect_seldom()
     warm()
     nothing_to_tear_down()
     gc.freeze()
@@ -153,19 +154,51 @@ def warm() -> None:
 
 
 def remember_migrations() -> None:
-    """The scripts by which libraries make their databases are run once, not three times for each database."""
+    """The scripts by which libraries make their databases are run and put in order once, not three times for each database. And nearly each test
+    has a database of its own, for which SQLAlchemy would compile all statements: those of SQLite are compiled once in a process."""
     from functools import cache
 
     import alembic.util
+    from alembic.script import ScriptDirectory
+    from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite as SQLite
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.util import LRUCache
 
-    load = alembic.util.load_python_file
-    if load.__module__ != __name__:
-        once = cache(load)  # but for env.py, which is what runs them
+    load, order = alembic.util.load_python_file, ScriptDirectory.from_config
+    if load.__name__ == "remembered":
+        return
+    once, compiled = cache(load), LRUCache[Any, Any](10_000)
+    ordered: dict[str, ScriptDirectory] = {}
 
-        def remembered(folder: str, name: str) -> Any:
-            return (load if name == "env.py" else once)(folder, name)
+    def remembered(folder: str, name: str) -> Any:
+        return (load if name == "env.py" else once)(folder, name)  # env.py is what runs them
 
-        alembic.util.load_python_file = remembered
+    def from_config(config: Any) -> ScriptDirectory:
+        place = config.get_main_option("script_location")
+        if place not in ordered:
+            ordered[place] = order(config)
+        return ordered[place]
+
+    def of_engine(self: Engine) -> object:
+        return compiled if type(self.dialect) is SQLite else vars(self)["own statements"]
+
+    alembic.util.load_python_file = remembered
+    ScriptDirectory.from_config = from_config  # type: ignore[method-assign]
+    Engine._compiled_cache = property(of_engine, lambda self, own: vars(self).update({"own statements": own}))  # type: ignore[assignment]
+    SQLite.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign, assignment]
+    SQLite.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+
+
+def collect_seldom() -> None:
+    """Tests leave little to collect: Python looks for it after 10,000 objects and not after 700, and hardly ever through all of them. And the
+    members of a protocol are looked up once, as from Python 3.12, not at each `isinstance`."""
+    import gc
+    import typing
+    from functools import cache
+
+    gc.set_threshold(10_000, 20, 100)
+    for name in ("_get_protocol_attrs", "_is_callable_members_only") if sys.version_info < (3, 12) else ():
+        setattr(typing, name, cache(getattr(typing, name)))
 
 
 def nothing_to_tear_down() -> None:
