@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,21 +120,23 @@ def prompt(model: Decoder) -> list[int]:
     return [int(one) for one in draws.integers(0, model.vocab_size, count)]
 
 
+def own(model: Decoder, tokens: Sequence[Sequence[int]] | np.ndarray) -> Logits:
+    """(B, T) ids -> (B, T, V) logits of the decoder, in float32."""
+    import torch
+
+    with torch.inference_mode():
+        found: Logits = model(torch.as_tensor(tokens)).float().cpu().numpy()
+    return found
+
+
 def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]) -> Check:
     """The decoder compared with another program.
 
     Args:
         logits: token ids -> (tokens, vocabulary) logits of that program.
     """
-    import torch
-
-    def own(ids: list[int]) -> Logits:
-        with torch.inference_mode():
-            found: Logits = model(torch.tensor([ids]))[0].float().cpu().numpy()
-        return found
-
     ids = prompt(model)
-    expected, got = own(ids), logits(ids)
+    expected, got = own(model, [ids])[0], logits(ids)
     if got.shape != expected.shape:
         return Check(runtime, float("inf"), float(expected.std()), False)
     unfilled = tuple(sorted(width for width in windows(model) if width >= len(ids)))
@@ -142,7 +144,7 @@ def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]
     difference = difference if np.isfinite(got).all() else float("inf")
     ours, theirs = list(ids[:8]), list(ids[:8])
     for _ in range(CONTINUED):
-        a, b = own(ours)[-1], logits(theirs)[-1]
+        a, b = own(model, [ours])[0, -1], logits(theirs)[-1]
         chosen, other = int(a.argmax()), int(b.argmax())
         if a[chosen] - a[other] <= 2 * BOUND:  # a tie, within what may differ
             other = chosen
@@ -153,13 +155,10 @@ def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]
 
 def weighed(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits], held_out: HeldOut) -> Cost:
     """The loss on a text, of the decoder and of another program; `logits` as of `compared`."""
-    import torch
-
     sums, same = np.zeros(2), 0
     for window in held_out.windows:
         ids, after = [int(one) for one in window[:-1]], np.asarray(window[1:], np.int64)
-        with torch.inference_mode():
-            ours: Logits = model(torch.tensor([ids]))[0].double().cpu().numpy()
+        ours = own(model, [ids])[0].astype(np.float64)
         theirs = logits(ids).astype(np.float64)
         sums += [_nats(ours, after), _nats(theirs, after)]
         same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas_bo.architecture import Architecture
-from nas_bo.errors import ExportError, MissingExtra, NasBoError, SpaceError
+from nas_bo.errors import ExportError, NasBoError, SpaceError
 from nas_bo.export.text import BYTES, TOKENIZER, Text
 from nas_bo.foreign_document import WRONG, text_of
 from nas_bo.model import own_class
@@ -64,35 +64,36 @@ class TrainedModel:
         Raises:
             ExportError: it is gone, or was never known.
         """
-        path = self.folder / TOKENIZER
-        if self.about.get("tokenizer") == BYTES_NAME:
-            return None
-        if path.is_file():
-            return path
-        named = self.about.get("tokenizer", BYTES_NAME if self.model.vocab_size == BYTES else "tokens")
-        if named == BYTES_NAME:
-            return None
-        if named == "tokens":
-            raise ExportError(
-                f"the model in {str(self.folder)!r} was trained on token ids whose tokenizer nobody named, so that it can neither "
-                f"read nor write text; put the tokenizer's JSON file there as {TOKENIZER}"
-            )
-        raise ExportError(
-            f"the model in {str(self.folder)!r} was trained with the tokenizer {named!r}, and {TOKENIZER} is not there any more; "
-            "put that file back under this name"
-        )
+        return tokenizer_of(self.folder, self.about, self.model.vocab_size)
 
     def text(self) -> Text:
         """Text to token ids and back (raises ExportError where the tokenizer is gone)."""
         return Text(self.tokenizer)
 
 
+def tokenizer_of(folder: Path, about: Mapping[str, object], vocab_size: int) -> Path | None:
+    """See `TrainedModel.tokenizer`."""
+    named = about.get("tokenizer", BYTES_NAME if vocab_size == BYTES else "tokens")
+    path = folder / TOKENIZER
+    if about.get("tokenizer") != BYTES_NAME and path.is_file():
+        return path
+    if named == BYTES_NAME:
+        return None
+    if named == "tokens":
+        raise ExportError(
+            f"the model in {str(folder)!r} was trained on token ids whose tokenizer nobody named, so that it can neither "
+            f"read nor write text; put the tokenizer's JSON file there as {TOKENIZER}"
+        )
+    raise ExportError(
+        f"the model in {str(folder)!r} was trained with the tokenizer {named!r}, and {TOKENIZER} is not there any more; "
+        "put that file back under this name"
+    )
+
+
 def files(model: Decoder, arch: Architecture, about: Mapping[str, object], ignore: Sequence[str]) -> dict[str, bytes]:
     """The three files that a model is loaded from: name -> content, ``model.json`` last."""
-    try:
-        from safetensors.torch import save
-    except ImportError as error:
-        raise MissingExtra("safetensors", "models") from error
+    from safetensors.torch import save
+
     weights = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     said = {"format": FORMAT, "vocab_size": model.vocab_size, "ignore": list(ignore), **about}
     return {
@@ -182,7 +183,6 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> TrainedModel
 
     Raises:
         ExportError: something is missing, or the files do not fit together.
-        MissingExtra: safetensors is not installed.
     """
     from nas_bo.model.read_folder import read_decoder
 
@@ -195,8 +195,6 @@ def load(folder: str | Path, device: torch.device | str = "cpu") -> TrainedModel
         ) from None
     except NasBoError:
         raise
-    except ModuleNotFoundError as error:
-        raise MissingExtra("safetensors", "models") from error
     except Exception as error:  # of JSON, safetensors and torch
         raise ExportError(
             f"the files of the model in {str(path)!r} do not fit together ({told(error)[:300]}); train or register it again"

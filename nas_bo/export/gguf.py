@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import fits as fitting
 from nas_bo.export import homes, llamacpp
-from nas_bo.export.check import Check, Cost, HeldOut, compared, prompt, weighed
+from nas_bo.export.check import Check, Cost, HeldOut, compared, own, prompt, weighed
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.gguf_types import INSTEAD, TYPES, rounded
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
@@ -82,12 +82,8 @@ def write(
 
 def _cached(model: Decoder, run: llamacpp.LlamaCpp, check: Check) -> Check:
     """`check` and what comes where tokens go in one by one."""
-    import torch
-
     ids = prompt(model)
-    with torch.inference_mode():
-        expected = model(torch.tensor([ids]))[0].float().cpu().numpy()
-    apart = float(np.abs(run.one_by_one(ids, max(1, len(ids) // 2)) - expected).max())
+    apart = float(np.abs(run.one_by_one(ids, max(1, len(ids) // 2)) - own(model, [ids])[0]).max())
     return replace(check, difference=max(check.difference, apart if apart == apart else float("inf")), cached=True)
 
 

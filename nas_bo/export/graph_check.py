@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from nas_bo.export.check import CONTINUED, POSITIONS, Check, Cost, HeldOut, Logits, compared, prompt, weighed
+from nas_bo.export.check import CONTINUED, POSITIONS, Check, Cost, HeldOut, Logits, compared, own, prompt, weighed
 
 if TYPE_CHECKING:
     from nas_bo.model import Decoder
@@ -113,27 +113,19 @@ class _Cached(_Whole):
 
 def _apart(model: Decoder, run: _Whole, length: int) -> float:
     """The largest difference on a batch of so many tokens each."""
-    import torch
-
     most = model.spec.details.max_length or length
     tokens = np.random.default_rng(length).integers(0, model.vocab_size, (3, min(length, most)))
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(tokens)).float().cpu().numpy()
-    return _difference(run.batch(tokens), expected)
+    return _difference(run.batch(tokens), own(model, tokens))
 
 
 def _one_by_one(model: Decoder, run: _Cached, length: int) -> float:
     """The same of so many tokens, of which the last ones go in one by one."""
-    import torch
-
     length = min(length, model.spec.details.max_length or length)
     tokens = np.random.default_rng(0).integers(0, model.vocab_size, (1, length))
-    with torch.inference_mode():
-        expected = model(torch.from_numpy(tokens)).float().cpu().numpy()
     run.forget(1)
     last = max(0, length - CONTINUED)
     parts = [tokens[:, :last], *(tokens[:, i : i + 1] for i in range(last, length))]
-    return _difference(np.concatenate([run.more(part) for part in parts if part.size], 1), expected)
+    return _difference(np.concatenate([run.more(part) for part in parts if part.size], 1), own(model, tokens))
 
 
 def _difference(found: Logits, expected: Logits) -> float:

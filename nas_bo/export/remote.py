@@ -19,9 +19,8 @@ from nas_bo.export.folder import TrainedModel
 from nas_bo.export.huggingface import POSITIONS, generation, imported, logits, with_cache, without_bars, write_tokenizer
 from nas_bo.export.stepping import LONGEST
 from nas_bo.model import own_class
-from nas_bo.model.blocks.block import Joining
 from nas_bo.model.blocks.skip import absent
-from nas_bo.model.blocks.table import block_of, is_ours, offered
+from nas_bo.model.blocks.table import block_of, is_ours, joined
 from nas_bo.model.connections import sources
 from nas_bo.model.counts import steps
 from nas_bo.model.decoder import Decoder, _rotary_dims
@@ -255,9 +254,7 @@ def _network(model: Decoder) -> dict[str, Any]:
     spec = model.spec
     layers = []
     for mixer, mlp in spec.layers:
-        joining = offered(block_of(mixer), Joining)
-        joined = mixer if joining is None else joining.joined(mixer, LONGEST)
-        layers.append([{**joined._asdict()}, {**mlp._asdict()}])
+        layers.append([{**joined(mixer, LONGEST)._asdict()}, {**mlp._asdict()}])
     ours = all(is_ours(block_of(one)) for layer in spec.layers for one in layer if not absent(one))
     return {
         "width": spec.width,

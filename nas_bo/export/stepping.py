@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas_bo.model.blocks.block import Joining
-from nas_bo.model.blocks.table import block_of, offered
+from nas_bo.model.blocks.table import joined
 from nas_bo.model.decoder import Decoder, _Context, build
 from nas_bo.model.layers.dense import hidden
 from nas_bo.model.layers.moe import Mixture
@@ -47,7 +46,7 @@ class Stepping(nn.Module):
 
     def __init__(self, model: Decoder) -> None:
         super().__init__()
-        layers = tuple(layer._replace(mixer=_joined(layer.mixer)) for layer in model.spec.layers)
+        layers = tuple(layer._replace(mixer=joined(layer.mixer, LONGEST)) for layer in model.spec.layers)
         self.model = plain(model, model.spec._replace(layers=layers))
         like = self.model.embedding.weight
         before = [None if one is None else one.new_state(1, LONGEST, like) for one in self._mixers()]
@@ -152,11 +151,6 @@ def plain(model: Decoder, spec: DecoderSpec | None = None) -> Decoder:
         if isinstance(layer.mlp, Mixture):
             layer.mlp = _EveryExpert(layer.mlp)
     return made
-
-
-def _joined(mixer: Any) -> Any:
-    block = offered(block_of(mixer), Joining)
-    return mixer if block is None else block.joined(mixer, LONGEST)
 
 
 def flat(state: object) -> tuple[Tensor, ...]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nas_bo.hardware.runtimes.interface import Prepared, Runtime
 
 _log = logging.getLogger(__name__)
+HELD = 2e9  # bytes of weights that are measured together
 
 
 def make_ready(space: type[Space], objectives: Iterable[object], profile: object, say: Say) -> None:
@@ -58,13 +59,14 @@ def measured(
     from nas_bo.hardware.latency.machine_profile import combined
     from nas_bo.hardware.measuring.bench import bench, next_session
     from nas_bo.hardware.measuring.scale import NOTED, noted
+    from nas_bo.hardware.runtimes.interface import held_together
 
     device = str(runtime.device)
     found: dict[int, list[tuple[Timing, Timing, dict[str, float]]]] = {at: [] for at in range(len(archs))}
     refused: dict[int, Unsupported] = {}
     for number, ((setting, _), path) in enumerate(zip(steps, profiles, strict=True)):
         here = bench(device, setting)
-        for block in _blocks(archs, setting, runtime):
+        for block in held_together(runtime, [(arch, setting) for arch in archs], HELD):
             ready: dict[int, Prepared] = {}
             for at in block:
                 if at in refused:
@@ -115,25 +117,3 @@ def measured(
             )
         )
     return values
-
-
-def _blocks(archs: Sequence[Architecture], setting: Setting, runtime: Runtime, room: float = 2e9) -> list[list[int]]:
-    """Numbers of architectures whose weights fit into memory together."""
-    from nas_bo.hardware.runtimes.interface import Weighs
-    from nas_bo.model.counts import parameters
-
-    blocks: list[list[int]] = [[]]
-    held = 0.0
-    for at, arch in enumerate(archs):
-        if len(archs) > 1:
-            size = (
-                runtime.weight_bytes(arch, setting)
-                if isinstance(runtime, Weighs)
-                else 4.0 * parameters(arch, setting.vocab_size, setting.ignore)
-            )
-            if blocks[-1] and held + 2 * size > room:
-                blocks.append([])
-                held = 0.0
-            held += 2 * size
-        blocks[-1].append(at)
-    return [block for block in blocks if block]

@@ -16,7 +16,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
-from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, options_of, unit_of
+from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, OnText, options_of, unit_of
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.seeds import settle
 from nas_bo.space.space import Space, is_space
@@ -25,12 +25,11 @@ from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, number
 
 if TYPE_CHECKING:
-    from nas_bo.model.data import Corpus
     from nas_bo.supernet.weights import Supernet
 
 
 @dataclass(frozen=True)
-class SharedWeightLoss:
+class SharedWeightLoss(OnText):
     """Bits per byte on held-out text with the weights of a supernet, at once or after a short fine-tune.
 
     The supernet is trained when the first architecture is asked for: by the process that comes first, while the others
@@ -97,10 +96,6 @@ class SharedWeightLoss:
                 "supernet is to be trained (ten times that of one architecture is a start), or the file of a trained one"
             )
 
-    def corpus(self) -> Corpus:
-        """The corpus, read once per process (raises DataError)."""
-        return corpus_of(self)
-
     def path(self) -> Path:
         """Where the supernet is, or will be."""
         if self.checkpoint is not None:
@@ -125,11 +120,6 @@ class SharedWeightLoss:
             return {**said, "supernet": hashlib.sha256(self.path().read_bytes()).hexdigest()[:16]}
         Extent(self.space, self.ignore)
         return {**said, **self._recipe()}
-
-    def remarks(self) -> dict[str, object]:
-        """What of the text was not read, and why."""
-        left_out = self.corpus().left_out
-        return {"left out": left_out} if left_out else {}
 
     def larger(self, factor: float) -> ValidationLoss:
         """Training alone, at `factor` times `reference_tokens`: what the shared weights only stand in for."""

@@ -31,6 +31,19 @@ def corpus_of(owner: OfText) -> Corpus:
     return _corpus(owner.data, owner.tokenizer, owner.vocab_size, owner.token_dtype, owner.text_key)
 
 
+class OnText:
+    """An objective that reads its text once per process, and says what of it was not read; its fields are those of `OfText`."""
+
+    def corpus(self: OfText) -> Corpus:
+        """The corpus, read once per process (raises DataError)."""
+        return corpus_of(self)
+
+    def remarks(self: OfText) -> dict[str, object]:
+        """What of the text was not read, and why."""
+        left_out = corpus_of(self).left_out
+        return {"left out": left_out} if left_out else {}
+
+
 def unit_of(owner: OfText) -> str:
     """The unit of a loss on the corpus of `owner`, from its name alone: nothing is read."""
     tokens = owner.data is not None and str(owner.data).lower().endswith((".bin", ".npy"))

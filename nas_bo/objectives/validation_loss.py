@@ -21,7 +21,7 @@ from nas_bo.model.spec import check
 from nas_bo.objective import Value
 from nas_bo.objectives.growth import Growth
 from nas_bo.objectives.probe import LearningRateProbe
-from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, corpus_of, part_of, unit_of
+from nas_bo.objectives.text import BITS_PER_BYTE, BITS_PER_TOKEN, OnText, part_of, unit_of
 from nas_bo.objectives.trained_models import offer
 from nas_bo.seeds import settle
 from nas_bo.spelling import BEFORE, NAME
@@ -29,7 +29,6 @@ from nas_bo.trial import Direction, Trial
 from nas_bo.validated import check_fields, check_values, checked, each, must, number, whole_number
 
 if TYPE_CHECKING:
-    from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
     from nas_bo.model.sharded_training import ShardedTraining
     from nas_bo.model.training import Progress, Training, TrainingResult
@@ -48,7 +47,7 @@ WHOLE: dict[str, Any] = {  # the dials that make a run cheaper, as they are in a
 
 
 @dataclass(frozen=True)
-class ValidationLoss:
+class ValidationLoss(OnText):
     """Bits per byte on held-out text after training for `tokens` tokens, or for a share of such a run: `bits_per_byte`, which
     version 0.1 called `val_loss`. On token files without a tokenizer it is bits per token, and called `val_loss`.
 
@@ -211,10 +210,6 @@ class ValidationLoss:
                 f"the budget must be at least {MIN_TOKENS:,} tokens to compare anything; 200,000 is the default"
             )
 
-    def corpus(self) -> Corpus:
-        """The corpus, read once per process (raises DataError)."""
-        return corpus_of(self)
-
     def conditions(self) -> dict[str, object]:
         corpus = self.corpus()
         found = {"corpus": corpus.name, "sha256": corpus.fingerprint, "tokens": int(self.tokens), "seed": self.seed}
@@ -261,11 +256,6 @@ class ValidationLoss:
         corpus = self.corpus()
         uniform = math.log2(corpus.vocab_size) / corpus.bytes_per_token
         return uniform if corpus.unit == BITS_PER_TOKEN else min(8.0, uniform)
-
-    def remarks(self) -> dict[str, object]:
-        """What of the text was not read, and why."""
-        left_out = self.corpus().left_out
-        return {"left out": left_out} if left_out else {}
 
     def larger(self, factor: float) -> ValidationLoss:
         """The same measure of quality at `factor` times the budget and with another seed, for re-training winners:

@@ -17,7 +17,7 @@ from nas_bo.errors import ExportError, ModelError
 from nas_bo.export import folder
 from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
-from nas_bo.export.text import BYTES, TOKENIZER
+from nas_bo.export.text import TOKENIZER
 from nas_bo.model import own_class
 from nas_bo.model.device import dtype_of
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
@@ -118,17 +118,8 @@ class TrainedDecoder:
             ExportError: it has a tokenizer, which is not there.
         """
         if self._ours:
-            path, said = self._folder / TOKENIZER, folder.about(self.path)
-            if said.get("tokenizer") == "bytes":
-                return None
-            if path.is_file():
-                return str(path)
-            named = said.get("tokenizer", "bytes" if self.vocab_size == BYTES else "tokens")
-            if named == "bytes":
-                return None
-            raise ExportError(
-                f"the model in {self.path!r} was trained with the tokenizer {named!r}, and {TOKENIZER} is not there; put it there"
-            )
+            found = folder.tokenizer_of(self._folder, folder.about(self.path), self.vocab_size)
+            return None if found is None else str(found)
         path = (self._folder.parent if self._gguf else self._folder) / TOKENIZER
         if self._gguf and not path.is_file():
             return str(self._gguf_tokenizer())

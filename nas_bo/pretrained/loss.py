@@ -15,7 +15,7 @@ from nas_bo.errors import DataError, ObjectiveError
 from nas_bo.model import checkpoint_folder
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
-from nas_bo.objectives.text import corpus_of
+from nas_bo.objectives.text import OnText
 from nas_bo.objectives.trained_models import offer
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.pretrained.operators import BlockDistillation, replacing
@@ -25,7 +25,6 @@ from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, each, number, whole_number
 
 if TYPE_CHECKING:
-    from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
     from nas_bo.model.spec import DecoderSpec
     from nas_bo.model.training import Progress, Training, TrainingResult
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class SubModelLoss:
+class SubModelLoss(OnText):
     """Bits per byte on held-out text of a part of a trained model, with the trained weights; of the space that
     `nas_bo.pretrained.Pretrained.space` gives. What is done after training, such as fewer bits, is done to the part before it is judged, and
     after the training where there is one.
@@ -109,10 +108,6 @@ class SubModelLoss:
         """Of files of tokens; text has that of the tokenizer."""
         return self.teacher.vocab_size if str(self.data).lower().endswith((".bin", ".npy")) else None
 
-    def corpus(self) -> Corpus:
-        """The corpus, read once per process (raises DataError)."""
-        return corpus_of(self)
-
     def conditions(self) -> dict[str, object]:
         corpus = self.corpus()
         if corpus.vocab_size > self.teacher.vocab_size:
@@ -134,11 +129,6 @@ class SubModelLoss:
             "operators": self.operators.conditions(),
             "repair": self.repair,
         }
-
-    def remarks(self) -> dict[str, object]:
-        """What of the text was not read, and why."""
-        left_out = self.corpus().left_out
-        return {"left out": left_out} if left_out else {}
 
     def check_architecture(self, arch: Architecture, /) -> None:
         """Raise ModelError where the architecture is not a part of the trained model."""

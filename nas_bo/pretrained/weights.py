@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from nas_bo.errors import ExportError, MissingExtra
+from nas_bo.errors import ExportError
 from nas_bo.pretrained.configuration import INDEX, SINGLE
 
 if TYPE_CHECKING:
@@ -86,10 +86,8 @@ class Weights(Mapping[str, Tensor]):
         )
 
     def _file(self, name: str) -> safe_open:
-        try:
-            from safetensors import SafetensorError, safe_open
-        except ImportError:
-            raise MissingExtra("safetensors", "transformers") from None
+        from safetensors import SafetensorError, safe_open
+
         if name not in self._open:
             try:
                 self._open[name] = safe_open(self.folder / name, framework="pt")

@@ -118,24 +118,46 @@ def of_search(
         took = [{"cpu_seconds": info.get("as_is_cpu_seconds")} for info in before]
         seen = [float(info.get("as_is", math.nan)) for info in before]
         judged.append(Proxy(f"{first.name} as it is", seen, first.direction, _share(took, dear, math.nan)))
+    judged += _estimates(known, proxies, dear)
+    best = {t.architecture.id for t in front}
+    winners = sum(t.architecture.id in best for t in known)
+    chosen = _chosen(winners, len(known) - winners, factor)
+    return _report(known, judged, values, first, f"re-trained {first.name}", chosen, told)
+
+
+def _estimates(
+    known: Sequence[Trial], proxies: Sequence[ObjectiveSpec], dear: Sequence[Mapping[str, object]]
+) -> list[Proxy]:
+    """The proxies of a search, whose values are in the trials' `info`; `dear` is that of what they stand for."""
+    judged = []
     for c in proxies:
         infos = [t.info.get(c.name, {}) for t in known]
         seen = [float(i["value"]) if "value" in i else math.nan for i in infos]
         judged.append(Proxy(c.name, seen, c.direction, _share(infos, dear, math.nan)))
-    best = {t.architecture.id for t in front}
-    winners = sum(t.architecture.id in best for t in known)
+    return judged
+
+
+def _report(
+    known: Sequence[Trial],
+    judged: Sequence[Proxy],
+    values: Sequence[float],
+    column: ObjectiveSpec,
+    name: str,
+    chosen: str,
+    notes: Sequence[str] = (),
+) -> TrustReport:
     return trust(
         judged,
         values,
         sizes(known),
         flops([t.architecture for t in known]),
-        name=f"re-trained {first.name}",
-        unit=first.unit,
-        direction=first.direction,
+        name=name,
+        unit=column.unit,
+        direction=column.direction,
         ids=[t.architecture.id for t in known],
         labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
-        chosen=_chosen(winners, len(known) - winners, factor),
-        notes=told,
+        chosen=chosen,
+        notes=notes,
     )
 
 
@@ -181,25 +203,10 @@ def of_estimates(
     known = list({t.architecture.id: t for t in reversed(known)}.values())[::-1]
     if len(known) < LEAST:
         return None
-    judged = []
-    for c in proxies:
-        infos = [t.info.get(c.name, {}) for t in known]
-        seen = [float(i["value"]) if "value" in i else math.nan for i in infos]
-        judged.append(
-            Proxy(c.name, seen, c.direction, _share(infos, [t.info.get(first.name, {}) for t in known], math.nan))
-        )
-    return trust(
-        judged,
-        [t.values[first.name] for t in known],
-        sizes(known),
-        flops([t.architecture for t in known]),
-        name=f"{first.name} of the trials",
-        unit=first.unit,
-        direction=first.direction,
-        ids=[t.architecture.id for t in known],
-        labels=[t.architecture.id[:8] if t.number is None else f"trial {t.number}" for t in known],
-        chosen=f"{wording.counted(len(known), 'trial')}, which the search chose with the help of these estimates; nothing was trained again.",
-    )
+    judged = _estimates(known, proxies, [t.info.get(first.name, {}) for t in known])
+    values = [t.values[first.name] for t in known]
+    chosen = f"{wording.counted(len(known), 'trial')}, which the search chose with the help of these estimates; nothing was trained again."
+    return _report(known, judged, values, first, f"{first.name} of the trials", chosen)
 
 
 def _chosen(winners: int, rest: int, factor: float) -> str:

@@ -17,6 +17,7 @@ from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.foreign_recipe import Allow
 from nas_bo.model.after_training import compress_options
 from nas_bo.model.spec import check
+from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.pretrained import SubModelLoss
 from nas_bo.pretrained.slices import compact, without_empty_layers
 from nas_bo.report.drawing import drawing
@@ -65,20 +66,26 @@ def asked(
     given |= {} if tokens is None else {"tokens": float(tokens)}
     given["seed"] = loss.seed + 1 if seed is None else seed
     loss = replace(loss, checkpoints=None, rungs=(), **given)
-    corpus = loss.corpus()
-    after = compress_options(check(trial.architecture, loss.ignore))
+    whole = loss.teacher
+    size = parameters(whole.spec, whole.vocab_size)
     return loss, {
+        **about_of(result, trial, loss, loss.tokens, loss.seed),
+        "part_of": {"name": whole.name, "fingerprint": whole.fingerprint, "parameters": size},
+    }
+
+
+def about_of(
+    result: Result, trial: Trial, loss: SubModelLoss | ValidationLoss, tokens: float, seed: int
+) -> dict[str, object]:
+    """What a folder says about its model before it is trained, whatever it is trained from."""
+    corpus, after = loss.corpus(), compress_options(check(trial.architecture, loss.ignore))
+    return {
         "architecture": trial.architecture.id,
         "study": result.title,
         "searched": {k: v for k, v in described(result, trial).items() if k not in ("architecture", "id")},
-        "part_of": {
-            "name": loss.teacher.name,
-            "fingerprint": loss.teacher.fingerprint,
-            "parameters": parameters(loss.teacher.spec, loss.teacher.vocab_size),
-        },
         "objective": serialization.describe(loss),
-        "tokens": int(loss.tokens),
-        "seed": loss.seed,
+        "tokens": int(tokens),
+        "seed": int(seed),
         "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
         "tokenizer": corpus.tokenizer,
         "units": {loss.name: loss.unit},

@@ -16,15 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from nas_bo import foreign_recipe, provenance, serialization
+from nas_bo import foreign_recipe, serialization
 from nas_bo.errors import ExportError, ModelError, SearchError, TrainingDiverged
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
 from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.foreign_recipe import Allow
-from nas_bo.model.after_training import compress_options
 from nas_bo.model.distillation import Teaching, as_distillation
-from nas_bo.model.spec import check
 from nas_bo.objectives.probe import LearningRateProbe
 from nas_bo.objectives.validation_loss import MIN_TOKENS, ValidationLoss
 from nas_bo.report.drawing import drawing
@@ -32,7 +30,6 @@ from nas_bo.trial import Trial
 from nas_bo.wording import counted
 from nas_bo.workflows import sub_model
 from nas_bo.workflows.export import command
-from nas_bo.workflows.pick import described
 from nas_bo.workflows.register import check_size, trainable
 from nas_bo.workflows.result import Result
 
@@ -285,26 +282,9 @@ def _asked(
             f"the text of the study {result.title!r} has changed: its tokens have the sha256 {str(before)[:12]}... in the study and "
             f"{corpus.fingerprint[:12]}... now ({corpus.name!r}); put the text of the search back, or search again on this one"
         )
-    after = compress_options(check(trial.architecture, loss.ignore))
     return {
-        "architecture": trial.architecture.id,
-        "study": result.title,
-        "searched": {k: v for k, v in described(result, trial).items() if k not in ("architecture", "id")},
-        "objective": serialization.describe(loss),
-        "tokens": int(tokens),
-        "seed": loss.seed if seed is None else int(seed),
-        "corpus": {"name": corpus.name, "sha256": corpus.fingerprint},
-        "tokenizer": corpus.tokenizer,
-        "units": {loss.name: loss.unit},
-        **files.judged_on(corpus, loss.judging),
+        **sub_model.about_of(result, trial, loss, tokens, loss.seed if seed is None else seed),
         **({} if how is None else {"teacher": {"folders": list(how.teachers), **how.conditions()}}),
-        **({} if not after else {"compress": after}),
-        "trust": None if result.trust is None else str(result.trust),
-        "provenance": {
-            "versions": provenance.versions(),
-            "git": provenance.git(),
-            "device": result.facts.get("device"),
-        },
     }
 
 

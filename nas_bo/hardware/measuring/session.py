@@ -23,9 +23,9 @@ from nas_bo.hardware.measuring.clock import Asked, Clock, clock_for, visited
 from nas_bo.hardware.measuring.drift import Drift, drift_of
 from nas_bo.hardware.measuring.measure import check_idle, interval
 from nas_bo.hardware.measuring.measurement import Measurement
-from nas_bo.hardware.runtimes.interface import Prepared, Runtime, Weighs
+from nas_bo.hardware.runtimes.interface import Prepared, Runtime, held_together
 from nas_bo.hardware.workload import Setting
-from nas_bo.model.counts import Arch, parameters
+from nas_bo.model.counts import Arch
 from nas_bo.model.device import named
 from nas_bo.validated import check_fields, checked, number, whole_number
 
@@ -256,19 +256,5 @@ class Session:
     def _blocks(self, wanted: Sequence[Wanted], anchors: Sequence[_Item]) -> Iterable[list[Wanted]]:
         """`wanted` in the order given, cut where the weights no longer fit."""
         room = self.hold_bytes - sum(item.prepared.held_bytes for item in anchors)
-        block: list[Wanted] = []
-        held = 0.0
-        for one in wanted:
-            # weights twice: some runtimes keep a copy of their own
-            size = 2 * self._weight_bytes(one)
-            if block and held + size > room:
-                yield block
-                block, held = [], 0.0
-            block.append(one)
-            held += size
-        yield block
-
-    def _weight_bytes(self, wanted: Wanted) -> float:
-        if isinstance(self.runtime, Weighs):
-            return self.runtime.weight_bytes(wanted.arch, wanted.setting)
-        return 4.0 * parameters(wanted.arch, wanted.setting.vocab_size, wanted.setting.ignore)
+        blocks = held_together(self.runtime, [(one.arch, one.setting) for one in wanted], room)
+        return [[wanted[at] for at in block] for block in blocks] or [[]]

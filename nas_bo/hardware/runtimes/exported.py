@@ -20,10 +20,8 @@ from nas_bo.errors import MissingExtra, Unsupported
 from nas_bo.hardware.runtimes.eager import built
 from nas_bo.hardware.runtimes.interface import DECODED
 from nas_bo.hardware.workload import Setting, specified
-from nas_bo.model.blocks.block import Joining
-from nas_bo.model.blocks.table import block_of
+from nas_bo.model.blocks.table import joined
 from nas_bo.model.counts import Arch
-from nas_bo.model.spec import DecoderSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -57,7 +55,8 @@ def function(arch: Arch, setting: Setting, device: str, name: str) -> Function:
 
     spec = specified(arch, setting)
     if setting.phase == "decode":
-        spec = _joined(spec, setting.context + DECODED)
+        length = setting.context + DECODED
+        spec = spec._replace(layers=tuple(one._replace(mixer=joined(one.mixer, length)) for one in spec.layers))
     from nas_bo.export.stepping import flat
 
     model, tokens = built(spec, setting, device, name)
@@ -135,18 +134,6 @@ def kept_file(folder: str | None, arch: Arch, setting: Setting) -> Path | None:
 
     said = repr((specified(arch, setting), setting, version("torch"), version("onnxscript")))
     return Path(folder) / f"{hashlib.sha256(said.encode()).hexdigest()[:20]}.onnx"
-
-
-def _joined(spec: DecoderSpec, length: int) -> DecoderSpec:
-    """The same network, its mixers in the form that joins what is new to what was before: full attentions as windows that
-    nothing falls out of."""
-    layers = []
-    for layer in spec.layers:
-        block = block_of(layer.mixer)
-        if isinstance(block, Joining):
-            layer = layer._replace(mixer=block.joined(layer.mixer, length))
-        layers.append(layer)
-    return spec._replace(layers=tuple(layers))
 
 
 def _last(model: nn.Module) -> nn.Module:

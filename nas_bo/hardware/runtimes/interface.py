@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from nas_bo.errors import Unsupported
 from nas_bo.hardware.workload import Setting
-from nas_bo.model.counts import Arch
+from nas_bo.model.counts import Arch, parameters
 
 DECODED = 8  # tokens per timed repeat of decoding
 # of `agree`, for what torch itself compiles or replays
@@ -72,6 +72,25 @@ class Weighs(Protocol):
 
     def weight_bytes(self, arch: object, setting: Setting) -> float:
         """Bytes of the weights, known before anything is prepared (raises ModelError)."""
+
+
+def held_together(runtime: Runtime, models: Sequence[tuple[Arch, Setting]], room: float) -> Iterator[list[int]]:
+    """The numbers of models, in their order, in blocks whose weights fit into `room` bytes; twice, since some runtimes keep a copy of
+    their own. A model that is too large is a block by itself."""
+    block: list[int] = []
+    held = 0.0
+    for at, (arch, setting) in enumerate(models if len(models) > 1 else ()):
+        if isinstance(runtime, Weighs):
+            size = 2 * runtime.weight_bytes(arch, setting)
+        else:
+            size = 8.0 * parameters(arch, setting.vocab_size, setting.ignore)
+        if block and held + size > room:
+            yield block
+            block, held = [], 0.0
+        block.append(at)
+        held += size
+    if models:
+        yield block or [0]
 
 
 def agree(name: str, got: np.ndarray, expected: np.ndarray, bound: float) -> float:

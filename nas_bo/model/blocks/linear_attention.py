@@ -46,7 +46,7 @@ class LinearAttentionBlock(OfHeads):
         new, inner, dim = call.new, spec.heads * spec.head_dim, spec.head_dim
         yield matrix("qkvg", frame.width, 4 * inner + spec.heads, frame.bias, new)
         chunks, decode = -(-new // CHUNK), call.phase == "decode"
-        work = 4 * inner + 4 * inner * dim if decode else scan_flops(inner, dim, new)
+        work = scan_flops(inner, dim, 2 * inner, new, decode)
         moved = 4 * new * inner + 2 * inner * dim * (chunks if decode else chunks - 1)
         cached = 2 * inner * dim if decode else 0
         yield Row("scan", work, 2 * spec.heads, moved, 6 + 14 * chunks, cached)
@@ -101,14 +101,21 @@ class LinearAttentionBlock(OfHeads):
         return LinearAttention(spec, frame.width, frame.bias)
 
 
-def scan_flops(inner: int, dim: int, tokens: int) -> int:
-    """Chunks of at most 64: the square within each, reading the state in all but the first, writing it in all but the
-    last (see `nas_bo.model.layers.linear_attention.scan`)."""
-    full, rest = divmod(tokens, CHUNK)
-    last = rest or min(CHUNK, tokens)
-    square = full * CHUNK * CHUNK + rest * rest
-    read, written = max(0, tokens - CHUNK), tokens - last
-    return 4 * square * inner + 2 * (read + written) * inner * dim
+def scan_flops(inner: int, state: int, square: int, tokens: int, carried: bool) -> int:
+    """Of `nas_bo.model.layers.linear_attention.scan`, chunk by chunk: the square within each, reading the state where there is one, and
+    writing it where it is needed.
+
+    Args:
+        state: values of the state per channel.
+        square: sizes of what is multiplied within a chunk, input and output vectors of all heads.
+        carried: there is a state before, and one is kept.
+    """
+    total = 0
+    for start in range(0, tokens, CHUNK):
+        length = min(CHUNK, tokens - start)
+        total += 2 * length * length * square
+        total += 2 * length * inner * state * ((carried or start > 0) + (carried or start + CHUNK < tokens))
+    return total
 
 
 BLOCK = LinearAttentionBlock()

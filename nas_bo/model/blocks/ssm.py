@@ -11,7 +11,7 @@ from nas_bo.model.blocks.block import Call, Drawn, Frame, Row, Slot, linear, mat
 from nas_bo.model.blocks.cuts import Cut, out, plain, rows
 from nas_bo.model.blocks.details import Default
 from nas_bo.model.blocks.heads import OfHeads
-from nas_bo.model.blocks.linear_attention import CHUNK
+from nas_bo.model.blocks.linear_attention import CHUNK, scan_flops
 from nas_bo.wording import counted
 
 if TYPE_CHECKING:
@@ -62,7 +62,9 @@ class SsmBlock(OfHeads):
         yield Row("conv", 2 * new * taps, taps, 2 * new * channels + past, 2 + min(spec.kernel, 9), past)
         chunks, held = -(-new // CHUNK), 2 * inner * state if decode else 0
         moved = 4 * new * inner + 2 * new * state + held + 2 * inner * state * (chunks - 1)
-        yield Row("scan", scan_flops(inner, state, new, decode), 3 * spec.heads, moved, 8 + 14 * chunks, held)
+        yield Row(
+            "scan", scan_flops(inner, state, state + inner, new, decode), 3 * spec.heads, moved, 8 + 14 * chunks, held
+        )
         yield Row("gate", 0, inner, 6 * new * inner, 8)
         yield matrix("out", inner, frame.width, frame.bias, new)
 
@@ -121,16 +123,6 @@ class SsmBlock(OfHeads):
         from nas_bo.model.layers.ssm import Ssm
 
         return Ssm(spec, frame.width, frame.bias)
-
-
-def scan_flops(inner: int, state: int, tokens: int, carried: bool) -> int:
-    """Of `nas_bo.model.layers.linear_attention.scan` with the input and output vectors of all heads together."""
-    total = 0
-    for start in range(0, tokens, CHUNK):
-        length = min(CHUNK, tokens - start)
-        total += 2 * length * length * (state + inner)
-        total += 2 * length * inner * state * ((carried or start > 0) + (carried or start + CHUNK < tokens))
-    return total
 
 
 BLOCK = SsmBlock()

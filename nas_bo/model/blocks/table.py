@@ -14,6 +14,7 @@ from nas_bo.model.blocks.block import (
     Call,
     Exportable,
     Frame,
+    Joining,
     Labelled,
     Peaking,
     Sliceable,
@@ -70,6 +71,13 @@ def offered(block: Block[Any], protocol: Any) -> Any:
     if key not in _OFFERED:
         _OFFERED[key] = isinstance(block, protocol)
     return block if _OFFERED[key] else None
+
+
+def joined(spec: Any, length: int) -> Any:
+    """The same network with its mixer in the form that joins what is new to what was before: full attention as a window of `length`, that
+    nothing falls out of (`nas_bo.model.blocks.block.Joining`)."""
+    block = offered(block_of(spec), Joining)
+    return spec if block is None else block.joined(spec, length)
 
 
 @remembered
