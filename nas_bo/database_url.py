@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
@@ -61,6 +63,15 @@ def sqlite_file(url: str) -> Path | None:
     if not name or ":memory:" in name or made.query.get("mode") == "memory":
         return None
     return Path(os.path.abspath(os.path.expanduser(name)))
+
+
+def tables(file: Path) -> set[str]:
+    """The names of the tables in an SQLite file; none where it is not there, or cannot be read now."""
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(file))}?mode=ro", uri=True)) as connection:
+            return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return set()
 
 
 def file_of(storage: object) -> Path | None:

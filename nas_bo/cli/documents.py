@@ -81,6 +81,7 @@ KINDS: Mapping[str, Kind] = {
             "label": "its short name",
             "values": "objective -> the value that counts",
             "searched": "objective -> the value of the search",
+            "trained": "whether an objective is the result of a training",
             "retrained": "whether a trained value was taken again",
             "intervals": "objective -> {low, high} of what was measured",
             "units": "objective -> unit",
@@ -223,7 +224,7 @@ KINDS: Mapping[str, Kind] = {
             "rules": "rule -> the share that it cuts",
             "dead": "choices that never matter -> how often they are there",
             "same": "the share of samples that build a network twice",
-            "ranges": "measure -> [least, median, most]",
+            "ranges": "measure -> its [5 %, 50 %, 95 %] quantiles",
             "decided_by": "measure -> field -> the share of its spread",
             "untried": "field -> the values that the study never had",
             "advice?": "with --storage: {members, unused, leaning, code}",
@@ -352,4 +353,4 @@ def labelled(kind: str, data: Mapping[str, object]) -> dict[str, object]:
 def print_document(kind: str, data: Mapping[str, object]) -> None:
     """Print one document on stdout."""
     made = labelled(kind, data)
-    say(json.dumps(made) if KINDS[kind].lines else json.dumps(made, indent=1))
+    say(json.dumps(made) if KINDS[kind].lines else json.dumps(made, indent=1), fold=False)

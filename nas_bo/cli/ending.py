@@ -95,7 +95,7 @@ def tell(kind: str, report: Report, written: Sequence[Path], as_json: bool, trac
     if as_json:
         print_document(kind, {**report.to_dict(), "files": [str(path) for path in written]})
     else:
-        say(f"\n{report}\n", prose=True)
+        say(f"\n{report}\n")
         for path in written:
             say(f"{WORDS.get(path.suffix, 'file'):<8} {path}")
     if missing:
@@ -134,7 +134,7 @@ def _say(
         sync = {"not_tracked": {"why": missing, "command": tracked.mend}} if tracked is not None and missing else {}
         print_document("result", {**result.to_dict(), **more, **sync})
     else:
-        say(f"\n{result}\n", prose=True)
+        say(f"\n{result}\n")
         for path in written[:2]:
             say(f"{'picture' if path.suffix == '.png' else 'page':<8} {path}")
         shown = database_url.shown(storage)
@@ -146,7 +146,7 @@ def _say(
             say(f"MLflow   {missing or tracked.address(result)}")
         if result.front and _trainable(result):
             say(
-                f"next     nas-bo train {shlex.quote(shown)}{named} --pick knee --to out   (trains the winner to the end; then nas-bo export)"
+                f"next     nas-bo train {shlex.quote(shown)}{named} --pick knee --to out\n         trains the winner to the end; `nas-bo export` then writes it for other tools"
             )
     if missing:
         say(f"nas-bo: {missing}", err=True)

@@ -12,12 +12,13 @@ from typing import Any
 
 import typer
 
-from nas_bo.cli.output import say
+from nas_bo.cli.output import patient, say
 from nas_bo.cli.typed_options import by_option
 from nas_bo.errors import EverythingFailed, NasBoError, SearchError, StorageUnavailable
 from nas_bo.safe_text import printable
 
 INTERRUPTED = 130
+WORKING = "working: libraries are loaded, and what was asked for is read and checked"
 UsageError: Any = typer.BadParameter.__base__  # typer has a click of its own, and gives it no name
 WHAT = {"valid number": "a number", "valid integer": "a whole number"}  # as the parser says it, and as we do
 
@@ -30,7 +31,8 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         interrupted: what Ctrl-C within this means, or what says so then.
     """
     try:
-        yield
+        with patient(WORKING):
+            yield
     except SearchError as error:
         say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
         raise typer.Exit(1 if isinstance(error, EverythingFailed) else 2) from None

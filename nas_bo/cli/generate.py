@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
+from nas_bo.errors import ExportError
 
 
 def generate(
@@ -31,6 +34,11 @@ def generate(
     with errors():
         from nas_bo.workflows.export import continued
 
+        if not folder.exists() and os.path.isdir(prompt):
+            shown = f"nas-bo generate {shlex.quote(prompt)} {shlex.quote(str(folder))}"
+            raise ExportError(
+                f"there is no folder {str(folder)!r}, and {prompt!r} is one: the folder comes first, then the text, as in {shown}"
+            )
         text = continued(folder, prompt, tokens, temperature, seed)
     if as_json:
         print_document("generated", {"prompt": prompt, "text": text})

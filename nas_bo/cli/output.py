@@ -8,43 +8,60 @@ from __future__ import annotations
 
 import ctypes
 import os
-import shutil
 import sys
-import textwrap
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 import typer
 
+from nas_bo.cli.folding import folded
 from nas_bo.redaction import redacted
 from nas_bo.safe_text import lines
 
+SILENT_S = 3.0
+_spoken = False
 _answer: TextIO | None = None  # where answers go while `answering` lasts
 
 
-def say(text: object, err: bool = False, prose: bool = False) -> None:
-    """Lines of text, or a document of JSON, on stdout; with `err` on stderr. In a terminal messages, and with `prose` answers, are folded
-    between words."""
+def say(text: object, err: bool = False, fold: bool = True) -> None:
+    """Lines of text, or a document of JSON, on stdout; with `err` on stderr. A terminal has them folded to its width, where `fold`."""
+    spoken()
     file = sys.stderr if err else _answer or sys.stdout
     told = shown(text)
-    typer.echo(folded(told) if (err or prose) and file.isatty() else told, file=None if err else _answer, err=err)
+    typer.echo(folded(told) if fold and file.isatty() else told, file=None if err else _answer, err=err)
 
 
-def folded(text: str, wide: int | None = None) -> str:
-    """Sentences of a text in lines that a terminal of `wide` columns, by default this one, does not break within words; tables, addresses and
-    all else that is set with spaces stay as they are."""
-    wide = shutil.get_terminal_size().columns if wide is None else wide
-    return "\n".join(
-        line
-        if len(line) <= wide or "   " in line or "  " in line.strip() or line.startswith((" ", "{", "["))
-        else "\n".join(textwrap.wrap(line, max(20, wide), break_long_words=False, break_on_hyphens=False))
-        for line in text.split("\n")
-    )
+@contextmanager
+def patient(text: str) -> Iterator[None]:
+    """Around what may take long without a word: a terminal shows `text` after some seconds without output."""
+    global _spoken
+    _spoken = False
+
+    def tell() -> None:
+        if not _spoken:
+            note(text)
+
+    timer = threading.Timer(SILENT_S, tell)
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def spoken() -> None:
+    """There is output: nobody wonders whether the command works."""
+    global _spoken
+    _spoken = True
 
 
 def note(text: object) -> None:
     """A line on stderr while a display may be there: it has put something in place of `sys.stderr` that prints above it."""
+    spoken()
     print(shown(text), file=sys.stderr, flush=True)
 
 

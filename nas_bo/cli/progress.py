@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from nas_bo.cli import warnings_shown
-from nas_bo.cli.output import note, shown
+from nas_bo.cli.output import note, shown, spoken
 from nas_bo.report import figure
 from nas_bo.report.digits import known
 from nas_bo.report.table import noted
@@ -37,6 +37,7 @@ def show(quiet: bool = False) -> Iterator[_Lines | _Live]:
     """What to call with every `Progress`; plain lines unless stderr is a terminal."""
     warnings_shown.calm_libraries()
     warnings_shown.current().listed = True
+    spoken()
     if quiet or not sys.stderr.isatty():
         yield _Lines(quiet)
         return
@@ -60,7 +61,7 @@ class _Time:
     def said(self, left: float | None) -> str:
         """``0:23 elapsed, 2:10 left``"""
         passed = f"{clock(time.monotonic() - self._began)} elapsed"
-        return passed if left is None else f"{passed}, {clock(left)} left"
+        return passed if left is None or left < 1 else f"{passed}, {clock(left)} left"
 
     def end(self, left: float | None) -> Callable[[], float | None]:
         """What is left from now on, each time that it is asked."""

@@ -66,6 +66,6 @@ def _text(data: dict[str, Any], architecture: str) -> str:
         lines.append(f"{name:<16} {shown} {data['units'].get(name, '')}".rstrip() + then)
     if data["parameters"] is not None and "parameters" not in data["values"]:
         lines.append(f"{'parameters':<16} {figure(data['parameters'])}")
-    if not data["retrained"]:
-        lines.append("it was not re-trained: what is trained has the value of the search")
+    if not data["retrained"] and data["trained"]:
+        lines.append("it was not trained again: the values of what is trained are those of the search")
     return "\n".join([*lines, architecture])

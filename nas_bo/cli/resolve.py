@@ -17,6 +17,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.cli.options import Text
 from nas_bo.cli.quantities import Costs, Quantities, compressibility
 from nas_bo.errors import NasBoError, ObjectiveError, SearchError, SpaceError, near
+from nas_bo.foreign_document import text_of
 from nas_bo.model.after_training import BITS
 from nas_bo.objective import Objective, as_objective
 from nas_bo.space import Space
@@ -240,7 +241,13 @@ def baselines(words: Sequence[str]) -> list[Baseline]:
             found.append(word)
             continue
         try:
-            found.append(Architecture.from_json(Path(word).read_text(encoding="utf-8")))
+            found.append(Architecture.from_json(text_of(Path(word), 2**20)))
+        except SpaceError as cause:
+            raise SearchError(f"--baseline {word}: that file holds no architecture ({cause})") from cause
+        except ValueError as cause:
+            raise SearchError(
+                f"--baseline {word}: that file does not hold the text of an architecture ({cause})"
+            ) from cause
         except OSError as cause:
             raise SearchError(
                 f"--baseline {word}: it is neither 'standard', 'largest' nor 'smallest', nor a file that can be read ({cause.strerror})"

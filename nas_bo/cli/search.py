@@ -212,7 +212,7 @@ def search(
     hours: Annotated[
         str | None,
         typer.Option(
-            help="For how long it begins trials and re-trainings: 8h, 2d, 30m. The same command continues. By default as long as it takes."
+            help="For how long it begins trials and re-trainings, which get at most half of it: 8h, 2d, 30m. The same command continues. By default as long as it takes."
         ),
     ] = None,
     storage_patience: StoragePatience = "5m",

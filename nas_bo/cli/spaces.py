@@ -57,8 +57,8 @@ def spaces(
                 )
             _inspect(resolve.named_space(of), storage, study, as_json)
             return
-        if of is not None or storage is not None:
-            raise SpaceError(f"{of or storage}: only `nas-bo spaces inspect SPACE` takes more; leave it out")
+        if of is not None or storage is not None or study is not None:
+            raise SpaceError(f"{of or storage or study}: only `nas-bo spaces inspect SPACE` takes more; leave it out")
         if name is None:
             if as_json:
                 print_document("spaces", {n: {"size": s.size(rules=False), "title": s.title} for n, s in NAMED.items()})
@@ -87,7 +87,7 @@ def _inspect(space: type[Space], storage: str | None, study: str | None, as_json
         seen = [t.architecture for t in result.trials]
         front = [t.architecture for t in (result.final.members or result.front)]
         advice = advise(space, front, seen)
-    found = inspect(space, {"parameters": _parameters, "flops": _flops, "latency (roofline)": _latency}, seen=seen)
+    found = inspect(space, {"parameters": _parameters, "flops": _flops, "latency_ms (roofline)": _latency}, seen=seen)
     if as_json:
         print_document("inspection", asdict(found) | ({} if advice is None else {"advice": asdict(advice)}))
         return

@@ -48,15 +48,12 @@ class Tracking:
         )
 
     def address(self, result: Result) -> str:
-        """How the study is seen in MLflow."""
+        """How the study is seen in MLflow: the address on a server, else the command that starts one and prints it."""
         port = urlsplit(result.url or "").port
         other = f" --port {port}" if port not in (None, 5000) else ""
-        hint = (
-            ""
-            if self.word.startswith("http")
-            else f"{self.word}   (nas-bo ui --mlflow {shlex.quote(self.word)}{other}), then "
-        )
-        return f"{hint}{result.url}"
+        if self.word.startswith("http"):
+            return str(result.url)
+        return f"{self.word}   (nas-bo ui --mlflow {shlex.quote(self.word)}{other})"
 
 
 def store(word: str | None) -> str | None:

@@ -119,7 +119,7 @@ def train(
         say(f"in MLflow as run {in_mlflow['run_id']}" + ("" if in_mlflow["of"] else ", of no trial that is there"))
     model = files.load(made.folder)
     leaving = command(made.folder, model.architecture, model.model.vocab_size, model.ignore)
-    say(f'next: nas-bo generate {shlex.quote(str(made.folder))} "def ", {leaving}')
+    say(f'next: nas-bo generate {shlex.quote(str(made.folder))} "def "\n      {leaving}')
 
 
 def _text(tokens: int, values: Mapping[str, float], before: Mapping[str, float]) -> str:

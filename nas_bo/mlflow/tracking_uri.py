@@ -125,6 +125,18 @@ def there(uri: str) -> None:
             f"there is no MLflow database {str(file)!r}; give the one that a search was tracked in with --mlflow (track=), by default "
             "mlflow.db in the folder of the search"
         )
+    if file is not None:
+        _check_tables(file)
+
+
+def _check_tables(file: Path) -> None:
+    """Whether an SQLite file is empty or of MLflow, which would make its tables in one of anything else (raises HostError)."""
+    found = database_url.tables(file)
+    if found and "experiments" not in found:
+        what = "holds studies of Optuna" if "studies" in found else "is a database of something else"
+        raise HostError(
+            f"{file} {what}, no runs of MLflow; give MLflow a file of its own, such as mlflow.db (--mlflow)"
+        )
 
 
 def _check_file(file: Path) -> None:
@@ -145,6 +157,7 @@ def _check_file(file: Path) -> None:
             "running server"
         ) from error
     if file.exists() and file.stat().st_size:
+        _check_tables(file)
         try:
             with sqlite3.connect(file, timeout=5) as connection:
                 connection.execute("BEGIN IMMEDIATE")
@@ -243,6 +256,7 @@ def connect(uri: str) -> MlflowClient:
         _check_file(file)
         new_database.create(file)
     elif file is not None:
+        _check_tables(file)
         temporary.sweep_drafts(file)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 

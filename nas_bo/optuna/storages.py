@@ -26,6 +26,7 @@ from nas_bo.optuna.journal import journal
 from nas_bo.optuna.patient import PatientStorage, said
 from nas_bo.optuna.proxy import SCHEME, proxy
 from nas_bo.safe_text import printable
+from nas_bo.wording import plural
 
 Storage = str | os.PathLike[str] | BaseStorage
 JOURNALS = (".log", ".journal")
@@ -61,7 +62,7 @@ def load(storage: Storage, name: str | None = None, *, reading: bool = False) ->
     """
     backend = opened(storage, reading=reading)
     found = optuna.get_all_study_names(backend)
-    shown = database_url.shown(storage)
+    shown = "the storage" if isinstance(storage, BaseStorage) else database_url.shown(storage)
     listed = ", ".join(sorted(printable(n) for n in found)) or "none"
     if name is None and len(found) != 1:
         raise HostError(f"{shown} holds {len(found)} studies ({listed}); name one with --study")
@@ -78,7 +79,7 @@ def names(storage: Storage) -> list[str]:
         HostError: it cannot be opened.
     """
     if path := missing(storage):
-        raise HostError(f"there is no file {path!r}; give the storage of the studies")
+        raise HostError(_absent(path))
     try:
         return sorted(optuna.get_all_study_names(backend(storage, reading=True)))
     except NasBoError:
@@ -93,7 +94,7 @@ def names(storage: Storage) -> list[str]:
 def opened(storage: Storage, *, reading: bool = False) -> BaseStorage:
     """A storage that is there (raises HostError where it is not, or cannot be read)."""
     if path := missing(storage):
-        raise HostError(f"there is no file {path!r}; give the storage that `nas-bo search` printed")
+        raise HostError(_absent(path))
     try:
         found = patient.storage(
             backend(storage, reading=reading, there=True), database_url.shown(storage), patient.AT_ONCE
@@ -119,6 +120,26 @@ def missing(storage: Storage) -> str:
         pass
     given = os.fspath(storage) if isinstance(storage, (str, os.PathLike)) else ""
     return str(file) if database_url.is_url(given) else given
+
+
+def _absent(path: str) -> str:
+    """The message about a file that is not there."""
+    there = _beside(Path(path).expanduser().parent)
+    return f"there is no file {path!r}; give the storage that `nas-bo search` printed{_such_as(there)}"
+
+
+def _beside(folder: Path) -> list[str]:
+    """The files in a folder that hold studies, those that are written last first."""
+    try:
+        files = [p for p in folder.iterdir() if p.suffix in (*JOURNALS, *SQLITE) and p.is_file()]
+        files.sort(key=lambda p: p.stat().st_mtime, reverse=True)
+    except OSError:
+        return []
+    return [str(p) for p in files if p.suffix in JOURNALS or "studies" in database_url.tables(p)]
+
+
+def _such_as(files: list[str]) -> str:
+    return f"; there {plural(min(3, len(files)), 'is', 'are')} {', '.join(map(printable, files[:3]))}" if files else ""
 
 
 def backend(storage: Storage | None, *, reading: bool = False, there: bool = False) -> Any:
@@ -172,6 +193,10 @@ def info_file(study: Study, number: int) -> Path:
 
 def _of_file(storage: str, file: Path, reading: bool) -> str:
     """The URL of an SQLite file; nothing of a journal."""
+    if file.is_dir():
+        raise HostError(
+            f"the storage {storage!r} is a folder; give the file of a study, such as nas-bo.db{_such_as(_beside(Path(storage).expanduser()))}"
+        )
     if not storage.endswith((*JOURNALS, *SQLITE)):
         raise HostError(
             f"the storage {database_url.shown(storage)!r} is neither a URL (sqlite:///study.db) nor a file ending in .db or .log; name one"
@@ -180,7 +205,14 @@ def _of_file(storage: str, file: Path, reading: bool) -> str:
         raise HostError(
             f"the storage {storage!r} cannot be written: the folder {str(file.parent)!r} is missing or read-only"
         )
-    return "" if storage.endswith(JOURNALS) else database_url.sqlite_url(file)
+    if storage.endswith(JOURNALS):
+        return ""
+    found = set() if reading else database_url.tables(file)
+    if "experiments" in found and "studies" not in found:
+        raise HostError(
+            f"the storage {storage!r} holds runs of MLflow and no studies; give the study a file of its own, such as nas-bo.db"
+        )
+    return database_url.sqlite_url(file)
 
 
 def _database(url: str, file: Path | None, reading: bool, there: bool) -> RDBStorage:

@@ -69,13 +69,20 @@ class Inspection:
             f"Redundancy: {self.same:.1%} of the draws build the same network as another draw with other choices"
         )
         for name, (low, middle, high) in self.ranges.items():
-            lines.append(f"{name}: {low:.4g} to {high:.4g} in nine of ten, half above {middle:.4g}; decided by")
+            lines.append(
+                f"{name}: {_four(low)} to {_four(high)} in nine of ten, half above {_four(middle)}; decided by"
+            )
             lines += [
                 f"  {what} {share:.0%}" for what, share in list(self.decided_by[name].items())[:5] if share >= 0.01
             ]
         for what, values in self.untried.items():
             lines.append(f"Never tried: {what} = {', '.join(map(str, values))}")
         return "\n".join(lines)
+
+
+def _four(value: float) -> str:
+    """A number in four digits, without an exponent."""
+    return f"{float(f'{value:.4g}'):,.15g}"
 
 
 def inspect(

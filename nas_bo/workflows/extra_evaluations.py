@@ -3,7 +3,7 @@ design of the space. Each is kept in the study."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -89,6 +89,9 @@ def retrain(
     chosen = retraining_check.of_front(best, problem.columns, most, baselines=there, levels=run.levels)
     if not grown or not chosen:
         return {}
+    if run.time_is_up():
+        run.left_out = len([t for t in chosen if t.architecture.id not in head.retrained])
+        return {}
     first = next((c for c in problem.columns if c.name in grown), problem.columns[0])
     plain = _plain(run, best, chosen[0]) if wanted else {}
     left = retraining_check.MAX_CHECKED - len(chosen)
@@ -104,6 +107,11 @@ def retrain(
     designs = [arch for arch in plain.values() if arch.id not in trained or arch.id not in evaluated]
     labels = {arch.id: label for label, arch in plain.items()}
     both = {arch.id: (arch, again) for arch in todo} | {arch.id: (arch, whole) for arch in designs}
+    at_once = len(both)
+    if run.settings.hours is not None:  # first what a gain is made of, and no more than is evaluated at a time
+        first_of = [chosen[0].architecture.id, *labels]
+        both = {arch_id: both[arch_id] for arch_id in dict.fromkeys([*first_of, *both]) if arch_id in both}
+        at_once = run.workers
     total = len({t.architecture.id for t in chosen} | set(labels) | {arch.id for arch in (own or {}).values()})
     run.seconds = [s * factor for s in run.seconds]
     done = total - len(both)
@@ -111,10 +119,16 @@ def retrain(
     if run.settings.timeout is not None:
         limit(run.executor, run.settings.timeout * max(1.0, factor), "search")
     watch = Watch(OfStudy(study), run.executor, list(both))
-    for arch_id, (arch, asked) in both.items():
-        run.executor.submit(arch_id, asked, arch)
+    waiting, submitted = list(both), 0
     for ended in range(done + 1, total + 1):
-        watch.begin(list(both)[ended - done - 1])
+        while submitted < min(len(waiting), ended - done - 1 + at_once) and not run.time_is_up():
+            arch, asked = both[waiting[submitted]]
+            run.executor.submit(arch.id, asked, arch)
+            submitted += 1
+        if submitted < ended - done:
+            run.left_out = len(waiting) - submitted
+            break
+        watch.begin(waiting[ended - done - 1])
         key, outcome = run.executor.take()
         names = [name for name in grown if name in outcome.values]
         kept = {
@@ -131,24 +145,27 @@ def retrain(
         if label := labels.get(str(key), ""):
             studies.keep(study, baseline(str(key)), _of_design(label, outcome, list(grown)))
         run.tell_progress("retrain", ended, total, outcome, label or run.label(outcome.architecture))
-    return plain
+    left_out = waiting[submitted:]
+    return {label: arch for label, arch in plain.items() if arch.id not in left_out}
 
 
-def to_come(run: SearchRun, own: int) -> float:
-    """How many evaluations `retrain` will take as long as, at most, as the front is now; in budgets of the search.
+def to_come(run: SearchRun, own: int, trained: Collection[str], more: int) -> float:
+    """How many evaluations `retrain` will take as long as, at most; in budgets of the search.
 
     Args:
         own: how many baselines are trained again.
+        trained: the ids of what was trained again before this call.
+        more: how many trials may still join the front.
     """
     factor, problem = float(run.settings.retrain or 0), run.problem
     if not factor or not any(_grows(one) for one in problem.objectives):
         return 0.0
     wanted = compared.wants_standard(run.settings.baseline) and compared.comparable(problem)
     most = retraining_check.WITH_STANDARD if wanted else retraining_check.MAX_RETRAINED
-    largest = len(run.past.front) + max(0, run.total - run.past.finished)  # that the front can still become
+    largest = sum(t.architecture.id not in trained for t in run.past.front) + more
     chosen = min(most, 1 if len(problem.columns) == 1 else largest)
     chosen += max(0, min(run.settings.retrain_others, run.total // 10, retraining_check.MAX_CHECKED - chosen))
-    return factor * (chosen + own + wanted * _sizes(run))
+    return factor * (chosen + (0 if trained else own + wanted * _sizes(run)))
 
 
 def _of_design(label: str, outcome: Trial, trained: Sequence[str]) -> dict[str, object]:

@@ -143,7 +143,7 @@ class LadderPlan:
 
     def __str__(self) -> str:
         many, seeds = counted(len(self.members), "architecture"), counted(self.settings.seeds, "seed")
-        head = ("rung", "parameters", "from", "to", "tokens", "reads the text", "memory", "time")
+        head = ("rung", "parameters", "from", "to", "tokens", "reads the text", "memory", "hours")
         rows = [
             (
                 str(number),

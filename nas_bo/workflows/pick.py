@@ -130,6 +130,7 @@ def described(result: Result, trial: Trial) -> dict[str, Any]:
         "label": result.label(trial),
         "values": dict(trial.values),
         "searched": dict(searched.values),
+        "trained": bool(trained) and (result.record is None or bool(result.record.about)),
         "retrained": bool(trained & set(again)),
         "intervals": intervals(trial),
         "units": {c.name: c.unit for c in result.columns},

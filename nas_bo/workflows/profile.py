@@ -161,6 +161,13 @@ def profile(
     path = Path(out)
     if path.is_dir():
         raise ProfileError(f"{str(path)!r} is a folder; give the name of a file, such as device.json")
+    if path.exists() and path.stat().st_size:
+        try:
+            Profile.load(path)
+        except ProfileError as error:
+            raise ProfileError(
+                f"the file {str(path)!r} holds no profile and is not overwritten; give another name, or remove it"
+            ) from error
     with place_of(how, space, settings[0]) as place:
         return _profiled(space, path, settings, how, place, begun)
 

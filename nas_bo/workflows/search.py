@@ -102,7 +102,8 @@ def search(
             takes longer is ended, with all processes that it has started, and is a failed trial; its siblings do not notice. With one
             worker evaluations run in a process of their own then, which takes a few seconds to start, once.
         hours: of this call: after so many nothing more is begun, neither a trial nor a re-training; what runs comes to its end (give
-            `timeout` too). The same call continues. None for any time.
+            `timeout` too). Re-trainings have their part of it, at most half; what was left out is in `Result.notes`. The same call
+            continues. None for any time.
         storage_patience: seconds for which a storage that fails in the middle (a full disk, a server that restarts) is tried again
             before the search gives up. What was evaluated is kept meanwhile.
         on_progress: called with a `Progress` after every trial.
@@ -145,7 +146,7 @@ def search(
     study = studies.open_study(settings.storage, name, problem.columns, stated, sampler, space, patience)
     foreign_recipe.note(stated["recipe"], inside=True)  # what comes after this search opens the same files
     run = SearchRun(problem, strategy, study, executor, settings, tracker)
-    run.later = partial(extra_evaluations.to_come, run, len(others))
+    run.later = partial(extra_evaluations.to_come, run, len(others), frozenset(studies.head(study).retrained))
     interrupted = False
     try:
         with terminable(), gate_of(executor), beating(study, run.evaluating):
@@ -156,7 +157,7 @@ def search(
             run.search(queue)
             extra_evaluations.note_comparison(run)
             plain: dict[str, Architecture] = {}
-            if settings.retrain and not run.is_over():
+            if settings.retrain:
                 plain = extra_evaluations.retrain(run, float(settings.retrain), settings.retrain_others, others)
             extra_evaluations.remeasure(run, {**others, **plain})
     except StorageUnavailable:
@@ -232,7 +233,7 @@ def _make_ready(run: SearchRun) -> None:
 
 def _result(run: SearchRun, interrupted: bool) -> Result:
     made = load_result(run.study, run.problem.space, interrupted=interrupted, exhausted=run.exhausted)
-    made = replace(made, own=tuple(run.own))
+    made = replace(made, own=tuple(run.own), notes=[*filter(None, [run.cut() if not interrupted else ""]), *made.notes])
     if run.tracker is None:
         return made
     run.tracker.finish(run.study, {"result.json": json.dumps(made.to_dict(), indent=1)}, summary=made.summary())

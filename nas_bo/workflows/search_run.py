@@ -16,12 +16,13 @@ from nas_bo.execution.interrupts import whole
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
 from nas_bo.optuna.reading import Study
+from nas_bo.patience import duration
 from nas_bo.problem import Problem
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
 from nas_bo.study import architecture_of
 from nas_bo.trial import State, Trial
-from nas_bo.wording import counted
+from nas_bo.wording import counted, plural
 from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.run_history import RunHistory
 from nas_bo.workflows.search_settings import SearchSettings
@@ -67,7 +68,9 @@ class SearchRun:
         self.exhausted = False
         self.levels = chance.stated(problem.objectives)
         self.seconds: list[float] = []  # that evaluations took
-        self.later: Callable[[], float] = lambda: 0.0  # how many evaluations come after the search, in budgets of it
+        # how many evaluations come after the search, in budgets of it, if so many more trials join the front
+        self.later: Callable[[int], float] = lambda more: 0.0
+        self.left_out = 0  # of these, begun no more since the time was over
         self._running: dict[int, studies.HostTrial] = {}
         self._labels: dict[str, str] = {}
         self._passed_over: set[int] = set()
@@ -94,13 +97,6 @@ class SearchRun:
             if not self._running:
                 break
             self._take()
-        if self.is_over() and self.past.finished < self.total:
-            _log.warning(
-                "the time is over (hours=%g) after %s of %d; the same call continues",
-                self.settings.hours,
-                counted(self.past.finished, "trial"),
-                self.total,
-            )
         if self.exhausted:
             _log.warning(
                 "the space is exhausted after %s: no other architecture within its rules and the limits was found",
@@ -131,8 +127,30 @@ class SearchRun:
         return list(self._running.values())
 
     def is_over(self) -> bool:
-        """Whether nothing more is to be begun in this call."""
+        """Whether no trial is to be begun in this call: what comes after the search has its part of the time, at most half of it."""
+        if self.settings.hours is None:
+            return False
+        after = sum(self.seconds) / len(self.seconds) * self.later(0) / self.workers if self.seconds else 0.0
+        return clock() >= self.until - min(after, 1800 * self.settings.hours)
+
+    def time_is_up(self) -> bool:
+        """Whether nothing at all is to be begun in this call."""
         return clock() >= self.until
+
+    def cut(self) -> str:
+        """What the time of this call did not suffice for; "" where it did."""
+        trials = self.total - self.past.finished if not self.exhausted else 0
+        if self.settings.hours is None or not (trials > 0 or self.left_out):
+            return ""
+        again = (
+            f", {counted(self.left_out, 're-training')} {plural(self.left_out, 'was', 'were')} left out"
+            if self.left_out
+            else ""
+        )
+        return (
+            f"The time of {duration(3600 * self.settings.hours)} is over after {self.past.finished} of {counted(self.total, 'trial')}{again}. "
+            "The same call continues."
+        )
 
     def _ask(self) -> None:
         if not self.past.waiting:
@@ -292,6 +310,6 @@ class SearchRun:
             mean = sum(self.seconds) / len(self.seconds)
             rest = max(0.0, total - done)
             rest += max(0, self.total - self.past.finished) if phase == "baseline" else 0
-            rest += self.later() if phase in ("baseline", "search") else 0
-            left = min(mean * rest / self.workers, max(0.0, self.until - clock()))
+            rest += self.later(max(0, self.total - self.past.finished)) if phase in ("baseline", "search") else 0
+            left = None if self.time_is_up() else min(mean * rest / self.workers, self.until - clock())
         self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front))

@@ -117,3 +117,26 @@ def test_words_longer_than_anything_are_refused_in_one_paragraph(words, said, tm
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 2 and isinstance(found.exception, SystemExit), found.exception
     assert said in found.output and "Traceback" not in found.output
+
+
+def test_swapped_and_wrong_files_are_said_and_nothing_is_overwritten(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "mine.json").write_text("{")
+    for words, said in (
+        (["generate", "def ", "out"], "the folder comes first, then the text, as in nas-bo generate out 'def '"),
+        (["profile", "--out", "mine.json"], "'mine.json' holds no profile and is not overwritten"),
+        (["search", "--baseline", "mine.json"], "--baseline mine.json: that file holds no architecture"),
+        (["spaces", "tiny_gpt", "--study", "x"], "only `nas-bo spaces inspect SPACE` takes more"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2 and said in done.stderr, done.output
+    assert (tmp_path / "mine.json").read_text() == "{"
+
+
+def test_a_pick_of_a_study_without_trainings_says_nothing_about_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = optuna.create_study(study_name="one", storage=storages.backend("a.db"))
+    study.optimize(lambda t: t.suggest_float("x", 0, 1), 2)
+    done = CliRunner().invoke(app, ["report", "a.db", "--pick", "best:value"])
+    assert done.exit_code == 0 and "trained" not in done.stdout

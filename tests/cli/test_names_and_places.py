@@ -240,3 +240,44 @@ def test_a_study_and_mlflow_in_one_file_are_refused_before_either_is_made(tmp_pa
 
 def lambda_free(arch) -> float:
     return float(arch.width)
+
+
+def test_what_is_no_storage_is_told_from_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("here.db")
+    (tmp_path / "folder").mkdir()
+    run(tmp_path / "folder" / "inside.log")
+    for words, said in (
+        (
+            ["report", "none.db"],
+            "there is no file 'none.db'; give the storage that `nas-bo search` printed; there is here.db",
+        ),
+        (
+            ["report", "folder"],
+            "the storage 'folder' is a folder; give the file of a study, such as nas-bo.db; there is folder/inside.log",
+        ),
+        (["status", "folder/"], "is a folder"),
+        (["search", "--storage", "folder"], "is a folder"),
+        (["status", "here.db", "--study", "none"], "the storage holds no study 'none'; there are: Toy"),
+    ):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2 and said in done.stderr, done.output
+
+
+def test_neither_a_study_nor_runs_are_put_into_a_database_of_something_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("theirs.db")
+    before = database_url.tables(tmp_path / "theirs.db")
+    for words in (["rerun", "x", "--mlflow", "theirs.db"], ["ui", "--mlflow", "theirs.db"]):
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 2 and "holds studies of Optuna, no runs of MLflow" in done.stderr, done.output
+    with pytest.raises(HostError, match="holds studies of Optuna"):
+        run("mine.db", track="theirs.db")
+    with pytest.raises(HostError, match="holds studies of Optuna"):
+        tracking_uri.connect(tracking_uri.resolve("theirs.db"))
+    assert database_url.tables(tmp_path / "theirs.db") == before and not (tmp_path / "mine.db").exists()
+    with sqlite3.connect("runs.db") as database:
+        database.execute("CREATE TABLE experiments (name TEXT)")
+    with pytest.raises(HostError, match="holds runs of MLflow and no studies"):
+        run("runs.db")
+    assert database_url.tables(tmp_path / "runs.db") == {"experiments"}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import math
 import re
+import threading
 from pathlib import Path
 
 import pytest
 
 from nas_bo.cli import progress as display
-from nas_bo.cli.output import folded
+from nas_bo.cli.folding import folded
 from nas_bo.cli.progress import _Lines, _Live, clock, fitting
 from nas_bo.cli.train import _Said
 from nas_bo.search_spaces import TinyGPT
@@ -130,8 +131,7 @@ def test_what_does_not_fit_gives_way_in_the_middle_and_sentences_are_folded_betw
     assert fitting(("+ ", "abcdefghijklmnop", "  1.0"), 40) == "+ abcdefghijklmnop  1.0"
     assert fitting(("+ ", "abcdefghijklmnop", "  1.0"), 20) == "+ abcdefghijkl…  1.0"[:20]
     assert fitting(("+ ", "abcdefghijklmnop", "  1.0"), 10) == "+ abcdefg…"
-    sentence, table = "one two three four five", "trial  architecture        bits"
-    assert folded(f"{sentence}\n{table}", 20) == f"one two three four\nfive\n{table}"
+    assert folded("one two three four five\n\n six", 20) == "one two three four\nfive\n\n six"
     assert folded("http://127.0.0.1:5000/a-long-address", 20) == "http://127.0.0.1:5000/a-long-address"
 
 
@@ -152,3 +152,50 @@ def test_a_training_is_reported_in_the_unit_of_its_values(unit, shown, capsys):
     assert capsys.readouterr().err.startswith(f"step 10 of 10  {shown} in training")
     said.ended(Path(), about)
     assert heard == [(about,), (10, 10, 4 * math.log(2)), (Path(), about)]
+
+
+TABLE = """
+trial  architecture                 bits_per_byte [bits/byte]  latency_ms [ms]
+-----  ---------------------------  -------------------------  ---------------
+   38  d96 C4.x3g 2*C4.- A4.- C8.-                      2.248       1.51 ±0.06
+    *  d96 C4 -                                         2.665       0.28 ±0.01
+
+study    nas-bo.db   (nas-bo report /a/very/long/path/to/nas-bo.db)
+tiny   3e+07 architectures   One to five layers, each of attention or convolution
+{"schema": 1, "id": "54a5e5f576141d6f", "tree": {"depth": 2, "width": 96}}
+next     nas-bo train nas-bo.db --pick knee --to a/folder/of/mine
+"""
+
+
+def test_tables_and_columns_are_folded_and_commands_and_json_stay_whole():
+    lines = folded(TABLE, 58).split("\n")
+    assert lines[1:8] == [
+        "                                 bits_per_byte  latency_ms",
+        "trial  architecture                [bits/byte]        [ms]",
+        "-----  ------------------------  -------------  ----------",
+        "   38  d96 C4.x3g 2*C4.- A4.-            2.248  1.51 ±0.06",
+        "       C8.-",
+        "    *  d96 C4 -                          2.665  0.28 ±0.01",
+        "",
+    ]
+    assert lines[8:10] == ["study    nas-bo.db", "         (nas-bo report /a/very/long/path/to/nas-bo.db)"]
+    assert lines[10:12] == [
+        "tiny   3e+07 architectures   One to five layers, each of",
+        " " * 29 + "attention or convolution",
+    ]
+    assert lines[12:] == TABLE.split("\n")[-3:] and folded(TABLE, 200) == TABLE
+
+
+def test_a_terminal_hears_of_a_command_that_says_nothing_for_seconds(monkeypatch, capsys):
+    from nas_bo.cli import output
+
+    for terminal, says in ((True, False), (True, True), (False, False)):
+        monkeypatch.setattr(output, "SILENT_S", 600.0 if says else 0.0)
+        monkeypatch.setattr(output.sys.stderr, "isatty", lambda terminal=terminal: terminal, raising=False)
+        with output.patient("working"):
+            if says:
+                output.spoken()
+            for timer in threading.enumerate():
+                if isinstance(timer, threading.Timer) and not says:
+                    timer.join()
+        assert capsys.readouterr().err == ("working\n" if terminal and not says else "")

@@ -59,8 +59,8 @@ def test_a_port_held_by_something_else_is_passed_over(monkeypatch):
 @pytest.mark.parametrize(
     ("word", "url", "told"),
     [
-        ("my runs.db", "http://127.0.0.1:5001/#/x", "my runs.db   (nas-bo ui --mlflow 'my runs.db' --port 5001), then http://127.0.0.1:5001/#/x"),
-        ("m.db", "http://127.0.0.1:5000/#/x", "m.db   (nas-bo ui --mlflow m.db), then http://127.0.0.1:5000/#/x"),
+        ("my runs.db", "http://127.0.0.1:5001/#/x", "my runs.db   (nas-bo ui --mlflow 'my runs.db' --port 5001)"),
+        ("m.db", "http://127.0.0.1:5000/#/x", "m.db   (nas-bo ui --mlflow m.db)"),
         ("https://runs.example.org", "https://runs.example.org/#/x", "https://runs.example.org/#/x"),
     ],
 )  # fmt: skip

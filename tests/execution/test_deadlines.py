@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -158,12 +159,42 @@ def test_a_search_begins_nothing_when_its_time_is_over(tmp_path, monkeypatch, ca
     asked = {"strategy": Random(seed=0), "trials": 6, "retrain": 2, "storage": str(tmp_path / "s.db")}
     found = search(Toy, [Retrainable(), cost], hours=1.5, on_progress=progress, **asked)
     assert len(found.trials) == 3 and not found.retrained and not found.interrupted
-    assert "the time is over (hours=1.5) after 3 trials of 6; the same call continues" in caplog.text
+    assert found.notes[0].startswith("The time of 90 min is over after 3 of 6 trials, 2 re-trainings were left out.")
     ahead[0] = 0.0
     found = search(Toy, [Retrainable(), cost], hours=1.5, **asked)
-    assert len(found.trials) == 6 and found.retrained
+    assert len(found.trials) == 6 and found.retrained and not any("time of" in note for note in found.notes)
     with pytest.raises(SearchError, match="hours must be a number of hours above 0"):
         search(Toy, [cost], hours=0)
+
+
+@pytest.mark.parametrize(("took", "trials", "again"), [(0.05, 10, 1), (0.2, 3, 1), (0.4, 2, 1), (1.2, 1, 0)])
+def test_what_is_trained_again_has_its_part_of_the_time(took, trials, again, tmp_path, monkeypatch):
+    """Of an hour in which a trial takes `took`, and its re-training twice as long: at most half is kept for that, and where it is left out it is
+    said."""
+    from nas_bo import problem
+    from nas_bo.workflows import search_run
+
+    now, seen = [0.0], []
+    monkeypatch.setattr(search_run, "clock", lambda: now[0])
+    monkeypatch.setattr(problem, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Timed(Retrainable):
+        def __call__(self, arch):
+            now[0] += 3600 * took * self.factor
+            return super().__call__(arch)
+
+        def larger(self, factor):
+            return Timed(factor)
+
+    def told(progress):
+        seen.append(progress)
+
+    asked = {"strategy": Random(seed=0), "retrain": 2, "baseline": None, "retrain_others": 0, "on_progress": told}
+    found = search(Toy, [Timed()], trials=10, hours=1, storage=str(tmp_path / "s.db"), **asked)
+    assert (len(found.trials), len(found.retrained)) == (trials, again)
+    assert ("left out" in " ".join(found.notes)) == (not again) and all(
+        p.seconds_left is None or p.seconds_left >= 0 for p in seen
+    )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGTERM: POSIX only")

@@ -243,7 +243,7 @@ class Device:
             hint = near(wanted, known, 3, 0.5)
             raise DeviceError(
                 f"there is no device {name!r} in the table{hint}; there are {', '.join(known)}. For another one give the "
-                "path of a file of your own, or measure it with Device.here()"
+                "path of a file of your own, or measure it there with `nas-bo devices --here` (from Python Device.here())"
             )
         text = (resources.files(__package__) / f"{wanted}.toml").read_text(encoding="utf-8")
         return cls.from_dict(tomllib.loads(text), f"the device {wanted!r} of the table")
