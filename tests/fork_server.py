@@ -31,7 +31,7 @@ PLACE, RUN, SHORT = "FORK_SERVER", "FORK_SERVER_RUN", "FORK_SERVER_SHORT"
 LOADED = (
     "numpy", "torch", "optuna", "pandas", "scipy.stats", "matplotlib.pyplot", "mlflow", "mlflow.store.tracking.sqlalchemy_store",
     "moocore", "safetensors.torch", "ax.api.client", "botorch", "concurrent.futures.process", "multiprocessing.spawn",
-    "transformers.pipelines", "transformers.models.llama.modeling_llama", "pytest",
+    "transformers.pipelines", "transformers.models.llama.modeling_llama", "pytest", "mcp",
 )  # fmt: skip
 
 

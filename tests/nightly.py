@@ -112,6 +112,10 @@ DAILY: dict[str, tuple[str, ...]] = {
     "doors/test_optuna_staged.py::test_any_sampler_and_threads": (
         "tpe-1", "tpe-4", "nsga2-1", "nsga2-4", "ours-1", "ours-4", "ours, without a space-4",
     ),
+    "doors/test_optuna_pruners.py::test_nothing_raises_and_pruned_trials_are_told": (
+        *(f"{kind}-hyperband-1" for kind in ("Random", "NSGA2", "RegularizedEvolution", "LocalSearch", "Reinforce", "Bayes", "Successive")),
+        "NSGA2-median-1", "Bayes-median-4",
+    ),
     "doors/test_journal.py::test_a_cut_line_is_removed_and_the_search_goes_on": ("1", "17"),
     "doors/test_ax.py::test_generation_end_to_end": ("3",),
     # the command

@@ -106,7 +106,7 @@ def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(s
     code = (
         "from nas_bo import search; from tests.problems import *; import sys\n"
         "if __name__ == '__main__':\n"
-        "    search(Toy, [slow_loss, cost], trials=16, retrain=0, workers=int(sys.argv[2]), storage=sys.argv[1])\n"
+        "    search(Toy, [slow_loss, cost], trials=13, retrain=0, workers=int(sys.argv[2]), storage=sys.argv[1])\n"
     )
     for workers in ("1", "2"):
         log, path = tmp_path / f"log{workers}", tmp_path / f"{workers}{storage}"
@@ -129,12 +129,12 @@ def test_kill_9_then_the_same_call_completes_with_no_trial_twice_and_none_lost(s
             else optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
         )
         study = optuna.load_study(study_name="Toy", storage=name)
-        assert [t.number for t in study.trials] == list(range(16))
+        assert [t.number for t in study.trials] == list(range(13))
         assert {t.state.name for t in study.trials} == {"COMPLETE"}
         ids = [t.params for t in study.trials]
-        assert len({json.dumps(p) for p in ids}) == 16
+        assert len({json.dumps(p) for p in ids}) == 13
         monkeypatch.setenv("NAS_BO_TEST_LOG", str(tmp_path / "other"))
-        whole = default(objectives=[problems.slow_loss, cost], trials=16, workers=int(workers))
+        whole = default(objectives=[problems.slow_loss, cost], trials=13, workers=int(workers))
         assert ids == flats(whole)
 
 
