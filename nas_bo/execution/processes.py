@@ -16,9 +16,10 @@ import threading
 import time
 from multiprocessing.connection import wait
 
-from nas_bo import temporary
+from nas_bo import elsewhere, temporary
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.execution import gpus
 from nas_bo.execution.executor import check_not_importing
 from nas_bo.execution.process_tree import Tree
 from nas_bo.execution.sendable import why_not
@@ -39,7 +40,9 @@ _starting = threading.Lock()  # processes are started, and their ends noted, by 
 class Processes(Team[bytes]):
     """Evaluations in `workers` processes, started when they are needed.
 
-    Space and objectives must be importable, and the script that asks must have its ``if __name__ == "__main__":``.
+    Space and objectives must be importable, and the script that asks must have its ``if __name__ == "__main__":``. Of several GPUs
+    (CUDA) each worker sees one, or as many as its objectives need (``gpus_per_trial``), in turn; all of them where an objective names one by its number
+    ("cuda:1").
 
     Args:
         timeout: seconds that an evaluation may take; None for any time. A search with a `timeout` of its own sets it.
@@ -55,12 +58,15 @@ class Processes(Team[bytes]):
         super().__init__(timeout)
         self.workers = workers
         self._folder = temporary.Late("quiet")
+        self._gpus_each, self._gpus_named = 0, False
 
     def __repr__(self) -> str:
         return f"Processes({self.workers})"
 
     def check_problem(self, problem: Problem) -> None:
         """Raises SearchError where the problem cannot be sent to another process."""
+        objectives = problem.evaluated()
+        self._gpus_each, self._gpus_named = elsewhere.gpus_needed(objectives), gpus.names_one(objectives)
         try:
             sent = pickle.dumps(problem)
         except Exception as error:
@@ -92,8 +98,9 @@ class Processes(Team[bytes]):
     def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None) -> bytes:
         return packed(problem, arch, judge)
 
-    def _started(self) -> _Child:
-        return _Child(self.gate)
+    def _started(self, place: int) -> _Child:
+        shared = self.workers == 1 or self._gpus_named
+        return _Child(self.gate, None if shared else gpus.of_worker(place, self._gpus_each, gpus.visible()))
 
     def _cannot_start(self, how: str) -> str:
         return (
@@ -108,10 +115,10 @@ class Processes(Team[bytes]):
 class _Child:
     """A worker process, as it is seen from here."""
 
-    def __init__(self, gate: str) -> None:
+    def __init__(self, gate: str, sees: str | None) -> None:
         context = multiprocessing.get_context("spawn")  # not fork: torch's threads and CUDA do not survive one
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=work, args=(theirs, gate))
+        self._process = context.Process(target=work, args=(theirs, gate, sees))
         self._then: Tree | None = None  # when it was asked to end
         self._kill_at = math.inf  # when it was asked to end and does not
         with _starting:

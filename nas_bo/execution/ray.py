@@ -231,7 +231,7 @@ class Ray(Team[Work]):
             self._here.sent[id(problem)] = known
         return known[1:]
 
-    def _started(self) -> _Child:
+    def _started(self, place: int) -> _Child:
         return _Child(self._asked, self.gate, self._token)
 
     def _cannot_start(self, how: str) -> str:

@@ -11,17 +11,17 @@ from nas_bo.problem import Problem
 
 
 def _check_gpus(asked: int, workers: int, who: str) -> None:
-    """Raises SearchError where local processes would train on GPUs that are not there, or that another one uses."""
+    """Raises SearchError where local processes would train on GPUs that are not there, or that another one uses (each has its own)."""
     if not asked:
         return
     import torch
 
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if workers > 1 or there < asked:
-        found = f"this process sees {there}" if there < asked else f"{workers} local processes would use the same ones"
+    if there < workers * asked:
+        needs = f", so {workers} local processes need {workers * asked}" if workers > 1 else ""
         raise SearchError(
-            f"{who}(): each candidate is trained on {asked} GPUs (gpus_per_trial), and {found}; ask for fewer, use workers=1, a cluster that has "
-            f"them (Ray(num_gpus={asked})), or device='cpu' to try it on processors"
+            f"{who}(): each candidate is trained on {asked} GPUs (gpus_per_trial){needs}, and this process sees {there}; ask for fewer, use fewer "
+            f"workers, a cluster that has them (Ray(num_gpus={asked})), or device='cpu' to try it on processors"
         )
 
 

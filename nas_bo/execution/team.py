@@ -158,8 +158,8 @@ class Team(ABC, Generic[Work]):
         """An evaluation, as it is sent; raises where it cannot be."""
 
     @abstractmethod
-    def _started(self) -> Child[Work]:
-        """A new worker, which may not be ready yet."""
+    def _started(self, place: int) -> Child[Work]:
+        """A new worker, which may not be ready yet, in the place of one (from 0 on) that is gone or was never there."""
 
     @abstractmethod
     def _cannot_start(self, how: str) -> str:
@@ -203,7 +203,7 @@ class Team(ABC, Generic[Work]):
             queue.append(job)
             if not self._hands:
                 _open.add(self)
-                self._hands = [Hand(self) for _ in range(self._count())]
+                self._hands = [Hand(self, place) for place in range(self._count())]
             self._changed.notify_all()
 
     def take(self) -> tuple[Hashable, Trial]:
@@ -334,11 +334,11 @@ def _grace(problem: Problem) -> float:
 class Hand(Generic[Work]):
     """A thread that hands evaluations to a process of its own; one that is gone is replaced before the next evaluation."""
 
-    def __init__(self, owner: Team[Work]) -> None:
+    def __init__(self, owner: Team[Work], place: int) -> None:
         self.closed = False
         self.lost = False  # its worker cannot be started
         self.child: Child[Work] | None = None
-        self._owner = owner
+        self._owner, self._place = owner, place
         self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
 
@@ -358,7 +358,7 @@ class Hand(Generic[Work]):
         failures = 0
         while self._owner.ahead and not self.closed and (self.child is None or not self.child.lives()):
             try:
-                self.child = self._owner._started()
+                self.child = self._owner._started(self._place)
                 if not self.closed:
                     self.child.ready()
                     type(self._owner).begun = True
@@ -380,7 +380,7 @@ class Hand(Generic[Work]):
         kind, begun = type(self._owner), self.child is not None
         try:
             if self.child is None:
-                self.child = self._owner._started()
+                self.child = self._owner._started(self._place)
                 self.child.ready()
             if self.closed or job.cancelled or job.work is None:  # while there was nothing to end yet
                 raise EOFError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from nas_bo.architecture import Architecture
-from nas_bo.execution import process_tree
+from nas_bo.execution import gpus, process_tree
 from nas_bo.execution.executor import evaluate, failed
 from nas_bo.execution.worker_warnings import Ear, Heard, hearing, sendable
 from nas_bo.measurement_lock import join
@@ -31,13 +32,18 @@ def unpacked(answer: bytes) -> tuple[Trial, list[Heard]]:
     return found
 
 
-def work(connection: Connection, gate: str) -> None:
+def work(connection: Connection, gate: str, sees: str | None = None) -> None:
     """Say that it has begun, then answer whatever comes.
+
+    Args:
+        sees: the GPUs that this process may use, in the form of CUDA_VISIBLE_DEVICES; None for those of its driver.
 
     Ctrl-C goes to the whole process group, but only the driver decides what to do; when the driver is killed, so is this.
     With more than one worker none measures while another trains.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sees is not None:
+        os.environ[gpus.VISIBLE] = sees  # before CUDA is asked for anything
     process_tree.lead()
     threading.Thread(target=_follow, daemon=True).start()
     join(gate)

@@ -276,6 +276,12 @@ class Session:
             data |= {"by": by, "at": round(time.time())}
         self.client.set_tag(self.parent, names.PROGRESS, json.dumps(data))
 
+    def count(self, counts: Mapping[str, int]) -> None:
+        """How many trials have ended, run, ... at the step that ended as many: MLflow shows these next to the machine's own figures."""
+        step, now = counts.get("ended", 0), int(time.time() * 1000)
+        if counts:
+            self.batch(self.parent, [(f"system/trials_{name}", float(n), step) for name, n in counts.items()], {}, now)
+
     def _trust(self, summary: Summary) -> None:
         """The gain and the figures of the trust reports as metrics of the parent, those that are new; their first lines as tags."""
         known = self.client.get_run(self.parent).data.metrics

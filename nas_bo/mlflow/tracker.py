@@ -161,6 +161,11 @@ class Tracker:
         """
         self._safely(self._take, study, trial)
 
+    def count(self, study: object, counts: Mapping[str, int]) -> None:
+        """Show how many trials have ended, run, ...: metrics ``system/trials_NAME`` of the parent run, over the time of the search, some
+        seconds later. `search` calls it after each trial."""
+        self._safely(self._count, study, counts)
+
     def log_study(self, study: object, *, finish: bool = False) -> int:
         """Bring in every finished trial that is not there yet and repair what a killed process left half done.
 
@@ -273,6 +278,11 @@ class Tracker:
         if subject is not None and one is not None:
             self._put(subject, one)
 
+    def _count(self, study: object, counts: Mapping[str, int]) -> None:
+        subject = self._subject(study)
+        if subject is not None:
+            self._own().counted[self._target(subject).folder(subject)] = dict(counts)
+
     def _put(self, subject: StudyRecord, one: TrialRecord) -> None:
         self._own().put(Record(self._target(subject), subject, content.of_trial(subject, one)))
 
@@ -335,6 +345,7 @@ class Tracker:
             opened.session.load()
             told = summary or self._summary(of, subject)
             lineage.log_relatives(opened.session, told)
+            opened.session.count(self._writer.counted.pop(opened.folder, {}))
             opened.session.finish(told, files, description)
             opened.changed = False
         return True

@@ -62,6 +62,7 @@ class Job:
 class Open:
     """A study whose parent run is open here."""
 
+    folder: str
     session: Session
     standing: Standing
     told: float
@@ -80,6 +81,7 @@ class Writer:
         failures: failed attempts since the last that succeeded.
         open: `Target.folder` -> the open study.
         refused: what is set aside until `drain`.
+        counted: `Target.folder` -> how many of the study's trials have ended, run, ..., where nobody was told yet.
         others: key of a study -> a function that gives number and point of its finished trials, but for known ones:
             those of other processes.
         cause: of the last failure of the store, in words.
@@ -92,6 +94,7 @@ class Writer:
         self.failures, self.closed_until = 0, 0.0
         self.reasons: dict[tuple[str, int], str] = {}
         self.open: dict[str, Open] = {}
+        self.counted: dict[str, dict[str, int]] = {}
         self.others: dict[str, Callable[[set[int]], Iterable[tuple[int, list[float] | None]]]] = {}
         self._state = threading.Condition()
         self._queue: deque[Job] = deque()
@@ -194,7 +197,7 @@ class Writer:
             standing = Standing(subject.columns)
             for number, child in sorted(session.children.items()):
                 standing.add(number, child.point)
-            self.open[folder] = Open(session, standing, time.monotonic())
+            self.open[folder] = Open(folder, session, standing, time.monotonic())
             self.adopt(folder)
         return self.open[folder]
 
@@ -338,6 +341,8 @@ class Writer:
         with study.standing.telling():
             metrics = study.standing.steps(last) if study.leads else []  # the first time only the name is left there
             session.tell_progress(metrics, study.standing.reference, study.standing.after, "" if last else me)
+        if study.leads:
+            session.count(self.counted.pop(study.folder, {}))
         with study.standing.telling():
             for number, on_front in study.standing.marks().items():
                 child = session.child(number)

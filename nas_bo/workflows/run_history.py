@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
 
+from nas_bo import process
 from nas_bo.architecture import Architecture
 from nas_bo.execution.interrupts import whole
 from nas_bo.hardware.measuring.scale import Known, fastest, seen_on, trials_on_scale
+from nas_bo.optuna.heartbeat import silent
 from nas_bo.optuna.reading import FrozenTrial, Study, from_frozen
+from nas_bo.optuna.running import RELEASED
 from nas_bo.problem import Problem
 from nas_bo.strategies.strategy import Growing
+from nas_bo.study import OWNER
 from nas_bo.trial import ObjectiveSpec, State, Trial, front, matrix
 
 
@@ -68,7 +73,7 @@ class RunHistory:
 
     Attributes:
         count: of all trials, waiting ones included.
-        finished: how many have ended.
+        finished, failed: how many have ended, and how many of these failed.
         waiting: the numbers of the enqueued ones that nobody has taken, in the order in which they will be.
         running: those that somebody evaluates, as the host has them.
         hopeful: whether one has ended otherwise than by failing.
@@ -76,7 +81,7 @@ class RunHistory:
 
     def __init__(self, study: Study, problem: Problem) -> None:
         self._study, self._problem = study, problem
-        self.count = self.finished = 0
+        self.count = self.finished = self.failed = 0
         self.waiting: list[int] = []
         self.running: list[FrozenTrial] = []
         self.hopeful = False
@@ -114,6 +119,7 @@ class RunHistory:
             self._raw[place] = self._scaled[place] = found
             if frozen.state.is_finished():
                 ended.append(place)
+                self.failed += found is not None and found.state is State.FAILED
                 self.hopeful = self.hopeful or (found is not None and found.state is not State.FAILED)
             else:
                 self._open.append(place)
@@ -151,6 +157,16 @@ class RunHistory:
                 scaled = trials_on_scale([trial], self._scale)[0][0] if self._scale else trial
                 self._scaled[place] = scaled
                 self._front.add(place, scaled)
+
+    def counts(self) -> dict[str, int]:
+        """How many trials have ended, failed, run, wait, and are lost: those that run for a process that is dead or gives no signs of life."""
+        quiet = silent(self.running) - {RELEASED}
+        owners = Counter(str(t.user_attrs.get(OWNER, "")) for t in self.running)
+        lost = sum(n for by, n in owners.items() if by in quiet or process.is_dead(by))
+        return {
+            "ended": self.finished, "failed": self.failed, "running": len(self.running) - lost, "waiting": len(self.waiting),
+            "lost": lost,
+        }  # fmt: skip
 
     @property
     def trials(self) -> list[Trial]:

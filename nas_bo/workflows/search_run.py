@@ -27,7 +27,7 @@ from nas_bo.workflows.progress import Progress
 from nas_bo.workflows.run_history import RunHistory
 from nas_bo.workflows.search_settings import SearchSettings
 from nas_bo.workflows.stored_result import unfinished
-from nas_bo.workflows.tracking import Tracking
+from nas_bo.workflows.tracking import Counting, Tracking
 
 _log = logging.getLogger("nas_bo.workflows.search")
 _of_trials = logging.getLogger("nas_bo.workflows.search.trials")  # for whoever shows every trial anyway
@@ -272,6 +272,8 @@ class SearchRun:
             _of_trials.warning("trial %s failed: %s", number, outcome.reason)
         if self.tracker is not None:
             self.tracker.log(self.study, frozen)
+        if isinstance(self.tracker, Counting):
+            self.tracker.count(self.study, self.past.counts())
         self.tell_progress("search", self.past.finished, self.total, outcome, name)
         self._stop_if_hopeless()
 

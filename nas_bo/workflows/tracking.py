@@ -43,6 +43,14 @@ class Warmed(Protocol):
     def warm(self) -> object: ...
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A tracker that shows while a search lasts how many of its trials have ended, failed, run, wait, and are lost."""
+
+    def count(self, study: object, counts: Mapping[str, int]) -> object:
+        """How many there are now, by these words; a later call replaces an earlier one."""
+
+
 def tracker_of(track: object, storage: object, who: str) -> Tracking | None:
     """The tracker of a call, checked; None where nothing is tracked.
 

@@ -15,11 +15,15 @@ from concurrent.futures import ThreadPoolExecutor
 import optuna
 import pytest
 
+from nas_bo import search
 from nas_bo.architecture import Architecture
 from nas_bo.mlflow import Tracker, parent, presentation
 from nas_bo.optuna.reading import read
 from nas_bo.report import Proxy, Summary, agreement, trust
+from nas_bo.strategies import Random
+from nas_bo.trial import State
 from tests.doors.test_mlflow_content import TINY, add, our_study
+from tests.problems import Toy
 from tests.processes import Python
 
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # before mlflow is imported
@@ -111,6 +115,25 @@ def test_a_study_of_ours_from_first_trial_to_report(uri, tmp_path):
     axes = [chart["xaxis"]["key"] for chart in state["compareRunCharts"][:2]]
     assert axes == ["log10/latency_ms", "obj/latency_ms"]  # latencies span much here, so the logarithm comes first
     assert f"viewStateShareKey={tags['nas.front']}" in tracker.url(study, "http://127.0.0.1:1234/")
+
+
+def fails_where_wide(arch) -> float:
+    if arch.width > 8:
+        raise RuntimeError("too wide")
+    return float(arch.depth)
+
+
+def test_a_search_shows_how_many_trials_ended_run_and_failed(uri):
+    result = search(
+        Toy, [fails_where_wide], strategy=Random(seed=2), trials=12, retrain=0, track=uri, study_name="counted"
+    )
+    store = Store(uri)
+    (parent,) = store.runs(Toy.title, "study")
+    failed = sum(t.state is State.FAILED for t in result.trials)
+    counts = {
+        name: parent.data.metrics[f"system/trials_{name}"] for name in ("ended", "failed", "running", "waiting", "lost")
+    }
+    assert counts == {"ended": 12, "failed": failed, "running": 0, "waiting": 0, "lost": 0} and 0 < failed < 12
 
 
 def test_a_summary_of_the_caller_is_reported(uri):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import random
 
 import optuna
 import pytest
 
 from nas_bo import optuna as door
-from nas_bo import search
+from nas_bo import process, search
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError
 from nas_bo.hardware.measuring.scale import fastest, noted, trials_on_scale
@@ -18,6 +19,7 @@ from nas_bo.problem import Problem
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
 from nas_bo.strategies.strategy import Growing, seen_ids
+from nas_bo.study import OWNER
 from nas_bo.trial import ObjectiveSpec, State, Trial, front
 from nas_bo.workflows import run_history
 from nas_bo.workflows.run_history import GrowingFront, RunHistory
@@ -44,6 +46,21 @@ def test_a_front_that_grows_is_the_front_of_all(seed):
     again = GrowingFront(columns)
     again.renew(trials)
     assert [t.number for t in again.members] == [t.number for t in growing.members]
+
+
+def test_what_runs_is_counted_and_what_runs_for_nobody(tmp_path):
+    study = optuna.create_study()
+    for _ in range(4):
+        study.ask()
+    dead = f"{platform.node()}:999999999:1"
+    for trial, owner in zip(
+        study.get_trials(deepcopy=True), (process.owner(), dead, dead, "elsewhere:5:1"), strict=True
+    ):
+        study._storage.set_trial_user_attr(trial._trial_id, OWNER, owner)
+    study.enqueue_trial({"depth": 1})
+    past = RunHistory(study, Problem(Toy, [loss]))
+    past.look()
+    assert past.counts() == {"ended": 0, "failed": 0, "running": 2, "waiting": 1, "lost": 2}
 
 
 class Measured:
