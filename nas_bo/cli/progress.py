@@ -151,7 +151,11 @@ class _Live:
 
         if progress.trial is not None:
             self._labels[progress.trial.architecture.id] = progress.label
-        done, ends = f"{progress.phase} {progress.done}/{progress.total}", self._time.end(progress.seconds_left)
+        of = {name: n for name, n in progress.counts.items() if name != "ended" and n > (name == "running")}
+        done = ", ".join(
+            [f"{progress.phase} {progress.done}/{progress.total}", *(f"{n} {name}" for name, n in of.items())]
+        )
+        ends = self._time.end(progress.seconds_left)
         last = ("", "", "")
         if progress.trial is not None:
             mark = "+" if joined(progress) else " "

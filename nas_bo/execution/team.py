@@ -159,7 +159,7 @@ class Team(ABC, Generic[Work]):
 
     @abstractmethod
     def _started(self, place: int) -> Child[Work]:
-        """A new worker, which may not be ready yet, in the place of one (from 0 on) that is gone or was never there."""
+        """A new worker, which may not be ready yet. `place` counts workers from 0; one that replaces another has its place."""
 
     @abstractmethod
     def _cannot_start(self, how: str) -> str:

@@ -81,7 +81,7 @@ class Writer:
         failures: failed attempts since the last that succeeded.
         open: `Target.folder` -> the open study.
         refused: what is set aside until `drain`.
-        counted: `Target.folder` -> how many of the study's trials have ended, run, ..., where nobody was told yet.
+        counted: `Target.folder` -> how many of the study's trials have ended, run, ..., not logged yet.
         others: key of a study -> a function that gives number and point of its finished trials, but for known ones:
             those of other processes.
         cause: of the last failure of the store, in words.

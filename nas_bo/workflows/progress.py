@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nas_bo.trial import Trial
@@ -19,6 +19,7 @@ class Progress:
         trial: the one that just ended; None at the start of a phase.
         label: its short name.
         front: the front so far.
+        counts: how many trials of the study have "ended", "failed", are "running", "queued", "waiting" and "lost"; empty where nothing is searched.
     """
 
     phase: str
@@ -28,3 +29,4 @@ class Progress:
     trial: Trial | None = None
     label: str = ""
     front: Sequence[Trial] = field(default_factory=list)
+    counts: Mapping[str, int] = field(default_factory=dict)

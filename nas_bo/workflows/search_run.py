@@ -273,7 +273,7 @@ class SearchRun:
         if self.tracker is not None:
             self.tracker.log(self.study, frozen)
         if isinstance(self.tracker, Counting):
-            self.tracker.count(self.study, self.past.counts())
+            self.tracker.count(self.study, self.counts())
         self.tell_progress("search", self.past.finished, self.total, outcome, name)
         self._stop_if_hopeless()
 
@@ -292,6 +292,12 @@ class SearchRun:
         for trial in self._running.values():
             with suppress(StorageUnavailable):  # reported already; this process is dead when somebody continues
                 studies.release(trial)
+
+    def counts(self) -> dict[str, int]:
+        """How many trials of the study have ended, failed, run, are queued (begun, and no worker of this process is free), wait, and are
+        lost."""
+        found, queued = self.past.counts(), max(0, len(self._running) - self.workers)
+        return found | {"running": max(0, found["running"] - queued), "queued": queued}
 
     # ---- telling ---------------------------------------------------------------------------------------------------
 
@@ -314,4 +320,4 @@ class SearchRun:
             rest += max(0, self.total - self.past.finished) if phase == "baseline" else 0
             rest += self.later(max(0, self.total - self.past.finished)) if phase in ("baseline", "search") else 0
             left = None if self.time_is_up() else min(mean * rest / self.workers, self.until - clock())
-        self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front))
+        self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front, self.counts()))

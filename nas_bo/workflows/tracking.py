@@ -45,7 +45,7 @@ class Warmed(Protocol):
 
 @runtime_checkable
 class Counting(Protocol):
-    """A tracker that shows while a search lasts how many of its trials have ended, failed, run, wait, and are lost."""
+    """A tracker that shows while a search lasts how many of its trials have ended, failed, run, are queued, wait, and are lost."""
 
     def count(self, study: object, counts: Mapping[str, int]) -> object:
         """How many there are now, by these words; a later call replaces an earlier one."""

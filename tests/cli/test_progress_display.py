@@ -86,6 +86,21 @@ def test_the_live_display_never_shrinks_and_never_wraps():
     heads = [next(line for line in lines if "architecture" in line) for lines in seen[1:]]
     assert heads[2] == heads[3] == heads[4]
     assert "front so far: 1 trial" in "\n".join(seen[-1]) and "1 trials" not in "\n".join(seen[-1])
+    shown.update(
+        Progress(
+            "search",
+            2,
+            40,
+            10.0,
+            front[0],
+            "a",
+            front[:1],
+            {"ended": 2, "running": 4, "queued": 3, "failed": 1, "lost": 0},
+        )
+    )
+    assert seen[-1][0] == "search 2/40, 4 running, 3 queued, 1 failed, 0:00 elapsed, 0:10 left"
+    shown.update(Progress("search", 3, 40, 10.0, front[0], "a", front[:1], {"ended": 3, "running": 1, "failed": 0}))
+    assert seen[-1][0] == "search 3/40, 0:00 elapsed, 0:10 left"
     assert "0:00 elapsed, 0:10 left" in seen[1][0] and all(len(line) <= 100 for lines in seen for line in lines)
 
 

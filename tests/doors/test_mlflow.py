@@ -131,9 +131,13 @@ def test_a_search_shows_how_many_trials_ended_run_and_failed(uri):
     (parent,) = store.runs(Toy.title, "study")
     failed = sum(t.state is State.FAILED for t in result.trials)
     counts = {
-        name: parent.data.metrics[f"system/trials_{name}"] for name in ("ended", "failed", "running", "waiting", "lost")
+        name: parent.data.metrics[f"system/trials_{name}"]
+        for name in ("ended", "failed", "running", "queued", "waiting", "lost")
     }
-    assert counts == {"ended": 12, "failed": failed, "running": 0, "waiting": 0, "lost": 0} and 0 < failed < 12
+    assert (
+        counts == {"ended": 12, "failed": failed, "running": 0, "queued": 0, "waiting": 0, "lost": 0}
+        and 0 < failed < 12
+    )
 
 
 def test_a_summary_of_the_caller_is_reported(uri):
