@@ -56,7 +56,7 @@ def test_intervals_hold_what_they_promise() -> None:
 
 def test_intervals_hold_from_ten_measurements() -> None:
     inside, wide = [], []
-    for draw in range(10):
+    for draw in range(5):
         rng = np.random.default_rng(draw)
         order, noisy = rng.permutation(len(TRUTH)), TRUTH * np.exp(rng.normal(0, 0.01, len(TRUTH)))
         taught, asked = order[:10], order[10:]
