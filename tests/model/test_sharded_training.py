@@ -29,7 +29,7 @@ HOW = {"device": "cpu", "evaluation_tokens": 2048}
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     path = tmp_path_factory.mktemp("corpus") / "text.txt"
-    path.write_text("".join(f"the square of {i} is {i * i}; " for i in range(9000)))
+    path.write_text("".join(f"the square of {i} is {i * i}; " for i in range(4000)))
     return load_corpus(path)
 
 
@@ -89,7 +89,7 @@ def test_an_objective_looks_at_its_rungs_and_what_a_process_raises_is_raised_her
     corpus: Corpus, tmp_path: Path
 ) -> None:
     path = tmp_path / "text.txt"
-    path.write_text("".join(f"the square of {i} is {i * i}; " for i in range(9000)))
+    path.write_text("".join(f"the square of {i} is {i * i}; " for i in range(4000)))
     arch = next(a for a in map(TinyGPT.sample, range(20)) if a.layers[0].mlp.kind == "dense")
     loss = ValidationLoss(4000, str(path), device="cpu", rungs=(0.5,), gpus_per_trial=2, evaluation_tokens=2048)
     assert loss.conditions()["gpus_per_trial"] == 2 and pickle.loads(pickle.dumps(loss)) == loss

@@ -25,7 +25,7 @@ SMALL = decoder(layer(CONV, DENSE), width=16)
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     path = tmp_path_factory.mktemp("corpus") / "text.txt"
-    path.write_text("".join(f"the square of {i} is {i * i}; " for i in range(9000)))
+    path.write_text("".join(f"the square of {i} is {i * i}; " for i in range(4000)))
     return load_corpus(path)
 
 
