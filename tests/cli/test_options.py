@@ -41,16 +41,6 @@ def test_a_wrong_word_is_told_by_its_option(line, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def numeric():
-    """Every option of every command that takes a number, by what Typer was given."""
-    group = typer.main.get_command(app)
-    for path, command in commands(group, ()):
-        kinds = get_type_hints(command.callback)
-        for p in command.params:
-            if p.param_type_name == "option" and re.search(r"\b(int|float)\b", str(kinds.get(p.name))):
-                yield [*path, p.opts[0]]
-
-
 def commands(group, path):
     for name, one in group.commands.items():
         if hasattr(one, "commands"):
@@ -59,10 +49,21 @@ def commands(group, path):
             yield (*path, name), one
 
 
+COMMANDS = dict(commands(typer.main.get_command(app), ()))  # once: their options are read out of their functions
+
+
+def numeric():
+    """Every option of every command that takes a number, by what Typer was given."""
+    for path, command in COMMANDS.items():
+        kinds = get_type_hints(command.callback)
+        for p in command.params:
+            if p.param_type_name == "option" and re.search(r"\b(int|float)\b", str(kinds.get(p.name))):
+                yield [*path, p.opts[0]]
+
+
 def arguments(words):
     """Something for each argument that the command needs."""
-    command = dict(commands(typer.main.get_command(app), ()))[tuple(words)]
-    return ["x"] * sum(p.param_type_name == "argument" and p.required for p in command.params)
+    return ["x"] * sum(p.param_type_name == "argument" and p.required for p in COMMANDS[tuple(words)].params)
 
 
 NUMBERS = list(numeric())
