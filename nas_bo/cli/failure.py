@@ -39,10 +39,25 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
     except NasBoError as error:
         say(f"nas-bo: {printable(by_option(str(error)))}", err=True)
         raise typer.Exit(1 if isinstance(error, StorageUnavailable) else 2) from None
+    except EOFError as error:
+        if not (damaged := _damaged(error)):
+            raise
+        say(
+            f"nas-bo: the compiled Python file {printable(damaged)!r} is damaged ({error}), as a disk that was full leaves it; remove that file",
+            err=True,
+        )
+        raise typer.Exit(2) from None
     except (MemoryError, ImportError, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             name = printable(str(error.filename))[:60]
             say(f"nas-bo: {name!r}... is longer than the name of a file may be; give a shorter one", err=True)
+            raise typer.Exit(2) from None
+        if isinstance(error, OSError) and not _no_memory(error) and (error.filename or error.errno in FULL):
+            place = printable(str(error.filename or "what is written"))
+            say(
+                f"nas-bo: {place!r}: {error.strerror}. Free space or give another place, then start the same command again",
+                err=True,
+            )
             raise typer.Exit(2) from None
         if not _no_memory(error):
             raise
@@ -56,6 +71,17 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         _hurry()
         say(f"nas-bo: {interrupted if isinstance(interrupted, str) else interrupted()}", err=True)
         raise typer.Exit(INTERRUPTED) from None
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+def _damaged(error: EOFError) -> str:
+    """The compiled file that Python could not read; "" where it is another end of a file."""
+    found, at = "", error.__traceback__
+    while at is not None:
+        found, at = str(at.tb_frame.f_locals.get("bytecode_path") or found), at.tb_next
+    return found if "marshal" in str(error) else ""
 
 
 def _no_memory(error: Exception) -> bool:

@@ -69,9 +69,10 @@ def save(path: str | Path, identity: Identity, step: int, state: Mapping[str, An
     try:
         with temporary.whole(path, durable=True) as draft, draft.open("wb") as file:
             torch.save(content, file)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch's own, where a disk takes only a part
+        reason = error.strerror if isinstance(error, OSError) else "the disk took only a part of it"
         raise CheckpointError(
-            f"the checkpoint {str(path)!r} cannot be written ({error.strerror or error}); give a folder that can be "
+            f"the checkpoint {str(path)!r} cannot be written ({reason or error}); give a folder that can be "
             "written to and has space left"
         ) from None
 

@@ -62,7 +62,8 @@ class SearchRun:
         # An asynchronous search knows all that has ended, and begins a trial when a worker is free.
         self.ordered = self.workers > 1 and not settings.asynchronous
         self.window = 2 * self.workers if self.ordered else 1
-        self.most = self.window if self.ordered else self.workers  # trials that run at once
+        # trials that run or wait for their turn: none waits where time runs out
+        self.most = self.window if self.ordered and settings.hours is None else self.workers
         self.until = math.inf if settings.hours is None else clock() + 3600 * settings.hours
         self.own: list[int] = []
         self.exhausted = False
@@ -127,11 +128,15 @@ class SearchRun:
         return list(self._running.values())
 
     def is_over(self) -> bool:
-        """Whether no trial is to be begun in this call: what comes after the search has its part of the time, at most half of it."""
+        """Whether no trial is to be begun in this call: one that begins must come to its end before what comes after the search, which has
+        its part of the time, at most half of it."""
         if self.settings.hours is None:
             return False
-        after = sum(self.seconds) / len(self.seconds) * self.later(0) / self.workers if self.seconds else 0.0
-        return clock() >= self.until - min(after, 1800 * self.settings.hours)
+        if not self.seconds:
+            return self.time_is_up()
+        mean = sum(self.seconds) / len(self.seconds)
+        after = min(mean * self.later(0) / self.workers, 1800 * self.settings.hours)
+        return clock() + mean * (1 + len(self._running) // self.workers) > self.until - after
 
     def time_is_up(self) -> bool:
         """Whether nothing at all is to be begun in this call."""

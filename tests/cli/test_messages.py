@@ -1,6 +1,8 @@
 """What the command prints at its end: commands that can be copied, what is no time, and nothing that is over."""
 
 import errno
+import importlib
+import py_compile
 import re
 import shlex
 
@@ -140,3 +142,23 @@ def test_a_pick_of_a_study_without_trainings_says_nothing_about_them(tmp_path, m
     study.optimize(lambda t: t.suggest_float("x", 0, 1), 2)
     done = CliRunner().invoke(app, ["report", "a.db", "--pick", "best:value"])
     assert done.exit_code == 0 and "trained" not in done.stdout
+
+
+def test_a_full_disk_and_a_damaged_compiled_file_are_reported(tmp_path, monkeypatch):
+    """Python leaves half of a compiled file where the disk is full, and cannot read it afterwards."""
+
+    def full(*_more):
+        raise OSError(errno.ENOSPC, "No space left on device", "a.png")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("nas_bo.cli.resolve.stored", full)
+    done = CliRunner().invoke(app, ["report", "a.db"])
+    assert done.exit_code == 2 and "nas-bo: 'a.png': No space left on device. Free space" in done.stderr
+    (tmp_path / "half_compiled.py").write_text("x = 1\n")
+    compiled = py_compile.compile(str(tmp_path / "half_compiled.py"), doraise=True)
+    with open(compiled, "r+b") as file:
+        file.truncate(20)
+    monkeypatch.setattr("nas_bo.cli.resolve.stored", lambda *_more: importlib.import_module("half_compiled"))
+    done = CliRunner().invoke(app, ["report", "a.db"])
+    assert done.exit_code == 2 and f"the compiled Python file {compiled!r} is damaged" in done.stderr, done.output
