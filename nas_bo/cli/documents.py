@@ -164,7 +164,8 @@ KINDS: Mapping[str, Kind] = {
         "`status`",
         {
             "storage": "without passwords",
-            "studies": "a list of {study, made_by_nas_bo, objectives, trials, finished, pruned, failed, running, waiting, last_ended, evaluated}; "
+            "studies": "a list of {study, made_by_nas_bo, objectives, trials, finished, pruned, failed, running, waiting, lost, machines, last_ended, evaluated}; "
+            "lost are running trials whose process is dead or silent, machines a list of {machine, ended, failed, running, lost}; "
             "of each running trial in evaluated {trial, by, machine, process, alive, since}",
             **WARNINGS,
         },

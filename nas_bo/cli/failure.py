@@ -53,7 +53,7 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
             say(f"nas-bo: {name!r}... is longer than the name of a file may be; give a shorter one", err=True)
             raise typer.Exit(2) from None
         if isinstance(error, OSError) and not _no_memory(error) and (error.filename or error.errno in FULL):
-            place = printable(str(error.filename or "what is written"))
+            place = printable(str(error.filename or "the output"))
             say(
                 f"nas-bo: {place!r}: {error.strerror}. Free space or give another place, then start the same command again",
                 err=True,

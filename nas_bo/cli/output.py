@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TextIO
 
 import typer
@@ -82,12 +82,15 @@ def answering() -> Iterator[None]:
     kept = _set_aside(before)
     _answer = before if kept is None else open(kept, "w", encoding=before.encoding, errors=before.errors)  # noqa: SIM115
     sys.stdout = sys.stderr
+    failed = True
     try:
         yield
+        failed = False
     finally:
         own, _answer, sys.stdout = _answer, None, before
         try:
-            own.flush()
+            with suppress(OSError) if failed else nullcontext():  # what failed is reported once
+                own.flush()
         finally:
             if kept is not None:
                 _flush_c()
