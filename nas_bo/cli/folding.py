@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 RULE = re.compile(r"-+(?:  -+)+")  # below the head of a table
 LAST = re.compile(r"(.*\S)? {2,}(\S.*)")  # a line, and its last column
-LEAST = 12  # columns of a cell that is folded
 HANGING = 28  # columns that are left for what begins below itself; else it begins at the left
 COMMAND = "nas-bo "  # copied from the terminal as it stands
 
@@ -65,10 +64,15 @@ def _table(lines: Sequence[str], wide: int) -> list[str]:
         max([max(map(len, head.split(" "))), *(len(row[i]) for row in rows[1:])]) for i, head in enumerate(rows[0])
     ]
     over = sum(widths) + 2 * (len(widths) - 1) - wide
-    worded = [i for i in range(len(widths)) if any(" " in row[i] and not right[i] for row in rows[1:])]
-    if over > 0 and worded:
-        at = max(worded, key=lambda i: widths[i])
-        widths[at] = max(min(LEAST, widths[at]), widths[at] - over)
+    words = [max(len(word) for row in rows for word in row[i].split(" ")) for i in range(len(widths))]
+    least = [
+        w if any("±" in row[i] for row in rows) else words[i] for i, w in enumerate(widths)
+    ]  # an interval stays whole
+    while over > 0 and widths != least:
+        at = max(range(len(widths)), key=lambda i: widths[i] - least[i])
+        cut = min(over, max(1, (widths[at] - least[at]) // 2))
+        widths[at], over = widths[at] - cut, over - cut
+    gap = " " if over > 0 else "  "
     found = []
     for row in rows:
         cells = [
@@ -84,8 +88,8 @@ def _table(lines: Sequence[str], wide: int) -> list[str]:
             strict=True,
         ):
             found.append(
-                "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+                gap.join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
             )
         if row is rows[0]:
-            found.append("  ".join("-" * w for w in widths))
+            found.append(gap.join("-" * w for w in widths))
     return found
