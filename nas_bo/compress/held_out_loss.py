@@ -17,7 +17,6 @@ from nas_bo.model.decoder import Decoder
 from nas_bo.model.inference import window_losses
 
 QUANTILE = 1.96
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)

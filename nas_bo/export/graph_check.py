@@ -6,12 +6,14 @@ them and the states of the layers -> logits, the new states.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from nas_bo.errors import ExportError
 from nas_bo.export.check import CONTINUED, POSITIONS, Check, Cost, HeldOut, Logits, compared, own, prompt, weighed
 
 if TYPE_CHECKING:
@@ -55,6 +57,21 @@ def agreement(
     apart = [_apart(model, run, length) for run in runs for length in lengths]
     steps = [_one_by_one(model, run, longest + CONTINUED) for run in runs if isinstance(run, _Cached)]
     return replace(worst, difference=max(worst.difference, *apart, *steps), cached=bool(steps))
+
+
+@contextmanager
+def running(program: str, instead: str) -> Iterator[None]:
+    """Around whatever a program does with the files: what it raises is an ExportError that names another format."""
+    try:
+        yield
+    except ExportError:
+        raise
+    except Exception as error:  # they have no common base
+        said = " ".join(str(error).split())[:200]
+        raise ExportError(
+            f"{program} cannot run what was written ({type(error).__name__}: {said}), so it is not handed over; export to {instead}, and "
+            "please report this"
+        ) from None
 
 
 def axes(whole: bool, cached: bool) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export.check import Check, Cost, HeldOut
 from nas_bo.export.folder import TrainedModel
-from nas_bo.export.graph_check import agreement, axes
+from nas_bo.export.graph_check import agreement, axes, running
 from nas_bo.export.huggingface import tokenizer_file
 from nas_bo.model.counts import steps
 
@@ -58,17 +58,9 @@ def write(
     for name, file in files.items():
         (folder / name).write_bytes(file)
     runtime = f"onnxruntime {onnxruntime.__version__}"
-    try:
+    with running("ONNX Runtime", "huggingface"):
         graphs = {name: Session(file) for name, file in files.items()}
         check = agreement(made.model, runtime, graphs.get(FILE), graphs.get(CACHED), held_out if bits else None)
-    except ExportError:
-        raise
-    except Exception as error:  # its own exceptions have no common base
-        said = " ".join(str(error).split())[:200]
-        raise ExportError(
-            f"ONNX Runtime cannot run what was written ({type(error).__name__}: {said}), so it is not handed over; export to huggingface, "
-            "and please report this"
-        ) from None
     size = sum(map(len, files.values())) / len(files)
     told = f"ONNX with {axes(FILE in files, CACHED in files)}"
     return told + ("" if bits is None else f", matrices in {bits} bits, {size / 1e6:.3g} MB a file"), check

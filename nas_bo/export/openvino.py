@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from nas_bo.errors import ExportError, MissingExtra
+from nas_bo.errors import MissingExtra
 from nas_bo.export import onnx
 from nas_bo.export.check import Check, Cost, HeldOut
 from nas_bo.export.folder import TrainedModel
-from nas_bo.export.graph_check import agreement, axes
+from nas_bo.export.graph_check import agreement, axes, running
 from nas_bo.export.huggingface import tokenizer_file
 
 FILE, CACHED = "model.xml", "model_with_cache.xml"
@@ -48,7 +48,7 @@ def write(
     core, graphs, size = openvino.Core(), {}, 0
     runtime = f"openvino {openvino.__version__.partition('-')[0]}"
     tokenizer_file(made, folder)
-    try:
+    with running("OpenVINO", "onnx or huggingface"):
         for name, file in onnx.translated(made).items():
             model = core.read_model(io.BytesIO(file))
             if bits is not None:
@@ -58,14 +58,6 @@ def write(
             size += path.stat().st_size + path.with_suffix(".bin").stat().st_size
             graphs[path.name] = Compiled(core, path)
         check = agreement(made.model, runtime, graphs.get(FILE), graphs.get(CACHED), held_out if bits else None)
-    except ExportError:
-        raise
-    except Exception as error:  # it raises RuntimeError for everything
-        said = " ".join(str(error).split())[:200]
-        raise ExportError(
-            f"OpenVINO cannot run what was written ({type(error).__name__}: {said}), so it is not handed over; export to onnx or "
-            "huggingface, and please report this"
-        ) from None
     told = f"OpenVINO with {axes(FILE in graphs, CACHED in graphs)}"
     return told + (
         "" if bits is None else f", matrices in {bits} bits, {size / len(graphs) / 1e6:.3g} MB a file"

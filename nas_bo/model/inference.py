@@ -50,26 +50,22 @@ def evaluate(
         _, nll = model.loss(batch[:, :-1], batch[:, 1:])
         total.add_(nll.double() * len(batch))
 
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-        windows = _read(model, corpus, tokens, sequence, threads, look)
-    return float(total) / windows / math.log(2) / corpus.bytes_per_token
-
-
-def _read(
-    model: Decoder, corpus: Corpus, tokens: int, sequence: int, threads: int | None, look: Callable[[Tensor], None]
-) -> int:
-    """Show the windows of `evaluate` to `look`, (B, sequence + 1) at a time, with the model in evaluation mode; gives their number."""
     check_vocabulary(model, corpus)
     windows = corpus.held_out(tokens, sequence)
-    device, rows = model.embedding.weight.device, rows_of_pass(sequence, model.vocab_size)
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        _read(model, windows, threads, look)
+    return float(total) / len(windows) / math.log(2) / corpus.bytes_per_token
+
+
+def _read(model: Decoder, windows: NDArray[np.integer], threads: int | None, look: Callable[[Tensor], object]) -> None:
+    """Show windows (W, T + 1) to `look`, some at a time, with the model in evaluation mode."""
+    device, rows = model.embedding.weight.device, rows_of_pass(windows.shape[1] - 1, model.vocab_size)
     with evaluating(model), torch_threads(threads), measurement_lock.working() as step:
         for start in range(0, len(windows), rows):
             step()
             look(as_tensor(windows[start : start + rows], device))
-    return len(windows)
 
 
-@torch.inference_mode()
 def window_losses(model: Decoder, corpus: Corpus, tokens: int, sequence: int = 64, threads: int | None = 1) -> Tensor:
     """Bits per byte of each window of about `tokens` tokens of held-out text, (windows,) in float64: to compare two models window by
     window.
@@ -77,17 +73,21 @@ def window_losses(model: Decoder, corpus: Corpus, tokens: int, sequence: int = 6
     Raises:
         DataError: as `evaluate`.
     """
+    check_vocabulary(model, corpus)
+    return losses(model, corpus.held_out(tokens, sequence), corpus, threads)
+
+
+@torch.inference_mode()
+def losses(model: Decoder, windows: NDArray[np.integer], corpus: Corpus, threads: int | None = 1) -> Tensor:
+    """(W, T + 1) token ids -> (W,) bits per byte of each window, in float64; `corpus` says what a token stands for."""
     found: list[Tensor] = []
 
     def each(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         nats = F.cross_entropy(logits.float(), targets, reduction="none")
-        found.append(nats.view(-1, sequence).double().mean(1))
+        found.append(nats.view(-1, windows.shape[1] - 1).double().mean(1))
         return nats.mean(), nats.mean()
 
-    def look(batch: Tensor) -> None:
-        model.loss(batch[:, :-1], batch[:, 1:], each)
-
-    _read(model, corpus, tokens, sequence, threads, look)
+    _read(model, windows, threads, lambda batch: model.loss(batch[:, :-1], batch[:, 1:], each))
     return torch.cat(found).cpu() / math.log(2) / corpus.bytes_per_token
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from nas_bo.model.training_loop import Progress
 
 
-class Recipe(TypedDict, total=False):
-    """What may also be a field at the top level of an architecture; see `nas_bo.model.train`."""
+class Schedule(TypedDict, total=False):
+    """The part of a recipe that a supernet has as well."""
 
     lr: float | None
     weight_decay: float | None
@@ -31,16 +31,26 @@ class Recipe(TypedDict, total=False):
     warmup: float | None
     decay: float | None
     clip: float | None
+
+
+class Recipe(Schedule, total=False):
+    """What may also be a field at the top level of an architecture; see `nas_bo.model.train`."""
+
     embedding_power: float | None
 
 
-class Machine(TypedDict, total=False):
-    """Where and how a run is computed; see `nas_bo.model.train`."""
+class Place(TypedDict, total=False):
+    """Where and how any run is computed."""
 
     device: torch.device | str | None
     bf16: bool | None
     threads: int | None
     ignore: Collection[str]
+
+
+class Machine(Place, total=False):
+    """Where and how a run is computed; see `nas_bo.model.train`."""
+
     evaluation_tokens: int
     gpus_per_trial: int
 

@@ -109,20 +109,7 @@ def attention(
     (Brandon et al. 2024, arXiv 2405.12981): queries and the output are all that is left. `sinks` adds a learned term to every softmax (gpt-oss: arXiv 2508.10925). `value_dim` is the head
     dimension of values, None for that of keys.
     """
-    return _option(
-        "attention",
-        heads=heads,
-        kv_group=kv_group,
-        head_dim=head_dim,
-        window=window,
-        qk_norm=qk_norm,
-        qkv_bias=qkv_bias,
-        out_bias=out_bias,
-        rotary_share=rotary_share,
-        sinks=sinks,
-        value_dim=value_dim,
-        share_kv=share_kv,
-    )
+    return _option("attention", **locals())
 
 
 @_knowing

@@ -246,15 +246,23 @@ def measured_here(
         ObjectiveError: there is no such runtime, or it does not run on that device.
         MissingExtra: it is not installed.
     """
-    from nas_bo.hardware.latency.measured import Measured
     from nas_bo.hardware.runtimes import runtime as made
 
     runs = made(runtime, device)
-    models = [
+    return _measuring(runs, wanted, precision, max_seconds, digest(runs.conditions()))
+
+
+def _measuring(
+    runs: Runtime, wanted: list[tuple[Setting, float]], precision: float, max_seconds: float, mark: str | None
+) -> Timed:
+    from nas_bo.hardware.latency.measured import Measured
+    from nas_bo.model.device import named
+
+    steps = tuple(
         (Measured(setting, runtime_here=runs, precision=precision, max_seconds=max_seconds, clock="cpu"), often)
         for setting, often in wanted
-    ]
-    return Timed(tuple(models), _machine(str(runs.device)), "measured", digest(runs.conditions()), here=True, runs=runs)
+    )
+    return Timed(steps, named(str(runs.device)), "measured", mark, here=True, runs=runs)
 
 
 def own_model(
@@ -281,16 +289,10 @@ def own_model(
             "measured on a torch device, or get a roofline for a device whose figures are known; leave model= out"
         )
     if is_torch_device(device):
-        from nas_bo.hardware.latency.measured import Measured
         from nas_bo.hardware.runtimes.own_model import OwnModel
 
         measurable(owner, device, wanted[0][0].dtype)
-        runs = OwnModel(build, device)
-        steps = tuple(
-            (Measured(setting, runtime_here=runs, precision=precision, max_seconds=max_seconds, clock="cpu"), often)
-            for setting, often in wanted
-        )
-        return Timed(steps, _machine(str(runs.device)), "measured", None, here=True, runs=runs)
+        return _measuring(OwnModel(build, device), wanted, precision, max_seconds, None)
     figures = found_device(device)
     if not isinstance(figures, Device):
         raise ObjectiveError(
@@ -300,12 +302,6 @@ def own_model(
     known = {**figures.known(), "operations": figures.operations}
     traces = tuple((TracedRoofline(build, figures, setting), often) for setting, often in wanted)
     return Timed(traces, figures.name, "roofline", digest(known), bound=figures.overhead_us is None)
-
-
-def _machine(device: str) -> str:
-    from nas_bo.model.device import named
-
-    return named(device)
 
 
 def digest(data: object) -> str:

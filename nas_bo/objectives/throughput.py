@@ -54,14 +54,9 @@ class Throughput:
         check_build("Throughput", self.build)
         same = (
             "phase", "context", "batch", "vocab_size", "device", "target", "model", "dtype", "output_length",
-            "runtime", "build", "on",
+            "runtime", "build", "on", "precision", "max_seconds", "ignore",
         )  # fmt: skip
-        timing = Latency(
-            **{name: vars(self)[name] for name in same},
-            precision=self.precision,
-            max_seconds=self.max_seconds,
-            ignore=self.ignore,
-        )
+        timing = Latency(**{name: vars(self)[name] for name in same})
         object.__setattr__(self, "latency", timing)
         if timing.unit == BOUND and self.unit == "tokens/s":
             object.__setattr__(self, "unit", f"tokens/s, {BOUND}")

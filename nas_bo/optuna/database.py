@@ -45,7 +45,6 @@ REPORTED = _table(models.TrialIntermediateValueModel)
 USER = _table(models.TrialUserAttributeModel)
 SYSTEM = _table(models.TrialSystemAttributeModel)
 AT_ONCE = 500  # trials read by one statement: databases bound the number of their arguments
-OPEN = (TrialState.RUNNING, TrialState.WAITING)
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 NUMBERS = {"INF_POS": float("inf"), "INF_NEG": float("-inf"), "NAN": float("nan")}
 Inserted = sqlite.Insert | postgresql.Insert

@@ -404,18 +404,6 @@ def release(trial: optuna.Trial) -> None:
 
 
 @whole()
-def begun(study: Study) -> int:
-    """How many trials there are, in whatever state: the number of the next one."""
-    return len(study.get_trials(deepcopy=False))
-
-
-@whole()
-def waiting(study: Study) -> list[int]:
-    """The numbers of the enqueued trials that nobody has taken yet, in the order in which they will be."""
-    return [t.number for t in study.get_trials(deepcopy=False, states=(TrialState.WAITING,))]
-
-
-@whole()
 def finished(study: Study) -> int:
     """How many trials have ended, in whatever state."""
     done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -447,14 +435,8 @@ def deaths(trial: optuna.Trial) -> int:
     return noted if isinstance(noted, int) else 0
 
 
-@whole()
-def elsewhere(study: Study) -> list[str]:
-    """The machines whose processes run trials of the study now, by its records; they may have died there unnoticed."""
-    return [one.machine for one in running.running(study) if one.by == "process" and not one.here]
-
-
 __all__ = [
-    "REMEDY", "adopt", "as_begun", "ask", "ask_for", "asked", "begin", "begun", "check_same", "claim", "claim_as", "deaths",
-    "elsewhere", "evaluated_by", "finished", "head", "keep", "kept", "load", "names", "open_study", "opened", "read",
-    "release", "starting", "taken_up", "tell", "tell_outcome", "waiting", "was_enqueued",
+    "REMEDY", "adopt", "as_begun", "ask", "ask_for", "asked", "begin", "check_same", "claim", "claim_as", "deaths",
+    "evaluated_by", "finished", "head", "keep", "kept", "load", "names", "open_study", "opened", "read",
+    "release", "starting", "taken_up", "tell", "tell_outcome", "was_enqueued",
 ]  # fmt: skip

@@ -7,15 +7,11 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from nas_bo.errors import ObjectiveError
-from nas_bo.model.inference import torch_threads
+from nas_bo.model.inference import losses
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from nas_bo.model.data import Corpus
     from nas_bo.model.decoder import Decoder
 
@@ -41,8 +37,8 @@ def check_text(
     """
     length = calibration.shape[-1]
     windows = calibration.reshape(-1, length)[: max(2, LOOKED_AT // length)]
-    known = _losses(model, windows, corpus)
-    held = _losses(model, corpus.held_out(LOOKED_AT, length - 1), corpus)
+    known = losses(model, windows, corpus)
+    held = losses(model, corpus.held_out(LOOKED_AT, length - 1), corpus)
     unit = corpus.unit
     counting = _counting(corpus)
     if not float(held.mean()) < counting:
@@ -64,20 +60,6 @@ def check_text(
             corpus.name,
             float(held.mean()),
         )
-
-
-@torch.inference_mode()
-def _losses(model: Decoder, windows: np.ndarray[tuple[int, ...], np.dtype[np.integer]], corpus: Corpus) -> Tensor:
-    """(windows, T + 1) -> the loss of each, in the unit of the corpus."""
-    device = model.embedding.weight.device
-    found = []
-    with torch_threads(1):
-        for start in range(0, len(windows), 8):
-            batch = torch.from_numpy(np.asarray(windows[start : start + 8], np.int64)).to(device)
-            logits = model(batch[:, :-1]).float()
-            nats = F.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten(), reduction="none")
-            found.append(nats.view(len(batch), -1).double().mean(1).cpu())
-    return torch.cat(found) / math.log(2) / corpus.bytes_per_token
 
 
 def _counting(corpus: Corpus) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import ModelError
 from nas_bo.model.schedule import DEFAULTS
+from nas_bo.model.training_settings import Place, Schedule
 from nas_bo.supernet.sampling import Sampling
 from nas_bo.validated import check_fields, checked, number, whole_number
 
@@ -19,26 +20,15 @@ if TYPE_CHECKING:
     from nas_bo.model.training_loop import Progress
 
 
-class SupernetOptions(TypedDict, total=False):
+class SupernetOptions(Schedule, Place, total=False):
     """What `nas_bo.supernet.train_supernet` takes by name, see there."""
 
     sampling: Sampling | None
     distill: float
-    lr: float | None
-    weight_decay: float | None
-    batch_size: int | None
-    sequence: int | None
-    warmup: float | None
-    decay: float | None
-    clip: float | None
     checkpoint: str | Path | None
     save_every_s: float
     validate: Sequence[Architecture]
     validate_at: Collection[float]
-    device: torch.device | str | None
-    bf16: bool | None
-    threads: int | None
-    ignore: Collection[str]
     progress: Progress | None
 
 

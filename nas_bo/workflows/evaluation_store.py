@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
 from nas_bo.optuna.reading import Study
 from nas_bo.patience import Exhausted, Patience, duration
+from nas_bo.problem import Problem
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
 from nas_bo.spelling import BEFORE, NAME, spelled
@@ -167,6 +168,21 @@ class Watch:
         if self._needed:
             noted = {"id": key, "by": process.owner(), "deaths": self._deaths.get(key, 0)}
             self._records.put(EVALUATING, noted)
+
+
+def taken(
+    records: Records, executor: Executor, jobs: Mapping[str, tuple[Problem, Architecture]]
+) -> Iterator[tuple[str, Trial]]:
+    """Submit all of `jobs`, and give (key, outcome) as they end."""
+    watch = Watch(records, executor, list(jobs))
+    for key, (problem, arch) in jobs.items():
+        executor.submit(key, problem, arch)
+    left = list(jobs)
+    while left:
+        watch.begin(left[0])
+        ended, outcome = executor.take()
+        left.remove(str(ended))
+        yield str(ended), outcome
 
 
 def open_records(path: str | Path | None, study: Study | None, record: StudyRecord | None) -> Records:

@@ -20,7 +20,7 @@ from nas_bo.trial import State, Trial, front
 from nas_bo.workflows import baselines as compared
 from nas_bo.workflows import final_measurement as session
 from nas_bo.workflows import retraining_check
-from nas_bo.workflows.evaluation_store import OfStudy, Watch
+from nas_bo.workflows.evaluation_store import OfStudy, Watch, taken
 from nas_bo.workflows.search_run import SearchRun
 from nas_bo.workflows.standard import SHORT, SIZES, standard
 from nas_bo.workflows.stored_result import baselines_of, scale_of
@@ -38,17 +38,13 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
     studies.keep(study, BASELINES, {**asked, **{label: arch.id for label, arch in others.items()}})
     known = {one["id"] for one in studies.head(study).baselines}
     todo = {a.id: (label, a) for label, a in others.items() if a.id not in known}
-    watch = Watch(OfStudy(study), run.executor, list(todo))
-    for arch_id, (_, arch) in todo.items():
-        run.executor.submit(arch_id, run.problem, arch)
-    for ended in range(1, len(todo) + 1):
-        watch.begin(list(todo)[ended - 1])
-        key, outcome = run.executor.take()
-        label = todo[str(key)][0]
+    jobs = {arch_id: (run.problem, arch) for arch_id, (_, arch) in todo.items()}
+    for ended, (key, outcome) in enumerate(taken(OfStudy(study), run.executor, jobs), 1):
+        label = todo[key][0]
         whole = whole_of(run.problem, outcome.architecture)
         run.seconds.append(outcome.seconds)
         kept = compared.record(label, outcome if whole is None else with_own_loss(outcome, run.problem, whole))
-        studies.keep(study, baseline(str(key)), kept if whole is None else {**kept, "whole": True})
+        studies.keep(study, baseline(key), kept if whole is None else {**kept, "whole": True})
         run.tell_progress("baseline", ended, len(todo), outcome, label)
 
 
@@ -138,9 +134,7 @@ def retrain(
             "factor": factor,
             "conditions": again.conditions(),
         }
-        if str(key) in trained:
-            pass  # a plain decoder that is a trial as well: only its costs were missing
-        else:
+        if str(key) not in trained:  # else a plain decoder that is a trial as well: only its costs were missing
             studies.keep(study, retrained(factor, outcome.architecture.id), kept)
         if label := labels.get(str(key), ""):
             studies.keep(study, baseline(str(key)), _of_design(label, outcome, list(grown)))

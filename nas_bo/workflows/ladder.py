@@ -7,7 +7,6 @@ how many pairs of architectures a small rung decides as the last one does (`nas_
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import shutil
@@ -41,7 +40,6 @@ from nas_bo.workflows.stored_result import load_result
 if TYPE_CHECKING:
     from nas_bo.workflows.evaluation_store import Records
 
-_log = logging.getLogger(__name__)
 Studied = Result | Study | str | os.PathLike[str]
 
 
@@ -195,13 +193,11 @@ def _train(plan: LadderPlan, records: Records, executor: Executor, tracking: InM
     for rung in range(len(plan.rungs)):
         of_rung = [job for job in jobs if job.rung == rung]
         todo = {job.key: job for job in of_rung if records.get(job.key) is None}
-        watch = evaluation_store.Watch(records, executor, list(todo))
-        for key, job in todo.items():
-            executor.submit(key, Problem(Grown, [_with_checkpoints(job.objective, settings)]), job.architecture)
-        for _ in range(len(todo)):
-            watch.begin(next(key for key in todo if records.get(key) is None))
-            taken, outcome = executor.take()
-            key = str(taken)
+        asked = {
+            key: (Problem(Grown, [_with_checkpoints(job.objective, settings)]), job.architecture)
+            for key, job in todo.items()
+        }
+        for key, outcome in evaluation_store.taken(records, executor, asked):
             records.put(key, kept(outcome))
             spent.append((weights[key], outcome.seconds))
             done += 1

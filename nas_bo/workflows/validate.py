@@ -358,13 +358,11 @@ def _evaluate(
         return
     problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
     spent: list[float] = []
-    watch = evaluation_store.Watch(records, team, [key for key, _, _ in todo])
-    for key, objective, arch in todo:
-        team.submit(key, problems[id(objective)], arch)
-    for left in range(len(todo) - 1, -1, -1):
-        watch.begin(todo[len(todo) - 1 - left][0])
-        key_, outcome = team.take()
-        records.put(str(key_), _record(outcome))
+    jobs = {key: (problems[id(objective)], arch) for key, objective, arch in todo}
+    for left, (key, outcome) in zip(
+        reversed(range(len(jobs))), evaluation_store.taken(records, team, jobs), strict=True
+    ):
+        records.put(key, _record(outcome))
         spent.append(outcome.seconds)
         later = sum(spent) / len(spent) * left / workers_of(team)
         label = label_of(outcome.architecture, plan.space)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -12,8 +12,6 @@ from nas_bo.hardware.workload import Setting
 from nas_bo.model.counts import Arch
 from nas_bo.objective import Value
 from nas_bo.space.space import Space
-
-How = Literal["roofline", "lookup", "learned", "measured"]
 
 
 @runtime_checkable

@@ -1,107 +1,19 @@
-"""Measuring how long a model takes, so that two measurements of the same model agree.
-
-On a CPU: one thread, CPU time of that thread (wall time of a shared machine measures the neighbours), median of
-repeats. On CUDA: device events. Repeats continue until the confidence interval of the median is tight, or a cap.
-"""
+"""What every measurement of times needs to be believed: an interval of the median, and a device that nobody else uses."""
 
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
 
-from nas_bo import measurement_lock
 from nas_bo.errors import ObjectiveError
-from nas_bo.hardware.measuring.clock import Asked, clock_for
-from nas_bo.hardware.measuring.measurement import Measurement
-from nas_bo.hardware.runtimes.eager import InTorch
-from nas_bo.hardware.runtimes.interface import DECODED
-from nas_bo.hardware.workload import Setting
 from nas_bo.model.device import device_name, named, pick_device
 
 __all__ = ["check_idle", "device_name", "interval", "named", "pick_device"]
 
-if TYPE_CHECKING:
-    import torch
-
-WARM_UP = 2
-MIN_REPEATS = 9
 MAX_BUSY = 10  # percent
 CALM = 3.0  # seconds that a driver's figure, a mean over up to one, has to come down after work of our own
-
-
-def measure(
-    model: torch.nn.Module,
-    vocab_size: int,
-    phase: Literal["prefill", "decode"] = "prefill",
-    context: int = 128,
-    batch: int = 1,
-    precision: float = 0.03,
-    max_seconds: float = 1.0,
-    clock: Asked = "cpu",
-) -> Measurement:
-    """Time `model` where its parameters are. While it is timed no worker of the same search trains (`model.quiet`).
-
-    Args:
-        phase: "prefill" times one call on (batch, context) tokens; "decode" times one more token per sequence after
-            `context` cached ones (`model.new_cache(batch, length)` and ``model(tokens, cache=cache)``).
-        precision: stop when half the confidence interval is at most this share of the median.
-        max_seconds: stop then in any case, after at least 9 repeats.
-        clock: "cpu", "wall" or "auto", on a CPU.
-    """
-    import torch
-
-    device = next(model.parameters()).device
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randint(vocab_size, (batch, context + DECODED), generator=generator).to(device)
-    model.eval()
-    timer = clock_for(clock, str(device))
-    times: list[float] = []
-    ratios: list[float] = []
-    with torch.inference_mode(), _one_thread(device), measurement_lock.alone():
-        work = InTorch(model, tokens, Setting(phase, batch, context, vocab_size=vocab_size))
-        start = time.perf_counter()
-        for i in range(WARM_UP + 10_000):
-            spent, ratio = timer(work.ready())
-            if i < WARM_UP:
-                continue
-            times.append(spent / work.steps)
-            ratios.append(ratio)
-            if len(times) >= MIN_REPEATS:
-                low, high = interval(times)
-                settled = (high - low) / 2 <= precision * statistics.median(times)
-                if settled or time.perf_counter() - start > max_seconds:
-                    break
-    median = statistics.median(times)
-    quartiles = statistics.quantiles(times, n=4)
-    return Measurement(
-        median_ms=median,
-        low_ms=low,
-        high_ms=high,
-        spread=(quartiles[2] - quartiles[0]) / median if median else math.inf,
-        repeats=len(times),
-        settled=settled,
-        wall_ratio=statistics.median(ratios),
-        clock=timer.said,
-        device=named(str(device)),
-    )
-
-
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def interval(times: Sequence[float]) -> tuple[float, float]:
