@@ -150,7 +150,7 @@ def refuse_empty(arguments: Sequence[str]) -> None:
             continue
         before = arguments[at - 1] if at else ""
         what = name if text.strip() else before if before.startswith("-") else f"the argument after {before!r}"
-        raise SearchError(f"{what} is empty; give a value, or leave it out for the default")
+        raise SearchError(f"{what} is empty; give a value{', or leave the option out' if what.startswith('-') else ''}")
 
 
 def leave_at_once() -> None:

@@ -111,8 +111,10 @@ def mcp(
         import optuna
 
         from nas_bo.cli.agent_tools import Tools
+        from nas_bo.optuna import storages
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         logging.getLogger("mcp").setLevel(logging.ERROR)
+        storages.check_name(storage)
         may = allowed(allow, allow_path, budget_limit)
         server(Tools(storage, may, duration("--trial-timeout", trial_timeout), device)).run()

@@ -135,7 +135,16 @@ def _beside(folder: Path) -> list[str]:
         files.sort(key=lambda p: p.stat().st_mtime, reverse=True)
     except OSError:
         return []
-    return [str(p) for p in files if p.suffix in JOURNALS or "studies" in database_url.tables(p)]
+    return [str(p) for p in files if (_is_journal(p) if p.suffix in JOURNALS else "studies" in database_url.tables(p))]
+
+
+def _is_journal(path: Path) -> bool:
+    """Whether a file begins as Optuna's journals do; other programs call theirs .log too."""
+    try:
+        with path.open("rb") as file:
+            return file.read(11) == b'{"op_code":'
+    except OSError:
+        return False
 
 
 def _such_as(files: list[str]) -> str:
@@ -165,6 +174,13 @@ def backend(storage: Storage | None, *, reading: bool = False, there: bool = Fal
         if not url:
             return journal(file)
     return _database(url, file, reading, reading or there)
+
+
+def check_name(storage: str) -> None:
+    """Raise HostError where a path cannot be that of a storage, there or not; nothing is opened."""
+    file = database_url.file_of(storage)
+    if file is not None and not database_url.is_url(storage):
+        _of_file(storage, file, reading=True)
 
 
 def in_memory(study: Study) -> bool:

@@ -133,6 +133,21 @@ def test_what_was_allowed_when_the_server_was_started_is_done(tmp_path, monkeypa
         tools.train(0, 2000, storage=str(tmp_path / "other.db"))
 
 
+def test_what_cannot_be_a_storage_ends_it_before_an_agent_comes(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from nas_bo.cli.app import app
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "server.log").write_text("started\n")
+    for storage, says in (
+        (".", "is a folder; give the file of a study, such as nas-bo.db"),
+        ("study.txt", "neither a URL"),
+    ):
+        ran = CliRunner().invoke(app, ["mcp", "--storage", storage])
+        assert ran.exit_code == 2 and says in ran.stderr and "server.log" not in ran.stderr
+
+
 def test_without_the_sdk_the_line_that_installs_it_is_named(tmp_path):
     (tmp_path / "mcp.py").write_text("raise ImportError('no SDK')")
     done = command("mcp", cwd=tmp_path, PYTHONPATH=f"{tmp_path}:{environment()['PYTHONPATH']}", PYTHONHASHSEED="0")
