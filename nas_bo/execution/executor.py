@@ -83,6 +83,14 @@ class Polled(Protocol):
 
 
 @runtime_checkable
+class Stopping(Protocol):
+    """An executor from which nothing that ended is lost when its driver is interrupted."""
+
+    def stop(self) -> list[tuple[Hashable, Trial]]:
+        """As `close`, and what had ended and was not taken, or came to its end while it was asked to."""
+
+
+@runtime_checkable
 class Limited(Protocol):
     """An executor that can end an evaluation, whatever it is doing: its process, and all that this has started."""
 

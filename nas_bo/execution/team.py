@@ -15,6 +15,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -27,7 +28,7 @@ from nas_bo.execution.worker_warnings import Heard, repeat
 from nas_bo.objective import Judge
 from nas_bo.preemption import GRACE_S, resumable
 from nas_bo.problem import Problem
-from nas_bo.trial import Trial
+from nas_bo.trial import State, Trial
 
 END_WITHIN_S = 2.0  # before a process that was asked to end is killed
 MACHINES = 3  # that may die of one evaluation: more is its own fault
@@ -144,6 +145,7 @@ class Team(ABC, Generic[Work]):
         self._changed = threading.Condition()  # of all that follows
         self._hands: list[Hand[Work]] = []
         self._queues = _Queues[Work]()
+        self._late: list[tuple[Job[Work], Trial, list[Heard]]] = []
         self._running: dict[Hand[Work], Job[Work]] = {}
         self._broken: str = ""
 
@@ -235,7 +237,19 @@ class Team(ABC, Generic[Work]):
                     hand.terminate(job.grace_s)
 
     def close(self) -> None:
+        self._end()
+
+    def stop(self) -> list[tuple[Hashable, Trial]]:
+        found = []
+        for job, outcome, heard in self._end():
+            repeat(heard)
+            found.append((job.key, outcome))
+        return found
+
+    def _end(self) -> list[tuple[Job[Work], Trial, list[Heard]]]:
+        """End everything; what had ended before, or came to its end while it was asked to."""
         with self._changed:
+            found, self._late = list(self._queues.ended), []
             hands, self._hands = self._hands, []
             for hand in hands:
                 hand.closed = True
@@ -250,6 +264,7 @@ class Team(ABC, Generic[Work]):
             hand.thread.join(graces.get(hand, END_WITHIN_S) + END_WITHIN_S)
         self._closed()
         _open.discard(self)
+        return found + self._late
 
     # ---- called by the threads of the workers ---------------------------------------------------------------------
 
@@ -277,6 +292,8 @@ class Team(ABC, Generic[Work]):
             del self._running[hand]
             self._changed.notify_all()
             if hand.closed or job.cancelled:
+                if isinstance(answer, bytes) and not job.cancelled:
+                    self._keep(job, answer)
                 return
             if isinstance(answer, _NotBegun):
                 (self._queues.suspects if job.suspect else self._queues.waiting).appendleft(job)
@@ -292,6 +309,13 @@ class Team(ABC, Generic[Work]):
                 self._broken = self._cannot_start(answer.ending.how)
             else:
                 self._died(job, answer.ending)
+
+    def _keep(self, job: Job[Work], answer: bytes) -> None:
+        """What ended while everything ends; a failure may come of that, so it is none."""
+        with suppress(Exception):
+            outcome, heard = unpacked(answer)
+            if outcome.state is not State.FAILED:
+                self._late.append((job, outcome, heard))
 
     def _died(self, job: Job[Work], ending: Ending) -> None:
         reason = ""

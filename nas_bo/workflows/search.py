@@ -166,8 +166,10 @@ def search(
     except KeyboardInterrupt:
         interrupted = True
         patient.hurry(study)  # who interrupts does not wait for a storage
+        with uninterrupted():
+            ended = run.stop()
         with suppress(StorageUnavailable, SearchError, KeyboardInterrupt):  # a second one does not wait for this
-            run.keep_ended()
+            run.keep(ended)
     finally:
         with uninterrupted():
             executor.close()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 from nas_bo import chance, measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError, StorageUnavailable
-from nas_bo.execution.executor import Executor, Isolating, Polled, workers_of
+from nas_bo.execution.executor import Executor, Isolating, Polled, Stopping, workers_of
 from nas_bo.execution.interrupts import whole
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
@@ -258,9 +258,15 @@ class SearchRun:
         with measurement_lock.working(), whole():  # what ended is stored, counted and tracked, or nothing of it
             self._tell(next(number for number in self._running if number == key), outcome)
 
-    def keep_ended(self) -> None:
-        """What has ended and was not taken yet, as where the search was interrupted while a strategy was fitted."""
-        for key, outcome in self.executor.ended() if isinstance(self.executor, Polled) else ():
+    def stop(self) -> list[tuple[Hashable, Trial]]:
+        """End what is evaluated; what has ended and was not taken yet, as where the search was interrupted while a strategy was fitted."""
+        if isinstance(self.executor, Stopping):
+            return self.executor.stop()
+        return self.executor.ended() if isinstance(self.executor, Polled) else []
+
+    def keep(self, ended: Sequence[tuple[Hashable, Trial]]) -> None:
+        """Store what `stop` gave."""
+        for key, outcome in ended:
             if key in self._running:  # else it is of what comes before or after the search
                 with measurement_lock.working(), whole():
                     self._tell(int(str(key)), outcome)

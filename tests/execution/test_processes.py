@@ -57,6 +57,33 @@ def test_one_that_is_killed_costs_its_siblings_nothing(processes, tmp_path, monk
     assert "SIGKILL" in caplog.text and "evaluated once more, alone" in caplog.text
 
 
+def ends_when_it_is_asked_to(arch) -> float:
+    """Leaves a file when it has begun; where the width is 8 a request to end brings it to its end."""
+    asked = threading.Event()
+    if arch.width == 8:
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    with open(os.environ["NAS_BO_TEST_LOG"], "a") as log:
+        log.write(f"{arch.id} {os.getpid()}\n")
+    while not asked.is_set():
+        time.sleep(0.02)
+    return float(arch.depth)
+
+
+def test_what_comes_to_its_end_while_everything_is_ended_is_kept(processes, tmp_path, monkeypatch):
+    log = tmp_path / "log"
+    monkeypatch.setenv("NAS_BO_TEST_LOG", str(log))
+    problem = Problem(Toy, [ends_when_it_is_asked_to])
+    for key, arch in enumerate([toy(2), toy(2, 16), toy(3)]):  # the second is cut, the third never begins
+        processes.submit(key, problem, arch)
+    until = time.monotonic() + 600
+    while len(lines(log)) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    ((key, trial),) = processes.stop()
+    assert key == 0 and trial.state is State.COMPLETE and trial.values == {"ends_when_it_is_asked_to": 2.0}
+    assert processes.stop() == [] and len(lines(log)) == 2
+
+
 def test_one_that_is_killed_while_it_has_nothing_to_do_is_replaced(processes):
     problem = Problem(Toy, [loss])
     processes.submit("first", problem, toy(1))
