@@ -55,7 +55,7 @@ def errors(interrupted: str | Callable[[], str] = "interrupted") -> Iterator[Non
         if isinstance(error, OSError) and not _no_memory(error) and (error.filename or error.errno in FULL):
             place = printable(str(error.filename or "the output"))
             say(
-                f"nas-bo: {place!r}: {error.strerror}. Free space or give another place, then start the same command again",
+                f"nas-bo: {place!r}: {error.strerror}. {'Free space or give' if error.errno in FULL else 'Give'} another place, then start the same command again",
                 err=True,
             )
             raise typer.Exit(2) from None
