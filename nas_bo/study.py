@@ -37,6 +37,7 @@ ATTRIBUTE_WIDTH = 2000  # without the few digits that say how many parts there a
 
 # of a study, after the prefix
 STUDY = "study"  # what `search` says about itself: space, columns, conditions, strategy, versions, ...
+IDENTITY = "identity"  # a random id that no other study has, whatever its name
 BASELINES = "baselines"  # label -> architecture id
 RETRAINED = "retrained"  # the multiple of the budget
 COMPARED = "compared"  # {"standard": ids, "why": why there is no standard design}

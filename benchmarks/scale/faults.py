@@ -2,9 +2,10 @@
 the driver is asked to end (SIGTERM), as by a scheduler that takes the machine back.
 
     python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver database asked] [--tokens 20000] [--minutes 60]
-        [--more] [--quick]
+        [--more] [--replace] [--quick]
 
-`--more` adds to the searches of the results there, where they had the same trials and tokens. Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
+`--more` adds to the searches of the results there, where they had the same trials and tokens; with `--replace` the faults that are asked for
+begin at none. Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
 server of this machine, in a process of its own; the same search without a fault is what it is compared with. Counted are
 
 * lost: trials of the search without a fault that are missing, failed, or have another architecture or loss;
@@ -168,6 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", nargs="*", default=list(KINDS), choices=KINDS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--more", action="store_true", help="add to what is in the results")
+    parser.add_argument("--replace", action="store_true", help="with --more: forget earlier searches of --only")
     parser.add_argument("--part", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args(arguments)
@@ -180,7 +182,7 @@ def main(arguments: list[str] | None = None) -> None:
     if asked.more and kept.exists():
         before = json.loads(kept.read_text())
         same = (before["trials"], before["tokens"]) == (asked.trials, asked.tokens)
-        cases = before["cases"] if same else []
+        cases = [one for one in before["cases"] if not (asked.replace and one["fault"] in asked.only)] if same else []
     rng, until = random.Random(f"{asked.seed} {len(cases)}"), time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as made, raylets() as cluster, postgres.serving() as server:
         folder = Path(made)

@@ -100,6 +100,18 @@ class Limited(Protocol):
 
 
 @runtime_checkable
+class Keeping(Protocol):
+    """An executor whose workers keep what came of an evaluation until it is stored: a later search that submits it under the same name is
+    given that, and nothing is evaluated twice because its driver was killed (`nas_bo.execution.outcome_spool`)."""
+
+    def keep(self, key: Hashable, name: str) -> None:
+        """What is submitted next under this key has this name, which no other evaluation of whatever study has."""
+
+    def stored(self, name: str) -> None:
+        """What was kept under this name may go."""
+
+
+@runtime_checkable
 class Isolating(Protocol):
     """An executor whose evaluations may end the process that drives it; it can evaluate one of them elsewhere."""
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 
 from nas_bo import temporary
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.execution import outcome_spool
 from nas_bo.execution.executor import evaluate, failed
+from nas_bo.execution.worker import unpacked
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
 from nas_bo.trial import Trial
@@ -26,16 +30,29 @@ class InProcess:
 
     def __init__(self) -> None:
         self._deaths: dict[Hashable, int] = {}  # of what is to be isolated
-        self._waiting: deque[tuple[Hashable, Problem, Architecture, Judge | None]] = deque()
+        self._names: dict[Hashable, str] = {}  # of what is submitted next
+        self._waiting: deque[tuple[Hashable, Problem, Architecture, Judge | None, str]] = deque()
         self._folder = temporary.Late("quiet")
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
-        self._waiting.append((key, problem, arch, judge))
+        self._waiting.append((key, problem, arch, judge, self._names.pop(key, "")))
 
     def take(self) -> tuple[Hashable, Trial]:
-        key, problem, arch, judge = self._waiting.popleft()
+        key, problem, arch, judge, name = self._waiting.popleft()
         deaths = self._deaths.pop(key, None)
-        return key, evaluate(problem, arch, judge) if deaths is None else _apart(key, problem, arch, judge, deaths)
+        if (before := outcome_spool.found(name, arch)) is not None:
+            return key, unpacked(before)[0]
+        outcome = evaluate(problem, arch, judge) if deaths is None else _apart(key, problem, arch, judge, deaths)
+        if name:
+            with suppress(Exception):  # an objective's `info` may hold anything
+                outcome_spool.keep(name, outcome, pickle.dumps((outcome, [])))
+        return key, outcome
+
+    def keep(self, key: Hashable, name: str) -> None:
+        self._names[key] = name
+
+    def stored(self, name: str) -> None:
+        outcome_spool.remove(name)
 
     def isolate(self, key: Hashable, deaths: int) -> None:
         self._deaths[key] = deaths
@@ -43,6 +60,7 @@ class InProcess:
     def close(self) -> None:
         self._waiting.clear()
         self._deaths.clear()
+        self._names.clear()
         self._folder.remove()
 
     @property

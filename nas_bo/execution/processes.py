@@ -95,8 +95,8 @@ class Processes(Team[bytes]):
     def _count(self) -> int:
         return self.workers
 
-    def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None) -> bytes:
-        return packed(problem, arch, judge)
+    def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None, name: str) -> bytes:
+        return packed(problem, arch, judge, name)
 
     def _started(self, place: int) -> _Child:
         shared = self.workers == 1 or self._gpus_named

@@ -52,12 +52,13 @@ NEEDS = Check(
 
 @dataclass(frozen=True)
 class Work:
-    """An evaluation: architecture and judge, packed, and where the problem is."""
+    """An evaluation: architecture and judge, packed, where the problem is, and the name under which the outcome is kept."""
 
     arch: bytes
     judge: bytes
     key: str
     held: Sequence[object]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -215,9 +216,9 @@ class Ray(Team[Work]):
     def _count(self) -> int:
         return self.workers
 
-    def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None) -> Work:
+    def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None, name: str) -> Work:
         key, held = self._held(problem)
-        return Work(pickle.dumps(arch), dumps(judge), key, held)
+        return Work(pickle.dumps(arch), dumps(judge), key, held, name)
 
     def _held(self, problem: Problem) -> tuple[str, Sequence[object]]:
         """The key of a problem, and where it lies in the object store; put there once."""
@@ -305,7 +306,7 @@ class _Child:
         self._who, self._node = found
 
     def answer(self, work: Work, limit: float | None) -> bytes:
-        self._evaluation = self._actor.evaluate.remote(work.arch, work.key, list(work.held), work.judge)
+        self._evaluation = self._actor.evaluate.remote(work.arch, work.key, list(work.held), work.judge, work.name)
         found = self._said(self._evaluation, limit)
         self._evaluation = None
         assert isinstance(found, bytes)

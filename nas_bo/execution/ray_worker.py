@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nas_bo import elsewhere, process, temporary
 from nas_bo.errors import SearchError
-from nas_bo.execution import process_tree
+from nas_bo.execution import outcome_spool, process_tree
 from nas_bo.execution.ray_places import Places
 from nas_bo.execution.worker import answered
 from nas_bo.measurement_lock import join
@@ -50,13 +50,14 @@ class Evaluator:
 
         return process.owner(), str(ray.get_runtime_context().get_node_id())
 
-    def evaluate(self, arch: bytes, key: str, held: Sequence[object], judge: bytes) -> bytes:
+    def evaluate(self, arch: bytes, key: str, held: Sequence[object], judge: bytes, name: str) -> bytes:
         """The answer to an evaluation.
 
         Args:
             key, held: of the problem, and the one object of the store that it is in: read when it is new here.
+            name: under which the outcome is kept on this machine.
         """
-        return answered(pickle.loads(arch), lambda: (self._problem(key, held), pickle.loads(judge)))
+        return answered(pickle.loads(arch), lambda: (self._problem(key, held), pickle.loads(judge)), name)
 
     def call(self, asked: bytes) -> bytes:
         """Whether a call raised, and what it gave or raised: packed, as what is asked."""
@@ -81,6 +82,7 @@ class Evaluator:
 
 def _follow(driver: str) -> None:
     process.wait_for(driver)
+    outcome_spool.finish_writing()
     process_tree.end_all()
 
 

@@ -21,6 +21,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
+from nas_bo.execution import outcome_spool
 from nas_bo.execution.executor import failed
 from nas_bo.execution.interrupts import uninterrupted
 from nas_bo.execution.worker import unpacked
@@ -148,6 +149,7 @@ class Team(ABC, Generic[Work]):
         self._late: list[tuple[Job[Work], Trial, list[Heard]]] = []
         self._running: dict[Hand[Work], Job[Work]] = {}
         self._broken: str = ""
+        self._names: dict[Hashable, str] = {}  # of what is submitted next
 
     # ---- what a kind of worker says -------------------------------------------------------------------------------
 
@@ -156,8 +158,8 @@ class Team(ABC, Generic[Work]):
         """How many workers there are to be."""
 
     @abstractmethod
-    def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None) -> Work:
-        """An evaluation, as it is sent; raises where it cannot be."""
+    def _packed(self, problem: Problem, arch: Architecture, judge: Judge | None, name: str) -> Work:
+        """An evaluation, as it is sent, with the name under which its outcome is kept; raises where it cannot be."""
 
     @abstractmethod
     def _started(self, place: int) -> Child[Work]:
@@ -177,7 +179,8 @@ class Team(ABC, Generic[Work]):
 
     def submit(self, key: Hashable, problem: Problem, arch: Architecture, judge: Judge | None = None) -> None:
         try:
-            job = Job(key, arch, self._packed(problem, arch, judge), self._limit, grace_s=_grace(problem))
+            work = self._packed(problem, arch, judge, self._names.pop(key, ""))
+            job = Job(key, arch, work, self._limit, grace_s=_grace(problem))
         except SearchError:
             raise
         except Exception as error:
@@ -194,11 +197,18 @@ class Team(ABC, Generic[Work]):
             SearchError: it cannot be sent to another process.
         """
         try:
-            work = self._packed(problem, arch, judge)
+            work = self._packed(problem, arch, judge, self._names.pop(key, ""))
         except Exception as error:
             raise SearchError(f"it cannot be sent to another process: {error}") from error
         job = Job(key, arch, work, self._limit, suspect=True, grace_s=_grace(problem))
         self._put(job, self._queues.suspects)
+
+    def keep(self, key: Hashable, name: str) -> None:
+        self._names[key] = name
+
+    def stored(self, name: str) -> None:
+        """What workers of another machine keep stays there until it is old."""
+        outcome_spool.remove(name)
 
     def _put(self, job: Job[Work], queue: deque[Job[Work]]) -> None:
         with self._changed:

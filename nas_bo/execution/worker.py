@@ -11,7 +11,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from nas_bo.architecture import Architecture
-from nas_bo.execution import gpus, process_tree
+from nas_bo.execution import gpus, outcome_spool, process_tree
 from nas_bo.execution.executor import evaluate, failed
 from nas_bo.execution.worker_warnings import Ear, Heard, hearing, sendable
 from nas_bo.measurement_lock import join
@@ -21,9 +21,9 @@ from nas_bo.safe_text import told
 from nas_bo.trial import Trial
 
 
-def packed(problem: Problem, arch: Architecture, judge: Judge | None) -> bytes:
+def packed(problem: Problem, arch: Architecture, judge: Judge | None, name: str = "") -> bytes:
     """An evaluation to send. What may be unreadable elsewhere is packed by itself, so that it is one failed trial."""
-    return pickle.dumps((arch, pickle.dumps((problem, judge))))
+    return pickle.dumps((arch, name, pickle.dumps((problem, judge))))
 
 
 def unpacked(answer: bytes) -> tuple[Trial, list[Heard]]:
@@ -60,26 +60,33 @@ def _follow() -> None:
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()
+        outcome_spool.finish_writing()
         process_tree.end_all()
 
 
 def _answer(asked: bytes) -> bytes:
-    arch, sent = pickle.loads(asked)
-    return answered(arch, lambda: pickle.loads(sent))
+    arch, name, sent = pickle.loads(asked)
+    return answered(arch, lambda: pickle.loads(sent), name)
 
 
-def answered(arch: Architecture, read: Callable[[], tuple[Problem, Judge | None]]) -> bytes:
+def answered(arch: Architecture, read: Callable[[], tuple[Problem, Judge | None]], name: str = "") -> bytes:
     """What a worker answers to an evaluation: see `unpacked`. Nothing that goes wrong with it is raised.
 
     Args:
         read: gives what is to be evaluated, and may fail.
+        name: under which the outcome is kept until it is stored (`nas_bo.execution.outcome_spool`); "" is not at all.
     """
+    if (before := outcome_spool.found(name, arch)) is not None:
+        return before
     with hearing(ear := Ear()):
         outcome = _evaluated(arch, read)
-    try:
-        return pickle.dumps((outcome, sendable(ear.heard)))
-    except Exception as error:  # an objective's `info` may hold anything
-        return pickle.dumps((failed(arch, f"what it gave cannot be sent back: {told(error)}"), []))
+    with outcome_spool.writing:
+        try:
+            answer = pickle.dumps((outcome, sendable(ear.heard)))
+        except Exception as error:  # an objective's `info` may hold anything
+            return pickle.dumps((failed(arch, f"what it gave cannot be sent back: {told(error)}"), []))
+        outcome_spool.keep(name, outcome, answer)
+    return answer
 
 
 def _evaluated(arch: Architecture, read: Callable[[], tuple[Problem, Judge | None]]) -> Trial:

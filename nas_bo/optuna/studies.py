@@ -30,7 +30,7 @@ from nas_bo.optuna.writing import CONSTRAINTS, keep, tell, tell_outcome, unknown
 from nas_bo.patience import PATIENCE_S
 from nas_bo.problem import Problem, column
 from nas_bo.space import Space
-from nas_bo.study import CLAIM, DEATHS, OWNER, STUDY, architecture_of, plain
+from nas_bo.study import CLAIM, DEATHS, IDENTITY, OWNER, STUDY, architecture_of, plain
 from nas_bo.trial import ObjectiveSpec
 from nas_bo.wording import counted
 
@@ -100,6 +100,17 @@ def open_study(
             study.set_metric_names([c.name for c in cols])
     keep(study, STUDY, about)
     return study
+
+
+def identity(study: Study) -> str:
+    """An id of the study that no other one has, given to it when it is first asked for; "" of one in memory, which nobody continues."""
+    if storages.in_memory(study):
+        return ""
+    found = kept(study, IDENTITY)
+    if not isinstance(found, str):
+        found = uuid.uuid4().hex
+        keep(study, IDENTITY, found)
+    return found
 
 
 def _check_lengths(storage: Storage | None, about: Mapping[str, Any], space: type[Space] | None) -> None:
@@ -437,6 +448,6 @@ def deaths(trial: optuna.Trial) -> int:
 
 __all__ = [
     "REMEDY", "adopt", "as_begun", "ask", "ask_for", "asked", "begin", "check_same", "claim", "claim_as", "deaths",
-    "evaluated_by", "finished", "head", "keep", "kept", "load", "names", "open_study", "opened", "read",
+    "evaluated_by", "finished", "head", "identity", "keep", "kept", "load", "names", "open_study", "opened", "read",
     "release", "starting", "taken_up", "tell", "tell_outcome", "was_enqueued",
 ]  # fmt: skip

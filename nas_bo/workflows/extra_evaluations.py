@@ -39,12 +39,15 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
     known = {one["id"] for one in studies.head(study).baselines}
     todo = {a.id: (label, a) for label, a in others.items() if a.id not in known}
     jobs = {arch_id: (run.problem, arch) for arch_id, (_, arch) in todo.items()}
+    for arch_id, job in jobs.items():
+        run.name_outcome("baseline", arch_id, *job)
     for ended, (key, outcome) in enumerate(taken(OfStudy(study), run.executor, jobs), 1):
         label = todo[key][0]
         whole = whole_of(run.problem, outcome.architecture)
         run.seconds.append(outcome.seconds)
         kept = compared.record(label, outcome if whole is None else with_own_loss(outcome, run.problem, whole))
         studies.keep(study, baseline(key), kept if whole is None else {**kept, "whole": True})
+        run.outcome_stored("baseline", key)
         run.tell_progress("baseline", ended, len(todo), outcome, label)
 
 
@@ -119,6 +122,7 @@ def retrain(
     for ended in range(done + 1, total + 1):
         while submitted < min(len(waiting), ended - done - 1 + at_once) and not run.time_is_up():
             arch, asked = both[waiting[submitted]]
+            run.name_outcome(f"retrain {factor:g}", arch.id, asked, arch)
             run.executor.submit(arch.id, asked, arch)
             submitted += 1
         if submitted < ended - done:
@@ -138,6 +142,7 @@ def retrain(
             studies.keep(study, retrained(factor, outcome.architecture.id), kept)
         if label := labels.get(str(key), ""):
             studies.keep(study, baseline(str(key)), _of_design(label, outcome, list(grown)))
+        run.outcome_stored(f"retrain {factor:g}", key)
         run.tell_progress("retrain", ended, total, outcome, label or run.label(outcome.architecture))
     left_out = waiting[submitted:]
     return {label: arch for label, arch in plain.items() if arch.id not in left_out}

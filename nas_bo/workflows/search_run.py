@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
@@ -11,8 +12,9 @@ from contextlib import suppress
 from nas_bo import chance, measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError, StorageUnavailable
-from nas_bo.execution.executor import Executor, Isolating, Polled, Stopping, workers_of
+from nas_bo.execution.executor import Executor, Isolating, Keeping, Polled, Stopping, workers_of
 from nas_bo.execution.interrupts import whole
+from nas_bo.execution.outcome_spool import Names
 from nas_bo.objective import Judge
 from nas_bo.optuna import running, studies
 from nas_bo.optuna.reading import Study
@@ -77,6 +79,8 @@ class SearchRun:
         self._passed_over: set[int] = set()
         self._looked = False
         self.past = RunHistory(study, problem)
+        self._names: Names | None = None  # made when it is first asked for
+        self._kept: dict[tuple[str, Hashable], str] = {}
 
     def search(self, queue: Sequence[Architecture]) -> None:
         """Propose, evaluate and tell, until the study has its trials; `queue` comes first."""
@@ -249,7 +253,24 @@ class SearchRun:
             # one that is proposed again after it was stopped is wanted to the end
             if not any(t.state is State.STOPPED and t.architecture.id == arch.id for t in before):
                 judge = self.stopping.judge(self.problem, before, arch)
+        self.name_outcome("trial", trial.number, self.problem, arch)
         self.executor.submit(trial.number, self.problem, arch, judge)
+
+    def name_outcome(self, phase: str, key: Hashable, problem: Problem, arch: Architecture) -> None:
+        """What is submitted next under this key is kept by its worker until `outcome_stored`; `phase` is what it is for."""
+        if not isinstance(self.executor, Keeping):
+            return
+        if self._names is None:
+            stopping = re.sub(" at 0x[0-9a-fA-F]+", "", repr(self.stopping))  # another one in every process
+            self._names = Names(studies.identity(self.study), stopping)
+        if name := self._names.of(phase, key, problem, arch):
+            self._kept[phase, key] = name
+            self.executor.keep(key, name)
+
+    def outcome_stored(self, phase: str, key: Hashable) -> None:
+        name = self._kept.pop((phase, key), "")
+        if name and isinstance(self.executor, Keeping):
+            self.executor.stored(name)
 
     # ---- a trial ends ----------------------------------------------------------------------------------------------
 
@@ -274,6 +295,7 @@ class SearchRun:
     def _tell(self, number: int, outcome: Trial) -> None:
         name = self.label(outcome.architecture)
         frozen = studies.tell_outcome(self.study, self._running[number], outcome, name)
+        self.outcome_stored("trial", number)
         del self._running[number]
         self.past.look()
         self._looked = True

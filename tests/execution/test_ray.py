@@ -32,6 +32,7 @@ from nas_bo.trial import State
 from nas_bo.workflows.compare_standard import compare_standard
 from nas_bo.workflows.validate import validate
 from tests.execution.preempted import STEPS
+from tests.execution.test_outcome_spool import run as killed
 from tests.execution.test_preemption import continued
 from tests.problems import Retrainable, Toy, cost
 from tests.workflows.test_standard import Costs, Grown
@@ -331,6 +332,8 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, free, logged, tmp_path):
         driver.kill()
         driver.wait()
     before = logged.begun()
+    there = [psutil.Process(int(pid)) for _, pid in before if psutil.pid_exists(int(pid))]
+    psutil.wait_procs(there, timeout=120)  # what comes to its end before that is kept
     logged.go()
     found = search(
         Small, [logged], executor=Ray(workers=2), strategy=Random(seed=1), trials=4, retrain=0, storage=storage
@@ -338,7 +341,11 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, free, logged, tmp_path):
     assert [t.state for t in found.trials] == [State.COMPLETE] * 4
     again = [arch for arch, _ in logged.begun()[len(before) :]]
     assert sorted(again) == sorted({t.architecture.id for t in found.trials})
-    psutil.wait_procs([psutil.Process(int(p)) for _, p in before if psutil.pid_exists(int(p))], timeout=120)
+
+
+def test_what_had_ended_when_its_driver_was_killed_is_not_evaluated_again(cluster, free, tmp_path):
+    assert len(killed(tmp_path, cluster.address, 1)) == 4
+    assert set(killed(tmp_path, cluster.address).values()) == {1}
 
 
 def test_a_worker_ends_with_its_driver_before_ray_notices(cluster, free, tmp_path):
