@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import combinations, product
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from nas_bo.errors import SearchError
 from nas_bo.knee import interval
+from nas_bo.report.callouts import Callout, call_out
 from nas_bo.report.canvas import canvas_of, lay_out, png
 from nas_bo.report.digits import figure as figure_text
 from nas_bo.report.digits import logarithmic
@@ -53,10 +52,14 @@ def picture(summary: Summary, *, width: float = 8.0, height: float | None = None
     panels: list[Axes] = [figure.add_subplot(down, across, i + 1) for i in range(max(1, len(pairs)))]
     if not pairs:
         _history(panels[0], summary, columns[0])
-    for axes, (i, j) in zip(panels, pairs, strict=False):
+    names = [
         # the first objective, usually quality, is the one read upwards
         _pair(axes, summary, columns[j], columns[i], alone=len(pairs) == 1 and len(summary.columns) == 2)
+        for axes, (i, j) in zip(panels, pairs, strict=False)
+    ]
     lay_out(canvas, _finish(figure, panels, summary))
+    for axes, those in zip(panels, names, strict=False):
+        call_out(axes, those, canvas.get_renderer())
     return png(canvas)
 
 
@@ -87,8 +90,8 @@ def _finish(figure: Figure, panels: Sequence[Axes], summary: Summary) -> Text:
     return title
 
 
-def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, alone: bool) -> None:
-    """Two objectives. Where anything was re-trained, the front of the search is faint and the final one is what is drawn."""
+def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, alone: bool) -> list[Callout]:
+    """Two objectives, and what is to be named. Where anything was re-trained, the front of the search is faint and the final one is what is drawn."""
     best, final = summary.front(), summary.final
     settled = bool(final.again)
     chosen = {id(t) for t in best}
@@ -106,7 +109,7 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
     else:
         _errors(axes, best, x, y)
         _dots(axes, best, x, y, s=46, color=FRONT, edgecolors="white", linewidths=0.8, label="Pareto front", zorder=6)
-    names: list[tuple[str, tuple[float, float]]] = []
+    names: list[Callout] = []
     for i, base in enumerate(summary.baselines):
         values = base.get("values", {})
         if settled:
@@ -114,25 +117,19 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
         if _has(values, x, y):
             at = (values[x.name], values[y.name])
             axes.scatter([at[0]], [at[1]], marker="s", s=44, color=BASELINE, zorder=7, label="" if i else "baseline")
-            names.append((_plain(base.get("label", ""), 24), at))
+            names.append(Callout(_plain(base.get("label", ""), 24), at, BASELINE))
     middle = summary.knee()
-    starred = middle is not None
-    if middle is not None and starred:
+    if middle is not None:
         at = (middle.values[x.name], middle.values[y.name])
         axes.scatter(
             [at[0]], [at[1]], marker="*", s=230, color=KNEE, edgecolors="white", linewidths=0.8, zorder=8, label="knee"
         )
-    _scale(axes, "x", x, summary)
-    _scale(axes, "y", y, summary)
-    drawn = [*known, *(final.known.values() if settled else ())]
-    places = [(t.values[x.name], t.values[y.name]) for t in drawn if _has(t.values, x, y)]
-    places += [place for _, place in names]
-    if middle is not None and starred:
         number = (
             f"{middle.number}: " if middle.number is not None and summary.labels.get(middle.architecture.id) else ""
         )
-        names.insert(0, ("knee, " + _plain(number + summary.label(middle), 34), at))
-    _name(axes, names, places, bool(middle is not None and starred))
+        names.insert(0, Callout("knee, " + _plain(number + summary.label(middle), 34), at, INK, edge=KNEE))
+    _scale(axes, "x", x, summary)
+    _scale(axes, "y", y, summary)
     for column, draw, name in ((x, axes.axvline, "x"), (y, axes.axhline, "y")):
         for bound, sign in ((column.at_most, "≤"), (column.at_least, "≥")):
             if bound is not None:
@@ -148,6 +145,7 @@ def _pair(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, *, a
                     color=KNEE,
                     ha="left" if name == "x" else "right",
                 )
+    return names
 
 
 def _again(axes: Axes, summary: Summary, x: ObjectiveSpec, y: ObjectiveSpec, alone: bool) -> None:
@@ -190,59 +188,6 @@ def _errors(axes: Axes, members: Sequence[Trial], x: ObjectiveSpec, y: Objective
         low, high = interval(t.info.get(y.name, {}))
         if high > low:
             axes.plot([t.values[x.name]] * 2, [low, high], **at)
-
-
-FAR = 20  # points between a name and what it names, from which on a line joins them
-
-
-def _name(
-    axes: Axes,
-    names: Sequence[tuple[str, tuple[float, float]]],
-    places: Sequence[tuple[float, float]],
-    knee: bool,
-) -> None:
-    """Names next to their points, each where it covers the fewest points and none of the others; with `knee` the first is that of the knee."""
-    dots = axes.transData.transform(np.array(places, dtype=float).reshape(-1, 2))
-    window, scale = axes.get_window_extent(), axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
-    taken: list[tuple[float, float, float, float]] = []
-    for text, at in names:
-        boxed = knee and not taken
-        size = 9 if boxed else 8
-        wide, high = 0.62 * size * len(text) * scale, 1.5 * size * scale
-        px, py = axes.transData.transform(at)
-        best: tuple[float, tuple[float, float], tuple[float, float, float, float]] | None = None
-        for up, across in product(
-            (26, -26, 52) if boxed else (6, -6, 16, -16, 30, -30, 44), (18, -18) if boxed else (7, -7)
-        ):
-            left = px + across * scale - (wide if across < 0 else 0)
-            low = py + up * scale - high / 2
-            box = (left, low, left + wide, low + high)
-            inside = (dots > (left - 4, low - 4)) & (dots < (left + wide + 4, low + high + 4))
-            beyond = box[0] < window.x0 or box[2] > window.x1 or box[1] < window.y0 or box[3] > window.y1
-            over = any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in taken)
-            cost = float(inside.all(1).sum()) + 100 * beyond + 20 * over
-            if best is None or cost < best[0]:
-                best = cost, (across, up), box
-        assert best is not None
-        taken.append(best[2])
-        frame: dict[str, Any] = {"boxstyle": "round,pad=0.15", "facecolor": "white", "linewidth": 0, "alpha": 0.75}
-        if boxed:
-            frame |= {"boxstyle": "round,pad=0.3", "edgecolor": KNEE, "linewidth": 0.8, "alpha": 0.92}
-        axes.annotate(
-            text,
-            at,
-            xytext=best[1],
-            textcoords="offset points",
-            ha="left" if best[1][0] > 0 else "right",
-            va="center",
-            fontsize=size,
-            color=INK if boxed else BASELINE,
-            zorder=9 if boxed else 8.5,
-            bbox=frame,
-            arrowprops={"arrowstyle": "-", "color": KNEE if boxed else BASELINE, "linewidth": 0.8}
-            if boxed or abs(best[1][1]) > FAR
-            else None,
-        )
 
 
 def _history(axes: Axes, summary: Summary, column: ObjectiveSpec) -> None:

@@ -196,8 +196,9 @@ class TrustReport:
         return verdict.markdown(self)
 
     def text(self) -> str:
-        """The whole report as text; the first line comes first."""
-        return "\n\n".join([self.first_line, self.table(), verdict.footing(self), self.recommendation()])
+        """The whole report as text; the first line comes first. Of too few architectures for a ranking there is no table."""
+        figures = [self.table(), verdict.footing(self)] if verdict.ranked(self) else list(self.notes)
+        return "\n\n".join([self.first_line, *figures, self.recommendation()])
 
     def __str__(self) -> str:
         return self.text()

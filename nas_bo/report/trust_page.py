@@ -7,19 +7,21 @@ from importlib.resources import files
 
 from nas_bo.report.ranks import Interval
 from nas_bo.report.trust import Judged, TrustReport
-from nas_bo.report.verdict import HEAD, cells, footing
+from nas_bo.report.verdict import HEAD, cells, footing, ranked
 
 WIDE, HIGH = 110, 16  # of the little drawing of an interval, in pixels
 LEFT, RIGHT = -1.0, 1.0  # taus at its ends
 
 
 def section(report: TrustReport) -> str:
-    """First line, table with drawn intervals, what the figures are based on, what to do."""
+    """First line, table with drawn intervals, what the figures are based on, what to do; the first and the last alone where there is no ranking."""
+    said = f"<p><b>{escape(report.first_line)}</b></p><p>{escape(report.recommendation())}</p>"
+    if not ranked(report):
+        return said + "".join(f"<p class=note>{escape(note)}</p>" for note in report.notes)
     head = "".join(f"<th>{escape(word)}" for word in HEAD)
     rows = "".join(_row(j, report) for j in report.judged)
     return (
-        f"<p><b>{escape(report.first_line)}</b></p><p>{escape(report.recommendation())}</p>"
-        f"<div class=scroll><table class='cards trust'><thead><tr>{head}</thead><tbody>{rows}</tbody></table></div>"
+        f"{said}<div class=scroll><table class='cards trust'><thead><tr>{head}</thead><tbody>{rows}</tbody></table></div>"
         f"<p class=note>{escape(footing(report))}</p>"
     )
 

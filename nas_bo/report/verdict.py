@@ -16,10 +16,15 @@ ENOUGH = 10  # architectures below which every figure is called an anecdote
 WEAK_CEILING = 0.5  # tau between seeds below which the reference itself is mostly noise
 
 
+def ranked(report: TrustReport) -> bool:
+    """Whether there are enough architectures for an order, and so for figures about it."""
+    return report.n >= FEWEST
+
+
 def first_line(report: TrustReport) -> str:
     if not report.proxies:
         return "No proxy was judged; what is below is the reference, the parameter count and the seeds."
-    if report.n < FEWEST:
+    if not ranked(report):
         what = (
             "no architecture has"
             if not report.n
@@ -39,7 +44,7 @@ def first_line(report: TrustReport) -> str:
 
 def recommendation(report: TrustReport) -> str:
     """What to do, in a few sentences; the most urgent first."""
-    if report.n < FEWEST:
+    if not ranked(report):
         return "Validate with at least ten architectures and two seeds."
     said = []
     if report.n < ENOUGH:
@@ -153,7 +158,8 @@ def table(report: TrustReport) -> str:
 def markdown(report: TrustReport) -> str:
     lines = [list(HEAD), ["---"] * len(HEAD), *(cells(j, report) for j in report.judged)]
     body = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return "\n\n".join([f"**{first_line(report)}**", body, footing(report), report.recommendation()])
+    figures = [body, footing(report)] if ranked(report) else list(report.notes)
+    return "\n\n".join([f"**{first_line(report)}**", *figures, report.recommendation()])
 
 
 # what may be claimed about a proxy next to the parameter count, the worst first: one, and several

@@ -7,7 +7,8 @@
 ``17``                                         the trial of that number
 =============================================  ===========================================================================
 
-Bounds are on objectives, on limits and proxies of the search, and on ``parameters``; comparisons are ``<= >= < >``, numbers
+Bounds are on objectives, on limits and proxies of the search, on ``parameters``, and on the constraints of a study that nas_bo did not make
+(what Optuna's `Trial.set_constraint` was given, at most 0 where it is kept); comparisons are ``<= >= < >``, numbers
 may end in k, M, G or T, or in the unit of what they bound (``latency_ms<=2ms``). Where the front was re-trained, the final
 values count, and the choice is among what was re-trained; what only the search has seen is taken where nothing of that
 keeps the bounds.
@@ -110,13 +111,16 @@ def pick(result: Result, text: str) -> Trial:
 
 
 def value_of(trial: Trial, name: str) -> float | None:
-    """The value of an objective, of a limit or a proxy, or the parameter count; None where the trial has none."""
+    """The value of an objective, of a limit or a proxy, the parameter count, or by how much a constraint of another study is violated; None where
+    the trial has none."""
     if name in trial.values:
         return float(trial.values[name])
     noted = trial.info.get(name, {}).get("value")
     if is_number(noted):
         return float(noted)
-    return parameters(trial) if name == "parameters" else None
+    if name == "parameters":
+        return parameters(trial)
+    return trial.violations.get(name)
 
 
 def described(result: Result, trial: Trial) -> dict[str, Any]:
@@ -183,7 +187,10 @@ def _bound(text: str, condition: str, columns: Sequence[ObjectiveSpec], known: S
 def _names(columns: Sequence[ObjectiveSpec], trials: Sequence[Trial]) -> list[str]:
     noted = (name for t in trials for name, info in t.info.items() if "value" in info)
     counted = ["parameters"] if any(parameters(t) is not None for t in trials) else []
-    return list(dict.fromkeys([*(c.name for c in columns), *noted, *counted]))
+    own = (
+        name for t in trials for name in t.violations if not re.search("[<>≤≥]=?|^rule:", name)
+    )  # the others are limits that have a value
+    return list(dict.fromkeys([*(c.name for c in columns), *noted, *counted, *own]))
 
 
 def _unknown(text: str, name: str, known: Sequence[str], more: str = "") -> str:

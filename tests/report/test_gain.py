@@ -10,6 +10,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from matplotlib.cbook import STEP_LOOKUP_MAP
 from matplotlib.text import Annotation, Text
 
 from nas_bo.mlflow import content
@@ -210,10 +211,36 @@ def test_names_in_the_picture_cover_no_other_name(monkeypatch):
     close = world(baselines=(0.9, 0.95, 1.0, 2.4))
     picture(replace(close, baselines=[{**b, "label": f"uniform width {b['label']}"} for b in close.baselines]))
     (figure,) = drawn
+    figure.canvas.draw()  # until then names are not where they will be
     names = [one for one in figure.findobj(Annotation) if one.get_text().startswith(("uniform", "knee"))]
     boxes = [Text.get_window_extent(one, figure.canvas.get_renderer()) for one in names]
     assert len(boxes) == 5 and not any(a.overlaps(b) for a, b in combinations(boxes, 2))
     assert all(box.x1 <= figure.bbox.x1 and box.x0 >= 0 for box in boxes)
+
+
+@pytest.mark.parametrize(("gain", "again"), [(0.2, True), (0.05, True), (0.02, True), (0.05, False)])
+def test_names_in_the_picture_cover_no_mark(gain, again, monkeypatch):
+    """Neither baselines, nor what was trained again, nor the front; at the final size of the axes."""
+    drawn = []
+    monkeypatch.setattr(sys.modules["nas_bo.report.picture"], "png", lambda canvas: drawn.append(canvas.figure) or b"")
+    close = world(gain, seed=2, baselines=(0.8, 0.9, 1.0), again=again)
+    picture(replace(close, labels={t.architecture.id: "d96 C4.x3g 3*C4.- A2.-" for t in close.trials}))
+    (axes,) = drawn[0].axes
+    drawn[0].canvas.draw()
+    names = [one for one in axes.texts if one.get_text().startswith(("plain", "knee"))]
+    assert len(names) == 4
+    marks = [axes.transData.transform(dots.get_offsets()) for dots in axes.collections]
+    marks += [
+        axes.transData.transform(np.column_stack(STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_xydata().T)))
+        for line in axes.lines
+    ]
+    for name in names:
+        box = name.get_bbox_patch().get_window_extent()
+        assert not any(box.contains(*place) for place in np.vstack(marks)), name.get_text()
+        assert not any(
+            box.padded(3).contains(*place) for dots in axes.collections if dots.get_label() == "baseline"
+            for place in axes.transData.transform(dots.get_offsets())
+        ), name.get_text()  # fmt: skip
 
 
 def test_all_reports_begin_with_it():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import optuna
 import pytest
 from typer.testing import CliRunner
 
 from nas_bo import search
 from nas_bo.cli.app import app
 from nas_bo.errors import SearchError
+from nas_bo.optuna.storages import backend
 from nas_bo.space import Space, integer
 from nas_bo.trial import ObjectiveSpec, State, Trial
 from nas_bo.workflows.pick import described
@@ -33,6 +35,22 @@ def result(retrained=(), columns=COLUMNS) -> Result:
         trials.append(Trial(Numbers.architecture({"n": i}), values, number=i, info=info))
     failed = Trial(Numbers.architecture({"n": 90}), {}, state=State.FAILED, reason="diverged", number=9)
     return Result("mine", columns, [*trials, failed], retrained=retrained)
+
+
+def test_constraints_of_another_study_bound_a_pick(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = optuna.create_study(study_name="mine", storage=backend("mine.db"))
+    for x, room in ((1.0, 0.0), (2.0, -3.0), (3.0, -5.0), (4.0, 1.0)):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 5)})
+        trial.set_constraint("memory", room)
+        study.tell(trial, x)
+    picked = {
+        w: CliRunner().invoke(app, ["report", "mine.db", "--json", "--pick", w])
+        for w in ("value", "value where memory<=-3")
+    }
+    assert [json.loads(done.stdout)["trial"] for done in picked.values()] == [0, 1]
+    other = CliRunner().invoke(app, ["report", "mine.db", "--pick", "value where memry<=-3"])
+    assert other.exit_code == 2 and "did you mean" in other.stderr and "memory" in other.stderr
 
 
 @pytest.mark.parametrize(
