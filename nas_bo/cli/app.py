@@ -17,7 +17,7 @@ import typer
 
 import nas_bo
 from nas_bo.cli.commands import COMMANDS, GROUPS, Loaded
-from nas_bo.cli.failure import leave_at_once
+from nas_bo.cli.failure import end, leave_at_once
 from nas_bo.cli.help import FIRST, WIDE, Commands
 from nas_bo.cli.output import say
 
@@ -82,5 +82,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except SystemExit as ended:
+        leave_at_once()
+        if isinstance(ended.code, int):
+            end(ended.code)
+        raise
     finally:
         leave_at_once()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
+import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
@@ -157,6 +161,29 @@ def leave_at_once() -> None:
     """From now on Ctrl-C, where it is not ignored, ends the process without a traceback, while it waits for what runs when it exits."""
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _leave)
+
+
+WRITTEN = (io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom)
+
+
+def end(code: int) -> None:
+    """End the process once threads have ended, what was registered for this has run, and all files are written out.
+
+    Python itself would then take every object apart, for seconds where torch and MLflow are loaded, and nobody knows what is waited for.
+    Returns where the output cannot be written, so that Python ends and reports that.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # the order is Python's own
+    atexit._run_exitfuncs()
+    for one in gc.get_objects():  # also files that nobody closed, as Python's end would
+        if issubclass(type(one), WRITTEN) and one not in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                one.flush()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(code)
 
 
 def _leave(*_: object) -> None:

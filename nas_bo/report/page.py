@@ -25,7 +25,7 @@ from nas_bo.report.importance import LEAST
 from nas_bo.report.notation import legend
 from nas_bo.report.progress import reference, steps
 from nas_bo.report.summary import Summary
-from nas_bo.report.table import heading, of_front
+from nas_bo.report.table import FrontTable, heading, limits_beside, of_front
 from nas_bo.report.trust_page import section
 from nas_bo.safe_text import lines as safe_lines
 from nas_bo.trial import ObjectiveSpec, State, Trial
@@ -233,19 +233,29 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
         ]
         index = rows.get(id(by_id.get(row.trial.architecture.id, row.trial)), -1)
         lines.append(_row(index, [first, _text(row.cells[1]), *numbers]))
-    counted = made.head[-1] == "parameters" and len(made.head) > 2 + len(summary.columns)
-    twice = {c.name for c in summary.columns if c.name in summary.final.again and c.cost == "trained"}
     for base in summary.baselines:
-        values = base.get("values", {})
-        cells = []
-        for c in summary.columns:
-            again = base.get("retrained", {}).get(c.name)
-            second = _cell(again) if _finite(again) else NONE
-            cells += [_cell(v if _finite(v := values.get(c.name)) else None), *([second] * (c.name in twice))]
-        cells += [NONE] * (counted and len(cells) < len(made.head) - 2)
-        lines.append(_row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells]))
+        lines.append(_baseline(summary, base, made))
     below = [made.marks.replace("* the", "★ the"), made.legend]
     return _table(made.head, lines) + "".join(f"<p class=note>{escape(line)}.</p>" for line in below if line)
+
+
+def _baseline(summary: Summary, base: Mapping[str, Any], made: FrontTable) -> str:
+    """The row of a baseline, in the columns of the front: its values, with their intervals, and what was noted with them."""
+    values, infos = base.get("values", {}), base.get("info", {})
+    again, again_infos = base.get("retrained", {}), base.get("retrained_info", {})
+    found: list[tuple[object, Mapping[str, object] | None]] = []
+    for c in summary.columns:
+        twice = c.name in summary.final.again and c.cost == "trained"
+        found.append((values.get(c.name), None if twice else infos.get(c.name)))
+        if twice:
+            found.append((again.get(c.name), again_infos.get(c.name)))
+    for name in limits_beside([row.trial for row in made.rows], summary.columns):
+        found.append((infos.get(name, {}).get("value"), infos.get(name)))
+    if len(found) < len(made.head) - 2:  # their parameters are counted
+        noted = (info.get("parameters") for info in (*infos.values(), *again_infos.values()))
+        found.append((next((n for n in noted if _finite(n)), None), None))
+    cells = [_value(known(float(v), info), float(v)) if _finite(v) else NONE for v, info in found]
+    return _row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells])
 
 
 NONE = "<td data-v=Infinity>"  # no value, in a column of numbers: the last, however it is sorted

@@ -243,6 +243,16 @@ def test_names_in_the_picture_cover_no_mark(gain, again, monkeypatch):
         ), name.get_text()  # fmt: skip
 
 
+def test_plain_decoders_have_parameters_and_intervals_in_the_table_of_the_page():
+    close = world(columns=(LOSS, TIME))
+    counted = {"bits_per_byte": {"parameters": 123_456}}
+    trials = [replace(t, info={**t.info, **counted}) for t in close.trials]
+    plain = [{**b, "info": {"latency_ms": {"low": 0.4, "high": 0.6}, **counted}} for b in close.baselines[:1]]
+    text = page(replace(close, trials=trials, baselines=plain))
+    row = text[text.index("<td class=base>") :].split("<tr", 1)[0]
+    assert "0.50 ±0.10" in row and "123.5k" in row and "Infinity" in row  # the last: it has no loss of the search
+
+
 def test_all_reports_begin_with_it():
     summary = world()
     first = gains_of(summary)[0]
