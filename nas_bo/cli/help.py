@@ -126,7 +126,8 @@ class Grouped(TyperCommand):
             for p in self.get_params(ctx)
             if p.param_type_name == "option" and p.name in ctx.params and ctx.params[p.name] != p.get_default(ctx)
         }
-        with remembered(given), nullcontext() if self.name in OWN_STDOUT else answering():
+        every = {p.name: p.opts[0] for p in self.get_params(ctx) if p.param_type_name == "option"}
+        with remembered(given, every), nullcontext() if self.name in OWN_STDOUT else answering():
             return super().invoke(ctx)
 
     def format_options(self, ctx: Any, formatter: object) -> None:

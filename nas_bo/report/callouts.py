@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -48,13 +48,15 @@ class Callout:
 
 def call_out(axes: Axes, names: Sequence[Callout], renderer: RendererAgg) -> None:
     """Write `names` next to their points, in this order."""
+    from matplotlib.text import Text
+
     scale = axes.get_figure(root=True).dpi / 72  # type: ignore[union-attr]
     window = axes.get_window_extent(renderer)
     inside = np.array([window.x0, window.y0, window.x1, window.y1])
     marks, costs = _marks(axes, renderer, scale)
     for name in names:
         size, pad = (9, 0.3) if name.edge else (8, 0.15)
-        frame: dict[str, Any] = {"boxstyle": f"round,pad={pad}", "facecolor": "white", "linewidth": 0, "alpha": 0.75}
+        frame: dict[str, object] = {"boxstyle": f"round,pad={pad}", "facecolor": "white", "linewidth": 0, "alpha": 0.75}
         if name.edge:
             frame |= {"edgecolor": name.edge, "linewidth": 0.8, "alpha": 0.92}
         written = axes.annotate(
@@ -63,7 +65,7 @@ def call_out(axes: Axes, names: Sequence[Callout], renderer: RendererAgg) -> Non
             arrowprops={"arrowstyle": "-", "color": name.edge or name.colour, "linewidth": 0.8},
         )  # fmt: skip
         frame_px = pad * size * scale
-        extent = super(type(written), written).get_window_extent(renderer)
+        extent = Text.get_window_extent(written, renderer)  # without the line to the point
         wide, high = extent.width + 2 * frame_px, extent.height + 2 * frame_px
         point = axes.transData.transform(name.at)
         best = _place(point, (wide, high), inside, marks, costs, scale)
@@ -107,12 +109,14 @@ def _around(point: np.ndarray, size: tuple[float, float], scale: float) -> Itera
 
 def _gap(point: np.ndarray, boxes: Boxes) -> np.ndarray:
     """The distance from a point to each box, 0 within it."""
-    return np.hypot(*np.maximum(0, np.maximum(boxes[:, :2] - point, point - boxes[:, 2:])).T)
+    beside = np.maximum(0, np.maximum(boxes[:, :2] - point, point - boxes[:, 2:]))
+    return np.asarray(np.sqrt(np.square(beside).sum(1)))
 
 
 def _marks(axes: Axes, renderer: RendererAgg, scale: float) -> tuple[Boxes, np.ndarray]:
     """What is drawn there as boxes, and what it costs to cover each."""
     from matplotlib.cbook import STEP_LOOKUP_MAP
+    from matplotlib.collections import PathCollection
 
     boxes, costs = [np.empty((0, 4))], [np.empty(0)]
 
@@ -121,11 +125,13 @@ def _marks(axes: Axes, renderer: RendererAgg, scale: float) -> tuple[Boxes, np.n
         costs.append(np.full(len(centres), cost))
 
     for dots in axes.collections:
+        if not isinstance(dots, PathCollection):
+            continue
         centres = axes.transData.transform(np.asarray(dots.get_offsets(), dtype=float).reshape(-1, 2))
         half = np.sqrt(max(dots.get_sizes())) / 2 * scale + 1
         add(centres, half, MARK if dots.get_zorder() >= ABOVE else DOT)
     for line in axes.lines:
-        ends = np.column_stack(STEP_LOOKUP_MAP[line.get_drawstyle()](*line.get_xydata().T))
+        ends = np.column_stack(STEP_LOOKUP_MAP[line.get_drawstyle()](*np.asarray(line.get_xydata()).T))
         add(_along(line.get_transform().transform(ends), 2 * scale), scale, MARK if line.get_zorder() >= ABOVE else 0.1)
     for text in axes.texts:
         at = text.get_window_extent(renderer)

@@ -239,10 +239,10 @@ def _front_table(summary: Summary, rows: dict[int, int]) -> str:
     return _table(made.head, lines) + "".join(f"<p class=note>{escape(line)}.</p>" for line in below if line)
 
 
-def _baseline(summary: Summary, base: Mapping[str, Any], made: FrontTable) -> str:
+def _baseline(summary: Summary, base: Mapping[str, Mapping[str, object]], made: FrontTable) -> str:
     """The row of a baseline, in the columns of the front: its values, with their intervals, and what was noted with them."""
-    values, infos = base.get("values", {}), base.get("info", {})
-    again, again_infos = base.get("retrained", {}), base.get("retrained_info", {})
+    values, again = base.get("values", {}), base.get("retrained", {})
+    infos, again_infos = _infos(base, "info"), _infos(base, "retrained_info")
     found: list[tuple[object, Mapping[str, object] | None]] = []
     for c in summary.columns:
         twice = c.name in summary.final.again and c.cost == "trained"
@@ -254,8 +254,12 @@ def _baseline(summary: Summary, base: Mapping[str, Any], made: FrontTable) -> st
     if len(found) < len(made.head) - 2:  # their parameters are counted
         noted = (info.get("parameters") for info in (*infos.values(), *again_infos.values()))
         found.append((next((n for n in noted if _finite(n)), None), None))
-    cells = [_value(known(float(v), info), float(v)) if _finite(v) else NONE for v, info in found]
+    cells = [_value(known(v, info), v) if isinstance(v, (int, float)) and _finite(v) else NONE for v, info in found]
     return _row(-1, ["<td class=base>baseline", _text(str(base.get("label", ""))), *cells])
+
+
+def _infos(base: Mapping[str, Mapping[str, object]], under: str) -> dict[str, Mapping[str, object]]:
+    return {name: info for name, info in base.get(under, {}).items() if isinstance(info, Mapping)}
 
 
 NONE = "<td data-v=Infinity>"  # no value, in a column of numbers: the last, however it is sorted
