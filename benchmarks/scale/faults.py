@@ -4,7 +4,7 @@ the driver is asked to end (SIGTERM), as by a scheduler that takes the machine b
     python -m benchmarks.scale.faults [--times 10] [--trials 40] [--only worker raylet driver database asked] [--tokens 20000] [--minutes 60]
         [--more] [--replace] [--quick]
 
-`--more` adds to the searches of the results there, where they had the same trials and tokens; with `--replace` the faults that are asked for
+`--more` adds to the searches of the results there, which must have had the same trials and tokens; with `--replace` the faults that are asked for
 begin at none. Three raylets of this machine, one worker on each. A search of `search_spaces.tiny_gpt` with real trainings of `--tokens` tokens, in a PostgreSQL
 server of this machine, in a process of its own; the same search without a fault is what it is compared with. Counted are
 
@@ -181,8 +181,9 @@ def main(arguments: list[str] | None = None) -> None:
     before, cases, kept = {}, [], RESULTS / "scale_faults.json"
     if asked.more and kept.exists():
         before = json.loads(kept.read_text())
-        same = (before["trials"], before["tokens"]) == (asked.trials, asked.tokens)
-        cases = [one for one in before["cases"] if not (asked.replace and one["fault"] in asked.only)] if same else []
+        if (before["trials"], before["tokens"]) != (asked.trials, asked.tokens):
+            parser.error(f"the results there have --trials {before['trials']} --tokens {before['tokens']:g}")
+        cases = [one for one in before["cases"] if not (asked.replace and one["fault"] in asked.only)]
     rng, until = random.Random(f"{asked.seed} {len(cases)}"), time.monotonic() + 60 * asked.minutes
     with tempfile.TemporaryDirectory() as made, raylets() as cluster, postgres.serving() as server:
         folder = Path(made)
