@@ -7,8 +7,33 @@ import platform
 import select
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 
 LOOK_EVERY_S = 0.05  # whether a process has ended, where the system does not say so
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process of a cluster: the id of its node, the node's name and address, and the number of the process."""
+
+    node: str
+    host: str
+    address: str
+    pid: int
+
+    @staticmethod
+    def of(noted: object) -> Place | None:
+        """What `noted` gave; None of anything else."""
+        if not isinstance(noted, (list, tuple)) or len(noted) != 4:
+            return None
+        node, host, address, pid = noted
+        texts = all(isinstance(part, str) for part in (node, host, address))
+        return Place(node, host, address, pid) if texts and type(pid) is int else None
+
+    @property
+    def noted(self) -> list[object]:
+        """As JSON-safe data."""
+        return [self.node, self.host, self.address, self.pid]
 
 
 def owner() -> str:

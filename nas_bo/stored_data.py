@@ -30,6 +30,8 @@ def trial(data: object) -> dict[str, Any]:
             found[key] = numbers(data[key])
     if "info" in data:
         found["info"] = infos(data["info"])
+    if "place" in data:  # `nas_bo.process.Place.of` says whether it is one
+        found["place"] = data["place"]
     return found
 
 

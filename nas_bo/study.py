@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from nas_bo import large_info, stored_data
 from nas_bo.architecture import Architecture, Node
 from nas_bo.errors import HostError, NasBoError, SpaceError
+from nas_bo.process import Place
 from nas_bo.safe_text import lines, printable
 from nas_bo.safe_text import plain as plain_data
 from nas_bo.spelling import Told, Values, answering
@@ -52,6 +53,7 @@ TRIAL = f"{PREFIX}trial"  # see `attributes`
 LABEL, REASON = f"{PREFIX}label", f"{PREFIX}reason"
 OWNER, SINCE = f"{PREFIX}owner", f"{PREFIX}since"  # who evaluates it
 ALIVE = f"{PREFIX}alive"  # the last sign of life of who evaluates it, where that takes long
+PLACE = f"{PREFIX}place"  # and on which node of a cluster, next to that sign
 DEATHS = f"{PREFIX}deaths"  # how many processes have died that evaluated it
 CLAIM = (
     f"{PREFIX}claim"  # a system attribute of Optuna: which of several trials that begin at once is this process's own
@@ -119,6 +121,8 @@ def attributes(trial: Trial, most: float = large_info.MOST) -> dict[str, str]:
     }
     if trial.state is not State.COMPLETE:  # values measured before evaluation stopped: hosts keep no partial values
         data["values"] = dict(trial.values)
+    if trial.place is not None:
+        data["place"] = trial.place.noted
     if trial.state is State.STOPPED:  # hosts know one kind of trial that ends early
         data["state"] = trial.state.value
     return write_attributes(TRIAL, data)
@@ -167,6 +171,7 @@ class TrialRecord:
         attributes: the user's own.
         whole: whether all that belongs to it is there.
         rest: the file of what its info has left out (`nas_bo.large_info`).
+        place: where it was evaluated, or is, as far as that was noted: on a cluster.
     """
 
     number: int
@@ -189,11 +194,14 @@ class TrialRecord:
     further: Further | None = None
     whole: bool = True
     rest: Path | None = None
+    place: Place | None = None
 
     def trial(self, arch: Architecture) -> Trial:
         """The trial, of which the host's parameters mean `arch`."""
         state = State.RUNNING if self.state is None else self.state
-        return Trial(arch, self.values, self.violations, state, self.reason, self.info, self.number, self.seconds)
+        return Trial(
+            arch, self.values, self.violations, state, self.reason, self.info, self.number, self.seconds, self.place
+        )
 
     def within(self, space: type[Space]) -> Trial | None:
         """The trial; None where its parameters are not an architecture of `space`."""
@@ -269,6 +277,7 @@ def understood(
         Told(info) if isinstance(found, Values) else info, float(seconds), noted.get("id", ""), printable(attributes.get(LABEL, "")),
         str(attributes.get(OWNER, "")), one.since, began, ended, one.reported,
         {k: v for k, v in attributes.items() if not str(k).startswith(PREFIX)}, one.further, one.whole,
+        place=Place.of(noted.get("place") if one.ended else attributes.get(PLACE)),
     )  # fmt: skip
 
 

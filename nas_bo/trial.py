@@ -14,6 +14,7 @@ import numpy as np
 from nas_bo import moved
 from nas_bo.architecture import Architecture
 from nas_bo.knee import recommended
+from nas_bo.process import Place
 from nas_bo.spelling import spelled
 from nas_bo.validated import is_number
 
@@ -85,6 +86,7 @@ class Trial:
         info: objective name -> how the number was obtained (JSON-safe: spread, repeats, device, curve, seconds);
             proxies of the problem are here too, with their "value".
         number: its number in the study, if it has one.
+        place: of the process that evaluated it, on a cluster.
     """
 
     architecture: Architecture
@@ -95,6 +97,7 @@ class Trial:
     info: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     number: int | None = None
     seconds: float = 0.0
+    place: Place | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         number = "trial" if self.number is None else f"trial {self.number}"

@@ -164,8 +164,9 @@ KINDS: Mapping[str, Kind] = {
         "`status`",
         {
             "storage": "without passwords",
-            "studies": "a list of {study, made_by_nas_bo, objectives, trials, finished, pruned, failed, running, waiting, lost, machines, last_ended, evaluated}; "
-            "lost are running trials whose process is dead or silent, machines a list of {machine, ended, failed, running, lost}; "
+            "studies": "a list of {study, made_by_nas_bo, objectives, trials, finished, pruned, failed, running, waiting, lost, machines, nodes, last_ended, evaluated}; "
+            "lost are running trials whose process is dead or silent, machines a list of {machine, ended, failed, running, lost}, by the process that searches; "
+            "nodes, of a search on a cluster, a list of {id, host, address, workers, running, ended, failed, lost}, by the one that evaluates; "
             "of each running trial in evaluated {trial, by, machine, process, alive, since}",
             **WARNINGS,
         },

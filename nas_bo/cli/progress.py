@@ -16,6 +16,7 @@ from nas_bo.report.table import noted
 from nas_bo.space import Space
 from nas_bo.trial import State, Trial
 from nas_bo.wording import counted, plural
+from nas_bo.workflows.nodes import table
 from nas_bo.workflows.search import Progress
 
 if TYPE_CHECKING:
@@ -163,6 +164,8 @@ class _Live:
             last = (f"{mark} ", progress.label, f"  {said}")
         bar = ProgressBar(total=progress.total, completed=progress.done, width=60)
         lines = [last, ("", "", ""), *self._front(progress)]
+        if progress.nodes:
+            lines += [("", "", ""), *((line, "", "") for line in table(progress.nodes))]
         self._live.update(_Screen(lambda: f"{done}, {self._time.said(ends())}", bar, lines))
 
     def _front(self, progress: Progress) -> list[tuple[str, str, str]]:

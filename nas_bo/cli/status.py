@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,15 +60,20 @@ def described(study: Study) -> dict[str, object]:
     from nas_bo import process
     from nas_bo.optuna import heartbeat, running, studies
     from nas_bo.trial import State
+    from nas_bo.workflows.nodes import Nodes
 
     record = studies.read(study)
     silent = heartbeat.silent(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
     machines: dict[str, dict[str, int]] = {}
-    lost = 0
+    lost, nodes, placed = 0, Nodes(), []
     for trial in record.trials:
         by = running.of(trial)
         gone = trial.state is State.RUNNING and (by.alive is False or trial.owner in silent - {running.RELEASED})
         lost += gone
+        if trial.ended:
+            nodes.ended(trial.place, trial.state is State.FAILED)
+        elif trial.place is not None:
+            placed.append((trial.place, gone))
         machine = process.parted(trial.owner)[0] if by.by == "process" else ""
         if machine:
             own = machines.setdefault(machine, dict.fromkeys(("ended", "failed", "running", "lost"), 0))
@@ -82,6 +88,7 @@ def described(study: Study) -> dict[str, object]:
         **record.counts(),
         "lost": lost,
         "machines": [{"machine": name, **own} for name, own in sorted(machines.items())],
+        "nodes": [asdict(node) for node in nodes.rows(placed)],
         "last_ended": None if not ended else max(ended).astimezone(UTC).isoformat(timespec="seconds"),
         "evaluated": [running.of(t).to_dict() for t in record.trials if t.state is State.RUNNING],
     }
@@ -105,6 +112,13 @@ def told(one: dict[str, Any]) -> str:
             lines.append(
                 f"  {printable(m['machine']):<{wide}}  {m['ended']:>5}  {m['failed']:>14}  {m['running']:>7}  {m['lost']:>4}"
             )
+    if one["nodes"]:
+        from nas_bo.workflows.nodes import Node, table
+
+        lines += [f"  {printable(line)}" for line in table(Node(**node) for node in one["nodes"])]
+        unknown = one["running"] - sum(node["running"] + node["lost"] for node in one["nodes"])
+        if unknown:
+            lines.append(f"  {unknown} of the running ones have no node yet: it is noted within half a minute")
     for trial in one["evaluated"][:MOST_SHOWN]:
         began = (
             ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
+from nas_bo.process import Place
 from nas_bo.safe_text import lines, told
 from nas_bo.trial import State, Trial
 
@@ -109,6 +110,14 @@ class Keeping(Protocol):
 
     def stored(self, name: str) -> None:
         """What was kept under this name may go."""
+
+
+@runtime_checkable
+class Placing(Protocol):
+    """An executor on several machines, whose outcomes say on which (`Trial.place`)."""
+
+    def places(self) -> Mapping[Hashable, Place]:
+        """Where what is evaluated now is evaluated; other threads may ask."""
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from nas_bo.execution.team import END_WITHIN_S, Ending, Overdue, Team
 from nas_bo.execution.worker import packed, work
 from nas_bo.objective import Judge
 from nas_bo.problem import Problem
+from nas_bo.process import Place
 from nas_bo.validated import check_values, number, whole_number
 
 TIMEOUT = number(above=0).or_none()
@@ -114,6 +115,8 @@ class Processes(Team[bytes]):
 
 class _Child:
     """A worker process, as it is seen from here."""
+
+    place: Place | None = None  # that of its driver
 
     def __init__(self, gate: str, sees: str | None) -> None:
         context = multiprocessing.get_context("spawn")  # not fork: torch's threads and CUDA do not survive one

@@ -283,6 +283,7 @@ class _Child:
         self._evaluation: _Reference | None = None  # an evaluation that it has not answered yet
         self._grace_s = 0.0  # between the request to end, and the end
         self._error: Exception | None = None
+        self.place: process.Place | None = None
         self._who = self._node = ""
         self._own = str(ray.get_runtime_context().get_node_id())  # of this process
         self._needs = ", ".join(f"{name} {amount:g}" for name, amount in asked.needs.items())
@@ -303,7 +304,9 @@ class _Child:
                     self._needs,
                 )
         assert isinstance(found, tuple)
-        self._who, self._node = found
+        self._who, self._node, address = found
+        host, pid = process.parted(self._who)
+        self.place = process.Place(self._node, host, address, pid or 0)
 
     def answer(self, work: Work, limit: float | None) -> bytes:
         self._evaluation = self._actor.evaluate.remote(work.arch, work.key, list(work.held), work.judge, work.name)

@@ -44,11 +44,11 @@ class Evaluator:
         elsewhere.reached_by(Places(token))
         join(gate if here else _shared(token))
 
-    def about(self) -> tuple[str, str]:
-        """Which process this is, and on which node."""
+    def about(self) -> tuple[str, str, str]:
+        """Which process this is, on which node, and the address of that."""
         import ray
 
-        return process.owner(), str(ray.get_runtime_context().get_node_id())
+        return process.owner(), str(ray.get_runtime_context().get_node_id()), str(ray.util.get_node_ip_address())
 
     def evaluate(self, arch: bytes, key: str, held: Sequence[object], judge: bytes, name: str) -> bytes:
         """The answer to an evaluation.

@@ -29,6 +29,7 @@ from nas_bo.execution.worker_warnings import Heard, repeat
 from nas_bo.objective import Judge
 from nas_bo.preemption import GRACE_S, resumable
 from nas_bo.problem import Problem
+from nas_bo.process import Place
 from nas_bo.trial import State, Trial
 
 END_WITHIN_S = 2.0  # before a process that was asked to end is killed
@@ -64,7 +65,13 @@ class Overdue(Exception):
 
 
 class Child(Protocol[Sent]):
-    """A process that evaluates, as it is seen from the thread that hands it work. `terminate` is called by other threads."""
+    """A process that evaluates, as it is seen from the thread that hands it work. `terminate` is called by other threads.
+
+    Attributes:
+        place: where it is, on a cluster, once it is ready.
+    """
+
+    place: Place | None
 
     def ready(self) -> None:
         """Wait until it has begun to work; raises where it does not."""
@@ -93,6 +100,11 @@ class Job(Generic[Work]):
     cancelled: bool = False
     machines: int = 0
     grace_s: float = END_WITHIN_S
+    place: Place | None = None
+
+    def placed(self, outcome: Trial) -> Trial:
+        """The outcome, with where it came from."""
+        return outcome if self.place is None else replace(outcome, place=self.place)
 
 
 @dataclass(frozen=True)
@@ -228,7 +240,7 @@ class Team(ABC, Generic[Work]):
                 self._changed.wait()
             job, outcome, heard = self._queues.ended.popleft()
         repeat(heard)
-        return job.key, outcome
+        return job.key, job.placed(outcome)
 
     def ended(self) -> list[tuple[Hashable, Trial]]:
         found = []
@@ -253,8 +265,12 @@ class Team(ABC, Generic[Work]):
         found = []
         for job, outcome, heard in self._end():
             repeat(heard)
-            found.append((job.key, outcome))
+            found.append((job.key, job.placed(outcome)))
         return found
+
+    def places(self) -> dict[Hashable, Place]:
+        with self._changed:
+            return {job.key: job.place for job in self._running.values() if job.place is not None}
 
     def _end(self) -> list[tuple[Job[Work], Trial, list[Heard]]]:
         """End everything; what had ended before, or came to its end while it was asked to."""
@@ -419,6 +435,7 @@ class Hand(Generic[Work]):
             if self.closed or job.cancelled or job.work is None:  # while there was nothing to end yet
                 raise EOFError
             begun = kind.begun = True
+            job.place = self.child.place
             return self.child.answer(job.work, job.limit)
         except Overdue as late:
             if self.child is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -19,7 +19,9 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
-from nas_bo.study import ALIVE, OWNER, SINCE
+from nas_bo.optuna.changes import Changes, write
+from nas_bo.process import Place
+from nas_bo.study import ALIVE, OWNER, PLACE, SINCE
 
 BEAT_S = 30.0
 SILENT_S = 600.0  # a storage that is waited for, or a machine that is busy, delays signs
@@ -28,17 +30,20 @@ _log = logging.getLogger(__name__)
 
 
 @contextmanager
-def beating(study: Study, trials: Callable[[], Sequence[optuna.Trial]]) -> Iterator[None]:
+def beating(
+    study: Study, trials: Callable[[], Sequence[optuna.Trial]], places: Callable[[], Mapping[Hashable, Place]]
+) -> Iterator[None]:
     """Signs of life with the trials of this process, for as long as the block lasts. Nothing in memory, which nobody else sees.
 
     Args:
         trials: gives those that run now.
+        places: on a cluster, where they run, by their numbers: noted with the first sign, and again where that changes.
     """
     if isinstance(study._storage, InMemoryStorage):
         yield
         return
     over = threading.Event()
-    thread = threading.Thread(target=_beat, args=(trials, over), name="nas_bo-heartbeat", daemon=True)
+    thread = threading.Thread(target=_beat, args=(trials, places, over), name="nas_bo-heartbeat", daemon=True)
     thread.start()
     try:
         yield
@@ -47,17 +52,21 @@ def beating(study: Study, trials: Callable[[], Sequence[optuna.Trial]]) -> Itera
         thread.join(BEAT_S)
 
 
-def _beat(trials: Callable[[], Sequence[optuna.Trial]], over: threading.Event) -> None:
-    marked: set[int] = set()
+def _beat(
+    trials: Callable[[], Sequence[optuna.Trial]], places: Callable[[], Mapping[Hashable, Place]], over: threading.Event
+) -> None:
+    marked: dict[int, object] = {}
     while not over.wait(BEAT_S):
-        mine = list(trials())
-        known = [trial for trial in mine if trial.number in marked]
-        for trial in [*(t for t in mine if t.number not in marked), *known[:1]]:
+        where = places()
+        mine = [(trial, where.get(trial.number)) for trial in trials()]
+        known = [(trial, place) for trial, place in mine if marked.get(trial.number, marked) == place]
+        for trial, place in [*(one for one in mine if one not in known), *known[:1]]:
             if over.is_set():
                 return
             try:
-                trial.set_user_attr(ALIVE, datetime.now(UTC).isoformat(timespec="seconds"))
-                marked.add(trial.number)
+                signs: dict[str, object] = {ALIVE: datetime.now(UTC).isoformat(timespec="seconds")}
+                write(trial, Changes(user_attrs=signs if place is None else {**signs, PLACE: place.noted}))
+                marked[trial.number] = place
             except (
                 Exception
             ) as error:  # it has ended meanwhile, or the storage fails: what the search itself writes reports that

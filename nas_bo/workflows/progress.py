@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nas_bo.trial import Trial
+from nas_bo.workflows.nodes import Node
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Progress:
         label: its short name.
         front: the front so far.
         counts: how many trials of the study have "ended", "failed", are "running", "queued", "waiting" and "lost"; empty where nothing is searched.
+        nodes: of a cluster, and what this search has evaluated there; empty elsewhere.
     """
 
     phase: str
@@ -30,3 +32,4 @@ class Progress:
     label: str = ""
     front: Sequence[Trial] = field(default_factory=list)
     counts: Mapping[str, int] = field(default_factory=dict)
+    nodes: Sequence[Node] = ()

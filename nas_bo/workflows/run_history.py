@@ -24,6 +24,7 @@ from nas_bo.problem import Problem
 from nas_bo.strategies.strategy import Growing
 from nas_bo.study import OWNER
 from nas_bo.trial import ObjectiveSpec, State, Trial, front, matrix
+from nas_bo.workflows.nodes import Nodes
 
 
 class GrowingFront:
@@ -77,6 +78,7 @@ class RunHistory:
         waiting: the numbers of the enqueued ones that nobody has taken, in the order in which they will be.
         running: those that somebody evaluates, as the host has them.
         hopeful: whether one has ended otherwise than by failing.
+        nodes: of a cluster, with what has ended there.
     """
 
     def __init__(self, study: Study, problem: Problem) -> None:
@@ -85,6 +87,7 @@ class RunHistory:
         self.waiting: list[int] = []
         self.running: list[FrozenTrial] = []
         self.hopeful = False
+        self.nodes = Nodes()
         self._numbers: list[int] = []
         self._raw: list[Trial | None] = []  # as they were stored; None where it is not an architecture of the space
         self._scaled: list[Trial | None] = []
@@ -120,6 +123,8 @@ class RunHistory:
             if frozen.state.is_finished():
                 ended.append(place)
                 self.failed += found is not None and found.state is State.FAILED
+                if found is not None:
+                    self.nodes.ended(found.place, found.state is State.FAILED)
                 self.hopeful = self.hopeful or (found is not None and found.state is not State.FAILED)
             else:
                 self._open.append(place)

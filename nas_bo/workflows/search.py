@@ -149,7 +149,7 @@ def search(
     run.later = partial(extra_evaluations.to_come, run, len(others), frozenset(studies.head(study).retrained))
     interrupted = False
     try:
-        with terminable(), gate_of(executor), beating(study, run.evaluating):
+        with terminable(), gate_of(executor), beating(study, run.evaluating, run.places):
             if tracker is not None and studies.finished(study):
                 tracker.log_study(study)  # what ended before a kill and was not given to the tracker
             _make_ready(run)

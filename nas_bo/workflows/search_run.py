@@ -6,13 +6,21 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 
 from nas_bo import chance, measurement_lock
 from nas_bo.architecture import Architecture
 from nas_bo.errors import EverythingFailed, SearchError, SpaceError, StorageUnavailable
-from nas_bo.execution.executor import Executor, Isolating, Keeping, Polled, Stopping, workers_of
+from nas_bo.execution.executor import (
+    Executor,
+    Isolating,
+    Keeping,
+    Placing,
+    Polled,
+    Stopping,
+    workers_of,
+)
 from nas_bo.execution.interrupts import whole
 from nas_bo.execution.outcome_spool import Names
 from nas_bo.objective import Judge
@@ -20,6 +28,7 @@ from nas_bo.optuna import running, studies
 from nas_bo.optuna.reading import Study
 from nas_bo.patience import duration
 from nas_bo.problem import Problem
+from nas_bo.process import Place
 from nas_bo.report.labels import label_of
 from nas_bo.strategies import Strategy
 from nas_bo.study import architecture_of
@@ -332,6 +341,10 @@ class SearchRun:
         found, queued = self.past.counts(), max(0, len(self._running) - self.workers)
         return found | {"running": max(0, found["running"] - queued), "queued": queued}
 
+    def places(self) -> Mapping[Hashable, Place]:
+        """Where this process has trials evaluated now, on a cluster; other threads may ask."""
+        return self.executor.places() if isinstance(self.executor, Placing) else {}
+
     # ---- telling ---------------------------------------------------------------------------------------------------
 
     def history(self) -> list[Trial]:
@@ -353,4 +366,5 @@ class SearchRun:
             rest += max(0, self.total - self.past.finished) if phase == "baseline" else 0
             rest += self.later(max(0, self.total - self.past.finished)) if phase in ("baseline", "search") else 0
             left = None if self.time_is_up() else min(mean * rest / self.workers, self.until - clock())
-        self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front, self.counts()))
+        nodes = self.past.nodes.rows((place, False) for place in self.places().values())
+        self.settings.notify(Progress(phase, done, total, left, trial, label, self.past.front, self.counts(), nodes))

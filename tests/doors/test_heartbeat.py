@@ -9,10 +9,12 @@ import optuna
 import pytest
 
 from nas_bo import search
+from nas_bo.execution import InProcess
 from nas_bo.optuna import heartbeat, studies
 from nas_bo.problem import Problem
+from nas_bo.process import Place
 from nas_bo.strategies import Random
-from nas_bo.study import ALIVE, OWNER, SINCE
+from nas_bo.study import ALIVE, OWNER, PLACE, SINCE
 from nas_bo.trial import State
 from tests.problems import Few, Toy, cost
 
@@ -65,6 +67,40 @@ def test_a_process_gives_signs_with_what_takes_long(tmp_path, monkeypatch):
     storage = str(tmp_path / "s.db")
     found = search(Few, [Waits(storage)], trials=1, retrain=0, storage=storage, strategy=Random(seed=0))
     assert found.trials[0].state is State.COMPLETE
+
+
+class Elsewhere(InProcess):
+    """On two nodes of a cluster, one after the other."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self.storage = folder
+
+    def places(self):
+        seen = [t.user_attrs.get(PLACE) for t in studies.load(self.storage, "Few").trials]
+        return {0: Place("first" if seen == [None] else "second", "host", "10.0.0.1", 7)}
+
+
+@dataclass(frozen=True)
+class Moves(Waits):
+    """Comes to its end when its trial has been on the second node."""
+
+    def __call__(self, arch):
+        while not any(
+            (t.user_attrs.get(PLACE) or [""])[0] == "second" for t in studies.load(self.storage, "Few").trials
+        ):
+            pass
+        return 1.0
+
+
+def test_where_it_runs_is_noted_with_the_sign_and_again_where_that_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(heartbeat, "BEAT_S", 0.05)
+    storage = str(tmp_path / "s.db")
+    found = search(
+        Few, [Moves(storage)], trials=1, retrain=0, storage=storage, strategy=Random(seed=0), executor=Elsewhere(storage)
+    )  # fmt: skip
+    (trial,) = found.study.trials
+    assert trial.state.name == "COMPLETE" and trial.user_attrs[PLACE] == ["second", "host", "10.0.0.1", 7]
 
 
 def test_a_process_that_took_a_trial_over_is_not_silent_for_what_the_one_before_noted():

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from typer.testing import CliRunner
 from nas_bo import AskTell, search
 from nas_bo.cli.app import app
 from nas_bo.errors import SearchError
+from nas_bo.execution import InProcess
 from nas_bo.optuna import running, studies
 from nas_bo.problem import Problem
-from nas_bo.process import owner
+from nas_bo.process import Place, owner
 from nas_bo.strategies import Random
-from nas_bo.study import ALIVE
+from nas_bo.study import ALIVE, PLACE
 from nas_bo.workflows.search import load_result
 from tests.problems import Toy
 from tests.processes import python
@@ -198,3 +200,67 @@ def test_each_machine_is_a_row_and_what_is_lost_is_said(tmp_path):
     text = CliRunner().invoke(app, ["status", path]).output
     assert "lost: 1 of the running ones" in text and "of them failed" in text
     assert any(line.split() == ["elsewhere", "0", "0", "1", "1"] for line in text.splitlines())
+
+
+class Cluster(InProcess):
+    """Says of its evaluations that two nodes of a cluster take turns; those of a width of 8 fail."""
+
+    def take(self):
+        key, outcome = super().take()
+        self.at = (
+            Place("b0" * 28, "second", "10.0.0.2", 8) if key % 2 else Place("a0" * 28, "first", "10.0.0.1", 7 + key)
+        )
+        return key, replace(outcome, place=self.at)
+
+    def places(self):
+        return {10: Place("b0" * 28, "second", "10.0.0.2", 9)}
+
+
+def narrow_fails(arch):
+    return 1 / (arch.width - 8)
+
+
+@pytest.mark.parametrize("name", ["s.db", "s.log"])
+def test_each_node_of_a_cluster_is_a_row(name, tmp_path):
+    """Read from the storage: a trial says where it ended in what it writes anyway, a running one next to its sign of life."""
+    path, seen = str(tmp_path / name), []
+    search(
+        Toy, [narrow_fails], strategy=Random(seed=0), trials=8, storage=path, retrain=0, executor=Cluster(), on_progress=seen.append
+    )  # fmt: skip
+    living, dead = (left(path, by, 1, seed) for by, seed in ((owner(), 4), ("elsewhere:123:456", 5)))
+    study, old = studies.load(path), (datetime.now(UTC) - timedelta(minutes=30)).isoformat()
+    for number, sign in ((living, datetime.now(UTC).isoformat()), (dead, old)):
+        trial = optuna.Trial(study, study.trials[number]._trial_id)
+        for key, value in {
+            running.SINCE: old,
+            ALIVE: sign,
+            PLACE: Place("b0" * 28, "second", "10.0.0.2", 9).noted,
+        }.items():
+            trial.set_user_attr(key, value)
+    (one,) = json.loads(CliRunner().invoke(app, ["status", path, "--json"]).output)["studies"]
+    failed = [t.number % 2 for t in study.trials if t.state.name == "FAIL"]
+    assert failed and one["nodes"] == [
+        {"id": "a0" * 28, "host": "first", "address": "10.0.0.1", "workers": 4, "running": 0, "ended": 4, "failed": failed.count(0), "lost": 0},
+        {"id": "b0" * 28, "host": "second", "address": "10.0.0.2", "workers": 2, "running": 1, "ended": 4, "failed": failed.count(1), "lost": 1},
+    ]  # fmt: skip
+    text = CliRunner().invoke(app, ["status", path]).output.splitlines()
+    assert any(
+        line.split() == ["second", "b0b0b0b0", "10.0.0.2", "2", "1", "4", str(failed.count(1)), "1"] for line in text
+    )
+    live = seen[-1].nodes
+    assert [(n.host, n.workers, n.running, n.ended) for n in live] == [("first", 4, 0, 4), ("second", 2, 1, 4)]
+    assert [t.place.host for t in load_result(study).trials if t.number < 4] == ["first", "second"] * 2
+
+
+def test_what_says_no_place_is_in_no_row(tmp_path):
+    path = str(tmp_path / "s.db")
+    run(path, 2)
+    for noted in ("first", ["a", "b", "c"], ["a", "b", "c", "7"], [1, 2, 3, 4]):
+        optuna.Trial(studies.load(path), left_id(path, noted)).set_user_attr(PLACE, noted)
+    (one,) = json.loads(CliRunner().invoke(app, ["status", path, "--json"]).output)["studies"]
+    assert one["nodes"] == [] and one["running"] == 4 and "node" not in CliRunner().invoke(app, ["status", path]).output
+
+
+def left_id(path, seed):
+    number = left(path, owner(), 1, seed=len(str(seed)))
+    return studies.load(path).trials[number]._trial_id

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
@@ -15,8 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from typer.testing import CliRunner
 
 from nas_bo import elsewhere, process, profile, search
+from nas_bo.cli.app import app
 from nas_bo.errors import DataError, ObjectiveError, SearchError
 from nas_bo.execution import Ray
 from nas_bo.execution.selection import executor_of
@@ -346,6 +350,15 @@ def test_a_driver_that_is_killed_loses_nothing(cluster, free, logged, tmp_path):
 def test_what_had_ended_when_its_driver_was_killed_is_not_evaluated_again(cluster, free, tmp_path):
     assert len(killed(tmp_path, cluster.address, 1)) == 4
     assert set(killed(tmp_path, cluster.address).values()) == {1}
+    ran = CliRunner().invoke(app, ["status", str(tmp_path / "s.db"), "--json"])
+    (node,) = json.loads(ran.output)["studies"][0]["nodes"]
+    alive = next(one for one in ray.nodes() if one["Alive"])
+    assert (node["id"], node["host"], node["address"]) == (
+        alive["NodeID"],
+        platform.node(),
+        alive["NodeManagerAddress"],
+    )
+    assert (node["ended"], node["failed"], node["running"], node["lost"]) == (4, 0, 0, 0) and node["workers"] in (1, 2)
 
 
 def test_a_worker_ends_with_its_driver_before_ray_notices(cluster, free, tmp_path):
@@ -392,10 +405,6 @@ def test_a_worker_that_is_asked_to_end_is_not_waited_for_when_it_has_ended_the_e
 
 
 def test_a_profile_by_the_command(cluster, free, tmp_path, monkeypatch):
-    from typer.testing import CliRunner
-
-    from nas_bo.cli.app import app
-
     monkeypatch.chdir(tmp_path)
     asked = ["profile", "--phase", "prefill", "--context", "16", "--architectures", "5", "--max-seconds", "0.1"]
     ran = CliRunner().invoke(app, [*asked, "--ray", cluster.address, "--on", "place"])
@@ -406,10 +415,6 @@ def test_a_profile_by_the_command(cluster, free, tmp_path, monkeypatch):
 
 
 def test_the_command_takes_it(cluster, free, tmp_path, monkeypatch):
-    from typer.testing import CliRunner
-
-    from nas_bo.cli.app import app
-
     monkeypatch.chdir(tmp_path)
     asked = [
         "search",
