@@ -15,7 +15,7 @@ from nas_bo.space import Space
 class PartsGiven(TypedDict, total=False):
     """The fields of `nas_bo.pretrained.space.Parts`."""
 
-    depth: bool
+    depth: bool | tuple[int, ...]
     mlp: bool | tuple[int, ...]
     heads: bool | tuple[int, ...]
     width: bool | tuple[int, ...]

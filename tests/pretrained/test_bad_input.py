@@ -104,9 +104,9 @@ def test_text_of_another_kind_than_the_held_out_is_said(work, caplog):
 
 def test_a_limit_that_no_sub_model_meets(work):
     said = refused(work, "--from", "whole", "--max-parameters", "1000")
-    assert "within the limits" in said and "parameters 8," in said, (
+    assert "within the limits" in said and "parameters 9," in said, (
         said
-    )  # what is left when all may go: embedding and norms
+    )  # what is left when all may go: embedding, norms and the first MLP
     teacher = Pretrained(str(work / "whole"))
     space = teacher.space()
     with pytest.raises(Exception, match="misses p<=1000"):
@@ -165,7 +165,8 @@ def test_operators_that_cannot_be_read(work):
         ({"operators": "window"}, "tuple of names"),
         ({"operators": None}, "tuple of names"),
         ({"windows": 64}, "numbers of tokens"),
-        ({"depth": "no"}, "True or False"),
+        ({"depth": "no"}, "True, False, or a tuple of layers"),
+        ({"depth": (0, "1")}, "True, False, or a tuple of layers"),
     ],
 )
 def test_parts_that_cannot_be_read(given, said):

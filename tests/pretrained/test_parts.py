@@ -76,6 +76,21 @@ def test_the_space_has_the_whole_and_only_parts_of_it(teacher):
         assert sum(weight.numel() for weight in names.values()) <= sum(w.numel() for w in model.parameters())
 
 
+def test_all_blocks_may_go_but_the_first_mlp_or_those_of_the_layers_that_are_named(teacher):
+    def gone(space):
+        archs = [space.sample(seed) for seed in range(60)]
+        slots = ((i, slot) for i in range(len(archs[0].layers)) for slot in ("mixer", "mlp"))
+        return {at for at in slots if any(arch.layers[at[0]][at[1]].kind == "skip" for arch in archs)}
+
+    most = {(i, slot) for i in range(len(teacher.spec.layers)) for slot in ("mixer", "mlp")}
+    assert gone(teacher.space()) == most - {(0, "mlp")}
+    assert gone(teacher.space(depth=(0,))) == {(0, "mixer"), (0, "mlp")}
+    assert gone(teacher.space(depth=(0, -1), keep=(-1,))) == {(0, "mixer"), (0, "mlp")}
+    assert gone(teacher.space(depth=())) == gone(teacher.space(depth=False)) == set()
+    with pytest.raises(SpaceError, match=r"depth=\(99,\) names a layer that is not there"):
+        teacher.space(depth=(99,))
+
+
 def test_a_part_has_the_first_units_of_the_whole(teacher):
     model = teacher.model()
     arch = teacher.space(depth=False, heads=False, experts=False, mlp=(16,)).sample(5)

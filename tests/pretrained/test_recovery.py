@@ -28,7 +28,7 @@ def recovering(loss):
 
 @pytest.fixture(scope="module")
 def parts(small):
-    space = small.space()
+    space = small.space(depth=(0, 1))
     most = whole(space)
     return [changed(space, most, {f"layers.{layer}.mlp": "skip"}) for layer in range(2)]
 

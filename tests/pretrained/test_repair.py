@@ -61,7 +61,7 @@ PARTS = {
 
 @pytest.mark.parametrize("decisions", PARTS.values(), ids=PARTS)
 def test_a_part_is_better_repaired_and_the_whole_stays_as_it_is(small, loss, decisions):
-    space = small.space(mlp=(8, 16, 32))
+    space = small.space(mlp=(8, 16, 32), depth=(0, 1))
     model = loss.ordered().model
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     arch = changed(space, whole(space), decisions)
@@ -74,13 +74,14 @@ def test_a_longer_text_repairs_better_and_is_used_for_what_is_kept(loss, small):
     held = loss.ordered()
     assert len(held.long_repair.tokens) == 4 * len(held.repair.tokens)
     assert torch.equal(held.long_repair.tokens[: len(held.repair.tokens)], held.repair.tokens)
-    arch = changed(small.space(), whole(small.space()), PARTS["an MLP left out"])
+    space = small.space(depth=(0, 1))
+    arch = changed(space, whole(space), PARTS["an MLP left out"])
     kept, judged = loss.sub_model(arch), loss.sub_model(arch, longer=False)
     assert not torch.equal(kept.layers[1].mlp.out.weight, judged.layers[1].mlp.out.weight)
 
 
 def test_a_replaced_block_is_evaluated_as_the_model_with_it(loss, small):
-    space = small.space(mlp=(16,))
+    space = small.space(mlp=(16,), depth=(0, 1))
     held = loss.ordered()
     windows = held.windows[:16]
     bench = Replaced(held.model, windows)
