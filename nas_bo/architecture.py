@@ -40,6 +40,9 @@ AFTER: Mapping[str, Primitive] = {"bits": 32, "kv_bits": 32, "sparsity": 0.0, "p
 layer, which then says otherwise for itself. None is part of `Architecture.training_id`; those that change nothing are not in the id."""
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made once: `json.dumps` makes one for each id
+
+
 class Node(Mapping[str, Any]):
     """A read-only record: fields by attribute and by key. A chosen option also has ``kind``, the option's name."""
 
@@ -140,7 +143,7 @@ class Architecture:
             layers = self.tree.get("layers")
             if isinstance(layers, tuple) and len(layers) < 3:  # there is nothing to skip
                 drop |= {"long_skips"}
-        text = json.dumps(_plain(self.tree, drop, "", UNSAID_INSIDE), sort_keys=True, separators=(",", ":"))
+        text = _CANONICAL.encode(_plain(self.tree, drop, "", UNSAID_INSIDE))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:

@@ -152,6 +152,11 @@ def warm() -> None:
     axes.legend()
     figure.savefig(io.BytesIO(), format="png")
 
+    from hypothesis.internal.charmap import charmap
+    from hypothesis.internal.conjecture.providers import _get_local_constants
+
+    charmap(), _get_local_constants()  # the constants that hypothesis reads out of all files of the package
+
 
 def remember_migrations() -> None:
     """The scripts by which libraries make their databases are run and put in order once, not three times for each database. And nearly each test

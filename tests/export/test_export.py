@@ -46,25 +46,6 @@ def llama(tmp_path):
     return folder(tmp_path, LLAMA)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def translated_once():
-    """What torch makes of one model as ONNX is made once, not for each export of it."""
-    from nas_bo.export import onnx
-
-    make, made = onnx.translated, {}
-
-    def files_of(trained):
-        weights = {name: weight.sum().item() for name, weight in trained.model.state_dict().items()}
-        key = repr((trained.architecture, weights))
-        if key not in made:
-            made[key] = make(trained)
-        return dict(made[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "translated", files_of)
-        yield
-
-
 def test_what_goes_out_is_loaded_by_stock_transformers_in_another_process(llama, tmp_path):
     made = export(llama, tmp_path / "hf", "huggingface")
     assert made.check.good and made.check.difference < 1e-4 and "LlamaForCausalLM" in made.what

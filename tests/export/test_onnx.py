@@ -26,7 +26,7 @@ EVERY = decoder(
 )
 STATE = decoder((block("ssm", heads=2, state=8), MOE))
 PLACED = decoder(
-    (attention(4, 1), block("dense", ratio=1)), (CONV, ONE), norm="layer", position="learned", max_length=128
+    (attention(4, 1), block("dense", ratio=1)), (CONV, MOE), norm="layer", position="learned", max_length=128
 )
 
 
@@ -45,26 +45,16 @@ def test_blocks_that_count_in_python_take_one_token_a_call(tmp_path):
     assert "one token a call" in told
 
 
-@pytest.fixture(scope="module")
-def whole():
-    """A model, and its files in float32."""
-    model = made(PLACED)
-    return model, onnx.translated(model)
-
-
-def test_positions_that_are_learned_are_computed_the_same(tmp_path, whole, monkeypatch):
-    model, files = whole
-    monkeypatch.setattr(onnx, "translated", lambda made: files)
-    told, check = onnx.write(model, tmp_path)
+def test_positions_that_are_learned_are_computed_the_same(tmp_path):
+    told, check = onnx.write(made(PLACED), tmp_path)
     assert check.good and check.cached and check.difference < 1e-4, check
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "model_with_cache.onnx", "tokenizer.json"}
     assert "without and with a cache" in told
 
 
 @pytest.mark.parametrize("bits", [8, 4, 2])
-def test_fewer_bits_are_smaller_and_cost_what_is_said(bits, tmp_path, held_out, whole, monkeypatch):
-    model, files = whole
-    monkeypatch.setattr(onnx, "translated", lambda made: files)
+def test_fewer_bits_are_smaller_and_cost_what_is_said(bits, tmp_path, held_out):
+    model = made(PLACED)
     told, check = onnx.write(model, tmp_path, bits, held_out)
     assert (
         f"matrices in {bits} bits" in told
@@ -73,4 +63,4 @@ def test_fewer_bits_are_smaller_and_cost_what_is_said(bits, tmp_path, held_out, 
     )
     if bits == 8:
         assert abs(check.after - check.before) < 0.01 and check.agreed > 0.9
-    assert all((tmp_path / name).stat().st_size < len(data) for name, data in files.items())
+    assert all((tmp_path / name).stat().st_size < len(data) for name, data in onnx.translated(model).items())

@@ -6,24 +6,17 @@ import pytest
 
 from nas_bo.errors import MissingExtra
 from tests.export.test_gguf import made
-from tests.export.test_huggingface import A, block, decoder
+from tests.export.test_huggingface import CASES
 
 for package in ("onnx", "onnxscript", "openvino"):
     pytest.importorskip(package)
 
-from nas_bo.export import onnx, openvino  # noqa: E402
-
-GATED = block("dense", ratio=1, gated=True)
+from nas_bo.export import openvino  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def model():
-    """A model whose graphs torch makes once."""
-    given = made(decoder((A, GATED)))
-    files = onnx.translated(given)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx, "translated", lambda made: dict(files))
-        yield given
+    return made(CASES["Llama"])
 
 
 def test_openvino_computes_the_same_at_every_length_with_a_cache_and_without(model, tmp_path):

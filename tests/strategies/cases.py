@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from functools import cache
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Function, Problem
@@ -84,14 +85,18 @@ def speed(arch: Architecture) -> float:
     return 100.0 / (1.0 + len(numbers(arch)) + 0.1 * numbers(arch)[-1])
 
 
+# One problem of each kind for all tests: what a problem tells for nothing is learned once. `PROBLEM.__wrapped__(space)` makes another.
+@cache
 def one(space: type[Space]) -> Problem:
     return Problem(space, [loss])
 
 
+@cache
 def two(space: type[Space]) -> Problem:
     return Problem(space, [loss, Function(size, "size", cost="analytic")])
 
 
+@cache
 def three(space: type[Space]) -> Problem:
     """Two unknown objectives, one of them maximised and limited, beside a known one."""
     fast = Function(speed, "speed", direction="maximize", cost="measured", at_least=1.0)
@@ -99,6 +104,11 @@ def three(space: type[Space]) -> Problem:
 
 
 def evaluated(problem: Problem, number: int, seed: int = 1) -> list[Trial]:
+    return list(_evaluated(problem, number, seed))
+
+
+@cache
+def _evaluated(problem: Problem, number: int, seed: int) -> list[Trial]:
     rng, found = random.Random(seed), {}
     for _ in range(20 * number):
         arch = problem.space.sample(rng)

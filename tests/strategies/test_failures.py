@@ -36,7 +36,7 @@ def loss(arch) -> float:
 PROBLEM = Problem(Script, [loss])
 
 
-def searched(strategy, most, count=40):
+def searched(strategy, most, count=28):
     """(share of the trials that failed, the best value)."""
     trials: list[Trial] = []
     for number in range(count):
