@@ -29,7 +29,9 @@ def rerun(
         from nas_bo.workflows.rerun import rerun as evaluate
 
         may = allowed(allow, allow_path, budget_limit)
-        made = evaluate(run, track=mlflow, allow=may.modules, log=log, allow_path=may.paths, budget_limit=may.budget)
+        made = evaluate(
+            run, track=mlflow, allow=may.modules, log=log, allow_path=may.paths, budget_limit=may.budget, say=_next
+        )
     if as_json:
         print_document("rerun", made.to_dict())
     else:
@@ -55,18 +57,25 @@ def register(
     budget_limit: BudgetLimit = 1e9,
     as_json: Json = False,
 ) -> None:
-    """Train the chosen architectures to the end and put them into MLflow's model registry, under aliases."""
+    """Train the chosen architectures with the budget of the search's re-training and put them into MLflow's model registry, under aliases."""
     with errors():
         from nas_bo.cli import resolve
         from nas_bo.workflows.register import ALIASES
         from nas_bo.workflows.register import register as put
 
         may = allowed(allow, allow_path, budget_limit)
-        found = put(resolve.stored(storage, study), name, track=mlflow, wanted=pick or ALIASES, allow=may)
+        result = resolve.stored(storage, study)
+        found = put(result, name, track=mlflow, wanted=pick or ALIASES, allow=may, say=_next)
     if as_json:
         print_document("registered", {"models": [vars(one) | {"uri": one.uri} for one in found]})
         return
+    units = {c.name: c.unit for c in result.columns}
     for one in found:
-        values = ", ".join(f"{key} {value:.5g}" for key, value in one.values.items())
+        values = ", ".join(f"{key} {value:.5g} {units.get(key, '')}".rstrip() for key, value in one.values.items())
         say(f"{one.name} version {one.version}  {', '.join(one.aliases)}  trial {one.trial}  {values}")
     say(f"load one with nas_bo.mlflow.load_model({found[0].uri!r}, tracking_uri={mlflow!r})")
+
+
+def _next(what: str, done: int, of: int) -> None:
+    """A line on stderr before each evaluation, which may take minutes."""
+    say(f"{what}{f' ({done + 1} of {of})' if of > 1 else ''}", err=True)

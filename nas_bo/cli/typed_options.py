@@ -25,7 +25,6 @@ FIELDS = (
     "layers",
     "depth",
     "width",
-    "bits",
 )  # of architectures as well: named without their function they are not options
 _ARGUMENT = re.compile(r"(?:\w+\()?(\w+)=([^()]+?)\)?: ")
 _FUNCTION = re.compile(r"^[a-z_]+\(\): ")
@@ -110,7 +109,9 @@ def _in_options(text: str) -> str:
 
 def _names(text: str, value: str) -> bool:
     """Whether a text has the value in it. Words and numbers that may mean something else there ("2", "parameters") count where they are
-    quoted, are given with an equals sign, or begin the text."""
+    quoted, are given with an equals sign, or begin the text; words of letters and whole numbers ("none", "3") there only before a colon."""
+    if re.fullmatch(r"[a-zA-Z]+|\d+", value) and text.startswith(value) and not text.startswith(f"{value}:"):
+        text = text[len(value) :]
     before = r"(?:^|(?<=['\"=]))" if re.fullmatch(r"[\w.+-]+", value) else r"(?<![\w.-])"
     return re.search(rf"{before}{re.escape(value)}(?![\w-])", text) is not None
 

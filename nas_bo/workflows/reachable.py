@@ -7,6 +7,7 @@ import random
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError
 from nas_bo.problem import Problem
+from nas_bo.report.digits import figure
 from nas_bo.strategies.towards_limits import nearer, violations
 from nas_bo.wording import counted
 
@@ -31,9 +32,11 @@ def check_reachable(problem: Problem) -> None:
     if problem.admissible(arch):
         return
     misses = "; ".join(
-        f"{_limit(problem, name)} by {amount:,.4g}" for name, amount in violations(problem, arch).items() if amount > 0
+        f"{_limit(problem, name)} by {figure(amount)}"
+        for name, amount in violations(problem, arch).items()
+        if amount > 0
     )
-    has = ", ".join(f"{name} {value:,.4g}" for name, value in problem.analytic(arch).items())
+    has = ", ".join(f"{name} {figure(value)}" for name, value in problem.analytic(arch).items())
     raise SearchError(
         f"none of {counted(DRAWS, 'random architecture')} of {problem.space.title} is within the limits, and none that was found step by step from the "
         f"best of them; the nearest misses {misses} (it has {has}). Loosen the limit, or choose a space with such architectures"
@@ -42,4 +45,4 @@ def check_reachable(problem: Problem) -> None:
 
 def _limit(problem: Problem, name: str) -> str:
     bounds = problem.bounds()
-    return f"{name} ({bounds[name][2]:,.4g})" if name in bounds and "=" not in name else name
+    return f"{name} ({figure(bounds[name][2])})" if name in bounds and "=" not in name else name

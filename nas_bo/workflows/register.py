@@ -1,4 +1,4 @@
-"""The architectures that a person would take from a search, trained to the end and put into MLflow's registry."""
+"""The architectures that a person would take from a search, trained as its front was re-trained and put into MLflow's registry."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from nas_bo.errors import NasBoError, SearchError
 from nas_bo.export import folder
 from nas_bo.export.text import TOKENIZER, tokenizer_json
 from nas_bo.foreign_recipe import Allow
-from nas_bo.objective import GivesModel, Retrainable, with_parts
+from nas_bo.objective import GivesModel, Retrainable, Say, with_parts
+from nas_bo.objectives.measuring import silent
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.report import vocabulary
 from nas_bo.trial import ObjectiveSpec, Trial
@@ -72,6 +73,7 @@ def register(
     track: Tracker | str | Path | None = None,
     wanted: Sequence[str] = ALIASES,
     allow: Allow = (),
+    say: Say = silent,
 ) -> list[Registered]:
     """Train the picks as the end of the search re-trains its front, bit for bit, and register them as `name`.
 
@@ -81,6 +83,7 @@ def register(
         track: a tracking URI or a `nas_bo.mlflow.Tracker`, as for `search`.
         wanted: see `picks`.
         allow: modules of yours that the study may import, or a `nas_bo.foreign_recipe.Allowed` with files and budgets as well.
+        say: called with what is trained next, how many have been, and of how many.
 
     Returns:
         A `nas_bo.mlflow.Registered` for every version.
@@ -117,8 +120,9 @@ def register(
         by_arch.setdefault(trial.architecture.id, (trial, []))[1].append(alias)
     path = again.tokenizer if isinstance(again, ValidationLoss) else None
     tokenizer = {} if path is None else {TOKENIZER: tokenizer_json(Path(path)).encode()}
-    made = []
+    made: list[Registered] = []
     for arch_id, (trial, aliases) in by_arch.items():
+        say(f"training {result.label(trial)} for {', '.join(aliases)}", len(made), len(by_arch))
         trained = again.trained(trial.architecture)
         values = {again.name: trained.bits_per_byte}
         about = {

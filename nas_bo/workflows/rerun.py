@@ -21,7 +21,8 @@ from nas_bo.foreign_document import reading
 from nas_bo.mlflow import artifacts, content, lineage, tracking_uri
 from nas_bo.mlflow import tags as names
 from nas_bo.mlflow.session import PARENT, Session
-from nas_bo.objective import Conditioned, Objective, Retrainable
+from nas_bo.objective import Conditioned, Objective, Retrainable, Say
+from nas_bo.objectives.measuring import silent
 from nas_bo.problem import Problem
 from nas_bo.report import figure, vocabulary
 from nas_bo.report.digits import aligned
@@ -117,6 +118,7 @@ def rerun(
     log: bool = True,
     allow_path: Collection[str | PathLike[str]] = (),
     budget_limit: float = foreign_recipe.BUDGET,
+    say: Say = silent,
 ) -> Again:
     """Evaluate the architecture of a run again. The run may be somebody else's: see `allow`, `allow_path` and `budget_limit`.
 
@@ -127,6 +129,7 @@ def rerun(
         log: as a run of kind ``rerun`` next to the other, linked both ways.
         allow_path: files and folders outside of the current folder that the run may name: data, checkpoints, profiles.
         budget_limit: the largest number of tokens, steps or repeats that the run may ask for.
+        say: called with what is evaluated again.
 
     Raises:
         HostError: the store cannot be read, or there is no such run.
@@ -146,6 +149,7 @@ def rerun(
         )  # fmt: skip
         foreign_recipe.check(about["recipe"], allow_path, budget_limit / max(1.0, factor or 1.0))
         check_size(arch, vocabulary(about))
+        say(f"evaluating {run.info.run_name} again", 0, 1)
         compared, trial = _evaluate(run, arch, space, about, allow, factor)
         made = Again(run.info.run_id, run.info.run_name, compared, _changed(about))
         if log:

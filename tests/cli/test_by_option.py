@@ -32,6 +32,7 @@ EVERY = {"storage": "--storage", "seeds": "--seeds", "mlflow": "--mlflow", "targ
         ("give one with corpus= (--data)", "give one with --data"),
         ("such as tokens=1e6 (--tokens), or leave it out", "such as --tokens 1e6, or leave it out"),
         ("give it with --mlflow (track=), by default", "give it with --mlflow, by default"),
+        ("give bits, such as bits=4, or both (--bits)", "give bits, such as --bits 4, or both (--bits)"),
         ("attention with heads=3 does not divide width=32", "attention with heads=3 does not divide width=32"),
         ("allow it: --data x, or in Python data=[...] of Y", "allow it: --data x, or in Python data=[...] of Y"),
         ("the trial has latency_ms<=2 and data_share=0.1", "the trial has latency_ms<=2 and data_share=0.1"),
@@ -41,6 +42,15 @@ def test_arguments_are_shown_as_options(text, shown):
     with remembered({"storage": ("--storage", "my.db")}, EVERY):
         assert by_option(text) == shown
     assert by_option(text.partition(": ")[2] or text)  # no command runs: nothing is known
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("none", "none of 300 architectures is within"), ("2", "2 of 3 trials failed")]
+)
+def test_a_text_that_begins_with_the_word_of_an_option_is_not_about_it(value, text):
+    with remembered({"mlflow": ("--mlflow", value)}, EVERY):
+        assert by_option(text) == text
+        assert by_option(f"{value}: nobody answers") == f"--mlflow {value}: nobody answers"
 
 
 def test_a_study_of_somebody_else_is_refused_by_its_option(tmp_path, monkeypatch):

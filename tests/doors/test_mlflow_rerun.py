@@ -101,6 +101,7 @@ def test_a_figure_that_was_another_is_said(result, uri):
     done = CliRunner().invoke(app, ["rerun", trial.info.run_id, "--mlflow", uri, "--no-log", "--json"])
     assert done.exit_code == 1, done.output
     assert json.loads(done.stdout)["objectives"][0]["agrees"] is False
+    assert done.stderr.startswith(f"evaluating {trial.info.run_name} again\n")  # it may take minutes
 
 
 def test_what_cannot_be_evaluated_again_is_said(uri, tmp_path):
@@ -119,7 +120,11 @@ def test_what_cannot_be_evaluated_again_is_said(uri, tmp_path):
 
 
 def test_the_chosen_are_registered_and_load_in_three_lines_with_the_same_loss(result, uri, tmp_path):
-    made = result.register("tiny", track=uri, picks=["knee", "fastest", "best_quality"])
+    said = []
+    made = result.register(
+        "tiny", track=uri, picks=["knee", "fastest", "best_quality"], say=lambda *words: said.append(words)
+    )
+    assert len(said) == len(made) and said[0][0].startswith(f"training {result.label(result.knee())} for knee")
     assert {a for one in made for a in one.aliases} == {"knee", "fastest", "best_quality"}
     for one in made:
         model = load_model(one.uri, tracking_uri=uri)
