@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import pickle
+import platform
 import sys
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
@@ -27,7 +28,7 @@ HERE = str(Path(__file__).resolve().parent)
 
 @dataclass(frozen=True)
 class Heard:
-    """One warning: of `logging` (by `logger`, of `level`), or of `warnings` (a `category`)."""
+    """One warning: of `logging` (by `logger`, of `level`), or of `warnings` (a `category`); `host` is the machine of who warned."""
 
     text: str
     file: str
@@ -35,6 +36,7 @@ class Heard:
     logger: str = ""
     level: int = logging.WARNING
     category: type[Warning] | None = None
+    host: str = field(default_factory=lambda: platform.node())
 
 
 def concerns_user(
@@ -100,14 +102,16 @@ def sendable(heard: Sequence[Heard]) -> list[Heard]:
         try:
             pickle.dumps(one)
         except Exception:
-            one = Heard(one.text, one.file, one.line, one.logger, one.level, UserWarning)
+            one = replace(one, category=UserWarning)
         found.append(one)
     return found
 
 
 def repeat(heard: Sequence[Heard]) -> None:
-    """Warn here of what a worker was warned of, by the same loggers and categories."""
+    """Warn here of what a worker was warned of, by the same loggers and categories; one of another machine is named."""
     for one in heard:
+        if one.host != platform.node():
+            one = replace(one, text=f"on {one.host}: {one.text}")
         if one.category is None:
             logger = logging.getLogger(one.logger)
             if logger.isEnabledFor(one.level):
