@@ -66,13 +66,13 @@ class UI:
         self.stop()
 
 
-def open_ui(uri: str | Path | None = None, port: int = FIRST_PORT, *, wait: float = 120.0, workers: int = 1) -> UI:
+def open_ui(uri: str | Path | None = None, port: int = FIRST_PORT, *, wait: float = 600.0, workers: int = 1) -> UI:
     """Start the MLflow UI for a store on 127.0.0.1 (there is no login: never on another address) and wait for it.
 
     Args:
         uri: as for `Tracker`; it must be a database, not a server that runs already.
         port: 0 takes a free one.
-        wait: seconds until it must answer.
+        wait: seconds until it must answer; where it ends before, that is raised at once.
 
     Raises:
         HostError: the port is taken, the store cannot be written, or the server ended or did not answer; the message
@@ -142,7 +142,7 @@ def _wait(ui: UI, log: IO[bytes], wait: float) -> None:
                 f"the MLflow server ended at once (exit code {ui.process.returncode}); its log ends: {_tail(log)}"
             )
         try:
-            with urllib.request.urlopen(f"{ui.base}/health", timeout=2) as answer:
+            with urllib.request.urlopen(f"{ui.base}/health", timeout=10) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
