@@ -288,9 +288,10 @@ def check_made(study: object) -> StudyRecord:
     """What `study` holds (raises SearchError where nas_bo did not make it)."""
     record = studies.read(study) if isinstance(study, Study) else None
     if record is None or not record.about:
+        name = repr(study if record is None else record.name)
         raise SearchError(
-            f"validate(history={study if record is None else record.name!r}): that study was not made by nas_bo, so that nobody knows "
-            "what it trained; give the study of a nas_bo search, or its Result, or leave it out"
+            f"validate(history={name}): the study {name} was not made by nas_bo, so that nobody knows what it trained; give the study of a "
+            "nas_bo search, or its Result, or leave it out"
         )
     return record
 

@@ -57,7 +57,9 @@ def test_a_study_of_somebody_else_is_refused_by_its_option(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     optuna.create_study(study_name="one", storage=backend("a.db")).optimize(lambda t: t.suggest_float("x", 0, 1), 1)
     done = CliRunner().invoke(app, ["validate", "--storage", "a.db"])
-    assert done.exit_code == 2 and done.stderr.startswith("nas-bo: --storage a.db: that study was not made by nas_bo")
+    assert done.exit_code == 2 and done.stderr.startswith(
+        "nas-bo: --storage a.db: the study 'one' was not made by nas_bo"
+    )
     assert "history" not in done.stderr
 
 
