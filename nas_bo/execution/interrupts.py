@@ -54,11 +54,11 @@ def terminable() -> Iterator[None]:
     """SIGTERM within this is Ctrl-C: a machine that is taken back, or a cluster's scheduler, asks with it, and what ended is kept. So it is
     where Ctrl-C itself is ignored, as in what a script starts with `&`.
 
-    In threads other than the first, and where the program has a handler of its own, this does nothing. That of `ray.init()`, behind which
-    a driver ends at once, is not such a one.
+    In threads other than the first, and where the program has a handler of its own, this does nothing. Those of Ray (of `ray.init()`, and of
+    a node in this process), behind which a driver ends at once, are not such ones.
     """
     first, before = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGTERM)
-    rays = isinstance(before, FunctionType) and before.__module__ == "ray._private.worker"
+    rays = isinstance(before, FunctionType) and before.__module__.startswith("ray.")
     if not first or not (before is signal.SIG_DFL or rays):
         yield
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -57,6 +58,26 @@ def test_a_training_of_a_worker_goes_on(tmp_path):
     (tmp_path / "kept").mkdir()
     first, _ = continued(tmp_path, str(tmp_path / "kept"), workers=2)
     assert 512 <= first.info["loss"]["resumed"] < STEPS * 512
+
+
+@pytest.mark.parametrize(
+    ("module", "ends"), [("ray._private.worker", True), ("ray._private.node", True), ("rayon", False)]
+)
+def test_a_handler_that_ray_has_set_does_not_end_what_is_to_be_kept(module, ends):
+    """`ray.init()` sets one, and a node of Ray that is started in this process another; one of the program stays."""
+    came = []
+
+    def handler(number, frame):
+        came.append(number)
+
+    handler.__module__ = module
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        with terminable(), pytest.raises(KeyboardInterrupt) if ends else nullcontext():
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert len(came) == (not ends) and signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN], ids=["heard", "ignored"])
