@@ -20,12 +20,8 @@ ALSO = {
 }  # fmt: skip
 """Arguments in Python whose options are called otherwise."""
 
-FIELDS = (
-    "heads",
-    "layers",
-    "depth",
-    "width",
-)  # of architectures as well: named without their function they are not options
+FIELDS = ("heads", "layers", "depth", "width")
+"""Of architectures as well: named without their function they are not options."""
 _ARGUMENT = re.compile(r"(?:\w+\()?(\w+)=([^()]+?)\)?: ")
 _FUNCTION = re.compile(r"^[a-z_]+\(\): ")
 _BOTH = re.compile(r"(?:(\w+)=\S* \((--[\w-]+)\)|(--[\w-]+) \(\w+=\))")
