@@ -44,7 +44,7 @@ def export(
     type: Annotated[
         str | None,
         typer.Option(
-            help="Of a gguf file: F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q3_K_M, Q2_K and others of llama.cpp. By default float32."
+            help="Of a gguf file: F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q3_K_M, Q2_K and others of llama.cpp; of huggingface: packed, the integers of a model of `nas-bo compress --symmetric`. By default float32."
         ),
     ] = None,
     bits: Annotated[

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,6 +128,17 @@ def write(folder: Path, content: Mapping[str, bytes]) -> None:
         raise ExportError(
             f"the folder {str(folder)!r} cannot be written ({error.strerror or error}); choose another with --to"
         ) from None
+
+
+def readable(folder: Path) -> None:
+    """Give all files in a folder the permissions of new ones: safetensors makes files that only their owner can read."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".") as place:
+        (Path(place) / "new").touch()
+        mode = stat.S_IMODE((Path(place) / "new").stat().st_mode)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with suppress(OSError):  # of a file system that has none
+                path.chmod(mode)
 
 
 def place(target: Path) -> Path:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from nas_bo.errors import ExportError, MissingExtra
 from nas_bo.export import fits as fitting
+from nas_bo.export import packed_weights
 from nas_bo.export.check import Check, Logits, compared, prompt
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.homes import ACTIVATIONS, TRANSFORMERS
-from nas_bo.export.names import copy_out, names
+from nas_bo.export.names import Names, copy_out, names
 from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
@@ -51,27 +53,40 @@ def no_stock_class(made: TrainedModel, padding: float) -> bool:
     return bool(best.reasons) or best.padding > padding
 
 
-def write(made: TrainedModel, folder: Path, padding: float) -> tuple[str, Check]:
+def write(made: TrainedModel, folder: Path, padding: float, packed: bool = False) -> tuple[str, Check]:
     """Write the files into a folder, and compare what transformers makes of them with the model.
+
+    Args:
+        packed: write the integers of a quantized model (`nas_bo.export.packed_weights`).
 
     Returns:
         What was written, in a sentence; and the comparison.
 
     Raises:
-        ExportError: no class fits, or the tokenizer is gone.
-        MissingExtra: transformers is not installed.
+        ExportError: no class fits, or the tokenizer is gone; with `packed`, there is nothing that can be packed.
+        MissingExtra: transformers is not installed; with `packed`, compressed-tensors.
     """
     transformers = imported()
+    if packed:
+        packed_weights.check(made)
     best = fit(made, padding)
     assert best.spec is not None
-    stock = converted(made.model, best.home.name, best.spec)
-    with without_bars():
-        stock.save_pretrained(folder)
+    stock, what = converted(made.model, best.home.name, best.spec), ""
+    with (
+        without_bars(),
+        redirect_stderr(io.StringIO()) if packed else nullcontext(),
+    ):  # compressed-tensors has bars, too
+        if packed:
+            found = packed_weights.of_stock(made, stock, best.spec, _table(best.home.name, best.spec))
+            what = packed_weights.write(stock, folder, found)
+        else:
+            stock.save_pretrained(folder)
         write_tokenizer(made, folder)
         loaded = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32").eval()
-    told = f"{type(loaded).__name__}" + (f", {best.padding:.1%} of zeros added" if best.padding > 0 else "")
-    check = compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
-    return told, with_cache(made.model, loaded, check)
+        check = compared(made.model, f"transformers {transformers.__version__}", lambda ids: logits(loaded, ids))
+        check = with_cache(made.model, loaded, check)
+    added = f"{best.padding:.1%} of zeros added" if best.padding > 0 else ""
+    return ", ".join(one for one in (type(loaded).__name__, added, what) if one), check
 
 
 def logits(model: Any, ids: list[int]) -> Logits:
@@ -153,10 +168,14 @@ def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
             f"{home} of transformers {transformers.__version__} does not take this architecture ({' '.join(str(error).split())[:300]}), though it "
             "should; export to onnx or gguf, and please report this"
         ) from error
-    attention = fitting.attentions(spec)
-    copy_out(filled(model, spec), spec, stock, names(home, attention[0].heads if attention else 1))
+    copy_out(filled(model, spec), spec, stock, _table(home, spec))
     stock.generation_config = transformers.GenerationConfig(**generation(model))
     return stock
+
+
+def _table(home: str, spec: DecoderSpec) -> Names:
+    attention = fitting.attentions(spec)
+    return names(home, attention[0].heads if attention else 1)
 
 
 def tokenizer_file(made: TrainedModel, folder: Path) -> None:

@@ -7,6 +7,7 @@ has a pickle in it. Others are kept as they are.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -163,25 +164,31 @@ def _flavoured(folder: Path, format: str, draft: Path) -> Path:
         import mlflow.transformers as flavour
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from nas_bo.export.folder import readable
+        from nas_bo.export.huggingface import without_bars
+
         own = any(folder.glob("*.py"))  # a class that `nas_bo.export.remote` wrote and ran before
         parts = {
             "model": AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=own, dtype="float32"),
             "tokenizer": AutoTokenizer.from_pretrained(folder, trust_remote_code=own),
         }
-        packages = _packages("transformers", "torch", "accelerate")
+        integers = "quantization_config" in json.loads((folder / "config.json").read_text())
+        packages = _packages("transformers", "torch", "accelerate", *(["compressed-tensors"] if integers else []))
         told = logging.getLogger("mlflow.transformers")
         before = told.level
         told.setLevel(logging.ERROR)  # it looks for a model card and a license where a hub would have them
         try:
             signature = _signature(parts["model"].generation_config.to_dict())
-            flavour.save_model(
-                parts, str(draft), task="text-generation", pip_requirements=packages, signature=signature
-            )
+            with without_bars():
+                flavour.save_model(
+                    parts, str(draft), task="text-generation", pip_requirements=packages, signature=signature
+                )
         finally:
             told.setLevel(before)
         for path in folder.iterdir():
             if path.suffix in (".md", ".svg") or path.name == "arch.json":
                 (draft / path.name).write_bytes(path.read_bytes())
+        readable(draft)
         return draft
     whole = next((folder / one for one in ("model.onnx", "model_with_cache.onnx") if (folder / one).is_file()), None)
     if format == "onnx" and whole is not None:

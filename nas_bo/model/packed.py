@@ -79,8 +79,8 @@ class Packed:
         """Of codes, scales and zero points."""
         return sum(one.numel() * one.element_size() for one in self.tensors("").values())
 
-    def weight(self) -> Tensor:
-        """The weights that it stands for, float32 on the CPU."""
+    def numbers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The code, the scale and the zero point of each weight: three of its shape, float32 on the CPU."""
         columns = self.shape[-1]
         rows, groups = prod(self.shape[:-1]), -(-columns // self.group)
         codes = unpack(self.codes, self.bits, rows * columns).view(rows, columns).float()
@@ -89,7 +89,12 @@ class Packed:
         else:
             zeros = unpack(self.zeros, self.bits, rows * groups).view(rows, groups).float()
         scales, zeros = (one.repeat_interleave(self.group, 1)[:, :columns] for one in (self.scales.float(), zeros))
-        return (scales * (codes - zeros)).view(self.shape)
+        return codes.view(self.shape), scales.reshape(self.shape), zeros.reshape(self.shape)
+
+    def weight(self) -> Tensor:
+        """The weights that it stands for, float32 on the CPU."""
+        codes, scales, zeros = self.numbers()
+        return scales * (codes - zeros)
 
     def tensors(self, name: str) -> dict[str, Tensor]:
         """What a file holds in place of the weight `name`."""
@@ -100,7 +105,18 @@ class Packed:
 def unpacked(
     state: Mapping[str, Tensor], about: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, Tensor]:
-    """The weights of a file of a quantized model by name, those that are not packed as they are.
+    """The weights of a file of a quantized model by name, those that are not packed as they are; arguments as of `packed_parts`, and
+    what it raises."""
+    parts = packed_parts(state, about, shapes)
+    ours = {tensor for name, part in parts.items() for tensor in part.tensors(name)}
+    rest = {name: tensor for name, tensor in state.items() if name not in ours}
+    return {**rest, **{name: part.weight() for name, part in parts.items()}}
+
+
+def packed_parts(
+    state: Mapping[str, Tensor], about: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Packed]:
+    """The packed weights of a file of a quantized model by name.
 
     Args:
         about: ``{"bits": {name: bits}, "group": ..., "symmetric": ...}`` as ``model.json`` has it.
@@ -109,15 +125,14 @@ def unpacked(
     Raises:
         ModelError: the file holds other sizes than it says.
     """
-    found = dict(state)
+    found: dict[str, Packed] = {}
     group = about["group"]
     if not isinstance(group, int) or group < 1:
         raise ModelError(f"the quantized model has groups of {group!r} columns, which cannot be; quantize it again")
     for name, bits in about["bits"].items():
         if bits not in INTEGERS:
             continue
-        parts = [found.pop(name + CODES, None), found.pop(name + SCALES, None), found.pop(name + ZEROS, None)]
-        codes, scales, zeros = parts
+        codes, scales, zeros = (state.get(name + part) for part in (CODES, SCALES, ZEROS))
         shape = shapes.get(name)
         if codes is None or scales is None or shape is None or (zeros is None) != bool(about["symmetric"]):
             raise ModelError(f"the quantized model lacks the codes, scales or zero points of {name}; quantize it again")
@@ -128,5 +143,5 @@ def unpacked(
                 f"the quantized model has {packed.nbytes} bytes for {name}, of shape {shape} and {bits} bits, which need "
                 f"{packed_bytes(shape, bits, group, zeros is None)}; quantize it again"
             )
-        found[name] = packed.weight()
+        found[name] = packed
     return found

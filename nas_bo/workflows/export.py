@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 FORMATS = ("huggingface", "gguf", "onnx", "openvino", "folder")
 BITS = {"onnx": (8, 4, 2), "openvino": (8, 4, 3, 2)}
 """Of the weights of matrices, by format."""
+PACKED = "packed"  # a type of weights
 PADDING = 0.1
 _LOADED = """```python
 from transformers import pipeline
@@ -75,6 +76,7 @@ print(tokenizer.decode(ids))
 """
 _USE = {
     "huggingface": _LOADED.replace("{more}", ""),
+    "packed": "`pip install compressed-tensors`, and then\n\n" + _LOADED.replace("{more}", ""),
     "remote": _LOADED.replace("{more}", ", trust_remote_code=True"),
     "gguf": '```console\n$ llama-cli -m {name}/model.gguf -p "def "\n```\n',
     "onnx": _ONNX,
@@ -128,7 +130,8 @@ def export(
             one size; None is 0.1.
         remote_code: for "huggingface" and an architecture that no stock class holds: write a class of nas_bo's own into the folder,
             which needs no nas_bo and is loaded with ``trust_remote_code=True``.
-        type: for "gguf", one of `nas_bo.export.gguf_types.TYPES`, such as "Q4_K_M"; None is float32.
+        type: for "gguf", one of `nas_bo.export.gguf_types.TYPES`, such as "Q4_K_M"; for "huggingface" and a model that was quantized
+            without zero points, "packed": its integers, in the form of compressed-tensors, which whoever loads it needs. None is float32.
         bits: for "onnx" and "openvino", of the weights of matrix products, one of `BITS`; None is float32.
         text: with `type` or `bits`, a file of text that says what they cost; None is what was held out of the text of the training.
 
@@ -150,7 +153,8 @@ def export(
             f"the model in {str(folder)!r} rounds its activations to 8 bits while it runs, which files of other tools do not say; "
             "compress it without --activations, and quantize activations in the other tool"
         )
-    fewer = None if kind == "F32" and bits is None else held_out(made, text)
+    packed = kind == PACKED
+    fewer = None if kind in ("F32", PACKED) and bits is None else held_out(made, text)
     unchecked = ""
     check: Check | Cost | None = None
     use = format
@@ -159,11 +163,12 @@ def export(
         if format == "huggingface":
             from nas_bo.export import huggingface, remote
 
-            if remote_code and huggingface.no_stock_class(made, most_zeros):
+            if remote_code and not packed and huggingface.no_stock_class(made, most_zeros):
                 use = "remote"
                 what, check = remote.write(made, draft)
             else:
-                what, check = huggingface.write(made, draft, most_zeros)
+                what, check = huggingface.write(made, draft, most_zeros, packed)
+                use = "packed" if packed else use
         elif format == "gguf":
             from nas_bo.export import gguf
 
@@ -193,8 +198,10 @@ def export(
         raise
     if check is not None:
         require(check, str(draft))
-    if fewer is None and format != "folder" and made.about.get("quantization"):
-        what += ", its rounded weights as float32"
+    if fewer is None and format != "folder" and made.about.get("quantization") and not packed:
+        what += ", its rounded weights as float32" + (
+            f" (--type {PACKED} keeps them integers)" if use == "huggingface" else ""
+        )
     said = f"Written as {what}. " + (f"Checked with {check}." if check else f"Not checked: {unchecked}.")
     if isinstance(check, Cost):
         said += f" After a prompt of eight tokens it continues: `{made.text().text(check.continued)!r}`."
@@ -205,6 +212,7 @@ def export(
     extra = {} if picture.is_symlink() or not picture.is_file() else {files.DRAWING: picture.read_bytes()}
     arch = {} if format == "folder" else {files.ARCH: made.architecture.to_json().encode()}
     files.write(draft, {**extra, **arch, files.CARD: text.encode()})
+    files.readable(draft)
     draft.replace(target)
     return Exported(target, format, what, check, unchecked, about)
 
@@ -235,7 +243,7 @@ def log(made: Exported, *, track: str | Path | None = None, name: str = "nas-bo"
 
 BELONGS = {
     "padding": ("huggingface", "gguf"),
-    "type": ("gguf",),
+    "type": ("gguf", "huggingface"),
     "bits": tuple(BITS),
     "remote_code": ("huggingface",),
 }
@@ -243,7 +251,7 @@ BELONGS = {
 
 
 def _fewer(format: str, given: Mapping[str, Any], text: str | Path | None) -> str:
-    """The type of a GGUF file (raises ExportError for what the format has not).
+    """The type of the weights (raises ExportError for what the format has not).
 
     Args:
         given: the values of the options that not every format has; None is not given.
@@ -257,13 +265,21 @@ def _fewer(format: str, given: Mapping[str, Any], text: str | Path | None) -> st
                 f"{format}; leave it out, or export with --format {' or '.join(where)}"
             )
     type, bits = given["type"], given["bits"]
-    if text is not None and type is None and bits is None:
-        raise ExportError("--text says what fewer bits cost; leave it out, or give --type or --bits")
+    if text is not None and type in (None, PACKED) and bits is None:
+        raise ExportError(
+            "--text says what fewer bits cost; leave it out, or give --bits, or with --format gguf --type"
+        )
     if bits is not None and bits not in BITS[format]:
         raise ExportError(
             f"bits={bits!r}: {format} has matrices of {', '.join(map(str, BITS[format]))} bits; choose one of these"
         )
-    return "F32" if type is None else named(type)
+    if format == "huggingface" and type is not None and type != PACKED:
+        raise ExportError(
+            f"--type {type}: a folder of huggingface has the type {PACKED}, of a compressed model; other types are those of --format gguf"
+        )
+    if type is None:
+        return "F32"
+    return type if format == "huggingface" else named(type)
 
 
 def command(folder: str | Path, arch: Architecture, vocab_size: int, ignore: Sequence[str] = ()) -> str:

@@ -40,6 +40,7 @@ DEVELOPERS = ("test", "docs", "benchmark")  # extras that only a clone of the re
 PURPOSES: Mapping[str, Mapping[str, str]] = {
     "export, and search inside trained models": {
         "transformers": "folders of Hugging Face, read and written",
+        "packed": "weights of few bits in folders of Hugging Face",
         "gguf": "files for llama.cpp",
         "llamacpp": "llama.cpp itself, to run and to quantize them",
         "onnx": "files for ONNX Runtime",

@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
         "there is no folder": lambda: export(tmp_path / "nothing", tmp_path / "x"),
         "padding": lambda: export(llama, tmp_path / "x", padding=-1),
         "there is no type 'Q4_K_X'": lambda: export(llama, tmp_path / "x", "gguf", type="Q4_K_X"),
-        "--type belongs to the format gguf, not to onnx": lambda: export(llama, tmp_path / "x", "onnx", type="Q8_0"),
+        "--type belongs to the formats gguf and huggingface, not to onnx": lambda: export(llama, tmp_path / "x", "onnx", type="Q8_0"),
         "--bits belongs to the formats onnx and openvino, not to huggingface": lambda: export(
             llama, tmp_path / "x", bits=8
         ),
@@ -243,6 +243,8 @@ def test_an_export_is_a_version_of_a_registered_model_that_stock_mlflow_loads(ll
         "warm = {'do_sample': True, 'max_new_tokens': 12, 'temperature': 5.0, 'top_k': 1, 'top_p': 1.0}\n"
         "assert [*loaded.predict(frame, params=warm)] == [text], 'the likeliest token, whatever the temperature'\n"
         "assert not [p for p in pathlib.Path(folder).rglob('*') if p.suffix in ('.pkl', '.pickle', '.bin', '.pt')]\n"
+        "modes = {p.stat().st_mode for p in pathlib.Path(folder).rglob('*') if p.is_file()}\n"
+        "assert len(modes) == 1, 'the weights can be read by whoever can read the rest'\n"
         "print(repr(text))"
     )
     done = python("-c", code, f"sqlite:///{tmp_path}/m.db", cwd=tmp_path)
