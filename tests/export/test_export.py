@@ -122,7 +122,9 @@ def test_what_cannot_be_is_refused_before_anything_is_written(llama, tmp_path):
         "there is no folder": lambda: export(tmp_path / "nothing", tmp_path / "x"),
         "padding": lambda: export(llama, tmp_path / "x", padding=-1),
         "there is no type 'Q4_K_X'": lambda: export(llama, tmp_path / "x", "gguf", type="Q4_K_X"),
-        "--type belongs to the formats gguf and huggingface, not to onnx": lambda: export(llama, tmp_path / "x", "onnx", type="Q8_0"),
+        "--type belongs to the formats gguf and huggingface, not to onnx": lambda: export(
+            llama, tmp_path / "x", "onnx", type="Q8_0"
+        ),
         "--bits belongs to the formats onnx and openvino, not to huggingface": lambda: export(
             llama, tmp_path / "x", bits=8
         ),
