@@ -50,7 +50,8 @@ def once(owner: object, function: Callable[[Architecture], T], arch: Architectur
     Args:
         owner: whose the function is; values live as long as it does.
         kind: tells several functions of one owner apart.
-        name: under which a log warning says, once, that the function is expensive; none where it is "".
+        name: under which a log warning says, once, that the function is expensive; none where it is "", or where the owner is of
+            nas_bo, which nobody can make cheaper.
     """
     memory = _memory(owner, kind)
     if memory is None:
@@ -68,7 +69,7 @@ def once(owner: object, function: Callable[[Architecture], T], arch: Architectur
         memory.keep(arch.id, None, _plain(error), time.perf_counter() - began)
         raise
     memory.keep(arch.id, value, None, time.perf_counter() - began)
-    if name and len(memory.seconds) == LOOKED_AT:
+    if name and len(memory.seconds) == LOOKED_AT and not type(owner).__module__.startswith("nas_bo."):
         _say_if_dear(memory, name)
     return value
 

@@ -10,13 +10,15 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 from nas_bo.architecture import Architecture, Node
 from nas_bo.export.homes import Home
 from nas_bo.export.stock_parts import in_stock_parts
 from nas_bo.model.after_training import deployed
 from nas_bo.model.blocks.attention import AttentionSpec
+from nas_bo.model.blocks.block import Frame
 from nas_bo.model.blocks.conv import ConvSpec
 from nas_bo.model.blocks.dense import MlpSpec
 from nas_bo.model.blocks.details import Details
@@ -47,15 +49,35 @@ class Fit:
 
 
 def fits(
-    arch: Architecture | Node | DecoderSpec, homes: Sequence[Home], ignore: Collection[str] = (), vocab_size: int = 256
+    arch: Architecture | Node | DecoderSpec,
+    homes: Sequence[Home],
+    ignore: Collection[str] = (),
+    vocab_size: int = 256,
+    *,
+    every: bool = True,
 ) -> list[Fit]:
     """One per home, the best first: those that hold it before those that do not, fewest zeros before more, fewest reasons before
-    more; else in the order of `homes` (raises ModelError for what is not a decoder)."""
-    spec = in_stock_parts(
-        (arch if isinstance(arch, DecoderSpec) else deployed(check(arch, ignore)))._replace(after=None)
-    )
-    found = [_fit(spec, home, vocab_size) for home in homes]
-    return sorted(found, key=lambda fit: (bool(fit.reasons), round(fit.padding, 9), len(fit.reasons)))
+    more; else in the order of `homes` (raises ModelError for what is not a decoder).
+
+    Args:
+        every: False leaves out homes that come after one which holds it without zeros.
+    """
+    spec, found = _spec(arch, ignore), list[Fit]()
+    parts = _parts(spec)
+    for home in homes:
+        found.append(_fit(spec, parts, home, vocab_size))
+        if not every and _order(found[-1]) <= (False, 0.0, 0):
+            break
+    return sorted(found, key=_order)
+
+
+def _spec(arch: Architecture | Node | DecoderSpec, ignore: Collection[str]) -> DecoderSpec:
+    made = arch if isinstance(arch, DecoderSpec) else deployed(check(arch, ignore))
+    return in_stock_parts(made._replace(after=None))
+
+
+def _order(fit: Fit) -> tuple[bool, float, int]:
+    return bool(fit.reasons), round(fit.padding, 9), len(fit.reasons)
 
 
 def why_not(found: Sequence[Fit], most: int = 3) -> str:
@@ -79,8 +101,29 @@ def _counted(reasons: Sequence[str]) -> str:
     return "; ".join(parts)
 
 
-def _fit(spec: DecoderSpec, home: Home, vocab_size: int) -> Fit:
-    reasons = tuple(dict.fromkeys(_reasons(spec, home)))
+class _Parts(NamedTuple):
+    """What is asked of every home.
+
+    Attributes:
+        layers: each that there is, once, with its indices.
+        attention, mlps: of the layers that have one.
+    """
+
+    frame: Frame
+    layers: dict[LayerSpec, list[int]]
+    attention: list[AttentionSpec]
+    mlps: list[MlpSpec]
+
+
+def _parts(spec: DecoderSpec) -> _Parts:
+    layers: dict[LayerSpec, list[int]] = {}
+    for index, layer in enumerate(spec.layers):
+        layers.setdefault(layer, []).append(index)
+    return _Parts(spec.frame, layers, attentions(spec), mlps_of(spec))
+
+
+def _fit(spec: DecoderSpec, parts: _Parts, home: Home, vocab_size: int) -> Fit:
+    reasons = tuple(dict.fromkeys(_reasons(spec, parts, home)))
     if reasons:
         return Fit(home, reasons)
     made = uniform(spec, home)
@@ -113,7 +156,7 @@ def _plain(details: Details) -> Details | None:
     return None if details == Details() else details
 
 
-def _reasons(spec: DecoderSpec, home: Home) -> Iterator[str]:
+def _reasons(spec: DecoderSpec, parts: _Parts, home: Home) -> Iterator[str]:
     """Each begins with the field."""
     details = spec.details
     if spec.norm != home.norm:
@@ -138,25 +181,29 @@ def _reasons(spec: DecoderSpec, home: Home) -> Iterator[str]:
         yield "depth=0, where at least one layer is needed"
     if spec.bias and not home.biases:
         yield "bias=True"
-    for index, layer in enumerate(spec.layers):
-        for reason in (*_mixer(layer.mixer, spec, home), *_mlp(layer.mlp, spec, home)):
-            yield f"layers.{index}.{reason}"
-    yield from _together(spec, home)
+    found = [
+        (index, reason)
+        for layer, places in parts.layers.items()
+        for reason in (*_mixer(layer.mixer, spec, parts.frame, home), *_mlp(layer.mlp, parts.frame, home))
+        for index in places
+    ]
+    yield from (f"layers.{index}.{reason}" for index, reason in sorted(found, key=itemgetter(0)))
+    yield from _together(spec, parts, home)
 
 
-def _mixer(mixer: Any, spec: DecoderSpec, home: Home) -> Iterator[str]:
+def _mixer(mixer: Any, spec: DecoderSpec, frame: Frame, home: Home) -> Iterator[str]:
     if absent(mixer):
         return
-    part = stock_part_of(mixer, spec.frame)
+    part = stock_part_of(mixer, frame)
     if mixer.kind not in home.mixers:
         yield f"mixer is {mixer.kind}, where it has {' or '.join(home.mixers)}"
     elif part.conv is not None and part.conv.gates != "linear2":
         yield f"mixer.gates={part.conv.gates!r}, where it has 'linear2'"
     elif part.attention is not None:
-        yield from _attention(part.attention, spec, home)
+        yield from _attention(part.attention, spec, frame, home)
 
 
-def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[str]:
+def _attention(mixer: AttentionSpec, spec: DecoderSpec, frame: Frame, home: Home) -> Iterator[str]:
     if mixer.share_kv:
         yield "mixer.share_kv=True, which no stock class has"
     if mixer.sinks:
@@ -169,18 +216,18 @@ def _attention(mixer: AttentionSpec, spec: DecoderSpec, home: Home) -> Iterator[
         yield f"mixer.rotary_share={mixer.rotary_share:g}"
     if mixer.window is not None and home.window == "none":
         yield f"mixer.window={mixer.window}, where every token sees all before it"
-    into, out = mixer.biases(spec.frame)
+    into, out = mixer.biases(frame)
     if (into and not home.attention_bias) or (out and home.attention_bias is not True):
         yield f"mixer has biases (qkv_bias={into}, out_bias={out})"
 
 
-def _mlp(mlp: Any, spec: DecoderSpec, home: Home) -> Iterator[str]:
+def _mlp(mlp: Any, frame: Frame, home: Home) -> Iterator[str]:
     if absent(mlp):
         return
     accepted = {*home.mlps, "dense"} if home.dense_too else {*home.mlps}
     if mlp.kind not in accepted:
         yield f"mlp is {mlp.kind}, where it has {' or '.join(home.mlps)}"
-    elif (mlp := stock_part_of(mlp, spec.frame).mlp) is not None:
+    elif (mlp := stock_part_of(mlp, frame).mlp) is not None:
         if mlp.gated != home.gated:
             yield f"mlp.gated={mlp.gated}, where it has {home.gated}"
         if mlp.activation not in home.activations:
@@ -195,10 +242,9 @@ def renormalised(mlp: MlpSpec) -> bool:
     return mlp.top_k > 1 if mlp.renormalise is None else mlp.renormalise
 
 
-def _together(spec: DecoderSpec, home: Home) -> Iterator[str]:
+def _together(spec: DecoderSpec, parts: _Parts, home: Home) -> Iterator[str]:
     """What all layers must have in common."""
-    attention = attentions(spec)
-    mlps = mlps_of(spec)
+    attention, mlps = parts.attention, parts.mlps
     mixtures = [mlp for mlp in mlps if mlp.experts]
     yield from _differ("mixer.head_dim", [one.head_dim for one in attention])
     yield from _differ("mixer.rotary_share", [one.rotary_share for one in attention])
@@ -239,7 +285,8 @@ def _differ(field: str, values: Sequence[object]) -> Iterator[str]:
 
 
 def attentions(spec: DecoderSpec) -> list[AttentionSpec]:
-    found = (stock_part_of(layer.mixer, spec.frame).attention for layer in spec.layers)
+    frame = spec.frame
+    found = (stock_part_of(layer.mixer, frame).attention for layer in spec.layers)
     return [one for one in found if one is not None]
 
 
@@ -249,7 +296,8 @@ def convs(spec: DecoderSpec) -> list[ConvSpec]:
 
 
 def mlps_of(spec: DecoderSpec) -> list[MlpSpec]:
-    found = (stock_part_of(layer.mlp, spec.frame).mlp for layer in spec.layers)
+    frame = spec.frame
+    found = (stock_part_of(layer.mlp, frame).mlp for layer in spec.layers)
     return [one for one in found if one is not None]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nas_bo.errors import ModelError
-from nas_bo.model.blocks.block import Frame, StockPart
+from nas_bo.model.blocks.block import Frame, StockPart, remembered
 from nas_bo.model.blocks.table import block_of, known, stock_part_of
 from nas_bo.model.spec import DecoderSpec, LayerSpec
 from nas_bo.wording import counted
@@ -22,6 +22,7 @@ def in_stock_parts(spec: DecoderSpec) -> DecoderSpec:
     return spec if layers == spec.layers else spec._replace(layers=layers)
 
 
+@remembered
 def _part(block: Any, frame: Frame) -> object:
     said: object = stock_part_of(block, frame)
     if not isinstance(said, StockPart):

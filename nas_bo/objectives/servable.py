@@ -53,7 +53,7 @@ class Servable:
         return {"runtime": self.runtime, "padding": self.padding, "vocab_size": self.vocab_size}
 
     def __call__(self, arch: Architecture, /) -> Value:
-        found = fits(arch, RUNTIMES[self.runtime], self.ignore, self.vocab_size)
+        found = fits(arch, RUNTIMES[self.runtime], self.ignore, self.vocab_size, every=False)
         best = found[0]
         if best.reasons:
             return Value(float(len(best.reasons)), how=why_not(found, 1))

@@ -97,6 +97,7 @@ def peak_of(spec: object, frame: Frame, call: Call) -> int:
     return call.batch * sum(row.activations for row in block.operations(spec, frame, call))
 
 
+@remembered
 def stock_part_of(spec: Any, frame: Frame) -> StockPart:
     """Which part of stock models a block is; an empty one where it is none, or does not say."""
     exportable = offered(block_of(spec), Exportable)
