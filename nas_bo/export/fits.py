@@ -105,7 +105,7 @@ class _Parts(NamedTuple):
     """What is asked of every home.
 
     Attributes:
-        layers: each that there is, once, with its indices.
+        layers: the different ones, each with its indices.
         attention, mlps: of the layers that have one.
     """
 
