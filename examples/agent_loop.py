@@ -5,6 +5,7 @@ nas_bo at all. Memory is computed before anything is run, so no run is lost to i
 """
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -29,6 +30,7 @@ def peak_mb(settings):
 peak_mb.cost, peak_mb.unit = "analytic", "MB"
 '''
 
+PYTHON = os.environ.get("PYTHON", sys.executable)  # runs the script
 FIRST = ["--space", "space.py:Settings", "--objective", "val_bpb", "--at-most", "space.py:peak_mb=4"]
 ALLOWED = ["--allow", "space.py"]  # the study names it; whoever opens the study says that it may be imported
 
@@ -52,7 +54,7 @@ def edited(script: str, settings: dict) -> str:
 def run(settings: dict) -> dict:
     """What one run gave: the value that it printed, or why there is none."""
     Path("train.py").write_text(edited(SCRIPT, settings))
-    done = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([PYTHON, "train.py"], capture_output=True, text=True, timeout=300)
     found = re.search(r"^val_bpb: ([\d.]+)$", done.stdout, re.M)
     if found is None:
         return {"failed": (done.stderr.strip().splitlines() or ["it printed no val_bpb"])[-1]}

@@ -31,7 +31,7 @@ corpus = load_corpus()  # the source of Python's standard library, as bytes
 
 
 def evaluate(arch, lr):  # your training and your measurements go here
-    trained = train(arch, corpus, tokens=20_000, lr=lr)
+    trained = train(arch, corpus, tokens=10_000, lr=lr)
     return {"bits_per_byte": trained.bits_per_byte, "parameters": parameters(arch, vocab_size=256)}
 
 

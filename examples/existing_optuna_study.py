@@ -27,7 +27,7 @@ def objective(trial: optuna.Trial) -> tuple[float, float]:
     arch = suggest(trial, TinyGPT)  # the new line
     lr = trial.suggest_float("lr", 1e-4, 1e-2, log=True)
     trained = train(
-        arch, load_corpus(), tokens=20_000, lr=lr
+        arch, load_corpus(), tokens=10_000, lr=lr
     )  # or your own loop over nas_bo.model.build(arch, vocab_size)
     return trained.bits_per_byte, Latency(max_seconds=0.2)(arch)
 

@@ -67,5 +67,5 @@ def loss(arch) -> Value:
 if __name__ == "__main__":
     torch.set_num_threads(1)  # for models this small more threads only wait for each other
     print(Recurrent.describe())
-    print(search(Recurrent, [loss, parameters], strategy=NSGA2(population=6), trials=10))
+    print(search(Recurrent, [loss, parameters], strategy=NSGA2(population=6), trials=7))
     print(Problem(Recurrent, [loss, parameters]).evaluate(Recurrent.sample(1)))

@@ -63,4 +63,4 @@ if __name__ == "__main__":
         Latency(build=Model, context=32, max_seconds=0.2),
         Parameters(build=Model, at_most=100_000),
     ]
-    print(search(Mixed, objectives, strategy=NSGA2(population=6), trials=10, retrain=0))
+    print(search(Mixed, objectives, strategy=NSGA2(population=6), trials=7, retrain=0))

@@ -59,6 +59,9 @@ DAILY: dict[str, tuple[str, ...]] = {
             ("a thousand identical trials", "Reinforce"),
         )
     ),
+    "strategies/test_bayes_bad_histories.py::test_regret_is_at_most_half_as_large_again": (
+        "an absurd value", "identical trials", "a constant objective", "an objective twice", "choices of one value",
+    ),
     "strategies/test_bad_histories.py::test_choices_of_one_value_cost_nothing": ("NSGA2", "Reinforce"),
     "objectives/test_limits_of_devices.py::test_what_does_not_fit_is_never_tried_in_a_search": ("NSGA2",),
     "pretrained/test_recovery.py::test_the_trust_report_compares_the_part_as_it_is_and_the_rungs_with_the_longer_training": (),  # doors, workflows/test_validate.py
