@@ -108,8 +108,8 @@ def _names(text: str, value: str) -> bool:
     quoted, are given with an equals sign, or begin the text; words of letters and whole numbers ("none", "3") there only before a colon."""
     if re.fullmatch(r"[a-zA-Z]+|\d+", value) and text.startswith(value) and not text.startswith(f"{value}:"):
         text = text[len(value) :]
-    before = r"(?:^|(?<=['\"=]))" if re.fullmatch(r"[\w.+-]+", value) else r"(?<![\w.-])"
-    return re.search(rf"{before}{re.escape(value)}(?![\w-])", text) is not None
+    before = r"(?:^|(?<=['\"])|(?<![<>]=)(?<==))" if re.fullmatch(r"[\w.+-]+", value) else r"(?<![\w.-])"
+    return re.search(rf"{before}{re.escape(value)}(?![\w-]|\.\d)", text) is not None
 
 
 HUGE = 1e300

@@ -160,7 +160,15 @@ def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
 
     transformers = imported()
     try:
-        config = getattr(transformers, f"{home}Config")(**configuration(spec, home, model.vocab_size))
+        kind = getattr(transformers, f"{home}Config")
+        said = configuration(spec, home, model.vocab_size)
+        has = {
+            *kind().to_dict(),
+            *kind.attribute_map,
+        }  # others would be written into the file, where readers wonder about them
+        if said["head_dim"] * said["num_attention_heads"] != spec.width:  # type: ignore[operator]
+            has.add("head_dim")  # classes look for it whether they have it or not
+        config = kind(**{name: value for name, value in said.items() if name in has})
         with torch.random.fork_rng([]):
             stock = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     except Exception as error:  # its checks have no common base; another version may ask for something else

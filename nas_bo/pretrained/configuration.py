@@ -299,11 +299,12 @@ def _alike(seen: _Seen, qk_norm: str | None = None, biases: str = "attention_bia
     mixer = _attention(seen, width, **more)
     windows = _windows(seen, count)
     mixers = [{**mixer, **({"window": window} if window else {})} for window in windows]
-    return width, mixers, {"width": width, **_norm_eps(seen), **_tied(seen), **_rope(seen)}
+    biased: Fields = {"bias": True} if seen.get("mlp_bias", False) else {}
+    return width, mixers, {"width": width, **biased, **_norm_eps(seen), **_tied(seen), **_rope(seen)}
 
 
 def _dense_layers(seen: _Seen, width: int, count: int, gated: bool = True) -> list[Node]:
-    if seen.get("mlp_bias", False):
+    if seen.get("mlp_bias", False) and not seen.get("attention_bias", False):
         raise ModelError(
             "config.json has mlp_bias=True and other matrices without biases, which the decoder does not have"
         )
@@ -343,7 +344,7 @@ def _smollm3(seen: _Seen) -> Fields:
     return _llama(seen)
 
 
-def _mixture(hidden: str, experts: str, qk_norm: str | None, divided: bool | None) -> Callable[[_Seen], Fields]:
+def _mixture(hidden: str, qk_norm: str | None, divided: bool | None) -> Callable[[_Seen], Fields]:
     def read(seen: _Seen) -> Fields:
         width, mixers, top = _alike(seen, qk_norm=qk_norm)
         renormalise = divided if divided is not None else bool(seen.get("norm_topk_prob", False))
@@ -351,7 +352,7 @@ def _mixture(hidden: str, experts: str, qk_norm: str | None, divided: bool | Non
         mixture = Node(
             {
                 "kind": "moe",
-                "experts": seen.number(experts),
+                "experts": seen.number("num_experts", "num_local_experts"),
                 "top_k": top_k,
                 "ratio": seen.number(hidden) / width,
                 "activation": seen.activation("hidden_act"),
@@ -447,8 +448,8 @@ FAMILIES: Mapping[str, tuple[str, Callable[[_Seen], Fields]]] = {
     "gpt_neox": ("GPTNeoX", _neox),
     "gpt2": ("GPT2", _gpt2),
     "lfm2": ("Lfm2", _lfm2),
-    "mixtral": ("Mixtral", _mixture("intermediate_size", "num_local_experts", None, True)),
-    "olmoe": ("Olmoe", _mixture("intermediate_size", "num_experts", "whole", None)),
-    "qwen3_moe": ("Qwen3Moe", _mixture("moe_intermediate_size", "num_experts", "head", None)),
+    "mixtral": ("Mixtral", _mixture("intermediate_size", None, True)),
+    "olmoe": ("Olmoe", _mixture("intermediate_size", "whole", None)),
+    "qwen3_moe": ("Qwen3Moe", _mixture("moe_intermediate_size", "head", None)),
 }
 """The `model_type` of a configuration -> the class, and what reads it."""

@@ -45,7 +45,13 @@ def test_arguments_are_shown_as_options(text, shown):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [("none", "none of 300 architectures is within"), ("2", "2 of 3 trials failed")]
+    ("value", "text"),
+    [
+        ("none", "none of 300 architectures is within"),
+        ("2", "2 of 3 trials failed"),
+        ("1", "the nearest misses peak_bytes<=1.5e+06"),
+        ("4", "the nearest misses latency_ms<=4 by .2"),
+    ],
 )
 def test_a_text_that_begins_with_the_word_of_an_option_is_not_about_it(value, text):
     with remembered({"mlflow": ("--mlflow", value)}, EVERY):

@@ -7,11 +7,24 @@ import pytest
 import torch
 
 from nas_bo.errors import ExportError, ModelError
+from nas_bo.export.fits import fits
+from nas_bo.export.homes import TRANSFORMERS
 from nas_bo.pretrained import Pretrained
+from nas_bo.pretrained.configuration import FAMILIES as READ
 from tests.conformance.test_real_models import FAMILIES, agree, stock
 from tests.pretrained.models import saved
 
 transformers = pytest.importorskip("transformers")
+
+from nas_bo.export.huggingface import converted  # noqa: E402
+from tests.export.test_huggingface import CASES, VOCAB, randomised  # noqa: E402
+
+OTHER = {
+    "Llama": "Llama, biases",
+    "SmolLM3": "Llama, biases",
+    "GPTNeoX": "Starcoder2",
+    "Lfm2": "Qwen3, heads",
+}  # cases with other options
 KNOWN = {name: family for name, family in FAMILIES.items() if family.name != "Gemma2"}
 
 
@@ -22,6 +35,18 @@ def test_a_saved_model_has_its_own_logits_here(name, tmp_path):
     ours = Pretrained(str(tmp_path)).model()
     vocab = model.config.vocab_size
     agree(ours, model, torch.randint(vocab, (2, 40), generator=torch.Generator().manual_seed(1)))
+
+
+@pytest.mark.parametrize("home", [home for home, _ in READ.values()])
+def test_what_was_exported_is_read_again(home, tmp_path):
+    """Nothing in the configuration of an export is an option that is not understood here."""
+    arch = next(arch for name, arch in CASES.items() if name.startswith(OTHER.get(home, home)))
+    model = randomised(arch)
+    fit = next(fit for fit in fits(arch, TRANSFORMERS, vocab_size=VOCAB) if fit.home.name == home and not fit.reasons)
+    theirs = converted(model, home, fit.spec)
+    theirs.save_pretrained(tmp_path)
+    ours = Pretrained(str(tmp_path)).model()
+    agree(ours, theirs, torch.randint(VOCAB, (2, 40), generator=torch.Generator().manual_seed(1)))
 
 
 def test_shards_are_one_model(tmp_path):
