@@ -24,6 +24,7 @@ from nas_bo.compress.sparsity import PATTERN, sparsify
 from nas_bo.errors import CompressError, ExportError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
+from nas_bo.export.token_roles import files_of
 from nas_bo.foreign_recipe import Allow
 from nas_bo.model.blocks.block import Prunable
 from nas_bo.model.blocks.table import block_of
@@ -432,8 +433,7 @@ def _write(target: Path, given: files.TrainedModel, work: _Work, about: dict[str
     if not picture:
         said = said.replace(f"![the architecture]({files.DRAWING})\n", "")
     more = {files.CARD: said.encode(), **({files.DRAWING: picture} if picture else {})}
-    if given.tokenizer is not None:
-        more[given.tokenizer.name] = given.tokenizer.read_bytes()
+    more |= files_of(given.tokenizer)
     draft = target.with_name(f"{target.name}.unverified")
     files.write(draft, {**more, **content})
     there = files.load(draft).model

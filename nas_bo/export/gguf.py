@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from nas_bo.export.check import Check, Cost, HeldOut, compared, own, prompt, wei
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.gguf_types import INSTEAD, TYPES, rounded
 from nas_bo.export.text import Text, byte_characters, tokenizer_json
+from nas_bo.export.token_roles import SPLITS, Roles, roles, split_of
 from nas_bo.export.weights import filled
 from nas_bo.install_line import install_line
 from nas_bo.model.blocks.attention import AttentionSpec
@@ -29,7 +30,7 @@ from nas_bo.model.spec import DecoderSpec
 
 FILE = "model.gguf"
 CONTEXT = 2048
-SAMPLE = "def f(x):\n    return 'é' + x  # 1\n"
+SAMPLE = "def f(x):\n    return 'é' + x  # 12 of 2026\n\n\t I'll see.\r\n"
 NEVER = "ĀĀ ĀĀ"
 """llama.cpp wants a merge. This one never happens, since neither half does; another would make tokens that there are none of."""
 Tensors: TypeAlias = Iterator[tuple[str, NDArray[np.float32]]]
@@ -114,33 +115,48 @@ def fit(made: TrainedModel, padding: float) -> fitting.Fit:
     return best
 
 
-def tokens(made: TrainedModel) -> tuple[list[str], list[str]]:
-    """The tokens by their ids, and the merges (raises ExportError for a tokenizer that is not a byte-level BPE)."""
+class Vocabulary(NamedTuple):
+    """Tokens as a GGUF file has them.
+
+    Attributes:
+        names: by their ids.
+        merges: in their order.
+        split: the name in llama.cpp of how texts are split.
+        control: ids of tokens that are no text.
+    """
+
+    names: list[str]
+    merges: list[str]
+    split: str = "gpt-2"
+    control: frozenset[int] = frozenset()
+    roles: Roles = Roles({}, {})
+
+
+def tokens(made: TrainedModel) -> Vocabulary:
+    """The tokens of a model (raises ExportError for a tokenizer that is not a byte-level BPE)."""
     if made.tokenizer is None:
-        return byte_characters(), [NEVER]
+        return Vocabulary(byte_characters(), [NEVER])
     about = json.loads(tokenizer_json(made.tokenizer))
     model, before = about["model"], about.get("pre_tokenizer") or {}
-    if (
-        model.get("type") != "BPE"
-        or before.get("type") != "ByteLevel"
-        or not before.get("use_regex", True)
-        or about.get("normalizer")
-    ):
+    split = split_of(about)
+    if model.get("type") != "BPE" or split is None or about.get("normalizer") not in (None, {"type": "NFC"}):
         raise ExportError(
-            f"GGUF files of nas_bo hold bytes or a byte-level BPE split as in GPT-2, and the tokenizer is {model.get('type')} after "
-            f"{before.get('type') or 'no'} splitting; export to huggingface or onnx"
+            f"GGUF files of nas_bo hold bytes or a byte-level BPE split as that of {', '.join(SPLITS)}, and the tokenizer is "
+            f"{model.get('type')} after {before.get('type') or 'no'} splitting; export to huggingface or onnx"
         )
-    every = {**model["vocab"], **{one["content"]: one["id"] for one in about.get("added_tokens", ())}}
+    added = about.get("added_tokens", ())
+    every = {**model["vocab"], **{one["content"]: one["id"] for one in added}}
     names = [f"[unused{i}]" for i in range(made.model.vocab_size)]
     for name, index in every.items():
         if index < len(names):
             names[index] = name
     merges = [one if isinstance(one, str) else " ".join(one) for one in model["merges"]]
-    return names, merges or [NEVER]
+    control = frozenset(one["id"] for one in added if one.get("special"))
+    return Vocabulary(names, merges or [NEVER], split, control, roles(made.tokenizer))
 
 
 def file(
-    path: Path, fit: fitting.Fit, decoder: Decoder, vocabulary: tuple[list[str], list[str]], ident: str, kind: str
+    path: Path, fit: fitting.Fit, decoder: Decoder, vocabulary: Vocabulary, ident: str, kind: str
 ) -> dict[str, int]:
     """Write the file of a decoder that fits; how many weights there are of each type.
 
@@ -192,12 +208,23 @@ def file(
     kernels = [one.kernel for one in fitting.convs(spec)]
     if name == "lfm2":
         writer.add_shortconv_l_cache(kernels[0] if kernels else 3)
-    names, merges = vocabulary
+    said = vocabulary.roles
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("gpt-2")
-    writer.add_token_list(names)
-    writer.add_token_types([1] * len(names))
-    writer.add_token_merges(merges)
+    writer.add_tokenizer_pre(vocabulary.split)
+    writer.add_token_list(vocabulary.names)
+    kind_of = {False: gguf.TokenType.NORMAL, True: gguf.TokenType.CONTROL}
+    writer.add_token_types([kind_of[index in vocabulary.control] for index in range(len(vocabulary.names))])
+    writer.add_token_merges(vocabulary.merges)
+    for role, add in (
+        ("bos", writer.add_bos_token_id),
+        ("eos", writer.add_eos_token_id),
+        ("pad", writer.add_pad_token_id),
+        ("unk", writer.add_unk_token_id),
+    ):
+        if role in said.ids:
+            add(said.ids[role])
+    if said.template:
+        writer.add_chat_template(said.template)
     writer.add_add_bos_token(False)
     writer.add_add_eos_token(False)
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "F32" else f"MOSTLY_{kind}"])

@@ -14,9 +14,10 @@ from nas_bo.export import fits as fitting
 from nas_bo.export import packed_weights
 from nas_bo.export.check import Check, Logits, compared, prompt
 from nas_bo.export.folder import TrainedModel
-from nas_bo.export.homes import ACTIVATIONS, TRANSFORMERS
+from nas_bo.export.homes import ACTIVATIONS, GGUF, TRANSFORMERS
 from nas_bo.export.names import Names, copy_out, names
 from nas_bo.export.text import TOKENIZER, Text, tokenizer_json
+from nas_bo.export.token_roles import Roles, roles
 from nas_bo.export.weights import filled
 from nas_bo.model import Decoder
 from nas_bo.model.blocks.table import stock_part_of
@@ -39,10 +40,12 @@ def fit(made: TrainedModel, padding: float) -> fitting.Fit:
             "--servable transformers to stay among those that fit, or export with --remote-code to a class of nas_bo's own"
         )
     if best.padding > padding:
+        other = fitting.fits(made.model.spec, GGUF, vocab_size=made.model.vocab_size, every=False)[0]
+        gguf = "export to gguf, whose layers may differ, " if not other.reasons and other.padding <= padding else ""
         raise ExportError(
             f"{best.home.name} holds this architecture only with {best.padding:.0%} more weights, all of them zeros, since its layers are of "
-            f"different sizes; at most {padding:.0%} are allowed. Raise --padding, export to gguf, whose layers may differ, or search "
-            "with --servable transformers"
+            f"different sizes; at most {padding:.0%} are allowed. Raise --padding, {gguf}export with --remote-code to a class of nas_bo's "
+            "own, or search with --servable transformers"
         )
     return best
 
@@ -72,6 +75,10 @@ def write(made: TrainedModel, folder: Path, padding: float, packed: bool = False
     best = fit(made, padding)
     assert best.spec is not None
     stock, what = converted(made.model, best.home.name, best.spec), ""
+    said = generation(made.model, roles(made.tokenizer))
+    stock.generation_config = transformers.GenerationConfig(**said)
+    for name in ("bos_token_id", "eos_token_id"):  # servers look here
+        setattr(stock.config, name, said[name])
     with (
         without_bars(),
         redirect_stderr(io.StringIO()) if packed else nullcontext(),
@@ -117,16 +124,16 @@ def with_cache(model: Decoder, loaded: Any, check: Check) -> Check:
     return replace(check, difference=max(check.difference, apart if apart == apart else float("inf")), cached=True)
 
 
-def generation(model: Decoder) -> dict[str, object]:
-    """How text is written with the model where nobody says otherwise."""
+def generation(model: Decoder, said: Roles) -> dict[str, object]:
+    """How text is written with the model where nobody says otherwise; `said` are the roles of its tokens."""
     most = model.spec.details.max_length
     return {
         "do_sample": True,
         "temperature": 0.7,
         "max_new_tokens": 128 if most is None else max(1, min(128, most // 2)),
-        "bos_token_id": None,
-        "eos_token_id": None,
-        "pad_token_id": 0,
+        "bos_token_id": said.ids.get("bos"),
+        "eos_token_id": [*said.ends] or None,
+        "pad_token_id": said.ids.get("pad", said.ends[0] if said.ends else 0),
     }
 
 
@@ -177,7 +184,7 @@ def converted(model: Decoder, home: str, spec: DecoderSpec) -> Any:
             "should; export to onnx or gguf, and please report this"
         ) from error
     copy_out(filled(model, spec), spec, stock, _table(home, spec))
-    stock.generation_config = transformers.GenerationConfig(**generation(model))
+    stock.generation_config = transformers.GenerationConfig(**generation(model, Roles({}, {})))
     return stock
 
 
@@ -199,7 +206,11 @@ def write_tokenizer(made: TrainedModel, folder: Path) -> None:
     tokenizer = Tokenizer.from_str(tokenizer_json(made.tokenizer))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False)
+    said = roles(made.tokenizer)
+    named = {f"{role}_token": token for role, token in said.names.items()}
+    wrapped = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, chat_template=said.template or None, **named
+    )
     wrapped.save_pretrained(folder)
     sample = "def f(x):\n    return 'é' + x  # 1\n"
     again = transformers.PreTrainedTokenizerFast.from_pretrained(folder)(sample, add_special_tokens=False)["input_ids"]

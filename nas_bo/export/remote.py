@@ -18,6 +18,7 @@ from nas_bo.export.check import Check, compared
 from nas_bo.export.folder import TrainedModel
 from nas_bo.export.huggingface import POSITIONS, generation, imported, logits, with_cache, without_bars, write_tokenizer
 from nas_bo.export.stepping import LONGEST
+from nas_bo.export.token_roles import roles
 from nas_bo.model import own_class
 from nas_bo.model.blocks.skip import absent
 from nas_bo.model.blocks.table import block_of, is_ours, joined
@@ -201,7 +202,9 @@ def write(made: TrainedModel, folder: Path) -> tuple[str, Check]:
             "config.json": json.dumps(config, indent=1).encode(),
             f"{MODULE}.py": code(spec).encode(),
             files.WEIGHTS: save(weights, metadata={"format": "pt"}),
-            "generation_config.json": json.dumps({**generation(made.model), "use_cache": network["steps"]}).encode(),
+            "generation_config.json": json.dumps(
+                {**generation(made.model, roles(made.tokenizer)), "use_cache": network["steps"]}
+            ).encode(),
         },
     )
     write_tokenizer(made, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from nas_bo.export import folder
 from nas_bo.export.huggingface import POSITIONS, imported
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import TOKENIZER
+from nas_bo.export.token_roles import ALSO, SPLITS, files_of
 from nas_bo.model import own_class
 from nas_bo.model.device import dtype_of
 from nas_bo.model.spec import HYPERPARAMETERS, DecoderSpec, check
@@ -207,22 +209,48 @@ class TrainedDecoder:
         return found
 
     def _gguf_tokenizer(self) -> Path:
-        """The tokenizer inside a GGUF file as a file of the package tokenizers, made once in the user's cache folder."""
-        path = cache_folder() / f"tokenizer-{self.fingerprint}.json"
+        """The tokenizer inside a GGUF file as a file of the package tokenizers, made once in the user's cache folder, next to what it
+        says about the roles of tokens."""
+        path = cache_folder() / f"tokenizer-{self.fingerprint}" / TOKENIZER
         if not path.is_file():
             transformers = imported()
             try:
                 found = transformers.AutoTokenizer.from_pretrained(
                     str(self._folder.parent), gguf_file=self._folder.name, local_files_only=True
                 )
-                text: str = found.backend_tokenizer.to_str()
+                text = self._split_as_there(found.backend_tokenizer.to_str())
+                with tempfile.TemporaryDirectory() as place:
+                    found.save_pretrained(place)
+                    content = files_of(Path(place) / TOKENIZER)
             except Exception as error:  # a foreign file: transformers raises all kinds
                 raise ExportError(
                     f"transformers cannot read the tokenizer in {self.path!r} ({str(error).splitlines()[0]:.120}); put its {TOKENIZER} next to the file"
                 ) from None
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folder.write(path.parent, {path.name: text.encode()})
+            folder.write(path.parent, {**content, TOKENIZER: text.encode()})
         return path
+
+    def _split_as_there(self, text: str) -> str:
+        """The JSON of a tokenizer that splits texts as the GGUF file says; transformers takes GPT-2's way for all of them."""
+        from gguf import GGUFReader
+
+        fields = GGUFReader(str(self._folder)).fields
+        kind, split = (
+            fields[name].contents() if name in fields else None
+            for name in ("tokenizer.ggml.model", "tokenizer.ggml.pre")
+        )
+        if kind != "gpt2" or split is None:
+            return text
+        known = SPLITS.get(ALSO.get(split, split))
+        if known is None:
+            _log.warning(
+                "the tokenizer in %s splits texts in a way called %.40r, which is not known here: some tokens may differ from those the model was "
+                "trained on. Put its %s next to the file",
+                self.name,
+                split,
+                TOKENIZER,
+            )
+            return text
+        return json.dumps({**json.loads(text), "pre_tokenizer": known}, ensure_ascii=False)
 
     # ---- files ---------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from nas_bo.export.card import card
 from nas_bo.export.check import Check, Cost, require
 from nas_bo.export.fits import fits
 from nas_bo.export.homes import TRANSFORMERS
+from nas_bo.export.token_roles import files_of
 from nas_bo.workflows.held_out import held_out
 
 if TYPE_CHECKING:
@@ -187,8 +188,7 @@ def export(
             what, unchecked = "a copy", "a copy of the weights needs no check"
             names = (files.ARCH, files.WEIGHTS, files.ABOUT)
             files.write(draft, {name: (made.folder / name).read_bytes() for name in names})
-            if made.tokenizer is not None:
-                files.write(draft, {made.tokenizer.name: made.tokenizer.read_bytes()})
+            files.write(draft, files_of(made.tokenizer))
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)  # unfinished, and nothing to be looked at
         if isinstance(error, OSError):

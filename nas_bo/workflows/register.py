@@ -11,7 +11,7 @@ from nas_bo import foreign_recipe, serialization
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError, SearchError
 from nas_bo.export import folder
-from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.export.token_roles import files_of
 from nas_bo.foreign_recipe import Allow
 from nas_bo.objective import GivesModel, Retrainable, Say, with_parts
 from nas_bo.objectives.measuring import silent
@@ -119,7 +119,7 @@ def register(
     for alias, trial in chosen.items():
         by_arch.setdefault(trial.architecture.id, (trial, []))[1].append(alias)
     path = again.tokenizer if isinstance(again, ValidationLoss) else None
-    tokenizer = {} if path is None else {TOKENIZER: tokenizer_json(Path(path)).encode()}
+    tokenizer = files_of(None if path is None else Path(path))
     made: list[Registered] = []
     for arch_id, (trial, aliases) in by_arch.items():
         say(f"training {result.label(trial)} for {', '.join(aliases)}", len(made), len(by_arch))

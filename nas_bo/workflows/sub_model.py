@@ -13,7 +13,7 @@ from nas_bo import foreign_recipe, provenance, serialization
 from nas_bo.errors import ExportError, SearchError
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
-from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.export.token_roles import files_of
 from nas_bo.foreign_recipe import Allow
 from nas_bo.model.after_training import compress_options
 from nas_bo.model.spec import check
@@ -155,7 +155,7 @@ def finished(
     }
     use = f'```console\n$ nas-bo generate {folder.name} "def "\n$ nas-bo export {folder.name} --format huggingface --to hf\n```\n'
     picture = drawing(arch, vocab_size=model.vocab_size)
-    kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
+    kept = files_of(None if loss.tokenizer is None else Path(loss.tokenizer))
     files.write(folder, {**kept, files.DRAWING: picture.encode(), files.CARD: card(about, use).encode()})
     files.write(folder, files.files(model, arch, about, ()))
     (folder / CHECKPOINT).unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from nas_bo import foreign_recipe, serialization
 from nas_bo.errors import ExportError, ModelError, SearchError, TrainingDiverged
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
-from nas_bo.export.text import TOKENIZER, tokenizer_json
+from nas_bo.export.token_roles import files_of
 from nas_bo.foreign_recipe import Allow
 from nas_bo.model.distillation import Teaching, as_distillation
 from nas_bo.objectives.probe import LearningRateProbe
@@ -133,7 +133,7 @@ def train(
             ended(folder, there)
         return Trained(folder, there, resumed=True)
     with _watched(progress, about) as ended:
-        kept = {} if loss.tokenizer is None else {TOKENIZER: tokenizer_json(Path(loss.tokenizer)).encode()}
+        kept = files_of(None if loss.tokenizer is None else Path(loss.tokenizer))
         files.write(folder, {})
         foreign_recipe.note(serialization.describe(loss))  # allowed above
         if ladder:

@@ -108,7 +108,7 @@ class LlamaCppRuntime:
             )
         names = [*byte_characters(), *(f"[unused{i}]" for i in range(256, model.vocab_size))][: model.vocab_size]
         try:
-            gguf.file(path, best, model, (names, [gguf.NEVER]), "measured", kind)
+            gguf.file(path, best, model, gguf.Vocabulary(names, [gguf.NEVER]), "measured", kind)
         except ExportError as error:
             raise Unsupported(f"{self.name}: {error}") from None
         return path.stat().st_size
