@@ -122,7 +122,7 @@ class Vocabulary(NamedTuple):
         names: by their ids.
         merges: in their order.
         split: the name in llama.cpp of how texts are split.
-        control: ids of tokens that are no text.
+        control: ids of tokens that stand for no text.
     """
 
     names: list[str]

@@ -60,7 +60,7 @@ class Roles:
     """Tokens with a meaning.
 
     Attributes:
-        names: "bos", "eos", "pad" and "unk", those that there are -> the token.
+        names: of "bos", "eos", "pad" and "unk", what the tokenizer has -> the token.
         ids: the same -> its id.
         ends: ids after any of which a text has ended.
         template: how a dialogue is written, in Jinja; "" where nobody says.
