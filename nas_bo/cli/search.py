@@ -33,6 +33,8 @@ from nas_bo.cli.options import (
     processes,
     together_on,
 )
+from nas_bo.cli.output import note
+from nas_bo.cli.spaces import large
 from nas_bo.cli.typed_options import within
 
 
@@ -269,6 +271,8 @@ def search(
         if executor is None and workers is None and together_on(gpus_per_trial) > 1:
             workers = 1
         count = processes(workers) if executor is None else workers_of(executor)
+        if source is None and not job.limits and (words := large(job.space, device)):
+            note(words)
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials, job.bounds)
             result = run(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import asdict
+from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,12 +15,15 @@ from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
 from nas_bo.cli.output import say
 from nas_bo.errors import NasBoError, SpaceError
+from nas_bo.wording import counted
 
 if TYPE_CHECKING:
     from nas_bo.architecture import Architecture
     from nas_bo.space import Space
 
 INSPECT = "inspect"
+LARGE = 5e6
+"""Parameters beyond which `large` warns."""
 
 
 def spaces(
@@ -65,13 +70,42 @@ def spaces(
                 return
             for known, space in NAMED.items():
                 first = (space.__doc__ or "").strip().partition("\n")[0]
-                say(f"{known:<16} {space.size(rules=False):>12.3g} architectures   {first}")
+                size = middle_parameters(space)
+                of_size = "" if size is None else f"of about {counted(round(size), 'parameter')}"
+                say(f"{known:<16} {space.size(rules=False):>12.3g} architectures {of_size:<31}  {first}")
+            say(
+                "Parameters are those of the middle one of 33 random architectures; `nas-bo spaces inspect` has their range."
+            )
             return
         chosen = resolve.named_space(name)
         if as_json:
             print_document("space", chosen.to_dict())
         else:
             say(chosen.describe())
+
+
+def middle_parameters(space: type[Space]) -> float | None:
+    """Parameters of the middle one of 33 random architectures, to three digits; None where the space is not of our decoder."""
+    from nas_bo.workflows import retraining_check
+
+    rng = random.Random(0)
+    sizes = [retraining_check.counted(space.sample(rng)) for _ in range(33)]
+    return None if None in sizes else float(f"{median(size for size in sizes if size is not None):.3g}")
+
+
+def large(space: type[Space], device: str | None = None) -> str:
+    """The warning before architectures of a space are trained on CPUs without a limit on their size; "" where they are small."""
+    size = middle_parameters(space)
+    if size is None or size < LARGE:
+        return ""
+    from nas_bo.model.device import pick_device
+
+    if (device or pick_device(None)) != "cpu":
+        return ""
+    return (
+        f"half of the architectures of {space.title} have more than about {counted(round(size), 'parameter')}, and on CPUs the first may take long "
+        "to train: --max-parameters excludes the larger ones, and `nas-bo spaces` lists smaller spaces"
+    )
 
 
 def _inspect(space: type[Space], storage: str | None, study: str | None, as_json: bool) -> None:

@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from nas_bo.cli.spaces import large
+from nas_bo.search_spaces import LlamaUniform, TinyGPT
 from tests.command import TEXT, environment, nas_bo
 from tests.processes import Python
 
@@ -93,10 +95,17 @@ def test_a_sum_of_objectives(tmp_path):
     assert done.returncode == 0 and "weighted" in done.stdout, done.stderr
 
 
+def test_a_space_of_large_models_is_announced_before_it_is_trained():
+    said = large(LlamaUniform, "cpu")
+    assert "LlamaUniform have more than about 104,000,000 parameters" in said and "--max-parameters" in said
+    assert large(TinyGPT, "cpu") == "" and large(LlamaUniform, "cuda") == ""
+
+
 def test_spaces(tmp_path):
     listed = nas_bo("spaces", cwd=tmp_path)
     for name in ("tiny_gpt", "llama", "hybrid", "moe", "hw_gpt_bench_s", "hw_gpt_bench_m", "hw_gpt_bench_l"):
         assert name in listed.stdout
+    assert re.search(r"llama_uniform +1.62e\+03 architectures of about 1\d\d,000,000 parameters", listed.stdout)
     assert "depth   a whole number from 1 to 5" in nas_bo("spaces", "tiny_gpt", cwd=tmp_path).stdout
     assert json.loads(nas_bo("spaces", "llama", "--json", cwd=tmp_path).stdout)["title"] == "Llama"
 
