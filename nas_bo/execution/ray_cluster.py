@@ -26,15 +26,23 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the cluster that is alive.
+    """A node of the cluster that is alive; several may run on one machine.
 
     Attributes:
+        id: as `ray list nodes` shows it.
+        address: IP address of its machine.
         has: name of a resource -> how much of it there is in all; CPU, GPU, and those that its owner named.
     """
 
     id: str
     host: str
     has: Mapping[str, float]
+    address: str = ""
+
+    @property
+    def called(self) -> str:
+        """What messages name: a host may have several nodes."""
+        return " ".join(filter(None, (self.host, self.id[:8], self.address and f"at {self.address}")))
 
     def holds(self, needs: Mapping[str, float]) -> int:
         """How many workers with these needs it can hold."""
@@ -44,7 +52,9 @@ class Node:
         plain = {
             k: v for k, v in self.has.items() if not k.startswith(("node:", "accelerator_type:")) and "memory" not in k
         }
-        return f"{self.host} ({', '.join(f'{name} {amount:g}' for name, amount in sorted(plain.items())) or 'nothing'})"
+        return (
+            f"{self.called} ({', '.join(f'{name} {amount:g}' for name, amount in sorted(plain.items())) or 'nothing'})"
+        )
 
 
 def check_installed() -> None:
@@ -101,7 +111,9 @@ def nodes() -> list[Node]:
     import ray
 
     return [
-        Node(str(one["NodeID"]), str(one["NodeManagerHostname"]), dict(one["Resources"]))
+        Node(
+            str(one["NodeID"]), str(one["NodeManagerHostname"]), dict(one["Resources"]), str(one["NodeManagerAddress"])
+        )
         for one in ray.nodes()
         if one["Alive"]
     ]
@@ -190,18 +202,18 @@ def check(problem: Problem, held: bytes, able: Sequence[Node]) -> None:
         try:
             found = ray.get(reference)
         except Exception as error:
-            wrong.append(f"{node.host}: no process can be started there ({_first(error)})")
+            wrong.append(f"{node.called}: no process can be started there ({_first(error)})")
             continue
-        wrong += [f"{node.host}: {one}" for one in _differs(found, own, expected)]
+        wrong += [f"{node.called}: {one}" for one in _differs(found, own, expected)]
         apart = max(begun - found["time"], found["time"] - ended)
         if apart > CLOCK_S:
             _log.warning(
                 "the clock of %s differs from the one here by %.0f s: ages of its files are wrong by that; let both follow a time server (NTP)",
-                node.host,
+                node.called,
                 apart,
             )
     if late:
-        names = ", ".join(sorted({asked[one].host for one in late}))
+        names = ", ".join(sorted(asked[one].called for one in late))
         _log.warning(
             "%s did not answer within %.0f s and could not be looked at (%s)", counted(len(late), "node"), LOOK_S, names
         )

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from nas_bo import process
 from nas_bo.optuna.changes import Changes, write
-from nas_bo.optuna.heartbeat import silent
+from nas_bo.optuna.heartbeat import silent, watch
 from nas_bo.optuna.reading import trial_record
 from nas_bo.study import OWNER, SINCE, TrialRecord
 from nas_bo.wording import plural
@@ -114,8 +114,11 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
     """
     found = []
     me, until = process.owner(), _abandoned.get(study.study_name)
-    trials = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    trials = _running(study)
     quiet = silent(trials) - {me, RELEASED, ASKED}
+    if doubted := {by for by in quiet if not is_dead(by)}:
+        quiet -= doubted - watch(doubted, lambda: _running(study))
+        trials = _running(study)
     for trial in trials:
         one = trial_record(trial, ())
         by, age = one.owner, None if older is None else of(one).seconds()
@@ -124,6 +127,10 @@ def left(study: Study, older: float | None = None) -> list[FrozenTrial]:
         if late or own or by in quiet or (by and is_dead(by)):
             found.append(trial)
     return found
+
+
+def _running(study: Study) -> list[FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
 
 def abandon(study: Study) -> None:

@@ -425,8 +425,9 @@ def finished(study: Study) -> int:
 def adopt(study: Study, problem: Problem, older: float | None = None) -> list[tuple[optuna.Trial, Architecture]]:
     """The trials that others left running, to be evaluated again under their own numbers; see `running.left`."""
     found = []
+    left = running.left(study, older)
     quiet = silent(study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-    for frozen in running.left(study, older):
+    for frozen in left:
         if not frozen.user_attrs.get(OWNER) and from_frozen(frozen, problem.space, problem.columns) is None:
             continue  # begun by something else, for something else
         trial = optuna.Trial(study, frozen._trial_id)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import re
+import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, is_dataclass
@@ -16,7 +17,8 @@ from typing import Any, Protocol
 from nas_bo import process
 from nas_bo.architecture import Architecture
 from nas_bo.errors import SearchError, StorageUnavailable
-from nas_bo.execution.executor import Executor, Isolating
+from nas_bo.execution.executor import Executor, Isolating, Keeping
+from nas_bo.execution.outcome_spool import Names
 from nas_bo.objective import Conditioned, Objective
 from nas_bo.objectives.validation_loss import WHOLE
 from nas_bo.optuna import studies
@@ -26,7 +28,7 @@ from nas_bo.problem import Problem
 from nas_bo.report import TrustReport
 from nas_bo.space import Space
 from nas_bo.spelling import BEFORE, NAME, spelled
-from nas_bo.study import EVALUATING, VALIDATED, StudyRecord, evaluation, plain
+from nas_bo.study import EVALUATING, IDENTITY, VALIDATED, StudyRecord, evaluation, plain
 from nas_bo.trial import ObjectiveSpec, State, Trial
 
 _log = logging.getLogger(__name__)
@@ -171,11 +173,19 @@ class Watch:
 
 
 def taken(
-    records: Records, executor: Executor, jobs: Mapping[str, tuple[Problem, Architecture]]
+    records: Records, executor: Executor, jobs: Mapping[str, tuple[Problem, Architecture]], names: Names | None = None
 ) -> Iterator[tuple[str, Trial]]:
-    """Submit all of `jobs`, and give (key, outcome) as they end."""
+    """Submit all of `jobs`, and give (key, outcome) as they end.
+
+    Args:
+        names: with these the workers keep outcomes until the next one is asked for, since the one before is stored then.
+    """
     watch = Watch(records, executor, list(jobs))
+    kept: dict[str, str] = {}
     for key, (problem, arch) in jobs.items():
+        if names is not None and isinstance(executor, Keeping) and (name := names.of("validate", key, problem, arch)):
+            kept[key] = name
+            executor.keep(key, name)
         executor.submit(key, problem, arch)
     left = list(jobs)
     while left:
@@ -183,6 +193,17 @@ def taken(
         ended, outcome = executor.take()
         left.remove(str(ended))
         yield str(ended), outcome
+        if isinstance(executor, Keeping) and (name := kept.pop(str(ended), "")):
+            executor.stored(name)
+
+
+def names(records: Records) -> Names:
+    """Under which outcomes are kept near their workers; in memory nobody continues, and nothing is."""
+    if isinstance(records, InMemory):
+        return Names("")
+    if not isinstance(records.get(IDENTITY), str):
+        records.put(IDENTITY, uuid.uuid4().hex)
+    return Names(records.get(IDENTITY))
 
 
 def open_records(path: str | Path | None, study: Study | None, record: StudyRecord | None) -> Records:

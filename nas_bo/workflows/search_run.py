@@ -184,6 +184,10 @@ class SearchRun:
                     return
                 self._running[trial.number] = trial  # released with the others, should we be interrupted now
             self.past.look()  # other processes have begun some in between
+            if trial.number >= self.total:
+                reason = f"another process began the last of {counted(self.total, 'trial')} at the same time"
+                studies.tell(self.study, self._running.pop(trial.number), "pruned", reason)
+                return
             arch = self._proposal(trial.number)
             if arch is None:
                 studies.tell(self.study, self._running.pop(trial.number), "pruned", "the space is exhausted")

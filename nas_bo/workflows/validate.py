@@ -359,9 +359,8 @@ def _evaluate(
     problems = {id(o): Problem(plan.space, [o], staged=True) for _, o, _ in todo}
     spent: list[float] = []
     jobs = {key: (problems[id(objective)], arch) for key, objective, arch in todo}
-    for left, (key, outcome) in zip(
-        reversed(range(len(jobs))), evaluation_store.taken(records, team, jobs), strict=True
-    ):
+    ended = evaluation_store.taken(records, team, jobs, evaluation_store.names(records))
+    for left, (key, outcome) in zip(reversed(range(len(jobs))), ended, strict=True):
         records.put(key, _record(outcome))
         spent.append(outcome.seconds)
         later = sum(spent) / len(spent) * left / workers_of(team)

@@ -32,15 +32,35 @@ def written(study, trial: optuna.Trial, ago_s: float | None, since_s: float = 50
 
 @pytest.mark.parametrize("kind", ["s.db", "s.log"])
 @pytest.mark.parametrize(("ago_s", "again"), [(4000.0, True), (60.0, False), (None, False)])
-def test_trials_of_a_silent_process_of_another_machine_are_evaluated_again(tmp_path, kind, ago_s, again):
+def test_trials_of_a_silent_process_of_another_machine_are_evaluated_again(tmp_path, kind, ago_s, again, monkeypatch):
+    waited = []
+    monkeypatch.setattr(heartbeat, "pause", waited.append)
     asked = {"strategy": Random(seed=0), "retrain": 0, "storage": str(tmp_path / kind)}
     study = search(Toy, [cost], trials=1, **asked).study
     trial = studies.ask(study, Problem(Toy, [cost]), Toy.sample(5))[0]
     written(study, trial, ago_s)
     found = search(Toy, [cost], trials=3, **asked)
     assert [t.number for t in found.trials if t.state is State.COMPLETE] == ([0, 1, 2] if again else [0, 2])
+    assert sum(waited) == (heartbeat.WATCH_S if again else 0)
     if again:
         assert studies.deaths(study.trials[1]) == 1 and study.trials[1].user_attrs[OWNER] != FAR
+
+
+def test_a_process_whose_clock_is_behind_keeps_its_trials_when_it_gives_a_sign(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(heartbeat, "_behind", {})
+    asked = {"strategy": Random(seed=0), "retrain": 0, "storage": str(tmp_path / "s.db")}
+    study = search(Toy, [cost], trials=1, **asked).study
+    trial = studies.ask(study, Problem(Toy, [cost]), Toy.sample(5))[0]
+    written(study, trial, 4000.0)
+    behind_s = [3970.0]  # its next sign, by its own clock
+    monkeypatch.setattr(heartbeat, "pause", lambda _: written(study, trial, behind_s[0]))
+    found = search(Toy, [cost], trials=3, **asked)
+    assert [t.number for t in found.trials if t.state is State.COMPLETE] == [0, 2]
+    assert "another-machine" in caplog.text and "behind" in caplog.text
+    monkeypatch.setattr(heartbeat, "pause", lambda _: pytest.fail("its clock is known now"))
+    search(Toy, [cost], trials=4, **asked)
+    running = study.get_trials(states=(optuna.trial.TrialState.RUNNING,))
+    assert heartbeat.silent(running, datetime.now(UTC) + timedelta(seconds=700)) == {FAR}, "it has died since"
 
 
 @dataclass(frozen=True)

@@ -22,15 +22,19 @@ from tests.processes import python
 CODE = """
 import os, sys, tempfile
 tempfile.tempdir = os.environ.get("FOLDER")
-from nas_bo import search
+from nas_bo import search, validate
 from nas_bo.execution import InProcess, Processes, Ray
 from nas_bo.strategies import Random
-from nas_bo.testing.evaluations import Small
+from nas_bo.testing.evaluations import Small, size
 from tests.execution.killed import Logged, killing
 
 if __name__ == "__main__":
     kind, log, storage, after = sys.argv[1:]
     asked = {"strategy": Random(seed=0), "storage": storage}
+    if kind == "validate":
+        made = killing(InProcess, int(after))()
+        validate(Small, [size], Logged(log), architectures=3, seeds=1, keep=storage + ".jsonl", executor=made)
+        sys.exit()
     if kind == "in process":
         executor = killing(InProcess, int(after))()
         asked |= {"trials": 1, "retrain": 2, "retrain_others": 0, "baseline": Small.sample(5)}
@@ -57,6 +61,14 @@ def test_nothing_ends_twice_in_this_process(after, tmp_path):
     ended = run(tmp_path, "in process")
     assert set(ended.values()) == {1} and sorted(line[0] for line in ended) == list("1122")
     assert not list(tmp_path.glob("nas-bo-*/outcomes/*")), "what is stored is not kept"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL: POSIX only")
+def test_nothing_ends_twice_in_a_validation(tmp_path):
+    assert len(run(tmp_path, "validate", 2)) == 3 and list(tmp_path.glob("nas-bo-*/outcomes/*"))
+    ended = run(tmp_path, "validate")
+    assert set(ended.values()) == {1} and len(ended) == 3
+    assert not list(tmp_path.glob("nas-bo-*/outcomes/*"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL: POSIX only")

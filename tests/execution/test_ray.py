@@ -506,6 +506,8 @@ class OnlyHere:
 def test_a_corpus_that_a_node_cannot_read(cluster):
     said = refused(Ray(workers=1), OnlyHere(os.getpid()))
     assert "cannot be read there (DataError: there is no file corpus.txt)" in said
+    there = [(one["NodeID"][:8], one["NodeManagerAddress"]) for one in ray.nodes() if one["Alive"]]
+    assert there and all(f"{node} at {address}: " in said for node, address in there), "a host may have several nodes"
     said = refused(Ray(workers=1), OnlyHere(os.getpid(), other=True))
     assert "the text of loss is another one there" in said
 
