@@ -29,7 +29,10 @@ OneStudy = Annotated[
     typer.Option(help="Name of the study. By default the only one in the storage.", autocompletion=completion.studies),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-Mlflow = Annotated[str, typer.Option(help="MLflow tracking URI or a .db file. 'none' tracks nothing.")]
+TRACKING_URI = "MLFLOW_TRACKING_URI"
+Mlflow = Annotated[
+    str, typer.Option(help="MLflow tracking URI or a .db file. 'none' tracks nothing.", envvar=TRACKING_URI)
+]
 NamedSpace = Annotated[
     str,
     typer.Option(

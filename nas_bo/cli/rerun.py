@@ -9,7 +9,7 @@ import typer
 from nas_bo.cli import completion
 from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
-from nas_bo.cli.options import Allow, AllowPath, BudgetLimit, Json, OneStudy, allowed
+from nas_bo.cli.options import TRACKING_URI, Allow, AllowPath, BudgetLimit, Json, OneStudy, allowed
 from nas_bo.cli.output import say
 
 
@@ -17,7 +17,7 @@ def rerun(
     run: Annotated[
         str, typer.Argument(help="Id of a run in MLflow: a trial's, or a study's, which stands for its knee.")
     ],
-    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.", envvar=TRACKING_URI)] = "mlflow.db",
     allow: Allow = None,
     allow_path: AllowPath = None,
     budget_limit: BudgetLimit = 1e9,
@@ -51,7 +51,7 @@ def register(
         ),
     ] = None,
     study: OneStudy = None,
-    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.")] = "mlflow.db",
+    mlflow: Annotated[str, typer.Option(help="MLflow tracking URI or a .db file.", envvar=TRACKING_URI)] = "mlflow.db",
     allow: Allow = None,
     allow_path: AllowPath = None,
     budget_limit: BudgetLimit = 1e9,

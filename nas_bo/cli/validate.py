@@ -10,6 +10,7 @@ import typer
 from nas_bo.cli import ending
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import (
+    TRACKING_URI,
     CpusPerTrial,
     GpusPerTrial,
     Json,
@@ -79,7 +80,8 @@ def validate(
     mlflow: Annotated[
         str,
         typer.Option(
-            help="MLflow tracking URI or a .db file. The report goes to the study's run, if there is one. 'none' tracks nothing."
+            help="MLflow tracking URI or a .db file. The report goes to the study's run, if there is one. 'none' tracks nothing.",
+            envvar=TRACKING_URI,
         ),
     ] = "mlflow.db",
     seed: Annotated[int, typer.Option(help="The same seed chooses the same architectures.", callback=within(0))] = 0,

@@ -105,3 +105,20 @@ def test_a_wrong_number_is_told_by_its_option(words, value, tmp_path):
 def test_what_the_parser_refuses_is_one_line_of_ours(line, said):
     done = CliRunner().invoke(app, line.split(), prog_name="nas-bo")
     assert (done.exit_code, done.stderr.strip()) == (2, said)
+
+
+def test_a_store_is_the_one_that_mlflows_own_variable_names(monkeypatch):
+    """As in Python and in every program of MLflow; an option is stronger, and an empty variable names none."""
+    default = {
+        path: (command, option)
+        for path, command in COMMANDS.items()
+        for option in command.params
+        if option.name == "mlflow" and option.default == "mlflow.db"
+    }
+    assert {("search",), ("ladder",), ("validate",), ("ui",), ("rerun",)} <= default.keys()
+    cases = ("file:x", {}, "file:x"), ("file:x", {"mlflow": "a.db"}, "a.db"), ("", {}, "mlflow.db")
+    for command, option in default.values():
+        for variable, given, found in cases:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", variable)
+            with command.context_class(command) as context:
+                assert option.consume_value(context, given)[0] == found, (command.name, variable, given)
