@@ -120,7 +120,7 @@ def retrain(
     watch = Watch(OfStudy(study), run.executor, list(both))
     waiting, submitted = list(both), 0
     for ended in range(done + 1, total + 1):
-        while submitted < min(len(waiting), ended - done - 1 + at_once) and not run.time_is_up():
+        while submitted < min(len(waiting), ended - done - 1 + at_once) and not run.too_late():
             arch, asked = both[waiting[submitted]]
             run.name_outcome(f"retrain {factor:g}", arch.id, asked, arch)
             run.executor.submit(arch.id, asked, arch)
@@ -130,6 +130,7 @@ def retrain(
             break
         watch.begin(waiting[ended - done - 1])
         key, outcome = run.executor.take()
+        run.seconds.append(outcome.seconds)
         names = [name for name in grown if name in outcome.values]
         kept = {
             "values": {name: outcome.values[name] for name in names},

@@ -155,6 +155,11 @@ class SearchRun:
         """Whether nothing at all is to be begun in this call."""
         return clock() >= self.until
 
+    def too_late(self) -> bool:
+        """Whether what takes as long as the others would be at most half done when the time of this call is over."""
+        mean = sum(self.seconds) / len(self.seconds) if self.seconds else 0.0
+        return self.time_is_up() or clock() + mean / 2 > self.until
+
     def cut(self) -> str:
         """What the time of this call did not suffice for; "" where it did."""
         trials = self.total - self.past.finished if not self.exhausted else 0

@@ -167,10 +167,12 @@ def test_a_search_begins_nothing_when_its_time_is_over(tmp_path, monkeypatch, ca
         search(Toy, [cost], hours=0)
 
 
-@pytest.mark.parametrize(("took", "trials", "again"), [(0.05, 10, 1), (0.2, 3, 1), (0.4, 1, 1), (1.2, 1, 0)])
+@pytest.mark.parametrize(
+    ("took", "trials", "again"), [(0.05, 10, 1), (0.2, 3, 1), (0.4, 1, 1), (0.6, 1, 0), (1.2, 1, 0)]
+)
 def test_what_is_trained_again_has_its_part_of_the_time(took, trials, again, tmp_path, monkeypatch):
-    """Of an hour in which a trial takes `took`, and its re-training twice as long: at most half is kept for that, and where it is left out it is
-    said."""
+    """Of an hour in which a trial takes `took`, and its re-training twice as long: at most half is kept for that, one that would end later by more than
+    half of itself does not begin, and where it is left out it is said."""
     from nas_bo import problem
     from nas_bo.workflows import search_run
 
