@@ -7,10 +7,11 @@ every other is one kernel that reads its inputs and writes its outputs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from nas_bo.hardware.latency.roofline import Roofline
 from nas_bo.hardware.workload import BYTES, Setting, Work
 from nas_bo.model import own_model
 from nas_bo.model.device import dtype_of
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 KEPT = 4096  # traces per process
@@ -137,15 +141,45 @@ def _anywhere(trace: Callable[[str], T]) -> T:
         return trace("cpu")
 
 
+class _Made(threading.local):
+    """The model without numbers that this thread has made last, until it is run, which may change it; and its size."""
+
+    def __init__(self) -> None:
+        self._of: tuple[_Same, object] | None = None
+        self._model: torch.nn.Module | None = None
+        self._size: Size | None = None
+
+    def size(self, key: _Same, arch: object) -> Size:
+        if self._size is None or self._of != (key, arch):
+            self._of = None
+            self._model = own_model.built(key.build, arch, "meta")
+            self._size, self._of = _size_of(self._model, "meta"), (key, arch)
+        return self._size
+
+    def model(self, key: _Same, arch: object) -> torch.nn.Module:
+        """One that nobody has run."""
+        if self._model is None:
+            self._of = None
+        self.size(key, arch)
+        model, self._model = self._model, None
+        assert model is not None
+        return model
+
+
+_made = _Made()
+
+
+def _size_of(model: torch.nn.Module, where: Literal["meta", "cpu"]) -> Size:
+    held = [*model.parameters(), *model.buffers()]
+    floats = sum(t.numel() for t in held if t.is_floating_point())
+    others = sum(t.numel() * t.element_size() for t in held if not t.is_floating_point())
+    return Size(sum(p.numel() for p in model.parameters()), floats, others, where)
+
+
 @lru_cache(maxsize=KEPT)
 def _size(key: _Same, arch: object) -> Size:
     def counted(where: str) -> Size:
-        model = own_model.built(key.build, arch, where)
-        parameters = sum(p.numel() for p in model.parameters())
-        held = [*model.parameters(), *model.buffers()]
-        floats = sum(t.numel() for t in held if t.is_floating_point())
-        others = sum(t.numel() * t.element_size() for t in held if not t.is_floating_point())
-        return Size(parameters, floats, others, "meta" if where == "meta" else "cpu")
+        return _made.size(key, arch) if where == "meta" else _size_of(own_model.built(key.build, arch, where), "cpu")
 
     return _anywhere(counted)
 
@@ -157,7 +191,7 @@ def _traced(key: _Same, arch: object, setting: Setting, cache: bool) -> Traced:
     from nas_bo.hardware.measuring.recorder import Recorder
 
     def trace(where: str) -> Traced:
-        model = own_model.built(key.build, arch, where)
+        model = _made.model(key, arch) if where == "meta" else own_model.built(key.build, arch, where)
         if setting.dtype != "float32":
             model = model.to(dtype_of(setting.dtype))
         tokens = torch.zeros(setting.batch, setting.context, dtype=torch.long, device=where)

@@ -87,7 +87,7 @@ def built(build: Build, arch: object, device: str = "cpu", dtype: str = "float32
     import torch
 
     name = called(build)
-    with _own_random_state(device, seed), torch.device("meta") if device == "meta" else nullcontext():
+    with _own_random_state(device, seed), _nowhere() if device == "meta" else nullcontext():
         try:
             model = build(arch)
         except NasBoError:
@@ -229,12 +229,40 @@ def _without_numbers(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
+def _nowhere() -> Iterator[None]:
+    """Tensors are made without numbers, and no time goes into drawing them: torch works that out in Python."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    drawing = {torch.ops.aten.normal_.default, torch.ops.aten.uniform_.default}
+
+    class Undrawn(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(
+            self,
+            func: Callable[..., object],
+            types: object,
+            args: tuple[object, ...] = (),
+            kwargs: Mapping[str, object] | None = None,
+        ) -> object:
+            first = args[0] if args else None
+            if func in drawing and isinstance(first, torch.Tensor) and first.is_meta:
+                return first
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), Undrawn():  # type: ignore[no-untyped-call]
+        yield
+
+
+@contextmanager
 def _own_random_state(device: str, seed: int) -> Iterator[None]:
     import torch
 
     there = [torch.device(device)] if device.startswith("cuda") else []
     with torch.random.fork_rng(devices=there):
-        torch.manual_seed(seed % (1 << 63))
+        if there:
+            torch.manual_seed(seed % (1 << 63))
+        else:  # `torch.manual_seed` looks at every kind of device, which takes longer than building a small model without numbers
+            torch.default_generator.manual_seed(seed % (1 << 63))
         yield
 
 
