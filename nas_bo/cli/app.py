@@ -71,10 +71,16 @@ def asked(words: Sequence[str]) -> typer.Typer:
     return _of(words[0]) if words and words[0] in COMMANDS else app
 
 
+BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
+
+
 def main() -> None:
     """Entry point of the command; see the module for the exit codes."""
     if COMPLETING not in os.environ:
         from nas_bo.cli import warnings_shown
+
+        for name in BARS:  # of other libraries, also in processes that are started from here
+            os.environ.setdefault(name, "1")
 
         warnings_shown.to_the_end()
     try:

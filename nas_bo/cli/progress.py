@@ -29,8 +29,10 @@ SHOWN = 12  # points of the front that a terminal shows while the search runs
 
 MEASURING = {
     "profile": "measuring this machine, so that latencies of different moments can be compared",
+    "block scores": "scoring the blocks of the trained model: what it costs to make each of them smaller",
     "measure": "measuring the front once more, side by side",
 }
+EVERY_S = 30.0  # between two lines of a phase in which no trial ends
 
 
 @contextmanager
@@ -75,6 +77,7 @@ class _Lines:
         self._quiet = quiet
         self._first: list[str] = []
         self._phase = ""
+        self._last = 0.0  # when a line of a phase without trials was printed
         self._bounds: Collection[str] = ()
         self._time = _Time()
         self._widths = [12, 24, 32]  # of the count, the time and the name: they grow and never shrink
@@ -90,8 +93,13 @@ class _Lines:
         self._first = []
         if progress.trial is None:
             if progress.phase in MEASURING:
+                now = time.monotonic()
                 if progress.phase != self._phase:
                     self._say(MEASURING[progress.phase])
+                    self._last = now
+                elif now - self._last >= EVERY_S:
+                    self._say(f"{progress.phase} {progress.done}/{progress.total}  {self._time.said(None)}")
+                    self._last = now
             elif progress.phase == "retrain":
                 self._say(f"re-training the front and a few others: {counted(progress.total, 'architecture')}")
             elif progress.phase == "validate":

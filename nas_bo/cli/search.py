@@ -273,6 +273,8 @@ def search(
         count = processes(workers) if executor is None else workers_of(executor)
         if source is None and not job.limits and (words := large(job.space, device)):
             note(words)
+        elif source is not None and not as_json:
+            note(f"reading {source} and putting its weights in the order of their importance")
         with progress.show(quiet=as_json) as shown:
             shown.starting(job.space, count, trials, job.bounds)
             result = run(

@@ -230,13 +230,12 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
         wanted,
         scores.evaluations - GRADIENT,
     )
-    number, done = GRADIENT + len(plan), GRADIENT
     moved: dict[str, dict[Assignment, float]] = {}
     known: dict[str, dict[Assignment, float]] = {}
     with torch_threads(1):
         replaced = Replaced(held.model, windows)
-        for group, choices in options.items():
-            say("block scores", done, number)
+        for done, (group, choices) in enumerate(options.items()):
+            say("block scores", done, len(options))
             moved[group], known[group] = {}, {}
             index, part = int(group.split(".")[1]), group.split(".")[2]
             for one in choices[1:]:
@@ -246,8 +245,7 @@ def _measured(scores: BlockScores, space: type[Space], say: Say) -> tuple[dict[s
                     known[group][one] = free[group, one]
                 elif (group, one) in plan:
                     known[group][one] = (replaced.evaluated(index, part, block) - replaced.loss) / unit
-                    done += 1
-        say("block scores", number, number)
+        say("block scores", len(options), len(options))
         rounded = _rounded(replaced, held, sorted(set(scores.parts.bits)), unit)
     added = _completed(moved, known)
     terms = {

@@ -16,7 +16,7 @@ from nas_bo.architecture import Architecture, Node
 from nas_bo.cache_folder import cache_folder
 from nas_bo.errors import ExportError, ModelError
 from nas_bo.export import folder
-from nas_bo.export.huggingface import POSITIONS, imported
+from nas_bo.export.huggingface import POSITIONS, imported, without_bars
 from nas_bo.export.names import copy_in, names
 from nas_bo.export.text import TOKENIZER
 from nas_bo.export.token_roles import ALSO, SPLITS, files_of
@@ -202,9 +202,10 @@ class TrainedDecoder:
     def _gguf_weights(self) -> Mapping[str, Tensor]:
         transformers = imported()
         folder, file = str(self._folder.parent), self._folder.name
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, gguf_file=file, dtype="float32", local_files_only=True
-        )
+        with without_bars():
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                folder, gguf_file=file, dtype="float32", local_files_only=True
+            )
         found: Mapping[str, Tensor] = model.state_dict()
         return found
 

@@ -81,14 +81,14 @@ def remeasure(study: Study, problem: Problem, archs: Sequence[Architecture], say
 
 
 def saying(notify: Callable[[str, int, int], None]) -> Say:
-    """The phases of the objectives under the names that a search shows: "profile" before, "measure" after. At most twice a
-    second, and at the end of each."""
+    """The phases of the objectives under the names that a search shows: "profile" and "block scores" before, "measure" after.
+    At most twice a second, and at the end of each."""
     last = [0.0]
 
     def say(what: str, done: int, of: int) -> None:
         if done < of and time.monotonic() - last[0] < SAID_EVERY_S:
             return
         last[0] = time.monotonic()
-        notify("measure" if what == "measure" else "profile", done, of)
+        notify(what if what in ("block scores", "measure") else "profile", done, of)
 
     return say

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EVERY_S = 0.5
 SHOWN = 8  # members of the front
 PHASES = {
-    "profile": "measuring this machine", "baseline": "evaluating what is compared with", "search": "searching",
+    "profile": "measuring this machine", "block scores": "scoring the blocks of the trained model", "baseline": "evaluating what is compared with", "search": "searching",
     "retrain": "training the front again", "measure": "measuring the front side by side", "validate": "validating",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ class Progress:
     """Where a search is; `on_progress` is called with one after every trial.
 
     Attributes:
-        phase: "profile" (of this machine), "baseline", "search", "retrain", "measure" (the front, side by side), "validate", or "ladder".
+        phase: "profile" (of this machine), "block scores" (of a trained model), "baseline", "search", "retrain", "measure" (the front, side by side), "validate", or "ladder".
         done, total: trials (or re-trainings) ended, and wanted.
         seconds_left: estimate from what the others took, of all that is still to be evaluated, re-trainings and baselines included; None before the first.
         trial: the one that just ended; None at the start of a phase.

@@ -65,6 +65,19 @@ def test_lines_say_what_joined_the_front_and_keep_their_columns(capsys):
     assert trials[2].index("failed: diverged") == wide
 
 
+def test_lines_say_every_half_minute_how_far_a_phase_without_trials_is(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    shown = _Lines(False)
+    shown.starting(TinyGPT, 1, 1)
+    for seconds, done in ((0.0, 0), (10.0, 5), (31.0, 20), (50.0, 40), (62.0, 58), (63.0, 60)):
+        now[0] = seconds
+        shown.update(Progress("block scores", done, 60, None))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1].startswith("scoring the blocks of the trained model")
+    assert lines[2:] == ["block scores 20/60  0:31 elapsed", "block scores 58/60  1:02 elapsed"]
+
+
 def test_the_live_display_never_shrinks_and_never_wraps():
     from rich.console import Console
 
