@@ -224,8 +224,10 @@ def named_space(word: str) -> type[Space]:
 def compared(words: Sequence[str], made: Job, nothing: bool = False) -> list[Baseline] | str | None:
     """What the search is compared with: what was asked for, by default the standard design, and inside a trained model the whole of it as well;
     None for nothing (raises NasBoError)."""
-    if nothing:
-        if words:
+    if "none" in words and (others := [word for word in words if word != "none"]):
+        raise SearchError(f"--baseline {others[0]} with --baseline none: leave one of them out")
+    if nothing or "none" in words:
+        if words and nothing:
             raise SearchError(f"--baseline {words[0]} with --no-baseline: leave one of them out")
         return None
     if not words:

@@ -183,7 +183,7 @@ def search(
     baseline: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to compare with, repeatable: standard (the plain decoder: attention, all layers alike), largest, smallest, or an arch.json. It "
+            help="What to compare with, repeatable: standard (the plain decoder: attention, all layers alike), largest, smallest, an arch.json, or none. It "
             "is evaluated and is not a trial. By default standard, and with --from the whole model, with narrower MLPs everywhere and with fewer layers."
         ),
     ] = None,

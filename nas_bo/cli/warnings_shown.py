@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,7 +22,7 @@ class Warned(Ear):
     """The warnings of one command. Those that differ in numbers only count as one.
 
     Attributes:
-        listed: a display is shown while they come: they are short then, and repeated as a list at the end.
+        listed: a display is shown while they come: they are short then on a terminal, and repeated as a list at the end.
     """
 
     def __init__(self) -> None:
@@ -42,7 +43,8 @@ class Warned(Ear):
         first, count = self._said.get(kind, (text, 0))
         self._said[kind] = first, count + 1
         if not count:
-            short = text if not self.listed or len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
+            whole = not self.listed or not sys.stderr.isatty()
+            short = text if whole or len(text) <= SHORT else text[: SHORT - 1].rstrip() + "…"
             note(f"nas-bo: warning: {short}")
 
     def say_again(self) -> None:

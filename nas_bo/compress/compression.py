@@ -200,7 +200,8 @@ class Compressed:
     remarks: Sequence[str] = ()
 
     def __str__(self) -> str:
-        return f"{self.folder}\n{table(self.steps, self.unit)}" + "".join(f"\n{one}" for one in self.remarks)
+        lines = [table(self.steps, self.unit), *self.remarks, f"the smaller model is in {self.folder}"]
+        return "\n".join(lines)
 
 
 def table(steps: Sequence[Step], unit: str) -> str:

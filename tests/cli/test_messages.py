@@ -129,6 +129,11 @@ def test_swapped_and_wrong_files_are_said_and_nothing_is_overwritten(tmp_path, m
         (["generate", "def ", "out"], "the folder comes first, then the text, as in nas-bo generate out 'def '"),
         (["profile", "--out", "mine.json"], "'mine.json' holds no profile and is not overwritten"),
         (["search", "--baseline", "mine.json"], "--baseline mine.json: that file holds no architecture"),
+        (
+            ["search", "--baseline", "none", "--baseline", "standard"],
+            "--baseline standard with --baseline none: leave one",
+        ),
+        (["search", "--baseline", "none", "--no-baseline"], "--baseline none with --no-baseline: leave one"),
         (["spaces", "tiny_gpt", "--study", "x"], "only `nas-bo spaces inspect SPACE` takes more"),
     ):
         done = CliRunner().invoke(app, words)

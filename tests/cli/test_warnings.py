@@ -8,9 +8,12 @@ import pty
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 
+from nas_bo.cli.warnings_shown import Warned
+from nas_bo.execution.worker_warnings import Heard
 from tests.command import QUICK, environment, mine, nas_bo
 from tests.processes import Python
 
@@ -27,6 +30,18 @@ def test_warnings_of_objectives_come_once_and_again_at_the_end(workers, tmp_path
         assert at_once.count(text) == 1 and f"nas-bo: warning: {text}" in at_once, done.stderr
         assert listed.count(f"* {text}") == 1 and "(and 3 more like this)" in listed
     assert "nobody wants" not in done.stderr and "battery" not in done.stdout and "mine.py:" not in done.stderr
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_only_a_terminal_where_something_is_drawn_gets_the_beginning_of_a_long_warning(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    made = Warned()
+    made.listed = True
+    made.take(Heard("a sensor " * 30 + "at the end", "mine.py", 1))
+    at_once = capsys.readouterr().err.strip()
+    assert at_once.endswith("…" if terminal else "at the end")
+    made.say_again()
+    assert capsys.readouterr().err.strip().endswith("at the end")
 
 
 def test_warnings_are_a_key_of_the_json(tmp_path):
