@@ -94,7 +94,7 @@ def inside(problem: Problem) -> dict[str, Architecture]:
 
     influence = loss.ordered().importance["layers", "layers"].scores.tolist()
     found = {f"{loss.teacher.name} (whole)": whole(problem.space)}
-    return found | {k: a for k, a in controls(problem.space, influence).items() if problem.admissible(a)}
+    return found | controls(problem.space, influence, problem.admissible)
 
 
 def _one(asked: object, problem: Problem) -> Architecture:

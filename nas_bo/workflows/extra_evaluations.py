@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING
 
 from nas_bo.architecture import Architecture
 from nas_bo.errors import NasBoError
 from nas_bo.execution.executor import limit
 from nas_bo.model.spec import check
-from nas_bo.objective import Objective, Retrainable
+from nas_bo.objective import Objective, Retrainable, info_of, value_of
 from nas_bo.optuna import studies
 from nas_bo.problem import Problem
 from nas_bo.study import BASELINES, COMPARED, RETRAINED, baseline, retrained
@@ -45,7 +45,7 @@ def compare(run: SearchRun, others: Mapping[str, Architecture]) -> None:
         label = todo[key][0]
         whole = whole_of(run.problem, outcome.architecture)
         run.seconds.append(outcome.seconds)
-        kept = compared.record(label, outcome if whole is None else with_own_loss(outcome, run.problem, whole))
+        kept = compared.record(label, outcome if whole is None else with_own_values(outcome, run.problem, whole))
         studies.keep(study, baseline(key), kept if whole is None else {**kept, "whole": True})
         run.outcome_stored("baseline", key)
         run.tell_progress("baseline", ended, len(todo), outcome, label)
@@ -61,15 +61,21 @@ def whole_of(problem: Problem, arch: Architecture) -> SubModelLoss | None:
     return None
 
 
-def with_own_loss(outcome: Trial, problem: Problem, loss: SubModelLoss) -> Trial:
-    """The whole trained model is what all is compared with, also where it is beyond the limits: its loss, as it is, and what is known
-    without measuring are there in any case."""
-    values = dict(outcome.values)
-    values |= {name: value for name, value in problem.analytic(outcome.architecture).items() if name not in values}
-    if loss.name not in values:
+def with_own_values(outcome: Trial, problem: Problem, loss: SubModelLoss) -> Trial:
+    """The whole trained model is what all is compared with, also where it is beyond the limits: its loss, as it is, and all other
+    objectives are there in any case."""
+    values, info = dict(outcome.values), dict(outcome.info)
+    for one in problem.objectives:
+        if one.name in values:
+            continue
+        free: Objective = replace(loss, tokens=0.0) if one is loss else one
+        if is_dataclass(free) and {f.name for f in fields(free)} >= {"at_most", "at_least"}:
+            free = replace(free, at_most=None, at_least=None)
         with suppress(NasBoError):
-            values[loss.name] = float(replace(loss, tokens=0.0, at_most=None, at_least=None)(outcome.architecture))
-    return replace(outcome, values={c.name: values[c.name] for c in problem.columns if c.name in values})
+            found = value_of(free, outcome.architecture)
+            values[one.name] = float(found)
+            info[one.name] = info_of(found)
+    return replace(outcome, values={c.name: values[c.name] for c in problem.columns if c.name in values}, info=info)
 
 
 def retrain(

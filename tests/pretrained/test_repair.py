@@ -115,3 +115,10 @@ def test_controls_are_the_model_made_smaller_alike_everywhere(small, loss):
     gone = [layer.mixer.kind == layer.mlp.kind == "skip" for layer in found["uniform depth 50%"].layers]
     assert gone.index(True) == influence.index(min(influence)) and sum(gone) == 1
     assert controls(small.space(keep=(0, 1)), influence) == {}
+
+
+def test_where_no_usual_control_fits_the_largest_that_does_takes_its_place(small, loss):
+    influence = loss.ordered().importance["layers", "layers"].scores.tolist()
+    found = controls(small.space(mlp=(8, 16, 32)), influence, lambda arch: arch.layers[0].mlp.ratio <= 0.25)
+    (label,) = found
+    assert label.startswith("uniform width ") and [layer.mlp.ratio for layer in found[label].layers] == [0.25, 0.25]
