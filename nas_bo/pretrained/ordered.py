@@ -12,6 +12,7 @@ import numpy as np
 
 from nas_bo.compress.importance import METHODS, Importance, Method, importances
 from nas_bo.errors import DataError, ModelError
+from nas_bo.hardware.measuring import machine
 from nas_bo.pretrained.checkpoint import TrainedDecoder
 from nas_bo.pretrained.ordering import put_in_order
 from nas_bo.validated import check_fields, checked, number, one_of, whole_number
@@ -140,7 +141,7 @@ def ordered(
         _kept.clear()  # two of them may be too much for the memory
         model = teacher.model().to(device)
         windows = torch.from_numpy(calibration.windows(corpus)).flatten(0, 1)
-        found = importances(model, windows, calibration.method)
+        found = _importances(model, windows, calibration.method, key)
         orders = {key: one.order() for key, one in found.items()}
         for key_of, order in orders.items():
             if key_of[1] != "width":
@@ -148,3 +149,25 @@ def ordered(
                 release(model)
         _kept[key] = OrderedModel(model, found, windows, corpus, calibration.seed)
     return _kept[key]
+
+
+def _importances(
+    model: Decoder, windows: torch.Tensor, method: Method, key: tuple[object, ...]
+) -> Mapping[tuple[str, str], Importance]:
+    """`importances`, kept in the user's cache folder: each worker of a search needs the same ones."""
+    import torch
+
+    facts = {"key": repr(key), "torch": torch.__version__}
+    path = machine.path_of("importance", facts)
+    kept = machine.read(path)
+    if kept.get("facts") == facts:
+        return {
+            (one["where"], one["unit"]): Importance(
+                one["where"], one["unit"], torch.tensor(one["scores"]), torch.tensor(one["spread"]), one["batches"]
+            )
+            for one in kept["scores"]
+        }
+    found = importances(model, windows, method)
+    rows = [{**vars(one), "scores": one.scores.tolist(), "spread": one.spread.tolist()} for one in found.values()]
+    machine.write(path, {"facts": facts, "scores": rows})
+    return found

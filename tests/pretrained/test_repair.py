@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from nas_bo.model.spec import check
+from nas_bo.pretrained import ordered as ordered_model
 from nas_bo.pretrained.block_scores import changed
 from nas_bo.pretrained.controls import controls
 from nas_bo.pretrained.repair import RIDGES, fitted
@@ -100,6 +101,20 @@ def test_a_replaced_block_is_evaluated_as_the_model_with_it(loss, small):
         assert bench.evaluated(index, slot, block) == pytest.approx(expected, rel=1e-5)
         assert bench.moved(index, slot, block) > 0
     assert bench.moved(1, "mlp", held.model.layers[1].mlp) == pytest.approx(0, abs=1e-9)
+
+
+def test_another_process_orders_by_the_importance_that_is_kept(small, loss, monkeypatch):
+    """Each worker of a search needs the same order, and a pass over a large model takes long."""
+    first = loss.ordered()
+    ordered_model._kept.clear()  # as in another process
+    monkeypatch.setattr(ordered_model, "importances", lambda *_: pytest.fail("computed once more"))
+    again = loss.ordered()
+    assert again is not first and [*again.importance] == [*first.importance]
+    for key, one in first.importance.items():
+        assert torch.equal(one.scores, again.importance[key].scores) and one.batches == again.importance[key].batches
+        assert torch.equal(one.spread, again.importance[key].spread)
+    for (name, weight), other in zip(first.model.named_parameters(), again.model.parameters(), strict=True):
+        assert torch.equal(weight, other), name
 
 
 def test_controls_are_the_model_made_smaller_alike_everywhere(small, loss):
