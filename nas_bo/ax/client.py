@@ -44,7 +44,7 @@ class ClientOptions(TypedDict, total=False):
     executor: Executor | None
     timeout: float | None
     seed: int
-    storage: StorageConfig | None
+    storage: StorageConfig | str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ClientSettings:
     executor: Executor | None = None
     timeout: float | None = None
     seed: int = 0
-    storage: StorageConfig | None = None
+    storage: StorageConfig | str | os.PathLike[str] | None = None
 
 
 @takes(ClientSettings)
@@ -89,7 +89,7 @@ def client(space: type[Space], objectives: Sequence[Wanted], **options: Unpack[C
         executor: where ``run_trials`` evaluates instead, such as ``Ray("auto")``; see `nas_bo.ax.Runner`.
         timeout: seconds that one evaluation of ``run_trials`` may take; see `nas_bo.ax.Runner`.
         seed: of the default strategy.
-        storage: where Ax keeps it, from `storage`.
+        storage: where Ax keeps it: a database URL or the path of an SQLite file, or what `storage` makes of one.
 
     Raises:
         HostError: Ax cannot hold the space, an objective or its name.
@@ -115,7 +115,8 @@ def client(space: type[Space], objectives: Sequence[Wanted], **options: Unpack[C
     problem = Problem(space, [Reported(o) if isinstance(o, str) else o for o in objectives], settings.limits)
     preflight.check(problem, "client")
     modelled = [limit for limit in problem.limits if limit.cost != "analytic"]
-    made = Client(storage_config=settings.storage)
+    place = settings.storage
+    made = Client(storage_config=storage(place) if isinstance(place, (str, os.PathLike)) else place)
     try:
         made.configure_experiment(
             name=name, parameters=[*parameters(space), *settings.more], parameter_constraints=constraints(space)

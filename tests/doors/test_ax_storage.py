@@ -137,7 +137,7 @@ def test_an_experiment_that_is_there_is_left_as_it_is(tmp_path):
     from nas_bo.strategies import Random
 
     path = tmp_path / "a?b.db"
-    nas_ax.client(TinyGPT, ["rmse", "euros"], strategy=Random(seed=0), name="prod", storage=nas_ax.storage(path))
+    nas_ax.client(TinyGPT, ["rmse", "euros"], strategy=Random(seed=0), name="prod", storage=path)
     assert [p.name for p in tmp_path.iterdir()] == ["a?b.db"]
     with pytest.raises(HostError, match="an experiment 'prod' already"):
         nas_ax.client(TinyGPT, ["val_loss"], strategy=Random(seed=0), name="prod", storage=nas_ax.storage(path))
