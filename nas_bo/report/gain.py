@@ -278,10 +278,12 @@ def _gain(
     on_front = {t.architecture.id: t for t in final.members}
     base: list[_Told] = []
     labels, ids, seconds = [], [], 0.0
+    # nothing within the limits can cost as much as a trained model beyond them: it counts where there is nothing else
+    beyond = not any(_complete(one) for one in group)
     for one in group:
         values = {**one.get("values", {}), **(one.get("retrained", {}) if again else {})}
         whole = all(is_number(values.get(c.name)) for c in (quality, cost) if c is not None)
-        fits = one.get("state", "complete") == "complete" or bool(one.get("whole"))
+        fits = _complete(one) or (bool(one.get("whole")) and beyond)
         if whole and fits and (not again or quality.name in one.get("retrained", {})):
             own = on_front.get(str(one.get("id", "")))
             noted = {**one.get("info", {}), **one.get("retrained_info", {})}
@@ -333,6 +335,10 @@ def _gain(
     front, theirs = (_points(some, quality, cost, log) for some in (told, base))
     places = {t.architecture.id: i for i, t in enumerate(members)}
     return _compared(found, front, theirs, [places.get(key, -1) for key in ids], draws, rng, log)
+
+
+def _complete(one: Record) -> bool:
+    return bool(one.get("state", "complete") == "complete")
 
 
 def _points(

@@ -162,6 +162,25 @@ def test_what_is_not_trained_took_no_trainings_and_has_the_interval_of_its_times
     assert "No interval is known, since nothing is trained, and no cost has an interval." in gain.sentence
 
 
+def test_a_trained_model_beyond_the_limits_counts_where_there_is_nothing_else():
+    summary = world(again=False)
+    values = {"bits_per_byte": 1.0, "latency_ms": 10.0, "parameters": 1e6}
+    whole = {
+        "label": "whole",
+        "id": "w",
+        "whole": True,
+        "state": "infeasible",
+        "reason": "violates x",
+        "values": values,
+    }
+    (without,), (beside,), (alone,) = (
+        gains_of(replace(summary, baselines=some)) for some in (summary.baselines, [whole, *summary.baselines], [whole])
+    )
+    assert str(beside) == str(without) and alone.labels == ("whole",) and alone.better.value < 0
+    (within,) = gains_of(replace(summary, baselines=[{**whole, "state": "complete"}, *summary.baselines]))
+    assert within.labels[0] == "whole"
+
+
 def test_too_few_second_trainings_are_counted():
     summary = world()
     (gain,) = gains_of(replace(summary, retrained=summary.retrained[:3]))
