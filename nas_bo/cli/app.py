@@ -71,7 +71,8 @@ def asked(words: Sequence[str]) -> typer.Typer:
     return _of(words[0]) if words and words[0] in COMMANDS else app
 
 
-BARS = ("HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
+QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TQDM_DISABLE": "1", "MLFLOW_LOGGING_LEVEL": "WARNING"}
+"""Of other libraries, also in processes that are started from here; what the user has set stays."""
 
 
 def main() -> None:
@@ -79,8 +80,8 @@ def main() -> None:
     if COMPLETING not in os.environ:
         from nas_bo.cli import warnings_shown
 
-        for name in BARS:  # of other libraries, also in processes that are started from here
-            os.environ.setdefault(name, "1")
+        for name, value in QUIET.items():
+            os.environ.setdefault(name, value)
 
         warnings_shown.to_the_end()
     try:
