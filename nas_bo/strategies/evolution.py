@@ -10,6 +10,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.space import Space
 from nas_bo.space.neighbours import counted_lists, pattern
+from nas_bo.strategies.filling_design import fill
 from nas_bo.strategies.history import Past
 from nas_bo.strategies.initial_design import spread
 from nas_bo.strategies.number_variation import loosened
@@ -20,6 +21,7 @@ from nas_bo.trial import Trial
 
 TRIES = 50  # children that may be seen or forbidden, for each that is wanted
 WILD = 5.0  # children drawn at random of those that are screened, divided by the number of trials so far
+CORNERS = 2  # everything ordered at its lowest, and at its highest
 DONORS = 100  # of the best trials, from which come the values below a decision that changes
 NICHES = 0.15  # of the suggestions are bred within one value of a decision that opens others
 
@@ -30,12 +32,17 @@ Niche = Mapping[str, object]  # what parents have in common; empty for all
 def first(
     problem: Problem, trials: Sequence[Trial], n: int, startup: int, seen: set[str], rng: random.Random
 ) -> list[Architecture]:
-    """The suggestions that belong to the first `startup` trials, at most `n`: half a design that spans the space, half
-    drawn at random (corners are seldom good, and a model needs the middle as well)."""
-    known = len(seen)  # not the number of trials: the same one a thousand times is one
-    spanning = min(n, (startup + 1) // 2 - known)
-    batch = spread(problem, trials, spanning, rng) if spanning > 0 else []
-    batch = _without_ends(problem, batch, seen, rng)
+    """The suggestions that belong to the first `startup` trials, at most `n`: with several objectives two corners of the
+    space, since the ends of a front lie near them; with one the first half fills the space and leaves out its corners, which are
+    seldom good. The others are drawn at random."""
+    known, half = len(seen), (startup + 1) // 2  # not the number of trials: the same one a thousand times is one
+    several = len(problem.columns) > 1
+    designed = min(n, (min(CORNERS, half) if several else half) - known)
+    batch: list[Architecture] = []
+    if designed > 0 and several:
+        batch = _without_ends(problem, spread(problem, trials, designed, rng), seen, rng)
+    elif designed > 0:
+        batch = fill(problem, trials, designed, rng)
     seen |= {arch.id for arch in batch}
     while len(batch) < min(n, startup - known) and (arch := fresh(problem, seen, rng)) is not None:
         seen.add(arch.id)

@@ -39,7 +39,7 @@ class LocalSearch:
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
-        startup: how many trials come first, half of them a design that spans the space, half random.
+        startup: how many trials come first, corners or a design that fills the space, then random ones.
         screen: of how many neighbours, each of a random point of the front, a cheap surrogate picks the most promising
             (see `nas_bo.strategies.screen`); 1 is the method of the papers.
 

@@ -33,7 +33,7 @@ class NSGA2:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         population: from how many of the best trials parents are drawn at most: from `PARENTS`, or the front where it is
             larger.
-        startup: how many trials come first, half of them a design that spans the space, half random; when None,
+        startup: how many trials come first, corners or a design that fills the space, then random ones; when None,
             `STARTUP` or `population`, whichever is less.
         crossover: the probability that a child has two parents.
         mutation: the probability that a child of two parents is mutated as well; after each move, that of another.

@@ -32,7 +32,7 @@ class RegularizedEvolution:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
         population: how many of the last trials are alive (P in the paper).
         sample: how many of them, drawn without replacement, meet in a tournament (S in the paper).
-        startup: how many trials come first, half of them a design that spans the space, half random; when None,
+        startup: how many trials come first, corners or a design that fills the space, then random ones; when None,
             `STARTUP` or `population`, whichever is less.
         screen: how many children, each of its own tournament, are bred for each suggestion. A cheap surrogate picks
             the most promising one (see `nas_bo.strategies.screen`); 1 is the method of the paper.

@@ -12,21 +12,18 @@ import numpy as np
 
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
-from nas_bo.strategies.history import absurd
+from nas_bo.strategies.evolution import Breed, Niche, evolve
+from nas_bo.strategies.history import Past, absurd
 from nas_bo.strategies.policy import Policy, policy_of
 from nas_bo.strategies.strategy import (
-    admissible,
     check_settings,
-    fresh,
     generator,
     guide,
-    seen_ids,
     violation,
 )
 from nas_bo.trial import State, Trial, non_dominated
 from nas_bo.validated import checked, number, whole_number
 
-TRIES = 50  # draws that may be seen or forbidden before a random architecture takes their place
 FLATTER = 0.9  # times the parameters after each such draw: a policy that repeats itself looks further away
 AUGMENTED = 0.5  # the weight of the sum next to the maximum; ParEGO's 0.05 found less, a policy draws around a point
 WIDE = 3.0  # positive values that span more than this factor are compared on a log scale
@@ -40,7 +37,8 @@ class Reinforce:
     on the policy's own draws. In its natural form it is the ridge regression of the rewards on the scores (the
     gradients of log p), which needs no importance weights; its intercept is the baseline, and the entropy bonus is
     the temperature of the policy that it leads to. (Ten passes of plain, reward-weighted gradients found less: they
-    credit choices for the company in which they were made.)
+    credit choices for the company in which they were made.) Of draws of policies between that one and the uniform one a
+    screen picks, as it does of the children in evolution.
 
     The reward is relative to the whole history. With one objective it is the value; with several, a weighted
     distance from the best values (as in MnasNet, Tan et al., 2019; in the form of ParEGO, Knowles, 2006), every
@@ -50,77 +48,87 @@ class Reinforce:
 
     Attributes:
         seed: a whole number, or a generator that gives one (see `nas_bo.seeds`).
-        startup: how many random trials come first.
+        startup: how many trials come first, corners or a design that fills the space, then random ones.
         entropy: how much the policy keeps exploring: its bonus per nat, in deviations of the reward.
         ridge: how little one trial is trusted: the noise of the reward, as a multiple of its variance explained.
         replayed: how many trials a policy is trained on, the best half and the latest of the others.
+        screen: how many draws are made for each suggestion. A cheap surrogate picks the most promising one (see
+            `nas_bo.strategies.screen`); 1 is the method of the papers.
 
     Raises:
         SearchError: a setting that is not of that kind.
     """
 
     seed: int = 0
-    startup: int = checked(20, whole_number(0))
+    startup: int = checked(10, whole_number(0))
     entropy: float = checked(0.03, number(above=0))
     ridge: float = checked(1.0, number(above=0))
     replayed: int = checked(256, whole_number(2))
+    screen: int = checked(16, whole_number(1))
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     def suggest(self, problem: Problem, trials: Sequence[Trial], n: int) -> list[Architecture]:
         """See `Strategy.suggest`."""
-        rng, seen = generator("reinforce", self.seed, len(trials)), seen_ids(trials)
-        ended = list(
-            {t.architecture.id: t for t in trials if t.state is not State.RUNNING}.values()
-        )  # each once, the last time
-        points = _points(problem, ended)
-        broken = np.array([violation(trial) for trial in ended])
-        policy = policy_of(problem.space)
-        batch: list[Architecture] = []
-        while len(batch) < n:
-            arch = None
-            if ended and len(seen) >= self.startup:
-                advantages = _advantages(points, broken, rng)
-                parameters = self._train(policy, [trial.architecture for trial in ended], advantages)
-                arch = _unseen(problem, policy, parameters, seen, rng)
-            arch = fresh(problem, seen, rng) if arch is None else arch
-            if arch is None:
-                break
-            seen.add(arch.id)
-            batch.append(arch)
-        return batch
+        rng = generator("reinforce", self.seed, len(trials))
+        ended = {t.architecture.id: t for t in trials if t.state is not State.RUNNING}  # each once, the last time
 
-    def _train(self, policy: Policy, archs: Sequence[Architecture], advantages: np.ndarray) -> np.ndarray:
-        """The parameters (parameters,) that maximise the expected advantage plus the entropy bonus."""
-        order = np.argsort(-advantages, kind="stable")
-        best, rest = order[: self.replayed // 2], np.sort(order[self.replayed // 2 :])
-        chosen = np.sort(np.concatenate([best, rest[-(self.replayed - len(best)) :]]))
-        target = advantages[chosen] - advantages[chosen].mean()  # the baseline
-        scores = policy.scores([archs[i] for i in chosen])
-        used = np.flatnonzero(scores.any(0))
-        scores = scores[:, used] - scores[:, used].mean(0)
+        def breeder(past: Past, niche: Niche) -> Breed | None:
+            known = [t for t in ended.values() if all(t.architecture.flat.get(p) == v for p, v in niche.items())]
+            return self._breed(problem, known, rng) if known else None
+
+        return evolve(problem, trials, n, rng, self.startup, self.screen, breeder)
+
+    def _breed(self, problem: Problem, ended: Sequence[Trial], rng: random.Random) -> Breed:
+        """Draws of policies that were trained on `ended`, with several objectives each of its own."""
+        policy, points = policy_of(problem.space), _points(problem, ended)
+        broken, drawn = np.array([violation(trial) for trial in ended]), {t.architecture.id for t in ended}
+        training = _Training(policy, ended, _advantages(points, broken, rng), self)
+        flatter, parameters = 1.0, training.parameters(_advantages(points, broken, rng))
+
+        def breed() -> Architecture:
+            nonlocal flatter, parameters
+            if points.shape[1] > 1:
+                parameters = training.parameters(_advantages(points, broken, rng))
+            warmth = 1.0 if self.screen == 1 else rng.random()  # ~ uniform: a screen needs draws that differ
+            arch = policy.draw(problem.space, flatter * warmth * parameters, rng)
+            if arch.id in drawn:
+                flatter *= FLATTER
+            drawn.add(arch.id)
+            return arch
+
+        return breed
+
+
+class _Training:
+    """What policies trained on the same trials have in common: the trials that are looked at, their scores and the matrix of these, decomposed.
+
+    Args:
+        advantages: (trials,) by which the trials that are looked at are chosen.
+    """
+
+    def __init__(self, policy: Policy, ended: Sequence[Trial], advantages: np.ndarray, settings: Reinforce) -> None:
+        self._scale, self._entropy = policy.scale, settings.entropy
+        order, half = np.argsort(-advantages, kind="stable"), settings.replayed // 2
+        best, rest = order[:half], np.sort(order[half:])
+        self._chosen = np.sort(np.concatenate([best, rest[-(settings.replayed - len(best)) :]]))
+        scores = policy.scores([ended[i].architecture for i in self._chosen])
+        self._used = np.flatnonzero(scores.any(0))
+        scores = scores[:, self._used] - scores[:, self._used].mean(0)
         gram = scores @ scores.T
-        noise = self.ridge * max(1e-9, float(np.trace(gram)) / len(chosen))
-        gram[np.diag_indices(len(chosen))] += noise
-        parameters = np.zeros(len(policy.scale))
-        deviation = float(target.std())
+        gram[np.diag_indices(len(gram))] += settings.ridge * max(1e-9, float(np.trace(gram)) / len(gram))
+        self._weights = np.linalg.solve(gram, scores).T  # (used, trials)
+
+    def parameters(self, advantages: np.ndarray) -> np.ndarray:
+        """The parameters (parameters,) that maximise the expected advantage (trials,) plus the entropy bonus."""
+        target = advantages[self._chosen] - advantages[self._chosen].mean()  # the baseline
+        found, deviation = np.zeros(len(self._scale)), float(target.std())
         if deviation > 1e-9:  # all equal, up to rounding: nothing to learn
             # Peters and Schaal (2008): the natural gradient w solves scores @ w + baseline = reward. With an
             # entropy bonus, expected reward is largest where log p = w / entropy, up to a constant.
-            parameters[used] = scores.T @ np.linalg.solve(gram, target / deviation) / self.entropy
-        return np.asarray(parameters * policy.scale)
-
-
-def _unseen(
-    problem: Problem, policy: Policy, parameters: np.ndarray, seen: set[str], rng: random.Random
-) -> Architecture | None:
-    for _ in range(TRIES):
-        arch = policy.draw(problem.space, parameters, rng)
-        if arch.id not in seen and admissible(problem, arch):
-            return arch
-        parameters = FLATTER * parameters
-    return None
+            found[self._used] = self._weights @ (target / deviation) / self._entropy
+        return np.asarray(found * self._scale)
 
 
 def _points(problem: Problem, trials: Sequence[Trial]) -> np.ndarray:

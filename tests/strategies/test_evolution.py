@@ -6,6 +6,7 @@ import dataclasses
 import math
 import pickle
 import random
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from nas_bo.pareto import hypervolume
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, repeat
-from nas_bo.strategies import NSGA2, LocalSearch, Random, RegularizedEvolution, Successive
+from nas_bo.strategies import NSGA2, LocalSearch, Random, RegularizedEvolution, Reinforce, Successive
 from nas_bo.strategies.history import Past, Scale, undominated
 from nas_bo.strategies.screen import Screen, maximin, ridge
 from nas_bo.trial import State, Trial, non_dominated
@@ -48,13 +49,19 @@ GRID = Problem(Grid, [distance])
 # ---- the first trials and the past --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [NSGA2, RegularizedEvolution, LocalSearch])
-def test_the_first_trials_span_the_space_and_cross_a_border_in_one_batch(kind):
-    strategy = kind(seed=0, startup=6)
-    batch = strategy.suggest(GRID, [], 9)
+@pytest.mark.parametrize("kind", [NSGA2, RegularizedEvolution, LocalSearch, Reinforce])
+def test_with_several_objectives_two_corners_come_first_and_a_batch_crosses_the_border(kind):
+    batch = kind(seed=0, startup=6).suggest(Problem(Grid, [distance, Function(lambda a: a.x + a.y, "sum")]), [], 9)
     assert len(set(ids(batch))) == 9
-    spans = {(0, 0), (11, 11)} & {(arch.x, arch.y) for arch in batch[:3]}
-    assert spans, "no corner among the first three"
+    assert [(arch.x, arch.y) for arch in batch[:2]] == [(0, 0), (11, 11)]
+
+
+@pytest.mark.parametrize("kind", [NSGA2, RegularizedEvolution, LocalSearch, Reinforce])
+def test_with_one_objective_the_first_trials_fill_the_space_and_leave_out_its_corners(kind):
+    batch = kind(seed=0, startup=6).suggest(GRID, [], 9)
+    assert len(set(ids(batch))) == 9
+    assert not {(0, 0), (11, 11)} & {(arch.x, arch.y) for arch in batch[:3]}
+    assert min(abs(a.x - b.x) + abs(a.y - b.y) for a, b in combinations(batch[:3], 2)) >= 4
 
 
 def test_the_past_counts_equal_architectures_once_and_reads_every_state():

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.search_efficiency.problems import synthetic
 from nas_bo.problem import Function, Problem
 from nas_bo.space import Space, choice, integer, option, real, repeat
 from nas_bo.strategies import Random, Reinforce
 from nas_bo.strategies.policy import CELLS, Cells, policy_of
-from nas_bo.strategies.reinforce import _advantages
+from nas_bo.strategies.reinforce import _advantages, _Training
 from nas_bo.trial import Trial
 from tests.strategies import cases
 
@@ -96,7 +97,7 @@ def test_equal_rewards_leave_the_policy_uniform():
     problem = Problem(Deep, [quality])
     trials = [Trial(t.architecture, {"quality": 1.0}) for t in run(Random(), problem, 20)]
     advantages = _advantages(np.ones((20, 1)), np.zeros(20), random.Random(0))
-    assert not QUICK._train(policy_of(Deep), [t.architecture for t in trials], advantages).any()
+    assert not _Training(policy_of(Deep), trials, advantages, QUICK).parameters(advantages).any()
 
 
 def test_infeasible_is_worse_than_feasible_and_failed_is_worst():
@@ -116,11 +117,13 @@ def test_trials_of_another_space_are_passed_over():
 
 def test_only_the_best_and_the_latest_are_replayed():
     problem = Problem(Deep, [quality])
-    archs = [t.architecture for t in run(Random(), problem, 12)]
+    trials, settings = run(Random(), problem, 12), Reinforce(replayed=6)
     advantages = np.array([5.0, 4.0, 3.0, *[-1.0] * 9])
-    parameters = Reinforce(replayed=6)._train(policy_of(Deep), archs, advantages)
+    parameters = _Training(policy_of(Deep), trials, advantages, settings).parameters(advantages)
     kept = [*range(3), *range(9, 12)]
-    again = Reinforce(replayed=6)._train(policy_of(Deep), [archs[i] for i in kept], advantages[kept])
+    again = _Training(policy_of(Deep), [trials[i] for i in kept], advantages[kept], settings).parameters(
+        advantages[kept]
+    )
     assert parameters.any() and np.allclose(parameters, again)
 
 
@@ -157,3 +160,31 @@ def test_a_large_space_keeps_its_policy_small():
     problem = cases.one(Wide)
     assert len(policy_of(Wide).scale) < 20_000
     assert len(QUICK.suggest(problem, cases.evaluated(problem, 6), 2)) == 2
+
+
+class Places(Space):
+    edges = repeat(6, op=choice("a", "b", "c", "d", "e"))
+
+
+def wrong(arch):
+    """How many of the places do not have the operation that is best there."""
+    return sum(edge.op != best for edge, best in zip(arch.edges, "abcdea", strict=True))
+
+
+def test_what_differs_from_place_to_place_is_learned():
+    problem = Problem(Places, [wrong])
+    found = {kind: [least(kind(seed=s), problem, "wrong") for s in range(6)] for kind in (Reinforce, Random)}
+    assert np.mean(found[Reinforce]) < 1 < np.mean(found[Random])
+
+
+def least(strategy, problem, name):
+    return min(t.values[name] for t in run(strategy, problem, 50))
+
+
+def test_draws_that_are_screened_find_more_than_those_that_are_not():
+    case = synthetic("mixed")
+    found = {
+        screen: [least(Reinforce(seed=s, screen=screen), case.problem(s), "loss") for s in range(6)]
+        for screen in (1, 16)
+    }
+    assert np.mean(found[16]) < np.mean(found[1])
