@@ -12,7 +12,7 @@ from nas_bo.cli import completion
 from nas_bo.cli.documents import print_document
 from nas_bo.cli.failure import errors
 from nas_bo.cli.options import Json
-from nas_bo.cli.output import note, say
+from nas_bo.cli.output import say
 from nas_bo.cli.typed_options import within
 from nas_bo.errors import ExportError
 
@@ -83,8 +83,6 @@ def export(
         registered = name or "nas-bo", alias or format
         if where is not None:
             check_log(track=where, name=registered[0], alias=registered[1])
-        if not as_json:
-            note(f"writing {folder} as {format}, and comparing the logits there with its own")
         made = write(folder, to, format, padding=padding, remote_code=remote_code, type=type, bits=bits, text=text)
         logged = None if where is None else log(made, track=where, name=registered[0], alias=registered[1])
     if as_json:

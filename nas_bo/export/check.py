@@ -129,6 +129,17 @@ def own(model: Decoder, tokens: Sequence[Sequence[int]] | np.ndarray) -> Logits:
     return found
 
 
+def says_something(model: Decoder, name: str) -> None:
+    """Raise ExportError for a model whose logits are no numbers, or do not depend on what they are of: any export would seem equal."""
+    logits = own(model, [prompt(model)])
+    wrong = "are not all finite" if not np.isfinite(logits).all() else "are all the same" if not logits.std() else ""
+    if wrong:
+        raise ExportError(
+            f"the logits of the model in {name!r} {wrong}: its weights are damaged, or its training diverged, so there is nothing to compare an "
+            "export with; train it again, or take a copy of its folder that is whole"
+        )
+
+
 def compared(model: Decoder, runtime: str, logits: Callable[[list[int]], Logits]) -> Check:
     """The decoder compared with another program.
 

@@ -17,7 +17,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ExportError, near
 from nas_bo.export import folder as files
 from nas_bo.export.card import card
-from nas_bo.export.check import Check, Cost, require
+from nas_bo.export.check import Check, Cost, require, says_something
 from nas_bo.export.fits import fits
 from nas_bo.export.homes import TRANSFORMERS
 from nas_bo.export.token_roles import files_of
@@ -154,6 +154,7 @@ def export(
             f"the model in {str(folder)!r} rounds its activations to 8 bits while it runs, which files of other tools do not say; "
             "compress it without --activations, and quantize activations in the other tool"
         )
+    says_something(made.model, str(folder))
     packed = kind == PACKED
     fewer = None if kind in ("F32", PACKED) and bits is None else held_out(made, text)
     unchecked = ""

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from nas_bo.cli.app import app
@@ -217,6 +221,18 @@ def test_what_fewer_bits_cost_is_said_and_bounded(llama, tmp_path, format, more,
     with pytest.raises(ExportError, match="of little use any more"):
         export(llama, tmp_path / "other", format, text=text, **more)
     assert not (tmp_path / "other").exists() and (tmp_path / "other.unverified").is_dir()
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.0, "are all the same"), (math.nan, "are not all finite")])
+def test_a_damaged_model_is_equal_to_any_export_and_is_refused(value, said, llama, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(llama, damaged)
+    weights = load_file(damaged / files.WEIGHTS)
+    save_file({name: torch.full_like(one, value) for name, one in weights.items()}, damaged / files.WEIGHTS)
+    for format in ("huggingface", "gguf", "onnx"):
+        with pytest.raises(ExportError, match=f"the logits of the model in '.*damaged' {said}"):
+            export(damaged, tmp_path / "out", format)
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.unverified").exists()
 
 
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
