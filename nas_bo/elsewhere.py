@@ -1,4 +1,5 @@
-"""Calls on another machine, for what is about that machine: a latency is measured on the device that it is about.
+"""Calls on another machine, for what is about that machine: a latency is measured on the device that it is about; and what other machines
+are given, so that they need not have the files.
 
 Objectives know places by name only. The executor of a search that reaches other machines says how they are reached, in its own
 process and in those of its workers; outside of these there is no other place.
@@ -6,7 +7,7 @@ process and in those of its workers; outside of these there is no other place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Protocol, runtime_checkable
 
 from nas_bo.errors import ObjectiveError
@@ -51,6 +52,15 @@ class NeedsGpus(Protocol):
     def gpus_needed(self) -> int: ...
 
 
+@runtime_checkable
+class Carries(Protocol):
+    """An objective that has read what other machines can be given."""
+
+    def carried(self) -> Mapping[Hashable, object]:
+        """Name -> what was read: arrays of numbers, or bytes. It is sent to each machine once, and is what `given` says there. What is better
+        read where it lies, as a file that is mapped into memory, is left out."""
+
+
 def gpus_needed(objectives: Iterable[object]) -> int:
     """What the most demanding of these must see."""
     return max((one.gpus_needed for one in objectives if isinstance(one, NeedsGpus)), default=0)
@@ -77,3 +87,16 @@ def reached_by(reach: Reach | None) -> None:
     """From now on places are reached so from this process; None: not at all."""
     global _reach
     _reach = reach
+
+
+_given: dict[Hashable, object] = {}
+
+
+def give(name: Hashable, what: object) -> None:
+    """From now on `given` says this in this process."""
+    _given[name] = what
+
+
+def given(name: Hashable) -> object:
+    """What another machine has read under this name (`Carries`); None where nothing was sent."""
+    return _given.get(name)

@@ -2,7 +2,8 @@
 used.
 
 Ray decides where an actor runs and which GPUs it sees (``CUDA_VISIBLE_DEVICES``); it restarts none and repeats nothing, which is done
-here. A problem is sent once and lies in the object store of each node; what a trial sends is its architecture and its judge.
+here. A problem, and the text that its objectives have read here, are sent once and lie in the object store of each node; what a trial sends is
+its architecture and its judge.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -89,6 +90,7 @@ class _Here:
     folder: temporary.Late = field(default_factory=lambda: temporary.Late("quiet"))
     places: dict[str, object] = field(default_factory=dict)  # the workers that measure in them
     sent: dict[int, tuple[Problem, str, Sequence[object]]] = field(default_factory=dict)
+    carried: dict[Hashable, object] = field(default_factory=dict)  # what objectives have read, in the object store
 
 
 class Ray(Team[Work]):
@@ -191,7 +193,8 @@ class Ray(Team[Work]):
             {one.on for one in problem.evaluated() if isinstance(one, elsewhere.Placed) and one.on is not None}
         )
         at = {place: ray_cluster.place(place) for place in places}
-        ray_cluster.check(problem, held, list({node.id: node for node in (*able, *at.values())}.values()))
+        looked_at = list({node.id: node for node in (*able, *at.values())}.values())
+        ray_cluster.check(problem, held, self._carried(problem), looked_at)
         if hosts := ray_cluster.apart(problem, able):
             _log.warning(
                 "%s: each trial is measured on the machine on which it runs, one of %s, and machines that differ give values that do not "
@@ -228,9 +231,21 @@ class Ray(Team[Work]):
             self._connect()
             import ray
 
-            known = problem, uuid.uuid4().hex, [ray.put(packed)]
+            known = problem, uuid.uuid4().hex, [ray.put(packed), *self._carried(problem)]
             self._here.sent[id(problem)] = known
         return known[1:]
+
+    def _carried(self, problem: Problem) -> list[object]:
+        """Where in the object store lies what the objectives have read, each with its name; put there once."""
+        import ray
+
+        found = {}
+        for one in problem.evaluated():
+            if isinstance(one, elsewhere.Carries):
+                found |= one.carried()
+        here = self._here.carried
+        here |= {name: ray.put((name, what)) for name, what in found.items() if name not in here}
+        return [here[name] for name in found]
 
     def _started(self, place: int) -> _Child:
         return _Child(self._asked, self.gate, self._token)

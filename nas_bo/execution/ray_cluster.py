@@ -173,11 +173,12 @@ def most(needs: Mapping[str, float], able: Sequence[Node]) -> int:
     return max(1, min(free.holds(needs), sum(node.holds(needs) for node in able)))
 
 
-def check(problem: Problem, held: bytes, able: Sequence[Node]) -> None:
+def check(problem: Problem, held: bytes, carried: Sequence[object], able: Sequence[Node]) -> None:
     """Look at the problem on every node on which it may be evaluated.
 
     Args:
         held: the problem, packed.
+        carried: what its objectives have read, in the object store.
 
     Raises:
         SearchError: a node has other versions of Python, nas_bo or torch, or cannot read what the objectives read, or reads something
@@ -189,7 +190,9 @@ def check(problem: Problem, held: bytes, able: Sequence[Node]) -> None:
     task = ray.remote(num_cpus=0, max_retries=1)(look())
     begun, there = time.time(), ray.put(held)
     asked = {
-        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(there): node
+        task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
+            there, list(carried)
+        ): node
         for node in able
     }
     done, late = ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_S)

@@ -54,7 +54,7 @@ class Evaluator:
         """The answer to an evaluation.
 
         Args:
-            key, held: of the problem, and the one object of the store that it is in: read when it is new here.
+            key, held: of the problem, and the objects of the store that it and what it has read are in: taken when it is new here.
             name: under which the outcome is kept on this machine.
         """
         return answered(pickle.loads(arch), lambda: (self._problem(key, held), pickle.loads(judge)), name)
@@ -76,6 +76,8 @@ class Evaluator:
 
             while len(self._problems) >= KEPT:
                 del self._problems[next(iter(self._problems))]
+            for one in held[1:]:
+                elsewhere.give(*ray.get(one))
             self._problems[key] = pickle.loads(ray.get(held[0]))
         return self._problems[key]
 
@@ -99,13 +101,13 @@ def _shared(token: str) -> Path:
     return folder
 
 
-def look() -> Callable[[bytes], dict[str, object]]:
+def look() -> Callable[[bytes, Sequence[object]], dict[str, object]]:
     """A function that says what a node has, to be sent there as it is: what it needs of nas_bo may differ there, or not be there.
 
     It gives host, time, versions, and "trouble": why the problem cannot be used there.
     """
 
-    def looked(sent: bytes) -> dict[str, object]:
+    def looked(sent: bytes, carried: Sequence[object]) -> dict[str, object]:
         import pickle
         import platform
         import time
@@ -121,6 +123,13 @@ def look() -> Callable[[bytes], dict[str, object]]:
             from nas_bo.provenance import versions
 
             found["versions"] = versions(("nas_bo", "torch"))
+
+            import ray
+
+            from nas_bo import elsewhere
+
+            for one in carried:
+                elsewhere.give(*ray.get(one))
             found["conditions"] = pickle.loads(sent).conditions()
         except Exception as error:
             found["trouble"] = f"{type(error).__name__}: {error}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from filelock import FileLock
 
+from nas_bo import elsewhere, temporary
 from nas_bo.architecture import Architecture
+from nas_bo.cache_folder import cache_folder
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
@@ -26,6 +29,8 @@ from nas_bo.validated import check_fields, checked, number
 
 if TYPE_CHECKING:
     from nas_bo.supernet.weights import Supernet
+
+SUPERNET = "supernet"
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,23 @@ class SharedWeightLoss(OnText):
             )
 
     def path(self) -> Path:
-        """Where the supernet is, or will be."""
+        """Where the supernet is, or will be; where another machine has sent it and there is none, a copy in the user's cache folder."""
+        path = self._named()
+        sent = elsewhere.given((SUPERNET, str(path)))
+        if path.exists() or not isinstance(sent, np.ndarray):
+            return path
+        copy = cache_folder() / f"supernet-{hashlib.sha256(sent).hexdigest()[:16]}.pt"
+        if not copy.exists():
+            with temporary.whole(copy) as draft:
+                sent.tofile(draft)
+        return copy
+
+    def carried(self) -> dict[Hashable, object]:
+        """The text, and the file of a supernet that is there already."""
+        path = self._named()
+        return super().carried() | ({(SUPERNET, str(path)): np.fromfile(path, np.uint8)} if path.is_file() else {})
+
+    def _named(self) -> Path:
         if self.checkpoint is not None:
             return Path(self.checkpoint)
         further = {k: v for k, v in options_of(self).items() if k not in ("data", "tokenizer")}

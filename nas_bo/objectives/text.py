@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
+
+from nas_bo import elsewhere
 
 if TYPE_CHECKING:
     from nas_bo.model.data import Corpus
 
+TEXT = "text"
 BITS_PER_BYTE, BITS_PER_TOKEN = "bits/byte", "bits/token"
 
 
@@ -31,12 +35,27 @@ def corpus_of(owner: OfText) -> Corpus:
     return _corpus(owner.data, owner.tokenizer, owner.vocab_size, owner.token_dtype, owner.text_key)
 
 
+def carried_text(owner: OfText) -> dict[Hashable, object]:
+    """The corpus of `owner`, for machines that have not its file (`nas_bo.elsewhere.Carries`); token files stay where they are mapped into
+    memory."""
+    import numpy as np
+
+    corpus = corpus_of(owner)
+    if any(isinstance(part, np.memmap) for part in (corpus.train, corpus.validation)):
+        return {}
+    return {(TEXT, owner.data, owner.tokenizer, owner.vocab_size, owner.token_dtype, owner.text_key): corpus}
+
+
 class OnText:
     """An objective that reads its text once per process, and says what of it was not read; its fields are those of `OfText`."""
 
     def corpus(self: OfText) -> Corpus:
         """The corpus, read once per process (raises DataError)."""
         return corpus_of(self)
+
+    def carried(self: OfText) -> dict[Hashable, object]:
+        """See `carried_text`."""
+        return carried_text(self)
 
     def remarks(self: OfText) -> dict[str, object]:
         """What of the text was not read, and why."""
@@ -66,8 +85,11 @@ def options_of(owner: OfText) -> dict[str, Any]:
 def _corpus(
     data: str | None, tokenizer: str | None, vocab_size: int | None, token_dtype: str | None, text_key: str | None
 ) -> Corpus:
-    from nas_bo.model import load_corpus
+    from nas_bo.model import Corpus, load_corpus
 
+    sent = elsewhere.given((TEXT, data, tokenizer, vocab_size, token_dtype, text_key))
+    if isinstance(sent, Corpus):
+        return sent
     return load_corpus(data, tokenizer, vocab_size, dtype=token_dtype, text_key=text_key)
 
 

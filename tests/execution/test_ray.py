@@ -26,7 +26,7 @@ from nas_bo.execution import Ray
 from nas_bo.execution.selection import executor_of
 from nas_bo.hardware.workload import Setting
 from nas_bo.objective import Value
-from nas_bo.objectives import Latency, ValidationLoss
+from nas_bo.objectives import InitialLoss, Latency, ValidationLoss
 from nas_bo.problem import Problem
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies import Random
@@ -510,6 +510,23 @@ def test_a_corpus_that_a_node_cannot_read(cluster):
     assert there and all(f"{node} at {address}: " in said for node, address in there), "a host may have several nodes"
     said = refused(Ray(workers=1), OnlyHere(os.getpid(), other=True))
     assert "the text of loss is another one there" in said
+
+
+def test_a_text_goes_to_nodes_that_have_no_file_of_it(two, tmp_path):
+    """It is read here, and taken out of the object store there."""
+    text = tmp_path / "only-here.txt"
+    text.write_text("".join(f"def f{i}(x):\n    return x + {i * 7 % 13}\n" for i in range(3000)))
+    own = ValidationLoss(tokens=2048, data=str(text), evaluation_tokens=512, device="cpu")
+    own.corpus()
+    text.unlink()
+    problem = Problem(TinyGPT, [own, InitialLoss(data=str(text), seeds=1, device="cpu")])
+    executor_of(two, 1, problem, "search")
+    two.submit("own", problem, TinyGPT.sample(0))
+    outcome = two.take()[1]
+    assert outcome.state is State.COMPLETE, outcome.reason
+    assert outcome.values[own.name] == pytest.approx(own(TinyGPT.sample(0)), rel=1e-6)
+    with pytest.raises(DataError):  # a text that is not there either
+        executor_of(two, 1, Problem(TinyGPT, [ValidationLoss(tokens=2048, data=str(tmp_path / "none.txt"))]), "search")
 
 
 def test_a_clock_that_differs(cluster, monkeypatch, caplog):

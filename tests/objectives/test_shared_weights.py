@@ -8,7 +8,9 @@ import subprocess
 
 import pytest
 
-from nas_bo.errors import CheckpointError, ModelError, ObjectiveError
+from nas_bo import elsewhere
+from nas_bo.errors import CheckpointError, DataError, ModelError, ObjectiveError
+from nas_bo.objectives import text
 from nas_bo.objectives.shared_weights import SharedWeightLoss
 from nas_bo.objectives.validation_loss import ValidationLoss
 from nas_bo.problem import Problem
@@ -46,6 +48,26 @@ def test_it_trains_once_and_scores(objective, folder):
     read = SharedWeightLoss(TinyGPT, checkpoint=objective.checkpoint, data=objective.data, held_out_tokens=2_048)
     assert read(ARCH) == value
     assert objective.supernet() is objective.supernet()
+
+
+def test_a_machine_that_has_neither_the_text_nor_the_supernet_is_given_both(folder, objective, monkeypatch):
+    value, sent = objective(ARCH), pickle.dumps([(name, what) for name, what in objective.carried().items()])
+    places = [folder / "text.txt", folder / "net.pt"]
+    hidden = [place.rename(place.with_suffix(".hidden")) for place in places]
+    monkeypatch.setattr(elsewhere, "_given", {})
+    text._corpus.cache_clear()
+    try:
+        read = SharedWeightLoss(TinyGPT, checkpoint=objective.checkpoint, data=objective.data, held_out_tokens=2_048)
+        with pytest.raises(DataError):
+            read.conditions()
+        for name, what in pickle.loads(sent):
+            elsewhere.give(name, what)
+        assert read(ARCH) == value and read.conditions()["sha256"] == objective.conditions()["sha256"]
+    finally:
+        for place, kept in zip(places, hidden, strict=True):
+            kept.rename(place)
+        text._corpus.cache_clear()
+    assert read(ARCH) == value
 
 
 def test_a_fine_tune_helps_and_leaves_the_supernet_alone(objective):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,7 @@ from nas_bo.architecture import Architecture
 from nas_bo.errors import ObjectiveError
 from nas_bo.model.spec import check
 from nas_bo.objective import Value
-from nas_bo.objectives.text import corpus_of
+from nas_bo.objectives.text import carried_text, corpus_of
 from nas_bo.seeds import settle
 from nas_bo.trial import Direction
 from nas_bo.validated import check_fields, checked, whole_number
@@ -87,6 +88,10 @@ class ZeroCostScore(ABC):
     def corpus(self) -> Corpus:
         """The corpus, read once per process (raises DataError)."""
         return corpus_of(self)
+
+    def carried(self) -> dict[Hashable, object]:
+        """See `nas_bo.objectives.text.carried_text`."""
+        return carried_text(self)
 
     def conditions(self) -> dict[str, object]:
         corpus = self.corpus()
