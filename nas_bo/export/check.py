@@ -130,9 +130,9 @@ def own(model: Decoder, tokens: Sequence[Sequence[int]] | np.ndarray) -> Logits:
 
 
 def says_something(model: Decoder, name: str) -> None:
-    """Raise ExportError for a model whose logits are no numbers, or do not depend on what they are of: any export would seem equal."""
+    """Raise ExportError for a model whose logits are not finite, or do not depend on what they are of: any export would seem equal."""
     logits = own(model, [prompt(model)])
-    wrong = "are not all finite" if not np.isfinite(logits).all() else "are all the same" if not logits.std() else ""
+    wrong = "are not all finite" if not np.isfinite(logits).all() else "are all equal" if not logits.std() else ""
     if wrong:
         raise ExportError(
             f"the logits of the model in {name!r} {wrong}: its weights are damaged, or its training diverged, so there is nothing to compare an "

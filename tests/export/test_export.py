@@ -223,7 +223,7 @@ def test_what_fewer_bits_cost_is_said_and_bounded(llama, tmp_path, format, more,
     assert not (tmp_path / "other").exists() and (tmp_path / "other.unverified").is_dir()
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.0, "are all the same"), (math.nan, "are not all finite")])
+@pytest.mark.parametrize(("value", "said"), [(0.0, "are all equal"), (math.nan, "are not all finite")])
 def test_a_damaged_model_is_equal_to_any_export_and_is_refused(value, said, llama, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(llama, damaged)
