@@ -46,11 +46,13 @@ _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))  # made onc
 class Node(Mapping[str, Any]):
     """A read-only record: fields by attribute and by key. A chosen option also has ``kind``, the option's name."""
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "_text")
     _fields: dict[str, Any]
+    _text: str | None  # in ids that leave out nothing of it; architectures share records
 
     def __init__(self, fields: dict[str, Any]) -> None:
         object.__setattr__(self, "_fields", fields)
+        object.__setattr__(self, "_text", None)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -143,7 +145,7 @@ class Architecture:
             layers = self.tree.get("layers")
             if isinstance(layers, tuple) and len(layers) < 3:  # there is nothing to skip
                 drop |= {"long_skips"}
-        text = _CANONICAL.encode(_plain(self.tree, drop, "", UNSAID_INSIDE))
+        text = _text(self.tree, drop, "")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __hash__(self) -> int:
@@ -163,7 +165,7 @@ class Architecture:
         return {
             "schema": SCHEMA,
             "id": self.id,
-            "tree": _plain(self.tree, frozenset(), ""),
+            "tree": _plain(self.tree),
             "flat": dict(self.flat),
             "counts": list(self.counts),
         }
@@ -257,26 +259,36 @@ def _kind(block: object) -> object:
     return block._fields.get("kind") if isinstance(block, Node) else block
 
 
-_EVERYTHING: Mapping[str, tuple[str, Primitive]] = {}
-
-
-def _plain(
-    value: object, drop: frozenset[str], path: str, unsaid: Mapping[str, tuple[str, Primitive]] = _EVERYTHING
-) -> object:
-    """Nodes to dicts and tuples to lists, leaving out the fields whose dotted path is in `drop`, and those of kinds of blocks
-    that have the value in `unsaid`."""
+def _plain(value: object) -> object:
+    """Nodes to dicts and tuples to lists."""
     if isinstance(value, Node):
-        fields = value._fields
-        inner = path
-        if "kind" in fields:
-            inner = f"{path}{fields['kind']}."
-            name, default = unsaid.get(fields["kind"], ("", None))
-            if name in fields and fields[name] is default:
-                fields = {k: v for k, v in fields.items() if k != name}
-        return {k: _plain(v, drop, f"{inner}{k}.", unsaid) for k, v in fields.items() if f"{inner}{k}" not in drop}
+        return {k: _plain(v) for k, v in value._fields.items()}
     if isinstance(value, tuple):
-        return [_plain(v, drop, f"{path}{i}.", unsaid) for i, v in enumerate(value)]
+        return [_plain(v) for v in value]
     return value
+
+
+def _text(value: object, drop: frozenset[str], path: str) -> str:
+    """The canonical JSON of the plain form of a value at a dotted path, which ends with a dot: without the fields in `drop`, and those
+    in `UNSAID_INSIDE`."""
+    if isinstance(value, Node):
+        inside = drop and frozenset(name for name in drop if name.startswith(path))
+        if not inside and value._text is not None:
+            return value._text
+        fields, at = value._fields, path
+        name, default = "", None
+        if "kind" in fields:
+            at = f"{path}{fields['kind']}."
+            name, default = UNSAID_INSIDE.get(fields["kind"], ("", None))
+        said = [k for k in sorted(fields) if f"{at}{k}" not in inside and not (k == name and fields[k] is default)]
+        parts = [f"{_CANONICAL.encode(k)}:{_text(fields[k], inside, f'{at}{k}.')}" for k in said]
+        text = "{" + ",".join(parts) + "}"
+        if not inside:
+            object.__setattr__(value, "_text", text)
+        return text
+    if isinstance(value, tuple):
+        return "[" + ",".join([_text(v, drop, f"{path}{i}.") for i, v in enumerate(value)]) + "]"
+    return repr(value) if type(value) is int else _CANONICAL.encode(value)
 
 
 def _node(value: object) -> Any:

@@ -27,6 +27,7 @@ from nas_bo.space.tree import (
     Guard,
     Level,
     Loop,
+    Records,
     Slot,
     compile_level,
     decide,
@@ -151,11 +152,12 @@ class Space(metaclass=SpaceType):
         )
 
     @classmethod
-    def decide_canonical(cls, pick: Callable[[str, Decision], object]) -> Architecture:
-        """As `decide`, where `pick` gives the domain's own values only: nothing is checked."""
+    def decide_canonical(cls, pick: Callable[[str, Decision], object], records: Records | None = None) -> Architecture:
+        """As `decide`, where `pick` gives the domain's own values only: nothing is checked. Records of lists that are known are not decided
+        again."""
         flat: dict[str, Primitive] = {}
         counts: list[str] = []
-        tree = decide(cls._level, pick, flat, counts, "", None)
+        tree = decide(cls._level, pick, flat, counts, "", None, records)
         return Architecture(tree, flat, tuple(counts))
 
     @classmethod

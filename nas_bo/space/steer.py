@@ -9,7 +9,7 @@ from typing import Any
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.space.space import Space
-from nas_bo.space.tree import Decision
+from nas_bo.space.tree import Decision, Records
 
 Allowed = dict[str, tuple[Any, ...]]  # flat name -> the values that are left
 KEPT = 64  # such spaces that are remembered, since strategies remember by space
@@ -38,7 +38,9 @@ def steered(space: type[Space], allowed: Mapping[str, tuple[object, ...]]) -> ty
 def _build(space: type[Space], allowed: Allowed) -> type[Space]:
     whole: Any = vars(Space)["decide_canonical"].__func__
 
-    def decide_canonical(cls: type[Space], pick: Callable[[str, Decision], Any]) -> Architecture:
+    def decide_canonical(
+        cls: type[Space], pick: Callable[[str, Decision], Any], records: Records | None = None
+    ) -> Architecture:
         def settled(path: str, decision: Decision) -> Primitive:
             values = allowed.get(path)
             if values is None:
@@ -47,7 +49,7 @@ def _build(space: type[Space], allowed: Allowed) -> type[Space]:
             found: Primitive = values[0] if len(values) == 1 else _nearest(pick(path, decision), values)
             return found
 
-        arch: Architecture = whole(cls, settled)
+        arch: Architecture = whole(cls, settled, records)
         return arch
 
     made: type[Space] = type(space.__name__, (space,), {"title": space.title, "__module__": space.__module__})

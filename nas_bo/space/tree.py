@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any, TypeAlias
+from functools import cached_property, partial
+from typing import Any, Protocol, TypeAlias
 
 from nas_bo.architecture import Node, Primitive
 from nas_bo.errors import SpaceError
@@ -232,20 +232,43 @@ def _counts_first(named: Mapping[str, Item]) -> Iterator[tuple[str, Item]]:
             yield name, item
 
 
+Record: TypeAlias = tuple[Node, dict[str, Primitive], list[str]]  # tree, flat view and counts of one record
+
+
+class Records(Protocol):
+    """Records of lists that were decided before."""
+
+    def record(self, prefix: str, made: Callable[[], Record]) -> Record:
+        """The record at `prefix` if all that `pick` says of it is as it was once, else what `made` gives."""
+
+
 def decide(
-    level: Level, pick: Pick, flat: dict[str, Primitive], counts: list[str], prefix: str, kind: str | None
+    level: Level,
+    pick: Pick,
+    flat: dict[str, Primitive],
+    counts: list[str],
+    prefix: str,
+    kind: str | None,
+    records: Records | None = None,
 ) -> Node:
     """Walk `level`, asking ``pick(path, decision)`` for every active decision, in order.
 
-    `flat` receives the picked values by dotted path, `counts` the paths of named counts. Returns the tree.
+    `flat` receives the picked values by dotted path, `counts` the paths of named counts. Returns the tree. Of `records` come those of
+    outermost lists, where they are known.
     """
     fields: dict[str, object] = {} if kind is None else {"kind": kind}
-    _fill(fields, level, pick, flat, counts, prefix)
+    _fill(fields, level, pick, flat, counts, prefix, records)
     return Node(fields)
 
 
 def _fill(
-    fields: dict[str, object], level: Level, pick: Pick, flat: dict[str, Primitive], counts: list[str], prefix: str
+    fields: dict[str, object],
+    level: Level,
+    pick: Pick,
+    flat: dict[str, Primitive],
+    counts: list[str],
+    prefix: str,
+    records: Records | None,
 ) -> None:
     for name, item in level.fields:
         path = prefix + name
@@ -253,7 +276,7 @@ def _fill(
             value = flat[path] = pick(path, item)
             below = item.options.get(value) if item.options and isinstance(value, str) else None
             if below is not None:
-                fields[name] = decide(below, pick, flat, counts, f"{path}.{value}.", value)
+                fields[name] = decide(below, pick, flat, counts, f"{path}.{value}.", value, records)
             else:
                 fields[name] = value
         elif isinstance(item, Loop):
@@ -261,16 +284,32 @@ def _fill(
                 n = flat[path] = pick(path, item.inline)
             else:
                 n = item.count if isinstance(item.count, int) else fields[str(item.count)]
-            fields[name] = tuple(decide(item.body, pick, flat, counts, f"{path}.{i}.", None) for i in range(n))
+            if records is None:
+                fields[name] = tuple(decide(item.body, pick, flat, counts, f"{path}.{i}.", None) for i in range(n))
+            else:
+                found = [
+                    records.record(at, partial(_record, item.body, pick, at))
+                    for at in (f"{path}.{i}." for i in range(n))
+                ]
+                for _, values, names in found:
+                    flat.update(values)
+                    counts += names
+                fields[name] = tuple(node for node, _, _ in found)
         elif isinstance(item, Fixed):
-            fields[name] = decide(item.body, pick, flat, counts, f"{path}.{item.kind}.", item.kind)
+            fields[name] = decide(item.body, pick, flat, counts, f"{path}.{item.kind}.", item.kind, records)
         elif isinstance(item, Guard):
             if flat[prefix + item.parent] in item.values:
-                _fill(fields, item.body, pick, flat, counts, prefix)
+                _fill(fields, item.body, pick, flat, counts, prefix, records)
         else:
             fields[name] = item.value
     for name in sorted(level.counts):
         counts.append(prefix + name)
+
+
+def _record(body: Level, pick: Pick, prefix: str) -> Record:
+    flat: dict[str, Primitive] = {}
+    counts: list[str] = []
+    return decide(body, pick, flat, counts, prefix, None), flat, counts
 
 
 @dataclass(frozen=True)

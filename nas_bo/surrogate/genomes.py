@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -21,7 +21,7 @@ from nas_bo.errors import SpaceError
 from nas_bo.space import Space
 from nas_bo.space.domain import Choice, Domain, Integer, Real
 from nas_bo.space.neighbours import pattern
-from nas_bo.space.tree import Decision
+from nas_bo.space.tree import Decision, Record
 
 OFF = -1.0
 COUNTED = 2**31  # whole numbers of a larger range are positions: few such indices are exact, or steps of one useful
@@ -83,6 +83,10 @@ class Genomes:
         self._at = at
         self._encoded: dict[tuple[tuple[str, Primitive], ...], np.ndarray] = {}
         self._decoded: dict[bytes, Architecture] = {}
+        self.records: dict[
+            tuple[str, bytes], Record
+        ] = {}  # of lists, by their genes: architectures have most of them in common
+        self._below: dict[str, np.ndarray] = {}
         self._index = [
             {(type(v), v): i for i, v in enumerate(d.values)} if isinstance(d, Choice) else None for d in self.domains
         ]
@@ -186,7 +190,15 @@ class Genomes:
             i, domain = self._at[path], decision.domain
             return _at(domain, float(row[i])) if self.real[i] or domain.size is None else domain.values[int(row[i])]
 
-        return self.space.decide_canonical(pick)
+        return self.space.decide_canonical(pick, _Records(self, row))
+
+    def below(self, prefix: str) -> np.ndarray:
+        """The genes whose names begin with `prefix`."""
+        found = self._below.get(prefix)
+        if found is None:
+            found = np.array([i for i, path in enumerate(self.paths) if path.startswith(prefix)], dtype=int)
+            self._below[prefix] = found
+        return found
 
     def positions(self, genomes: np.ndarray) -> np.ndarray:
         """Where every gene lies between the ends of its domain, in [0, 1] (meaningless for unordered ones and OFF)."""
@@ -254,6 +266,23 @@ class Genomes:
         last = np.where(self.real, 1.0, self.size - 1)
         ends[0, self.ordered], ends[1, self.ordered] = 0.0, last[self.ordered]
         return self.complete(ends, rng)
+
+
+class _Records:
+    """The records of one genome, as far as any genome had them."""
+
+    def __init__(self, genomes: Genomes, row: np.ndarray) -> None:
+        self._genomes, self._row = genomes, row
+
+    def record(self, prefix: str, made: Callable[[], Record]) -> Record:
+        known, key = self._genomes.records, (prefix, self._row[self._genomes.below(prefix)].tobytes())
+        found = known.get(key)
+        if found is None:
+            found = made()
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[key] = found
+        return found
 
 
 def _count(domain: Domain) -> int:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 
 from nas_bo.errors import SpaceError
 from nas_bo.search_spaces import TinyGPT
-from nas_bo.space import Space, choice, integer, real, repeat, steer
+from nas_bo.space import Space, choice, integer, real, repeat, steer, tree
 from nas_bo.strategies.breeding import cross, mutate
 from nas_bo.surrogate.features import features_of
 from nas_bo.surrogate.genomes import OFF, genomes_of
@@ -144,3 +144,33 @@ def test_what_is_settled_stays_settled():
     for more in (genomes, made.tilted(50, rng), mutate(made, genomes, rng), cross(made, genomes, genomes[::-1], rng)):
         assert canonical(steered, more)
         assert {(a.depth in (3, 4), a.layers[1].op) for a in map(made.decode, more)} == {(True, "b")}
+
+
+@settings(max_examples=25, deadline=None)
+@given(spaces(), seeds)
+def test_architectures_that_share_records_are_those_that_are_decided_alone(space, seed):
+    genomes = genomes_of(space) if space.decisions() else None
+    if genomes is None:
+        return
+    rng = np.random.default_rng(seed)
+    rows = genomes.random(20, rng)
+    for row in np.concatenate([rows, mutate(genomes, rows, rng)]):
+        shared = genomes.decode(row)
+        alone = space.decide_canonical(lambda path, _, flat=shared.flat: flat[path])
+        assert list(shared.flat.items()) == list(alone.flat.items())
+        assert (shared.tree, shared.counts) == (alone.tree, alone.counts)
+        assert shared.id == alone.id and shared.training_id == alone.training_id
+
+
+def test_records_that_are_known_are_not_decided_again(monkeypatch):
+    genomes = genomes_of(TinyGPT)
+    rows = genomes.random(40, np.random.default_rng(3))
+    deep = rows[rows[:, genomes.lists[0].count] == rows[:, genomes.lists[0].count].max()]
+    genomes.decode(deep[0]), genomes.decode(deep[1])
+    row = deep[0].copy()
+    row[genomes.lists[0].genes[0]] = deep[1][genomes.lists[0].genes[0]]
+    asked = []
+    decide = tree._record
+    monkeypatch.setattr(tree, "_record", lambda *given: asked.append(given) or decide(*given))
+    made = genomes.decode(row)
+    assert not asked and made.layers[0] is genomes.decode(deep[1]).layers[0]
