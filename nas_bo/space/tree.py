@@ -239,7 +239,7 @@ class Records(Protocol):
     """Records of lists that were decided before."""
 
     def record(self, prefix: str, made: Callable[[], Record]) -> Record:
-        """The record at `prefix` if all that `pick` says of it is as it was once, else what `made` gives."""
+        """The record at `prefix` as it was decided before with the same answers of `pick`, else what `made` gives."""
 
 
 def decide(

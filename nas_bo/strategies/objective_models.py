@@ -94,14 +94,20 @@ class Belief:
         keep = np.flatnonzero(varying(raw)) if len(done) > 1 else np.arange(0)
         if not len(keep):
             raise ValueError("the trials differ in nothing that can be encoded")
+        # what varies among the trials that are fitted to comes first, and is all that hyperparameters depend on: a value that occurs in one
+        # trial more does not make them be fitted again
+        first = raw[: settled(len(raw))]
+        varies = np.isin(keep, np.flatnonzero(varying(first)))
+        varies = varies if varies.any() else np.ones(len(keep), dtype=bool)
+        keep, early = np.concatenate([keep[varies], keep[~varies]]), int(varies.sum())
         self.bends: list[Bend | Ranks] = [UNBENT] * len(self.columns)
         # the scale of those that are fitted to: one trial that lies further out does not make all hyperparameters be fitted again
-        first = raw[: settled(len(raw)), keep]
+        first = first[:, keep]
         self._keep, self._low, self._span = keep, first.min(0), np.ptp(first, axis=0)
         late = self._span <= 1e-9  # these vary in later trials alone
         self._low[late], self._span[late] = raw[:, keep[late]].min(0), np.ptp(raw[:, keep[late]], axis=0)
-        summaries = int((keep < self._features.width).sum())
-        own = int((keep < self._features.width + len(self.known.positions)).sum())
+        summaries = int((keep[:early] < self._features.width).sum())
+        own = int((keep[:early] < self._features.width + len(self.known.positions)).sum())
         self._rows: dict[bytes, int] | None = None
         self._placed = False  # whether inputs have the columns of `_places` as well
         inputs = self.inputs(genomes)
@@ -132,7 +138,8 @@ class Belief:
                 self.processes[j] = CoKriging(inputs, Observed(values), direct(self.sources[j]), own, noise)
             else:
                 near = self._near(genomes[rows], values[rows])
-                given = Given(noise, ties, near, own - summaries)  # what is known may explain an objective, or not
+                # what is known may explain an objective, or not
+                given = Given(noise, ties, near, own - summaries, early)
                 made = most_likely(inputs[rows], values[rows], summaries, settled(len(rows)), given)
                 self.processes[j], self.bends[j] = made, made.bend
                 if ranked and len(rows) >= RANKED and self._profile.names and tailed(values[rows]):

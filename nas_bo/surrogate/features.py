@@ -158,10 +158,13 @@ def features_of(space: type[Space]) -> Features:
 
 def varying(columns: np.ndarray) -> np.ndarray:
     """Which columns of (n, columns) say something: neither constant nor a copy of an earlier one, (columns,) bool."""
-    keep = np.ptp(columns, axis=0) > 1e-9
+    span = np.ptp(columns, axis=0)
+    keep = span > 1e-9
+    if not keep.any():
+        return np.asarray(keep)
+    scaled = np.round((columns[:, keep] - columns[:, keep].min(0)) / span[keep], 9).T
     first: dict[bytes, int] = {}
-    for i in np.flatnonzero(keep):
-        scaled = (columns[:, i] - columns[:, i].min()) / np.ptp(columns[:, i])
-        if first.setdefault(np.round(scaled, 9).tobytes(), int(i)) != i:
+    for i, row in zip(np.flatnonzero(keep), scaled, strict=True):
+        if first.setdefault(row.tobytes(), int(i)) != i:
             keep[i] = False
     return np.asarray(keep)

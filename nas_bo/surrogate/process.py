@@ -64,6 +64,8 @@ class Settings:
         cut: cut outliers on the bad side, see `clipped`.
         near: the numbers of the rows that predictions are conditioned on; None for all.
         start: hyperparameters from which the fit begins, those of fewer rows; None for two starts from the prior.
+        columns: hyperparameters are fitted to so many columns, the first ones, as if there were no others; the others vary in
+            later rows alone, and share the common length scale. None for all; not with regressors.
     """
 
     bend: Bend = UNBENT
@@ -71,6 +73,7 @@ class Settings:
     cut: bool = True
     near: np.ndarray | None = None
     start: np.ndarray | None = None
+    columns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +84,14 @@ class Given:
         noise_sd: see `GaussianProcess`.
         ties, near: see `Settings`.
         more: so many columns after the first `own` may have a length scale each as well.
+        columns: see `Settings`.
     """
 
     noise_sd: float | None = None
     ties: np.ndarray | None = None
     near: np.ndarray | None = None
     more: int = 0
+    columns: int | None = None
 
 
 class GaussianProcess:
@@ -145,7 +150,10 @@ class GaussianProcess:
             rows = informative(straight, FITTED)
             noise = NOISE if noise_sd is None else (2 * np.log(max(noise_sd / self.scale, 1e-3)), MEASURED)
             self._kernel = _Kernel(own, inputs.shape[1] - regressors, regressors, noise, settings.ties)
-            self._t, fit = _fit(self._kernel, inputs[rows], first[rows], settings.start)
+            few, d = self._kernel, settings.columns
+            if d is not None and d < few.d:
+                few = _Kernel(own, d, 0, noise, None if settings.ties is None else settings.ties[:d])
+            self._t, fit = _fit(few, inputs[rows, :d], first[rows], settings.start)
             self.evidence = fit - len(rows) * float(np.log(self.scale)) + self.bend.log_slope(straight[rows])
         self.noise = self.scale * float(np.exp(self._t[-1] / 2))
         if settings.near is not None:
@@ -372,7 +380,7 @@ def most_likely(
     tried = _steps(fitted)
 
     def early(bend: Bend, ties: np.ndarray | None, own: int) -> GaussianProcess:
-        settings = Settings(bend, ties, near=np.arange(min(2, tried)))
+        settings = Settings(bend, ties, near=np.arange(min(2, tried)), columns=given.columns)
         return GaussianProcess(inputs[:tried], targets[:tried], own, noise_sd=given.noise_sd, settings=settings)
 
     bends = dict.fromkeys((UNBENT, Bend.of(clipped(np.asarray(targets[:tried], dtype=float)))))
@@ -385,7 +393,7 @@ def most_likely(
         tied = early(found.bend, given.ties, own)
         if tied.evidence > found.evidence + OCCAM * given.ties.shape[1]:
             found, ties = tied, given.ties
-    settings = Settings(found.bend, ties, near=given.near, start=found._t)
+    settings = Settings(found.bend, ties, near=given.near, start=found._t, columns=given.columns)
     return GaussianProcess(inputs, targets, own, fitted, noise_sd=given.noise_sd, settings=settings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from nas_bo.strategies import Bayes
 from nas_bo.strategies.nsga2 import best_trials
 from nas_bo.strategies.objective_models import Belief
 from nas_bo.strategies.scores import scorer
+from nas_bo.surrogate import process
 from nas_bo.surrogate.genomes import genomes_of
 from tests.strategies import cases
 
@@ -43,3 +46,24 @@ def test_a_batch_is_of_different_architectures_and_the_same_each_time():
     batch = Bayes(candidates=100).suggest(problem, trials, 12)
     assert batch == Bayes(candidates=100).suggest(problem, trials, 12)
     assert len({arch.id for arch in batch} | {t.architecture.id for t in trials}) == 24
+
+
+def test_a_value_that_begins_to_vary_late_does_not_make_hyperparameters_be_fitted_again(monkeypatch):
+    original, fits = __import__("scipy.optimize", fromlist=["minimize"]).minimize, []
+    monkeypatch.setattr("scipy.optimize.minimize", lambda *a, **k: fits.append(a) or original(*a, **k))
+    monkeypatch.setattr(process, "_memory", OrderedDict())
+    problem = cases.one(cases.Nested)
+    trials = cases.evaluated(problem, 200)
+    shallow = [trial for trial in trials if trial.architecture.depth < 4][:63]
+    deep = [trial for trial in trials if trial.architecture.depth == 4]
+    before = Belief(problem, shallow)
+    assert len(shallow) == 63 and fits
+    fits.clear()
+    after = Belief(problem, [*shallow, deep[0]])
+    assert not fits
+    columns = [belief.inputs(belief.genomes([deep[1].architecture])).shape[1] for belief in (before, after)]
+    assert columns[0] < columns[1]  # which see the fourth layer
+    for j in after.processes:
+        assert (after.processes[j]._t == before.processes[j]._t).all()
+    Belief(problem, [*shallow, *deep[:3]])
+    assert fits  # a twentieth part more
