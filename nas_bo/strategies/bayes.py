@@ -41,6 +41,7 @@ FEWER = 0.05  # of the candidates in each of these
 PARENTS = 40  # candidates that are varied in every round
 EXPLORED = 24  # trials from which on a surrogate that explains little is helped by evolution
 WIDER = 2.0  # times that an exploring suggestion takes the surrogate to be less certain, with one objective
+STALLED = 0.5  # of the suggestions must improve the best by more, where it hardly improves any more (`Belief.demanded`)
 REFRESHED = 80  # candidates with an old score that are scored again at a time, at least
 CHECKED = 4  # times that many are built at most in each round, where rules or the error of an approximation reject most
 
@@ -53,7 +54,7 @@ logger = logging.getLogger(__name__)
 class Bayes:
     """Gaussian processes for the unknown objectives, and the architecture of the highest expected gain.
 
-    One objective: log expected improvement. Two to four: expected hypervolume improvement in closed form, with known
+    One objective: log expected improvement, and the mean of two processes (see `nas_bo.surrogate.averaged`). Two to four: expected hypervolume improvement in closed form, with known
     objectives exact. Above: ParEGO, random weights for each suggestion. Limits on known objectives are exact; on unknown
     ones, and for failures, their probability counts. Any other limit has a Gaussian process of its own, of its amount, or
     of what is known about it (see `nas_bo.strategies.limits`). Trials that are running, and the rest of a batch, are taken for
@@ -67,6 +68,7 @@ class Bayes:
     When the surrogate cannot be fitted, NSGA-II suggests instead, and a warning is logged. Where it explains little of the differences
     between good architectures when each is left out, up to a third of the suggestions explore: with one objective the surrogate is
     taken to be less certain than it says, with several a child of the front is evaluated (see `Belief.share_to_explore`).
+    With one objective, half of the suggestions look for more than further digits once the best hardly improves (see `Belief.demanded`).
 
     Where the space has fields that act after training (`nas_bo.model.after_training`), trainings are compared at one setting of them, and
     after each training those settings of all that are there follow which promise a gain (`nas_bo.strategies.shared_training`).
@@ -191,6 +193,7 @@ class Bayes:
         setting: Setting | None = None,
     ) -> list[Architecture]:
         belief = Belief(problem, trials)
+        stalled = belief.demanded()
         belief.believe(pending)
         stopped = unfinished(trials)
         left = still_to_pay(problem, trials)
@@ -206,6 +209,7 @@ class Bayes:
         while len(batch) < n:
             waiting = [arch for key, arch in stopped.items() if key not in seen]
             explore = share > 0 and rng.random() < share  # ~ Bernoulli
+            demanded = stalled if stalled > 0 and rng.random() < STALLED else 0.0  # ~ Bernoulli
             arch = None
             if explore and len(problem.columns) > 1 and setting is None:
                 asked = [*trials, *(Trial(each, state=State.RUNNING) for each in batch)]
@@ -214,15 +218,15 @@ class Bayes:
                     None,
                 )
             if arch is None:
-                score = scorer(belief, rng, WIDER if explore else 1.0)
-                if looked is None or explore:
+                score = scorer(belief, rng, WIDER if explore else 1.0, demanded)
+                if looked is None or explore or demanded:
                     pinned = None if setting is None else partial(pin, problem, setting)
                     found = self._search(belief, score, [*parents, *pending, *batch], waiting, left, seen, rng, pinned)
                 else:
                     found = looked
                     found.rescore(score, self.candidates)
                     self._evolve(found, LATER, FEWER, rng)
-                if not explore and len(problem.columns) <= MANY:
+                if not explore and not demanded and len(problem.columns) <= MANY:
                     looked = found
                 arch = found.take() or fresh(problem, seen, generator("bayes", self.seed, len(seen)))
             if arch is None:

@@ -14,10 +14,11 @@ from nas_bo.strategies.history import absurd
 from nas_bo.strategies.limits import Limits
 from nas_bo.strategies.nsga2 import best_trials
 from nas_bo.strategies.strategy import guide, violation
+from nas_bo.surrogate.averaged import Averaged
 from nas_bo.surrogate.bend import UNBENT, Bend
 from nas_bo.surrogate.committee import RankProcess, Ranks, agreement, tailed
 from nas_bo.surrogate.features import features_of, varying
-from nas_bo.surrogate.process import GaussianProcess, Given, informative, most_likely
+from nas_bo.surrogate.process import FIRST, GaussianProcess, Given, informative, most_likely
 from nas_bo.surrogate.profile import profile_of
 from nas_bo.surrogate.sources import CoKriging, Observed, settled
 from nas_bo.surrogate.structure import structure_of
@@ -32,6 +33,9 @@ MOST_EXPLORED = 1 / 3  # of the suggestions
 RANKED = 12  # trials from which a committee may stand for an objective with a heavy tail
 MOST_RANKED = 200  # trials that it is fitted to
 MORE = 0.05  # of rank correlation among good trials, left out, that it must have beyond the process
+LAST = 5  # trials of which none improved the best
+LITTLE = 0.01  # of the way from the median of the `FIRST` to the best: less than that does not count
+DEMANDED = 0.05  # of that way: what a suggestion should then improve
 NEAR = 0.15  # length scale of the smoother of failures, of the diameter of the history
 
 
@@ -117,7 +121,7 @@ class Belief:
         width, untied = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
         ties = np.concatenate([self._features.ties[:width], untied, self._features.ties[width:]])[keep]
         self.constants: dict[int, float] = {}
-        self.processes: dict[int, GaussianProcess | CoKriging | RankProcess] = {}
+        self.processes: dict[int, GaussianProcess | Averaged | CoKriging | RankProcess] = {}
         places: np.ndarray | None = None
         self.sources: dict[int, dict[float | str, CoKriging]] = {}
         for j in self.modelled:
@@ -142,6 +146,8 @@ class Belief:
                 given = Given(noise, ties, near, own - summaries, early)
                 made = most_likely(inputs[rows], values[rows], summaries, settled(len(rows)), given)
                 self.processes[j], self.bends[j] = made, made.bend
+                if len(self.columns) == 1 and not ranked:
+                    self.processes[j] = Averaged(made, inputs[rows], values[rows], settled(len(rows)), given)
                 if ranked and len(rows) >= RANKED and self._profile.names and tailed(values[rows]):
                     places = self._places(genomes) if places is None else places
                     self._rank(j, places[rows], values[rows], made)
@@ -236,7 +242,9 @@ class Belief:
             for j, process in self.processes.items():
                 seen = self._seen(process, inputs)
                 self._points[:, j] = (
-                    process.expect(seen) if isinstance(process, GaussianProcess) else process.predict(seen)[0]
+                    process.expect(seen)
+                    if isinstance(process, (GaussianProcess, Averaged))
+                    else process.predict(seen)[0]
                 )
         return self._points
 
@@ -252,7 +260,7 @@ class Belief:
             mean[:, j], sd[:, j] = process.predict(self._seen(process, inputs))
         return mean, sd
 
-    def _seen(self, process: GaussianProcess | CoKriging | RankProcess, inputs: np.ndarray) -> np.ndarray:
+    def _seen(self, process: GaussianProcess | Averaged | CoKriging | RankProcess, inputs: np.ndarray) -> np.ndarray:
         """What a process sees of the inputs of `look`."""
         if isinstance(process, RankProcess):
             return inputs[:, self._width : self._width + self._groups[-1]]
@@ -264,13 +272,27 @@ class Belief:
         values well when each is left out, up to `MOST_EXPLORED` where it does not; the worst objective counts."""
         open_ = 0.0
         for process in self.processes.values():
-            if isinstance(process, (GaussianProcess, RankProcess)):
+            if isinstance(process, (GaussianProcess, Averaged, RankProcess)):
                 errors, values = process.left_out()
                 half = np.argsort(values, kind="stable")[: len(values) // 2]
                 spread = float(values[half].std()) if len(half) else 0.0
                 if spread > 0:
                     open_ = max(open_, float(np.sqrt((errors[half] ** 2).mean())) / spread)
         return float(np.clip(0.5 * (open_ - UNEXPLAINED), 0.0, MOST_EXPLORED))
+
+    def demanded(self) -> float:
+        """With one objective: what a suggestion should improve, on the scale of `points`, where the last trials improved the best by next to
+        nothing; 0 where the search still improves, or has several objectives. More digits of one optimum must not keep a search from others."""
+        if len(self.columns) > 1 or 0 in self.known.positions:
+            return 0.0
+        points = self.points()[:, 0]
+        points = points[np.isfinite(points)]
+        if len(points) <= FIRST:
+            return 0.0
+        best = float(points.min())
+        way = float(np.median(points[:FIRST])) - best
+        stalled = float(points[:-LAST].min()) - best <= LITTLE * way
+        return DEMANDED * way if stalled else 0.0
 
     def log_chance(self, inputs: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
         """The logarithm of the probability to be feasible and not to fail, (n,); rules are not part of it."""

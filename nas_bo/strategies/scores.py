@@ -29,13 +29,14 @@ Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Gain = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def scorer(belief: Belief, rng: np.random.Generator, wider: float = 1.0) -> Score:
+def scorer(belief: Belief, rng: np.random.Generator, wider: float = 1.0, demanded: float = 0.0) -> Score:
     """The acquisition function that fits the belief: log(expected gain * chance to be feasible), larger is better.
 
     Args:
         wider: times the standard deviations that the surrogate states.
+        demanded: see `gain_of`.
     """
-    gain = gain_of(belief, rng)
+    gain = gain_of(belief, rng, demanded)
 
     def score(inputs: np.ndarray, known: np.ndarray) -> np.ndarray:
         mean, sd = belief.predict(inputs, known)
@@ -49,8 +50,12 @@ def scorer(belief: Belief, rng: np.random.Generator, wider: float = 1.0) -> Scor
     return score
 
 
-def gain_of(belief: Belief, rng: np.random.Generator) -> Gain:
-    """The expected gain over what the belief holds of the history: mean and standard deviation (n, m) -> logarithms (n,)."""
+def gain_of(belief: Belief, rng: np.random.Generator, demanded: float = 0.0) -> Gain:
+    """The expected gain over what the belief holds of the history: mean and standard deviation (n, m) -> logarithms (n,).
+
+    Args:
+        demanded: with one objective: what counts as a gain lies at least so far below the best.
+    """
     m = len(belief.columns)
     points = np.zeros((0, m))
     if len(belief.incumbents):
@@ -60,7 +65,7 @@ def gain_of(belief: Belief, rng: np.random.Generator) -> Gain:
         return _any
     if m == 1:
         floor = 1e-9 * max(1e-12, float(np.ptp(points)))
-        return lambda mean, sd: acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], floor), points.min())
+        return lambda mean, sd: acquisition.log_ei(mean[:, 0], np.maximum(sd[:, 0], floor), points.min() - demanded)
     if m > MANY:
         return _chebyshev(points, rng)
     return _hypervolume(points, belief.columns, belief.known.positions, belief.bends)

@@ -35,6 +35,8 @@ SLOPE = (-1.0, 1.5)  # prior of the logarithm of the variance of a regressor's s
 MEASURED = 1.0  # spread of the prior of the noise, where its size was measured
 JITTER = 1e-6
 REMEMBERED = 64  # fits that are kept
+FIRST = 16  # trials that are hardly variations of one another
+ALIKE = 0.1  # of the way from the median of these to the best: half of all trials within it are variations of the best
 
 
 class _Fit(NamedTuple):
@@ -47,9 +49,17 @@ class _Fit(NamedTuple):
 _memory: OrderedDict[str, _Fit] = OrderedDict()  # by the data that they were fitted to
 
 
+def usual(targets: np.ndarray) -> np.ndarray:
+    """Those of the targets (n,) in the order of trials, to be minimised, that say what is usual: all, or the first where most of all are
+    variations of the best. Then everything else would be an outlier."""
+    least, first = targets.min(), targets[:FIRST]
+    alike = np.median(targets) - least < ALIKE * (np.median(first) - least)
+    return first if alike else targets
+
+
 def clipped(targets: np.ndarray) -> np.ndarray:
     """Targets (n,) to be minimised, outliers cut: a diverged loss of 1e6 must not flatten all others."""
-    middle = np.median(targets)
+    middle = np.median(usual(targets))
     span = middle - targets.min()
     return np.minimum(targets, middle + 5 * span) if span > 0 else targets
 
@@ -66,6 +76,7 @@ class Settings:
         start: hyperparameters from which the fit begins, those of fewer rows; None for two starts from the prior.
         columns: hyperparameters are fitted to so many columns, the first ones, as if there were no others; the others vary in
             later rows alone, and share the common length scale. None for all; not with regressors.
+        closer: how much shorter than usual all length scales are expected, as logarithms: what no trials distinguished is then less certain.
     """
 
     bend: Bend = UNBENT
@@ -74,6 +85,7 @@ class Settings:
     near: np.ndarray | None = None
     start: np.ndarray | None = None
     columns: int | None = None
+    closer: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -149,16 +161,32 @@ class GaussianProcess:
             first = (first - self.mean) / self.scale
             rows = informative(straight, FITTED)
             noise = NOISE if noise_sd is None else (2 * np.log(max(noise_sd / self.scale, 1e-3)), MEASURED)
-            self._kernel = _Kernel(own, inputs.shape[1] - regressors, regressors, noise, settings.ties)
+            self._kernel = _Kernel(own, inputs.shape[1] - regressors, regressors, noise, settings.ties, settings.closer)
             few, d = self._kernel, settings.columns
             if d is not None and d < few.d:
-                few = _Kernel(own, d, 0, noise, None if settings.ties is None else settings.ties[:d])
+                few = _Kernel(own, d, 0, noise, None if settings.ties is None else settings.ties[:d], settings.closer)
             self._t, fit = _fit(few, inputs[rows, :d], first[rows], settings.start)
             self.evidence = fit - len(rows) * float(np.log(self.scale)) + self.bend.log_slope(straight[rows])
         self.noise = self.scale * float(np.exp(self._t[-1] / 2))
         if settings.near is not None:
             self._inputs, self._targets = self._inputs[settings.near], self._targets[settings.near]
         self._condition()
+
+    @property
+    def own(self) -> int:
+        """How many columns have a length scale each."""
+        return self._own
+
+    @property
+    def ties(self) -> np.ndarray | None:
+        """See `Settings`."""
+        found = self._kernel.parts[-1][1][:, 1:]
+        return found if found.shape[1] else None
+
+    @property
+    def hyperparameters(self) -> np.ndarray:
+        """The most probable ones, from which another fit may begin."""
+        return self._t
 
     def _condition(self) -> None:
         from scipy.linalg import cho_solve
@@ -242,8 +270,10 @@ class _Kernel:
         regressors: int = 0,
         noise: tuple[float, float] = NOISE,
         ties: np.ndarray | None = None,
+        closer: float = 0.0,
     ) -> None:
         self.own, self.d, self.regressors, self.noise = own, d, regressors, noise
+        self.length = LENGTH[0] - closer
         ties = np.zeros((d, 0)) if ties is None else ties
         self.parts = [(slice(0, own), np.eye(own))] if own else []
         self.parts.append((slice(0, d), np.concatenate([np.ones((d, 1)), ties], axis=1)))
@@ -254,7 +284,7 @@ class _Kernel:
         for i, (columns, ties) in enumerate(self.parts):
             last = i == len(self.parts) - 1
             scale, number, tied = SHARED if last else OWN, ties.shape[1], ties.shape[1] - 1 if last else 0
-            location += [LENGTH[0] + 0.5 * np.log(max(1, columns.stop))] * (number - tied) + [0.0] * tied + [scale[0]]
+            location += [self.length + 0.5 * np.log(max(1, columns.stop))] * (number - tied) + [0.0] * tied + [scale[0]]
             spread += [LENGTH[1]] * (number - tied) + [TIED] * tied + [scale[1]]
             bounds += [BOUNDS["length"]] * (number - tied) + [BOUNDS["tied"]] * tied + [BOUNDS["scale"]]
         location += [SLOPE[0]] * self.regressors
@@ -308,7 +338,7 @@ def _fit(kernel: _Kernel, x: np.ndarray, y: np.ndarray, start: np.ndarray | None
     key = hashlib.sha1(
         x.tobytes()
         + y.tobytes()
-        + bytes(str((kernel.own, kernel.d, kernel.noise)), "ascii")
+        + bytes(str((kernel.own, kernel.d, kernel.noise, kernel.length)), "ascii")
         + kernel.parts[-1][1].tobytes()
         + (b"" if start is None else start.tobytes())
     ).hexdigest()
@@ -377,13 +407,13 @@ def most_likely(
 ) -> GaussianProcess:
     """The process that the targets make the most likely: on the objective's unit or bent (see `nas_bo.surrogate.bend`), with one
     length scale for everything or one that ties vary (see `Settings`), with or without length scales for `more` columns. Decided on the first rows, in steps of a quarter more."""
-    tried = _steps(fitted)
+    tried = steps(fitted)
 
     def early(bend: Bend, ties: np.ndarray | None, own: int) -> GaussianProcess:
         settings = Settings(bend, ties, near=np.arange(min(2, tried)), columns=given.columns)
         return GaussianProcess(inputs[:tried], targets[:tried], own, noise_sd=given.noise_sd, settings=settings)
 
-    bends = dict.fromkeys((UNBENT, Bend.of(clipped(np.asarray(targets[:tried], dtype=float)))))
+    bends = dict.fromkeys((UNBENT, Bend.of(usual(clipped(np.asarray(targets[:tried], dtype=float))))))
     found, ties = max((early(bend, None, own) for bend in bends), key=lambda made: made.evidence), None
     if given.more:
         longer = early(found.bend, None, own + given.more)
@@ -397,7 +427,7 @@ def most_likely(
     return GaussianProcess(inputs, targets, own, fitted, noise_sd=given.noise_sd, settings=settings)
 
 
-def _steps(number: int) -> int:
+def steps(number: int) -> int:
     """The largest of 4, 5, 6, 8, 10, 13, ... that is at most `number`."""
     step = min(4, number)
     while (after := step + max(1, step // 4)) <= number:

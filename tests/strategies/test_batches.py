@@ -64,6 +64,7 @@ def test_a_value_that_begins_to_vary_late_does_not_make_hyperparameters_be_fitte
     columns = [belief.inputs(belief.genomes([deep[1].architecture])).shape[1] for belief in (before, after)]
     assert columns[0] < columns[1]  # which see the fourth layer
     for j in after.processes:
-        assert (after.processes[j]._t == before.processes[j]._t).all()
+        for later, earlier in zip(after.processes[j].both, before.processes[j].both, strict=True):
+            assert (later.hyperparameters == earlier.hyperparameters).all()
     Belief(problem, [*shallow, *deep[:3]])
     assert fits  # a twentieth part more

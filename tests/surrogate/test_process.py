@@ -11,8 +11,9 @@ from nas_bo.problem import Function, Problem
 from nas_bo.search_spaces import TinyGPT
 from nas_bo.strategies.cheap_objectives import known_of
 from nas_bo.surrogate import process as surrogate
+from nas_bo.surrogate.averaged import Averaged
 from nas_bo.surrogate.features import features_of
-from nas_bo.surrogate.process import GaussianProcess
+from nas_bo.surrogate.process import GaussianProcess, Given
 from tests.strategies import cases
 
 
@@ -128,3 +129,28 @@ def test_known_objectives_that_raise_or_change_sign():
     assert np.isnan(values).any() and {v for v in values if v == v} <= {64.0, 0.0, -64.0}
     found = known.from_scale(known.approximate(features_of(cases.Nested)([cases.Nested.sample(i) for i in range(30)])))
     assert np.isfinite(found).all()
+
+
+def test_an_outlier_is_cut_and_what_differs_from_many_variations_of_one_is_none():
+    values = np.array([3.0, 3.4, 3.1, 2.8, 1e6, 3.3, 2.9, 3.2])
+    assert surrogate.clipped(values).max() < 10
+    diverse = np.linspace(0.2, 0.5, 16)
+    searched = np.concatenate([diverse, 0.12 + 1e-5 * np.arange(40)])
+    assert np.array_equal(surrogate.clipped(searched), searched)
+    assert np.array_equal(surrogate.usual(searched), diverse) and surrogate.usual(diverse) is diverse
+
+
+def test_an_average_of_two_priors_is_less_certain_than_the_usual_one_and_keeps_what_it_believes():
+    x, y = data(12)
+    made = surrogate.most_likely(x, y, 3, 12)
+    both = Averaged(made, x, y, 12, Given())
+    new, truth = data(100, seed=1)
+    mean, sd = both.predict(new)
+    assert np.allclose(mean, both.expect(new))
+    assert np.sqrt(np.mean(((mean - truth) / sd) ** 2)) < np.sqrt(
+        np.mean(((made.predict(new)[0] - truth) / made.predict(new)[1]) ** 2)
+    )
+    assert both.left_out()[0].shape == (12,)
+    both.believe(new[:3])
+    after, less = both.predict(new)
+    assert np.allclose(after, mean) and (less[:3] < sd[:3]).all()
