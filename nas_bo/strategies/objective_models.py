@@ -114,8 +114,9 @@ class Belief:
         own = int((keep[:early] < self._features.width + len(self.known.positions)).sum())
         self._rows: dict[bytes, int] | None = None
         self._placed = False  # whether inputs have the columns of `_places` as well
-        inputs = self.inputs(genomes)
+        inputs = self._scaled(raw)
         self._width = inputs.shape[1]
+        self._plain = feasible == list(range(len(done)))  # the incumbents are those whose inputs are there
         self._smoother(done, inputs)
         self.limits = Limits(problem, done, inputs, own, bool(usable), self._failed)
         width, untied = self._features.width, np.zeros((len(self.known.positions), self._features.ties.shape[1]))
@@ -215,12 +216,15 @@ class Belief:
         the last column is the trial of that architecture, -1 without one.
         """
         raw, approximate = self._raw(genomes)
-        inputs = (raw[:, self._keep] - self._low) / self._span
+        inputs = self._scaled(raw)
         if self._placed:
             inputs = np.concatenate([inputs, self._places(genomes)], axis=1)
         if self._rows is not None:
             inputs = np.column_stack([inputs, [self._rows.get(row.tobytes(), -1) for row in genomes]])
         return inputs, approximate
+
+    def _scaled(self, raw: np.ndarray) -> np.ndarray:
+        return np.asarray((raw[:, self._keep] - self._low) / self._span)
 
     def inputs(self, genomes: np.ndarray) -> np.ndarray:
         return self.look(genomes)[0]
@@ -234,7 +238,8 @@ class Belief:
     def points(self) -> np.ndarray:
         """What is expected of the incumbents, (k, m) as in `predict`; what is believed changes no expectation."""
         if self._points is None:
-            inputs = self.inputs(self.incumbents)
+            there = self._plain and len(self.incumbents) == len(self._done) and not self._placed and self._rows is None
+            inputs = self._done if there else self.inputs(self.incumbents)
             self._points = np.zeros((len(inputs), len(self.columns)))
             self._points[:, self.known.positions] = self.incumbents_known
             for j, value in self.constants.items():

@@ -34,6 +34,7 @@ SHORTER = 2.5  # how much shorter length scales are, as logarithms, at the secon
 SLOPE = (-1.0, 1.5)  # prior of the logarithm of the variance of a regressor's slope
 MEASURED = 1.0  # spread of the prior of the noise, where its size was measured
 JITTER = 1e-6
+BLOCK = 16_384  # values of a kernel that are computed at a time
 REMEMBERED = 64  # fits that are kept
 FIRST = 16  # trials that are hardly variations of one another
 ALIKE = 0.1  # of the way from the median of these to the best: half of all trials within it are variations of the best
@@ -311,13 +312,31 @@ class _Kernel:
             number = ties.shape[1]
             scale = np.exp(-(ties @ t[at : at + number]))
             a, b = first[:, columns] * scale, second[:, columns] * scale
-            square = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
-            r = np.sqrt(np.maximum(5 * square, 5e-15))  # as `_matern`, without its derivative
-            total += np.exp(t[at + number]) * ((1 + r + r * r / 3) * np.exp(-r))
+            _add_matern(total, np.exp(t[at + number]), ((a * a).sum(1), (b * b).sum(1)), 2 * a @ b.T)
             at += number + 1
         if self.regressors:
             total += (first[:, self.d :] * np.exp(t[at:-1])) @ second[:, self.d :].T
         return total
+
+
+def _add_matern(total: np.ndarray, amplitude: float, norms: tuple[np.ndarray, np.ndarray], twice: np.ndarray) -> None:
+    """Add to total (n, k) what `_matern` gives, without its derivative, for points of squared norms (n,) and (k,) and twice their products
+    (n, k): so many rows at a time as stay in a cache."""
+    step = max(1, BLOCK // max(1, total.shape[1]))
+    for at in range(0, len(total), step):
+        rows = slice(at, at + step)
+        r = norms[0][rows, None] + norms[1]
+        r -= twice[rows]
+        r *= 5
+        np.sqrt(np.maximum(r, 5e-15, out=r), out=r)
+        found = r * r
+        found /= 3
+        decay = np.exp(-r)
+        r += 1
+        found += r
+        found *= decay
+        found *= amplitude
+        total[rows] += found
 
 
 def _matern(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

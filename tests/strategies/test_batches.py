@@ -68,3 +68,18 @@ def test_a_value_that_begins_to_vary_late_does_not_make_hyperparameters_be_fitte
             assert (later.hyperparameters == earlier.hyperparameters).all()
     Belief(problem, [*shallow, *deep[:3]])
     assert fits  # a twentieth part more
+
+
+def test_the_features_of_a_history_are_computed_once(monkeypatch):
+    problem, looked = cases.one(cases.Nested), []
+    trials = cases.evaluated(problem, 30)
+    original = Belief._raw
+    monkeypatch.setattr(Belief, "_raw", lambda self, genomes: looked.append(len(genomes)) or original(self, genomes))
+    belief = Belief(problem, trials)
+    points = belief.points()
+    assert looked == [30]
+    belief = Belief(problem, trials)
+    belief._plain = False
+    assert (points == belief.points()).all()
+    belief.believe([trials[0].architecture])
+    assert len(belief.points()) == 31

@@ -154,3 +154,22 @@ def test_an_average_of_two_priors_is_less_certain_than_the_usual_one_and_keeps_w
     both.believe(new[:3])
     after, less = both.predict(new)
     assert np.allclose(after, mean) and (less[:3] < sd[:3]).all()
+
+
+@pytest.mark.parametrize("block", [1, 7, 50, 10_000])
+def test_a_kernel_is_the_same_however_many_values_are_computed_at_a_time(monkeypatch, block):
+    monkeypatch.setattr(surrogate, "BLOCK", block)
+    rng = np.random.default_rng(0)
+    first, second = rng.random((23, 6)), rng.random((7, 6))
+    first[0] = second[0]
+    kernel, t = surrogate._Kernel(2, 6), rng.normal(size=6)
+    found = np.zeros((23, 7))
+    for columns, length, amplitude in ((slice(0, 2), t[:2], t[2]), (slice(0, 6), t[3], t[4])):
+        scaled = (first[:, columns] * np.exp(-length), second[:, columns] * np.exp(-length))
+        distance = ((scaled[0][:, None] - scaled[1]) ** 2).sum(-1)
+        found += np.exp(amplitude) * surrogate._matern(distance)[0]
+    assert kernel(t, first, second) == pytest.approx(found, rel=1e-6)
+    monkeypatch.setattr(surrogate, "BLOCK", 1_000_000)
+    whole = kernel(t, first, second)
+    monkeypatch.setattr(surrogate, "BLOCK", block)
+    assert (kernel(t, first, second) == whole).all()
