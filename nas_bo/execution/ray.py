@@ -239,7 +239,7 @@ class Ray(Team[Work]):
         """Where in the object store lies what the objectives have read, each with its name; put there once."""
         import ray
 
-        found = {}
+        found: dict[Hashable, object] = {}
         for one in problem.evaluated():
             if isinstance(one, elsewhere.Carries):
                 found |= one.carried()

@@ -107,7 +107,7 @@ class SharedWeightLoss(OnText):
         sent = elsewhere.given((SUPERNET, str(path)))
         if path.exists() or not isinstance(sent, np.ndarray):
             return path
-        copy = cache_folder() / f"supernet-{hashlib.sha256(sent).hexdigest()[:16]}.pt"
+        copy = cache_folder() / f"supernet-{hashlib.sha256(sent.data).hexdigest()[:16]}.pt"
         if not copy.exists():
             with temporary.whole(copy) as draft:
                 sent.tofile(draft)

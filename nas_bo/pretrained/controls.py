@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from nas_bo.architecture import Architecture, Primitive
 from nas_bo.model.blocks.skip import SKIP
@@ -43,7 +44,7 @@ def controls(
     def narrow(share: float) -> Architecture:
         decisions: dict[str, Primitive] = {}
         for full, sizes in mlps.values():
-            decisions |= dict(min(sizes, key=lambda one: abs(_ratio(one) - full * share)))
+            decisions |= dict(min(sizes, key=partial(_apart, full * share)))
         return changed(space, most, decisions)
 
     def shallow(share: float) -> Architecture:
@@ -69,6 +70,10 @@ def controls(
                     if shares is not usual:
                         break
     return kept
+
+
+def _apart(wanted: float, one: Assignment) -> float:
+    return abs(_ratio(one) - wanted)
 
 
 def _ratio(one: Assignment) -> float:

@@ -23,11 +23,9 @@ CELLS = 8  # a real decision, or one among more numbers, is one among so many eq
 CHOICES = 32  # a choice among more values is one among `CELLS` parts of the list of its values
 BEFORE = 6  # how many earlier decisions a decision looks at, fewer where that makes too many parameters
 PARAMETERS = 4_000
-LOCAL, PAIR = (
-    1.0,
-    0.7,
-)  # prior deviations of what holds for one path or one neighbour, and after one earlier decision, in
-# addition to 1 of what holds wherever a pattern occurs; of that each trial says more, so it is learned first anyway
+# Prior deviations of what holds for one path or one neighbour, and after one earlier decision, in addition to 1 of what holds wherever a
+# pattern occurs; of that each trial says more, so it is learned first anyway.
+LOCAL, PAIR = 1.0, 0.7
 REMEMBERED = 5_000  # architectures per space whose scores are kept
 
 

@@ -48,7 +48,7 @@ class Averaged:
     def expect(self, inputs: np.ndarray) -> np.ndarray:
         """The mean of `predict` alone (n,)."""
         first, second = self.both
-        return (first.expect(inputs) + second.expect(inputs)) / 2
+        return np.asarray((first.expect(inputs) + second.expect(inputs)) / 2)
 
     def left_out(self) -> tuple[np.ndarray, np.ndarray]:
         """See `GaussianProcess.left_out`."""
