@@ -13,7 +13,7 @@ import numpy as np
 from nas_bo.architecture import Architecture
 from nas_bo.problem import Problem
 from nas_bo.strategies.evolution import Breed, Niche, evolve
-from nas_bo.strategies.history import Past, absurd
+from nas_bo.strategies.history import Past, absurd, undominated
 from nas_bo.strategies.policy import Policy, policy_of
 from nas_bo.strategies.strategy import (
     check_settings,
@@ -21,7 +21,7 @@ from nas_bo.strategies.strategy import (
     guide,
     violation,
 )
-from nas_bo.trial import State, Trial, non_dominated
+from nas_bo.trial import State, Trial
 from nas_bo.validated import checked, number, whole_number
 
 FLATTER = 0.9  # times the parameters after each such draw: a policy that repeats itself looks further away
@@ -161,7 +161,7 @@ def _rewards(points: np.ndarray, rng: random.Random) -> np.ndarray:
     weights = np.array([rng.expovariate(1.0) for _ in range(points.shape[1])])  # ~ uniform on the simplex
     wide = (points.min(0) > 0) & (points.max(0) > WIDE * np.abs(points.min(0)))
     points = np.where(wide, np.log(np.where(wide, points, 1.0)), points)
-    front = points[non_dominated(points)]
+    front = points[undominated(points)]
     span = np.ptp(front, axis=0)
     span = np.where(span > 0, span, np.maximum(np.ptp(points, axis=0), 1e-300))
     with np.errstate(over="ignore", invalid="ignore"):
