@@ -1,6 +1,6 @@
 """What version 0.1 wrote is read by this one: studies, profiles, checkpoints, supernets; ids and numbers are as they were.
 
-The numbers that rest on additions of floats are equal to the bit with the torch and the processor they were made on.
+Numbers that rest on additions of floats are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 
 from nas_bo import search
 from nas_bo.architecture import Architecture
@@ -26,11 +25,11 @@ from tests.compatibility.spaces import Small, Smaller, busy, text
 
 DATA = Path(__file__).parent.parent / "data" / "v0_1"
 FACTS = json.loads(gzip.decompress((DATA / "facts.json.gz").read_bytes()))
-SAME = FACTS["torch"] == torch.__version__ and FACTS["cpu"] == torch.backends.cpu.get_cpu_capability()
 
 
 def near(value):
-    return value if SAME else pytest.approx(value, rel=1e-4)
+    """Processors with equal instructions round differently as well."""
+    return pytest.approx(value, rel=1e-4)
 
 
 def opened(name: str, folder: Path) -> Path:
