@@ -72,6 +72,7 @@ def measured(
         }
         print(subject.name, name, found[name], flush=True)
         if kept is not None:
+            kept.parent.mkdir(parents=True, exist_ok=True)
             kept.write_text(json.dumps(found))
     return {name: found[name] for name in cases}
 
