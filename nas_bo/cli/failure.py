@@ -10,8 +10,10 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from operator import itemgetter
 from typing import Any
 
 import typer
@@ -173,7 +175,7 @@ def end(code: int) -> None:
     Returns where the output cannot be written, so that Python ends and reports that.
     """
     threading._shutdown()  # type: ignore[attr-defined]  # the order is Python's own
-    atexit._run_exitfuncs()
+    _run_exit_functions()
     for one in gc.get_objects():  # also files that nobody closed, as Python's end would
         if issubclass(type(one), WRITTEN) and one not in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
@@ -184,6 +186,30 @@ def end(code: int) -> None:
     except (OSError, ValueError):
         return
     os._exit(code)
+
+
+def _run_exit_functions() -> None:
+    """What was registered with `atexit`. A thread that is not waited for may make temporary folders and the like while `weakref.finalize` lists
+    what is to be done at exit: Python's own loop ends there with an error, and the rest is done here, from a copy of the list."""
+    finalize: Any = weakref.finalize
+    before, failed = sys.unraisablehook, []
+
+    def hook(found: sys.UnraisableHookArgs) -> None:
+        if isinstance(found.exc_value, RuntimeError) and found.object == finalize._exitfunc:
+            failed.append(found.exc_value)
+        else:
+            before(found)
+
+    sys.unraisablehook = hook
+    try:
+        atexit._run_exitfuncs()
+    finally:
+        sys.unraisablehook = before
+    if failed:
+        finalize._shutdown = False
+        listed = [(info.index, one) for one, info in list(finalize._registry.items()) if info.atexit]
+        for _, one in sorted(listed, key=itemgetter(0), reverse=True):
+            one()
 
 
 def _leave(*_: object) -> None:

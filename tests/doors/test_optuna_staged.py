@@ -245,14 +245,14 @@ import sys, optuna
 sys.path.insert(0, sys.argv[2])
 from tests.doors.test_optuna_staged import *
 storage = JournalStorage(JournalFileBackend(sys.argv[1]))
-study_of(optuna.samplers.RandomSampler(), storage).optimize(objective, n_trials=15)
+study_of(optuna.samplers.RandomSampler(seed=int(sys.argv[3])), storage).optimize(objective, n_trials=15)
 """
 
 
 def test_two_processes_stop_by_each_other_s_trials(tmp_path) -> None:
     root, path = str(Path(__file__).parents[2]), str(tmp_path / "s.log")
     study_of(storage=JournalStorage(JournalFileBackend(path)))
-    running = [Python("-c", GO, path, root) for _ in range(2)]
+    running = [Python("-c", GO, path, root, seed) for seed in "01"]
     assert [p.wait(timeout=600) for p in running] == [0, 0]
     study = study_of(storage=JournalStorage(JournalFileBackend(path)))
     assert len(study.trials) == 30
@@ -260,7 +260,7 @@ def test_two_processes_stop_by_each_other_s_trials(tmp_path) -> None:
     assert states.count(TrialState.PRUNED) >= 1 and states.count(TrialState.COMPLETE) >= 3
     # a process that has seen nothing itself stops what most of the others' are better than: alone it would let the first 3 through
     study.enqueue_trial({"depth": 4} | {f"layers.{i}.heads": heads for i, heads in enumerate((8, 1, 8, 1))})
-    assert Python("-c", GO.replace("=15", "=1"), path, root).wait(timeout=600) == 0
+    assert Python("-c", GO.replace("=15", "=1"), path, root, "2").wait(timeout=600) == 0
     assert study.trials[-1].state == TrialState.PRUNED and len(reached(study.trials[-1])) == 1
     assert multiprocessing.active_children() == []
 
