@@ -191,11 +191,11 @@ def end(code: int) -> None:
 def _run_exit_functions() -> None:
     """What was registered with `atexit`. A thread that is not waited for may make temporary folders and the like while `weakref.finalize` lists
     what is to be done at exit: Python's own loop ends there with an error, and the rest is done here, from a copy of the list."""
-    finalize: Any = weakref.finalize
+    last = weakref.finalize._exitfunc  # type: ignore[attr-defined]
     before, failed = sys.unraisablehook, []
 
     def hook(found: sys.UnraisableHookArgs) -> None:
-        if isinstance(found.exc_value, RuntimeError) and found.object == finalize._exitfunc:
+        if isinstance(found.exc_value, RuntimeError) and found.object == last:
             failed.append(found.exc_value)
         else:
             before(found)
@@ -206,8 +206,9 @@ def _run_exit_functions() -> None:
     finally:
         sys.unraisablehook = before
     if failed:
-        finalize._shutdown = False
-        listed = [(info.index, one) for one, info in list(finalize._registry.items()) if info.atexit]
+        weakref.finalize._shutdown = False  # type: ignore[attr-defined]
+        known = list(weakref.finalize._registry.items())  # type: ignore[attr-defined]
+        listed = [(info.index, one) for one, info in known if info.atexit]
         for _, one in sorted(listed, key=itemgetter(0), reverse=True):
             one()
 
