@@ -66,6 +66,9 @@ def gpus_needed(objectives: Iterable[object]) -> int:
     return max((one.gpus_needed for one in objectives if isinstance(one, NeedsGpus)), default=0)
 
 
+MOST_CARRIED = 2_000_000_000
+"""Bytes of one text or file that other machines are given: more would fill the store of a cluster, and is read where it lies."""
+
 _reach: Reach | None = None
 
 

@@ -116,7 +116,8 @@ class SharedWeightLoss(OnText):
     def carried(self) -> dict[Hashable, object]:
         """The text, and the file of a supernet that is there already."""
         path = self._named()
-        return super().carried() | ({(SUPERNET, str(path)): np.fromfile(path, np.uint8)} if path.is_file() else {})
+        there = path.is_file() and path.stat().st_size <= elsewhere.MOST_CARRIED
+        return super().carried() | ({(SUPERNET, str(path)): np.fromfile(path, np.uint8)} if there else {})
 
     def _named(self) -> Path:
         if self.checkpoint is not None:

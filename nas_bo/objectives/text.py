@@ -37,11 +37,15 @@ def corpus_of(owner: OfText) -> Corpus:
 
 def carried_text(owner: OfText) -> dict[Hashable, object]:
     """The corpus of `owner`, for machines that have not its file (`nas_bo.elsewhere.Carries`); token files stay where they are mapped into
-    memory."""
+    memory, and what is too large where it lies."""
     import numpy as np
 
     corpus = corpus_of(owner)
-    if any(isinstance(part, np.memmap) for part in (corpus.train, corpus.validation)):
+    parts = corpus.train, corpus.validation
+    if (
+        any(isinstance(part, np.memmap) for part in parts)
+        or sum(part.nbytes for part in parts) > elsewhere.MOST_CARRIED
+    ):
         return {}
     return {(TEXT, owner.data, owner.tokenizer, owner.vocab_size, owner.token_dtype, owner.text_key): corpus}
 

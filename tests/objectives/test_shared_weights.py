@@ -68,6 +68,8 @@ def test_a_machine_that_has_neither_the_text_nor_the_supernet_is_given_both(fold
             kept.rename(place)
         text._corpus.cache_clear()
     assert read(ARCH) == value
+    monkeypatch.setattr(elsewhere, "MOST_CARRIED", 1000)
+    assert objective.carried() == {}, "what is large stays where it lies"
 
 
 def test_a_fine_tune_helps_and_leaves_the_supernet_alone(objective):
