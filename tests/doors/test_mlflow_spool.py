@@ -322,7 +322,7 @@ def test_a_search_killed_again_and_again_loses_no_trial_and_doubles_none(uri, tm
     rng = random.Random(0)
     for _ in range(3):
         killed(tmp_path, uri, study, rng.randint(4, 12), rng.uniform(0.0, 0.3))
-    found = sync(tmp_path)  # a process that died between making the folder and writing in it leaves an empty one
+    found = sync(tmp_path)  # who was killed while writing leaves an empty folder or a draft
     assert found.left == [] and Spool(tmp_path / spool.FOLDER).left() == []
     sync_study(Tracker(uri=uri), study)  # a trial whose process died between its end and the callback
     finished = [t for t in study.trials if t.state.name == "COMPLETE"]
